@@ -1,0 +1,56 @@
+//! The one trait that every source of labelled images implements.
+
+use fovea_pipeline::{Class, Split};
+
+use crate::SourceError;
+
+/// One image of a source: what it is called and what it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Name of the image within its split, unique there: a file name or a path with `/`.
+    pub key: String,
+    /// Index into [`Source::classes`].
+    pub label: u32,
+}
+
+/// The content of one image, as the source has it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Payload<'b> {
+    /// An image file: JPEG, PNG, or what claims to be one.
+    File(&'b [u8]),
+    /// Decoded pixels, u8 [H,W,3] RGB.
+    Pixels {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// `height * width * 3` bytes.
+        rgb: &'b [u8],
+    },
+}
+
+/// A collection of labelled images that can be read in any order by many threads at once.
+pub trait Source: Send + Sync {
+    /// Short name of the layout, e.g. `ilsvrc2012-tars`.
+    fn name(&self) -> &'static str;
+
+    /// The classes, sorted by WNID.
+    fn classes(&self) -> &[Class];
+
+    /// The images of a split, sorted by key; empty where the source lacks the split.
+    fn entries(&self, split: Split) -> &[Entry];
+
+    /// Reads image `index` of `entries(split)`, using `buffer` for its bytes.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read. Whether they are an image is for the decoder to find out.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    fn read<'b>(
+        &self,
+        split: Split,
+        index: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Payload<'b>, SourceError>;
+}

@@ -1,0 +1,147 @@
+//! What a data set is apart from its images: splits, classes, encoding, statistics.
+//!
+//! [`DatasetInfo`] is the content of `dataset.json`, the file beside the shards.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A part of a data set that is trained on or evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The images that the network learns from.
+    Train,
+    /// The images that the error is measured on.
+    Val,
+}
+
+impl Split {
+    /// Both splits, in the order in which they are prepared.
+    pub const ALL: [Split; 2] = [Split::Train, Split::Val];
+
+    /// The name used in file names: `train` or `val`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Val => "val",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A class of a data set. Its index is its position in the list sorted by [`Class::wnid`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// WordNet id such as `n01440764`, or the folder's name where the data set has no WordNet ids.
+    pub wnid: String,
+    /// Id 1..=1000 of the ILSVRC development kit, where there is one. Not in the order of the WNIDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ilsvrc_id: Option<u32>,
+    /// Names for people, synonyms separated by `, `. Not unique: ImageNet has two cranes and two maillots.
+    pub name: String,
+}
+
+/// How the bytes of the `image` column hold an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Planar pixels, u8 [3,S,S], in a fixed-size binary column.
+    Raw,
+    /// A baseline JPEG file of S×S pixels, in a binary column.
+    Jpeg,
+}
+
+impl Encoding {
+    /// The name used on command lines and in metadata: `raw` or `jpeg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Raw => "raw",
+            Encoding::Jpeg => "jpeg",
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Colour statistics over every pixel of the training images, in units of 0..=255.
+///
+/// The mean image, f32 [3,S,S], is in a file of its own: `mean_image.npy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColorStatistics {
+    /// Mean of R, G and B.
+    pub mean: [f64; 3],
+    /// Covariance of R, G and B.
+    pub covariance: [[f64; 3]; 3],
+    /// Eigenvalues of the covariance, largest first.
+    pub eigenvalues: [f64; 3],
+    /// Unit eigenvectors; `eigenvectors[k]` belongs to `eigenvalues[k]` and its largest component is positive.
+    pub eigenvectors: [[f64; 3]; 3],
+}
+
+impl ColorStatistics {
+    /// The statistics of the ILSVRC-2012 training set, as published with cuda-convnet:
+    /// means, and standard deviations along the principal axes of the colours.
+    pub fn imagenet() -> Self {
+        let stddev = [121.78, 37.09, 19.72];
+        let eigenvalues = stddev.map(|s: f64| s * s);
+        let eigenvectors = [[0.5635, 0.5762, 0.5920], [0.7126, 0.0235, -0.7012], [-0.4180, 0.8170, -0.3973]];
+        let covariance = std::array::from_fn(|i| {
+            std::array::from_fn(|j| {
+                (0..3).map(|k| eigenvalues[k] * eigenvectors[k][i] * eigenvectors[k][j]).sum()
+            })
+        });
+        ColorStatistics { mean: [127.3, 119.7, 104.9], covariance, eigenvalues, eigenvectors }
+    }
+}
+
+/// The number of images and shards of one split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitInfo {
+    /// Images in all shards together.
+    pub images: u64,
+    /// Shard files, `<split>-00000.arrow` onwards.
+    pub shards: u32,
+}
+
+/// The content of `dataset.json`: what the shards beside it hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetInfo {
+    /// Version of the shard format, [`FORMAT_VERSION`](crate::shard::FORMAT_VERSION).
+    pub format_version: u32,
+    /// The program and version that wrote the shards.
+    pub writer: String,
+    /// Where the images came from, e.g. `ilsvrc2012-tars`.
+    pub source: String,
+    /// Side S of every image in pixels.
+    pub image_size: u32,
+    /// How images are stored.
+    pub encoding: Encoding,
+    /// Training images.
+    pub train: SplitInfo,
+    /// Validation images.
+    pub val: SplitInfo,
+    /// Colour statistics of the training images; none if there are no training images.
+    pub statistics: Option<ColorStatistics>,
+    /// The classes; a label is a position in this list.
+    pub classes: Vec<Class>,
+}
+
+impl DatasetInfo {
+    /// The counts of `split`.
+    pub fn split(&self, split: Split) -> SplitInfo {
+        match split {
+            Split::Train => self.train,
+            Split::Val => self.val,
+        }
+    }
+}
