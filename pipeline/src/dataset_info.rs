@@ -104,13 +104,17 @@ impl ColorStatistics {
     }
 }
 
-/// The number of images and shards of one split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SplitInfo {
-    /// Images in all shards together.
+/// One shard file as `dataset.json` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInfo {
+    /// File name, e.g. `train-00000.arrow`.
+    pub file: String,
+    /// Records in the file.
     pub images: u64,
-    /// Shard files, `<split>-00000.arrow` onwards.
-    pub shards: u32,
+    /// Size of the file.
+    pub bytes: u64,
+    /// BLAKE3 digest of the whole file, in hexadecimal.
+    pub blake3: String,
 }
 
 /// The content of `dataset.json`: what the shards beside it hold.
@@ -126,10 +130,10 @@ pub struct DatasetInfo {
     pub image_size: u32,
     /// How images are stored.
     pub encoding: Encoding,
-    /// Training images.
-    pub train: SplitInfo,
-    /// Validation images.
-    pub val: SplitInfo,
+    /// Shards of the training images.
+    pub train: Vec<ShardInfo>,
+    /// Shards of the validation images.
+    pub val: Vec<ShardInfo>,
     /// Colour statistics of the training images; none if there are no training images.
     pub statistics: Option<ColorStatistics>,
     /// The classes; a label is a position in this list.
@@ -137,11 +141,22 @@ pub struct DatasetInfo {
 }
 
 impl DatasetInfo {
-    /// The counts of `split`.
-    pub fn split(&self, split: Split) -> SplitInfo {
+    /// Name of the file that holds this, beside the shards.
+    pub const FILE_NAME: &'static str = "dataset.json";
+
+    /// Name of the file that holds the mean image, f32 [3,S,S], beside the shards.
+    pub const MEAN_IMAGE_FILE_NAME: &'static str = "mean_image.npy";
+
+    /// The shards of `split`.
+    pub fn shards(&self, split: Split) -> &[ShardInfo] {
         match split {
-            Split::Train => self.train,
-            Split::Val => self.val,
+            Split::Train => &self.train,
+            Split::Val => &self.val,
         }
+    }
+
+    /// The number of images of `split`.
+    pub fn images(&self, split: Split) -> u64 {
+        self.shards(split).iter().map(|shard| shard.images).sum()
     }
 }

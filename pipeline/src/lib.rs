@@ -3,4 +3,4 @@
 pub mod dataset_info;
 pub mod shard;
 
-pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, Split, SplitInfo};
+pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};

@@ -1,4 +1,26 @@
-//! Shards: Arrow IPC files that hold one split of a data set, a part each.
+//! Shards: Arrow IPC files that each hold a part of one split.
+//!
+//! | column | Arrow type | content |
+//! | --- | --- | --- |
+//! | `image` | fixed-size binary (raw) or binary (JPEG) | u8 [3,S,S], or a JPEG file of S×S pixels |
+//! | `label` | int64 | position in the class list |
+//! | `key` | utf8 | name of the image in its source |
+//! | `crc32` | uint32 | CRC-32 of the bytes in `image` |
+//!
+//! The schema's metadata hold a [`ShardHeader`] as JSON under `fovea`, and under `huggingface` what the
+//! `datasets` package wants to know. [`ShardWriter`] writes a shard, [`Shard`] maps one into memory.
 
-/// Version of the layout that this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+mod error;
+mod header;
+mod reader;
+mod writer;
+
+pub use error::ShardError;
+pub use header::{FORMAT_VERSION, ShardHeader};
+pub use reader::{Record, Shard};
+pub use writer::{FinishedShard, ShardWriter};
+
+pub(crate) const IMAGE: &str = "image";
+pub(crate) const LABEL: &str = "label";
+pub(crate) const KEY: &str = "key";
+pub(crate) const CRC32: &str = "crc32";

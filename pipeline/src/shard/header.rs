@@ -1,0 +1,136 @@
+//! The header that every shard carries in its schema's metadata.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use arrow_schema::{DataType, Field, Schema};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{CRC32, IMAGE, KEY, LABEL, ShardError};
+use crate::{Class, Encoding, Split};
+
+/// Version of the layout that this crate writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Metadata key of the header.
+const FOVEA: &str = "fovea";
+
+/// What a shard says of itself, enough to use it without its neighbours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardHeader {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// The program and version that wrote the shard.
+    pub writer: String,
+    /// Where the images came from, e.g. `ilsvrc2012-tars`.
+    pub source: String,
+    /// The split that the shard is a part of.
+    pub split: Split,
+    /// Position of the shard in its split.
+    pub shard: u32,
+    /// How images are stored.
+    pub encoding: Encoding,
+    /// Side S of every image in pixels.
+    pub image_size: u32,
+    /// The classes of the data set; a label is a position in this list.
+    pub classes: Vec<Class>,
+}
+
+impl ShardHeader {
+    /// The file's name in its directory: `<split>-<shard, 5 digits>.arrow`.
+    pub fn file_name(&self) -> String {
+        shard_file_name(self.split, self.shard)
+    }
+
+    /// Bytes of a raw image of this shard: 3·S·S.
+    pub fn raw_image_bytes(&self) -> usize {
+        3 * self.image_size as usize * self.image_size as usize
+    }
+
+    /// The Arrow schema of a shard with this header.
+    pub(crate) fn schema(&self) -> Schema {
+        let image_type = match self.encoding {
+            Encoding::Raw => DataType::FixedSizeBinary(self.raw_image_bytes() as i32),
+            Encoding::Jpeg => DataType::Binary,
+        };
+        let fields = vec![
+            Field::new(IMAGE, image_type, false),
+            Field::new(LABEL, DataType::Int64, false),
+            Field::new(KEY, DataType::Utf8, false),
+            Field::new(CRC32, DataType::UInt32, false),
+        ];
+        let header = serde_json::to_string(self).expect("a header has only strings and numbers");
+        let metadata =
+            HashMap::from([(FOVEA.into(), header), ("huggingface".into(), self.hugging_face_features())]);
+        Schema::new(fields).with_metadata(metadata)
+    }
+
+    /// The `features` of Hugging Face `datasets`: labels with names, JPEG images decoded on access.
+    fn hugging_face_features(&self) -> String {
+        let image = match self.encoding {
+            Encoding::Raw => json!({ "_type": "Value", "dtype": "binary" }),
+            Encoding::Jpeg => json!({ "_type": "Image" }),
+        };
+        let wnids: Vec<&str> = self.classes.iter().map(|class| class.wnid.as_str()).collect();
+        json!({ "info": { "features": {
+            IMAGE: image,
+            LABEL: { "_type": "ClassLabel", "names": wnids },
+            KEY: { "_type": "Value", "dtype": "string" },
+            CRC32: { "_type": "Value", "dtype": "uint32" },
+        } } })
+        .to_string()
+    }
+
+    /// Reads the header out of a schema and checks that the columns are as it says.
+    pub(crate) fn from_schema(path: &Path, schema: &Schema) -> Result<Self, ShardError> {
+        let foreign = |reason: String| ShardError::Foreign { path: path.into(), reason };
+        let text = schema
+            .metadata()
+            .get(FOVEA)
+            .ok_or_else(|| foreign(format!("its schema has no metadata `{FOVEA}`")))?;
+        let version = serde_json::from_str::<VersionOnly>(text)
+            .map_err(|error| foreign(format!("its metadata `{FOVEA}` are unreadable: {error}")))?
+            .format_version;
+        if version != FORMAT_VERSION {
+            return Err(ShardError::Version { path: path.into(), found: version, expected: FORMAT_VERSION });
+        }
+        let header: ShardHeader = serde_json::from_str(text)
+            .map_err(|error| foreign(format!("its metadata `{FOVEA}` are unreadable: {error}")))?;
+        if !(1..=MAX_IMAGE_SIZE).contains(&header.image_size) {
+            return Err(foreign(format!(
+                "image size {}, expected 1 to {MAX_IMAGE_SIZE} pixels",
+                header.image_size
+            )));
+        }
+        let expected = header.schema();
+        if schema.fields() != expected.fields() {
+            return Err(foreign(format!(
+                "columns {}, expected {}",
+                describe_columns(schema),
+                describe_columns(&expected)
+            )));
+        }
+        Ok(header)
+    }
+}
+
+/// A raw image of this side just fits the length of a fixed-size binary value, an i32.
+pub(crate) const MAX_IMAGE_SIZE: u32 = 16_384;
+
+/// The name of a shard file: `train-00000.arrow`.
+pub(crate) fn shard_file_name(split: Split, shard: u32) -> String {
+    format!("{split}-{shard:05}.arrow")
+}
+
+/// All that is read of a header before its version is known.
+#[derive(Deserialize)]
+struct VersionOnly {
+    format_version: u32,
+}
+
+fn describe_columns(schema: &Schema) -> String {
+    let columns: Vec<String> =
+        schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();
+    format!("({})", columns.join(", "))
+}

@@ -1,0 +1,273 @@
+//! Reading a shard in place: the records are slices of the memory map.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, UInt32Type};
+use arrow_array::{
+    Array, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
+use arrow_buffer::Buffer;
+use arrow_ipc::convert::try_fb_to_schema;
+use arrow_ipc::reader::{FileDecoder, read_footer_length};
+use arrow_ipc::{Block, Footer, Message, MessageHeader, root_as_footer, root_as_message};
+use bytes::Bytes;
+use memmap2::{Advice, Mmap};
+
+use super::{ShardError, ShardHeader};
+use crate::Encoding;
+
+/// A shard mapped into memory.
+///
+/// Opening reads the file's footer, labels and keys; the images are read when they are used. The file must not be
+/// changed while it is mapped.
+#[derive(Debug)]
+pub struct Shard {
+    path: PathBuf,
+    header: ShardHeader,
+    /// The whole file; the arrays in `batches` point into it.
+    buffer: Buffer,
+    map: Arc<Mmap>,
+    batches: Vec<Columns>,
+    /// Records before each batch, and at last the total.
+    starts: Vec<usize>,
+}
+
+/// One record of a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// u8 [3,S,S] for raw shards, a JPEG file else.
+    pub image: &'a [u8],
+    /// Position in the class list.
+    pub label: i64,
+    /// Name of the image in its source.
+    pub key: &'a str,
+    /// CRC-32 of `image`.
+    pub crc32: u32,
+}
+
+#[derive(Debug)]
+enum Images {
+    Raw(FixedSizeBinaryArray),
+    Jpeg(BinaryArray),
+}
+
+/// One Arrow record batch.
+#[derive(Debug)]
+struct Columns {
+    images: Images,
+    labels: Int64Array,
+    keys: StringArray,
+    crc32: UInt32Array,
+}
+
+impl Shard {
+    /// Maps the shard at `path`.
+    ///
+    /// # Errors
+    /// [`ShardError::Io`] when it cannot be opened, [`ShardError::Damaged`] when it is cut off or not an Arrow
+    /// file, [`ShardError::Foreign`] or [`ShardError::Version`] when it is not one of this version's shards.
+    pub fn open(path: &Path) -> Result<Self, ShardError> {
+        let io_error = |action| move |source| ShardError::Io { path: path.into(), action, source };
+        let file = File::open(path).map_err(io_error("open"))?;
+        // SAFETY: shards are written once, under another name; whoever changes a mapped file breaks the promise in
+        // the documentation of `Shard`.
+        let map = unsafe { Mmap::map(&file) }.map_err(io_error("map"))?;
+        let map = Arc::new(map);
+        let buffer = Buffer::from(Bytes::from_owner(SharedMap(Arc::clone(&map))));
+
+        let damaged = |reason: String| ShardError::Damaged { path: path.into(), reason };
+        let footer = read_footer(&buffer).map_err(damaged)?;
+        let schema = footer.schema().ok_or_else(|| damaged("its footer has no schema".into()))?;
+        let schema = try_fb_to_schema(schema).map_err(|error| damaged(error.to_string()))?;
+        let header = ShardHeader::from_schema(path, &schema)?;
+
+        let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
+        let mut batches = Vec::new();
+        let mut starts = vec![0];
+        for (index, block) in footer.recordBatches().into_iter().flatten().enumerate() {
+            let columns = read_block(&buffer, block, &decoder)
+                .and_then(|batch| Columns::new(&batch, &header))
+                .map_err(|reason| damaged(format!("record batch {index}: {reason}")))?;
+            starts.push(starts[index] + columns.labels.len());
+            batches.push(columns);
+        }
+        Ok(Shard { path: path.into(), header, buffer, map, batches, starts })
+    }
+
+    /// Where the shard is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the shard says of itself.
+    pub fn header(&self) -> &ShardHeader {
+        &self.header
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        *self.starts.last().expect("starts begins with 0")
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The record at `index`, unchecked against its checksum.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn record(&self, index: usize) -> Record<'_> {
+        assert!(index < self.len(), "record {index} of {}: {} records", self.path.display(), self.len());
+        let batch = self.starts.partition_point(|&start| start <= index) - 1;
+        let row = index - self.starts[batch];
+        let columns = &self.batches[batch];
+        Record {
+            image: match &columns.images {
+                Images::Raw(images) => images.value(row),
+                Images::Jpeg(images) => images.value(row),
+            },
+            label: columns.labels.value(row),
+            key: columns.keys.value(row),
+            crc32: columns.crc32.value(row),
+        }
+    }
+
+    /// Checks the record at `index` against its checksum.
+    ///
+    /// # Errors
+    /// [`ShardError::Checksum`] when the image's bytes have changed.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn verify(&self, index: usize) -> Result<(), ShardError> {
+        let record = self.record(index);
+        let found = crc32fast::hash(record.image);
+        if found == record.crc32 {
+            return Ok(());
+        }
+        Err(ShardError::Checksum {
+            path: self.path.clone(),
+            index,
+            key: record.key.into(),
+            found,
+            expected: record.crc32,
+        })
+    }
+
+    /// Asks the system to read the image of record `index` soon.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn will_need(&self, index: usize) {
+        let image = self.record(index).image;
+        let offset = image.as_ptr() as usize - self.buffer.as_ptr() as usize;
+        // Only a hint: a system that does not take it reads the pages when they are touched.
+        let _ = self.map.advise_range(Advice::WillNeed, offset, image.len());
+    }
+}
+
+impl Columns {
+    fn new(batch: &RecordBatch, header: &ShardHeader) -> Result<Self, String> {
+        if let Some(column) = batch.columns().iter().position(|column| column.null_count() > 0) {
+            return Err(format!("column `{}` has missing values", batch.schema().field(column).name()));
+        }
+        // The types are those of the schema, which was compared with the header's.
+        let labels = batch.column(1).as_primitive::<Int64Type>().clone();
+        let classes = header.classes.len() as i64;
+        if let Some(row) = labels.values().iter().position(|label| !(0..classes).contains(label)) {
+            return Err(format!("row {row}: label {}, but there are {classes} classes", labels.value(row)));
+        }
+        Ok(Columns {
+            images: match header.encoding {
+                Encoding::Raw => Images::Raw(batch.column(0).as_fixed_size_binary().clone()),
+                Encoding::Jpeg => Images::Jpeg(batch.column(0).as_binary::<i32>().clone()),
+            },
+            labels,
+            keys: batch.column(2).as_string::<i32>().clone(),
+            crc32: batch.column(3).as_primitive::<UInt32Type>().clone(),
+        })
+    }
+}
+
+/// Bytes at the end of the file after the footer: its length and the magic word.
+const TRAILER_BYTES: usize = 10;
+
+/// Finds and checks the footer.
+fn read_footer(file: &Buffer) -> Result<Footer<'_>, String> {
+    let bytes = file.len();
+    let trailer_start = bytes.checked_sub(TRAILER_BYTES).ok_or(format!("{bytes} bytes are too few"))?;
+    let trailer = file[trailer_start..].try_into().expect("the slice has the trailer's length");
+    let footer_bytes = read_footer_length(trailer)
+        .map_err(|_| format!("no Arrow footer at its end, byte {trailer_start}: it may be cut off"))?;
+    let footer_start = trailer_start
+        .checked_sub(footer_bytes)
+        .ok_or_else(|| format!("a footer of {footer_bytes} bytes in a file of {bytes}"))?;
+    root_as_footer(&file[footer_start..trailer_start])
+        .map_err(|error| format!("unreadable footer at byte {footer_start}: {error}"))
+}
+
+/// Reads one record batch after checking every offset in it, which the decoder takes on trust.
+fn read_block(file: &Buffer, block: &Block, decoder: &FileDecoder) -> Result<RecordBatch, String> {
+    let place = block_range(block, file.len())
+        .ok_or_else(|| format!("bytes {}+{}, outside the file", block.offset(), block.bodyLength()))?;
+    let data = file.slice_with_length(place.start, place.len());
+    let metadata_bytes = block.metaDataLength() as usize;
+    check_buffers(&data[..metadata_bytes], data.len() - metadata_bytes)?;
+    decoder
+        .read_record_batch(block, &data)
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| "an empty message".into())
+}
+
+fn block_range(block: &Block, file_bytes: usize) -> Option<Range<usize>> {
+    let start = usize::try_from(block.offset()).ok()?;
+    let metadata = usize::try_from(block.metaDataLength()).ok()?;
+    let body = usize::try_from(block.bodyLength()).ok()?;
+    let end = start.checked_add(metadata)?.checked_add(body)?;
+    (end <= file_bytes).then_some(start..end)
+}
+
+/// Checks that the message is a record batch whose buffers lie within its body.
+fn check_buffers(metadata: &[u8], body_bytes: usize) -> Result<(), String> {
+    // An encapsulated message: 0xFFFFFFFF, length, flatbuffer (older writers leave the first word out).
+    let flatbuffer = match metadata {
+        [0xff, 0xff, 0xff, 0xff, _, _, _, _, flatbuffer @ ..] => flatbuffer,
+        [_, _, _, _, flatbuffer @ ..] => flatbuffer,
+        _ => return Err("its header is cut off".into()),
+    };
+    let message: Message<'_> = root_as_message(flatbuffer).map_err(|error| error.to_string())?;
+    if message.header_type() != MessageHeader::RecordBatch {
+        return Err("not a record batch".into());
+    }
+    let batch = message.header_as_record_batch().ok_or("an empty record batch")?;
+    for (index, part) in batch.buffers().into_iter().flatten().enumerate() {
+        let inside = usize::try_from(part.offset())
+            .ok()
+            .zip(usize::try_from(part.length()).ok())
+            .and_then(|(offset, length)| offset.checked_add(length))
+            .is_some_and(|end| end <= body_bytes);
+        if !inside {
+            return Err(format!(
+                "buffer {index} at {}+{} is outside its {body_bytes} bytes",
+                part.offset(),
+                part.length()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A share of the map that Arrow's buffers can own.
+struct SharedMap(Arc<Mmap>);
+
+impl AsRef<[u8]> for SharedMap {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,214 @@
+//! Writing a shard: under a temporary name until it is complete.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{ArrowError, SchemaRef};
+
+use super::{ShardError, ShardHeader};
+use crate::{Encoding, ShardInfo};
+
+/// Image bytes after which the buffered records become one Arrow record batch.
+///
+/// It bounds the writer's memory; readers see no difference.
+const RECORD_BATCH_BYTES: usize = 16 << 20;
+
+/// Writes one shard record by record; the file appears under its name only when it is complete and on disk.
+///
+/// Dropped before [`finish`](Self::finish), it removes what it wrote.
+pub struct ShardWriter {
+    path: PathBuf,
+    temporary: TemporaryFile,
+    header: ShardHeader,
+    schema: SchemaRef,
+    file: FileWriter<BufWriter<HashingFile>>,
+    pending: Pending,
+    records: usize,
+}
+
+/// A shard that is complete and on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedShard {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its entry in `dataset.json`.
+    pub info: ShardInfo,
+}
+
+/// The columns of the record batch that is being collected.
+#[derive(Default)]
+struct Pending {
+    images: Vec<u8>,
+    image_ends: Vec<i32>,
+    labels: Vec<i64>,
+    keys: Vec<String>,
+    crc32: Vec<u32>,
+}
+
+impl ShardWriter {
+    /// Opens `<split>-<shard>.arrow` in `directory` for writing, under a temporary name.
+    ///
+    /// # Errors
+    /// [`ShardError::Io`] when the file cannot be created.
+    pub fn create(directory: &Path, header: ShardHeader) -> Result<Self, ShardError> {
+        let name = header.file_name();
+        let path = directory.join(&name);
+        let temporary = TemporaryFile(directory.join(format!("{name}.partial")));
+        let file = File::create(&temporary.0).map_err(|source| ShardError::Io {
+            path: temporary.0.clone(),
+            action: "create",
+            source,
+        })?;
+        let schema = Arc::new(header.schema());
+        let hashing = HashingFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
+        let file = FileWriter::try_new_buffered(hashing, &schema)
+            .map_err(|error| write_error(&temporary.0, error))?;
+        Ok(ShardWriter { path, temporary, header, schema, file, pending: Pending::default(), records: 0 })
+    }
+
+    /// Appends an image: u8 [3,S,S] for raw shards, a JPEG file of S×S pixels else.
+    ///
+    /// # Errors
+    /// [`ShardError::Unfit`] for an image of the wrong size or a label that is no class;
+    /// [`ShardError::Io`] when the disk is full, for instance.
+    pub fn append(&mut self, image: &[u8], label: u32, key: &str) -> Result<(), ShardError> {
+        self.check(image, label, key)?;
+        if !self.pending.labels.is_empty() && self.pending.images.len() + image.len() > RECORD_BATCH_BYTES {
+            self.write_pending()?;
+        }
+        self.pending.images.extend_from_slice(image);
+        self.pending.image_ends.push(self.pending.images.len() as i32);
+        self.pending.labels.push(i64::from(label));
+        self.pending.keys.push(key.to_owned());
+        self.pending.crc32.push(crc32fast::hash(image));
+        self.records += 1;
+        Ok(())
+    }
+
+    fn check(&self, image: &[u8], label: u32, key: &str) -> Result<(), ShardError> {
+        let unfit = |reason| {
+            Err(ShardError::Unfit { path: self.path.clone(), index: self.records, key: key.into(), reason })
+        };
+        if label as usize >= self.header.classes.len() {
+            return unfit(format!("label {label}, but there are {} classes", self.header.classes.len()));
+        }
+        match self.header.encoding {
+            Encoding::Raw if image.len() != self.header.raw_image_bytes() => {
+                let (size, expected) = (self.header.image_size, self.header.raw_image_bytes());
+                unfit(format!("{} bytes, expected {expected} for 3x{size}x{size} pixels", image.len()))
+            }
+            Encoding::Jpeg if image.len() > i32::MAX as usize => {
+                unfit(format!("{} bytes, expected at most {}", image.len(), i32::MAX))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_pending(&mut self) -> Result<(), ShardError> {
+        let pending = std::mem::take(&mut self.pending);
+        let images = Buffer::from_vec(pending.images);
+        let images: ArrayRef = match self.header.encoding {
+            Encoding::Raw => {
+                Arc::new(FixedSizeBinaryArray::new(self.header.raw_image_bytes() as i32, images, None))
+            }
+            Encoding::Jpeg => {
+                let offsets: Vec<i32> = std::iter::once(0).chain(pending.image_ends).collect();
+                Arc::new(BinaryArray::new(OffsetBuffer::new(ScalarBuffer::from(offsets)), images, None))
+            }
+        };
+        let columns: Vec<ArrayRef> = vec![
+            images,
+            Arc::new(Int64Array::from(pending.labels)),
+            Arc::new(StringArray::from(pending.keys)),
+            Arc::new(UInt32Array::from(pending.crc32)),
+        ];
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .and_then(|batch| self.file.write(&batch))
+            .map_err(|error| write_error(&self.temporary.0, error))
+    }
+
+    /// Completes the file, brings it to the disk and gives it its name.
+    ///
+    /// # Errors
+    /// [`ShardError::Io`] when the disk is full, for instance; the shard is not there then.
+    pub fn finish(mut self) -> Result<FinishedShard, ShardError> {
+        if !self.pending.labels.is_empty() {
+            self.write_pending()?;
+        }
+        let temporary = self.temporary.0.clone();
+        let hashing = self
+            .file
+            .into_inner()
+            .map_err(|error| write_error(&temporary, error))?
+            .into_inner()
+            .map_err(|error| io_error(&temporary, "write", error.into_error()))?;
+        hashing.file.sync_all().map_err(|source| io_error(&temporary, "flush to the disk", source))?;
+        fs::rename(&temporary, &self.path).map_err(|source| io_error(&self.path, "rename into", source))?;
+        sync_parent(&self.path)?;
+        let info = ShardInfo {
+            file: self.header.file_name(),
+            images: self.records as u64,
+            bytes: hashing.bytes,
+            blake3: hashing.hasher.finalize().to_hex().to_string(),
+        };
+        Ok(FinishedShard { path: self.path, info })
+    }
+}
+
+/// Makes a rename in the directory of `path` survive a power failure.
+fn sync_parent(path: &Path) -> Result<(), ShardError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| io_error(parent, "flush to the disk", source))
+}
+
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> ShardError {
+    ShardError::Io { path: path.into(), action, source }
+}
+
+/// Arrow hides the system's error in its own; a full disk should be told plainly.
+fn write_error(path: &Path, error: ArrowError) -> ShardError {
+    let source = match error {
+        ArrowError::IoError(_, source) => source,
+        other => io::Error::other(other),
+    };
+    io_error(path, "write", source)
+}
+
+/// Removes the file when dropped; after a rename there is nothing left to remove.
+struct TemporaryFile(PathBuf);
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        // A leftover is harmless: the next writer of this shard starts it anew.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A file whose content is digested while it is written.
+struct HashingFile {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(data)?;
+        self.hasher.update(&data[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
