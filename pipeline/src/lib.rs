@@ -1,6 +1,26 @@
 //! Shards of labelled images to batches on a channel.
 
+pub mod augment;
+pub mod batch;
+pub mod dataset;
 pub mod dataset_info;
+pub mod decode;
+pub mod form;
+pub mod kernels;
+pub mod loader;
+pub mod memory;
+pub mod order;
+pub mod random;
 pub mod shard;
+#[cfg(test)]
+mod test_support;
+pub mod test_views;
+pub mod view;
 
+pub use augment::{AugmentationConfig, Chain};
+pub use batch::{Batch, Images};
+pub use dataset::{Dataset, DatasetError, Records};
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
+pub use form::{MeanValue, Normalization, OutputForm};
+pub use loader::{Loader, LoaderConfig, LoaderError};
+pub use test_views::TestViews;

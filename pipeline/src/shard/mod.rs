@@ -13,6 +13,8 @@
 mod error;
 mod header;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error::ShardError;

@@ -89,7 +89,7 @@ impl Shard {
         let mut batches = Vec::new();
         let mut starts = vec![0];
         for (index, block) in footer.recordBatches().into_iter().flatten().enumerate() {
-            let columns = read_block(&buffer, block, &decoder)
+            let columns = read_block(&buffer, block, &decoder, header.encoding)
                 .and_then(|batch| Columns::new(&batch, &header))
                 .map_err(|reason| damaged(format!("record batch {index}: {reason}")))?;
             starts.push(starts[index] + columns.labels.len());
@@ -213,12 +213,17 @@ fn read_footer(file: &Buffer) -> Result<Footer<'_>, String> {
 }
 
 /// Reads one record batch after checking every offset in it, which the decoder takes on trust.
-fn read_block(file: &Buffer, block: &Block, decoder: &FileDecoder) -> Result<RecordBatch, String> {
+fn read_block(
+    file: &Buffer,
+    block: &Block,
+    decoder: &FileDecoder,
+    encoding: Encoding,
+) -> Result<RecordBatch, String> {
     let place = block_range(block, file.len())
         .ok_or_else(|| format!("bytes {}+{}, outside the file", block.offset(), block.bodyLength()))?;
     let data = file.slice_with_length(place.start, place.len());
     let metadata_bytes = block.metaDataLength() as usize;
-    check_buffers(&data[..metadata_bytes], data.len() - metadata_bytes)?;
+    check_buffers(&data[..metadata_bytes], data.len() - metadata_bytes, buffer_units(encoding))?;
     decoder
         .read_record_batch(block, &data)
         .map_err(|error| error.to_string())?
@@ -233,8 +238,17 @@ fn block_range(block: &Block, file_bytes: usize) -> Option<Range<usize>> {
     (end <= file_bytes).then_some(start..end)
 }
 
-/// Checks that the message is a record batch whose buffers lie within its body.
-fn check_buffers(metadata: &[u8], body_bytes: usize) -> Result<(), String> {
+/// Bytes of the units that each buffer of a record batch consists of: for every column the validity bits, the offsets if
+/// its values differ in length, and the values.
+fn buffer_units(encoding: Encoding) -> &'static [usize] {
+    match encoding {
+        Encoding::Raw => &[1, 1, 1, 8, 1, 4, 1, 1, 4],
+        Encoding::Jpeg => &[1, 4, 1, 1, 8, 1, 4, 1, 1, 4],
+    }
+}
+
+/// Checks that the message is a record batch whose buffers lie within its body and hold whole units.
+fn check_buffers(metadata: &[u8], body_bytes: usize, units: &[usize]) -> Result<(), String> {
     // An encapsulated message: 0xFFFFFFFF, length, flatbuffer (older writers leave the first word out).
     let flatbuffer = match metadata {
         [0xff, 0xff, 0xff, 0xff, _, _, _, _, flatbuffer @ ..] => flatbuffer,
@@ -246,15 +260,20 @@ fn check_buffers(metadata: &[u8], body_bytes: usize) -> Result<(), String> {
         return Err("not a record batch".into());
     }
     let batch = message.header_as_record_batch().ok_or("an empty record batch")?;
-    for (index, part) in batch.buffers().into_iter().flatten().enumerate() {
-        let inside = usize::try_from(part.offset())
+    let buffers = batch.buffers().ok_or("a record batch without buffers")?;
+    if buffers.len() != units.len() {
+        return Err(format!("{} buffers, expected {}", buffers.len(), units.len()));
+    }
+    for (index, (part, &unit)) in buffers.iter().zip(units).enumerate() {
+        let fits = usize::try_from(part.offset())
             .ok()
             .zip(usize::try_from(part.length()).ok())
+            .filter(|(offset, length)| offset.is_multiple_of(unit) && length.is_multiple_of(unit))
             .and_then(|(offset, length)| offset.checked_add(length))
             .is_some_and(|end| end <= body_bytes);
-        if !inside {
+        if !fits {
             return Err(format!(
-                "buffer {index} at {}+{} is outside its {body_bytes} bytes",
+                "buffer {index} at {}+{}, expected multiples of {unit} within {body_bytes} bytes",
                 part.offset(),
                 part.length()
             ));

@@ -1,0 +1,143 @@
+//! Random brightness, contrast and saturation.
+
+use rand::RngExt;
+use serde::Deserialize;
+
+use super::{AugmentError, Augmentation};
+use crate::random::SampleRng;
+use crate::view::{Size, View};
+
+/// Weights of R, G and B in the luma of ITU-R BT.601.
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
+/// Scales brightness, contrast and saturation by random factors, in random order.
+///
+/// Source: Howard, *Some Improvements on Deep Convolutional Neural Network Based Image Classification*, 2013; the
+/// factors and blends are those of torchvision's `ColorJitter`.
+#[derive(Clone, Debug)]
+pub struct ColorJitter {
+    parameters: Parameters,
+}
+
+/// Parameters of [`ColorJitter`]: a factor is drawn from 1 ± the parameter, but not below 0.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Parameters {
+    /// Blend with black.
+    pub brightness: f32,
+    /// Blend with the image's mean luma.
+    pub contrast: f32,
+    /// Blend with each pixel's luma.
+    pub saturation: f32,
+}
+
+#[derive(Clone, Copy)]
+enum Blend {
+    Brightness,
+    Contrast,
+    Saturation,
+}
+
+impl ColorJitter {
+    /// Name in recipes.
+    pub const OP: &str = "color_jitter";
+
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`AugmentError::Parameters`] when one is negative.
+    pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
+        for (name, value) in [
+            ("brightness", parameters.brightness),
+            ("contrast", parameters.contrast),
+            ("saturation", parameters.saturation),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                let reason = format!("{name} = {value}, expected 0 or more");
+                return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
+            }
+        }
+        Ok(ColorJitter { parameters })
+    }
+}
+
+impl Augmentation for ColorJitter {
+    fn output_size(&self, input: Size) -> Result<Size, AugmentError> {
+        Ok(input)
+    }
+
+    fn apply(&self, view: &mut View<'_>, rng: &mut SampleRng) {
+        let Parameters { brightness, contrast, saturation } = self.parameters;
+        let mut blends =
+            [(Blend::Brightness, brightness), (Blend::Contrast, contrast), (Blend::Saturation, saturation)];
+        for last in (1..blends.len()).rev() {
+            blends.swap(last, rng.random_range(0..=last as u32) as usize);
+        }
+        for (blend, reach) in blends {
+            if reach > 0.0 {
+                let factor = rng.random_range((1.0 - reach).max(0.0)..=1.0 + reach);
+                apply(blend, factor, view.planes_mut());
+            }
+        }
+    }
+}
+
+/// Moves every pixel away from (factor above 1) or towards (below 1) what the blend blends with.
+fn apply(blend: Blend, factor: f32, [red, green, blue]: [&mut [u8]; 3]) {
+    let luma = |r: u8, g: u8, b: u8| LUMA[0] * f32::from(r) + LUMA[1] * f32::from(g) + LUMA[2] * f32::from(b);
+    let mean_luma = match blend {
+        Blend::Contrast => {
+            let mean = |plane: &[u8]| {
+                plane.iter().map(|&pixel| u64::from(pixel)).sum::<u64>() as f32 / plane.len() as f32
+            };
+            LUMA[0] * mean(red) + LUMA[1] * mean(green) + LUMA[2] * mean(blue)
+        }
+        Blend::Brightness | Blend::Saturation => 0.0,
+    };
+    for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+        let base = match blend {
+            Blend::Brightness => 0.0,
+            Blend::Contrast => mean_luma,
+            Blend::Saturation => luma(*red, *green, *blue),
+        };
+        for value in [red, green, blue] {
+            // `as` saturates at 0 and 255.
+            *value = (base + factor * (f32::from(*value) - base)).round() as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blended(blend: Blend, factor: f32) -> [[u8; 2]; 3] {
+        let mut planes = [[100, 200], [50, 100], [0, 250]];
+        let [red, green, blue] = &mut planes;
+        apply(blend, factor, [red, green, blue]);
+        planes
+    }
+
+    #[test]
+    fn brightness_scales_and_saturates() {
+        assert_eq!(blended(Blend::Brightness, 2.0), [[200, 255], [100, 200], [0, 255]]);
+    }
+
+    #[test]
+    fn no_contrast_is_the_mean_luma_everywhere() {
+        // Lumas 59.25 and 147.0, mean 103.1.
+        assert_eq!(blended(Blend::Contrast, 0.0), [[103; 2]; 3]);
+    }
+
+    #[test]
+    fn no_saturation_is_each_pixels_luma() {
+        assert_eq!(blended(Blend::Saturation, 0.0), [[59, 147]; 3]);
+    }
+
+    #[test]
+    fn a_factor_of_one_changes_nothing() {
+        for blend in [Blend::Brightness, Blend::Contrast, Blend::Saturation] {
+            assert_eq!(blended(blend, 1.0), [[100, 200], [50, 100], [0, 250]]);
+        }
+    }
+}

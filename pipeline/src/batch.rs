@@ -1,0 +1,205 @@
+//! A batch: what the consumer gets.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::Sender;
+use half::f16;
+
+use crate::memory::BatchMemory;
+use crate::view::Size;
+
+/// The images of a batch, [N·V,3,H,W] for N samples with V views each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Images<'a> {
+    /// 0..=255
+    U8(&'a [u8]),
+    /// Normalised.
+    F32(&'a [f32]),
+    /// Normalised.
+    F16(&'a [f16]),
+}
+
+/// The label of a place in a batch that holds no sample.
+pub const NO_LABEL: i64 = -1;
+
+/// Samples of one training or evaluation step.
+///
+/// A batch always has the memory of a full one. Where there are fewer samples, the places after [`len`](Self::len) hold
+/// zero images with the label [`NO_LABEL`].
+///
+/// When it is dropped, its memory goes back to the loader; keep as few as possible.
+pub struct Batch {
+    pub(crate) buffer: Option<Buffer>,
+    pub(crate) return_to: Sender<Buffer>,
+    /// Batches that are made and not yet dropped.
+    pub(crate) held: Arc<AtomicUsize>,
+    pub(crate) shape: BatchShape,
+    pub(crate) kind: ValueKind,
+    pub(crate) len: usize,
+    pub(crate) epoch: u64,
+    pub(crate) index: u64,
+    pub(crate) skipped: usize,
+}
+
+/// The numbers N, V, H and W of a loader's batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchShape {
+    /// N: samples in a full batch.
+    pub samples: usize,
+    /// V: views of each sample.
+    pub views: usize,
+    /// H and W: pixels of each view.
+    pub size: Size,
+}
+
+impl BatchShape {
+    /// Values in one view: 3·H·W.
+    pub fn view_values(&self) -> usize {
+        3 * self.size.area()
+    }
+
+    /// Values in a full batch: N·V·3·H·W.
+    pub fn values(&self) -> usize {
+        self.samples * self.views * self.view_values()
+    }
+}
+
+/// The type of a batch's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValueKind {
+    U8,
+    F32,
+    F16,
+}
+
+impl ValueKind {
+    /// Bytes of one value.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            ValueKind::U8 => 1,
+            ValueKind::F16 => 2,
+            ValueKind::F32 => 4,
+        }
+    }
+}
+
+/// The memory of a batch, which travels from the loader to the consumer and back.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    pub(crate) memory: Box<dyn BatchMemory>,
+    /// One for each sample.
+    pub(crate) labels: Vec<i64>,
+    /// One for each view.
+    pub(crate) color_offsets: Vec<[f32; 3]>,
+    /// One for each sample: its record's number in the split.
+    pub(crate) records: Vec<u32>,
+}
+
+impl Batch {
+    /// The images, u8, f32 or f16 [N·V,3,H,W], as the loader was configured.
+    pub fn images(&self) -> Images<'_> {
+        let values = self.shape.values();
+        let bytes = self.buffer().memory.bytes();
+        match self.kind {
+            ValueKind::U8 => Images::U8(&bytes[..values]),
+            ValueKind::F32 => Images::F32(typed(&bytes[..values * size_of::<f32>()])),
+            ValueKind::F16 => Images::F16(typed(&bytes[..values * size_of::<f16>()])),
+        }
+    }
+
+    /// The images as bytes, whatever their type.
+    pub fn image_bytes(&self) -> &[u8] {
+        &self.buffer().memory.bytes()[..self.shape.values() * self.kind.bytes()]
+    }
+
+    /// The memory that holds the images, as its [`MemoryProvider`](crate::memory::MemoryProvider) made it.
+    pub fn memory(&self) -> &dyn BatchMemory {
+        &*self.buffer().memory
+    }
+
+    /// The labels, [N]: positions in the class list, [`NO_LABEL`] after the last sample.
+    pub fn labels(&self) -> &[i64] {
+        &self.buffer().labels
+    }
+
+    /// The colour offsets, [N·V,3], in units of 0..=255. In the forms f32 and f16 they are already added.
+    pub fn color_offsets(&self) -> &[[f32; 3]] {
+        &self.buffer().color_offsets
+    }
+
+    /// The record that each sample was made from, by its number in the split.
+    pub fn records(&self) -> &[u32] {
+        &self.buffer().records[..self.len]
+    }
+
+    /// The number of samples that there are, at most N.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no samples, as can happen to some ranks in the last batch of an epoch.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// N, V, H and W.
+    pub fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the batch in its epoch.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Samples left out of this batch because their records are damaged.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    fn buffer(&self) -> &Buffer {
+        self.buffer.as_ref().expect("a batch has its buffer until it is dropped")
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        if let Some(buffer) = self.buffer.take() {
+            // The loader may be gone; then the memory is freed here.
+            let _ = self.return_to.send(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("epoch", &self.epoch)
+            .field("index", &self.index)
+            .field("len", &self.len)
+            .field("shape", &self.shape)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads bytes as numbers of type `T`.
+fn typed<T: Pod>(bytes: &[u8]) -> &[T] {
+    // SAFETY: any bytes are a value of a `Pod` type.
+    let (before, values, after) = unsafe { bytes.align_to::<T>() };
+    assert!(before.is_empty() && after.is_empty(), "batch memory is aligned and whole");
+    values
+}
+
+/// Number types that any bytes are a value of.
+trait Pod {}
+impl Pod for f32 {}
+impl Pod for f16 {}

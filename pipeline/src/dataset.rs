@@ -1,0 +1,251 @@
+//! A prepared data set: a directory of shards with its `dataset.json`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ndarray::Array3;
+use ndarray_npy::ReadNpyExt;
+
+use crate::shard::{FORMAT_VERSION, Record, Shard, ShardError};
+use crate::{DatasetInfo, Encoding, Split};
+
+/// A prepared data set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// There is no `dataset.json`.
+    #[error(
+        "{}: not a prepared data set: it has no dataset.json; name a folder that prepare_imagenet has finished",
+        directory.display()
+    )]
+    NotPrepared {
+        /// The directory that was given.
+        directory: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A file beside the shards is not what it should be.
+    #[error("{}: {reason}; prepare the data set again", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The data set has no images in the split.
+    #[error("{}: the data set has no {split} images", directory.display())]
+    Empty {
+        /// The data set.
+        directory: PathBuf,
+        /// The split that was asked for.
+        split: Split,
+    },
+    /// A shard does not agree with `dataset.json`.
+    #[error(
+        "{}: {what} {found}, but dataset.json says {expected}; the folder mixes shards of different preparations: \
+         prepare the data set again", path.display()
+    )]
+    Disagreement {
+        /// The shard.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// The shard's value.
+        found: String,
+        /// The value in `dataset.json`.
+        expected: String,
+    },
+    /// A shard cannot be read.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+}
+
+/// A prepared data set on disk.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    directory: PathBuf,
+    info: DatasetInfo,
+}
+
+impl Dataset {
+    /// Opens the data set that was prepared into `directory`, reading its `dataset.json`.
+    ///
+    /// # Errors
+    /// [`DatasetError`] when there is none or it is damaged or of another version.
+    pub fn open(directory: &Path) -> Result<Self, DatasetError> {
+        let path = directory.join(DatasetInfo::FILE_NAME);
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => DatasetError::NotPrepared { directory: directory.into() },
+            _ => DatasetError::Io { path: path.clone(), source },
+        })?;
+        let unreadable = |reason| DatasetError::Unreadable { path: path.clone(), reason };
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        let version = json["format_version"].as_u64();
+        if version != Some(u64::from(FORMAT_VERSION)) {
+            let found = version.map_or("none".into(), |version| version.to_string());
+            return Err(unreadable(format!("format version {found}, expected {FORMAT_VERSION}")));
+        }
+        let info = serde_json::from_value(json).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Dataset { directory: directory.into(), info })
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What it holds.
+    pub fn info(&self) -> &DatasetInfo {
+        &self.info
+    }
+
+    /// Reads the mean training image, f32 [3,S,S], 0..=255.
+    ///
+    /// # Errors
+    /// [`DatasetError`] when the file is missing or of another size.
+    pub fn mean_image(&self) -> Result<Array3<f32>, DatasetError> {
+        let path = self.directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
+        let file = fs::File::open(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;
+        let unreadable = |reason| DatasetError::Unreadable { path: path.clone(), reason };
+        let image = Array3::<f32>::read_npy(io::BufReader::new(file))
+            .map_err(|error| unreadable(error.to_string()))?;
+        let size = self.info.image_size as usize;
+        if image.shape() != [3, size, size] {
+            return Err(unreadable(format!("shape {:?}, expected [3, {size}, {size}]", image.shape())));
+        }
+        Ok(image)
+    }
+
+    /// Maps all shards of a split.
+    ///
+    /// # Errors
+    /// [`DatasetError::Empty`] when it has no images, [`DatasetError::Disagreement`] when a shard is not the one that
+    /// `dataset.json` means, [`DatasetError::Shard`] when it cannot be read.
+    pub fn records(&self, split: Split) -> Result<Records, DatasetError> {
+        let shards = self
+            .info
+            .shards(split)
+            .iter()
+            .map(|listed| {
+                let shard = Shard::open(&self.directory.join(&listed.file))?;
+                self.check_agreement(&shard, split, listed.images)?;
+                Ok(shard)
+            })
+            .collect::<Result<Vec<_>, DatasetError>>()?;
+        if shards.iter().all(Shard::is_empty) {
+            return Err(DatasetError::Empty { directory: self.directory.clone(), split });
+        }
+        Ok(Records::new(shards))
+    }
+
+    fn check_agreement(&self, shard: &Shard, split: Split, images: u64) -> Result<(), DatasetError> {
+        let header = shard.header();
+        let compare = |what, found: String, expected: String| {
+            if found == expected {
+                return Ok(());
+            }
+            Err(DatasetError::Disagreement { path: shard.path().into(), what, found, expected })
+        };
+        compare("image size", header.image_size.to_string(), self.info.image_size.to_string())?;
+        compare("encoding", header.encoding.to_string(), self.info.encoding.to_string())?;
+        compare("split", header.split.to_string(), split.to_string())?;
+        compare("number of classes", header.classes.len().to_string(), self.info.classes.len().to_string())?;
+        compare("number of images", shard.len().to_string(), images.to_string())?;
+        if header.classes != self.info.classes {
+            return compare("class list", "another".into(), "one in which some class differs".into());
+        }
+        Ok(())
+    }
+}
+
+/// All records of a split, numbered through its shards.
+#[derive(Debug)]
+pub struct Records {
+    shards: Vec<Shard>,
+    /// Records before each shard, and at last the total.
+    starts: Vec<usize>,
+    /// A bit for each record whose checksum was found right.
+    verified: Vec<AtomicU64>,
+}
+
+impl Records {
+    fn new(shards: Vec<Shard>) -> Self {
+        let mut starts = vec![0];
+        for shard in &shards {
+            starts.push(starts[starts.len() - 1] + shard.len());
+        }
+        let words = starts[starts.len() - 1].div_ceil(64);
+        Records { shards, starts, verified: (0..words).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The number of records.
+    #[expect(clippy::len_without_is_empty, reason = "a split without records is refused when it is opened")]
+    pub fn len(&self) -> usize {
+        self.starts[self.starts.len() - 1]
+    }
+
+    /// Side of every image in pixels.
+    pub fn image_size(&self) -> u32 {
+        self.shards[0].header().image_size
+    }
+
+    /// How the images are stored.
+    pub fn encoding(&self) -> Encoding {
+        self.shards[0].header().encoding
+    }
+
+    /// The shards, in order.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The record at `index`, unchecked against its checksum.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn record(&self, index: usize) -> Record<'_> {
+        let (shard, row) = self.locate(index);
+        shard.record(row)
+    }
+
+    /// The shard of record `index`, and the record's position in it.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn locate(&self, index: usize) -> (&Shard, usize) {
+        assert!(index < self.len(), "record {index} of {} records", self.len());
+        let shard = self.starts.partition_point(|&start| start <= index) - 1;
+        (&self.shards[shard], index - self.starts[shard])
+    }
+
+    /// The record at `index`, checked against its checksum at its first use.
+    ///
+    /// The pages of a record that was right stay in the page cache or are read again from the same disk; checking
+    /// 192 KB takes as long as cropping them, so it is done once for each record and process.
+    ///
+    /// # Errors
+    /// [`ShardError::Checksum`] when the image's bytes have changed.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn verified_record(&self, index: usize) -> Result<Record<'_>, ShardError> {
+        let (shard, row) = self.locate(index);
+        let (word, bit) = (&self.verified[index / 64], 1 << (index % 64));
+        // Relaxed: the bit guards no other memory; the worst is to check a record twice.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            shard.verify(row)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(shard.record(row))
+    }
+}

@@ -1,0 +1,172 @@
+//! The forms in which a batch holds its images.
+
+use half::f16;
+use ndarray::{Array3, ArrayView3, s};
+
+use crate::batch::ValueKind;
+use crate::kernels::{self, Mean, Normalize};
+use crate::view::{Size, View};
+
+/// What the pixels of a batch are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OutputForm {
+    /// u8 [N,3,H,W] as stored; colour offsets are beside them, for the device to add.
+    U8,
+    /// f32 [N,3,H,W], normalised, colour offsets added.
+    F32(Normalization),
+    /// f16 [N,3,H,W], normalised, colour offsets added; computed in f32.
+    F16(Normalization),
+}
+
+impl OutputForm {
+    pub(crate) fn kind(&self) -> ValueKind {
+        match self {
+            OutputForm::U8 => ValueKind::U8,
+            OutputForm::F32(_) => ValueKind::F32,
+            OutputForm::F16(_) => ValueKind::F16,
+        }
+    }
+
+    /// Name on command lines: `u8`, `f32` or `f16`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            OutputForm::U8 => "u8",
+            OutputForm::F32(_) => "f32",
+            OutputForm::F16(_) => "f16",
+        }
+    }
+
+    /// Checks that a mean image has the size of the views.
+    pub(crate) fn check(&self, views: Size) -> Result<(), String> {
+        let (OutputForm::F32(normalization) | OutputForm::F16(normalization)) = self else { return Ok(()) };
+        match &normalization.mean {
+            MeanValue::Image(mean) if mean.shape() != [3, views.height as usize, views.width as usize] => {
+                Err(format!(
+                    "the mean image has shape {:?}, expected [3, {}, {}] as the views have",
+                    mean.shape(),
+                    views.height,
+                    views.width
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a view into its slot.
+    pub(crate) fn write(&self, view: &mut View<'_>, slot: Slot<'_>) {
+        let area = view.size().area();
+        match (self, slot) {
+            (OutputForm::U8, Slot::U8(planes)) => view.write_u8(planes),
+            (OutputForm::F32(normalization), Slot::F32(planes)) => {
+                let offset = view.color_offset();
+                view.for_each_plane(|channel, plane| {
+                    let target = &mut planes[channel * area..][..area];
+                    kernels::normalize_f32(plane, normalization.channel(channel, offset[channel]), target);
+                });
+            }
+            (OutputForm::F16(normalization), Slot::F16(planes)) => {
+                let offset = view.color_offset();
+                view.for_each_plane(|channel, plane| {
+                    let target = &mut planes[channel * area..][..area];
+                    kernels::normalize_f16(plane, normalization.channel(channel, offset[channel]), target);
+                });
+            }
+            _ => unreachable!("slots are made for the form of their batch"),
+        }
+    }
+}
+
+/// The place of one view in a batch: [3,H,W].
+#[derive(Debug)]
+pub(crate) enum Slot<'a> {
+    U8(&'a mut [u8]),
+    F32(&'a mut [f32]),
+    F16(&'a mut [f16]),
+}
+
+/// How pixels become numbers: (pixel − mean + offset) · scale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalization {
+    /// Subtracted from the pixel, 0..=255.
+    pub mean: MeanValue,
+    /// Factor for R, G and B.
+    pub scale: [f32; 3],
+}
+
+/// A mean to subtract, in units of 0..=255.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MeanValue {
+    /// A value for each channel.
+    Channels([f32; 3]),
+    /// A value for each pixel of the view, f32 [3,H,W]; see [`center_of`].
+    Image(Array3<f32>),
+}
+
+impl Normalization {
+    fn channel(&self, channel: usize, offset: f32) -> Normalize<'_> {
+        let mean = match &self.mean {
+            MeanValue::Channels(means) => Mean::Constant(means[channel]),
+            MeanValue::Image(image) => {
+                let area = image.len() / 3;
+                let values = image.as_slice().expect("a mean image is made in standard layout");
+                Mean::PerPixel(&values[channel * area..][..area])
+            }
+        };
+        Normalize { mean, offset, scale: self.scale[channel] }
+    }
+}
+
+/// The centre of a mean image f32 [3,S,S], cut to the size of the views: wherever the crop of an image lies, the centre of
+/// the mean is subtracted (as the authors' code does).
+///
+/// # Panics
+/// When the views are larger than the mean image.
+pub fn center_of(mean: ArrayView3<'_, f32>, views: Size) -> Array3<f32> {
+    let (height, width) = (views.height as usize, views.width as usize);
+    let (_, rows, columns) = mean.dim();
+    assert!(height <= rows && width <= columns, "views of {views} pixels, mean image of {columns}x{rows}");
+    let (top, left) = ((rows - height) / 2, (columns - width) / 2);
+    mean.slice(s![.., top..top + height, left..left + width]).as_standard_layout().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{Rect, Scratch};
+
+    #[test]
+    fn a_view_becomes_pixel_minus_mean_plus_offset_times_scale() {
+        let stored = Size { width: 4, height: 3 };
+        let planar: Vec<u8> = (0..36).map(|i| i * 7).collect();
+        let interleaved: Vec<u8> =
+            (0..12).flat_map(|pixel| (0..3).map(move |channel| (channel * 12 + pixel) * 7)).collect();
+        let mean = Array3::from_shape_fn((3, 2, 2), |(c, y, x)| (c * 4 + y * 2 + x) as f32);
+        let normalization = Normalization { mean: MeanValue::Image(mean.clone()), scale: [1.0, 0.5, 0.25] };
+        let form = OutputForm::F32(normalization.clone());
+        for is_planar in [true, false] {
+            let mut scratch = Scratch::default();
+            let mut view = match is_planar {
+                true => View::planar(&planar, stored, &mut scratch),
+                false => View::interleaved(&interleaved, stored, &mut scratch),
+            };
+            view.crop(Rect { x: 1, y: 1, size: Size::square(2) });
+            view.flip_horizontal();
+            view.add_color_offset([10.0, 20.0, 30.0]);
+            let mut written = [0.0; 12];
+            form.write(&mut view, Slot::F32(&mut written));
+            let expected = Array3::from_shape_fn((3, 2, 2), |(c, y, x)| {
+                let pixel = f32::from(planar[c * 12 + (y + 1) * 4 + (2 - x)]);
+                (pixel - mean[[c, y, x]] + 10.0 * (c + 1) as f32) * normalization.scale[c]
+            });
+            assert_eq!(written, expected.as_slice().unwrap(), "planar: {is_planar}");
+        }
+    }
+
+    #[test]
+    fn the_centre_of_the_mean_is_taken() {
+        let mean = Array3::from_shape_fn((3, 6, 6), |(c, y, x)| (c * 100 + y * 10 + x) as f32);
+        let center = center_of(mean.view(), Size { width: 2, height: 4 });
+        assert_eq!(center.dim(), (3, 4, 2));
+        assert_eq!((center[[0, 0, 0]], center[[2, 3, 1]]), (12.0, 243.0));
+    }
+}

@@ -1,0 +1,257 @@
+//! The inner loops: from stored pixels to a place in a batch.
+//!
+//! Each is an ordinary loop that the compiler vectorises, compiled once for every instruction set worth having and chosen
+//! at run time (`multiversion`); [`scalar`] holds the same arithmetic one pixel at a time, and tests compare the two bit
+//! by bit. Values are (pixel − (mean − offset)) · scale in f32, in this order, so that every processor computes the same
+//! bits.
+
+pub mod scalar;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use multiversion::multiversion;
+
+use crate::view::Size;
+
+/// One channel of a part of an image; or, for [`deinterleave`], all three.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    /// The stored pixels from the first of the part on.
+    pub pixels: &'a [u8],
+    /// Bytes from one row to the next.
+    pub stride: usize,
+    /// The size of the part.
+    pub size: Size,
+    /// Whether the part is mirrored left to right.
+    pub flipped: bool,
+}
+
+impl Plane<'_> {
+    #[inline(always)]
+    fn width(&self) -> usize {
+        self.size.width as usize
+    }
+
+    #[inline(always)]
+    fn row(&self, y: usize) -> &[u8] {
+        &self.pixels[y * self.stride..][..self.width()]
+    }
+}
+
+/// What is subtracted from the pixels of one channel.
+#[derive(Clone, Copy, Debug)]
+pub enum Mean<'a> {
+    /// The same value everywhere.
+    Constant(f32),
+    /// A value for each pixel of the result, f32 [H,W]. It is not mirrored with the image.
+    PerPixel(&'a [f32]),
+}
+
+/// How the pixels of one channel become numbers: (pixel − (mean − offset)) · scale.
+#[derive(Clone, Copy, Debug)]
+pub struct Normalize<'a> {
+    /// Subtracted from the pixel, 0..=255.
+    pub mean: Mean<'a>,
+    /// The colour offset, in units of 0..=255.
+    pub offset: f32,
+    /// Factor.
+    pub scale: f32,
+}
+
+/// Copies a plane to u8 [H,W].
+///
+/// # Panics
+/// When `target` has not the plane's size.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vbmi+avx2+fma",
+    "x86_64+avx2+fma",
+    "x86_64+ssse3"
+))]
+pub fn copy(plane: Plane<'_>, target: &mut [u8]) {
+    assert_eq!(target.len(), plane.size.area());
+    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
+        let row = plane.row(y);
+        if plane.flipped {
+            for (target, &pixel) in target.iter_mut().zip(row.iter().rev()) {
+                *target = pixel;
+            }
+        } else {
+            target.copy_from_slice(row);
+        }
+    }
+}
+
+/// Copies a part of an image u8 [H,W,3] to u8 [3,H,W]; the plane's width counts pixels, its stride bytes.
+///
+/// # Panics
+/// When `target` has not the size of the plane, three times.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vbmi+avx2+fma",
+    "x86_64+avx2+fma",
+    "x86_64+ssse3"
+))]
+pub fn deinterleave(plane: Plane<'_>, target: &mut [u8]) {
+    let (area, width) = (plane.size.area(), plane.width());
+    assert_eq!(target.len(), 3 * area);
+    let (red, rest) = target.split_at_mut(area);
+    let (green, blue) = rest.split_at_mut(area);
+    for y in 0..plane.size.height as usize {
+        let row = &plane.pixels[y * plane.stride..][..3 * width];
+        let span = y * width..(y + 1) * width;
+        let targets = red[span.clone()].iter_mut().zip(&mut green[span.clone()]).zip(&mut blue[span]);
+        let pixels = row.chunks_exact(3);
+        if plane.flipped {
+            for (((red, green), blue), pixel) in targets.zip(pixels.rev()) {
+                (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
+            }
+        } else {
+            for (((red, green), blue), pixel) in targets.zip(pixels) {
+                (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
+            }
+        }
+    }
+}
+
+/// Normalises a plane to f32 [H,W].
+///
+/// # Panics
+/// When `target`, or the mean, has not the plane's size.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vbmi+avx2+fma",
+    "x86_64+avx2+fma",
+    "x86_64+ssse3"
+))]
+pub fn normalize_f32(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f32]) {
+    assert_eq!(target.len(), plane.size.area());
+    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
+        normalize_piece(plane, normalize, y, 0, target);
+    }
+}
+
+/// Pixels that are normalised to f32, in the first-level cache, before they are rounded to f16.
+const PIECE: usize = 256;
+
+/// Normalises a plane to f16 [H,W]: computed in f32, rounded to nearest even.
+///
+/// # Panics
+/// When `target`, or the mean, has not the plane's size.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vbmi+avx2+fma",
+    "x86_64+avx2+fma",
+    "x86_64+ssse3"
+))]
+pub fn normalize_f16(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
+    assert_eq!(target.len(), plane.size.area());
+    let mut piece = [0.0; PIECE];
+    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
+        for (index, target) in target.chunks_mut(PIECE).enumerate() {
+            let piece = &mut piece[..target.len()];
+            normalize_piece(plane, normalize, y, index * PIECE, piece);
+            target.convert_from_f32_slice(piece);
+        }
+    }
+}
+
+/// Normalises the pixels of row `y` that land in columns `x..x + target.len()` of the result.
+#[inline(always)]
+fn normalize_piece(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, x: usize, target: &mut [f32]) {
+    let (row, width) = (plane.row(y), plane.width());
+    let scale = normalize.scale;
+    let end = x + target.len();
+    match (normalize.mean, plane.flipped) {
+        (Mean::Constant(mean), false) => {
+            let shift = mean - normalize.offset;
+            for (target, &pixel) in target.iter_mut().zip(&row[x..end]) {
+                *target = (f32::from(pixel) - shift) * scale;
+            }
+        }
+        (Mean::Constant(mean), true) => {
+            let shift = mean - normalize.offset;
+            for (target, &pixel) in target.iter_mut().zip(row[width - end..width - x].iter().rev()) {
+                *target = (f32::from(pixel) - shift) * scale;
+            }
+        }
+        (Mean::PerPixel(means), false) => {
+            let means = &means[y * width..][x..end];
+            for ((target, &pixel), &mean) in target.iter_mut().zip(&row[x..end]).zip(means) {
+                *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
+            }
+        }
+        (Mean::PerPixel(means), true) => {
+            let means = &means[y * width..][x..end];
+            let pixels = row[width - end..width - x].iter().rev();
+            for ((target, &pixel), &mean) in target.iter_mut().zip(pixels).zip(means) {
+                *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    /// Calls `check` with planes of many widths, with and without mirroring.
+    fn for_many_planes(bytes_per_pixel: usize, check: impl Fn(Plane<'_>)) {
+        let pixels: Vec<u8> =
+            (0..3 * 300 * 7u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for width in (1..70).chain([223, 224, 255, 256, 257, 300]) {
+            for flipped in [false, true] {
+                let size = Size { width, height: 6 };
+                check(Plane { pixels: &pixels[5..], stride: 300 * bytes_per_pixel, size, flipped });
+            }
+        }
+    }
+
+    fn assert_same<T: PartialEq + Debug>(fast: &[T], scalar: &[T], plane: Plane<'_>) {
+        let different = fast.iter().zip(scalar).position(|(fast, scalar)| fast != scalar);
+        if let Some(index) = different {
+            panic!(
+                "width {}, flipped {}: element {index}: fast {:?}, scalar {:?}",
+                plane.size.width, plane.flipped, fast[index], scalar[index]
+            );
+        }
+    }
+
+    #[test]
+    fn copying_is_the_same_fast_and_scalar() {
+        for_many_planes(1, |plane| {
+            let (mut fast, mut slow) = (vec![0; plane.size.area()], vec![1; plane.size.area()]);
+            copy(plane, &mut fast);
+            scalar::copy(plane, &mut slow);
+            assert_same(&fast, &slow, plane);
+        });
+    }
+
+    #[test]
+    fn deinterleaving_is_the_same_fast_and_scalar() {
+        for_many_planes(3, |plane| {
+            let (mut fast, mut slow) = (vec![0; 3 * plane.size.area()], vec![1; 3 * plane.size.area()]);
+            deinterleave(plane, &mut fast);
+            scalar::deinterleave(plane, &mut slow);
+            assert_same(&fast, &slow, plane);
+        });
+    }
+
+    #[test]
+    fn normalizing_is_the_same_bit_by_bit_fast_and_scalar() {
+        let means: Vec<f32> = (0..300 * 6).map(|i| 100.0 + (i % 97) as f32 / 7.0).collect();
+        for_many_planes(1, |plane| {
+            let area = plane.size.area();
+            for mean in [Mean::Constant(127.3), Mean::PerPixel(&means[..area])] {
+                let normalize = Normalize { mean, offset: -3.7, scale: 1.0 / 58.4 };
+                let (mut fast, mut slow) = (vec![0.0; area], vec![1.0; area]);
+                normalize_f32(plane, normalize, &mut fast);
+                scalar::normalize_f32(plane, normalize, &mut slow);
+                assert_same(&fast, &slow, plane);
+
+                let (mut fast, mut slow) = (vec![f16::ZERO; area], vec![f16::ONE; area]);
+                normalize_f16(plane, normalize, &mut fast);
+                scalar::normalize_f16(plane, normalize, &mut slow);
+                assert_same(&fast, &slow, plane);
+            }
+        });
+    }
+}

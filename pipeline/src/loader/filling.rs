@@ -1,0 +1,205 @@
+//! A batch while workers fill it.
+//!
+//! Slots are claimed by counting an atomic number up, so each belongs to one worker; that is what makes writing to them
+//! through a shared reference sound, and all `unsafe` of it is here.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use half::f16;
+
+use super::plan::Plan;
+use crate::batch::{BatchShape, Buffer, NO_LABEL, ValueKind};
+use crate::form::Slot;
+
+/// A batch that is being filled.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub plan: Plan,
+    /// The batch whose records should be read ahead while this one is filled.
+    pub upcoming: Option<Plan>,
+    shape: BatchShape,
+    kind: ValueKind,
+    pointers: Pointers,
+    /// The first slot that nobody has claimed.
+    next: AtomicUsize,
+    /// Slots that are not yet done with.
+    remaining: AtomicUsize,
+    /// Slots whose record could not be used.
+    failed: Mutex<Vec<usize>>,
+    /// The owner of what `pointers` point to; taken when no slot remains.
+    buffer: Mutex<Option<Buffer>>,
+}
+
+/// Into the memory that the buffer owns; valid while it is in `Filling::buffer`.
+#[derive(Debug)]
+struct Pointers {
+    images: *mut u8,
+    labels: *mut i64,
+    color_offsets: *mut [f32; 3],
+}
+
+// SAFETY: the memory belongs to the buffer, which is `Send`; slots are written by the one worker that claimed them.
+unsafe impl Send for Pointers {}
+// SAFETY: as above; the pointers themselves are never changed.
+unsafe impl Sync for Pointers {}
+
+/// A worker's exclusive right to some slots of a batch.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    filling: &'a Filling,
+    slots: Range<usize>,
+    /// Not `Clone`, not `Sync`: the slots are written through it.
+    exclusive: PhantomData<*mut u8>,
+}
+
+impl Filling {
+    pub fn new(
+        mut buffer: Buffer,
+        plan: Plan,
+        upcoming: Option<Plan>,
+        shape: BatchShape,
+        kind: ValueKind,
+    ) -> Self {
+        buffer.records.clear();
+        buffer.records.extend_from_slice(plan.records());
+        let remaining = AtomicUsize::new(plan.records().len().max(1));
+        let pointers = Pointers {
+            images: buffer.memory.bytes_mut().as_mut_ptr(),
+            labels: buffer.labels.as_mut_ptr(),
+            color_offsets: buffer.color_offsets.as_mut_ptr(),
+        };
+        Filling {
+            plan,
+            upcoming,
+            shape,
+            kind,
+            pointers,
+            next: AtomicUsize::new(0),
+            remaining,
+            failed: Mutex::new(Vec::new()),
+            buffer: Mutex::new(Some(buffer)),
+        }
+    }
+
+    /// Whether there are slots to claim.
+    pub fn has_unclaimed(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.claimable()
+    }
+
+    /// Claims up to `most` slots; none when all are claimed.
+    pub fn claim(&self, most: usize) -> Option<Claim<'_>> {
+        // Relaxed: only the uniqueness of the numbers matters.
+        let start = self.next.fetch_add(most, Ordering::Relaxed);
+        let end = self.claimable().min(start + most);
+        (start < end).then(|| Claim { filling: self, slots: start..end, exclusive: PhantomData })
+    }
+
+    /// Slots that can be claimed; the empty batch has one, imaginary.
+    fn claimable(&self) -> usize {
+        self.plan.records().len().max(1)
+    }
+
+    /// Gives the claim back; the one that was the last yields the full buffer, the number of its samples and of those
+    /// that were left out.
+    pub fn complete(&self, claim: Claim<'_>, failed: &[usize]) -> Option<(Buffer, usize, usize)> {
+        if !failed.is_empty() {
+            self.failed.lock().expect("no worker panics while it holds this lock").extend(failed);
+        }
+        // Release what was written to the slots, acquire what the others wrote.
+        let done = claim.slots.len();
+        if self.remaining.fetch_sub(done, Ordering::AcqRel) > done {
+            return None;
+        }
+        let failed = std::mem::take(&mut *self.failed.lock().expect("as above"));
+        let mut buffer =
+            self.buffer.lock().expect("as above").take().expect("only the last completion takes it");
+        let len = buffer.records.len() - failed.len();
+        self.remove_slots(&mut buffer, failed);
+        self.clear_padding(&mut buffer, len);
+        Some((buffer, len, self.plan.records().len() - len))
+    }
+
+    /// Moves the samples after each failed slot to the front, so that the first `len` slots hold samples.
+    fn remove_slots(&self, buffer: &mut Buffer, mut failed: Vec<usize>) {
+        failed.sort_unstable();
+        let (views, slot_bytes) = (self.shape.views, self.slot_bytes());
+        for slot in failed.into_iter().rev() {
+            let end = buffer.records.len();
+            buffer.records.remove(slot);
+            buffer.labels.copy_within(slot + 1..end, slot);
+            buffer.color_offsets.copy_within((slot + 1) * views..end * views, slot * views);
+            buffer
+                .memory
+                .bytes_mut()
+                .copy_within((slot + 1) * slot_bytes..end * slot_bytes, slot * slot_bytes);
+        }
+    }
+
+    fn clear_padding(&self, buffer: &mut Buffer, len: usize) {
+        buffer.labels[len..].fill(NO_LABEL);
+        buffer.color_offsets[len * self.shape.views..].fill([0.0; 3]);
+        let slots = len * self.slot_bytes()..self.shape.samples * self.slot_bytes();
+        buffer.memory.bytes_mut()[slots].fill(0);
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.shape.views * self.shape.view_values() * self.kind.bytes()
+    }
+}
+
+impl Claim<'_> {
+    /// The claimed slots that hold samples.
+    pub fn slots(&self) -> Range<usize> {
+        self.slots.start..self.slots.end.min(self.filling.plan.records().len())
+    }
+
+    /// The place of one view of a sample.
+    ///
+    /// # Panics
+    /// When the slot is not claimed or there is no such view.
+    pub fn image(&mut self, slot: usize, view: usize) -> Slot<'_> {
+        let shape = self.filling.shape;
+        assert!(self.slots().contains(&slot) && view < shape.views);
+        let values = shape.view_values();
+        let first = (slot * shape.views + view) * values;
+        let images = self.filling.pointers.images;
+        // SAFETY: `slot` is below the number of samples that the memory was made for, and only this claim may use it;
+        // the borrow of the claim keeps it from handing the place out twice. The memory is aligned to more than any
+        // value, stays where it is while the filling owns the buffer, and any bytes are a value.
+        unsafe {
+            match self.filling.kind {
+                ValueKind::U8 => Slot::U8(std::slice::from_raw_parts_mut(images.add(first), values)),
+                ValueKind::F32 => {
+                    Slot::F32(std::slice::from_raw_parts_mut(images.cast::<f32>().add(first), values))
+                }
+                ValueKind::F16 => {
+                    Slot::F16(std::slice::from_raw_parts_mut(images.cast::<f16>().add(first), values))
+                }
+            }
+        }
+    }
+
+    /// Sets the label of a sample.
+    ///
+    /// # Panics
+    /// When the slot is not claimed.
+    pub fn set_label(&mut self, slot: usize, label: i64) {
+        assert!(self.slots().contains(&slot));
+        // SAFETY: as in `image`; there are as many labels as samples.
+        unsafe { self.filling.pointers.labels.add(slot).write(label) }
+    }
+
+    /// Sets the colour offset of one view of a sample.
+    ///
+    /// # Panics
+    /// When the slot is not claimed or there is no such view.
+    pub fn set_color_offset(&mut self, slot: usize, view: usize, offset: [f32; 3]) {
+        let views = self.filling.shape.views;
+        assert!(self.slots().contains(&slot) && view < views);
+        // SAFETY: as in `image`; there are as many colour offsets as views.
+        unsafe { self.filling.pointers.color_offsets.add(slot * views + view).write(offset) }
+    }
+}

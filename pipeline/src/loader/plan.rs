@@ -1,0 +1,136 @@
+//! Which records make up which batch: pure arithmetic over (seed, epoch, batch).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{LastBatch, LoaderConfig};
+
+/// The batches of a loader, one after the other.
+#[derive(Debug)]
+pub(super) struct Plans {
+    order: crate::order::Order,
+    seed: u64,
+    records: u32,
+    samples: usize,
+    rank: usize,
+    world: usize,
+    batches_per_epoch: u64,
+    epochs: Range<u64>,
+    /// The next batch: epoch, number in the epoch, number in the loader.
+    epoch: u64,
+    index: u64,
+    sequence: u64,
+    /// The order of the epoch of the next batch.
+    permutation: Option<Arc<Vec<u32>>>,
+    /// Batches that are planned but not handed out, kept so that their records can be read ahead.
+    ahead: VecDeque<Plan>,
+    readahead: usize,
+}
+
+/// One batch.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub epoch: u64,
+    /// Number in the epoch.
+    pub index: u64,
+    /// Number since the loader started.
+    pub sequence: u64,
+    /// Position in the epoch of the first sample.
+    pub first_position: u64,
+    permutation: Arc<Vec<u32>>,
+    len: usize,
+}
+
+impl Plan {
+    /// The records, in the order of the samples.
+    pub fn records(&self) -> &[u32] {
+        &self.permutation[self.first_position as usize..][..self.len]
+    }
+}
+
+/// Batches in an epoch of `records` records over `world` ranks with `samples` samples a batch and rank.
+pub(super) fn batches_per_epoch(records: usize, samples: usize, world: usize, last: LastBatch) -> u64 {
+    let global = samples * world;
+    let batches = match last {
+        LastBatch::Drop => records / global,
+        LastBatch::Pad => records.div_ceil(global),
+    };
+    batches as u64
+}
+
+impl Plans {
+    pub fn new(config: &LoaderConfig, records: u32) -> Self {
+        let world = config.world;
+        let batches_per_epoch =
+            batches_per_epoch(records as usize, config.batch_size, world, config.last_batch);
+        Plans {
+            order: config.order,
+            seed: config.seed,
+            records,
+            samples: config.batch_size,
+            rank: config.rank,
+            world,
+            batches_per_epoch,
+            epochs: config.epochs.clone(),
+            epoch: config.epochs.start,
+            index: config.first_batch,
+            sequence: 0,
+            permutation: None,
+            ahead: VecDeque::new(),
+            readahead: config.readahead,
+        }
+    }
+
+    pub fn batches_per_epoch(&self) -> u64 {
+        self.batches_per_epoch
+    }
+
+    /// The next batch, and the one whose records should be read ahead now.
+    pub fn next(&mut self) -> Option<(Plan, Option<Plan>)> {
+        // The first call plans the batches that are never read ahead.
+        while self.ahead.len() < self.readahead {
+            match self.plan() {
+                Some(plan) => self.ahead.push_back(plan),
+                None => break,
+            }
+        }
+        let upcoming = self.plan();
+        self.ahead.extend(upcoming.clone());
+        self.ahead.pop_front().map(|plan| (plan, upcoming))
+    }
+
+    fn plan(&mut self) -> Option<Plan> {
+        while self.index >= self.batches_per_epoch {
+            if self.epoch >= self.epochs.end || self.batches_per_epoch == 0 {
+                return None;
+            }
+            self.epoch += 1;
+            self.index -= self.batches_per_epoch;
+            self.permutation = None;
+        }
+        if self.epoch >= self.epochs.end {
+            return None;
+        }
+        let (order, seed, epoch, records) = (self.order, self.seed, self.epoch, self.records);
+        let permutation =
+            self.permutation.get_or_insert_with(|| Arc::new(order.permutation(seed, epoch, records)));
+        // The samples of one step over all ranks are neighbours, so that N ranks with batches of B make the same
+        // steps as one rank with batches of N·B.
+        let records = records as u64;
+        let samples = self.samples as u64;
+        let first = (self.index * self.world as u64 + self.rank as u64) * samples;
+        let first_position = first.min(records);
+        let plan = Plan {
+            epoch,
+            index: self.index,
+            sequence: self.sequence,
+            first_position,
+            permutation: Arc::clone(permutation),
+            len: (records - first_position).min(samples) as usize,
+        };
+        self.index += 1;
+        self.sequence += 1;
+        Some(plan)
+    }
+}

@@ -1,0 +1,395 @@
+//! Tests of the loader: what it delivers, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::augment::{Augmentation, AugmentationConfig};
+use crate::batch::Images;
+use crate::form::{MeanValue, Normalization};
+use crate::memory::BatchMemory;
+use crate::random::SampleRng;
+use crate::test_support::{self, SIDE, encoded, pixels};
+use crate::view::View;
+use crate::{ColorStatistics, Dataset, Encoding, Split};
+
+const CROP: u32 = 16;
+
+fn chain() -> Chain {
+    let steps = [
+        AugmentationConfig::new("random_crop", json!({ "size": CROP })),
+        AugmentationConfig::new("horizontal_flip", json!({})),
+        AugmentationConfig::new("pca_jitter", json!({})),
+    ];
+    Chain::from_configs(&steps, Size::square(SIDE), Some(&ColorStatistics::imagenet())).unwrap()
+}
+
+/// One epoch in batches of eight.
+fn one_epoch() -> LoaderConfig {
+    LoaderConfig { batch_size: 8, workers: 2, seed: 5, epochs: 0..1, ..LoaderConfig::training(chain()) }
+}
+
+fn records(encoding: Encoding, images: usize) -> (TempDir, Arc<Records>) {
+    let directory = test_support::dataset(encoding, images);
+    let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+    (directory, Arc::new(records))
+}
+
+/// Everything that a consumer can see of a batch.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    epoch: u64,
+    index: u64,
+    len: usize,
+    records: Vec<u32>,
+    labels: Vec<i64>,
+    color_offsets: Vec<[f32; 3]>,
+    images: Vec<u8>,
+}
+
+fn see(batch: Batch) -> Seen {
+    Seen {
+        epoch: batch.epoch(),
+        index: batch.index(),
+        len: batch.len(),
+        records: batch.records().to_vec(),
+        labels: batch.labels().to_vec(),
+        color_offsets: batch.color_offsets().to_vec(),
+        images: batch.image_bytes().to_vec(),
+    }
+}
+
+fn deliver(records: &Arc<Records>, config: LoaderConfig) -> Vec<Seen> {
+    Loader::start(Arc::clone(records), config).unwrap().map(|batch| see(batch.unwrap())).collect()
+}
+
+#[test]
+fn batches_are_the_same_bytes_for_one_two_and_seven_workers() {
+    let normalization = Normalization { mean: MeanValue::Channels([120.0; 3]), scale: [0.02; 3] };
+    for encoding in [Encoding::Raw, Encoding::Jpeg] {
+        let (_directory, records) = records(encoding, 53);
+        for form in
+            [OutputForm::U8, OutputForm::F32(normalization.clone()), OutputForm::F16(normalization.clone())]
+        {
+            let config = LoaderConfig { epochs: 0..3, form, last_batch: LastBatch::Pad, ..one_epoch() };
+            let one = deliver(&records, LoaderConfig { workers: 1, ..config.clone() });
+            assert_eq!(one.len(), 3 * 7);
+            for workers in [2, 7] {
+                let many = deliver(&records, LoaderConfig { workers, ..config.clone() });
+                assert!(one == many, "{encoding}, {}: {workers} workers", config.form.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sample_is_the_crop_of_its_record() {
+    let (_directory, records) = records(Encoding::Raw, 20);
+    let chain = Chain::from_configs(
+        &[AugmentationConfig::new("random_crop", json!({ "size": SIDE }))],
+        Size::square(SIDE),
+        None,
+    );
+    let views = Views::Augmented(Arc::new(chain.unwrap()));
+    for batch in Loader::start(records, LoaderConfig { views, ..one_epoch() }).unwrap() {
+        let batch = batch.unwrap();
+        let Images::U8(images) = batch.images() else { panic!("the form is u8") };
+        for (slot, image) in images.chunks(3 * (SIDE * SIDE) as usize).enumerate() {
+            let record = batch.records()[slot] as usize;
+            assert_eq!(image, pixels(record));
+            assert_eq!(batch.labels()[slot], record as i64 % 10);
+        }
+    }
+}
+
+#[test]
+fn every_sample_comes_exactly_once_an_epoch() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { epochs: 0..2, last_batch: LastBatch::Pad, ..one_epoch() };
+    let batches = deliver(&records, config);
+    for epoch in 0..2 {
+        let mut seen: Vec<u32> =
+            batches.iter().filter(|b| b.epoch == epoch).flat_map(|b| b.records.clone()).collect();
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq(0..53), "epoch {epoch}: {seen:?}");
+    }
+    assert_ne!(batches[0].records, batches[7].records, "epochs differ in their order");
+}
+
+#[test]
+fn the_last_batch_is_padded_or_dropped_as_asked() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let padded = deliver(&records, LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() });
+    let last = &padded[6];
+    assert_eq!((padded.len(), last.len), (7, 5));
+    assert_eq!(last.labels[5..], [crate::batch::NO_LABEL; 3]);
+    assert!(last.images[5 * 3 * (CROP * CROP) as usize..].iter().all(|&byte| byte == 0));
+    assert!(last.color_offsets[5..].iter().all(|offset| *offset == [0.0; 3]));
+    let dropped = deliver(&records, one_epoch());
+    assert_eq!(dropped[..], padded[..6]);
+}
+
+#[test]
+fn a_loader_that_starts_in_the_middle_delivers_what_would_have_followed() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let whole = deliver(&records, LoaderConfig { epochs: 0..4, ..one_epoch() });
+    let rest = deliver(&records, LoaderConfig { epochs: 1..4, first_batch: 4, ..one_epoch() });
+    assert_eq!(rest[..], whole[6 + 4..]);
+}
+
+#[test]
+fn ranks_together_make_the_steps_of_one_rank_with_larger_batches() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() };
+    let whole = deliver(&records, LoaderConfig { batch_size: 12, ..config.clone() });
+    let ranks: Vec<Vec<Seen>> = (0..3)
+        .map(|rank| deliver(&records, LoaderConfig { batch_size: 4, world: 3, rank, ..config.clone() }))
+        .collect();
+    assert_eq!(whole.len(), 5);
+    for (step, batch) in whole.iter().enumerate() {
+        let parts: Vec<&Seen> = ranks.iter().map(|batches| &batches[step]).collect();
+        let image_bytes = 3 * (CROP * CROP) as usize;
+        let records: Vec<u32> = parts.iter().flat_map(|part| part.records.clone()).collect();
+        let images: Vec<u8> =
+            parts.iter().flat_map(|part| part.images[..part.len * image_bytes].to_vec()).collect();
+        assert_eq!(records, batch.records);
+        assert_eq!(images, batch.images[..batch.len * image_bytes]);
+    }
+    // 53 = 4·12 + 4 + 1: the last step has nothing for the third rank, which still takes part in it.
+    assert_eq!(ranks.iter().map(|batches| batches[4].len).collect::<Vec<_>>(), [4, 1, 0]);
+}
+
+#[test]
+fn evaluation_shows_every_image_once_in_order_in_all_views() {
+    let (_directory, records) = records(Encoding::Raw, 13);
+    let config =
+        LoaderConfig { batch_size: 4, ..LoaderConfig::evaluation(TestViews::TenCrop, Size::square(CROP)) };
+    let loader = Loader::start(records, config).unwrap();
+    assert_eq!((loader.batches_per_epoch(), loader.shape().views), (4, 10));
+    let mut count = 0;
+    for batch in loader {
+        let batch = batch.unwrap();
+        let values = batch.shape().view_values();
+        let Images::U8(images) = batch.images() else { panic!("the form is u8") };
+        for (slot, &record) in batch.records().iter().enumerate() {
+            assert_eq!(record, count);
+            count += 1;
+            let upper_left = &images[slot * 10 * values..][..CROP as usize];
+            assert_eq!(upper_left, &pixels(record as usize)[..CROP as usize]);
+            let mirrored: Vec<u8> =
+                images[(slot * 10 + 5) * values..][..CROP as usize].iter().rev().copied().collect();
+            assert_eq!(upper_left, mirrored);
+        }
+    }
+    assert_eq!(count, 13);
+}
+
+/// Flips a bit in the image of record 30 of 53.
+fn damage(directory: &TempDir) {
+    let path = directory.path().join("train-00001.arrow");
+    let image = encoded(Encoding::Raw, 30);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.windows(image.len()).position(|window| window == image).unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_record_stops_the_loader_with_its_name() {
+    let (directory, records) = records(Encoding::Raw, 53);
+    damage(&directory);
+    let errors: Vec<LoaderError> = Loader::start(records, LoaderConfig { workers: 3, ..one_epoch() })
+        .unwrap()
+        .filter_map(Result::err)
+        .collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    let message = errors[0].to_string();
+    assert!(message.contains("train-00001.arrow: record 4 (image-30): checksum"), "{message}");
+}
+
+#[test]
+fn a_damaged_record_is_left_out_and_counted_when_asked() {
+    let (directory, records) = records(Encoding::Raw, 53);
+    let intact = deliver(&records, LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() });
+    drop(records);
+    damage(&directory);
+    let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
+    let config = LoaderConfig { on_bad_record: OnBadRecord::Skip, last_batch: LastBatch::Pad, ..one_epoch() };
+    let mut loader = Loader::start(records, config).unwrap();
+    let stats = loader.stats();
+    let mut skipped = 0;
+    for (batch, intact) in loader.by_ref().zip(&intact) {
+        let batch = batch.unwrap();
+        skipped += batch.skipped();
+        let kept: Vec<usize> = (0..intact.len).filter(|&slot| intact.records[slot] != 30).collect();
+        assert_eq!(batch.len(), kept.len());
+        let image_bytes = batch.shape().view_values();
+        for (slot, &was) in kept.iter().enumerate() {
+            assert_eq!(batch.records()[slot], intact.records[was]);
+            assert_eq!(batch.labels()[slot], intact.labels[was]);
+            assert_eq!(batch.color_offsets()[slot], intact.color_offsets[was]);
+            let image = |bytes: &[u8], slot: usize| bytes[slot * image_bytes..][..image_bytes].to_vec();
+            assert_eq!(image(batch.image_bytes(), slot), image(&intact.images, was));
+        }
+        assert!(batch.labels()[batch.len()..].iter().all(|&label| label == NO_LABEL));
+    }
+    assert_eq!((skipped, stats.snapshot().skipped, stats.snapshot().images), (1, 1, 52));
+}
+
+/// Panics at one position of the epoch.
+#[derive(Debug)]
+struct Panicking;
+
+impl Augmentation for Panicking {
+    fn output_size(&self, input: Size) -> Result<Size, AugmentError> {
+        Ok(input)
+    }
+
+    fn apply(&self, view: &mut View<'_>, _rng: &mut SampleRng) {
+        let mut pixels = vec![0; 3 * view.size().area()];
+        view.write_u8(&mut pixels);
+        assert!(pixels != test_support::pixels(7), "image 7 is too beautiful");
+    }
+}
+
+#[test]
+fn a_panic_in_a_worker_becomes_one_error() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let chain = Chain::new(vec![Box::new(Panicking)], Size::square(SIDE)).unwrap();
+    let views = Views::Augmented(Arc::new(chain));
+    let loader =
+        Loader::start(records, LoaderConfig { views, workers: 4, last_batch: LastBatch::Pad, ..one_epoch() })
+            .unwrap();
+    let errors: Vec<LoaderError> = loader.filter_map(Result::err).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].to_string().contains("image 7 is too beautiful"), "{}", errors[0]);
+}
+
+#[test]
+fn a_consumer_that_goes_away_ends_the_workers() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { epochs: 0..u64::MAX, ..one_epoch() };
+    let mut loader = Loader::start(Arc::clone(&records), config).unwrap();
+    let kept = loader.next().unwrap().unwrap();
+    // Dropping joins the threads; this test would hang if they did not end.
+    drop(loader);
+    assert_eq!(kept.len(), 8);
+    drop(kept);
+    assert_eq!(Arc::strong_count(&records), 1, "no worker is left that holds the records");
+}
+
+#[test]
+fn a_consumer_that_holds_every_buffer_is_told_so() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { buffers: 2, hold_timeout: Duration::from_millis(20), ..one_epoch() };
+    let held: Vec<_> = Loader::start(records, config).unwrap().collect();
+    assert_eq!(held.len(), 3);
+    let error = held[2].as_ref().unwrap_err().to_string();
+    assert!(error.contains("all 2 buffers") && error.contains("set `buffers` higher"), "{error}");
+}
+
+/// Memory with a mark by which it is recognised.
+#[derive(Debug)]
+struct MarkedMemory(Box<[[u64; 8]]>);
+
+// SAFETY: boxed memory stays where it is and is owned by this value alone.
+unsafe impl BatchMemory for MarkedMemory {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: integers may be read as bytes.
+        unsafe { self.0.align_to().1 }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: integers may be written as bytes.
+        unsafe { self.0.align_to_mut().1 }
+    }
+}
+
+/// Gives memory that starts `offset` bytes from an aligned address, and lists where.
+struct MarkingProvider {
+    given: Vec<*const u8>,
+    bytes_short: usize,
+}
+
+impl MemoryProvider for MarkingProvider {
+    fn allocate(
+        &mut self,
+        bytes: usize,
+    ) -> Result<Box<dyn BatchMemory>, Box<dyn std::error::Error + Send + Sync>> {
+        // The allocator aligns large blocks to 16 bytes; try until one happens to be aligned to 64.
+        for _ in 0..1000 {
+            let memory =
+                MarkedMemory(vec![[0; 8]; bytes.div_ceil(64) - self.bytes_short.div_ceil(64)].into());
+            if memory.bytes().as_ptr().addr().is_multiple_of(64) {
+                self.given.push(memory.bytes().as_ptr());
+                return Ok(Box::new(memory));
+            }
+            std::mem::forget(memory);
+        }
+        Err("no aligned memory in a thousand attempts".into())
+    }
+}
+
+#[test]
+fn batches_live_in_the_memory_that_the_consumer_supplies() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let expected = deliver(&records, one_epoch());
+    let mut provider = MarkingProvider { given: Vec::new(), bytes_short: 0 };
+    let loader = Loader::start_with_memory(records, one_epoch(), &mut provider).unwrap();
+    assert_eq!(provider.given.len(), 3);
+    for (batch, expected) in loader.zip(&expected) {
+        let batch = batch.unwrap();
+        assert!(provider.given.contains(&batch.image_bytes().as_ptr()));
+        assert_eq!(&see(batch), expected);
+    }
+}
+
+#[test]
+fn memory_that_is_too_small_is_refused() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let mut provider = MarkingProvider { given: Vec::new(), bytes_short: 64 };
+    let error = Loader::start_with_memory(records, one_epoch(), &mut provider).unwrap_err().to_string();
+    assert!(error.contains("gave 6080 bytes") && error.contains("expected 6144"), "{error}");
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let small = Chain::empty(Size::square(64));
+    let crop = Size::square(64);
+    let mean = ndarray::Array3::zeros((3, 20, 20));
+    let normalization = Normalization { mean: MeanValue::Image(mean), scale: [1.0; 3] };
+    for (config, words) in [
+        (LoaderConfig { batch_size: 0, ..one_epoch() }, "batch_size = 0"),
+        (LoaderConfig { workers: 0, ..one_epoch() }, "workers = 0"),
+        (LoaderConfig { buffers: 0, ..one_epoch() }, "buffers = 0"),
+        (LoaderConfig { rank: 2, world: 2, ..one_epoch() }, "rank 2 of 2 ranks"),
+        (LoaderConfig { batch_size: 64, ..one_epoch() }, "a batch of 64 over 1 ranks is larger than"),
+        (LoaderConfig { views: Views::Augmented(Arc::new(small)), ..one_epoch() }, "64x64"),
+        (LoaderConfig::evaluation(TestViews::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
+        (
+            LoaderConfig { form: OutputForm::F32(normalization), ..one_epoch() },
+            "[3, 20, 20], expected [3, 16, 16]",
+        ),
+    ] {
+        let error = Loader::start(Arc::clone(&records), config).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_counters_add_up() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let mut loader =
+        Loader::start(records, LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() }).unwrap();
+    let stats = loader.stats();
+    assert_eq!(loader.by_ref().count(), 7);
+    let snapshot = stats.snapshot();
+    assert_eq!((snapshot.images, snapshot.skipped), (53, 0));
+    assert_eq!(snapshot.bytes_read, 53 * u64::from(3 * SIDE * SIDE));
+    assert_eq!(snapshot.bytes_written, 53 * u64::from(3 * CROP * CROP));
+    assert!(snapshot.workers_busy > Duration::ZERO && snapshot.consumer_waiting > Duration::ZERO);
+}

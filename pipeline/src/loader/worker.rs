@@ -1,0 +1,274 @@
+//! What each worker thread does.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, select};
+
+use super::filling::{Claim, Filling};
+use super::plan::{Plan, Plans};
+use super::stats::{Counters, add};
+use super::{Checksums, LoaderConfig, LoaderError, OnBadRecord, Views};
+use crate::Encoding;
+use crate::batch::{Batch, BatchShape, Buffer};
+use crate::dataset::Records;
+use crate::decode::JpegDecoder;
+use crate::random::sample_rng;
+use crate::view::{Scratch, Size, View};
+
+/// Samples that a worker claims at a time, at most.
+const MOST_CLAIMED: usize = 16;
+
+/// What the workers of a loader have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    records: Arc<Records>,
+    config: LoaderConfig,
+    shape: BatchShape,
+    encoding: Encoding,
+    stored: Size,
+    claimed: usize,
+    state: Mutex<State>,
+    free: Receiver<Buffer>,
+    return_to: Sender<Buffer>,
+    /// Disconnected when the loader is dropped.
+    stopped: Receiver<Infallible>,
+    /// Set when a worker has met an error.
+    failed: AtomicBool,
+    outgoing: Mutex<Outgoing>,
+    counters: Arc<Counters>,
+    held: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct State {
+    plans: Plans,
+    /// The batch that has slots to claim.
+    current: Option<Arc<Filling>>,
+}
+
+/// Puts finished batches in order.
+#[derive(Debug)]
+struct Outgoing {
+    channel: Sender<Result<Batch, LoaderError>>,
+    next: u64,
+    early: BTreeMap<u64, Batch>,
+}
+
+/// What one worker reuses from sample to sample.
+#[derive(Default)]
+struct Workspace {
+    decoder: JpegDecoder,
+    scratch: Scratch,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "called once, to take apart what `Loader::start` made")]
+    pub fn new(
+        records: Arc<Records>,
+        config: LoaderConfig,
+        plans: Plans,
+        free: Receiver<Buffer>,
+        return_to: Sender<Buffer>,
+        stopped: Receiver<Infallible>,
+        outgoing: Sender<Result<Batch, LoaderError>>,
+        counters: Arc<Counters>,
+        held: Arc<AtomicUsize>,
+    ) -> Self {
+        // Small enough that workers finish a batch together, large enough that claiming costs nothing.
+        let claimed = (config.batch_size / (8 * config.workers)).clamp(1, MOST_CLAIMED);
+        Shared {
+            shape: config.shape(),
+            encoding: records.encoding(),
+            stored: Size::square(records.image_size()),
+            claimed,
+            state: Mutex::new(State { plans, current: None }),
+            free,
+            return_to,
+            stopped,
+            failed: AtomicBool::new(false),
+            outgoing: Mutex::new(Outgoing { channel: outgoing, next: 0, early: BTreeMap::new() }),
+            counters,
+            held,
+            records,
+            config,
+        }
+    }
+}
+
+/// Makes batches until there are no more, the loader is dropped, or a worker fails.
+pub(super) fn run(shared: &Shared) {
+    let mut workspace = Workspace::default();
+    let result = catch_unwind(AssertUnwindSafe(|| work(shared, &mut workspace)));
+    let error = match result {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(panic) => LoaderError::WorkerPanicked { message: panic_message(&*panic) },
+    };
+    shared.failed.store(true, Ordering::Relaxed);
+    // The consumer may be gone.
+    let _ = lock(&shared.outgoing).channel.send(Err(error));
+}
+
+fn work(shared: &Shared, workspace: &mut Workspace) -> Result<(), LoaderError> {
+    let mut failed_slots = Vec::new();
+    loop {
+        let started = Instant::now();
+        let filling = current(shared);
+        add(&shared.counters.workers_waiting_ns, started.elapsed().as_nanos() as u64);
+        let Some(filling) = filling else { return Ok(()) };
+        while let Some(mut claim) = filling.claim(shared.claimed) {
+            if shared.failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let started = Instant::now();
+            read_ahead(shared, &filling, &claim);
+            failed_slots.clear();
+            fill(shared, workspace, &filling, &mut claim, &mut failed_slots)?;
+            let completed = filling.complete(claim, &failed_slots);
+            add(&shared.counters.workers_busy_ns, started.elapsed().as_nanos() as u64);
+            if let Some((buffer, len, skipped)) = completed {
+                send(shared, &filling.plan, buffer, len, skipped);
+            }
+        }
+    }
+}
+
+/// The batch that has slots to claim; begins the next one where there is none. `None` when the work is over.
+fn current(shared: &Shared) -> Option<Arc<Filling>> {
+    // Whoever begins a batch may wait here for memory; the others wait for the lock, as they would for the memory.
+    let mut state = lock(&shared.state);
+    if let Some(filling) = state.current.as_ref().filter(|filling| filling.has_unclaimed()) {
+        return Some(Arc::clone(filling));
+    }
+    state.current = None;
+    let (plan, upcoming) = state.plans.next()?;
+    let buffer = select! {
+        recv(shared.free) -> buffer => buffer.ok()?,
+        recv(shared.stopped) -> _ => return None,
+    };
+    let filling = Arc::new(Filling::new(buffer, plan, upcoming, shared.shape, shared.config.form.kind()));
+    state.current = Some(Arc::clone(&filling));
+    Some(filling)
+}
+
+/// Asks for the records that will be wanted in the same slots a few batches later.
+fn read_ahead(shared: &Shared, filling: &Filling, claim: &Claim<'_>) {
+    let Some(upcoming) = &filling.upcoming else { return };
+    let records = upcoming.records();
+    let slots = claim.slots();
+    for &record in &records[slots.start.min(records.len())..slots.end.min(records.len())] {
+        let (shard, row) = shared.records.locate(record as usize);
+        shard.will_need(row);
+    }
+}
+
+/// Makes the claimed samples.
+fn fill(
+    shared: &Shared,
+    workspace: &mut Workspace,
+    filling: &Filling,
+    claim: &mut Claim<'_>,
+    failed_slots: &mut Vec<usize>,
+) -> Result<(), LoaderError> {
+    let mut bytes_read = 0;
+    for slot in claim.slots() {
+        match fill_slot(shared, workspace, &filling.plan, claim, slot) {
+            Ok(record_bytes) => bytes_read += record_bytes,
+            Err(error) if shared.config.on_bad_record == OnBadRecord::Stop => return Err(error),
+            Err(_) => failed_slots.push(slot),
+        }
+    }
+    let images = claim.slots().len() - failed_slots.len();
+    let image_bytes = shared.shape.views * shared.shape.view_values() * shared.config.form.kind().bytes();
+    add(&shared.counters.images, images as u64);
+    add(&shared.counters.skipped, failed_slots.len() as u64);
+    add(&shared.counters.bytes_read, bytes_read as u64);
+    add(&shared.counters.bytes_written, (images * image_bytes) as u64);
+    Ok(())
+}
+
+/// Makes one sample, all its views; tells how many bytes its record has.
+fn fill_slot(
+    shared: &Shared,
+    workspace: &mut Workspace,
+    plan: &Plan,
+    claim: &mut Claim<'_>,
+    slot: usize,
+) -> Result<usize, LoaderError> {
+    let index = plan.records()[slot] as usize;
+    let record = match shared.config.checksums {
+        Checksums::FirstUse => shared.records.verified_record(index)?,
+        Checksums::Never => shared.records.record(index),
+    };
+    let Workspace { decoder, scratch } = workspace;
+    let decoded = match shared.encoding {
+        Encoding::Raw => None,
+        Encoding::Jpeg => Some(decoder.decode(record.image, shared.stored.width).map_err(|reason| {
+            let (shard, index) = shared.records.locate(index);
+            LoaderError::Decode { path: shard.path().into(), index, key: record.key.into(), reason }
+        })?),
+    };
+    claim.set_label(slot, record.label);
+    for number in 0..shared.shape.views {
+        let mut view = match decoded {
+            None => View::planar(record.image, shared.stored, scratch),
+            Some(pixels) => View::interleaved(pixels, shared.stored, scratch),
+        };
+        match &shared.config.views {
+            Views::Augmented(chain) => {
+                let position = plan.first_position + slot as u64;
+                chain.apply(&mut view, &mut sample_rng(shared.config.seed, plan.epoch, position));
+            }
+            Views::Test { views, crop } => views.apply(number, *crop, &mut view),
+        }
+        claim.set_color_offset(slot, number, view.color_offset());
+        shared.config.form.write(&mut view, claim.image(slot, number));
+    }
+    Ok(record.image.len())
+}
+
+/// Sends a completed batch, after those before it.
+fn send(shared: &Shared, plan: &Plan, buffer: Buffer, len: usize, skipped: usize) {
+    let batch = Batch {
+        buffer: Some(buffer),
+        return_to: shared.return_to.clone(),
+        held: Arc::clone(&shared.held),
+        shape: shared.shape,
+        kind: shared.config.form.kind(),
+        len,
+        epoch: plan.epoch,
+        index: plan.index,
+        skipped,
+    };
+    shared.held.fetch_add(1, Ordering::Relaxed);
+    let mut outgoing = lock(&shared.outgoing);
+    outgoing.early.insert(plan.sequence, batch);
+    loop {
+        let next = outgoing.next;
+        let Some(batch) = outgoing.early.remove(&next) else { return };
+        outgoing.next += 1;
+        // Where the consumer is gone, the batch is dropped and the worker soon stops.
+        let _ = outgoing.channel.send(Ok(batch));
+    }
+}
+
+/// Locks what stays consistent even if a worker panics while it holds the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        (*message).into()
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message.clone()
+    } else {
+        "no message".into()
+    }
+}

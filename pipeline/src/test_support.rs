@@ -1,0 +1,89 @@
+//! Small data sets for tests.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::shard::{FORMAT_VERSION, ShardHeader, ShardWriter};
+use crate::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
+
+/// Side of the images in pixels.
+pub const SIDE: u32 = 20;
+
+pub fn classes(count: usize) -> Vec<Class> {
+    (0..count)
+        .map(|i| Class { wnid: format!("n{i:08}"), ilsvrc_id: None, name: format!("class {i}") })
+        .collect()
+}
+
+pub fn header(encoding: Encoding, shard: u32) -> ShardHeader {
+    ShardHeader {
+        format_version: FORMAT_VERSION,
+        writer: "test".into(),
+        source: "test".into(),
+        split: Split::Train,
+        shard,
+        encoding,
+        image_size: SIDE,
+        classes: classes(10),
+    }
+}
+
+/// Planar pixels in which every image differs from the others.
+pub fn pixels(image: usize) -> Vec<u8> {
+    let area = (SIDE * SIDE) as usize;
+    (0..3 * area).map(|i| (image * 13 + (i / area) * 80 + (i % area) / 7) as u8).collect()
+}
+
+/// The image as a record's bytes.
+pub fn encoded(encoding: Encoding, image: usize) -> Vec<u8> {
+    let planar = pixels(image);
+    match encoding {
+        Encoding::Raw => planar,
+        Encoding::Jpeg => {
+            let area = (SIDE * SIDE) as usize;
+            let rgb: Vec<u8> = (0..area).flat_map(|i| [0, 1, 2].map(|c| planar[c * area + i])).collect();
+            let mut jpeg = Vec::new();
+            jpeg_encoder::Encoder::new(&mut jpeg, 90)
+                .encode(&rgb, SIDE as u16, SIDE as u16, jpeg_encoder::ColorType::Rgb)
+                .expect("the pixels fit the size");
+            jpeg
+        }
+    }
+}
+
+/// Writes one shard with the images `images`; image i has label i mod 10 and key `image-i`.
+pub fn write_shard(
+    directory: &Path,
+    encoding: Encoding,
+    shard: u32,
+    images: std::ops::Range<usize>,
+) -> ShardInfo {
+    let mut writer = ShardWriter::create(directory, header(encoding, shard)).unwrap();
+    for image in images {
+        writer.append(&encoded(encoding, image), (image % 10) as u32, &format!("image-{image}")).unwrap();
+    }
+    writer.finish().unwrap().info
+}
+
+/// A data set of `images` training images in three shards.
+pub fn dataset(encoding: Encoding, images: usize) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let bounds = [0, images / 2, images * 3 / 4, images];
+    let train =
+        (0..3).map(|i| write_shard(directory.path(), encoding, i as u32, bounds[i]..bounds[i + 1])).collect();
+    let info = DatasetInfo {
+        format_version: FORMAT_VERSION,
+        writer: "test".into(),
+        source: "test".into(),
+        image_size: SIDE,
+        encoding,
+        train,
+        val: Vec::new(),
+        statistics: Some(ColorStatistics::imagenet()),
+        classes: classes(10),
+    };
+    let json = serde_json::to_string_pretty(&info).unwrap();
+    std::fs::write(directory.path().join(DatasetInfo::FILE_NAME), json).unwrap();
+    directory
+}

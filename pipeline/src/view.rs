@@ -1,0 +1,291 @@
+//! An image on its way through the augmentations.
+//!
+//! Cropping, flipping and colour offsets only change the description of a [`View`]; the pixels are touched once, when
+//! the view is written into its place in the batch. Augmentations that need the pixels themselves get a private copy in
+//! the worker's [`Scratch`].
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::kernels::{self, Plane};
+
+/// Width and height in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+}
+
+impl Size {
+    /// A square of side `side` pixels.
+    pub fn square(side: u32) -> Self {
+        Size { width: side, height: side }
+    }
+
+    /// Pixels in an image of this size.
+    pub fn area(self) -> usize {
+        self.width as usize * self.height as usize
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rect {
+    /// Columns to the left of it.
+    pub x: u32,
+    /// Rows above it.
+    pub y: u32,
+    /// Its size.
+    pub size: Size,
+}
+
+/// The part of the original image that a view shows, in pixels of that image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    /// Left edge.
+    pub x: f32,
+    /// Upper edge.
+    pub y: f32,
+    /// Width.
+    pub width: f32,
+    /// Height.
+    pub height: f32,
+}
+
+/// Memory that one worker's views share, reused from sample to sample.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pixels: Vec<u8>,
+    spare: Vec<u8>,
+    resizer: Resizer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// u8 [3,H,W]
+    Planar,
+    /// u8 [H,W,3]
+    Interleaved,
+}
+
+/// An image, the part of it that is used, and how.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The stored pixels, unless they have moved to the scratch memory.
+    source: Option<&'a [u8]>,
+    scratch: &'a mut Scratch,
+    layout: Layout,
+    stored: Size,
+    crop: Rect,
+    flipped: bool,
+    color_offset: [f32; 3],
+    frame: Frame,
+}
+
+impl<'a> View<'a> {
+    /// The whole of an image u8 [3,H,W].
+    ///
+    /// # Panics
+    /// When `pixels` is not of that length.
+    pub fn planar(pixels: &'a [u8], size: Size, scratch: &'a mut Scratch) -> Self {
+        View::new(pixels, Layout::Planar, size, scratch)
+    }
+
+    /// The whole of an image u8 [H,W,3].
+    ///
+    /// # Panics
+    /// When `pixels` is not of that length.
+    pub fn interleaved(pixels: &'a [u8], size: Size, scratch: &'a mut Scratch) -> Self {
+        View::new(pixels, Layout::Interleaved, size, scratch)
+    }
+
+    fn new(pixels: &'a [u8], layout: Layout, size: Size, scratch: &'a mut Scratch) -> Self {
+        assert_eq!(pixels.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
+        let (width, height) = (size.width as f32, size.height as f32);
+        View {
+            source: Some(pixels),
+            scratch,
+            layout,
+            stored: size,
+            crop: Rect { x: 0, y: 0, size },
+            flipped: false,
+            color_offset: [0.0; 3],
+            frame: Frame { x: 0.0, y: 0.0, width, height },
+        }
+    }
+
+    /// The size of what the view shows.
+    pub fn size(&self) -> Size {
+        self.crop.size
+    }
+
+    /// The part of the original image that the view shows.
+    pub fn frame(&self) -> Frame {
+        self.frame
+    }
+
+    /// Whether the view is mirrored left to right.
+    pub fn is_flipped(&self) -> bool {
+        self.flipped
+    }
+
+    /// What is to be added to R, G and B of every pixel, in units of 0..=255.
+    pub fn color_offset(&self) -> [f32; 3] {
+        self.color_offset
+    }
+
+    /// Narrows the view to a part of what it shows.
+    ///
+    /// # Panics
+    /// When the part is not inside.
+    pub fn crop(&mut self, part: Rect) {
+        let Size { width, height } = self.crop.size;
+        assert!(
+            part.x + part.size.width <= width && part.y + part.size.height <= height,
+            "crop {part:?} of a view of {} pixels",
+            self.crop.size
+        );
+        // Columns count from the left of what is shown; a mirrored view shows the right edge first.
+        let x = if self.flipped { width - part.size.width - part.x } else { part.x };
+        let (scale_x, scale_y) = (self.frame.width / width as f32, self.frame.height / height as f32);
+        self.frame.x += x as f32 * scale_x;
+        self.frame.y += part.y as f32 * scale_y;
+        self.frame.width = part.size.width as f32 * scale_x;
+        self.frame.height = part.size.height as f32 * scale_y;
+        self.crop = Rect { x: self.crop.x + x, y: self.crop.y + part.y, size: part.size };
+    }
+
+    /// Mirrors the view left to right.
+    pub fn flip_horizontal(&mut self) {
+        self.flipped = !self.flipped;
+    }
+
+    /// Adds to R, G and B of every pixel, in units of 0..=255, when the view is written.
+    pub fn add_color_offset(&mut self, offset: [f32; 3]) {
+        for (sum, offset) in self.color_offset.iter_mut().zip(offset) {
+            *sum += offset;
+        }
+    }
+
+    /// Rescales what the view shows to `size`, bilinearly and antialiased.
+    pub fn resize(&mut self, size: Size) {
+        if size == self.crop.size {
+            return;
+        }
+        let Rect { x, y, size: part } = self.crop;
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+            x.into(),
+            y.into(),
+            part.width.into(),
+            part.height.into(),
+        );
+        let Scratch { pixels, spare, resizer } = &mut *self.scratch;
+        spare.resize(3 * size.area(), 0);
+        let stored: &[u8] = self.source.unwrap_or(pixels);
+        let (pixel_type, images) = match self.layout {
+            Layout::Planar => (PixelType::U8, 3),
+            Layout::Interleaved => (PixelType::U8x3, 1),
+        };
+        let from = stored.chunks_exact(stored.len() / images);
+        let to = spare.chunks_exact_mut(3 * size.area() / images);
+        for (from, to) in from.zip(to) {
+            let from = ImageRef::new(self.stored.width, self.stored.height, from, pixel_type)
+                .expect("a view's pixels fit its size");
+            let mut to = Image::from_slice_u8(size.width, size.height, to, pixel_type)
+                .expect("the scratch memory was made to fit");
+            resizer
+                .resize(&from, &mut to, &options)
+                .expect("a crop inside an image of the same pixel type can be resized");
+        }
+        self.take_spare(self.layout, size);
+    }
+
+    /// The pixels that the view shows, to be changed in place: R, G and B, each u8 [H,W].
+    ///
+    /// Where the view is mirrored they are in the order before mirroring.
+    pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
+        let size = self.crop.size;
+        if self.source.is_some() || self.layout != Layout::Planar || size != self.stored {
+            let mut copy = std::mem::take(&mut self.scratch.spare);
+            copy.resize(3 * size.area(), 0);
+            self.copy_unflipped(&mut copy);
+            self.scratch.spare = copy;
+            self.take_spare(Layout::Planar, size);
+        }
+        let (red, rest) = self.scratch.pixels.split_at_mut(size.area());
+        let (green, blue) = rest.split_at_mut(size.area());
+        [red, green, blue]
+    }
+
+    /// Writes what the view shows to u8 [3,H,W], without the colour offset.
+    ///
+    /// # Panics
+    /// When `planes` is not of that length.
+    pub fn write_u8(&self, planes: &mut [u8]) {
+        self.write_pixels(planes, self.flipped);
+    }
+
+    /// Calls `write` for R, G and B with the plane that the view shows.
+    pub(crate) fn for_each_plane(&mut self, mut write: impl FnMut(usize, Plane<'_>)) {
+        if self.layout == Layout::Interleaved {
+            self.planes_mut();
+        }
+        for channel in 0..3 {
+            write(channel, self.plane(channel, self.flipped));
+        }
+    }
+
+    fn copy_unflipped(&self, planes: &mut [u8]) {
+        self.write_pixels(planes, false);
+    }
+
+    fn write_pixels(&self, planes: &mut [u8], flipped: bool) {
+        let area = self.crop.size.area();
+        assert_eq!(planes.len(), 3 * area, "bytes of an RGB image of {} pixels", self.crop.size);
+        match self.layout {
+            Layout::Planar => {
+                for (channel, target) in planes.chunks_exact_mut(area).enumerate() {
+                    kernels::copy(self.plane(channel, flipped), target);
+                }
+            }
+            Layout::Interleaved => {
+                let start = 3 * (self.crop.y as usize * self.stored.width as usize + self.crop.x as usize);
+                let plane = Plane {
+                    pixels: &self.stored_pixels()[start..],
+                    stride: 3 * self.stored.width as usize,
+                    size: self.crop.size,
+                    flipped,
+                };
+                kernels::deinterleave(plane, planes);
+            }
+        }
+    }
+
+    /// One channel of what the view shows; the layout must be planar.
+    fn plane(&self, channel: usize, flipped: bool) -> Plane<'_> {
+        let stride = self.stored.width as usize;
+        let start = channel * self.stored.area() + self.crop.y as usize * stride + self.crop.x as usize;
+        Plane { pixels: &self.stored_pixels()[start..], stride, size: self.crop.size, flipped }
+    }
+
+    fn stored_pixels(&self) -> &[u8] {
+        self.source.unwrap_or(&self.scratch.pixels)
+    }
+
+    /// Makes the spare scratch memory, which holds exactly what the view shows, the stored pixels.
+    fn take_spare(&mut self, layout: Layout, size: Size) {
+        std::mem::swap(&mut self.scratch.pixels, &mut self.scratch.spare);
+        self.source = None;
+        self.layout = layout;
+        self.stored = size;
+        self.crop = Rect { x: 0, y: 0, size };
+    }
+}
