@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the command-line tools share.
+
+pub mod bench;
+pub mod contact_sheet;

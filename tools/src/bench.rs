@@ -1,0 +1,364 @@
+//! Measuring a loader against the bare work that it does.
+//!
+//! The *ceiling* is a loop that only crops, flips and normalises (and decodes) on as many threads as the loader has
+//! workers: no order, no channel, no batch handed to anyone. It runs in turn with the loader, so that a machine whose
+//! speed drifts slows both.
+
+use std::fs;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use fovea_pipeline::batch::BatchShape;
+use fovea_pipeline::decode::JpegDecoder;
+use fovea_pipeline::form::center_of;
+use fovea_pipeline::kernels::{self, Mean, Normalize, Plane};
+use fovea_pipeline::view::Size;
+use fovea_pipeline::{
+    Chain, Dataset, Encoding, Loader, LoaderConfig, MeanValue, Normalization, OutputForm, Records, Split,
+    augment,
+};
+use half::f16;
+use serde::Serialize;
+
+/// The form of the batches that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// u8 [N,3,224,224] and colour offsets.
+    U8,
+    /// f16 [N,3,224,224], mean image subtracted, jittered, scaled.
+    F16,
+    /// f32 [N,3,224,224], mean image subtracted, jittered, scaled.
+    F32,
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The form of the batches.
+    pub form: Form,
+    /// Samples of a batch.
+    pub batch: usize,
+    /// Epochs of the loader, and of the bare loop, in each round.
+    pub epochs: u64,
+    /// Times that the loader and the bare loop take turns; the medians count.
+    pub rounds: usize,
+    /// Side of the crop in pixels.
+    pub crop: u32,
+}
+
+/// What was measured with one number of workers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// `raw` or `jpeg`.
+    pub encoding: &'static str,
+    /// `u8`, `f16` or `f32`.
+    pub form: &'static str,
+    /// Threads of the loader and of the bare loop.
+    pub workers: usize,
+    /// Samples of a batch.
+    pub batch: usize,
+    /// Samples per second out of the loader.
+    pub images_per_s: f64,
+    /// Bytes of batches per second out of the loader.
+    pub bytes_per_s: f64,
+    /// CPU time of the process per 1000 samples.
+    pub cpu_s_per_1000: f64,
+    /// Most memory of the process while the loader ran, mapped pages of the shards included.
+    pub peak_rss_bytes: u64,
+    /// Most memory of the process while the loader ran, without the mapped pages of the shards.
+    pub peak_anonymous_bytes: u64,
+    /// Bytes of the split's shards.
+    pub mapped_bytes: u64,
+    /// Bytes per second that as many threads copy from memory to memory.
+    pub memcpy_bytes_per_s: f64,
+    /// Samples per second of the bare loop.
+    pub ceiling_images_per_s: f64,
+    /// `images_per_s / ceiling_images_per_s`, the median over the rounds.
+    pub ratio_to_ceiling: f64,
+    /// Share of the time that the consumer waited for a batch.
+    pub consumer_wait_share: f64,
+    /// Share of their time that the workers waited for a free buffer.
+    pub workers_wait_share: f64,
+}
+
+/// Measures a loader over the training images of `dataset` with `workers` threads.
+///
+/// # Errors
+/// When the data set cannot be read or does not fit the plan.
+pub fn measure(dataset: &Dataset, plan: &Plan, workers: usize) -> Result<Measurement> {
+    let records = Arc::new(dataset.records(Split::Train)?);
+    let form = output_form(dataset, plan)?;
+    let info = dataset.info();
+    let mut steps = augment::alexnet();
+    steps[0].parameters.insert("size".into(), plan.crop.into());
+    let stored = Size::square(info.image_size);
+
+    let mut loaded = Vec::new();
+    let mut bare = Vec::new();
+    for round in 0..plan.rounds {
+        let chain = Chain::from_configs(&steps, stored, info.statistics.as_ref())?;
+        let config = LoaderConfig {
+            batch_size: plan.batch,
+            workers,
+            seed: round as u64,
+            // The first epoch warms the page cache and checks the checksums; it is not counted.
+            epochs: 0..1 + plan.epochs,
+            form: form.clone(),
+            buffers: buffers(&form),
+            ..LoaderConfig::training(chain)
+        };
+        loaded.push(run_loader(&records, config)?);
+        let images = plan.epochs * records.len() as u64;
+        bare.push(run_bare_loop(&records, &form, plan, workers, images)?);
+    }
+    let ratios = loaded.iter().zip(&bare).map(|(loaded, bare)| loaded.images_per_s / bare);
+    let ratio_to_ceiling = median(ratios.collect());
+    let per_image = BatchShape { samples: 1, views: 1, size: Size::square(plan.crop) }.values();
+    let images_per_s = median(loaded.iter().map(|run| run.images_per_s).collect());
+    Ok(Measurement {
+        encoding: info.encoding.name(),
+        form: form.name(),
+        workers,
+        batch: plan.batch,
+        images_per_s,
+        bytes_per_s: images_per_s * (per_image * value_bytes(plan.form)) as f64,
+        cpu_s_per_1000: median(loaded.iter().map(|run| run.cpu_s_per_1000).collect()),
+        peak_rss_bytes: loaded.iter().map(|run| run.peak_rss_bytes).max().unwrap_or_default(),
+        peak_anonymous_bytes: loaded.iter().map(|run| run.peak_anonymous_bytes).max().unwrap_or_default(),
+        mapped_bytes: info.shards(Split::Train).iter().map(|shard| shard.bytes).sum(),
+        memcpy_bytes_per_s: memcpy_bytes_per_s(workers),
+        ceiling_images_per_s: median(bare),
+        ratio_to_ceiling,
+        consumer_wait_share: median(loaded.iter().map(|run| run.consumer_wait_share).collect()),
+        workers_wait_share: median(loaded.iter().map(|run| run.workers_wait_share).collect()),
+    })
+}
+
+/// The buffers that a form is measured with: enough to keep workers and consumer apart in 150 MB at batch 128.
+fn buffers(form: &OutputForm) -> usize {
+    match form {
+        OutputForm::F32(_) => 2,
+        OutputForm::U8 | OutputForm::F16(_) => 3,
+    }
+}
+
+fn output_form(dataset: &Dataset, plan: &Plan) -> Result<OutputForm> {
+    if plan.form == Form::U8 {
+        return Ok(OutputForm::U8);
+    }
+    let mean = MeanValue::Image(center_of(dataset.mean_image()?.view(), Size::square(plan.crop)));
+    let normalization = Normalization { mean, scale: [1.0 / 58.0; 3] };
+    Ok(match plan.form {
+        Form::F32 => OutputForm::F32(normalization),
+        Form::F16 | Form::U8 => OutputForm::F16(normalization),
+    })
+}
+
+fn value_bytes(form: Form) -> usize {
+    match form {
+        Form::U8 => 1,
+        Form::F16 => 2,
+        Form::F32 => 4,
+    }
+}
+
+/// One run of the loader.
+struct LoaderRun {
+    images_per_s: f64,
+    cpu_s_per_1000: f64,
+    peak_rss_bytes: u64,
+    peak_anonymous_bytes: u64,
+    consumer_wait_share: f64,
+    workers_wait_share: f64,
+}
+
+/// Batches between two looks at the process's memory.
+const MEMORY_SAMPLE_BATCHES: u64 = 32;
+
+fn run_loader(records: &Arc<Records>, config: LoaderConfig) -> Result<LoaderRun> {
+    reset_peak_rss();
+    let workers = config.workers as f64;
+    let mut loader = Loader::start(Arc::clone(records), config)?;
+    let stats = loader.stats();
+    let warm_up = loader.batches_per_epoch();
+    let mut start = (Instant::now(), cpu_time(), stats.snapshot());
+    let (mut images, mut peak_anonymous_bytes, mut batches) = (0, 0, 0);
+    for batch in &mut loader {
+        let batch = batch?;
+        if batches == warm_up {
+            start = (Instant::now(), cpu_time(), stats.snapshot());
+            images = 0;
+        }
+        batches += 1;
+        if batches % MEMORY_SAMPLE_BATCHES == 0 {
+            peak_anonymous_bytes = peak_anonymous_bytes.max(status_bytes("RssAnon:"));
+        }
+        images += batch.len();
+        black_box(batch.image_bytes().as_ptr());
+    }
+    let (elapsed, cpu) = (start.0.elapsed().as_secs_f64(), cpu_time() - start.1);
+    let counted = stats.snapshot().since(&start.2);
+    Ok(LoaderRun {
+        images_per_s: images as f64 / elapsed,
+        cpu_s_per_1000: cpu.as_secs_f64() / images as f64 * 1000.0,
+        peak_rss_bytes: status_bytes("VmHWM:"),
+        peak_anonymous_bytes: peak_anonymous_bytes.max(status_bytes("RssAnon:")),
+        consumer_wait_share: counted.consumer_waiting.as_secs_f64() / elapsed,
+        workers_wait_share: counted.workers_waiting.as_secs_f64() / (elapsed * workers),
+    })
+}
+
+/// Does the loader's work for `images` images on `threads` threads with nothing around it; images per second.
+fn run_bare_loop(
+    records: &Records,
+    form: &OutputForm,
+    plan: &Plan,
+    threads: usize,
+    images: u64,
+) -> Result<f64> {
+    let per_thread = images / threads as u64;
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads as u64)
+            .map(|thread| {
+                scope.spawn(move || match form {
+                    OutputForm::U8 => bare_thread::<u8>(records, plan, None, thread, per_thread),
+                    OutputForm::F32(n) => bare_thread::<f32>(records, plan, Some(n), thread, per_thread),
+                    OutputForm::F16(n) => bare_thread::<f16>(records, plan, Some(n), thread, per_thread),
+                })
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("the bare loop does not panic"))
+    })?;
+    Ok((per_thread * threads as u64) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// A value that the bare loop writes.
+trait Value: Copy + Default {
+    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]);
+}
+
+impl Value for u8 {
+    fn write(plane: Plane<'_>, _normalize: Option<Normalize<'_>>, target: &mut [u8]) {
+        kernels::copy(plane, target);
+    }
+}
+
+impl Value for f32 {
+    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [f32]) {
+        kernels::normalize_f32(plane, normalize.expect("floats are normalised"), target);
+    }
+}
+
+impl Value for f16 {
+    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [f16]) {
+        kernels::normalize_f16(plane, normalize.expect("floats are normalised"), target);
+    }
+}
+
+fn bare_thread<T: Value>(
+    records: &Records,
+    plan: &Plan,
+    normalization: Option<&Normalization>,
+    thread: u64,
+    images: u64,
+) -> Result<()> {
+    let (stored, crop) = (records.image_size() as usize, plan.crop as usize);
+    let area = crop * crop;
+    let mut batch = vec![T::default(); plan.batch * 3 * area];
+    let mut decoder = JpegDecoder::default();
+    let mut planar = vec![0; 3 * stored * stored];
+    // A linear congruential generator (Knuth, MMIX): random enough, and nothing is faster.
+    let mut state = thread + 1;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) * below) >> 31
+    };
+    for image in 0..images {
+        let record = records.record(random(records.len() as u64) as usize);
+        let free = (stored - crop + 1) as u64;
+        let (x, y, flipped) = (random(free) as usize, random(free) as usize, random(2) == 1);
+        let offset = random(16) as f32;
+        let size = Size::square(plan.crop);
+        let (pixels, x, y, stride): (&[u8], _, _, _) = match records.encoding() {
+            Encoding::Raw => (record.image, x, y, stored),
+            Encoding::Jpeg => {
+                let decoded = decoder
+                    .decode(record.image, stored as u32)
+                    .map_err(anyhow::Error::msg)
+                    .context("decoding in the bare loop")?;
+                let part = &decoded[3 * (y * stored + x)..];
+                let part = Plane { pixels: part, stride: 3 * stored, size, flipped: false };
+                kernels::deinterleave(part, &mut planar[..3 * area]);
+                (&planar[..3 * area], 0, 0, crop)
+            }
+        };
+        let slot = &mut batch[image as usize % plan.batch * 3 * area..][..3 * area];
+        for (channel, target) in slot.chunks_exact_mut(area).enumerate() {
+            let start = channel * (pixels.len() / 3) + y * stride + x;
+            let plane = Plane { pixels: &pixels[start..], stride, size, flipped };
+            let normalize = normalization.map(|normalization| Normalize {
+                mean: match &normalization.mean {
+                    MeanValue::Channels(means) => Mean::Constant(means[channel]),
+                    MeanValue::Image(mean) => {
+                        let values = mean.as_slice().expect("made in standard layout");
+                        Mean::PerPixel(&values[channel * area..][..area])
+                    }
+                },
+                offset,
+                scale: normalization.scale[channel],
+            });
+            T::write(plane, normalize, target);
+        }
+        black_box(slot);
+    }
+    Ok(())
+}
+
+/// Bytes per second that `threads` threads copy, each between two blocks larger than its caches.
+fn memcpy_bytes_per_s(threads: usize) -> f64 {
+    const BLOCK_BYTES: usize = 32 << 20;
+    const COPIES: usize = 24;
+    let blocks: Vec<_> = (0..threads).map(|_| (vec![1_u8; BLOCK_BYTES], vec![2_u8; BLOCK_BYTES])).collect();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for (from, mut to) in blocks {
+            scope.spawn(move || {
+                for _ in 0..COPIES {
+                    to.copy_from_slice(black_box(&from));
+                    black_box(&mut to);
+                }
+            });
+        }
+    });
+    (threads * COPIES * BLOCK_BYTES) as f64 / started.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// CPU time that the process has used, in user and kernel mode.
+fn cpu_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name in parentheses, which may hold spaces, fields 14 and 15 are utime and stime in ticks of 10 ms.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
+}
+
+/// A size in `/proc/self/status`; 0 where there is no such file.
+fn status_bytes(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+}
+
+/// Makes the peak that the system remembers start anew.
+fn reset_peak_rss() {
+    // Where this is not allowed, the peak is that of the whole process.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}

@@ -1,0 +1,259 @@
+//! A picture of what augmentation does: rows of one original each, with the views that were made of it.
+
+use fovea_pipeline::random::sample_rng;
+use fovea_pipeline::view::{Frame, Scratch, Size, View};
+use fovea_pipeline::{Chain, TestViews};
+use image::{Rgb, RgbImage};
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
+
+/// One original image.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// What it is called, for the caption.
+    pub name: String,
+    /// u8 [3,H,W]
+    pub planes: Vec<u8>,
+    /// Width and height.
+    pub size: Size,
+}
+
+/// What the views of a row are.
+#[derive(Debug)]
+pub enum SheetViews<'a> {
+    /// `count` uses of the same sample.
+    Augmented {
+        /// What is done to it.
+        chain: &'a Chain,
+        /// How many views.
+        count: usize,
+        /// Determines the draws; the view in column c is that of epoch c.
+        seed: u64,
+    },
+    /// The fixed views of an evaluation.
+    Test {
+        /// Which.
+        views: TestViews,
+        /// Their size.
+        crop: Size,
+    },
+}
+
+/// A view as it is drawn.
+struct Drawn {
+    image: RgbImage,
+    frame: Frame,
+    flipped: bool,
+    offset: [f32; 3],
+}
+
+const BACKGROUND: Rgb<u8> = Rgb([250, 250, 248]);
+const INK: Rgb<u8> = Rgb([40, 40, 44]);
+const FAINT_INK: Rgb<u8> = Rgb([120, 120, 126]);
+/// Space around every picture.
+const GAP_PX: u32 = 14;
+/// Pictures smaller than this are enlarged by a whole factor.
+const LEAST_SIDE_PX: u32 = 168;
+/// Thickness of the frames, and of the bar of the same colour above each view.
+const LINE_PX: u32 = 3;
+const FONT: RasterHeight = RasterHeight::Size16;
+const TEXT_LINE_PX: u32 = 18;
+
+/// Draws the sheet.
+///
+/// # Panics
+/// When there is no original, or one has not the size that the views are made for.
+pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
+    let rows: Vec<(&Original, Vec<Drawn>)> = originals
+        .iter()
+        .enumerate()
+        .map(|(row, original)| (original, make_views(original, row as u64, views)))
+        .collect();
+    let (first, drawn) = rows.first().expect("a sheet has at least one row");
+    let factor = LEAST_SIDE_PX.div_ceil(drawn[0].image.width().min(drawn[0].image.height())).max(1);
+    let columns = drawn.len() as u32;
+    let original_cell = (first.size.width * factor, first.size.height * factor);
+    let view_cell = (drawn[0].image.width() * factor, drawn[0].image.height() * factor);
+    let text_height = 2 * TEXT_LINE_PX + 4;
+    let row_height = (original_cell.1 + LINE_PX).max(view_cell.1 + LINE_PX) + text_height + GAP_PX;
+    let width = GAP_PX + original_cell.0 + columns * (view_cell.0 + GAP_PX) + 2 * GAP_PX;
+    let mut sheet =
+        RgbImage::from_pixel(width, GAP_PX + rows.len() as u32 * row_height, BACKGROUND);
+
+    for (row, (original, drawn)) in rows.iter().enumerate() {
+        let top = GAP_PX + row as u32 * row_height;
+        let mut picture = to_rgb(&original.planes, original.size, [0.0; 3]);
+        picture = enlarge(&picture, factor);
+        for (index, view) in drawn.iter().enumerate() {
+            draw_frame(&mut picture, view.frame, factor as f32, hue(index, drawn.len()));
+        }
+        paste(&mut sheet, &picture, GAP_PX, top + LINE_PX);
+        let text_top = top + LINE_PX + original_cell.1 + 4;
+        write(&mut sheet, GAP_PX, text_top, original_cell.0, &original.name, INK);
+        write(&mut sheet, GAP_PX, text_top + TEXT_LINE_PX, original_cell.0, &size_text(original), FAINT_INK);
+
+        for (index, view) in drawn.iter().enumerate() {
+            let left = 3 * GAP_PX + original_cell.0 + index as u32 * (view_cell.0 + GAP_PX);
+            fill(&mut sheet, left, top, view_cell.0, LINE_PX, hue(index, drawn.len()));
+            paste(&mut sheet, &enlarge(&view.image, factor), left, top + LINE_PX);
+            let text_top = top + LINE_PX + view_cell.1 + 4;
+            let (place, colors) = captions(view);
+            write(&mut sheet, left, text_top, view_cell.0, &place, INK);
+            write(&mut sheet, left, text_top + TEXT_LINE_PX, view_cell.0, &colors, FAINT_INK);
+        }
+    }
+    sheet
+}
+
+fn make_views(original: &Original, row: u64, views: &SheetViews<'_>) -> Vec<Drawn> {
+    let mut scratch = Scratch::default();
+    let mut draw = |change: &dyn Fn(&mut View<'_>)| {
+        let mut view = View::planar(&original.planes, original.size, &mut scratch);
+        change(&mut view);
+        let mut planes = vec![0; 3 * view.size().area()];
+        view.write_u8(&mut planes);
+        Drawn {
+            image: to_rgb(&planes, view.size(), view.color_offset()),
+            frame: view.frame(),
+            flipped: view.is_flipped(),
+            offset: view.color_offset(),
+        }
+    };
+    match *views {
+        SheetViews::Augmented { chain, count, seed } => (0..count as u64)
+            .map(|column| draw(&|view| chain.apply(view, &mut sample_rng(seed, column, row))))
+            .collect(),
+        SheetViews::Test { views, crop } => {
+            (0..views.count()).map(|index| draw(&|view| views.apply(index, crop, view))).collect()
+        }
+    }
+}
+
+/// Pixels as a picture, with the colour offset that the network would see, within 0..=255.
+fn to_rgb(planes: &[u8], size: Size, offset: [f32; 3]) -> RgbImage {
+    RgbImage::from_fn(size.width, size.height, |x, y| {
+        let index = y as usize * size.width as usize + x as usize;
+        // `as` saturates at 0 and 255.
+        Rgb(std::array::from_fn(|c| (f32::from(planes[c * size.area() + index]) + offset[c]).round() as u8))
+    })
+}
+
+fn captions(view: &Drawn) -> (String, String) {
+    let Frame { x, y, width, height } = view.frame;
+    let shown = (view.image.width() as f32, view.image.height() as f32);
+    let mut place = format!("x{x:.0} y{y:.0}");
+    if shown != (width, height) {
+        place += &format!(" {width:.0}x{height:.0}");
+    }
+    if view.flipped {
+        place += " mirrored";
+    }
+    let [red, green, blue] = view.offset;
+    let colors = match view.offset {
+        [0.0, 0.0, 0.0] => String::new(),
+        _ => format!("R{red:+.1} G{green:+.1} B{blue:+.1}"),
+    };
+    (place, colors)
+}
+
+fn size_text(original: &Original) -> String {
+    format!("{} pixels", original.size)
+}
+
+/// The colour of frame number `index` of `count`: around the colour circle, equally bright.
+fn hue(index: usize, count: usize) -> Rgb<u8> {
+    let turn = index as f32 / count as f32 * std::f32::consts::TAU;
+    let wave = |shift: f32| (140.0 + 105.0 * (turn + shift).cos()).round() as u8;
+    Rgb([wave(0.0), wave(-std::f32::consts::TAU / 3.0), wave(std::f32::consts::TAU / 3.0)])
+}
+
+fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
+    RgbImage::from_fn(picture.width() * factor, picture.height() * factor, |x, y| {
+        *picture.get_pixel(x / factor, y / factor)
+    })
+}
+
+/// Draws the outline of a frame just inside its edges.
+fn draw_frame(picture: &mut RgbImage, frame: Frame, factor: f32, color: Rgb<u8>) {
+    let (left, top) = ((frame.x * factor).round() as u32, (frame.y * factor).round() as u32);
+    let right = (((frame.x + frame.width) * factor).round() as u32).min(picture.width());
+    let bottom = (((frame.y + frame.height) * factor).round() as u32).min(picture.height());
+    let line = 1.max((factor / 3.0) as u32);
+    fill(picture, left, top, right - left, line, color);
+    fill(picture, left, bottom.saturating_sub(line), right - left, line, color);
+    fill(picture, left, top, line, bottom - top, color);
+    fill(picture, right.saturating_sub(line), top, line, bottom - top, color);
+}
+
+fn fill(picture: &mut RgbImage, left: u32, top: u32, width: u32, height: u32, color: Rgb<u8>) {
+    for y in top..(top + height).min(picture.height()) {
+        for x in left..(left + width).min(picture.width()) {
+            picture.put_pixel(x, y, color);
+        }
+    }
+}
+
+fn paste(sheet: &mut RgbImage, picture: &RgbImage, left: u32, top: u32) {
+    image::imageops::replace(sheet, picture, left.into(), top.into());
+}
+
+/// Writes a line of text, cut off at `width` pixels; characters that the font lacks become `?`.
+fn write(sheet: &mut RgbImage, left: u32, top: u32, width: u32, text: &str, color: Rgb<u8>) {
+    let advance = get_raster_width(FontWeight::Regular, FONT);
+    let fits = width as usize / advance;
+    for (index, character) in text.chars().take(fits).enumerate() {
+        let glyph = get_raster(character, FontWeight::Regular, FONT)
+            .or_else(|| get_raster('?', FontWeight::Regular, FONT))
+            .expect("the font has a question mark");
+        for (y, row) in glyph.raster().iter().enumerate() {
+            for (x, &coverage) in row.iter().enumerate() {
+                let pixel = sheet.get_pixel_mut(left + (index * advance + x) as u32, top + y as u32);
+                for channel in 0..3 {
+                    let (ink, paper) = (u32::from(color[channel]), u32::from(pixel[channel]));
+                    let coverage = u32::from(coverage);
+                    pixel[channel] = ((ink * coverage + paper * (255 - coverage)) / 255) as u8;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fovea_pipeline::augment;
+
+    use super::*;
+
+    fn originals(rows: usize, side: u32) -> Vec<Original> {
+        let size = Size::square(side);
+        (0..rows)
+            .map(|row| Original { name: format!("image {row}"), planes: vec![100; 3 * size.area()], size })
+            .collect()
+    }
+
+    #[test]
+    fn a_sheet_shows_every_view_where_its_bar_is() {
+        let statistics = fovea_pipeline::ColorStatistics::imagenet();
+        let chain =
+            Chain::from_configs(&augment::alexnet(), Size::square(256), Some(&statistics)).unwrap();
+        let sheet = draw(&originals(2, 256), &SheetViews::Augmented { chain: &chain, count: 3, seed: 1 });
+        assert_eq!(sheet.width(), GAP_PX + 256 + 3 * (224 + GAP_PX) + 2 * GAP_PX);
+        for column in 0..3 {
+            let left = 3 * GAP_PX + 256 + column * (224 + GAP_PX);
+            assert_eq!(*sheet.get_pixel(left + 5, GAP_PX), hue(column as usize, 3));
+            assert_ne!(*sheet.get_pixel(left + 5, GAP_PX + LINE_PX + 100), BACKGROUND);
+        }
+    }
+
+    #[test]
+    fn small_images_are_enlarged_by_a_whole_factor() {
+        let views = SheetViews::Test { views: TestViews::TenCrop, crop: Size::square(24) };
+        let sheet = draw(&originals(1, 28), &views);
+        assert_eq!(sheet.width(), GAP_PX + 7 * 28 + 10 * (7 * 24 + GAP_PX) + 2 * GAP_PX);
+    }
+
+    #[test]
+    fn a_colour_offset_is_seen_in_the_view() {
+        let picture = to_rgb(&[100; 12], Size::square(2), [20.4, -200.0, 200.0]);
+        assert_eq!(*picture.get_pixel(1, 1), Rgb([120, 0, 255]));
+    }
+}
