@@ -1,7 +1,28 @@
 //! Where labelled images come from, and how they become shards.
+//!
+//! [`open`] finds out what lies at the paths that a user gives: the official ImageNet archives, which are indexed
+//! and read in place, trees of folders, and what else [`Layout`] lists. All of them are a [`Source`].
 
+pub mod detect;
+pub mod embedded;
 pub mod error;
+pub mod official;
 pub mod source;
 
+mod cifar10;
+mod collection;
+mod devkit;
+mod folder;
+mod ilsvrc;
+mod kaggle;
+mod matlab;
+mod positioned;
+mod tar_folder;
+mod tar_index;
+mod tiny_imagenet;
+mod tree;
+
+pub use detect::{Layout, OpenOptions, open};
+pub use embedded::EmbeddedSample;
 pub use error::SourceError;
 pub use source::{Entry, Payload, Source};
