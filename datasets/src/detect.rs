@@ -111,6 +111,9 @@ pub struct OpenOptions {
 /// # Errors
 /// When what lies at a path has no known layout, is damaged, or the splits do not belong together.
 pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    if options.train.is_none() && options.val.is_none() {
+        return Err(SourceError::NothingGiven);
+    }
     let scratch_dir = options.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
     let val_path = options.val.as_deref().filter(|val| options.train.as_deref() != Some(val));
     let mut parts = match &options.train {
@@ -135,8 +138,16 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     let name = match (parts.layout, &devkit) {
         (Some(Layout::IlsvrcTars), Some(Devkit { year: 2010, .. })) => "ilsvrc2010-tars",
         (Some(Layout::IlsvrcTars), _) => "ilsvrc2012-tars",
-        (layout, _) => layout.map_or("nothing", Layout::name),
+        (layout, _) => layout.map_or("images", Layout::name),
     };
+    for (path, images, expected) in [
+        (options.train.as_deref(), &parts.train, "training images: folders of classes, or train/ with them"),
+        (val_path, &parts.val, "validation images: folders of classes, or val/ with them or with images"),
+    ] {
+        if let (Some(path), None) = (path, images) {
+            return Err(SourceError::Empty { path: path.to_owned(), expected });
+        }
+    }
     let train = parts.train.map(Images::in_classes).transpose()?;
     let val = parts.val.map(|val| label(val, devkit.as_ref())).transpose()?;
     let classes = devkit.map(|devkit| devkit.classes).or(parts.classes);
@@ -203,7 +214,7 @@ impl Parts {
 
     /// Takes the validation images, or images of no split, from `other`.
     fn take_validation(&mut self, other: Parts) {
-        self.val = other.val.or(other.unsplit).or(other.train);
+        self.val = other.val.or(other.unsplit);
         self.layout = self.layout.or(other.layout);
         self.classes = self.classes.take().or(other.classes);
         self.devkit = self.devkit.take().or(other.devkit);

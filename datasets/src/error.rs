@@ -147,6 +147,10 @@ pub enum SourceError {
         remedy: String,
     },
 
+    /// No path was given.
+    #[error("no images given; give training images, validation images or both")]
+    NothingGiven,
+
     /// There is not a single image.
     #[error("{}: no images found; expected {expected}", path.display())]
     Empty {

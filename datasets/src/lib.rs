@@ -19,6 +19,8 @@ mod matlab;
 mod positioned;
 mod tar_folder;
 mod tar_index;
+#[cfg(test)]
+mod tests;
 mod tiny_imagenet;
 mod tree;
 

@@ -315,3 +315,93 @@ fn numbers(element: &Element, big_endian: bool) -> Result<Vec<f64>> {
         other => error(element.offset, "numbers", format!("element type {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{MatWriter, Synset};
+
+    fn synsets() -> Vec<Synset> {
+        vec![
+            Synset::leaf(2, "n01440764", "tench, Tinca tinca"),
+            Synset::leaf(1, "n02119789", "kit fox"),
+            Synset { children: vec![1, 2], ..Synset::leaf(1001, "n00015388", "animal, créature") },
+        ]
+    }
+
+    fn all_forms() -> Vec<MatWriter> {
+        let mut forms = Vec::new();
+        for bits in 0..8 {
+            let (compressed, big_endian, compact) = (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
+            forms.push(MatWriter { year: 2012, compressed, big_endian, compact });
+        }
+        forms
+    }
+
+    #[test]
+    fn struct_arrays_in_every_form() {
+        for form in all_forms() {
+            let variables = parse(&form.file(&synsets())).expect("the writer writes MAT files");
+            let [(name, Array::Struct { fields, elements })] = variables.as_slice() else {
+                panic!("{form:?}: {variables:?}");
+            };
+            assert_eq!(name, "synsets");
+            assert_eq!(fields[..3], ["ILSVRC2012_ID", "WNID", "words"]);
+            assert_eq!(elements.len(), 3);
+            assert_eq!(elements[0][0], Array::Numeric(vec![2.0]), "{form:?}");
+            assert_eq!(elements[0][1], Array::Text("n01440764".to_owned()), "{form:?}");
+            assert_eq!(elements[2][2], Array::Text("animal, créature".to_owned()), "{form:?}");
+            assert_eq!(elements[2][5], Array::Numeric(vec![1.0, 2.0]), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_cut_off_is_an_error() {
+        for form in all_forms() {
+            let file = form.file(&synsets());
+            // The padding of the last element may be missing.
+            for length in (0..file.len() - 8).filter(|&length| length != HEADER_BYTES) {
+                let error = parse(&file[..length]).expect_err("the file is incomplete");
+                assert!(
+                    !error.expected.is_empty() && !error.found.is_empty(),
+                    "{form:?} {length}: {error:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic_or_take_much_memory() {
+        for form in all_forms() {
+            let file = form.file(&synsets());
+            for at in 0..file.len() {
+                for change in [0x01, 0x02, 0x10, 0x80, 0xff] {
+                    let mut bytes = file.clone();
+                    bytes[at] ^= change;
+                    // Whether it is an error depends on the place; both outcomes are right.
+                    if let Ok(variables) = parse(&bytes) {
+                        assert!(variables.len() <= 4, "{form:?}: byte {at} ^ {change}: {variables:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn deep_nesting_ends_with_an_error() {
+        let mut element = Vec::new();
+        for _ in 0..100 {
+            let mut body: Vec<u8> = Vec::new();
+            for word in [6, 8, 1, 0, 5, 8, 1, 1, 1, 0] {
+                body.extend(u32::to_le_bytes(word));
+            }
+            body.extend(&element);
+            element = [14u32.to_le_bytes(), (body.len() as u32).to_le_bytes()].concat();
+            element.extend(body);
+        }
+        let mut file = MatWriter { compressed: false, ..MatWriter::USUAL }.file(&[])[..HEADER_BYTES].to_vec();
+        file.extend(element);
+        let error = parse(&file).expect_err("the nesting is too deep");
+        assert_eq!(error.expected, "at most 32 levels of nesting");
+    }
+}

@@ -298,3 +298,158 @@ fn safe_name(path: &Path, offset: u64, name: &[u8]) -> Result<Option<String>, So
     }
     if name.ends_with('/') { Ok(None) } else { Ok(Some(parts.join("/"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use super::*;
+    use crate::tests::tar_bytes;
+
+    fn file(bytes: &[u8]) -> PositionedFile {
+        let mut file = tempfile::tempfile().expect("a temporary file can be made");
+        file.write_all(bytes).expect("the temporary file is writable");
+        PositionedFile::from_file(file, Path::new("test.tar")).expect("it has a size")
+    }
+
+    fn read(file: &PositionedFile, member: &Member) -> Vec<u8> {
+        let mut bytes = vec![0; member.size as usize];
+        file.read_at(member.offset, &mut bytes).expect("the member lies in the file");
+        bytes
+    }
+
+    #[test]
+    fn members_lie_where_the_tar_crate_finds_them() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let long = "folder/".repeat(30);
+        for (i, name) in ["a.jpg", "./b.jpg", &format!("{long}c.jpg"), "empty.jpg"].iter().enumerate() {
+            let mut header = Header::new_gnu();
+            header.set_size(i as u64 % 3 * 511);
+            builder.append_data(&mut header, name, vec![i as u8; i % 3 * 511].as_slice()).expect("memory");
+        }
+        let mut folder = Header::new_gnu();
+        folder.set_entry_type(EntryType::Directory);
+        folder.set_size(0);
+        builder.append_data(&mut folder, "folder/", [].as_slice()).expect("memory");
+        // A name that only fits with ustar's prefix, and one from a pax header.
+        let mut ustar = Header::new_ustar();
+        ustar.set_size(3);
+        builder
+            .append_data(&mut ustar, format!("{}d.jpg", "folder/".repeat(20)), b"ddd".as_slice())
+            .expect("memory");
+        builder.append_pax_extensions([("path", "from/pax.jpg".as_bytes()), ("size", b"4")]).expect("memory");
+        let mut short = Header::new_ustar();
+        short.set_size(4);
+        builder.append_data(&mut short, "replaced", b"pppp".as_slice()).expect("memory");
+        let bytes = builder.into_inner().expect("memory");
+
+        let members = index(&file(&bytes)).expect("the archive is sound");
+        let mut archive = tar::Archive::new(Cursor::new(&bytes));
+        let expected: Vec<(String, u64, u64)> = archive
+            .entries()
+            .expect("the archive is sound")
+            .map(|entry| entry.expect("the archive is sound"))
+            .filter(|entry| entry.header().entry_type().is_file())
+            .map(|entry| {
+                let name = entry
+                    .path()
+                    .expect("a name")
+                    .to_str()
+                    .expect("UTF-8")
+                    .trim_start_matches("./")
+                    .to_owned();
+                (name, entry.raw_file_position(), entry.size())
+            })
+            .collect();
+        let found: Vec<(String, u64, u64)> =
+            members.into_iter().map(|member| (member.name, member.offset, member.size)).collect();
+        assert_eq!(found.len(), 6);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_pax_size_replaces_that_of_the_header() {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_pax_extensions([("size", b"600".as_slice())]).expect("memory");
+        let mut header = Header::new_ustar();
+        header.set_path("big.jpg").expect("a short name");
+        header.set_size(0);
+        header.set_cksum();
+        let mut bytes = builder.into_inner().expect("memory");
+        bytes.truncate(1024);
+        bytes.extend(header.as_bytes());
+        bytes.extend([7; 600]);
+        bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
+        let members = index(&file(&bytes)).expect("the archive is sound");
+        assert_eq!(members, [Member { name: "big.jpg".to_owned(), offset: 1536, size: 600 }]);
+    }
+
+    #[test]
+    fn inner_members_are_read_from_the_outer_file() {
+        let inner =
+            |n: u8| tar_bytes(&(0..n).map(|i| (format!("{n}_{i}.jpg"), vec![i; 600])).collect::<Vec<_>>());
+        let outer: Vec<_> = (0..40).map(|n| (format!("{n}.tar"), inner(n))).collect();
+        let file = file(&tar_bytes(&outer));
+        let archives = index(&file).expect("the archive is sound");
+        let members = index_inner(&file, &archives).expect("the archives are sound");
+        assert_eq!(members.len(), 40);
+        for (n, members) in members.iter().enumerate() {
+            assert_eq!(members.len(), n);
+            for (i, member) in members.iter().enumerate() {
+                assert_eq!(member.name, format!("{n}_{i}.jpg"));
+                assert_eq!(read(&file, member), vec![i as u8; 600]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_beyond_everything_is_an_error() {
+        for size in [1 << 40, u64::MAX / 2, u64::MAX] {
+            let mut header = Header::new_gnu();
+            header.set_path("a.jpg").expect("a short name");
+            header.set_size(size);
+            header.set_cksum();
+            let error = index(&file(&[header.as_bytes().as_slice(), &[0; 1024]].concat()));
+            let message = error.expect_err("the size is wrong").to_string();
+            assert!(message.contains("at byte 512") && message.contains("1024 bytes"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_header_with_a_flipped_bit_is_an_error() {
+        let bytes = tar_bytes(&[("a.jpg".to_owned(), vec![1; 10]), ("b.jpg".to_owned(), vec![2; 10])]);
+        for at in (1024..1024 + 257).step_by(8) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            let error = index(&file(&damaged)).expect_err("the second header is damaged");
+            assert!(error.to_string().contains("test.tar: at byte 1024: expected a header"), "{at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_linked_image_is_refused_and_another_link_passed_over() {
+        let archive = |name: &str| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = Header::new_gnu();
+            header.set_entry_type(EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, name, "elsewhere").expect("memory");
+            index(&file(&builder.into_inner().expect("memory")))
+        };
+        assert_eq!(archive("README").expect("it is no image"), []);
+        let message = archive("cat/a.jpg").expect_err("its image is elsewhere").to_string();
+        assert!(message.contains("a symbolic link called \"cat/a.jpg\""), "{message}");
+    }
+
+    #[test]
+    fn an_old_header_with_a_signed_checksum_is_accepted() {
+        let mut header = Header::new_gnu();
+        header.set_path("ä.jpg").expect("a short name");
+        header.set_size(0);
+        let signed = checksums(header.as_bytes())[1];
+        header.as_old_mut().cksum.copy_from_slice(format!("{signed:06o}\0 ").as_bytes());
+        assert_ne!(signed, checksums(header.as_bytes())[0]);
+        let members = index(&file(&[header.as_bytes().as_slice(), &[0; 512]].concat())).expect("it is sound");
+        assert_eq!(members[0].name, "ä.jpg");
+    }
+}
