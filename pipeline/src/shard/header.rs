@@ -119,7 +119,7 @@ impl ShardHeader {
 pub(crate) const MAX_IMAGE_SIZE: u32 = 16_384;
 
 /// The name of a shard file: `train-00000.arrow`.
-pub(crate) fn shard_file_name(split: Split, shard: u32) -> String {
+pub fn shard_file_name(split: Split, shard: u32) -> String {
     format!("{split}-{shard:05}.arrow")
 }
 
