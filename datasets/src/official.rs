@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use fovea_pipeline::Split;
 use md5::{Digest, Md5};
 
-use crate::SourceError;
 use crate::positioned::io_error;
+use crate::{Source, SourceError};
 
 const READ_BYTES: usize = 1 << 20;
 
@@ -42,6 +43,14 @@ pub const DEVKIT: OfficialFile = OfficialFile {
     size_bytes: None,
     md5: "fa75699e90414af021442c21a62c3abf",
 };
+
+/// Images of the training and of the validation split.
+const IMAGES: [usize; 2] = [1_281_167, 50_000];
+
+/// Whether a source has as many images in one of its splits as ILSVRC-2012, all of which can be decoded.
+pub fn is_complete(source: &dyn Source) -> bool {
+    Split::ALL.into_iter().zip(IMAGES).any(|(split, images)| source.entries(split).len() == images)
+}
 
 /// Checks that each file is the official one that it is paired with: first all sizes, then all contents.
 ///

@@ -237,7 +237,9 @@ fn check_records(
                 Err(error) => outcome.problems.push(format!("{place}: {error}")),
                 Ok(()) if (photo.width, photo.height) != (size, size) => {
                     let (width, height) = (photo.width, photo.height);
-                    outcome.problems.push(format!("{place}: {width}x{height} pixels, expected {size}x{size}"));
+                    outcome
+                        .problems
+                        .push(format!("{place}: {width}x{height} pixels, expected {size}x{size}"));
                 }
                 Ok(()) => {}
             }
@@ -274,8 +276,7 @@ fn check_mean_image(directory: &Path, info: &DatasetInfo) -> Option<Problem> {
     for (channel, expected) in mean.outer_iter().zip(statistics.mean) {
         let found = channel.iter().map(|&value| f64::from(value)).sum::<f64>() / (side * side) as f64;
         let off = (found - expected).abs();
-        // Written so that a NaN in the file is a problem too.
-        if !(off <= MEAN_TOLERANCE) {
+        if off.is_nan() || off > MEAN_TOLERANCE {
             return problem(format!("a channel averages {found}, dataset.json says {expected}"));
         }
     }

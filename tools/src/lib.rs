@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the command line tools share: sizes for people, progress on a terminal.
+
+pub mod bytes;
+pub mod terminal;

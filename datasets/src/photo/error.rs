@@ -68,8 +68,10 @@ impl PhotoError {
 fn beginning(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(24)];
     if head.iter().all(|&byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        let text: Vec<String> =
-            head.split(u8::is_ascii_whitespace).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let text: Vec<String> = head
+            .split(u8::is_ascii_whitespace)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect();
         format!("text that begins with `{}`", text.join(" ").trim())
     } else {
         format!("it begins with the bytes {:02x?}", &head[..head.len().min(8)])

@@ -32,8 +32,8 @@ impl<'b> PngFile<'b> {
     }
 
     pub(super) fn decode(self, rgb: &mut Vec<u8>) -> Result<(), PhotoError> {
-        let image = DynamicImage::from_decoder(self.decoder)
-            .map_err(|error| describe(error, self.file_bytes))?;
+        let image =
+            DynamicImage::from_decoder(self.decoder).map_err(|error| describe(error, self.file_bytes))?;
         *rgb = image.into_rgb8().into_raw();
         Ok(())
     }

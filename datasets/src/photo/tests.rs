@@ -16,7 +16,13 @@ fn picture(width: u32, height: u32) -> Vec<u8> {
     rgb
 }
 
-fn jpeg(width: u16, height: u16, color: jpeg_encoder::ColorType, pixels: &[u8], progressive: bool) -> Vec<u8> {
+fn jpeg(
+    width: u16,
+    height: u16,
+    color: jpeg_encoder::ColorType,
+    pixels: &[u8],
+    progressive: bool,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
     encoder.set_progressive(progressive);
@@ -137,7 +143,10 @@ fn what_is_no_image_is_named() {
         "not a JPEG or PNG file: text that begins with `<!DOCTYPE html> <html><b`"
     );
     assert_eq!(reason(b"GIF89a......"), "not a JPEG or PNG file: a GIF file");
-    assert_eq!(reason(&[0; 9]), "not a JPEG or PNG file: it begins with the bytes [00, 00, 00, 00, 00, 00, 00, 00]");
+    assert_eq!(
+        reason(&[0; 9]),
+        "not a JPEG or PNG file: it begins with the bytes [00, 00, 00, 00, 00, 00, 00, 00]"
+    );
     assert!(reason(&[0xff, 0xd8]).starts_with("truncated JPEG"), "{}", reason(&[0xff, 0xd8]));
     assert!(reason(&[0xff, 0xd8, 0xff, 0xd9]).contains("JPEG"), "{}", reason(&[0xff, 0xd8, 0xff, 0xd9]));
 }
@@ -163,7 +172,8 @@ fn one_pixel_becomes_a_square() {
 #[test]
 fn short_side_keeps_the_centre_and_squash_keeps_everything() {
     // 96×32: a black, a white and a black square.
-    let rgb: Vec<u8> = (0..96 * 32).flat_map(|i| [if (32..64).contains(&(i % 96)) { 255 } else { 0 }; 3]).collect();
+    let rgb: Vec<u8> =
+        (0..96 * 32).flat_map(|i| [if (32..64).contains(&(i % 96)) { 255 } else { 0 }; 3]).collect();
     for filter in [Filter::Lanczos3, Filter::Bicubic, Filter::Bilinear] {
         let mut centre = Shaper::new(32, Fit::ShortSide, filter);
         assert!(centre.shape(96, 32, &rgb).iter().all(|&value| value == 255), "{filter:?}");

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
 
 use super::PrepareError;
 
@@ -29,6 +31,17 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), PrepareError> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Reads a JSON file; none if it is not there.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, PrepareError> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| PrepareError::Unreadable { path: path.into(), reason: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PrepareError::io(path, "read")(error)),
+    }
 }
 
 /// Makes what happened to the names in a directory survive a power failure.

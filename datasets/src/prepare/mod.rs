@@ -88,7 +88,7 @@ impl<'a> Preparer<'a> {
         begin(&Preparation::new(source, &options), directory)?;
         remove_leftovers(directory)?;
 
-        let complete = read_if_there(&directory.join(DatasetInfo::FILE_NAME))?;
+        let complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
         let finished = match &complete {
             Some(_) => Finished::nothing(options.image_bytes()),
             None => Finished::load(directory, &plan, options.image_bytes())?,
@@ -209,7 +209,7 @@ fn lock(directory: &Path) -> Result<File, PrepareError> {
 /// Notes in the folder what is prepared there, or compares with what is noted.
 fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError> {
     let path = directory.join(PREPARATION_FILE);
-    if let Some(there) = read_if_there::<Preparation>(&path)? {
+    if let Some(there) = Preparation::read(directory)? {
         return match preparation.difference(&there) {
             None => Ok(()),
             Some((field, here, there)) => {
@@ -263,21 +263,9 @@ fn file_names(directory: &Path) -> Result<Vec<String>, PrepareError> {
     read().map_err(PrepareError::io(directory, "list"))
 }
 
-fn read_if_there<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, PrepareError> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| PrepareError::Unreadable { path: path.into(), reason: error.to_string() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(PrepareError::io(path, "read")(error)),
-    }
-}
-
 fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(PrepareError::io(path, "remove")(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PrepareError::io(path, "remove")(error)),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! Which image goes where: decided before the first one is read.
 
 use std::ops::Range;
+use std::path::Path;
 
 use fovea_pipeline::shard::{FORMAT_VERSION, shard_file_name};
 use fovea_pipeline::{Encoding, Split};
@@ -9,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{PrepareError, PrepareOptions};
+use super::{PrepareError, PrepareOptions, durable};
 use crate::photo::{Filter, Fit};
 use crate::{Entry, Source};
 
@@ -56,6 +57,14 @@ pub struct Preparation {
 }
 
 impl Preparation {
+    /// What was noted in `directory`; none if there is nothing.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(directory: &Path) -> Result<Option<Self>, PrepareError> {
+        durable::read_json(&directory.join(PREPARATION_FILE))
+    }
+
     pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Self {
         Preparation {
             format_version: FORMAT_VERSION,

@@ -1,6 +1,5 @@
 //! What is already done: kept on the disk for the next run, and in counters for whoever watches.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -34,16 +33,10 @@ impl Finished {
     /// What an earlier run with the same plan has finished in `directory`.
     pub(crate) fn load(directory: &Path, plan: &Plan, image_bytes: usize) -> Result<Self, PrepareError> {
         let path = directory.join(PROGRESS_FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Finished::nothing(image_bytes));
-            }
-            Err(error) => return Err(PrepareError::io(&path, "read")(error)),
+        let Some(finished) = durable::read_json::<Finished>(&path)? else {
+            return Ok(Finished::nothing(image_bytes));
         };
         let unreadable = |reason| PrepareError::Unreadable { path: path.clone(), reason };
-        let finished: Finished =
-            serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         if finished.statistics.image_bytes() != image_bytes {
             let found = finished.statistics.image_bytes();
             return Err(unreadable(format!("sums of {found} values, expected {image_bytes}")));

@@ -189,9 +189,11 @@ impl<'a> OrderedOutputs<'a> {
     ) -> Self {
         let images = (TASK_BYTES / options.image_bytes()).clamp(1, BatchSums::MAX_IMAGES);
         let parts = todo.iter().flat_map(move |shard| {
-            shard.positions.clone().step_by(images).map(move |start| {
-                (shard.split, start..shard.positions.end.min(start + images))
-            })
+            shard
+                .positions
+                .clone()
+                .step_by(images)
+                .map(move |start| (shard.split, start..shard.positions.end.min(start + images)))
         });
         let remaining =
             Box::new(parts.enumerate().map(|(number, (split, positions))| (number, split, positions)));

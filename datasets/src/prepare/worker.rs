@@ -192,8 +192,8 @@ impl Scratch {
     fn decode(&mut self, bytes: &[u8], huge: &Mutex<()>) -> Result<(), String> {
         let file = PhotoFile::parse(bytes).map_err(|error| error.to_string())?;
         // The lock guards no data, so a panic under it spoils nothing.
-        let _turn = (file.pixels() > HUGE_PIXELS)
-            .then(|| huge.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn =
+            (file.pixels() > HUGE_PIXELS).then(|| huge.lock().unwrap_or_else(PoisonError::into_inner));
         file.decode(&mut self.photo).map_err(|error| error.to_string())
     }
 }
