@@ -54,11 +54,12 @@ impl ShardHeader {
             Encoding::Raw => DataType::FixedSizeBinary(self.raw_image_bytes() as i32),
             Encoding::Jpeg => DataType::Binary,
         };
+        // Nothing is ever missing, but `datasets` takes its metadata seriously only if the columns are nullable.
         let fields = vec![
-            Field::new(IMAGE, image_type, false),
-            Field::new(LABEL, DataType::Int64, false),
-            Field::new(KEY, DataType::Utf8, false),
-            Field::new(CRC32, DataType::UInt32, false),
+            Field::new(IMAGE, image_type, true),
+            Field::new(LABEL, DataType::Int64, true),
+            Field::new(KEY, DataType::Utf8, true),
+            Field::new(CRC32, DataType::UInt32, true),
         ];
         let header = serde_json::to_string(self).expect("a header has only strings and numbers");
         let metadata =
@@ -69,7 +70,10 @@ impl ShardHeader {
     /// The `features` of Hugging Face `datasets`: labels with names, JPEG images decoded on access.
     fn hugging_face_features(&self) -> String {
         let image = match self.encoding {
-            Encoding::Raw => json!({ "_type": "Value", "dtype": "binary" }),
+            Encoding::Raw => {
+                let dtype = format!("fixed_size_binary[{}]", self.raw_image_bytes());
+                json!({ "_type": "Value", "dtype": dtype })
+            }
             Encoding::Jpeg => json!({ "_type": "Image" }),
         };
         let wnids: Vec<&str> = self.classes.iter().map(|class| class.wnid.as_str()).collect();
@@ -119,7 +123,7 @@ impl ShardHeader {
 pub(crate) const MAX_IMAGE_SIZE: u32 = 16_384;
 
 /// The name of a shard file: `train-00000.arrow`.
-pub(crate) fn shard_file_name(split: Split, shard: u32) -> String {
+pub fn shard_file_name(split: Split, shard: u32) -> String {
     format!("{split}-{shard:05}.arrow")
 }
 

@@ -18,7 +18,7 @@ mod tests;
 mod writer;
 
 pub use error::ShardError;
-pub use header::{FORMAT_VERSION, ShardHeader};
+pub use header::{FORMAT_VERSION, ShardHeader, shard_file_name};
 pub use reader::{Record, Shard};
 pub use writer::{FinishedShard, ShardWriter};
 

@@ -1,0 +1,327 @@
+//! Image files in folders and tar archives with their labels: what most layouts boil down to.
+//!
+//! A layout finds [`Found`] images, labelled by class name, one split at a time, and perhaps a [`ClassList`].
+//! [`Collection::build`] gives the classes their indices, checks and sorts everything, and reads the images.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fovea_pipeline::{Class, Split};
+
+use crate::positioned::{PositionedFile, io_error};
+use crate::{Entry, Payload, Source, SourceError};
+
+/// No photo is larger; a damaged size field may say so.
+const MAX_IMAGE_BYTES: u64 = 1 << 30;
+
+const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+/// What [`is_image_name`] accepts, in words.
+pub(crate) const IMAGE_FILES: &str = "files named *.jpg, *.jpeg or *.png";
+
+/// Whether a file of this name is taken for an image. Hidden files (`._photo.jpg` of macOS) are not.
+pub(crate) fn is_image_name(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    !file.starts_with('.')
+        && file
+            .rsplit_once('.')
+            .is_some_and(|(_, extension)| EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(extension)))
+}
+
+/// The classes that labels refer to, sorted by WNID, and the file or folder that lists them.
+#[derive(Clone, Debug)]
+pub(crate) struct ClassList {
+    pub(crate) classes: Vec<Class>,
+    pub(crate) from: PathBuf,
+}
+
+impl ClassList {
+    /// Sorts `classes` by WNID.
+    ///
+    /// # Errors
+    /// When a WNID occurs twice or there are no classes.
+    pub(crate) fn new(mut classes: Vec<Class>, from: &Path) -> Result<Self, SourceError> {
+        let wrong = |problem| SourceError::Classes { path: from.to_owned(), problem };
+        classes.sort_by(|a, b| a.wnid.cmp(&b.wnid));
+        if let Some(pair) = classes.windows(2).find(|pair| pair[0].wnid == pair[1].wnid) {
+            return Err(wrong(format!("class {:?} is listed twice", pair[0].wnid)));
+        }
+        if classes.is_empty() {
+            return Err(wrong("no classes are listed".to_owned()));
+        }
+        Ok(ClassList { classes, from: from.to_owned() })
+    }
+
+    /// Classes without other names than those of their folders.
+    pub(crate) fn from_names(mut names: Vec<String>, from: &Path) -> Result<Self, SourceError> {
+        names.sort();
+        names.dedup();
+        let class = |name: String| Class { wnid: name.clone(), ilsvrc_id: None, name };
+        Self::new(names.into_iter().map(class).collect(), from)
+    }
+
+    /// The index of a WNID.
+    pub(crate) fn index(&self, wnid: &str) -> Option<usize> {
+        self.classes.binary_search_by(|class| class.wnid.as_str().cmp(wnid)).ok()
+    }
+}
+
+/// Images of one split, labelled by the name of their class.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The folder or archive, for errors.
+    origin: PathBuf,
+    store: Store,
+    /// Names of classes; labels of `rows` are positions in this list, in no particular order.
+    names: Vec<String>,
+    rows: Vec<(Entry, Range<u64>)>,
+}
+
+/// Where the bytes of images are.
+#[derive(Debug)]
+enum Store {
+    /// In files below this folder, named by their keys.
+    Folder(PathBuf),
+    /// In ranges of this file.
+    Tar(Arc<PositionedFile>),
+}
+
+impl Found {
+    /// Starts a list of files below `root`.
+    pub(crate) fn in_folder(root: &Path) -> Self {
+        Found { origin: root.to_owned(), store: Store::Folder(root.to_owned()), names: vec![], rows: vec![] }
+    }
+
+    /// Starts a list of members of a tar file.
+    pub(crate) fn in_tar(file: &Arc<PositionedFile>) -> Self {
+        Found {
+            origin: file.path().to_owned(),
+            store: Store::Tar(Arc::clone(file)),
+            names: vec![],
+            rows: vec![],
+        }
+    }
+
+    /// Adds a class, with or without images, and returns its number for [`Found::push`].
+    pub(crate) fn class(&mut self, name: &str) -> u32 {
+        self.names.push(name.to_owned());
+        (self.names.len() - 1) as u32
+    }
+
+    /// Adds an image: a file with the path `key` below the folder, or the bytes `range` of the archive.
+    pub(crate) fn push(&mut self, key: String, class: u32, range: Range<u64>) {
+        self.rows.push((Entry { key, label: class }, range));
+    }
+
+    /// The folder or archive.
+    pub(crate) fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Names of all classes, perhaps with repetitions.
+    pub(crate) fn class_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Number of images.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Labels the images, in the order of their keys, with `labels`, one for each.
+    ///
+    /// # Errors
+    /// When the numbers differ; `labels_from` is the file to name then.
+    pub(crate) fn label_in_order(
+        &mut self,
+        labels: &[String],
+        labels_from: &Path,
+    ) -> Result<(), SourceError> {
+        if labels.len() != self.rows.len() {
+            return Err(SourceError::LabelCount {
+                path: labels_from.to_owned(),
+                labels: labels.len(),
+                images_in: self.origin.clone(),
+                images: self.rows.len(),
+            });
+        }
+        self.rows.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+        self.names.clear();
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        for ((entry, _), label) in self.rows.iter_mut().zip(labels) {
+            entry.label = *numbers.entry(label).or_insert_with(|| {
+                self.names.push(label.clone());
+                (self.names.len() - 1) as u32
+            });
+        }
+        Ok(())
+    }
+
+    /// Labels each image with what `label` says about its key.
+    ///
+    /// # Errors
+    /// When it says nothing; `labels_from` is the file to name then.
+    pub(crate) fn label_by_key(
+        &mut self,
+        labels_from: &Path,
+        label: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), SourceError> {
+        self.rows.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+        let labels: Result<Vec<String>, SourceError> = self
+            .rows
+            .iter()
+            .map(|(entry, _)| {
+                label(&entry.key).ok_or_else(|| SourceError::Unlabelled {
+                    path: labels_from.to_owned(),
+                    images: self.origin.clone(),
+                    key: entry.key.clone(),
+                })
+            })
+            .collect();
+        self.label_in_order(&labels?, labels_from)
+    }
+}
+
+/// Labelled image files; the [`Source`] behind every layout except those that hold bare pixels.
+#[derive(Debug)]
+pub(crate) struct Collection {
+    name: &'static str,
+    classes: Vec<Class>,
+    train: Images,
+    val: Images,
+}
+
+/// The images of one split, sorted by key.
+#[derive(Debug, Default)]
+struct Images {
+    entries: Vec<Entry>,
+    places: Option<Places>,
+}
+
+#[derive(Debug)]
+enum Places {
+    Folder(PathBuf),
+    Tar { file: Arc<PositionedFile>, ranges: Vec<Range<u64>> },
+}
+
+impl Collection {
+    /// Puts splits together under one list of classes: `classes`, or else the classes of the training images, or
+    /// else those of the validation images.
+    ///
+    /// # Errors
+    /// When there are no images, names repeat, or an image is of no listed class.
+    pub(crate) fn build(
+        name: &'static str,
+        classes: Option<ClassList>,
+        train: Option<Found>,
+        val: Option<Found>,
+    ) -> Result<Self, SourceError> {
+        for found in [&train, &val].into_iter().flatten() {
+            if found.len() == 0 {
+                return Err(SourceError::Empty { path: found.origin.clone(), expected: IMAGE_FILES });
+            }
+        }
+        let classes = match (classes, train.as_ref().or(val.as_ref())) {
+            (Some(classes), _) => classes,
+            (None, Some(found)) => ClassList::from_names(found.class_names().to_vec(), found.origin())?,
+            (None, None) => ClassList { classes: Vec::new(), from: PathBuf::new() },
+        };
+        let images = |found: Option<Found>, split| match found {
+            Some(found) => Images::build(found, split, &classes),
+            None => Ok(Images::default()),
+        };
+        let (train, val) = (images(train, Split::Train)?, images(val, Split::Val)?);
+        Ok(Collection { name, classes: classes.classes, train, val })
+    }
+
+    fn images(&self, split: Split) -> &Images {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+        }
+    }
+}
+
+impl Images {
+    fn build(found: Found, split: Split, classes: &ClassList) -> Result<Self, SourceError> {
+        let Found { origin, store, names, mut rows } = found;
+        let indices: Vec<Option<usize>> = names.iter().map(|name| classes.index(name)).collect();
+        rows.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+        if let Some(pair) = rows.windows(2).find(|pair| pair[0].0.key == pair[1].0.key) {
+            return Err(SourceError::DuplicateKey { path: origin, split, key: pair[0].0.key.clone() });
+        }
+        let mut entries = Vec::with_capacity(rows.len());
+        let mut ranges = Vec::with_capacity(rows.len());
+        for (mut entry, range) in rows {
+            let number = entry.label as usize;
+            let Some(label) = indices[number] else {
+                return Err(SourceError::UnknownClass {
+                    path: origin,
+                    key: entry.key,
+                    class: names[number].clone(),
+                    known: classes.classes.len(),
+                    classes_from: classes.from.clone(),
+                });
+            };
+            entry.label = label as u32;
+            entries.push(entry);
+            ranges.push(range);
+        }
+        let places = match store {
+            Store::Folder(root) => Places::Folder(root),
+            Store::Tar(file) => Places::Tar { file, ranges },
+        };
+        Ok(Images { entries, places: Some(places) })
+    }
+}
+
+impl Source for Collection {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    fn entries(&self, split: Split) -> &[Entry] {
+        &self.images(split).entries
+    }
+
+    fn read<'b>(
+        &self,
+        split: Split,
+        index: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Payload<'b>, SourceError> {
+        let images = self.images(split);
+        let key = &images.entries[index].key;
+        let check_size = |path: &Path, size_bytes: u64| {
+            if size_bytes <= MAX_IMAGE_BYTES {
+                return Ok(());
+            }
+            let (path, key) = (path.to_owned(), key.clone());
+            Err(SourceError::TooLarge { path, key, size_bytes, limit_bytes: MAX_IMAGE_BYTES })
+        };
+        buffer.clear();
+        match images.places.as_ref().expect("a split with entries has places") {
+            Places::Folder(root) => {
+                let path = root.join(key);
+                let mut file = File::open(&path).map_err(io_error(&path, "open"))?;
+                let size = file.metadata().map_err(io_error(&path, "read its size"))?.len();
+                check_size(root, size)?;
+                file.read_to_end(buffer).map_err(io_error(&path, "read"))?;
+            }
+            Places::Tar { file, ranges } => {
+                let Range { start, end } = ranges[index];
+                check_size(file.path(), end - start)?;
+                buffer.resize((end - start) as usize, 0);
+                file.read_at(start, buffer)?;
+            }
+        }
+        Ok(Payload::File(buffer))
+    }
+}

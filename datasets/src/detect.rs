@@ -1,0 +1,359 @@
+//! Finds out what lies at the given paths and opens it.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::collection::{ClassList, Collection, Found};
+use crate::devkit::Devkit;
+use crate::ilsvrc::{self, Tars};
+use crate::positioned::io_error;
+use crate::tar_folder::Archive;
+use crate::tree::{Images, Listing, Tree};
+use crate::{Source, SourceError, cifar10, folder, kaggle, tiny_imagenet};
+
+/// A way in which labelled images lie on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// The official archives: a tar of one tar per class, and a tar of validation images; or a folder with both.
+    IlsvrcTars,
+    /// Folders of classes, below folders of splits or not; validation images may lie side by side.
+    Folders,
+    /// A tar or tar.gz of such folders.
+    TarOfFolders,
+    /// `ILSVRC/Data/CLS-LOC` and the tables beside it.
+    Kaggle,
+    /// Tiny-ImageNet-200.
+    TinyImagenet,
+    /// CIFAR-10 in its binary form, a folder or a tar.gz.
+    Cifar10,
+}
+
+impl Layout {
+    /// All layouts, in the order in which they are tried.
+    pub const ALL: [Layout; 6] = [
+        Layout::Kaggle,
+        Layout::Cifar10,
+        Layout::TinyImagenet,
+        Layout::IlsvrcTars,
+        Layout::TarOfFolders,
+        Layout::Folders,
+    ];
+
+    /// The name on command lines, e.g. `ilsvrc-tars`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::IlsvrcTars => "ilsvrc-tars",
+            Layout::Folders => "folders",
+            Layout::TarOfFolders => "tar-of-folders",
+            Layout::Kaggle => "kaggle",
+            Layout::TinyImagenet => "tiny-imagenet",
+            Layout::Cifar10 => "cifar10",
+        }
+    }
+
+    /// What must be there.
+    fn requires(self) -> &'static str {
+        match self {
+            Layout::IlsvrcTars => {
+                "a tar of tars, a tar of validation images or a folder with ILSVRC2012_img_*.tar"
+            }
+            Layout::Folders => {
+                "a folder with one folder of *.jpg, *.jpeg or *.png for each class, or train/ and val/"
+            }
+            Layout::TarOfFolders => "a tar or tar.gz of such folders",
+            Layout::Kaggle => "a folder with ILSVRC/Data/CLS-LOC",
+            Layout::TinyImagenet => "a folder with wnids.txt and train/",
+            Layout::Cifar10 => "a folder or tar.gz with data_batch_1.bin",
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Layout {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Layout::ALL.into_iter().find(|layout| layout.name() == name).ok_or_else(|| {
+            let names = Layout::ALL.map(Layout::name).join(", ");
+            format!("unknown layout {name:?}, expected one of {names}")
+        })
+    }
+}
+
+/// What to open.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Training images, or a data set with both splits.
+    pub train: Option<PathBuf>,
+    /// Validation images; without it those of the data set at `train`, if it has any.
+    pub val: Option<PathBuf>,
+    /// The ILSVRC development kit, a tar.gz or a folder.
+    pub devkit: Option<PathBuf>,
+    /// The layout of `train`, or of `val` if that is all there is; found out if none.
+    pub layout: Option<Layout>,
+    /// Where a tar.gz is inflated to; the system's temporary folder if none.
+    pub scratch_dir: Option<PathBuf>,
+}
+
+/// Opens the images that `options` name.
+///
+/// Labels index one list of classes for both splits: that of the development kit or of the data set's own table,
+/// or else the training images' folders, or else the validation images'.
+///
+/// # Errors
+/// When what lies at a path has no known layout, is damaged, or the splits do not belong together.
+pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    if options.train.is_none() && options.val.is_none() {
+        return Err(SourceError::NothingGiven);
+    }
+    let scratch_dir = options.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let val_path = options.val.as_deref().filter(|val| options.train.as_deref() != Some(val));
+    let mut parts = match &options.train {
+        Some(path) => match look(path, options.layout, &scratch_dir)? {
+            Opened::Whole(source) if val_path.is_none() => return Ok(source),
+            Opened::Whole(source) => return Err(holds_both(path, source.name())),
+            Opened::Parts(parts) => parts.for_training(),
+        },
+        None => Parts::default(),
+    };
+    if let Some(path) = val_path {
+        let layout = if options.train.is_none() { options.layout } else { None };
+        match look(path, layout, &scratch_dir)? {
+            Opened::Whole(source) => return Err(holds_both(path, source.name())),
+            Opened::Parts(val) => parts.take_validation(val),
+        }
+    }
+    let devkit = match options.devkit.as_ref().or(parts.devkit.as_ref()) {
+        Some(path) => Some(Devkit::open(path)?),
+        None => None,
+    };
+    let name = match (parts.layout, &devkit) {
+        (Some(Layout::IlsvrcTars), Some(Devkit { year: 2010, .. })) => "ilsvrc2010-tars",
+        (Some(Layout::IlsvrcTars), _) => "ilsvrc2012-tars",
+        (layout, _) => layout.map_or("images", Layout::name),
+    };
+    for (path, images, expected) in [
+        (options.train.as_deref(), &parts.train, "training images: folders of classes, or train/ with them"),
+        (val_path, &parts.val, "validation images: folders of classes, or val/ with them or with images"),
+    ] {
+        if let (Some(path), None) = (path, images) {
+            return Err(SourceError::Empty { path: path.to_owned(), expected });
+        }
+    }
+    let train = parts.train.map(Images::in_classes).transpose()?;
+    let val = parts.val.map(|val| label(val, devkit.as_ref())).transpose()?;
+    let classes = devkit.map(|devkit| devkit.classes).or(parts.classes);
+    Ok(Box::new(Collection::build(name, classes, train, val)?))
+}
+
+fn holds_both(path: &Path, name: &str) -> SourceError {
+    SourceError::Layout {
+        path: path.to_owned(),
+        found: format!("{name}, a data set with both splits"),
+        expected: "one split; give the data set once, as training images".to_owned(),
+    }
+}
+
+/// Gives validation images that lie side by side the labels of the development kit.
+fn label(val: Images, devkit: Option<&Devkit>) -> Result<Found, SourceError> {
+    let mut found = match val {
+        Images::Classes(found) => return Ok(found),
+        Images::Flat(found) if found.len() == 0 => return Ok(found),
+        Images::Flat(found) => found,
+    };
+    let missing = |missing: &str| SourceError::Missing {
+        path: found.origin().to_owned(),
+        missing: missing.to_owned(),
+        remedy:
+            "give ILSVRC2012_devkit_t12.tar.gz as development kit, or sort the images into folders of classes"
+                .to_owned(),
+    };
+    let Some(devkit) = devkit else {
+        return Err(missing("the development kit with the labels of these images"));
+    };
+    let Some(truth) = &devkit.ground_truth else {
+        return Err(missing("the ground truth in the development kit"));
+    };
+    found.label_in_order(&truth.wnids, &truth.path)?;
+    Ok(found)
+}
+
+/// What was found at one path.
+enum Opened {
+    /// A data set of its own kind.
+    Whole(Box<dyn Source>),
+    Parts(Parts),
+}
+
+/// Image files found at one path.
+#[derive(Default)]
+struct Parts {
+    layout: Option<Layout>,
+    classes: Option<ClassList>,
+    devkit: Option<PathBuf>,
+    train: Option<Images>,
+    val: Option<Images>,
+    /// Images that belong to the split that the path was given for.
+    unsplit: Option<Images>,
+}
+
+impl Parts {
+    /// Takes images of no split for training.
+    fn for_training(mut self) -> Self {
+        self.train = self.train.or(self.unsplit.take());
+        self
+    }
+
+    /// Takes the validation images, or images of no split, from `other`.
+    fn take_validation(&mut self, other: Parts) {
+        self.val = other.val.or(other.unsplit);
+        self.layout = self.layout.or(other.layout);
+        self.classes = self.classes.take().or(other.classes);
+        self.devkit = self.devkit.take().or(other.devkit);
+    }
+
+    fn of_tree(layout: Layout, tree: Tree) -> Self {
+        let (train, val, unsplit) = match tree {
+            Tree::Unsplit(images) => (None, None, Some(images)),
+            Tree::Splits { train, val } => (train, val, None),
+        };
+        Parts { layout: Some(layout), train, val, unsplit, ..Parts::default() }
+    }
+}
+
+/// Opens `path` as `layout`, or as the first layout that fits.
+fn look(path: &Path, layout: Option<Layout>, scratch_dir: &Path) -> Result<Opened, SourceError> {
+    let is_folder = fs::metadata(path).map_err(io_error(path, "open"))?.is_dir();
+    let may_be = |candidate| layout.is_none_or(|layout| layout == candidate);
+    let opened =
+        if is_folder { look_in_folder(path, may_be)? } else { look_in_file(path, may_be, scratch_dir)? };
+    opened.map_or_else(|| Err(unknown(path, is_folder, layout)), Ok)
+}
+
+fn look_in_folder(path: &Path, may_be: impl Fn(Layout) -> bool) -> Result<Option<Opened>, SourceError> {
+    let table = |layout, (classes, train, val): (ClassList, Option<Found>, Option<Found>)| {
+        let (train, val) = (train.map(Images::Classes), val.map(Images::Classes));
+        Opened::Parts(Parts { layout: Some(layout), classes: Some(classes), train, val, ..Parts::default() })
+    };
+    if may_be(Layout::Kaggle)
+        && let Some(data) = kaggle::find(path)
+    {
+        return Ok(Some(table(Layout::Kaggle, kaggle::open(&data)?)));
+    }
+    if may_be(Layout::Cifar10)
+        && let Some(folder) = cifar10::find(path)
+    {
+        return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_folder(&folder)?))));
+    }
+    if may_be(Layout::TinyImagenet)
+        && let Some(root) = tiny_imagenet::find(path)
+    {
+        return Ok(Some(table(Layout::TinyImagenet, tiny_imagenet::open(&root)?)));
+    }
+    if may_be(Layout::IlsvrcTars)
+        && let Some(tars) = Tars::find(path)?
+    {
+        return Ok(Some(Opened::Parts(open_tars(tars)?)));
+    }
+    if may_be(Layout::Folders) {
+        let listing = folder::list(path)?;
+        if !listing.is_empty() {
+            return Ok(Some(Opened::Parts(Parts::of_tree(Layout::Folders, listing.tree()?))));
+        }
+    }
+    Ok(None)
+}
+
+/// The official files of one folder. They are never compressed, so nothing is inflated.
+fn open_tars(tars: Tars) -> Result<Parts, SourceError> {
+    let open = |path: Option<PathBuf>| {
+        let Some(path) = path else { return Ok(None) };
+        match look_in_file(&path, |layout| layout == Layout::IlsvrcTars, &std::env::temp_dir())? {
+            Some(Opened::Parts(parts)) => Ok(parts.unsplit),
+            _ => Err(unknown(&path, false, Some(Layout::IlsvrcTars))),
+        }
+    };
+    Ok(Parts {
+        layout: Some(Layout::IlsvrcTars),
+        train: open(tars.train)?,
+        val: open(tars.val)?,
+        devkit: tars.devkit,
+        ..Parts::default()
+    })
+}
+
+fn look_in_file(
+    path: &Path,
+    may_be: impl Fn(Layout) -> bool,
+    scratch_dir: &Path,
+) -> Result<Option<Opened>, SourceError> {
+    let Some(archive) = Archive::open(path, scratch_dir)? else { return Ok(None) };
+    if may_be(Layout::Cifar10) && cifar10::is_in(&archive) {
+        return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_archive(&archive)?))));
+    }
+    if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&archive.members) {
+        let images = Images::Classes(ilsvrc::index_train(&archive.file, archive.members)?);
+        let layout = Some(Layout::IlsvrcTars);
+        return Ok(Some(Opened::Parts(Parts { layout, unsplit: Some(images), ..Parts::default() })));
+    }
+    let tree = Listing::of_tar(&archive.file, archive.members).tree()?;
+    let layout = match tree {
+        Tree::Unsplit(Images::Flat(_)) => Layout::IlsvrcTars,
+        _ => Layout::TarOfFolders,
+    };
+    Ok(may_be(layout).then(|| Opened::Parts(Parts::of_tree(layout, tree))))
+}
+
+/// The error for a path that holds nothing of the `wanted` layout, or of any.
+fn unknown(path: &Path, is_folder: bool, wanted: Option<Layout>) -> SourceError {
+    let expected = match wanted {
+        Some(layout) => format!("the layout {layout}: {}", layout.requires()),
+        None => {
+            let layouts = Layout::ALL.map(|layout| format!("{layout} ({})", layout.requires()));
+            format!("one of the known layouts: {}", layouts.join("; "))
+        }
+    };
+    let found = if is_folder { describe_folder(path) } else { describe_file(path) };
+    SourceError::Layout { path: path.to_owned(), found, expected }
+}
+
+fn describe_folder(path: &Path) -> String {
+    const SHOWN: usize = 5;
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    match names.len() {
+        0 => "an empty folder".to_owned(),
+        n => format!("a folder of {n} entries ({}{more})", names[..n.min(SHOWN)].join(", ")),
+    }
+}
+
+fn describe_file(path: &Path) -> String {
+    let mut start = Vec::new();
+    if let Ok(file) = File::open(path) {
+        // A file that cannot be read has been reported before.
+        let _ = file.take(512).read_to_end(&mut start);
+    }
+    let starts = |magic: &[u8]| start.starts_with(magic);
+    let what = match () {
+        _ if start.is_empty() => "an empty file",
+        _ if starts(b"PK\x03\x04") => "a zip archive (unpack it first)",
+        _ if starts(b"\x1f\x8b") => "a gzip file of something else than this",
+        _ if starts(b"PAR1") => "a Parquet file",
+        _ if starts(b"\xff\xd8\xff") => "a single JPEG image",
+        _ if starts(b"\x89PNG") => "a single PNG image",
+        _ if start.trim_ascii_start().starts_with(b"<") => "an HTML or XML page (a failed download?)",
+        _ => "a file of an unknown kind",
+    };
+    what.to_owned()
+}

@@ -1,0 +1,73 @@
+//! The official archives of ILSVRC-2010 and ILSVRC-2012, read in place.
+//!
+//! The training archive is a tar of one tar per class, `n01440764.tar`; the validation archive holds the images
+//! side by side, labelled by the development kit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::SourceError;
+use crate::collection::{Found, is_image_name};
+use crate::positioned::{PositionedFile, io_error};
+use crate::tar_index::{self, Member};
+
+/// The class that an inner archive is called after.
+fn class_of(member: &Member) -> Option<&str> {
+    let name = member.name.rsplit('/').next().unwrap_or(&member.name);
+    name.strip_suffix(".tar")
+}
+
+/// Whether an archive with these members is a tar of tars.
+pub(crate) fn is_tar_of_tars(members: &[Member]) -> bool {
+    members.iter().any(|member| class_of(member).is_some())
+}
+
+/// Indexes the inner archives. Keys are `<class>/<file>`, as in a folder tree of the same images.
+pub(crate) fn index_train(file: &Arc<PositionedFile>, members: Vec<Member>) -> Result<Found, SourceError> {
+    let archives: Vec<Member> = members.into_iter().filter(|member| class_of(member).is_some()).collect();
+    let images = tar_index::index_inner(file, &archives)?;
+    let mut found = Found::in_tar(file);
+    for (archive, images) in archives.iter().zip(images) {
+        let wnid = class_of(archive).unwrap_or_default();
+        let class = found.class(wnid);
+        for image in images.iter().filter(|image| is_image_name(&image.name)) {
+            let name = image.name.rsplit('/').next().unwrap_or(&image.name);
+            found.push(format!("{wnid}/{name}"), class, image.range());
+        }
+    }
+    Ok(found)
+}
+
+/// The official files in one folder.
+#[derive(Debug, Default)]
+pub(crate) struct Tars {
+    /// `ILSVRC2012_img_train.tar`.
+    pub(crate) train: Option<PathBuf>,
+    /// `ILSVRC2012_img_val.tar`.
+    pub(crate) val: Option<PathBuf>,
+    /// `ILSVRC2012_devkit_t12.tar.gz`, or the folder that it was unpacked to.
+    pub(crate) devkit: Option<PathBuf>,
+}
+
+impl Tars {
+    /// Looks for the official files by name; none if there is no archive of images.
+    pub(crate) fn find(folder: &Path) -> Result<Option<Self>, SourceError> {
+        let mut tars = Tars::default();
+        for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
+            let path = entry.map_err(io_error(folder, "list"))?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if !name.starts_with("ILSVRC20") {
+                continue;
+            }
+            if name.ends_with("_img_train.tar") {
+                tars.train = Some(path);
+            } else if name.ends_with("_img_val.tar") {
+                tars.val = Some(path);
+            } else if name.contains("_devkit") && (name.ends_with(".tar.gz") || tars.devkit.is_none()) {
+                tars.devkit = Some(path);
+            }
+        }
+        Ok((tars.train.is_some() || tars.val.is_some()).then_some(tars))
+    }
+}

@@ -1,0 +1,137 @@
+//! Decoding JPEG files.
+//!
+//! The decoder is strict with the image data and lenient with everything around them: ImageNet has corrupt EXIF
+//! blocks and stray bytes between segments that every loader overlooks, but data that break off must not become grey
+//! pixels.
+
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
+
+use super::PhotoError;
+
+const FORMAT: &str = "JPEG";
+
+/// A JPEG file whose header has been read.
+pub(super) struct JpegFile<'b> {
+    decoder: JpegDecoder<ZCursor<&'b [u8]>>,
+    file_bytes: usize,
+    width: u32,
+    height: u32,
+}
+
+impl<'b> JpegFile<'b> {
+    pub(super) fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
+        let side = usize::from(u16::MAX);
+        let options = DecoderOptions::default()
+            .set_max_width(side)
+            .set_max_height(side)
+            .set_strict_mode(false)
+            .jpeg_set_out_colorspace(ColorSpace::RGB);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(without_end(bytes)?), options);
+        decoder.decode_headers().map_err(|error| describe(error, bytes.len()))?;
+        let info = decoder.info().ok_or_else(|| damaged("no frame header".into()))?;
+        // The header is read; from here on nothing is overlooked.
+        decoder.set_options(options.set_strict_mode(true));
+        Ok(JpegFile {
+            decoder,
+            file_bytes: bytes.len(),
+            width: u32::from(info.width),
+            height: u32::from(info.height),
+        })
+    }
+
+    pub(super) fn dimensions(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
+    pub(super) fn decode(mut self, rgb: &mut Vec<u8>) -> Result<(), PhotoError> {
+        let expected = self.width as usize * self.height as usize * 3;
+        rgb.resize(expected, 0);
+        self.decoder.decode_into(rgb).map_err(|error| describe(error, self.file_bytes))?;
+        match self.decoder.output_buffer_size() {
+            Some(bytes) if bytes == expected => Ok(()),
+            _ => Err(damaged("an unusual number of colour components".into())),
+        }
+    }
+}
+
+fn damaged(reason: String) -> PhotoError {
+    PhotoError::Damaged { format: FORMAT, reason }
+}
+
+fn describe(error: DecodeErrors, bytes: usize) -> PhotoError {
+    match error {
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => {
+            PhotoError::Truncated { format: FORMAT, bytes }
+        }
+        DecodeErrors::FormatStatic("Premature end of buffer") => {
+            PhotoError::Truncated { format: FORMAT, bytes }
+        }
+        DecodeErrors::Format(reason) => damaged(one_line(&reason)),
+        DecodeErrors::FormatStatic(reason) => damaged(one_line(reason)),
+        other => damaged(one_line(&other.to_string())),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+const MARKER: u8 = 0xff;
+const END_OF_IMAGE: u8 = 0xd9;
+const START_OF_SCAN: u8 = 0xda;
+
+/// The file up to its end-of-image marker, which has to be there; whole where it has several scans.
+///
+/// At that marker the decoder would fill in what is missing with zeros. Without it, data that are too short are seen
+/// to be too short even in a file that was cut off and closed again. Between several scans the decoder needs the
+/// marker to know that there is no further one.
+fn without_end(bytes: &[u8]) -> Result<&[u8], PhotoError> {
+    let Some(scan) = first_scan(bytes) else {
+        // No image data: the decoder says what is wrong with the header.
+        return Ok(bytes);
+    };
+    let end = bytes[scan.start..]
+        .windows(2)
+        .rposition(|pair| pair == [MARKER, END_OF_IMAGE])
+        .ok_or(PhotoError::Truncated { format: FORMAT, bytes: bytes.len() })?;
+    Ok(if scan.is_only_one { &bytes[..scan.start + end] } else { bytes })
+}
+
+struct Scan {
+    /// Where its header begins, after the marker.
+    start: usize,
+    is_only_one: bool,
+}
+
+/// Walks over the segments before the image data (a thumbnail in one of them has markers of its own).
+fn first_scan(bytes: &[u8]) -> Option<Scan> {
+    let mut position = 2;
+    let mut components = None;
+    let mut is_sequential = false;
+    loop {
+        position += bytes.get(position..)?.iter().position(|&byte| byte == MARKER)?;
+        position += bytes[position..].iter().position(|&byte| byte != MARKER)?;
+        let marker = bytes[position];
+        position += 1;
+        match marker {
+            0x00 | 0x01 | 0xd0..=0xd8 => continue,
+            END_OF_IMAGE => return None,
+            START_OF_SCAN => {
+                let in_scan = bytes.get(position + 2).copied();
+                let is_only_one = is_sequential && in_scan.is_some() && in_scan == components;
+                return Some(Scan { start: position, is_only_one });
+            }
+            0xc0..=0xc2 => {
+                is_sequential = marker != 0xc2;
+                components = bytes.get(position + 7).copied();
+            }
+            _ => {}
+        }
+        let length = bytes.get(position..position + 2)?;
+        position += usize::from(u16::from_be_bytes([length[0], length[1]]));
+    }
+}

@@ -1,0 +1,103 @@
+//! From a photo of any shape to S×S pixels.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use serde::{Deserialize, Serialize};
+
+/// How a rectangular photo becomes a square.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fit {
+    /// The shorter side becomes S, then the central S×S are kept.
+    #[default]
+    ShortSide,
+    /// Both sides become S; proportions change.
+    Squash,
+}
+
+/// The kernel that pixels are weighted with when the size changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// Windowed sinc over three pixels to each side: the sharpest.
+    #[default]
+    Lanczos3,
+    /// Catmull-Rom spline, the bicubic filter with a = -1/2.
+    Bicubic,
+    /// Triangle, what torchvision's transforms use by default.
+    Bilinear,
+}
+
+impl Filter {
+    fn algorithm(self) -> ResizeAlg {
+        ResizeAlg::Convolution(match self {
+            Filter::Lanczos3 => FilterType::Lanczos3,
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Bilinear => FilterType::Bilinear,
+        })
+    }
+}
+
+/// Resizes and crops; it owns the memory that it needs, so that a worker allocates once.
+///
+/// When an image shrinks, the kernel widens with it (antialiasing), as in Pillow and in torchvision's `Resize` with
+/// `antialias=True`; the result is that of Pillow's `resize((S, S), filter, box)` with the central square as the
+/// box, up to a rounding difference of a level or two. Only the source pixels that the square needs are looked at. torchvision's `Resize(S)` followed by `CenterCrop(S)`
+/// differs by less than a pixel's shift: it rounds the long side and the crop's corner to whole pixels.
+pub struct Shaper {
+    resizer: Resizer,
+    options: ResizeOptions,
+    fit: Fit,
+    square: Image<'static>,
+}
+
+impl Shaper {
+    /// A shaper to `size`×`size` pixels.
+    ///
+    /// # Panics
+    /// When `size` is 0.
+    pub fn new(size: u32, fit: Fit, filter: Filter) -> Self {
+        assert!(size > 0, "the side of an image must be at least 1 pixel");
+        Shaper {
+            resizer: Resizer::new(),
+            options: ResizeOptions::new().resize_alg(filter.algorithm()),
+            fit,
+            square: Image::new(size, size, PixelType::U8x3),
+        }
+    }
+
+    /// Brings u8 [H,W,3] to u8 [S,S,3].
+    ///
+    /// # Panics
+    /// When a side is 0 or `rgb` has not `width * height * 3` bytes.
+    pub fn shape(&mut self, width: u32, height: u32, rgb: &[u8]) -> &[u8] {
+        let source = ImageRef::new(width, height, rgb, PixelType::U8x3)
+            .expect("the caller gives three bytes for each pixel");
+        let options = match self.fit {
+            Fit::Squash => self.options,
+            Fit::ShortSide => {
+                let side = f64::from(width.min(height));
+                let left = (f64::from(width) - side) / 2.0;
+                let top = (f64::from(height) - side) / 2.0;
+                self.options.crop(left, top, side, side)
+            }
+        };
+        self.resizer
+            .resize(&source, &mut self.square, &options)
+            .expect("both images have three bytes for each pixel, and the box lies within the source");
+        self.square.buffer()
+    }
+}
+
+/// Rearranges u8 [H,W,3] into u8 [3,H,W].
+///
+/// # Panics
+/// When the lengths differ.
+pub fn to_planes(rgb: &[u8], planes: &mut [u8]) {
+    assert_eq!(rgb.len(), planes.len(), "both hold the same pixels");
+    let (red, rest) = planes.split_at_mut(rgb.len() / 3);
+    let (green, blue) = rest.split_at_mut(rgb.len() / 3);
+    for (((pixel, r), g), b) in rgb.chunks_exact(3).zip(red).zip(green).zip(blue) {
+        (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
+    }
+}

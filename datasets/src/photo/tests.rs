@@ -1,0 +1,207 @@
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgba};
+
+use super::*;
+
+/// A picture with slopes and an edge, u8 [H,W,3].
+fn picture(width: u32, height: u32) -> Vec<u8> {
+    let mut rgb = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            let edge = if (x + 2 * y) / 16 % 2 == 0 { 40 } else { 0 };
+            rgb.extend([(x * 200 / width) as u8 + edge, (y * 200 / height) as u8, 90]);
+        }
+    }
+    rgb
+}
+
+fn jpeg(
+    width: u16,
+    height: u16,
+    color: jpeg_encoder::ColorType,
+    pixels: &[u8],
+    progressive: bool,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
+    encoder.set_progressive(progressive);
+    encoder.encode(pixels, width, height, color).unwrap();
+    bytes
+}
+
+fn png(image: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Photo, PhotoError> {
+    let mut photo = Photo::default();
+    PhotoFile::parse(bytes)?.decode(&mut photo)?;
+    Ok(photo)
+}
+
+fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn color_jpegs_decode_to_what_was_encoded() {
+    let rgb = picture(120, 77);
+    for progressive in [false, true] {
+        let photo = decode(&jpeg(120, 77, jpeg_encoder::ColorType::Rgb, &rgb, progressive)).unwrap();
+        assert_eq!((photo.width, photo.height), (120, 77));
+        let mean: f64 = photo.rgb.iter().zip(&rgb).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
+            / rgb.len() as f64;
+        assert!(mean < 3.0, "progressive {progressive}: mean difference {mean}");
+    }
+}
+
+#[test]
+fn grey_jpegs_have_three_equal_channels() {
+    let grey: Vec<u8> = (0..64 * 48).map(|i| (i / 13) as u8).collect();
+    let photo = decode(&jpeg(64, 48, jpeg_encoder::ColorType::Luma, &grey, false)).unwrap();
+    assert!(photo.rgb.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));
+    let red: Vec<u8> = photo.rgb.iter().step_by(3).copied().collect();
+    assert!(largest_difference(&red, &grey) < 20);
+}
+
+#[test]
+fn cmyk_jpegs_are_read_as_adobe_writes_them() {
+    // Inverted: 255 is no ink. Cyan ink alone is a picture without red.
+    let inks = [(0, 255, 255, 255, [0, 255, 255]), (255, 255, 255, 128, [128, 128, 128])];
+    for color in [jpeg_encoder::ColorType::Cmyk, jpeg_encoder::ColorType::CmykAsYcck] {
+        for (c, m, y, k, expected) in inks {
+            // The encoder inverts what it is given, as Adobe does.
+            let pixels = [255 - c, 255 - m, 255 - y, 255 - k].repeat(32 * 32);
+            let photo = decode(&jpeg(32, 32, color, &pixels, false)).unwrap();
+            let difference = largest_difference(&photo.rgb, &expected.repeat(32 * 32));
+            assert!(difference <= 4, "{color:?} {expected:?}: {:?}, off by {difference}", &photo.rgb[..3]);
+        }
+    }
+}
+
+#[test]
+fn sixteen_bit_and_transparent_pngs_become_eight_bit_rgb() {
+    let deep: ImageBuffer<Luma<u16>, Vec<u16>> = ImageBuffer::from_pixel(5, 4, Luma([0x8080]));
+    assert_eq!(decode(&png(&deep.into())).unwrap().rgb, [0x80; 60]);
+    let clear = ImageBuffer::from_pixel(3, 2, Rgba([10u8, 20, 30, 0]));
+    let photo = decode(&png(&clear.into())).unwrap();
+    assert_eq!(photo.rgb, [10, 20, 30].repeat(6), "transparency is dropped, not blended");
+}
+
+#[test]
+fn a_jpeg_that_ends_early_is_refused_wherever_it_is_cut() {
+    let rgb = picture(160, 120);
+    for progressive in [false, true] {
+        let bytes = jpeg(160, 120, jpeg_encoder::ColorType::Rgb, &rgb, progressive);
+        for cut in (1..bytes.len()).step_by(7) {
+            let result = decode(&bytes[..bytes.len() - cut]);
+            assert!(result.is_err(), "progressive {progressive}, {cut} of {} bytes missing", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_that_was_cut_and_closed_again_is_refused() {
+    let bytes = jpeg(160, 120, jpeg_encoder::ColorType::Rgb, &picture(160, 120), false);
+    let mut cut = bytes[..bytes.len() * 2 / 3].to_vec();
+    cut.extend([0xff, 0xd9]);
+    assert_eq!(decode(&cut), Err(PhotoError::Truncated { format: "JPEG", bytes: cut.len() }));
+}
+
+#[test]
+fn a_png_that_ends_early_is_refused() {
+    let image = ImageBuffer::from_raw(160, 120, picture(160, 120)).unwrap();
+    let bytes = png(&DynamicImage::ImageRgb8(image));
+    assert_eq!(
+        decode(&bytes[..bytes.len() / 2]),
+        Err(PhotoError::Truncated { format: "PNG", bytes: bytes.len() / 2 })
+    );
+}
+
+#[test]
+fn corrupt_exif_and_junk_after_the_image_are_overlooked() {
+    let bytes = jpeg(40, 30, jpeg_encoder::ColorType::Rgb, &picture(40, 30), false);
+    let expected = decode(&bytes).unwrap();
+    // An EXIF segment whose content is nonsense and holds markers of its own, as thumbnails do.
+    let mut exif = vec![0xff, 0xd8, 0xff, 0xe1, 0x00, 0x12];
+    exif.extend(b"Exif\0\0\xff\xda\x00\x03\xff\xd9II*\0");
+    let mut odd = [&exif[..], &bytes[2..]].concat();
+    odd.extend(b"trailing junk");
+    assert_eq!(decode(&odd).unwrap(), expected);
+}
+
+#[test]
+fn what_is_no_image_is_named() {
+    let reason = |bytes: &[u8]| decode(bytes).unwrap_err().to_string();
+    assert_eq!(reason(b""), "the file is empty");
+    assert_eq!(
+        reason(b"<!DOCTYPE html>\n<html><body>Not found</body></html>"),
+        "not a JPEG or PNG file: text that begins with `<!DOCTYPE html> <html><b`"
+    );
+    assert_eq!(reason(b"GIF89a......"), "not a JPEG or PNG file: a GIF file");
+    assert_eq!(
+        reason(&[0; 9]),
+        "not a JPEG or PNG file: it begins with the bytes [00, 00, 00, 00, 00, 00, 00, 00]"
+    );
+    assert!(reason(&[0xff, 0xd8]).starts_with("truncated JPEG"), "{}", reason(&[0xff, 0xd8]));
+    assert!(reason(&[0xff, 0xd8, 0xff, 0xd9]).contains("JPEG"), "{}", reason(&[0xff, 0xd8, 0xff, 0xd9]));
+}
+
+#[test]
+fn an_image_that_would_fill_the_memory_is_refused_by_its_header() {
+    let mut bytes = jpeg(8, 8, jpeg_encoder::ColorType::Rgb, &[0; 192], false);
+    let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    bytes[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
+    assert_eq!(decode(&bytes), Err(PhotoError::TooLarge { width: 65535, height: 65535 }));
+}
+
+#[test]
+fn one_pixel_becomes_a_square() {
+    let photo = decode(&jpeg(1, 1, jpeg_encoder::ColorType::Rgb, &[200, 100, 50], false)).unwrap();
+    assert_eq!((photo.width, photo.height), (1, 1));
+    for fit in [Fit::ShortSide, Fit::Squash] {
+        let mut shaper = Shaper::new(16, fit, Filter::Lanczos3);
+        assert_eq!(shaper.shape(1, 1, &photo.rgb), photo.rgb.repeat(256));
+    }
+}
+
+#[test]
+fn short_side_keeps_the_centre_and_squash_keeps_everything() {
+    // 96×32: a black, a white and a black square.
+    let rgb: Vec<u8> =
+        (0..96 * 32).flat_map(|i| [if (32..64).contains(&(i % 96)) { 255 } else { 0 }; 3]).collect();
+    for filter in [Filter::Lanczos3, Filter::Bicubic, Filter::Bilinear] {
+        let mut centre = Shaper::new(32, Fit::ShortSide, filter);
+        assert!(centre.shape(96, 32, &rgb).iter().all(|&value| value == 255), "{filter:?}");
+        let mut whole = Shaper::new(30, Fit::Squash, filter);
+        let row = &whole.shape(96, 32, &rgb)[..90];
+        assert_eq!((row[0], row[45], row[89]), (0, 255, 0), "{filter:?}");
+    }
+}
+
+#[test]
+fn planes_hold_one_channel_after_the_other() {
+    let mut planes = [0; 6];
+    to_planes(&[1, 2, 3, 4, 5, 6], &mut planes);
+    assert_eq!(planes, [1, 4, 2, 5, 3, 6]);
+}
+
+#[test]
+fn jpegs_of_shards_are_about_as_large_as_expected() {
+    let rgb = picture(256, 256);
+    let mut sizes = Vec::new();
+    for quality in [50, 90, 100] {
+        let mut file = Vec::new();
+        encode_jpeg(&rgb, 256, quality, &mut file);
+        let expected = expected_jpeg_bytes(256, quality);
+        let ratio = file.len() as f64 / expected as f64;
+        assert!((0.2..5.0).contains(&ratio), "quality {quality}: {} bytes, expected {expected}", file.len());
+        assert_eq!(decode(&file).unwrap().width, 256);
+        sizes.push(file.len());
+    }
+    assert!(sizes.is_sorted(), "{sizes:?}");
+}

@@ -1,0 +1,154 @@
+//! What can end a preparation.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fovea_pipeline::shard::ShardError;
+
+use crate::SourceError;
+
+/// A preparation cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// An option is out of its range.
+    #[error("{option}: {given}, expected {expected}")]
+    Option {
+        /// Name of the option on the command line.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// There is nothing to prepare.
+    #[error("the source `{source_name}` has no images; check the paths and the layout")]
+    NoImages {
+        /// Name of the source.
+        source_name: &'static str,
+    },
+    /// No image could be decoded.
+    #[error("none of the {images} images could be decoded; the reasons are in {}", list.display())]
+    AllRejected {
+        /// How many were tried.
+        images: u64,
+        /// The list of rejections.
+        list: PathBuf,
+    },
+    /// The folder holds another preparation.
+    #[error(
+        "{} already holds a preparation with {field} {there}, but now {field} is {here}; \
+         choose another folder, remove this one, or use the same options", directory.display()
+    )]
+    OtherPreparation {
+        /// The folder.
+        directory: PathBuf,
+        /// The first difference: an option, or a property of the source.
+        field: String,
+        /// Its value in the folder.
+        there: String,
+        /// Its value now.
+        here: String,
+    },
+    /// The folder holds shards, but not the file that says how they were made.
+    #[error(
+        "{} holds shards of which nothing is known ({} among them, without {}); choose another folder \
+         or remove them", directory.display(), file, super::plan::PREPARATION_FILE
+    )]
+    UnknownShards {
+        /// The folder.
+        directory: PathBuf,
+        /// One of the shards.
+        file: String,
+    },
+    /// Another process prepares into the same folder.
+    #[error("{}: another preparation is writing here; wait for it, or choose another folder", directory.display())]
+    Busy {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// A shard that was finished earlier has been changed since.
+    #[error(
+        "{}: finished earlier, but now {found}, expected {expected}; remove {} to begin anew", path.display(),
+        progress.display()
+    )]
+    Changed {
+        /// The shard.
+        path: PathBuf,
+        /// What it is like now.
+        found: String,
+        /// What it was like.
+        expected: String,
+        /// The file that says what is finished.
+        progress: PathBuf,
+    },
+    /// A file of the preparation is not what was written.
+    #[error("{}: {reason}; remove the folder to begin anew", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The disk is full.
+    #[error(
+        "{}: no space left on the disk; free some and run the same command again: what is finished is kept",
+        path.display()
+    )]
+    DiskFull {
+        /// The file that was being written.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A shard cannot be written or read.
+    #[error(transparent)]
+    Shard(ShardError),
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The run was asked to stop.
+    #[error("interrupted; {finished} of {shards} shards are finished: run the same command again to go on")]
+    Interrupted {
+        /// Shards that are complete.
+        finished: usize,
+        /// Shards in all.
+        shards: usize,
+    },
+    /// A worker ended without an answer, which is a mistake in this program.
+    #[error("a worker thread ended unexpectedly: {reason}; please report this")]
+    Worker {
+        /// What it panicked with.
+        reason: String,
+    },
+}
+
+impl PrepareError {
+    /// An error of the system at `path`; a full disk gets its own words.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PrepareError {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                PrepareError::DiskFull { path: path.into() }
+            }
+            _ => PrepareError::Io { path: path.into(), action, source },
+        }
+    }
+}
+
+impl From<ShardError> for PrepareError {
+    fn from(error: ShardError) -> Self {
+        match error {
+            ShardError::Io { path, action, source } => PrepareError::io(&path, action)(source),
+            other => PrepareError::Shard(other),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! From a source of labelled images to shards, statistics and a list of what could not be read.
+//!
+//! A folder fills like this:
+//!
+//! | file | when |
+//! | --- | --- |
+//! | `preparation.json` | first: everything that the bytes of the shards depend on ([`Preparation`]) |
+//! | `train-00000.arrow`, …, `val-00000.arrow`, … | one after the other, in this order |
+//! | `progress.json` | replaced after each shard: what is finished, the sums over it; removed at the end |
+//! | `rejected.tsv`, `mean_image.npy` | after the last shard |
+//! | `dataset.json` | last: where it is, the data set is complete |
+//!
+//! Each file is written under a temporary name, brought to the disk and renamed. A run that is killed at any moment
+//! leaves finished shards and a state that fits them; the next run with the same options goes on from there and ends
+//! with the same bytes, whatever the number of workers. The finished shards are trusted after a look at their size,
+//! header and number of records; [`verify`](crate::verify) reads every byte.
+
+mod durable;
+mod error;
+mod options;
+mod plan;
+mod progress;
+mod rejected;
+mod run;
+mod worker;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader};
+use fovea_pipeline::{DatasetInfo, Split};
+use ndarray_npy::WriteNpyExt;
+
+pub use error::PrepareError;
+pub use options::PrepareOptions;
+pub use plan::{PREPARATION_FILE, Preparation};
+pub use progress::Progress;
+pub use rejected::{REJECTED_FILE, Rejection};
+
+use crate::Source;
+use plan::{Plan, WRITER};
+use progress::{Finished, PROGRESS_FILE};
+use run::Run;
+
+pub(crate) use durable::PARTIAL;
+
+/// A preparation that has taken hold of its folder.
+///
+/// No other can work in the folder until this is dropped.
+pub struct Preparer<'a> {
+    source: &'a dyn Source,
+    options: PrepareOptions,
+    directory: PathBuf,
+    plan: Plan,
+    finished: Finished,
+    complete: Option<DatasetInfo>,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// What a preparation has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The content of `dataset.json`.
+    pub info: DatasetInfo,
+    /// Images that could not be decoded; they are listed in `rejected.tsv`.
+    pub rejected: u64,
+    /// Shards that an earlier run had finished.
+    pub shards_kept: usize,
+}
+
+impl<'a> Preparer<'a> {
+    /// Creates the folder if need be, takes hold of it and looks what an earlier run has left there.
+    ///
+    /// # Errors
+    /// When an option is out of its range, the source is empty, the folder cannot be written to, is in use, or holds
+    /// something else than the beginning of this very preparation.
+    pub fn new(
+        source: &'a dyn Source,
+        options: PrepareOptions,
+        directory: &Path,
+    ) -> Result<Self, PrepareError> {
+        options.validate()?;
+        let plan = Plan::new(source, &options)?;
+        fs::create_dir_all(directory).map_err(PrepareError::io(directory, "create"))?;
+        let lock = lock(directory)?;
+        begin(&Preparation::new(source, &options), directory)?;
+        remove_leftovers(directory)?;
+
+        let complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
+        let finished = match &complete {
+            Some(_) => Finished::nothing(options.image_bytes()),
+            None => Finished::load(directory, &plan, options.image_bytes())?,
+        };
+        check_finished(&finished, directory)?;
+        Ok(Preparer { source, options, directory: directory.into(), plan, finished, complete, _lock: lock })
+    }
+
+    /// Images of both splits.
+    pub fn images(&self) -> u64 {
+        self.plan.images()
+    }
+
+    /// Shards of both splits.
+    pub fn shards(&self) -> usize {
+        self.plan.shards.len()
+    }
+
+    /// Shards that an earlier run has finished.
+    pub fn shards_kept(&self) -> usize {
+        match self.complete {
+            Some(_) => self.shards(),
+            None => self.finished.shards.len(),
+        }
+    }
+
+    /// Images in the shards that an earlier run has finished, the rejected ones included.
+    pub fn images_kept(&self) -> u64 {
+        self.plan.shards[..self.shards_kept()].iter().map(|shard| shard.positions.len() as u64).sum()
+    }
+
+    /// About how many bytes the shards that are still to be written will take.
+    pub fn expected_bytes(&self) -> u64 {
+        (self.images() - self.images_kept()) * self.options.expected_record_bytes()
+    }
+
+    /// Writes what is missing, the statistics, and at last `dataset.json`. Returns at once if all is there.
+    ///
+    /// # Errors
+    /// When the source cannot be read, the disk is full, no image could be decoded at all, or `progress` was
+    /// cancelled. The finished shards stay, and a later run goes on from them.
+    pub fn run(self, progress: &Progress) -> Result<Summary, PrepareError> {
+        let shards_kept = self.shards_kept();
+        if let Some(info) = self.complete {
+            // A run may have been killed between its last two steps.
+            remove_if_there(&self.directory.join(PROGRESS_FILE))?;
+            let rejected = rejected::count(&self.directory)?;
+            progress.add(self.plan.images(), rejected);
+            return Ok(Summary { info, rejected, shards_kept });
+        }
+        progress.add(self.images_kept(), self.finished.rejected.len() as u64);
+        let header = |split, shard| ShardHeader {
+            format_version: FORMAT_VERSION,
+            writer: WRITER.into(),
+            source: self.source.name().into(),
+            split,
+            shard,
+            encoding: self.options.encoding,
+            image_size: self.options.size,
+            classes: self.source.classes().to_vec(),
+        };
+        let run = Run {
+            source: self.source,
+            options: &self.options,
+            plan: &self.plan,
+            directory: &self.directory,
+            progress,
+            header: &header,
+        };
+        let finished = run.write_shards(self.finished)?;
+        let info = DatasetInfo {
+            format_version: FORMAT_VERSION,
+            writer: WRITER.into(),
+            source: self.source.name().into(),
+            image_size: self.options.size,
+            encoding: self.options.encoding,
+            train: finished.shards_of(Split::Train),
+            val: finished.shards_of(Split::Val),
+            statistics: finished.statistics.colors(),
+            classes: self.source.classes().to_vec(),
+        };
+        complete(&self.directory, &finished, &info)?;
+        Ok(Summary { info, rejected: finished.rejected.len() as u64, shards_kept })
+    }
+}
+
+/// Writes the files that follow the last shard.
+fn complete(directory: &Path, finished: &Finished, info: &DatasetInfo) -> Result<(), PrepareError> {
+    rejected::write(directory, &finished.rejected, &info.classes)?;
+    let images: u64 = Split::ALL.into_iter().map(|split| info.images(split)).sum();
+    if images == 0 {
+        return Err(PrepareError::AllRejected {
+            images: finished.rejected.len() as u64,
+            list: directory.join(REJECTED_FILE),
+        });
+    }
+    if let Some(mean) = finished.statistics.mean_image() {
+        let mut npy = Vec::new();
+        mean.write_npy(&mut npy).expect("writing to memory does not fail");
+        durable::write(&directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME), &npy)?;
+    }
+    let mut text = serde_json::to_string_pretty(info).expect("the description is strings and numbers");
+    text.push('\n');
+    durable::write(&directory.join(DatasetInfo::FILE_NAME), text.as_bytes())?;
+    remove_if_there(&directory.join(PROGRESS_FILE))
+}
+
+/// Takes hold of the folder itself: no lock file that could be left behind.
+fn lock(directory: &Path) -> Result<File, PrepareError> {
+    let file = File::open(directory).map_err(PrepareError::io(directory, "open"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PrepareError::Busy { directory: directory.into() }),
+        Err(TryLockError::Error(error)) => Err(PrepareError::io(directory, "lock")(error)),
+    }
+}
+
+/// Notes in the folder what is prepared there, or compares with what is noted.
+fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError> {
+    let path = directory.join(PREPARATION_FILE);
+    if let Some(there) = Preparation::read(directory)? {
+        return match preparation.difference(&there) {
+            None => Ok(()),
+            Some((field, here, there)) => {
+                Err(PrepareError::OtherPreparation { directory: directory.into(), field, there, here })
+            }
+        };
+    }
+    if let Some(file) = file_names(directory)?.into_iter().find(|name| name.ends_with(".arrow")) {
+        return Err(PrepareError::UnknownShards { directory: directory.into(), file });
+    }
+    let mut text = serde_json::to_string_pretty(preparation).expect("a preparation is strings and numbers");
+    text.push('\n');
+    durable::write(&path, text.as_bytes())
+}
+
+/// Removes files that a killed run was writing.
+fn remove_leftovers(directory: &Path) -> Result<(), PrepareError> {
+    for name in file_names(directory)?.iter().filter(|name| name.ends_with(PARTIAL)) {
+        remove_if_there(&directory.join(name))?;
+    }
+    Ok(())
+}
+
+/// Looks at size, header and number of records of the finished shards.
+fn check_finished(finished: &Finished, directory: &Path) -> Result<(), PrepareError> {
+    for (_, info) in &finished.shards {
+        let path = directory.join(&info.file);
+        let found = match fs::metadata(&path) {
+            Err(error) => error.to_string(),
+            Ok(metadata) if metadata.len() != info.bytes => format!("{} bytes", metadata.len()),
+            Ok(_) => match Shard::open(&path)?.len() as u64 {
+                images if images == info.images => continue,
+                images => format!("{} bytes with {images} images", info.bytes),
+            },
+        };
+        let expected = format!("{} bytes with {} images", info.bytes, info.images);
+        return Err(PrepareError::Changed { path, found, expected, progress: directory.join(PROGRESS_FILE) });
+    }
+    Ok(())
+}
+
+fn file_names(directory: &Path) -> Result<Vec<String>, PrepareError> {
+    let read = || -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort();
+        Ok(names)
+    };
+    read().map_err(PrepareError::io(directory, "list"))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PrepareError::io(path, "remove")(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What a preparation is told to do.
+
+use std::num::NonZeroUsize;
+
+use fovea_pipeline::Encoding;
+
+use super::PrepareError;
+use crate::photo::{Filter, Fit, expected_jpeg_bytes};
+
+/// How images become records, and records shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrepareOptions {
+    /// Side S of the images in pixels, 1..=[`MAX_SIZE`](Self::MAX_SIZE).
+    pub size: u32,
+    /// How a rectangle becomes a square.
+    pub fit: Fit,
+    /// The kernel for resizing.
+    pub filter: Filter,
+    /// How images are stored.
+    pub encoding: Encoding,
+    /// JPEG quality 1..=100; without effect on raw shards.
+    pub quality: u8,
+    /// What the training images are shuffled with.
+    pub seed: u64,
+    /// About how large a shard becomes.
+    pub shard_bytes: u64,
+    /// Takes only the first images of each class and split, in the order of their keys.
+    pub limit_per_class: Option<usize>,
+    /// Threads that decode and resize. The shards do not depend on it.
+    pub workers: NonZeroUsize,
+}
+
+impl Default for PrepareOptions {
+    fn default() -> Self {
+        PrepareOptions {
+            size: 256,
+            fit: Fit::default(),
+            filter: Filter::default(),
+            encoding: Encoding::Raw,
+            quality: 90,
+            seed: 0,
+            shard_bytes: 256 << 20,
+            limit_per_class: None,
+            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+}
+
+/// About what a record needs besides its image: label, checksum, and its key.
+const RECORD_OVERHEAD_BYTES: u64 = 48;
+
+impl PrepareOptions {
+    /// The largest side of a prepared image, in pixels.
+    pub const MAX_SIZE: u32 = 4096;
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`PrepareError::Option`] names the first option that is out of its range.
+    pub fn validate(&self) -> Result<(), PrepareError> {
+        let out_of_range = |option, given: u64, expected: String| {
+            Err(PrepareError::Option { option, given: given.to_string(), expected })
+        };
+        if !(1..=Self::MAX_SIZE).contains(&self.size) {
+            return out_of_range("size", self.size.into(), format!("1 to {} pixels", Self::MAX_SIZE));
+        }
+        if !(1..=100).contains(&self.quality) {
+            return out_of_range("quality", self.quality.into(), "1 to 100".into());
+        }
+        if self.shard_bytes == 0 {
+            return out_of_range("shard-size", 0, "at least 1 byte".into());
+        }
+        if self.limit_per_class == Some(0) {
+            return out_of_range("limit-per-class", 0, "at least 1 image".into());
+        }
+        Ok(())
+    }
+
+    /// Bytes of a decoded image: 3·S·S.
+    pub(crate) fn image_bytes(&self) -> usize {
+        3 * self.size as usize * self.size as usize
+    }
+
+    /// About how many bytes of a shard a record takes; depends on nothing but the options.
+    pub(crate) fn expected_record_bytes(&self) -> u64 {
+        RECORD_OVERHEAD_BYTES
+            + match self.encoding {
+                Encoding::Raw => self.image_bytes() as u64,
+                Encoding::Jpeg => expected_jpeg_bytes(self.size, self.quality),
+            }
+    }
+
+    /// Images that a full shard is planned with.
+    pub(crate) fn images_per_shard(&self) -> usize {
+        usize::try_from(self.shard_bytes / self.expected_record_bytes()).unwrap_or(usize::MAX).max(1)
+    }
+}

@@ -1,0 +1,206 @@
+//! Which image goes where: decided before the first one is read.
+
+use std::ops::Range;
+use std::path::Path;
+
+use fovea_pipeline::shard::{FORMAT_VERSION, shard_file_name};
+use fovea_pipeline::{Encoding, Split};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{PrepareError, PrepareOptions, durable};
+use crate::photo::{Filter, Fit};
+use crate::{Entry, Source};
+
+/// Name of the file that says how the shards beside it are made.
+pub const PREPARATION_FILE: &str = "preparation.json";
+
+/// The program and version that writes shards.
+pub(crate) const WRITER: &str = concat!("fovea ", env!("CARGO_PKG_VERSION"));
+
+/// Everything that the bytes of the shards depend on: the content of `preparation.json`.
+///
+/// A run goes on with what an earlier one has left only if both have the same. The fields are named like the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Preparation {
+    /// Version of the shard format.
+    pub format_version: u32,
+    /// The program and version.
+    pub writer: String,
+    /// Name of the source's layout.
+    pub source: String,
+    /// Training images of the source.
+    pub train_images: usize,
+    /// Validation images of the source.
+    pub val_images: usize,
+    /// BLAKE3 digest of the source's classes, keys and labels.
+    pub listing: String,
+    /// Side of the images in pixels.
+    pub size: u32,
+    /// How a rectangle becomes a square.
+    pub resize: Fit,
+    /// The kernel for resizing.
+    pub filter: Filter,
+    /// How images are stored.
+    pub encoding: Encoding,
+    /// JPEG quality, for JPEG shards.
+    pub quality: Option<u8>,
+    /// What the training images are shuffled with.
+    pub seed: u64,
+    /// About how large a shard becomes.
+    pub shard_size: u64,
+    /// Images of each class and split at most.
+    pub limit_per_class: Option<usize>,
+}
+
+impl Preparation {
+    /// What was noted in `directory`; none if there is nothing.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(directory: &Path) -> Result<Option<Self>, PrepareError> {
+        durable::read_json(&directory.join(PREPARATION_FILE))
+    }
+
+    pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Self {
+        Preparation {
+            format_version: FORMAT_VERSION,
+            writer: WRITER.into(),
+            source: source.name().into(),
+            train_images: source.entries(Split::Train).len(),
+            val_images: source.entries(Split::Val).len(),
+            listing: listing_digest(source),
+            size: options.size,
+            resize: options.fit,
+            filter: options.filter,
+            encoding: options.encoding,
+            quality: (options.encoding == Encoding::Jpeg).then_some(options.quality),
+            seed: options.seed,
+            shard_size: options.shard_bytes,
+            limit_per_class: options.limit_per_class,
+        }
+    }
+
+    /// The first field in which `other` differs: its name, the value here and the value there.
+    pub(crate) fn difference(&self, other: &Preparation) -> Option<(String, String, String)> {
+        let fields = |preparation| match serde_json::to_value(preparation) {
+            Ok(Value::Object(fields)) => fields,
+            _ => unreachable!("a preparation is a struct of strings and numbers"),
+        };
+        let there = fields(other);
+        fields(self).into_iter().find_map(|(name, here)| {
+            let other = there.get(&name).unwrap_or(&Value::Null);
+            (*other != here).then(|| (name, here.to_string(), other.to_string()))
+        })
+    }
+}
+
+/// Digest of everything that a source says of its images.
+fn listing_digest(source: &dyn Source) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut text = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    for class in source.classes() {
+        text(&class.wnid);
+        text(&class.name);
+        text(&class.ilsvrc_id.map(|id| id.to_string()).unwrap_or_default());
+    }
+    for split in Split::ALL {
+        text(split.name());
+        for entry in source.entries(split) {
+            text(&entry.key);
+            text(&entry.label.to_string());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The images of both splits in the order in which they are written, cut into shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Positions in the source's entries, for each split.
+    order: [Vec<u32>; 2],
+    /// Training shards first.
+    pub shards: Vec<PlannedShard>,
+}
+
+/// A shard to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedShard {
+    pub split: Split,
+    /// Position among the shards of its split.
+    pub number: u32,
+    /// Positions in the order of its split.
+    pub positions: Range<usize>,
+}
+
+impl PlannedShard {
+    pub(crate) fn file_name(&self) -> String {
+        shard_file_name(self.split, self.number)
+    }
+}
+
+impl Plan {
+    /// Plans the shards. Their boundaries depend on the number of images, never on the content of one.
+    pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Result<Self, PrepareError> {
+        let order = Split::ALL.map(|split| {
+            let mut order = selection(source.entries(split), source.classes().len(), options.limit_per_class);
+            if split == Split::Train {
+                shuffle(&mut order, options.seed);
+            }
+            order
+        });
+        let per_shard = options.images_per_shard();
+        let mut shards = Vec::new();
+        for (split, order) in Split::ALL.into_iter().zip(&order) {
+            for (number, start) in (0..order.len()).step_by(per_shard).enumerate() {
+                let positions = start..order.len().min(start.saturating_add(per_shard));
+                shards.push(PlannedShard { split, number: number as u32, positions });
+            }
+        }
+        if shards.is_empty() {
+            return Err(PrepareError::NoImages { source_name: source.name() });
+        }
+        Ok(Plan { order, shards })
+    }
+
+    /// Positions in the source's entries, in the order in which they are written.
+    pub(crate) fn order(&self, split: Split) -> &[u32] {
+        match split {
+            Split::Train => &self.order[0],
+            Split::Val => &self.order[1],
+        }
+    }
+
+    /// The number of images of both splits.
+    pub(crate) fn images(&self) -> u64 {
+        self.order.iter().map(|order| order.len() as u64).sum()
+    }
+}
+
+/// The entries that take part: all, or the first few of each class.
+fn selection(entries: &[Entry], classes: usize, limit: Option<usize>) -> Vec<u32> {
+    let mut taken = vec![0; classes];
+    (0..entries.len() as u32)
+        .filter(|&index| {
+            let taken = &mut taken[entries[index as usize].label as usize];
+            *taken += 1;
+            limit.is_none_or(|limit| *taken <= limit)
+        })
+        .collect()
+}
+
+/// Fisher-Yates with ChaCha8, written out so that a seed means the same order for ever.
+fn shuffle(order: &mut [u32], seed: u64) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for last in (1..order.len()).rev() {
+        // The high half of the product is uniform in 0..=last, but for a bias below 2^-32.
+        let other = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
+        order.swap(last, other as usize);
+    }
+}

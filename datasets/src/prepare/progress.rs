@@ -1,0 +1,99 @@
+//! What is already done: kept on the disk for the next run, and in counters for whoever watches.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use fovea_pipeline::{ShardInfo, Split};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Plan, PlannedShard};
+use super::{PrepareError, Rejection, durable};
+use crate::statistics::Statistics;
+
+/// Name of the file that says which shards are finished; it is removed at the end.
+pub(crate) const PROGRESS_FILE: &str = "progress.json";
+
+/// The state after a finished shard: shards are finished in the order of the plan, one after the other.
+///
+/// It is replaced as a whole after each shard, so the sums are always those of exactly the shards in the list.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    pub shards: Vec<(Split, ShardInfo)>,
+    pub rejected: Vec<Rejection>,
+    /// Over the training images only.
+    pub statistics: Statistics,
+}
+
+impl Finished {
+    /// Nothing yet, for images of 3·S·S values.
+    pub(crate) fn nothing(image_bytes: usize) -> Self {
+        Finished { shards: Vec::new(), rejected: Vec::new(), statistics: Statistics::new(image_bytes) }
+    }
+
+    /// What an earlier run with the same plan has finished in `directory`.
+    pub(crate) fn load(directory: &Path, plan: &Plan, image_bytes: usize) -> Result<Self, PrepareError> {
+        let path = directory.join(PROGRESS_FILE);
+        let Some(finished) = durable::read_json::<Finished>(&path)? else {
+            return Ok(Finished::nothing(image_bytes));
+        };
+        let unreadable = |reason| PrepareError::Unreadable { path: path.clone(), reason };
+        if finished.statistics.image_bytes() != image_bytes {
+            let found = finished.statistics.image_bytes();
+            return Err(unreadable(format!("sums of {found} values, expected {image_bytes}")));
+        }
+        let mut planned = plan.shards.iter().map(PlannedShard::file_name);
+        for (_, shard) in &finished.shards {
+            let expected = planned.next().unwrap_or_else(|| "no further shard".into());
+            if shard.file != expected {
+                return Err(unreadable(format!("lists {}, expected {expected}", shard.file)));
+            }
+        }
+        Ok(finished)
+    }
+
+    /// Brings the state to the disk.
+    pub(crate) fn save(&self, directory: &Path) -> Result<(), PrepareError> {
+        let text = serde_json::to_vec(self).expect("the state is strings and numbers");
+        durable::write(&directory.join(PROGRESS_FILE), &text)
+    }
+
+    /// The finished shards of `split`.
+    pub(crate) fn shards_of(&self, split: Split) -> Vec<ShardInfo> {
+        self.shards.iter().filter(|(of, _)| *of == split).map(|(_, info)| info.clone()).collect()
+    }
+}
+
+/// Counters of a run that other threads may read, and the wish to stop that they may express.
+#[derive(Debug, Default)]
+pub struct Progress {
+    images: AtomicU64,
+    rejected: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// Images that are written or rejected, those of earlier runs included.
+    pub fn images(&self) -> u64 {
+        self.images.load(Ordering::Relaxed)
+    }
+
+    /// Images that could not be decoded, those of earlier runs included.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Asks the run to stop soon; what is finished stays.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, images: u64, rejected: u64) {
+        self.images.fetch_add(images, Ordering::Relaxed);
+        self.rejected.fetch_add(rejected, Ordering::Relaxed);
+    }
+}

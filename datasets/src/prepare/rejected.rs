@@ -1,0 +1,51 @@
+//! The list of images that could not be decoded.
+
+use std::fs;
+use std::path::Path;
+
+use fovea_pipeline::{Class, Split};
+use serde::{Deserialize, Serialize};
+
+use super::{PrepareError, durable};
+
+/// Name of the list beside the shards.
+pub const REJECTED_FILE: &str = "rejected.tsv";
+
+const HEADER: &str = "split\tclass\tkey\treason\n";
+
+/// An image that is in no shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The split that it would belong to.
+    pub split: Split,
+    /// Its name in the source.
+    pub key: String,
+    /// Position of its class in the class list.
+    pub label: u32,
+    /// Why it cannot be decoded, one line.
+    pub reason: String,
+}
+
+/// Writes the list; with no rejection only its header.
+pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class]) -> Result<(), PrepareError> {
+    let mut text = String::from(HEADER);
+    for rejection in rejected {
+        let fields = [
+            rejection.split.name(),
+            &classes[rejection.label as usize].wnid,
+            &rejection.key,
+            &rejection.reason,
+        ];
+        let fields = fields.map(|field| field.replace(['\t', '\n', '\r'], " "));
+        text.push_str(&fields.join("\t"));
+        text.push('\n');
+    }
+    durable::write(&directory.join(REJECTED_FILE), text.as_bytes())
+}
+
+/// The number of images in the list.
+pub(crate) fn count(directory: &Path) -> Result<u64, PrepareError> {
+    let path = directory.join(REJECTED_FILE);
+    let text = fs::read_to_string(&path).map_err(PrepareError::io(&path, "read"))?;
+    Ok(text.lines().skip(1).count() as u64)
+}

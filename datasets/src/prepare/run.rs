@@ -1,0 +1,232 @@
+//! The threads of a preparation: workers decode, the caller's thread writes in order, a finisher brings shards to the
+//! disk.
+//!
+//! ```text
+//!            tasks (bounded)           outputs              full shards
+//! caller ───────────────────► workers ─────────► caller ───────────────────► finisher: fsync, rename, progress.json
+//!    ▲                                             │ puts them in order
+//!    └───────────── a new task for each written ◄──┘
+//! ```
+//!
+//! The number of tasks on their way is fixed, and so is the memory. Whichever side ends, the others see their channel
+//! closed and end too.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fovea_pipeline::Split;
+use fovea_pipeline::shard::{ShardHeader, ShardWriter};
+
+use super::plan::{Plan, PlannedShard};
+use super::progress::Finished;
+use super::worker::{Output, Shared, Task, Worker, panic_text};
+use super::{PrepareError, PrepareOptions, Progress, Rejection};
+use crate::Source;
+use crate::statistics::{BatchSums, Statistics};
+
+/// Decoded bytes of a task: enough to make channels cheap, little enough to keep all cores busy to the end.
+const TASK_BYTES: usize = 4 << 20;
+
+/// A preparation that is about to run.
+pub(super) struct Run<'a> {
+    pub source: &'a dyn Source,
+    pub options: &'a PrepareOptions,
+    pub plan: &'a Plan,
+    pub directory: &'a Path,
+    pub progress: &'a Progress,
+    /// The header of a shard, for the split and the number given.
+    pub header: &'a (dyn Fn(Split, u32) -> ShardHeader + Sync),
+}
+
+/// A shard whose records are all appended, and what the finisher adds to the state when it is on the disk.
+struct FullShard {
+    writer: ShardWriter,
+    split: Split,
+    rejected: Vec<Rejection>,
+    statistics: Statistics,
+}
+
+type TaskResult = Result<Option<Task>, PrepareError>;
+
+impl Run<'_> {
+    /// Writes the shards that `finished` lacks and returns the state after the last one.
+    pub(super) fn write_shards(&self, finished: Finished) -> Result<Finished, PrepareError> {
+        let todo = &self.plan.shards[finished.shards.len()..];
+        if todo.is_empty() {
+            return Ok(finished);
+        }
+        let shared = Shared {
+            source: self.source,
+            order: Split::ALL.map(|split| self.plan.order(split)),
+            options: self.options,
+            progress: self.progress,
+            huge: Mutex::new(()),
+        };
+        thread::scope(|scope| {
+            let workers = self.options.workers;
+            let (task_sender, task_receiver) = bounded(tasks_under_way(workers));
+            let (result_sender, result_receiver) = bounded(tasks_under_way(workers));
+            for _ in 0..workers.get() {
+                let (tasks, results) = (task_receiver.clone(), result_sender.clone());
+                let shared = &shared;
+                scope.spawn(move || work(shared, &tasks, &results));
+            }
+            drop((task_receiver, result_sender));
+
+            let (full_sender, full_receiver) = bounded(0);
+            let finisher = scope.spawn(move || finish_shards(self.directory, finished, &full_receiver));
+            let mut writer = OrderedOutputs::new(self.options, todo, task_sender, result_receiver);
+            let written = self.append_all(todo, &mut writer, &full_sender);
+            // Closed channels tell the workers and the finisher that no more will come.
+            drop((writer, full_sender));
+            let state = finisher
+                .join()
+                .map_err(|panic| PrepareError::Worker { reason: panic_text(&*panic).into() })?;
+            match (written, state) {
+                // When the finisher fails the writer only sees a closed channel: its error is the one to tell.
+                (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+                (Ok(()), Ok(finished)) if finished.shards.len() < self.plan.shards.len() => {
+                    let (finished, shards) = (finished.shards.len(), self.plan.shards.len());
+                    Err(PrepareError::Interrupted { finished, shards })
+                }
+                (Ok(()), Ok(finished)) => Ok(finished),
+            }
+        })
+    }
+
+    /// Appends what the workers give to shard after shard; returns early when the run is cancelled or the finisher
+    /// is gone.
+    fn append_all(
+        &self,
+        todo: &[PlannedShard],
+        outputs: &mut OrderedOutputs<'_>,
+        finisher: &Sender<FullShard>,
+    ) -> Result<(), PrepareError> {
+        for shard in todo {
+            let entries = self.source.entries(shard.split);
+            let mut full = FullShard {
+                writer: ShardWriter::create(self.directory, (self.header)(shard.split, shard.number))?,
+                split: shard.split,
+                rejected: Vec::new(),
+                statistics: Statistics::new(self.options.image_bytes()),
+            };
+            let mut done = shard.positions.start;
+            while done < shard.positions.end {
+                let Some(mut task) = outputs.next()? else { return Ok(()) };
+                let mut start = 0;
+                for record in &task.output.records {
+                    let entry = &entries[record.entry];
+                    full.writer.append(&task.output.images[start..record.end], entry.label, &entry.key)?;
+                    start = record.end;
+                }
+                full.statistics.add_batch(&task.output.sums);
+                self.progress.add(task.positions.len() as u64, task.output.rejected.len() as u64);
+                full.rejected.append(&mut task.output.rejected);
+                done = task.positions.end;
+                outputs.recycle(task.output);
+            }
+            if finisher.send(full).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tasks that are with the workers or wait to be written.
+fn tasks_under_way(workers: NonZeroUsize) -> usize {
+    2 * workers.get() + 2
+}
+
+/// The body of a worker's thread.
+fn work(shared: &Shared<'_>, tasks: &Receiver<Task>, results: &Sender<TaskResult>) {
+    let mut worker = Worker::new(shared);
+    for task in tasks {
+        let result = catch_unwind(AssertUnwindSafe(|| worker.run(task)))
+            .unwrap_or_else(|panic| Err(PrepareError::Worker { reason: panic_text(&*panic).into() }));
+        if results.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+/// The body of the finisher's thread: the next shard is being filled while this one goes to the disk.
+fn finish_shards(
+    directory: &Path,
+    mut finished: Finished,
+    full_shards: &Receiver<FullShard>,
+) -> Result<Finished, PrepareError> {
+    for mut full in full_shards {
+        let shard = full.writer.finish()?;
+        finished.shards.push((full.split, shard.info));
+        finished.rejected.append(&mut full.rejected);
+        finished.statistics.add(&full.statistics);
+        finished.save(directory)?;
+    }
+    Ok(finished)
+}
+
+/// Gives out tasks and returns their results in the order of the tasks.
+struct OrderedOutputs<'a> {
+    remaining: Box<dyn Iterator<Item = (usize, Split, std::ops::Range<usize>)> + 'a>,
+    tasks: Sender<Task>,
+    results: Receiver<TaskResult>,
+    early: BTreeMap<usize, Task>,
+    next: usize,
+}
+
+impl<'a> OrderedOutputs<'a> {
+    fn new(
+        options: &PrepareOptions,
+        todo: &'a [PlannedShard],
+        tasks: Sender<Task>,
+        results: Receiver<TaskResult>,
+    ) -> Self {
+        let images = (TASK_BYTES / options.image_bytes()).clamp(1, BatchSums::MAX_IMAGES);
+        let parts = todo.iter().flat_map(move |shard| {
+            shard
+                .positions
+                .clone()
+                .step_by(images)
+                .map(move |start| (shard.split, start..shard.positions.end.min(start + images)))
+        });
+        let remaining =
+            Box::new(parts.enumerate().map(|(number, (split, positions))| (number, split, positions)));
+        let mut outputs = OrderedOutputs { remaining, tasks, results, early: BTreeMap::new(), next: 0 };
+        for _ in 0..tasks_under_way(options.workers) {
+            outputs.recycle(Output::new(options.image_bytes()));
+        }
+        outputs
+    }
+
+    /// The result of the next task; none when the run was cancelled.
+    fn next(&mut self) -> Result<Option<Task>, PrepareError> {
+        loop {
+            if let Some(task) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Ok(Some(task));
+            }
+            let result = self.results.recv().map_err(|_| PrepareError::Worker {
+                reason: format!("no worker is left, task {} is missing", self.next),
+            })?;
+            match result? {
+                Some(task) => self.early.insert(task.number, task),
+                None => return Ok(None),
+            };
+        }
+    }
+
+    /// Gives out a further task, if there is one, with the memory of an earlier one.
+    fn recycle(&mut self, output: Output) {
+        if let Some((number, split, positions)) = self.remaining.next() {
+            // The channel has room for all tasks under way; it is closed only when all workers are gone, which
+            // `next` notices.
+            let _ = self.tasks.send(Task { number, split, positions, output });
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! One test for each way in which the input can be wrong: the error names the file, the place, what was found and
+//! what was expected.
+
+use std::fs;
+use std::path::Path;
+
+use fovea_pipeline::Split;
+
+use super::fixtures::*;
+use crate::official::{DEVKIT, OfficialFile, TRAIN_TAR, verify_tars};
+use crate::{Layout, OpenOptions, Payload, SourceError, open};
+
+/// Checks that the error's message is one line with all of `parts`.
+fn assert_says(error: &SourceError, parts: &[&str]) {
+    let message = error.to_string();
+    assert!(!message.contains('\n'), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+fn cut(path: &Path, bytes: usize) {
+    let content = fs::read(path).expect("the fixture exists");
+    fs::write(path, &content[..content.len().min(bytes)]).expect("the temporary folder is writable");
+}
+
+#[test]
+fn a_training_tar_cut_off_anywhere_is_incomplete() {
+    let fixture = ilsvrc_tars();
+    let path = fixture.path("train.tar");
+    let whole = fs::read(&path).expect("the fixture exists");
+    // Up to the end marker, 1024 bytes of zeros, of which one block suffices.
+    for length in (512..=whole.len() - 1024).step_by(256).chain([513, whole.len() - 1025]) {
+        fs::write(&path, &whole[..length]).expect("the temporary folder is writable");
+        let error = error(fixture.open("train.tar", "", ""));
+        assert!(
+            matches!(error, SourceError::Damaged { offset, .. } if offset <= length as u64),
+            "{length}: {error}"
+        );
+        assert_says(&error, &["train.tar: at byte", "expected", "found", "the file is incomplete"]);
+    }
+}
+
+#[test]
+fn a_validation_tar_cut_off_says_where() {
+    let fixture = ilsvrc_tars();
+    cut(&fixture.path("val.tar"), 700);
+    let error = error(fixture.open("", "val.tar", "devkit.tar.gz"));
+    assert_says(&error, &["val.tar: at byte 512", "of member \"ILSVRC2012_val_00000001.JPEG\"", "188 bytes"]);
+}
+
+#[test]
+fn an_inner_tar_cut_off_is_named() {
+    let fixture = Fixture::new();
+    let inner = tar_bytes(&[("a.JPEG".to_owned(), content("a")), ("b.JPEG".to_owned(), content("b"))]);
+    let whole = tar_bytes(&[("a.JPEG".to_owned(), content("a"))]);
+    let files = [("n01440764.tar".to_owned(), whole), ("n01443537.tar".to_owned(), inner[..1600].to_vec())];
+    fixture.write("train.tar", tar_bytes(&files));
+    let error = error(fixture.open("train.tar", "", ""));
+    assert_says(&error, &["train.tar: at byte", "\"n01443537.tar\"", "the file is incomplete"]);
+}
+
+#[test]
+fn names_that_lead_out_of_the_folder_are_refused() {
+    for (name, problem) in
+        [("train/cat/../../../etc/a.jpg", "contains \"..\""), ("/etc/a.jpg", "is absolute")]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(0);
+        header.set_cksum();
+        let fixture = Fixture::new();
+        fixture.write("set.tar", [header.as_bytes().as_slice(), &[0; 1024]].concat());
+        let error = error(fixture.open("set.tar", "", ""));
+        assert!(matches!(error, SourceError::UnsafeName { offset: 0, .. }), "{error}");
+        assert_says(
+            &error,
+            &["set.tar", name.trim_end_matches(".jpg"), problem.split(' ').next().unwrap_or("")],
+        );
+    }
+}
+
+#[test]
+fn a_class_that_the_devkit_lacks() {
+    let fixture = ilsvrc_tars();
+    let inner = tar_bytes(&[("a.JPEG".to_owned(), content("a"))]);
+    fixture.write("train.tar", tar_bytes(&[("n99999999.tar".to_owned(), inner)]));
+    let error = error(fixture.open("train.tar", "", "devkit.tar.gz"));
+    assert_says(&error, &["train.tar", "n99999999/a.JPEG", "\"n99999999\"", "the 3 classes", "meta.mat"]);
+}
+
+#[test]
+fn a_ground_truth_with_an_id_that_the_devkit_lacks() {
+    let fixture = ilsvrc_tars();
+    // Id 4 is that of the inner node.
+    for bad in ["4", "0", "-1", "x", ""] {
+        let truth = format!("1\n2\n{bad}\n2\n3\n");
+        fixture.write("devkit.tar.gz", gzip(&tar_bytes(&devkit_files(2012, &truth))));
+        let error = error(fixture.open("", "val.tar", "devkit.tar.gz"));
+        assert!(matches!(error, SourceError::Line { line: 3, .. }), "{error}");
+        assert_says(&error, &["ILSVRC2012_validation_ground_truth.txt:3", "one of the 3 classes"]);
+    }
+}
+
+#[test]
+fn a_ground_truth_of_wrong_length() {
+    let fixture = ilsvrc_tars();
+    for truth in ["1\n2\n3\n1\n", "1\n2\n3\n1\n2\n3\n", ""] {
+        fixture.write("devkit.tar.gz", gzip(&tar_bytes(&devkit_files(2012, truth))));
+        let error = error(fixture.open("", "val.tar", "devkit.tar.gz"));
+        assert_says(&error, &[&format!("has {} labels", truth.lines().count()), "val.tar has 5 images"]);
+    }
+}
+
+#[test]
+fn flat_validation_images_without_devkit() {
+    let error = error(ilsvrc_tars().open("train.tar", "val.tar", ""));
+    assert_says(&error, &["val.tar", "development kit", "give ILSVRC2012_devkit_t12.tar.gz"]);
+}
+
+#[test]
+fn a_devkit_without_meta_mat_or_with_a_broken_one() {
+    let fixture = ilsvrc_tars();
+    fixture.write("devkit.tar.gz", gzip(&tar_bytes(&[("kit/readme.txt".to_owned(), vec![])])));
+    assert_says(
+        &error(fixture.open("", "val.tar", "devkit.tar.gz")),
+        &["devkit.tar.gz", "data/meta.mat is missing"],
+    );
+
+    fixture.write("kit/data/meta.mat", b"MATLAB 7.3 MAT-file");
+    assert_says(
+        &error(fixture.open("", "val.tar", "kit")),
+        &["meta.mat: at byte 0", "128 bytes", "19 bytes"],
+    );
+
+    fixture.write("devkit.tar.gz", b"<html>404</html>");
+    assert_says(
+        &error(fixture.open("", "val.tar", "devkit.tar.gz")),
+        &["devkit.tar.gz", "download it again"],
+    );
+}
+
+#[test]
+fn a_validation_class_that_the_training_images_lack() {
+    let fixture = folders();
+    fixture.write("set/val/n99999999/a.JPEG", "a");
+    let error = error(fixture.open("set", "", ""));
+    assert_says(&error, &["set/val", "n99999999/a.JPEG", "\"n99999999\"", "the 3 classes of", "set/train"]);
+}
+
+#[test]
+fn an_empty_data_set() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.path("empty/train/cat")).expect("the temporary folder is writable");
+    fixture.write("empty.tar", [0; 1024]);
+    fixture.write("text.tar", tar_bytes(&[("train/readme.txt".to_owned(), vec![])]));
+    fixture.write("train.tar", tar_bytes(&[("n01440764.tar".to_owned(), tar_bytes(&[]))]));
+    assert_says(
+        &error(fixture.open("empty", "", "")),
+        &["empty", "1 entries (train)", "known layouts", "kaggle"],
+    );
+    assert_says(&error(fixture.open("empty.tar", "", "")), &["empty.tar", "known layouts"]);
+    assert_says(&error(fixture.open("text.tar", "", "")), &["text.tar", "no images found", "*.jpg"]);
+    assert_says(&error(fixture.open("train.tar", "", "")), &["train.tar", "no images found", "*.jpg"]);
+    assert_says(&error(fixture.open("", "", "")), &["no images given"]);
+}
+
+#[test]
+fn a_path_without_the_split_that_it_was_given_for() {
+    let fixture = folders();
+    fixture.write_all(&below("only-val/val/", val_tree()));
+    fixture.write_all(&below("only-train/train/", train_files()));
+    assert_says(&error(fixture.open("only-val", "", "")), &["only-val", "expected training images"]);
+    assert_says(&error(fixture.open("", "only-train", "")), &["only-train", "expected validation images"]);
+}
+
+#[test]
+fn an_image_of_zero_bytes_or_of_html_is_a_payload_like_any_other() {
+    let fixture = Fixture::new();
+    fixture.write("set/train/cat/a.JPEG", b"");
+    fixture.write("set/train/cat/b.JPEG", b"<html>");
+    let tar = [("train/cat/a.JPEG".to_owned(), vec![]), ("train/cat/b.JPEG".to_owned(), b"<html>".to_vec())];
+    fixture.write("set.tar", tar_bytes(&tar));
+    for path in ["set", "set.tar"] {
+        let source = fixture.open(path, "", "").expect("what images hold is not looked at");
+        let mut buffer = vec![1, 2, 3];
+        assert_eq!(source.read(Split::Train, 0, &mut buffer).expect("readable"), Payload::File(b""));
+        assert_eq!(source.read(Split::Train, 1, &mut buffer).expect("readable"), Payload::File(b"<html>"));
+    }
+}
+
+#[test]
+fn an_image_that_vanishes_after_opening_is_named() {
+    let fixture = folders();
+    let source = fixture.open("set", "", "").expect("the fixture is sound");
+    fs::remove_dir_all(fixture.path("set/train/n01440764")).expect("the temporary folder is writable");
+    let error = source.read(Split::Train, 0, &mut Vec::new()).expect_err("the file is gone");
+    assert_says(&error, &["set/train/n01440764/n01440764_1.JPEG", "cannot open"]);
+}
+
+#[test]
+fn two_members_of_the_same_name() {
+    let fixture = Fixture::new();
+    let twice =
+        ["train/cat/a.jpg", "train/dog/b.jpg", "train/cat/a.jpg"].map(|name| (name.to_owned(), vec![]));
+    fixture.write("set.tar", tar_bytes(&twice));
+    assert_says(
+        &error(fixture.open("set.tar", "", "")),
+        &["set.tar", "two images of the train split", "cat/a.jpg"],
+    );
+}
+
+#[test]
+fn an_image_beside_the_folders_of_classes() {
+    let fixture = folders();
+    fixture.write("set/train/stray.png", "stray");
+    assert_says(
+        &error(fixture.open("set", "", "")),
+        &["set/train", "\"stray.png\"", "one folder for each class"],
+    );
+}
+
+#[test]
+fn training_images_without_classes() {
+    let fixture = Fixture::new();
+    fixture.write_all(&below("flat/", val_files()));
+    let error = error(fixture.open("flat", "", ""));
+    assert_says(&error, &["flat: found 5 images side by side", "one folder for each class"]);
+}
+
+#[test]
+fn files_that_are_no_archives_are_described() {
+    let fixture = Fixture::new();
+    for (content, description) in [
+        (b"PK\x03\x04rest".as_slice(), "a zip archive (unpack it first)"),
+        (b"", "an empty file"),
+        (b"\n<!DOCTYPE html>", "an HTML or XML page"),
+        (b"\xff\xd8\xff\xe0", "a single JPEG image"),
+        (b"PAR1", "a Parquet file"),
+        (b"text", "a file of an unknown kind"),
+        (&gzip(b"text"), "a gzip file of something else"),
+    ] {
+        fixture.write("file", content);
+        assert_says(&error(fixture.open("file", "", "")), &["file: found", description, "tar-of-folders"]);
+    }
+}
+
+#[test]
+fn a_gzip_file_cut_off() {
+    let fixture = Fixture::new();
+    let whole = gzip(&tar_bytes(&below("train/", train_files())));
+    fixture.write("set.tar.gz", &whole[..whole.len() / 2]);
+    assert_says(&error(fixture.open("set.tar.gz", "", "")), &["set.tar.gz: at byte", "gzip", "incomplete"]);
+}
+
+#[test]
+fn a_layout_that_does_not_fit_is_not_forced() {
+    let fixture = folders();
+    for layout in
+        [Layout::Kaggle, Layout::Cifar10, Layout::TinyImagenet, Layout::IlsvrcTars, Layout::TarOfFolders]
+    {
+        let options = OpenOptions { layout: Some(layout), ..fixture.options("set", "", "") };
+        let error = error(open(&options));
+        assert_says(&error, &["a folder of 2 entries (train, val)", &format!("the layout {layout}")]);
+    }
+}
+
+#[test]
+fn kaggle_images_without_a_row_and_rows_without_a_class() {
+    let fixture = kaggle();
+    fixture.write("kaggle/ILSVRC/Data/CLS-LOC/val/other.JPEG", "other");
+    assert_says(
+        &error(fixture.open("kaggle", "", "")),
+        &["LOC_val_solution.csv", "\"other.JPEG\"", "CLS-LOC/val"],
+    );
+
+    fixture.write("kaggle/LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001,\n");
+    assert_says(&error(fixture.open("kaggle", "", "")), &["LOC_val_solution.csv:2", "a WNID and a box"]);
+
+    fs::remove_file(fixture.path("kaggle/LOC_val_solution.csv")).expect("the temporary folder is writable");
+    assert_says(&error(fixture.open("kaggle", "", "")), &["LOC_val_solution.csv is missing"]);
+}
+
+#[test]
+fn tiny_imagenet_images_without_annotation() {
+    let fixture = tiny_imagenet();
+    fixture.write("tiny-imagenet-200/val/val_annotations.txt", "ILSVRC2012_val_00000001.JPEG\tn01440764\n");
+    let error = error(fixture.open("tiny-imagenet-200", "", ""));
+    assert_says(&error, &["val_annotations.txt", "ILSVRC2012_val_00000002.JPEG"]);
+}
+
+#[test]
+fn cifar10_batches_cut_off_missing_or_with_wrong_labels() {
+    let fixture = Fixture::new();
+    fixture.write_all(&below("set/", cifar_files(3)));
+    let batch = fs::read(fixture.path("set/data_batch_3.bin")).expect("the fixture exists");
+
+    fixture.write("set/data_batch_3.bin", &batch[..batch.len() - 1]);
+    assert_says(
+        &error(fixture.open("set", "", "")),
+        &["data_batch_3.bin", "records of 3073 bytes", "9218 bytes"],
+    );
+
+    let mut wrong = batch.clone();
+    wrong[3073] = 10;
+    fixture.write("set/data_batch_3.bin", wrong);
+    assert_says(&error(fixture.open("set", "", "")), &["at byte 3073", "a label below 10", "found 10"]);
+
+    fs::remove_file(fixture.path("set/data_batch_3.bin")).expect("the temporary folder is writable");
+    assert_says(&error(fixture.open("set", "", "")), &["data_batch_3.bin is missing"]);
+}
+
+#[test]
+fn validation_images_beside_a_data_set_that_has_its_own() {
+    let fixture = folders();
+    fixture.write_all(&below("cifar/", cifar_files(1)));
+    assert_says(
+        &error(fixture.open("cifar", "set/val", "")),
+        &["cifar", "both splits", "give the data set once"],
+    );
+}
+
+#[test]
+fn files_that_are_not_the_official_ones() {
+    let fixture = Fixture::new();
+    let path = fixture.write("file", b"hello");
+    let size = error_of(verify_tars(&[(TRAIN_TAR, &path)], |_, _| panic!("nothing is read")));
+    assert_says(&size, &["has 5 bytes", "ILSVRC2012_img_train.tar", "147897477120", "download it again"]);
+    let digest = error_of(verify_tars(&[(DEVKIT, &path)], |_, _| {}));
+    assert_says(&digest, &["5d41402abc4b2a76b9719d911017c592", "fa75699e90414af021442c21a62c3abf"]);
+
+    let hello = OfficialFile { name: "hello", size_bytes: Some(5), md5: "5d41402abc4b2a76b9719d911017c592" };
+    let mut calls = Vec::new();
+    verify_tars(&[(hello, &path), (hello, &path)], |done, total| calls.push((done, total)))
+        .expect("it is the file");
+    assert_eq!(calls, [(5, 10), (10, 10)]);
+}
+
+fn error_of(result: Result<(), SourceError>) -> SourceError {
+    result.expect_err("the file is not the official one")
+}

@@ -1,0 +1,18 @@
+//! Tests of the sources as their users see them, through [`open`](crate::open).
+//!
+//! * `fixtures`: small data sets in every layout, made in a temporary folder
+//! * `mat_writer`: writes the `meta.mat` of the fixtures
+//! * `conformance`: what every source must do; `layouts` runs it on each of them
+//! * `layouts`: what each layout in particular must do
+//! * `bad_input`: one test for each way in which the input can be wrong
+//! * `real_data`: real photos from the folder named by `FOVEA_TEST_DATA`
+
+mod bad_input;
+mod conformance;
+mod fixtures;
+mod layouts;
+mod mat_writer;
+mod real_data;
+
+pub(crate) use fixtures::tar_bytes;
+pub(crate) use mat_writer::{MatWriter, Synset};

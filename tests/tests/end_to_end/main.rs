@@ -1,0 +1,15 @@
+//! The real binaries, run as a user runs them.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `support` | running a tool, pictures and folders of them, comparing folders |
+//! | `prepare` | `prepare_imagenet`: what comes out, options, official archives |
+//! | `resume` | killed, interrupted, full disk, two at once |
+//! | `damage` | bad pictures, bad shards, bad folders |
+//! | `python` | the shards in pyarrow and Hugging Face `datasets` |
+
+mod damage;
+mod prepare;
+mod python;
+mod resume;
+mod support;

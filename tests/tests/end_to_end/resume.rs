@@ -1,0 +1,178 @@
+//! A preparation that does not end as it should, and the next one.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// Options that make a run last: large images in many small shards.
+const SLOW: [&str; 6] = ["--size", "512", "--shard-size", "3MB", "--workers", "2"];
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts")
+}
+
+/// Waits until `file` is there, and fails if the run ends before.
+fn wait_for(file: &Path, run: &mut Child) {
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} does not appear", file.display());
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before {} appeared", file.display());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes() {
+    let folders = Folders::new(24, 4, 90);
+    folders.add("train", "n002", "empty.JPEG", b"");
+    for encoding in ["raw", "jpeg"] {
+        let options = ["--size", "256", "--shard-size", "700kB", "--encoding", encoding];
+        let expected = folders.path().join(format!("{encoding}-expected"));
+        let begin = Instant::now();
+        succeed(&mut prepare(folders.path(), &expected, &options));
+        let whole = begin.elapsed();
+
+        let out = folders.path().join(format!("{encoding}-killed"));
+        let mut killed = 0;
+        for part in [0.2, 0.35, 0.5, 0.6, 0.7, 0.8] {
+            let mut run = start(&mut prepare(folders.path(), &out, &options));
+            thread::sleep(whole.mul_f64(part));
+            run.kill().unwrap();
+            killed += u32::from(run.wait().unwrap().code().is_none());
+        }
+        assert!(killed > 0, "every run ended before it was killed");
+        succeed(&mut prepare(folders.path(), &out, &options));
+        assert_same_content(&out, &expected);
+    }
+}
+
+#[test]
+fn interrupted_it_says_how_to_go_on_and_keeps_what_is_finished() {
+    let folders = Folders::new(30, 2, 200);
+    let out = folders.path().join("out");
+    let mut run = start(&mut prepare(folders.path(), &out, &SLOW));
+    wait_for(&out.join("train-00001.arrow"), &mut run);
+    let kill = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", all_output(&output));
+    assert!(all_output(&output).contains("run the same command again"), "{}", all_output(&output));
+    assert!(!out.join("dataset.json").exists());
+    let unfinished = fail(&mut prepare_imagenet(&["verify", text(&out)]), 1);
+    assert!(unfinished.contains("not finished"), "{unfinished}");
+
+    let first = fs::metadata(out.join("train-00000.arrow")).unwrap().modified().unwrap();
+    succeed(&mut prepare(folders.path(), &out, &SLOW));
+    assert_eq!(fs::metadata(out.join("train-00000.arrow")).unwrap().modified().unwrap(), first);
+    let expected = folders.path().join("expected");
+    succeed(&mut prepare(folders.path(), &expected, &SLOW));
+    assert_same_content(&out, &expected);
+}
+
+#[test]
+fn a_complete_folder_is_left_as_it_is() {
+    let folders = Folders::new(3, 1, 40);
+    let out = folders.path().join("out");
+    succeed(&mut prepare(folders.path(), &out, &["--size", "16"]));
+    let before = content(&out);
+    let again = succeed(&mut prepare(folders.path(), &out, &["--size", "16"]));
+    assert!(again.contains("nothing was left to do"), "{again}");
+    assert_eq!(content(&out), before);
+}
+
+#[test]
+fn other_options_in_the_same_folder_are_refused_by_name() {
+    let folders = Folders::new(3, 1, 40);
+    let out = folders.path().join("out");
+    succeed(&mut prepare(folders.path(), &out, &["--size", "16"]));
+    for (option, there, here) in
+        [("size", "16", "24"), ("seed", "0", "9"), ("filter", "\"lanczos3\"", "\"bilinear\"")]
+    {
+        let flag = format!("--{option}");
+        let size = if option == "size" { &[][..] } else { &["--size", "16"] };
+        let message = fail(prepare(folders.path(), &out, &[&flag, here.trim_matches('"')]).args(size), 1);
+        let expected = format!("with {option} {there}, but now {option} is {here}");
+        assert!(message.contains(&expected), "{message}");
+    }
+    folders.add("train", "n001", "more.JPEG", &encoded(&picture(9, 9, 1), image::ImageFormat::Jpeg));
+    let message = fail(&mut prepare(folders.path(), &out, &["--size", "16"]), 1);
+    assert!(message.contains("with listing"), "{message}");
+}
+
+#[test]
+fn a_finished_shard_that_was_changed_is_not_built_upon() {
+    let folders = Folders::new(30, 2, 200);
+    let out = folders.path().join("out");
+    let mut run = start(&mut prepare(folders.path(), &out, &SLOW));
+    wait_for(&out.join("progress.json"), &mut run);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let shard = out.join("train-00000.arrow");
+    let bytes = fs::read(&shard).unwrap();
+    fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
+    let message = fail(&mut prepare(folders.path(), &out, &SLOW), 1);
+    assert!(message.contains("train-00000.arrow: finished earlier, but now"), "{message}");
+}
+
+#[test]
+fn the_second_of_two_preparations_into_one_folder_is_refused() {
+    let folders = Folders::new(30, 2, 200);
+    let out = folders.path().join("out");
+    let mut first = start(&mut prepare(folders.path(), &out, &SLOW));
+    wait_for(&out.join("preparation.json"), &mut first);
+    let message = fail(&mut prepare(folders.path(), &out, &SLOW), 1);
+    assert!(message.contains("another preparation is writing here"), "{message}");
+    let output = first.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", all_output(&output));
+}
+
+#[test]
+fn a_full_disk_is_one_clear_error_and_the_run_can_go_on() {
+    let folders = Folders::new(24, 2, 90);
+    let disk = folders.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let Some(disk) = SmallDisk::mount(&disk, "size=6m") else {
+        println!("skipped: mounting a small disk takes root");
+        return;
+    };
+    let out = disk.0.join("out");
+    let options = ["--size", "256", "--shard-size", "2MB"];
+    let message = fail(&mut prepare(folders.path(), &out, &options), 1);
+    assert_eq!(message.matches("error:").count(), 1, "{message}");
+    assert!(message.contains("no space left on the disk; free some"), "{message}");
+    assert!(message.contains("warning: only"), "{message}");
+    assert!(out.join("train-00000.arrow").exists());
+
+    disk.remount("size=60m");
+    succeed(&mut prepare(folders.path(), &out, &options));
+    let expected = folders.path().join("expected");
+    succeed(&mut prepare(folders.path(), &expected, &options));
+    assert_same_content(&out, &expected);
+}
+
+/// A disk in memory, unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path, options: &str) -> Option<Self> {
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", text(path)]).output();
+        output.is_ok_and(|output| output.status.success()).then(|| SmallDisk(path.into()))
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let status = Command::new("mount").args(["-o", &options, text(&self.0)]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The temporary folder around it cannot be removed then, which the test's result should not depend on.
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}

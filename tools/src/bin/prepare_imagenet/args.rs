@@ -1,0 +1,198 @@
+//! What was typed, and what it means.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fovea_datasets::photo::{Filter, Fit};
+use fovea_datasets::prepare::PrepareOptions;
+use fovea_datasets::{Layout, OpenOptions};
+use fovea_pipeline::Encoding;
+use fovea_tools::bytes;
+
+/// Makes shards for training out of ImageNet or another collection of labelled images.
+///
+/// Without a command it prepares. The layout of the images is found out. An interrupted run goes on when the same command is given again.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub prepare: PrepareArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read every byte of a prepared data set and check digests, checksums, counts, labels and images
+    Verify {
+        /// Folder of the data set
+        dir: PathBuf,
+        /// Threads [default: number of cores]
+        #[arg(long)]
+        workers: Option<NonZeroUsize>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what a prepared data set holds
+    Inspect {
+        /// Folder of the data set
+        dir: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct PrepareArgs {
+    /// Training images: ILSVRC2012_img_train.tar, a folder, or a data set with both splits
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["val", "embedded_sample"])]
+    train: Option<PathBuf>,
+    /// Validation images: ILSVRC2012_img_val.tar or a folder
+    #[arg(long, value_name = "PATH")]
+    val: Option<PathBuf>,
+    /// ILSVRC development kit: classes and validation labels
+    #[arg(long, value_name = "PATH")]
+    devkit: Option<PathBuf>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    /// Layout of the images instead of the one found out
+    #[arg(long, value_name = "LAYOUT", value_parser = |name: &str| name.parse::<Layout>(),
+        long_help = "Layout of the images instead of the one found out: kaggle, cifar10, tiny-imagenet, ilsvrc-tars, tar-of-folders, folders")]
+    layout: Option<Layout>,
+    /// How rectangles become squares: short-side crops the centre, squash distorts
+    #[arg(long, value_enum, default_value = "short-side")]
+    resize: FitName,
+    /// Kernel for resizing
+    #[arg(long, value_enum, default_value = "lanczos3")]
+    filter: FilterName,
+    /// Side of the images in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 256)]
+    size: u32,
+    /// Seed of the order of the training images
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How images are stored: raw pixels are fastest to read, JPEG takes an eighth of the space
+    #[arg(long, value_enum, default_value = "raw")]
+    encoding: EncodingName,
+    /// JPEG quality, 1 to 100
+    #[arg(long, default_value_t = 90)]
+    quality: u8,
+    /// Size of a shard, about; in bytes or with a unit
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes::parse)]
+    shard_size: u64,
+    /// Take only the first K images of each class and split
+    #[arg(long, value_name = "K")]
+    limit_per_class: Option<usize>,
+    /// Threads that decode and resize [default: number of cores]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Fail when more images than this cannot be decoded [default: 0 for all of ILSVRC-2012, else any number]
+    #[arg(long, value_name = "N")]
+    pub max_rejects: Option<u64>,
+    /// Compare size and MD5 of the ILSVRC-2012 files with the official ones first
+    #[arg(long, conflicts_with = "embedded_sample")]
+    pub verify_tars: bool,
+    /// Prepare the small data set inside this program (Fashion-MNIST)
+    #[arg(long, conflicts_with_all = ["train", "val", "devkit", "layout"])]
+    pub embedded_sample: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FitName {
+    ShortSide,
+    Squash,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FilterName {
+    Lanczos3,
+    Bicubic,
+    Bilinear,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EncodingName {
+    Raw,
+    Jpeg,
+}
+
+impl PrepareArgs {
+    /// The folder to write to.
+    pub fn out(&self) -> PathBuf {
+        self.out.clone().expect("clap demands it where there is no subcommand")
+    }
+
+    /// What to read. Archives that must be inflated are inflated beside the shards, where there is room.
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions {
+            train: self.train.clone(),
+            val: self.val.clone(),
+            devkit: self.devkit.clone(),
+            layout: self.layout,
+            scratch_dir: None,
+        }
+    }
+
+    /// What to do with it.
+    pub fn prepare_options(&self) -> PrepareOptions {
+        PrepareOptions {
+            size: self.size,
+            fit: match self.resize {
+                FitName::ShortSide => Fit::ShortSide,
+                FitName::Squash => Fit::Squash,
+            },
+            filter: match self.filter {
+                FilterName::Lanczos3 => Filter::Lanczos3,
+                FilterName::Bicubic => Filter::Bicubic,
+                FilterName::Bilinear => Filter::Bilinear,
+            },
+            encoding: match self.encoding {
+                EncodingName::Raw => Encoding::Raw,
+                EncodingName::Jpeg => Encoding::Jpeg,
+            },
+            quality: self.quality,
+            seed: self.seed,
+            shard_bytes: self.shard_size,
+            limit_per_class: self.limit_per_class,
+            workers: self.workers.unwrap_or_else(available_workers),
+        }
+    }
+}
+
+/// One thread for each core.
+pub fn available_workers() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let cli = Cli::parse_from(["prepare_imagenet", "--train", "t", "--out", "o"]);
+        assert_eq!(cli.prepare.prepare_options(), PrepareOptions::default());
+    }
+
+    #[test]
+    fn a_subcommand_needs_no_source_and_preparing_does() {
+        assert!(Cli::try_parse_from(["prepare_imagenet", "verify", "d"]).is_ok());
+        assert!(Cli::try_parse_from(["prepare_imagenet", "--out", "o"]).is_err());
+        assert!(Cli::try_parse_from(["prepare_imagenet", "--train", "t"]).is_err());
+    }
+}

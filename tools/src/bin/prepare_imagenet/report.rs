@@ -1,0 +1,155 @@
+//! What is printed at the end, for people and for machines.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
+use fovea_datasets::verify::Report;
+use fovea_pipeline::{ColorStatistics, DatasetInfo, Split};
+use fovea_tools::bytes;
+use serde_json::{Value, json};
+
+/// How fast this run was.
+pub struct Pace {
+    pub seconds: f64,
+    /// Images that this run has read, those of earlier runs left out.
+    pub images: u64,
+}
+
+impl Pace {
+    fn images_per_s(&self) -> f64 {
+        if self.seconds > 0.0 { self.images as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+pub fn summary_text(summary: &Summary, out: &Path, pace: &Pace) -> String {
+    let mut text = format!("{}\n", out.display());
+    text.push_str(&description(&summary.info));
+    if summary.rejected > 0 {
+        let list = out.join(REJECTED_FILE);
+        line(&mut text, "rejected", &format!("{}, see {}", summary.rejected, list.display()));
+    }
+    if pace.images > 0 {
+        let speed = format!("{:.1} s, {:.0} images/s", pace.seconds, pace.images_per_s());
+        line(&mut text, "time", &speed);
+    } else {
+        line(&mut text, "time", "nothing was left to do");
+    }
+    text
+}
+
+pub fn summary_json(summary: &Summary, out: &Path, pace: &Pace, max_rejects: Option<u64>) -> Value {
+    let mut value = description_json(&summary.info);
+    value["directory"] = json!(out);
+    value["rejected"] = json!(summary.rejected);
+    value["max_rejects"] = json!(max_rejects);
+    value["shards_kept"] = json!(summary.shards_kept);
+    value["seconds"] = json!(pace.seconds);
+    value["images_per_s"] = json!(pace.images_per_s());
+    value
+}
+
+pub fn too_many_rejects(rejected: u64, max: u64, out: &Path) -> String {
+    format!(
+        "{rejected} images could not be decoded, more than the {max} that are allowed; the shards are complete \
+         without them and {} gives the reasons: mend the source, or accept with --max-rejects {rejected}",
+        out.join(REJECTED_FILE).display()
+    )
+}
+
+pub fn verify_text(report: &Report, dir: &Path) -> String {
+    let mut text = String::new();
+    for problem in &report.problems {
+        let _ = writeln!(text, "{}: {}", problem.path.display(), problem.what);
+    }
+    let verdict = match report.problems.len() {
+        0 => "all is well".to_owned(),
+        1 => "1 problem".to_owned(),
+        problems => format!("{problems} problems"),
+    };
+    let _ =
+        writeln!(text, "{}: {} images in {} shards, {verdict}", dir.display(), report.images, report.shards);
+    text
+}
+
+pub fn verify_json(report: &Report) -> Value {
+    let problems: Vec<Value> = report
+        .problems
+        .iter()
+        .map(|problem| json!({ "path": problem.path, "problem": problem.what }))
+        .collect();
+    json!({ "shards": report.shards, "images": report.images, "problems": problems })
+}
+
+pub fn inspect_text(info: &DatasetInfo, preparation: Option<&Preparation>, dir: &Path) -> String {
+    let mut text = format!("{}\n", dir.display());
+    text.push_str(&description(info));
+    line(&mut text, "written by", &format!("{} (format {})", info.writer, info.format_version));
+    if let Some(preparation) = preparation {
+        let resize = format!("{:?}, {:?}, seed {}", preparation.resize, preparation.filter, preparation.seed);
+        line(&mut text, "resize", &resize);
+    }
+    text
+}
+
+pub fn inspect_json(info: &DatasetInfo, preparation: Option<&Preparation>) -> Value {
+    let mut value = description_json(info);
+    value["writer"] = json!(info.writer);
+    value["format_version"] = json!(info.format_version);
+    value["preparation"] = json!(preparation);
+    value
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "  {name:<12}{value}");
+}
+
+fn split_bytes(info: &DatasetInfo, split: Split) -> u64 {
+    info.shards(split).iter().map(|shard| shard.bytes).sum()
+}
+
+fn description(info: &DatasetInfo) -> String {
+    let mut text = String::new();
+    let side = info.image_size;
+    line(&mut text, "source", &info.source);
+    line(&mut text, "images", &format!("{side}x{side} pixels, {}", info.encoding));
+    line(&mut text, "classes", &info.classes.len().to_string());
+    for split in Split::ALL {
+        let (images, shards) = (info.images(split), info.shards(split).len());
+        let size = bytes::describe(split_bytes(info, split));
+        line(&mut text, split.name(), &format!("{images} images in {shards} shards, {size}"));
+    }
+    if let Some(statistics) = &info.statistics {
+        describe_colors(&mut text, statistics);
+    }
+    text
+}
+
+fn describe_colors(text: &mut String, statistics: &ColorStatistics) {
+    let row = |values: [f64; 3]| values.map(|value| format!("{value:8.4}")).join(" ");
+    line(text, "mean RGB", &row(statistics.mean));
+    for (eigenvalue, vector) in statistics.eigenvalues.into_iter().zip(statistics.eigenvectors) {
+        let deviation = eigenvalue.max(0.0).sqrt();
+        line(text, "RGB axis", &format!("{} standard deviation {deviation:.2}", row(vector)));
+    }
+}
+
+fn description_json(info: &DatasetInfo) -> Value {
+    let split = |split| {
+        json!({
+            "images": info.images(split),
+            "shards": info.shards(split).len(),
+            "bytes": split_bytes(info, split),
+        })
+    };
+    json!({
+        "source": info.source,
+        "image_size": info.image_size,
+        "encoding": info.encoding,
+        "classes": info.classes.len(),
+        "train": split(Split::Train),
+        "val": split(Split::Val),
+        "statistics": info.statistics,
+    })
+}
