@@ -1,1 +1,9 @@
 //! Placeholder.
+
+pub mod files;
+pub mod runtime;
+
+/// The bytes in hexadecimal, lower case.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
