@@ -62,7 +62,7 @@ fn load(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
     });
     match built {
         Ok(environment) => Ok(Loaded { environment, library, minor_version, build: options.build }),
-        Err(source) => Err(RuntimeError::Environment { library, source }),
+        Err(reason) => Err(RuntimeError::Environment { library, reason }),
     }
 }
 

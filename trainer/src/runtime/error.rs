@@ -9,7 +9,7 @@ use super::Build;
 pub enum RuntimeError {
     /// A wheel is neither in the cache nor to be had.
     #[error(
-        "cannot fetch {file}: {source}; put that file ({bytes} bytes, sha256 {sha256}) at {} or set ORT_DYLIB_PATH to a \
+        "cannot fetch {file}: {reason}; put that file ({bytes} bytes, sha256 {sha256}) at {} or set ORT_DYLIB_PATH to a \
          libonnxruntime.so of version 1.{} or newer",
         put_at.display(), super::OLDEST_MINOR
     )]
@@ -23,7 +23,7 @@ pub enum RuntimeError {
         /// Where a copy made by hand is looked for.
         put_at: PathBuf,
         /// What happened.
-        source: FetchError,
+        reason: FetchError,
     },
     /// There is no folder to keep the library in.
     #[error("there is no cache folder: none of FOVEA_CACHE, XDG_CACHE_HOME and HOME is set; set FOVEA_CACHE")]
@@ -41,12 +41,12 @@ pub enum RuntimeError {
         arch: &'static str,
     },
     /// The given library is not there.
-    #[error("there is no ONNX Runtime library at {}: {source}; mend --ort-dylib or ORT_DYLIB_PATH", path.display())]
+    #[error("there is no ONNX Runtime library at {}: {reason}; mend --ort-dylib or ORT_DYLIB_PATH", path.display())]
     Missing {
         /// What was given.
         path: PathBuf,
         /// What the file system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The given file is no shared library of this machine, or a damaged one.
     #[error("{} is not a usable shared library: {found}; give the path of a libonnxruntime.so", path.display())]
@@ -98,12 +98,12 @@ pub enum RuntimeError {
         wanted: Build,
     },
     /// ONNX Runtime refused to start.
-    #[error("ONNX Runtime ({}) does not start: {source}", library.display())]
+    #[error("ONNX Runtime ({}) does not start: {reason}", library.display())]
     Environment {
         /// The library.
         library: PathBuf,
         /// What it said.
-        source: ort::Error,
+        reason: ort::Error,
     },
 }
 
@@ -180,18 +180,18 @@ pub enum FetchError {
         reason: String,
     },
     /// The cache cannot be written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Disk {
         /// The file or folder.
         path: PathBuf,
         /// What the file system said.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
 impl FetchError {
     pub(super) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Disk { path, source }
+        move |reason| Self::Disk { path, reason }
     }
 }

@@ -37,7 +37,7 @@ pub fn check_library(path: &Path) -> Result<u32, RuntimeError> {
 /// Checks what can be seen without loading: that the file is there, and on Linux that it is a whole shared object for
 /// this processor.
 pub(super) fn check_file(path: &Path) -> Result<(), RuntimeError> {
-    let missing = |source| RuntimeError::Missing { path: path.to_owned(), source };
+    let missing = |reason| RuntimeError::Missing { path: path.to_owned(), reason };
     let data = fs::metadata(path).map_err(missing)?;
     let refuse = |found: String| Err(RuntimeError::NotALibrary { path: path.to_owned(), found });
     if data.is_dir() {

@@ -12,7 +12,7 @@ use super::{
     index::look_up,
     library::check_file,
     manifest::{PRELOAD, wheels},
-    unpack::{is_complete, unpack},
+    unpack::{beside, is_complete, unpack},
 };
 use crate::files::FileLock;
 
@@ -47,7 +47,7 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located,
     if let Some(path) = &options.dylib {
         check_file(path)?;
         let library =
-            path.canonicalize().map_err(|source| RuntimeError::Missing { path: path.clone(), source })?;
+            path.canonicalize().map_err(|reason| RuntimeError::Missing { path: path.clone(), reason })?;
         return Ok(Located { library, preload: Vec::new(), source: Source::Given });
     }
     let (os, arch) = (consts::OS, consts::ARCH);
@@ -86,13 +86,13 @@ fn provide(
         return Ok((folder, false));
     }
     let file = root.join(wheel.file);
-    fetch(&root, &file, &folder, wheel, options, progress).map(|()| (folder, true)).map_err(|source| {
+    fetch(&root, &file, &folder, wheel, options, progress).map(|()| (folder, true)).map_err(|reason| {
         RuntimeError::CannotFetch {
             file: wheel.file.to_owned(),
             bytes: wheel.bytes,
             sha256: wheel.sha256.to_owned(),
             put_at: file,
-            source,
+            reason,
         }
     })
 }
@@ -106,7 +106,7 @@ fn fetch(
     progress: &mut dyn Progress,
 ) -> Result<(), FetchError> {
     fs::create_dir_all(root).map_err(FetchError::disk(root))?;
-    let _lock = lock(&folder.with_extension("lock"), progress)?;
+    let _lock = lock(&beside(folder, "lock"), progress)?;
     // Another process may have done it while this one waited.
     if is_complete(folder) {
         return Ok(());
@@ -197,7 +197,7 @@ mod tests {
         let wheel = wheel_of(&content);
         let cache = tempfile::tempdir().unwrap();
         let error = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap_err();
-        let RuntimeError::CannotFetch { put_at, source: FetchError::Offline, .. } = &error else {
+        let RuntimeError::CannotFetch { put_at, reason: FetchError::Offline, .. } = &error else {
             panic!("{error}")
         };
         let text = error.to_string();
@@ -220,7 +220,7 @@ mod tests {
         fs::write(root.join(wheel.file), b"something else").unwrap();
         let error = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap_err();
         assert!(
-            matches!(&error, RuntimeError::CannotFetch { source: FetchError::WrongHash { .. }, .. }),
+            matches!(&error, RuntimeError::CannotFetch { reason: FetchError::WrongHash { .. }, .. }),
             "{error}"
         );
     }
@@ -244,7 +244,7 @@ mod tests {
         let nobody = options("http://127.0.0.1:1/simple".to_owned());
         let error = provide(cache.path(), &wheel_of(b"x"), &nobody, &mut ()).unwrap_err();
         assert!(
-            matches!(&error, RuntimeError::CannotFetch { source: FetchError::Transport { .. }, .. }),
+            matches!(&error, RuntimeError::CannotFetch { reason: FetchError::Transport { .. }, .. }),
             "{error}"
         );
     }

@@ -21,6 +21,14 @@ struct Unpacked {
     bytes: u64,
 }
 
+/// `folder` with one more extension. (`Path::with_extension` would cut a version number short.)
+pub(super) fn beside(folder: &Path, extension: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
 /// Whether `folder` holds every file that was unpacked into it, at its full size.
 pub(super) fn is_complete(folder: &Path) -> bool {
     let Ok(text) = fs::read_to_string(folder.join(LIST)) else { return false };
@@ -31,7 +39,7 @@ pub(super) fn is_complete(folder: &Path) -> bool {
 
 /// Unpacks the shared objects of `wheel` into `folder`, which appears at the end by a rename. The caller holds the lock.
 pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<(), FetchError> {
-    let temporary = folder.with_extension("unpacking");
+    let temporary = beside(folder, "unpacking");
     for leftover in [temporary.as_path(), folder] {
         if leftover.exists() {
             fs::remove_dir_all(leftover).map_err(FetchError::disk(leftover))?;
