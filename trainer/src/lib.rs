@@ -1,7 +1,9 @@
 //! Placeholder.
 
 pub mod files;
+pub mod recipe;
 pub mod runtime;
+pub mod schedule;
 
 /// The bytes in hexadecimal, lower case.
 fn hexadecimal(bytes: &[u8]) -> String {
