@@ -2,9 +2,11 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufWriter},
+    io::{self, BufWriter, Read},
     path::{Path, PathBuf},
 };
+
+use sha2::{Digest, Sha256};
 
 /// Writes `path` so that a reader, or a crash at any moment, sees the old content or the new one, never a part.
 ///
@@ -51,6 +53,23 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     File::open(folder)?.sync_all()
+}
+
+/// The file's SHA-256 in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            got => hasher.update(&buffer[..got]),
+        }
+    }
+    Ok(crate::hexadecimal(&hasher.finalize()))
 }
 
 /// An exclusive lock on a file, given back when dropped or when the process ends, however it ends.

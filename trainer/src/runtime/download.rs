@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use ureq::{
     Agent, Body,
     http::{Response, StatusCode},
@@ -16,6 +15,7 @@ use ureq::{
 };
 
 use super::{FetchError, Progress, Wheel};
+use crate::files::sha256_of;
 
 /// Connections that may bring nothing new before the download is given up.
 const FRUITLESS_ATTEMPTS: u32 = 3;
@@ -194,20 +194,6 @@ fn remove(path: &Path) -> Result<(), FetchError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FetchError::disk(path)(error)),
         _ => Ok(()),
     }
-}
-
-/// The file's SHA-256 in hexadecimal.
-pub(super) fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            got => hasher.update(&buffer[..got]),
-        }
-    }
-    Ok(crate::hexadecimal(&hasher.finalize()))
 }
 
 /// The address without user name and password, fit for a message.

@@ -8,13 +8,13 @@ use std::{
 
 use super::{
     FetchError, Options, Progress, RuntimeError, Wheel,
-    download::{agent, download, sha256_of},
+    download::{agent, download},
     index::look_up,
     library::check_file,
     manifest::{PRELOAD, wheels},
     unpack::{beside, is_complete, unpack},
 };
-use crate::files::FileLock;
+use crate::files::{FileLock, sha256_of};
 
 /// Where a library came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
