@@ -69,7 +69,12 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
             got => hasher.update(&buffer[..got]),
         }
     }
-    Ok(crate::hexadecimal(&hasher.finalize()))
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+/// The bytes in hexadecimal, lower case.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An exclusive lock on a file, given back when dropped or when the process ends, however it ends.

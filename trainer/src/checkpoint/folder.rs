@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{CheckpointError, FORMAT, Meta, Tensor};
-use crate::files::{sha256_of, sync_folder, write_atomically};
+use crate::files::{hexadecimal, sha256_of, sync_folder, write_atomically};
 
 const TENSORS: &str = "state.safetensors";
 const META: &str = "checkpoint.json";
@@ -152,7 +152,7 @@ pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
     if found_bytes < expected_bytes {
         return Err(CheckpointError::Truncated { path, found_bytes, expected_bytes });
     }
-    if crate::hexadecimal(&Sha256::digest(&bytes)) != file.tensors_sha256 {
+    if hexadecimal(&Sha256::digest(&bytes)) != file.tensors_sha256 {
         return Err(CheckpointError::Damaged { path });
     }
     let foreign = |reason: String| CheckpointError::Foreign { path: path.clone(), reason };

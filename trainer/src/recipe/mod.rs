@@ -34,7 +34,7 @@ pub use network::{
 };
 pub use shapes::LayerShape;
 
-use crate::schedule;
+use crate::{files::hexadecimal, schedule};
 
 /// A complete recipe, with every value in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -205,7 +205,7 @@ impl Recipe {
         }
         let mut canonical = String::new();
         write_canonical(&value, &mut canonical);
-        crate::hexadecimal(&Sha256::digest(canonical))
+        hexadecimal(&Sha256::digest(canonical))
     }
 }
 

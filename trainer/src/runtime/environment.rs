@@ -23,6 +23,9 @@ pub struct Loaded {
     pub build: Build,
 }
 
+/// The driver's part of CUDA.
+const DRIVER: &str = "libcuda.so.1";
+
 static LOADED: OnceLock<Loaded> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
@@ -30,13 +33,17 @@ static LOADING: Mutex<()> = Mutex::new(());
 /// The number of threads is that of the first call.
 ///
 /// # Errors
-/// Those of [`locate`] and [`check_library`], and [`RuntimeError::OtherBuildLoaded`] when CUDA is asked for after the CPU
+/// Those of [`locate`] and [`check_library`], [`RuntimeError::NoDriver`], and [`RuntimeError::OtherBuildLoaded`] when CUDA is asked for after the CPU
 /// build was loaded. After an error another call may succeed.
 pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'static Loaded, RuntimeError> {
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = match LOADED.get() {
         Some(loaded) => loaded,
         None => {
+            if options.build == Build::Cuda {
+                // Before a gigabyte is fetched in vain.
+                check_driver(DRIVER)?;
+            }
             let loaded = load(options, locate(options, progress)?)?;
             LOADED.get_or_init(|| loaded)
         }
@@ -46,6 +53,10 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
         return Err(RuntimeError::OtherBuildLoaded { loaded: loaded.build, library, wanted: options.build });
     }
     Ok(loaded)
+}
+
+fn check_driver(library: &str) -> Result<(), RuntimeError> {
+    ort::util::preload_dylib(library).map_err(|error| RuntimeError::NoDriver { reason: error.to_string() })
 }
 
 fn load(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
@@ -76,6 +87,12 @@ mod tests {
 
     use super::*;
     use crate::runtime::OLDEST_MINOR;
+
+    #[test]
+    fn a_missing_driver_is_told_with_what_to_do() {
+        let error = check_driver("libcuda-that-is-nowhere.so.1").unwrap_err().to_string();
+        assert!(error.contains("libcuda-that-is-nowhere.so.1") && error.contains("--device cpu"), "{error}");
+    }
 
     /// Fetches the wheel on a machine that has never done so.
     #[test]

@@ -23,7 +23,7 @@ pub enum RuntimeError {
         /// Where a copy made by hand is looked for.
         put_at: PathBuf,
         /// What happened.
-        reason: FetchError,
+        reason: Box<FetchError>,
     },
     /// There is no folder to keep the library in.
     #[error("there is no cache folder: none of FOVEA_CACHE, XDG_CACHE_HOME and HOME is set; set FOVEA_CACHE")]
@@ -83,6 +83,14 @@ pub enum RuntimeError {
         found: u32,
         /// The oldest that will do.
         oldest: u32,
+    },
+    /// The CUDA build needs the driver's library, which no wheel holds.
+    #[error(
+        "CUDA was asked for, but the NVIDIA driver cannot be loaded: {reason}; install it, or use --device cpu"
+    )]
+    NoDriver {
+        /// What the linker said.
+        reason: String,
     },
     /// One process can load one library only, and another one is loaded.
     #[error(

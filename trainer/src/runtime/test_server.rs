@@ -10,6 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::Wheel;
+use crate::files::hexadecimal;
 
 /// What the server sends to one request.
 #[derive(Clone)]
@@ -130,6 +131,6 @@ pub(super) fn noise(length: usize) -> Vec<u8> {
 
 /// A pinned wheel with this content.
 pub(super) fn wheel_of(content: &[u8]) -> Wheel {
-    let sha256 = crate::hexadecimal(&Sha256::digest(content)).leak();
+    let sha256 = hexadecimal(&Sha256::digest(content)).leak();
     Wheel { package: "pack", file: "pack-1-py3-none-any.whl", sha256, bytes: content.len() as u64 }
 }
