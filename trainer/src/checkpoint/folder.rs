@@ -250,6 +250,8 @@ mod tests {
         }
         let path = folder.join(TENSORS);
         let mut bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Truncated { .. }));
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Damaged { .. }));

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(masked(0), 0xa282_ead8);
+        assert_eq!((masked(0), masked(1)), (0xa282_ead8, 0xa284_ead8));
     }
 
     #[test]

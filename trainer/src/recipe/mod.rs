@@ -367,6 +367,20 @@ mod tests {
     }
 
     #[test]
+    fn the_authors_alpha_is_the_printed_one_over_the_size() {
+        let recipe = load("alexnet-authors", &[]).unwrap();
+        let alphas: Vec<_> = recipe
+            .network
+            .layer
+            .iter()
+            .filter_map(
+                |layer| if let LayerKind::Lrn(lrn) = &layer.kind { Some(lrn.printed_alpha()) } else { None },
+            )
+            .collect();
+        assert_eq!(alphas, [2e-5, 2e-5]);
+    }
+
+    #[test]
     fn an_override_without_an_equals_sign_is_told() {
         let error = load("alexnet", &["optimizer.momentum"]).unwrap_err();
         assert!(matches!(error, RecipeError::BadOverride { .. }), "{error}");

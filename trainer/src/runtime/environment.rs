@@ -1,13 +1,13 @@
 //! The one ONNX Runtime environment of the process.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
 };
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
-use super::{Build, Located, Options, Progress, RuntimeError, check_library, locate};
+use super::{Build, Located, Options, Progress, RuntimeError, check_library, library, locate};
 
 /// ONNX Runtime, loaded.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
                 // Before a gigabyte is fetched in vain.
                 check_driver(DRIVER)?;
             }
-            let loaded = load(options, locate(options, progress)?)?;
+            let loaded = start(options, locate(options, progress)?)?;
             LOADED.get_or_init(|| loaded)
         }
     };
@@ -56,13 +56,12 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
 }
 
 fn check_driver(library: &str) -> Result<(), RuntimeError> {
-    ort::util::preload_dylib(library).map_err(|error| RuntimeError::NoDriver { reason: error.to_string() })
+    library::load(Path::new(library)).map_err(|reason| RuntimeError::NoDriver { reason })
 }
 
-fn load(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
+fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
     for path in located.preload {
-        ort::util::preload_dylib(&path)
-            .map_err(|error| RuntimeError::CannotLoad { reason: error.to_string(), path })?;
+        library::load(&path).map_err(|reason| RuntimeError::CannotLoad { path, reason })?;
     }
     let library = located.library;
     let minor_version = check_library(&library)?;

@@ -3,6 +3,7 @@
 
 use std::{
     env::consts,
+    error::Error,
     fs::{self, File},
     io::Read,
     path::Path,
@@ -23,8 +24,7 @@ const LOADABLE: u32 = 1;
 pub fn check_library(path: &Path) -> Result<u32, RuntimeError> {
     check_file(path)?;
     // `probe` keeps the linker's reason to itself, so ask for it first.
-    ort::util::preload_dylib(path)
-        .map_err(|error| RuntimeError::CannotLoad { path: path.to_owned(), reason: error.to_string() })?;
+    load(path).map_err(|reason| RuntimeError::CannotLoad { path: path.to_owned(), reason })?;
     match ort::util::probe(path) {
         None => Err(RuntimeError::NotOnnxRuntime { path: path.to_owned() }),
         Some(found) if found < OLDEST_MINOR => {
@@ -32,6 +32,12 @@ pub fn check_library(path: &Path) -> Result<u32, RuntimeError> {
         }
         Some(found) => Ok(found),
     }
+}
+
+/// Loads a shared library for the rest of the process; what the dynamic linker says if it cannot.
+pub(super) fn load(path: &Path) -> Result<(), String> {
+    ort::util::preload_dylib(path)
+        .map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
 /// Checks what can be seen without loading: that the file is there, and on Linux that it is a whole shared object for
@@ -152,6 +158,16 @@ mod tests {
         for length in [4, 63, 64, 500, 4096, whole.len() / 2, whole.len() - 1] {
             refusal(&whole[..length]);
         }
+    }
+
+    #[test]
+    fn a_truncated_library_without_a_table_of_sections_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut whole = fs::read(compiled(folder.path(), "pub fn nothing() {}")).unwrap();
+        for at in [40..48, 58..62] {
+            whole[at].fill(0);
+        }
+        assert!(refusal(&whole[..4096]).contains("it is truncated: it has 4096 bytes"));
     }
 
     #[test]
