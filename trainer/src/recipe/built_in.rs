@@ -5,7 +5,6 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("alexnet", include_str!("../../recipes/alexnet.toml")),
     ("alexnet-authors", include_str!("../../recipes/alexnet-authors.toml")),
     ("alexnet-bias-0.1", include_str!("../../recipes/alexnet-bias-0.1.toml")),
-    ("alexnet-no-augmentation", include_str!("../../recipes/alexnet-no-augmentation.toml")),
     ("alexnet-no-conv3", include_str!("../../recipes/alexnet-no-conv3.toml")),
     ("alexnet-no-conv4", include_str!("../../recipes/alexnet-no-conv4.toml")),
     ("alexnet-no-conv5", include_str!("../../recipes/alexnet-no-conv5.toml")),

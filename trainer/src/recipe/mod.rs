@@ -24,6 +24,10 @@ mod validate;
 
 use std::collections::BTreeMap;
 
+use fovea_pipeline::{
+    AugmentationConfig, TestViews,
+    augment::{RandomCrop, RandomResizedCrop},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -95,8 +99,8 @@ pub enum Mean {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
-    /// Tables `{ op = "…", … }` in the order in which they are applied; the loader knows their keys.
-    pub train: Vec<toml::Table>,
+    /// Tables `{ op = "…", … }` in the order in which they are applied. Crops that name no `size` have `input.crop_px`.
+    pub train: Vec<AugmentationConfig>,
 }
 
 /// Stochastic gradient descent with momentum: v ← momentum·v − ε·(weight_decay·w + g), w ← w + v (section 5 of the paper).
@@ -140,21 +144,9 @@ pub struct Training {
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// Views after every epoch.
-    pub every_epoch: Views,
+    pub every_epoch: TestViews,
     /// Views after the last epoch.
-    pub at_end: Views,
-}
-
-/// Which crops of an image are shown to the network; its softmax outputs are averaged over them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Views {
-    /// The centre crop.
-    Center,
-    /// The four corners and the centre, each also mirrored (section 4.1 of the paper).
-    Ten,
-    /// Three by three crops, evenly spaced, not mirrored.
-    Nine,
+    pub at_end: TestViews,
 }
 
 impl Recipe {
@@ -185,6 +177,18 @@ impl Recipe {
         let recipe = resolve::typed(resolve::parse(text, place)?, place)?;
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// The augmentations of training images, with every crop's size filled in.
+    #[must_use]
+    pub fn train_augmentations(&self) -> Vec<AugmentationConfig> {
+        let mut configs = self.augmentation.train.clone();
+        for config in &mut configs {
+            if [RandomCrop::OP, RandomResizedCrop::OP].contains(&config.op.as_str()) {
+                config.parameters.entry("size").or_insert_with(|| self.input.crop_px.into());
+            }
+        }
+        configs
     }
 
     /// The recipe as TOML, complete and independent of any base.
@@ -236,6 +240,8 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn load(name: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
@@ -279,9 +285,12 @@ mod tests {
             }
         }
         assert_eq!(biases_of_one, ["conv2", "conv4", "conv5", "fc6", "fc7"]);
-        let jitter = &recipe.augmentation.train[2];
-        assert_eq!(jitter["op"].as_str(), Some("pca_jitter"));
-        assert_eq!((jitter["std"].as_float(), jitter["pca_scale"].as_str()), (Some(0.1), Some("eigenvalue")));
+        let expected = [
+            AugmentationConfig::new("random_crop", json!({ "size": 224 })),
+            AugmentationConfig::new("horizontal_flip", json!({ "p": 0.5 })),
+            AugmentationConfig::new("pca_jitter", json!({ "stddev": 0.1, "scale": "eigenvalue" })),
+        ];
+        assert_eq!(recipe.train_augmentations(), expected);
     }
 
     #[test]
@@ -313,7 +322,7 @@ mod tests {
                 "optimizer.learning_rate=0.02",
                 "network.layer.conv2.groups=1",
                 "network.layer.activation.function=tanh",
-                "augmentation.train.pca_jitter.std=0",
+                "augmentation.train.pca_jitter.stddev=0",
                 "schedule={kind=\"steps\", divide_by=10, at_epochs=[30, 60]}",
                 "network.layer.0.out = 48",
             ],
@@ -333,7 +342,7 @@ mod tests {
             matches!(&layer.kind, LayerKind::Activation(activation) if activation.function == Function::Tanh)
         });
         assert_eq!(tanh.count(), 7);
-        assert_eq!(recipe.augmentation.train[2]["std"].as_integer(), Some(0));
+        assert_eq!(recipe.augmentation.train[2].parameters["stddev"], 0);
         assert_eq!(recipe.schedule, schedule::Rule::Steps { divide_by: 10.0, at_epochs: vec![30, 60] });
     }
 
@@ -345,6 +354,11 @@ mod tests {
             ("trainnig={}", "trainnig", "training"),
             ("network.layer.conv2.kernle=3", "network.layer.conv2.kernle", "network.layer.conv2.kernel"),
             ("network.layer.cnov2.kernel=3", "network.layer.cnov2", "network.layer.conv2"),
+            (
+                "augmentation.train.0.op=random_corp",
+                "augmentation.train.random_corp",
+                "augmentation.train.random_crop",
+            ),
             ("schedule.patiense=3", "schedule.patiense", "schedule.patience"),
         ] {
             let error = load("alexnet", &[text]).unwrap_err();
@@ -436,7 +450,7 @@ mod tests {
         for change in [
             "training.batch_size=64",
             "network.layer.fc6.bias=0.1",
-            "augmentation.train=[]",
+            "augmentation.train.0.size=224",
             "schedule.patience=9",
         ] {
             assert_ne!(plain, hash(&[change]), "{change}");

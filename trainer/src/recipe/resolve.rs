@@ -188,7 +188,8 @@ fn prefix(parts: &[&str], depth: usize) -> String {
     parts[..depth].iter().map(|part| format!("{part}.")).collect()
 }
 
-fn unknown(recipe: &str, prefix: &str, key: &str, known: &[impl AsRef<str>]) -> RecipeError {
+/// The error for a key that is not among the known ones, with the nearest of these.
+pub(super) fn unknown(recipe: &str, prefix: &str, key: &str, known: &[impl AsRef<str>]) -> RecipeError {
     let mut known: Vec<String> = known.iter().map(|word| word.as_ref().to_owned()).collect();
     known.sort();
     RecipeError::UnknownKey {

@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, fmt::Display};
 
-use super::{LayerKind, Recipe, RecipeError};
+use fovea_pipeline::{Chain, augment::AugmentError, view::Size};
+
+use super::{LayerKind, Recipe, RecipeError, resolve::unknown};
 use crate::schedule::Rule;
 
 /// Gathers the recipe's name and the section, so that each check is one line.
@@ -116,11 +118,38 @@ impl Recipe {
     }
 
     fn validate_augmentation(&self, check: &Check) -> Result<(), RecipeError> {
-        for (index, table) in self.augmentation.train.iter().enumerate() {
-            let named = table.get("op").is_some_and(toml::Value::is_str);
-            check.that(named, &format!("train.{index}"), table, "a table with `op = \"…\"`")?;
+        let mut steps = Vec::new();
+        for config in self.train_augmentations() {
+            match config.build(None) {
+                Ok(step) => steps.push(step),
+                // They come with the data set, and what needs them changes no size.
+                Err(AugmentError::NoStatistics { .. }) => {}
+                Err(AugmentError::Unknown { op, known }) => {
+                    return Err(unknown(&self.name, "augmentation.train.", &op, &known));
+                }
+                Err(error) => return Err(self.bad_augmentation(&config.op, &error)),
+            }
         }
-        Ok(())
+        let image_px = u32::try_from(self.input.image_px).unwrap_or(u32::MAX);
+        let size = Chain::new(steps, Size::square(image_px))
+            .map_err(|error| self.bad_augmentation("size", &error))?
+            .output_size();
+        let crop_px = self.input.crop_px as u64;
+        let fits = u64::from(size.width) == crop_px && u64::from(size.height) == crop_px;
+        check.that(
+            fits,
+            "train",
+            format!("a chain that leaves {size} pixels"),
+            "one that leaves `input.crop_px`",
+        )
+    }
+
+    fn bad_augmentation(&self, key: &str, error: &AugmentError) -> RecipeError {
+        RecipeError::WrongType {
+            recipe: self.name.clone(),
+            key: format!("augmentation.train.{key}"),
+            reason: error.to_string(),
+        }
     }
 
     fn validate_layers(&self) -> Result<(), RecipeError> {
@@ -204,7 +233,7 @@ mod tests {
             ("schedule.divide_by", &["1", "0", "nan"]),
             ("schedule.patience", &["0"]),
             ("schedule.threshold", &["-1", "nan"]),
-            ("augmentation.train.0", &["{}", "{op=3}"]),
+            ("augmentation.train", &["[]"]),
             ("network.layer.conv1.out", &["0"]),
             ("network.layer.conv1.kernel", &["0"]),
             ("network.layer.conv1.stride", &["0"]),
@@ -229,6 +258,18 @@ mod tests {
                     "{text}: {error}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn augmentations_are_checked_with_their_parameters() {
+        for (text, part) in [
+            ("augmentation.train.pca_jitter.stddev=-1", "`augmentation.train.pca_jitter`"),
+            ("augmentation.train.horizontal_flip.q=1", "`augmentation.train.horizontal_flip`"),
+            ("augmentation.train.random_crop.size=300", "`augmentation.train.size`"),
+        ] {
+            let error = Recipe::load("alexnet", &[text.to_owned()]).expect_err(text).to_string();
+            assert!(error.contains(part), "{error}");
         }
     }
 
