@@ -125,8 +125,9 @@ pub fn measure(dataset: &Dataset, plan: &Plan, workers: usize) -> Result<Measure
         images_per_s,
         bytes_per_s: images_per_s * (per_image * value_bytes(plan.form)) as f64,
         cpu_s_per_1000: median(loaded.iter().map(|run| run.cpu_s_per_1000).collect()),
-        peak_rss_bytes: loaded.iter().map(|run| run.peak_rss_bytes).max().unwrap_or_default(),
-        peak_anonymous_bytes: loaded.iter().map(|run| run.peak_anonymous_bytes).max().unwrap_or_default(),
+        // Of the first round: after it, the allocator may keep memory of the bare loop.
+        peak_rss_bytes: loaded[0].peak_rss_bytes,
+        peak_anonymous_bytes: loaded[0].peak_anonymous_bytes,
         mapped_bytes: info.shards(Split::Train).iter().map(|shard| shard.bytes).sum(),
         memcpy_bytes_per_s: memcpy_bytes_per_s(workers),
         ceiling_images_per_s: median(bare),

@@ -1,0 +1,44 @@
+//! Fetches ONNX Runtime into the cache ahead of time, and says where it lies.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use fovea_trainer::runtime::{Bar, Build, Options, Source, check_library, locate};
+
+/// Fetch ONNX Runtime into the cache, so that the trainer needs no network
+///
+/// The path of the library is printed on standard output.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Build to fetch: `cpu` (24 MB) or `cuda` (1.2 GB, with NVIDIA's libraries; only the driver must be installed)
+    #[arg(long, default_value = "cpu")]
+    device: Build,
+
+    /// Python package index to fetch from [default: PIP_INDEX_URL, else https://pypi.org/simple]
+    #[arg(long, value_name = "URL")]
+    index_url: Option<String>,
+
+    /// Folder to fetch into [default: FOVEA_CACHE, else $XDG_CACHE_HOME/fovea, else ~/.cache/fovea]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let from_env = Options::from_env(arguments.device);
+    let options = Options {
+        // This program is about the cache, whatever library is in use otherwise.
+        dylib: None,
+        cache: arguments.cache.or(from_env.cache),
+        index_url: arguments.index_url.unwrap_or(from_env.index_url),
+        ..from_env
+    };
+    let located = locate(&options, &mut Bar::default())?;
+    let minor = check_library(&located.library)?;
+    let how = if located.source == Source::Fetched { "fetched" } else { "already there" };
+    eprintln!("ONNX Runtime 1.{minor} for {}: {how}", options.build);
+    println!("{}", located.library.display());
+    Ok(())
+}

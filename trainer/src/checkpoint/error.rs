@@ -1,0 +1,134 @@
+//! What can be wrong with a checkpoint or its folder.
+
+use std::{io, path::PathBuf};
+
+/// Why a checkpoint cannot be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A file or folder cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system said.
+        reason: io::Error,
+    },
+    /// A checkpoint cannot be written, as on a full disk.
+    #[error("cannot write {}: {reason}; earlier checkpoints are untouched", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system said.
+        reason: io::Error,
+    },
+    /// There is nothing to resume from.
+    #[error("there is no checkpoint in {}", path.display())]
+    None {
+        /// The folder that was looked into.
+        path: PathBuf,
+    },
+    /// The file is cut off.
+    #[error(
+        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; use an earlier checkpoint",
+        path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found_bytes: u64,
+        /// What it should be.
+        expected_bytes: u64,
+    },
+    /// The file has other bytes than were written.
+    #[error("{} is damaged: its sha256 is not the one that was noted; use an earlier checkpoint", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no checkpoint of ours.
+    #[error("{} is not part of a checkpoint: {reason}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It was written by a later version.
+    #[error("{} has format {found}, and this version reads {known}; use a newer version", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// It belongs to another recipe.
+    #[error(
+        "the checkpoint was trained with another recipe (`{saved}`) than the one in use (`{wanted}`, with its \
+         overrides); resume with the recipe of its run"
+    )]
+    OtherRecipe {
+        /// The checkpoint's recipe.
+        saved: String,
+        /// The recipe in use.
+        wanted: String,
+    },
+    /// It has another number of classes.
+    #[error("the checkpoint has {saved} classes, the data set has {data}")]
+    ClassCount {
+        /// The checkpoint's number.
+        saved: usize,
+        /// The data set's.
+        data: usize,
+    },
+    /// It has other classes, or has them in another order.
+    #[error("class {index} is `{saved}` in the checkpoint and `{data}` in the data set")]
+    ClassOrder {
+        /// Index of the first class that differs.
+        index: usize,
+        /// The checkpoint's.
+        saved: String,
+        /// The data set's.
+        data: String,
+    },
+    /// A tensor that the network needs is missing.
+    #[error("{} lacks the tensor `{name}`", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the network's.
+    #[error("{}: tensor `{name}` has shape {found:?}, expected {expected:?}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The network's.
+        expected: Vec<usize>,
+    },
+    /// Another trainer works in the folder.
+    #[error("another trainer is using {}; wait for it, or give another --run folder", path.display())]
+    InUse {
+        /// The run's folder.
+        path: PathBuf,
+    },
+}
+
+impl CheckpointError {
+    pub(super) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |reason| Self::Read { path, reason }
+    }
+
+    pub(super) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |reason| Self::Write { path, reason }
+    }
+}

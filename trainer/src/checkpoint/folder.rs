@@ -1,0 +1,302 @@
+//! One checkpoint on the disk.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{CheckpointError, FORMAT, Meta, Tensor};
+use crate::files::{hexadecimal, sha256_of, sync_folder, write_atomically};
+
+const TENSORS: &str = "state.safetensors";
+const META: &str = "checkpoint.json";
+
+/// A tensor in someone else's memory, to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorRef<'a> {
+    /// Length of each axis.
+    pub shape: &'a [usize],
+    /// Values, the last axis fastest.
+    pub values: &'a [f32],
+}
+
+impl View for TensorRef<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        bytes.extend(self.values.iter().flat_map(|value| value.to_le_bytes()));
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
+}
+
+/// What stands in `checkpoint.json`.
+#[derive(Serialize, Deserialize)]
+struct MetaFile {
+    format: u32,
+    tensors_bytes: u64,
+    tensors_sha256: String,
+    #[serde(flatten)]
+    meta: Meta,
+}
+
+/// Only this is read before the rest is trusted.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+/// Writes a checkpoint to `folder`, which must not exist and appears complete at the end.
+///
+/// # Errors
+/// [`CheckpointError::Write`]; nothing is left behind then.
+pub fn save(folder: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<(), CheckpointError> {
+    let hidden = hidden_sibling(folder);
+    let result = write_parts(&hidden, meta, tensors).and_then(|()| {
+        fs::rename(&hidden, folder).and_then(|()| sync_folder(folder)).map_err(CheckpointError::write(folder))
+    });
+    if result.is_err() {
+        // The first error is the one worth telling.
+        let _ = fs::remove_dir_all(&hidden);
+    }
+    result
+}
+
+fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<(), CheckpointError> {
+    fs::create_dir_all(hidden).map_err(CheckpointError::write(hidden))?;
+    let path = hidden.join(TENSORS);
+    let written = safetensors::serialize_to_file(tensors.iter().copied(), None, &path);
+    written
+        .map_err(|error| match error {
+            SafeTensorError::IoError(reason) => reason,
+            other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
+        })
+        .and_then(|()| File::open(&path)?.sync_all())
+        .map_err(CheckpointError::write(&path))?;
+    let file = MetaFile {
+        format: FORMAT,
+        tensors_bytes: fs::metadata(&path).map_err(CheckpointError::read(&path))?.len(),
+        tensors_sha256: sha256_of(&path).map_err(CheckpointError::read(&path))?,
+        meta: meta.clone(),
+    };
+    let path = hidden.join(META);
+    write_atomically(&path, |out| serde_json::to_writer_pretty(out, &file).map_err(io::Error::from))
+        .map_err(CheckpointError::write(path))
+}
+
+fn hidden_sibling(folder: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(folder.file_name().unwrap_or_default());
+    folder.with_file_name(name)
+}
+
+/// The tensors of a checkpoint, by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensors {
+    path: PathBuf,
+    by_name: BTreeMap<String, Tensor>,
+}
+
+impl Tensors {
+    /// Takes out the tensor of this name if it has this shape.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`] and [`CheckpointError::Shape`].
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, CheckpointError> {
+        let missing = || CheckpointError::MissingTensor { path: self.path.clone(), name: name.to_owned() };
+        let found = self.by_name.get(name).ok_or_else(missing)?;
+        if found.shape != shape {
+            return Err(CheckpointError::Shape {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                found: found.shape.clone(),
+                expected: shape.to_vec(),
+            });
+        }
+        self.by_name.remove(name).ok_or_else(missing)
+    }
+
+    /// The names of the tensors that have not been taken.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+}
+
+/// Reads the checkpoint in `folder` and checks every byte of it.
+///
+/// # Errors
+/// A variant of [`CheckpointError`] that names the file, for whatever may have happened to it.
+pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
+    let file = load_meta(folder)?;
+    let path = folder.join(TENSORS);
+    let bytes = fs::read(&path).map_err(CheckpointError::read(&path))?;
+    let (found_bytes, expected_bytes) = (bytes.len() as u64, file.tensors_bytes);
+    if found_bytes < expected_bytes {
+        return Err(CheckpointError::Truncated { path, found_bytes, expected_bytes });
+    }
+    if hexadecimal(&Sha256::digest(&bytes)) != file.tensors_sha256 {
+        return Err(CheckpointError::Damaged { path });
+    }
+    let foreign = |reason: String| CheckpointError::Foreign { path: path.clone(), reason };
+    let parsed = SafeTensors::deserialize(&bytes).map_err(|error| foreign(error.to_string()))?;
+    let mut by_name = BTreeMap::new();
+    for (name, view) in parsed.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(foreign(format!("tensor `{name}` is of type {:?}, expected F32", view.dtype())));
+        }
+        let (words, _) = view.data().as_chunks();
+        let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        by_name.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
+    }
+    Ok((file.meta, Tensors { path, by_name }))
+}
+
+fn load_meta(folder: &Path) -> Result<MetaFile, CheckpointError> {
+    let path = folder.join(META);
+    let text = fs::read_to_string(&path).map_err(CheckpointError::read(&path))?;
+    let foreign =
+        |error: serde_json::Error| CheckpointError::Foreign { path: path.clone(), reason: error.to_string() };
+    let FormatOnly { format } = serde_json::from_str(&text).map_err(foreign)?;
+    if format != FORMAT {
+        return Err(CheckpointError::Format { path, found: format, known: FORMAT });
+    }
+    serde_json::from_str(&text).map_err(foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::checkpoint::tests::meta;
+
+    const WEIGHTS: [f32; 6] = [0.1, -0.0, f32::MIN_POSITIVE / 2.0, f32::MAX, f32::INFINITY, -3.5];
+
+    fn save_sample(folder: &Path, step: u64) -> Result<(), CheckpointError> {
+        let tensors = [
+            ("conv1.weight", TensorRef { shape: &[2, 3], values: &WEIGHTS }),
+            ("conv1.bias", TensorRef { shape: &[2], values: &[1.0, 2.0] }),
+        ];
+        save(folder, &meta(step), &tensors)
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_bit_for_bit() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        let (read, mut tensors) = load(&folder).unwrap();
+        assert_eq!(read, meta(1));
+        let weight = tensors.take("conv1.weight", &[2, 3]).unwrap();
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&weight.values), bits(&WEIGHTS));
+        assert_eq!(tensors.names().collect::<Vec<_>>(), ["conv1.bias"]);
+    }
+
+    #[test]
+    fn a_checkpoint_never_takes_the_place_of_another() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        assert!(matches!(save_sample(&folder, 2).unwrap_err(), CheckpointError::Write { .. }));
+        assert_eq!(load(&folder).unwrap().0.step, 1);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn tensors_that_are_missing_or_of_another_shape_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        let (_, mut tensors) = load(&folder).unwrap();
+        let error = tensors.take("conv2.weight", &[1]).unwrap_err();
+        assert!(matches!(error, CheckpointError::MissingTensor { .. }), "{error}");
+        let error = tensors.take("conv1.weight", &[3, 2]).unwrap_err();
+        assert!(error.to_string().contains("has shape [2, 3], expected [3, 2]"), "{error}");
+    }
+
+    #[test]
+    fn a_file_cut_at_any_length_or_with_a_flipped_bit_is_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        for name in [TENSORS, META] {
+            let path = folder.join(name);
+            let whole = fs::read(&path).unwrap();
+            for length in 0..whole.len() {
+                fs::write(&path, &whole[..length]).unwrap();
+                let error = load(&folder).expect_err(&format!("{name} cut to {length} bytes")).to_string();
+                assert!(error.contains(path.to_str().unwrap()), "{error}");
+            }
+            fs::write(&path, &whole).unwrap();
+        }
+        let path = folder.join(TENSORS);
+        let mut bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Truncated { .. }));
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Damaged { .. }));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Read { .. }));
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_later_format_is_told_as_such() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        fs::write(folder.join(META), r#"{"format": 2, "something": "new"}"#).unwrap();
+        let error = load(&folder).unwrap_err();
+        assert!(matches!(error, CheckpointError::Format { found: 2, known: 1, .. }), "{error}");
+    }
+
+    /// Run again by `a_full_disk_leaves_the_earlier_checkpoint_and_no_litter`, under a limit on the size of files.
+    #[test]
+    fn save_under_a_limit() {
+        let Some(folder) = std::env::var_os("FOVEA_SAVE_UNDER_A_LIMIT") else { return };
+        let values = vec![0.5; 1 << 20];
+        let tensors = [("big", TensorRef { shape: &[1 << 20], values: &values })];
+        let error = save(Path::new(&folder), &meta(2), &tensors).unwrap_err();
+        assert!(matches!(error, CheckpointError::Write { .. }), "{error}");
+        assert!(error.to_string().contains(TENSORS), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_full_disk_leaves_the_earlier_checkpoint_and_no_litter() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        let name = "checkpoint::folder::tests::save_under_a_limit";
+        let output = Command::new("bash")
+            .args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "bash"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env("FOVEA_SAVE_UNDER_A_LIMIT", &folder)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+        assert_eq!(load(&folder).unwrap().0.step, 1);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

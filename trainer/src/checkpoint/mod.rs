@@ -1,0 +1,126 @@
+//! Checkpoints: tensors as safetensors, everything else as JSON, in a folder that is complete or absent.
+//!
+//! ```text
+//! RUN/lock                                      held by the trainer at work
+//! RUN/checkpoints/step-000000120/state.safetensors
+//! RUN/checkpoints/step-000000120/checkpoint.json  with the size and the hash of the tensors
+//! RUN/checkpoints/best.json                     names the best one
+//! ```
+//!
+//! A checkpoint is written under a hidden name, synced and renamed, so a trainer that is killed at any moment leaves the
+//! earlier ones as they were.
+
+mod error;
+mod folder;
+mod store;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::CheckpointError;
+pub use folder::{TensorRef, Tensors, load, save};
+pub use store::{RunLock, Store};
+
+use crate::schedule;
+
+/// The only layout so far.
+const FORMAT: u32 = 1;
+
+/// A tensor in memory of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    /// Values, the last axis fastest.
+    pub values: Vec<f32>,
+}
+
+/// All of a training run's state that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Version of the program that wrote it.
+    pub written_by: String,
+    /// Name of the recipe.
+    pub recipe: String,
+    /// [`crate::recipe::Recipe::hash`] of the recipe.
+    pub recipe_hash: String,
+    /// Identifiers of the classes in the order of the outputs.
+    pub classes: Vec<String>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Updates done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u32,
+    /// Batches done in the epoch that is in progress.
+    pub batch: u64,
+    /// How far the schedule has come.
+    pub schedule: schedule::State,
+}
+
+impl Meta {
+    /// Checks that the checkpoint belongs to this recipe.
+    ///
+    /// # Errors
+    /// [`CheckpointError::OtherRecipe`].
+    pub fn check_recipe(&self, name: &str, hash: &str) -> Result<(), CheckpointError> {
+        if self.recipe_hash == hash {
+            return Ok(());
+        }
+        Err(CheckpointError::OtherRecipe { saved: self.recipe.clone(), wanted: name.to_owned() })
+    }
+
+    /// Checks that the data set has the classes that the checkpoint was trained on, in the same order.
+    ///
+    /// # Errors
+    /// [`CheckpointError::ClassCount`], or [`CheckpointError::ClassOrder`] with the first class that differs.
+    pub fn check_classes(&self, classes: &[impl AsRef<str>]) -> Result<(), CheckpointError> {
+        if self.classes.len() != classes.len() {
+            return Err(CheckpointError::ClassCount { saved: self.classes.len(), data: classes.len() });
+        }
+        let differs =
+            (0..).zip(&self.classes).zip(classes).find(|((_, saved), data)| *saved != data.as_ref());
+        match differs {
+            None => Ok(()),
+            Some(((index, saved), data)) => Err(CheckpointError::ClassOrder {
+                index,
+                saved: saved.clone(),
+                data: data.as_ref().to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn meta(step: u64) -> Meta {
+        Meta {
+            written_by: "0.1.0".to_owned(),
+            recipe: "demo".to_owned(),
+            recipe_hash: "ab12".to_owned(),
+            classes: vec!["n01".to_owned(), "n02".to_owned()],
+            seed: u64::MAX,
+            step,
+            epoch: 3,
+            batch: 7,
+            schedule: schedule::State { epochs: 3, best_error: Some(0.1 + 0.2), ..Default::default() },
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_recipe_is_told_with_both_names() {
+        meta(1).check_recipe("demo", "ab12").unwrap();
+        let error = meta(1).check_recipe("alexnet", "cd34").unwrap_err().to_string();
+        assert!(error.contains("`demo`") && error.contains("`alexnet`"), "{error}");
+    }
+
+    #[test]
+    fn other_classes_are_told_by_their_number_or_the_first_that_differs() {
+        meta(1).check_classes(&["n01", "n02"]).unwrap();
+        let error = meta(1).check_classes(&["n01"]).unwrap_err();
+        assert!(matches!(error, CheckpointError::ClassCount { saved: 2, data: 1 }), "{error}");
+        let error = meta(1).check_classes(&["n01", "n03"]).unwrap_err();
+        assert!(matches!(error, CheckpointError::ClassOrder { index: 1, .. }), "{error}");
+    }
+}

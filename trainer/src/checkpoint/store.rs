@@ -1,0 +1,257 @@
+//! The checkpoints of one run: the last few and the best.
+
+use std::{
+    fs, io, iter,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{CheckpointError, Meta, TensorRef, folder};
+use crate::files::{FileLock, write_atomically};
+
+const PREFIX: &str = "step-";
+
+/// Keeps other trainers out of a run's folder while it lives.
+#[derive(Debug)]
+pub struct RunLock {
+    _lock: FileLock,
+}
+
+impl RunLock {
+    /// Makes the run's folder if need be and locks it.
+    ///
+    /// # Errors
+    /// [`CheckpointError::InUse`] when another trainer is at work there.
+    pub fn acquire(run: &Path) -> Result<Self, CheckpointError> {
+        fs::create_dir_all(run).map_err(CheckpointError::write(run))?;
+        let path = run.join("lock");
+        match FileLock::try_acquire(&path).map_err(CheckpointError::write(&path))? {
+            Some(lock) => Ok(Self { _lock: lock }),
+            None => Err(CheckpointError::InUse { path: run.to_owned() }),
+        }
+    }
+}
+
+/// What stands in `best.json`.
+#[derive(Serialize, Deserialize)]
+struct Best {
+    checkpoint: String,
+}
+
+/// The checkpoints of a run.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    keep: usize,
+}
+
+impl Store {
+    /// The checkpoints in the folder of a run, of which the last `keep` (at least one) and the best stay.
+    #[must_use]
+    pub fn new(run: &Path, keep: usize) -> Self {
+        Self { root: run.join("checkpoints"), keep: keep.max(1) }
+    }
+
+    /// Saves a checkpoint, then removes those that need not be kept. Returns its folder.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`]; earlier checkpoints are as they were then.
+    pub fn save(
+        &self,
+        meta: &Meta,
+        tensors: &[(&str, TensorRef)],
+        is_best: bool,
+    ) -> Result<PathBuf, CheckpointError> {
+        fs::create_dir_all(&self.root).map_err(CheckpointError::write(&self.root))?;
+        let name = self.free_name(meta.step);
+        let path = self.root.join(&name);
+        folder::save(&path, meta, tensors)?;
+        if is_best {
+            let pointer = self.root.join("best.json");
+            let best = Best { checkpoint: name };
+            write_atomically(&pointer, |out| serde_json::to_writer(out, &best).map_err(io::Error::from))
+                .map_err(CheckpointError::write(pointer))?;
+        }
+        self.prune()?;
+        Ok(path)
+    }
+
+    /// A name for a checkpoint of this step. A second one of the same step (an epoch's end, then an interruption) gets a
+    /// name of its own, so that the first is there until the second is complete.
+    fn free_name(&self, step: u64) -> String {
+        let first = format!("{PREFIX}{step:09}");
+        let further = (1..).map(|revision: u32| format!("{first}.{revision}"));
+        let mut names = iter::once(first.clone()).chain(further);
+        names.find(|name| !self.root.join(name).exists()).unwrap_or(first)
+    }
+
+    /// The folder of the latest checkpoint.
+    ///
+    /// # Errors
+    /// [`CheckpointError::None`] when there is none.
+    pub fn latest(&self) -> Result<PathBuf, CheckpointError> {
+        self.all()?.pop().ok_or_else(|| CheckpointError::None { path: self.root.clone() })
+    }
+
+    /// The folder of the checkpoint that was saved as the best, or of the latest when none was.
+    ///
+    /// # Errors
+    /// As [`Store::latest`], and [`CheckpointError::Foreign`] when the note of the best is damaged.
+    pub fn best(&self) -> Result<PathBuf, CheckpointError> {
+        self.noted_best()?.map_or_else(|| self.latest(), Ok)
+    }
+
+    fn noted_best(&self) -> Result<Option<PathBuf>, CheckpointError> {
+        let path = self.root.join("best.json");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CheckpointError::read(path)(error)),
+        };
+        match serde_json::from_str::<Best>(&text) {
+            Ok(best) if order_of(&best.checkpoint).is_some() => Ok(Some(self.root.join(best.checkpoint))),
+            Ok(best) => {
+                Err(CheckpointError::Foreign { path, reason: format!("it names `{}`", best.checkpoint) })
+            }
+            Err(error) => Err(CheckpointError::Foreign { path, reason: error.to_string() }),
+        }
+    }
+
+    /// All checkpoints, the earliest first.
+    fn all(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(CheckpointError::read(&self.root)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(CheckpointError::read(&self.root))?;
+            if let Some(order) = entry.file_name().to_str().and_then(order_of) {
+                found.push((order, entry.path()));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    fn prune(&self) -> Result<(), CheckpointError> {
+        let all = self.all()?;
+        let best = self.noted_best()?;
+        for path in all.iter().rev().skip(self.keep).filter(|path| Some(*path) != best.as_ref()) {
+            fs::remove_dir_all(path).map_err(CheckpointError::write(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Step and revision in the name of a checkpoint.
+fn order_of(name: &str) -> Option<(u64, u32)> {
+    let digits = name.strip_prefix(PREFIX)?;
+    match digits.split_once('.') {
+        Some((step, revision)) => Some((step.parse().ok()?, revision.parse().ok()?)),
+        None => Some((digits.parse().ok()?, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{load, tests::meta};
+
+    fn save(store: &Store, step: u64, is_best: bool) {
+        let tensors = [("w", TensorRef { shape: &[1], values: &[step as f32] })];
+        store.save(&meta(step), &tensors, is_best).unwrap();
+    }
+
+    fn step_in(folder: &Path) -> u64 {
+        load(folder).unwrap().0.step
+    }
+
+    #[test]
+    fn the_last_ones_and_the_best_stay() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 2);
+        for step in 1..=5 {
+            save(&store, step * 100_000_000, step == 2);
+        }
+        let steps: Vec<_> = store.all().unwrap().iter().map(|path| step_in(path)).collect();
+        assert_eq!(steps, [200_000_000, 400_000_000, 500_000_000]);
+        assert_eq!(step_in(&store.latest().unwrap()), 500_000_000);
+        assert_eq!(step_in(&store.best().unwrap()), 200_000_000);
+    }
+
+    #[test]
+    fn of_two_checkpoints_of_a_step_the_second_is_the_latest() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 2);
+        for epoch in [3, 4] {
+            let tensors = [("w", TensorRef { shape: &[1], values: &[0.0] })];
+            store.save(&Meta { epoch, ..meta(9) }, &tensors, false).unwrap();
+        }
+        assert_eq!(load(&store.latest().unwrap()).unwrap().0.epoch, 4);
+        assert_eq!(store.all().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn steps_beyond_nine_digits_are_still_the_latest() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 3);
+        save(&store, 999_999_999, false);
+        save(&store, 1_000_000_000, false);
+        assert_eq!(step_in(&store.latest().unwrap()), 1_000_000_000);
+    }
+
+    #[test]
+    fn without_a_best_one_the_latest_serves_and_without_any_it_is_told() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 2);
+        assert!(matches!(store.best().unwrap_err(), CheckpointError::None { .. }));
+        save(&store, 1, false);
+        assert_eq!(store.best().unwrap(), store.latest().unwrap());
+    }
+
+    #[test]
+    fn what_a_killed_trainer_left_half_written_is_not_seen_and_is_overwritten() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 2);
+        save(&store, 1, false);
+        let half = run.path().join("checkpoints/.step-000000002");
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("state.safetensors"), b"half").unwrap();
+        assert_eq!(step_in(&store.latest().unwrap()), 1);
+        save(&store, 2, false);
+        assert_eq!(step_in(&store.latest().unwrap()), 2);
+        assert!(!half.exists());
+    }
+
+    #[test]
+    fn a_damaged_note_of_the_best_is_told() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 2);
+        save(&store, 1, true);
+        for text in ["{", r#"{"checkpoint": "../../etc"}"#] {
+            fs::write(run.path().join("checkpoints/best.json"), text).unwrap();
+            assert!(matches!(store.best().unwrap_err(), CheckpointError::Foreign { .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_second_trainer_in_the_same_folder_is_refused() {
+        let run = tempfile::tempdir().unwrap();
+        let first = RunLock::acquire(run.path()).unwrap();
+        let error = RunLock::acquire(run.path()).unwrap_err();
+        assert!(matches!(error, CheckpointError::InUse { .. }), "{error}");
+        drop(first);
+        RunLock::acquire(run.path()).unwrap();
+    }
+
+    #[test]
+    fn a_run_folder_that_cannot_be_made_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(matches!(RunLock::acquire(&file.join("run")).unwrap_err(), CheckpointError::Write { .. }));
+    }
+}

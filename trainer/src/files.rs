@@ -1,0 +1,162 @@
+//! Files that are whole or absent, and locks that die with their holder.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufWriter, Read},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+/// Writes `path` so that a reader, or a crash at any moment, sees the old content or the new one, never a part.
+///
+/// The bytes go to a hidden sibling that is synced and renamed over `path`; then the folder is synced. The sibling is
+/// removed when anything fails.
+///
+/// # Errors
+/// Whatever the file system answers, a full disk among it; `path` is then as it was.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = hidden_sibling(path)?;
+    let result = write_synced(&temporary, write).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // The first error is the one worth telling.
+        let _ = fs::remove_file(&temporary);
+        return result;
+    }
+    sync_folder(path)
+}
+
+fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    write(&mut out)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+fn hidden_sibling(path: &Path) -> io::Result<PathBuf> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?
+        .to_string_lossy();
+    Ok(path.with_file_name(format!(".{name}.tmp-{}", std::process::id())))
+}
+
+/// Syncs the folder that holds `path`, so that a rename in it survives a power cut.
+///
+/// # Errors
+/// When the folder cannot be opened or synced.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
+}
+
+/// The file's SHA-256 in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            got => hasher.update(&buffer[..got]),
+        }
+    }
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+/// The bytes in hexadecimal, lower case.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An exclusive lock on a file, given back when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct FileLock {
+    // Held open for the lock that belongs to it.
+    _file: File,
+}
+
+impl FileLock {
+    /// Takes the lock, or `None` when another process, or another part of this one, holds it.
+    ///
+    /// # Errors
+    /// When the file cannot be made or the file system knows no locks.
+    pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
+        let file = open_lock_file(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Takes the lock, waiting for whoever holds it.
+    ///
+    /// # Errors
+    /// As [`FileLock::try_acquire`].
+    pub fn acquire(path: &Path) -> io::Result<Self> {
+        let file = open_lock_file(path)?;
+        file.lock()?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        write_atomically(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = write_atomically(&path, |out| {
+            out.write_all(b"half of the ne")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["state"]);
+    }
+
+    #[test]
+    fn a_write_replaces_the_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        write_atomically(&path, |out| out.write_all(b"a long first content")).unwrap();
+        write_atomically(&path, |out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_lock_is_refused_while_held_and_free_again_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = FileLock::try_acquire(&path).unwrap();
+        assert!(held.is_some());
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,118 @@
+//! Text files that grow by one line a record and are cut back when a run is resumed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{MetricsError, Step};
+use crate::files::write_atomically;
+
+/// A file that only grows.
+#[derive(Debug)]
+struct Appending {
+    path: PathBuf,
+    file: File,
+}
+
+impl Appending {
+    /// Opens the file at `path` after its content has been made `lines`.
+    fn open(path: &Path, lines: &[&str]) -> Result<Self, MetricsError> {
+        write_atomically(path, |out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+            .map_err(MetricsError::at(path))?;
+        let file = OpenOptions::new().append(true).open(path).map_err(MetricsError::at(path))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn write(&mut self, mut line: String) -> Result<(), MetricsError> {
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(MetricsError::at(&self.path))
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<String, MetricsError> {
+    match fs::read(path) {
+        // A killed machine may leave anything in the last line.
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(MetricsError::at(path)(error)),
+    }
+}
+
+/// A file of one JSON object a line.
+#[derive(Debug)]
+pub(super) struct JsonLines(Appending);
+
+impl JsonLines {
+    /// Opens the file; of the lines in it only those are kept whose step is to be kept.
+    pub(super) fn open(path: &Path, keep: impl Fn(&Step) -> bool) -> Result<Self, MetricsError> {
+        let text = read_if_there(path)?;
+        let kept: Vec<&str> =
+            text.lines().filter(|line| parse_step(line).is_some_and(|step| keep(&step))).collect();
+        Appending::open(path, &kept).map(Self)
+    }
+
+    pub(super) fn write(&mut self, record: &impl Serialize) -> Result<(), MetricsError> {
+        let line =
+            serde_json::to_string(record).map_err(|error| MetricsError::at(&self.0.path)(error.into()))?;
+        self.0.write(line)
+    }
+}
+
+/// Reads a line back; a `null` in it is a number that was not finite.
+fn parse_step(line: &str) -> Option<Step> {
+    let mut value: Value = serde_json::from_str(line).ok()?;
+    for field in value.as_object_mut()?.values_mut().filter(|field| field.is_null()) {
+        *field = Value::from(0.0);
+    }
+    serde_json::from_value(value).ok()
+}
+
+/// A CSV file whose first column is a number that rises.
+#[derive(Debug)]
+pub(super) struct Rows(Appending);
+
+impl Rows {
+    /// Opens the file; of the rows in it only those are kept whose number is to be kept.
+    pub(super) fn open(path: &Path, header: &str, keep: impl Fn(u64) -> bool) -> Result<Self, MetricsError> {
+        let text = read_if_there(path)?;
+        let columns = header.split(',').count();
+        let whole = |line: &&str| line.split(',').count() == columns;
+        let number = |line: &str| line.split(',').next().and_then(|first| first.parse().ok());
+        let mut kept = vec![header];
+        kept.extend(text.lines().filter(whole).filter(|line| number(line).is_some_and(&keep)));
+        Appending::open(path, &kept).map(Self)
+    }
+
+    pub(super) fn write(&mut self, row: &str) -> Result<(), MetricsError> {
+        self.0.write(row.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_is_dropped_and_one_with_a_null_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let line = r#"{"step":1,"epoch":1,"loss":null,"top1":1.0,"top5":1.0,"lr":0.1,"images_per_s":1.0,"data_wait":0.0}"#;
+        fs::write(&path, format!("{line}\n{}", &line[..40])).unwrap();
+        drop(JsonLines::open(&path, |step| step.step <= 5).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{line}\n"));
+    }
+
+    #[test]
+    fn a_row_that_was_cut_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("epochs.csv");
+        fs::write(&path, "epoch,lr\n1,0.1\n2").unwrap();
+        drop(Rows::open(&path, "epoch,lr", |epoch| epoch <= 9).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "epoch,lr\n1,0.1\n");
+    }
+}

@@ -1,0 +1,43 @@
+//! The recipes that are part of the program.
+
+/// Name and text of each, in alphabetical order.
+pub(super) const ALL: &[(&str, &str)] = &[
+    ("alexnet", include_str!("../../recipes/alexnet.toml")),
+    ("alexnet-authors", include_str!("../../recipes/alexnet-authors.toml")),
+    ("alexnet-bias-0.1", include_str!("../../recipes/alexnet-bias-0.1.toml")),
+    ("alexnet-no-conv3", include_str!("../../recipes/alexnet-no-conv3.toml")),
+    ("alexnet-no-conv4", include_str!("../../recipes/alexnet-no-conv4.toml")),
+    ("alexnet-no-conv5", include_str!("../../recipes/alexnet-no-conv5.toml")),
+    ("alexnet-no-dropout", include_str!("../../recipes/alexnet-no-dropout.toml")),
+    ("alexnet-no-jitter", include_str!("../../recipes/alexnet-no-jitter.toml")),
+    ("alexnet-no-lrn", include_str!("../../recipes/alexnet-no-lrn.toml")),
+    ("alexnet-no-overlap", include_str!("../../recipes/alexnet-no-overlap.toml")),
+    ("alexnet-one-gpu", include_str!("../../recipes/alexnet-one-gpu.toml")),
+    ("alexnet-tanh", include_str!("../../recipes/alexnet-tanh.toml")),
+    ("alexnet-ungrouped", include_str!("../../recipes/alexnet-ungrouped.toml")),
+    ("cifar10-11pct", include_str!("../../recipes/cifar10-11pct.toml")),
+    ("cifar10-13pct", include_str!("../../recipes/cifar10-13pct.toml")),
+    ("cifar10-quick", include_str!("../../recipes/cifar10-quick.toml")),
+    ("cifar10-quick-relu", include_str!("../../recipes/cifar10-quick-relu.toml")),
+    ("cifar10-quick-tanh", include_str!("../../recipes/cifar10-quick-tanh.toml")),
+    ("demo", include_str!("../../recipes/demo.toml")),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_list_holds_every_file_of_the_folder_in_order() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        files.sort();
+        let listed: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
+        assert_eq!(listed, files);
+    }
+}

@@ -1,0 +1,94 @@
+//! What can be wrong with a recipe.
+
+use std::{io, path::PathBuf};
+
+/// Why a recipe cannot be used; keys are written as they would be for `--set`.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// No built-in recipe has this name, and no file either.
+    #[error("there is no recipe and no file `{given}`{}; recipes: {}", hint(nearest.as_deref()), known.join(", "))]
+    UnknownRecipe {
+        /// What was asked for.
+        given: String,
+        /// The recipe whose name is most like it.
+        nearest: Option<String>,
+        /// All built-in recipes.
+        known: Vec<String>,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the recipe {}: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        reason: io::Error,
+    },
+    /// The text is not TOML.
+    #[error("recipe `{recipe}` is not TOML: {reason}")]
+    Syntax {
+        /// Name or path.
+        recipe: String,
+        /// Line, column and what the parser expected.
+        reason: String,
+    },
+    /// Recipes build upon each other without end.
+    #[error("recipe `{recipe}` builds upon itself")]
+    EndlessBase {
+        /// Name or path.
+        recipe: String,
+    },
+    /// An override is not of the form `key=value`.
+    #[error("`--set {given}`: expected key=value, as in `--set optimizer.learning_rate=0.02`")]
+    BadOverride {
+        /// What was given.
+        given: String,
+    },
+    /// A key, layer or operation that does not exist.
+    #[error("recipe `{recipe}`: unknown key `{key}`{}; known there: {}", hint(nearest.as_deref()), known.join(", "))]
+    UnknownKey {
+        /// Name or path.
+        recipe: String,
+        /// The key, from the top.
+        key: String,
+        /// The known key that is most like it.
+        nearest: Option<String>,
+        /// All keys known at that place.
+        known: Vec<String>,
+    },
+    /// A value of the wrong type, or a key that is missing.
+    #[error("recipe `{recipe}`: `{key}`: {reason}")]
+    WrongType {
+        /// Name or path.
+        recipe: String,
+        /// The key, from the top.
+        key: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A value of the right type that makes no sense.
+    #[error("recipe `{recipe}`: `{key}` is {given}, expected {expected}")]
+    BadValue {
+        /// Name or path.
+        recipe: String,
+        /// The key, from the top.
+        key: String,
+        /// The value.
+        given: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A layer does not fit what comes before it.
+    #[error("recipe `{recipe}`: layer `{layer}`: {reason}")]
+    Shape {
+        /// Name or path.
+        recipe: String,
+        /// Name of the layer.
+        layer: String,
+        /// What does not fit, with the numbers.
+        reason: String,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}

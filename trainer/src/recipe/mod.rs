@@ -1,0 +1,467 @@
+//! Recipes: everything that makes a training run what it is, as TOML.
+//!
+//! A recipe is either complete or builds upon another one:
+//!
+//! ```toml
+//! base = "alexnet"
+//! without = ["norm1", "norm2"]          # layers left out
+//!
+//! [set]                                 # keys given other values
+//! "network.layer.pool.kernel" = 2       # in all layers of the kind `pool`
+//! "network.layer.conv2.groups" = 1      # in the layer named `conv2`
+//! ```
+//!
+//! `--set key=value` on the command line uses the same keys. The built-in recipes stand in `trainer/recipes`; a file of the
+//! user's own serves as well.
+
+mod built_in;
+mod error;
+mod nearest;
+mod network;
+mod resolve;
+mod shapes;
+mod validate;
+
+use std::collections::BTreeMap;
+
+use fovea_pipeline::{
+    AugmentationConfig, TestViews,
+    augment::{RandomCrop, RandomResizedCrop},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use error::RecipeError;
+pub use network::{
+    Activation, Conv, Dropout, DropoutScaling, Function, Layer, LayerKind, Linear, Local, Lrn, LrnAlpha,
+    Network, Pool, PoolMode,
+};
+pub use shapes::LayerShape;
+
+use crate::{files::hexadecimal, schedule};
+
+/// A complete recipe, with every value in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Short name.
+    pub name: String,
+    /// One sentence on what it is for.
+    pub description: String,
+    /// How images become the network's input.
+    pub input: Input,
+    /// What is done to training images.
+    pub augmentation: Augmentation,
+    /// The layers.
+    pub network: Network,
+    /// The update rule.
+    pub optimizer: Optimizer,
+    /// When the learning rate falls.
+    pub schedule: schedule::Rule,
+    /// Batches and epochs.
+    pub training: Training,
+    /// How the network is tested.
+    pub evaluation: Evaluation,
+}
+
+/// How images become the network's input: x = (image − mean) · scale, with image values in 0..=255.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Side of the prepared images in pixels.
+    pub image_px: usize,
+    /// Side of what the network sees in pixels.
+    pub crop_px: usize,
+    /// What is subtracted.
+    pub mean: Mean,
+    /// What the difference is multiplied by.
+    #[serde(default = "unscaled")]
+    pub scale: f64,
+}
+
+fn unscaled() -> f64 {
+    1.0
+}
+
+/// What is subtracted from an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mean {
+    /// The mean image of the training set, cropped at its centre wherever the image is cropped.
+    Image,
+    /// The mean of each channel over the training set.
+    Channel,
+    /// Nothing.
+    None,
+}
+
+/// What is done to training images, anew at every use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augmentation {
+    /// Tables `{ op = "…", … }` in the order in which they are applied. Crops that name no `size` have `input.crop_px`.
+    pub train: Vec<AugmentationConfig>,
+}
+
+/// Stochastic gradient descent with momentum: v ← momentum·v − ε·(weight_decay·w + g), w ← w + v (section 5 of the paper).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimizer {
+    /// ε at the beginning.
+    pub learning_rate: f64,
+    /// Share of the last step that is kept.
+    pub momentum: f64,
+    /// Decay of the weights.
+    pub weight_decay: f64,
+    /// The biases' learning rate as a multiple of the weights'.
+    #[serde(default = "same_rate")]
+    pub bias_lr_mult: f64,
+    /// Whether biases decay too.
+    #[serde(default = "decaying")]
+    pub bias_decay: bool,
+}
+
+fn same_rate() -> f64 {
+    1.0
+}
+
+fn decaying() -> bool {
+    true
+}
+
+/// Batches and epochs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Passes over the training set.
+    pub epochs: u32,
+}
+
+/// How the network is tested.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// Views after every epoch.
+    pub every_epoch: TestViews,
+    /// Views after the last epoch.
+    pub at_end: TestViews,
+}
+
+impl Recipe {
+    /// The names of the built-in recipes, in alphabetical order.
+    pub fn built_in() -> impl Iterator<Item = &'static str> {
+        built_in::ALL.iter().map(|(name, _)| *name)
+    }
+
+    /// The recipe of this name, or in this file, with `overrides` of the form `key=value` applied in their order.
+    ///
+    /// # Errors
+    /// [`RecipeError`] names the recipe, the key, what was given and what would do.
+    pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Self, RecipeError> {
+        let mut table = resolve::complete_table(name_or_path)?;
+        for text in overrides {
+            resolve::apply_override(&mut table, name_or_path, text)?;
+        }
+        let recipe = resolve::typed(table, name_or_path)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Reads a complete recipe that [`Recipe::to_toml`] has written; `place` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn from_toml(text: &str, place: &str) -> Result<Self, RecipeError> {
+        let recipe = resolve::typed(resolve::parse(text, place)?, place)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The augmentations of training images, with every crop's size filled in.
+    #[must_use]
+    pub fn train_augmentations(&self) -> Vec<AugmentationConfig> {
+        let mut configs = self.augmentation.train.clone();
+        for config in &mut configs {
+            if [RandomCrop::OP, RandomResizedCrop::OP].contains(&config.op.as_str()) {
+                config.parameters.entry("size").or_insert_with(|| self.input.crop_px.into());
+            }
+        }
+        configs
+    }
+
+    /// The recipe as TOML, complete and independent of any base.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe holds nothing that TOML cannot say")
+    }
+
+    /// A hash, in hexadecimal, of everything that decides how training goes: two recipes with the same hash take the same
+    /// steps. The name, the description and the number of epochs are left out, so that a run may go on for longer.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut value = serde_json::to_value(self).expect("a validated recipe holds finite numbers only");
+        for (section, key) in [("", "name"), ("", "description"), ("/training", "epochs")] {
+            if let Some(object) = value.pointer_mut(section).and_then(|value| value.as_object_mut()) {
+                object.remove(key);
+            }
+        }
+        let mut canonical = String::new();
+        write_canonical(&value, &mut canonical);
+        hexadecimal(&Sha256::digest(canonical))
+    }
+}
+
+/// JSON with sorted keys and without white space. (In which order `serde_json` writes keys is a feature that any crate in
+/// the tree may switch.)
+fn write_canonical(value: &serde_json::Value, out: &mut String) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            for (index, (key, value)) in sorted.into_iter().enumerate() {
+                out.push(if index == 0 { '{' } else { ',' });
+                out.push_str(key);
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        serde_json::Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                out.push(if index == 0 { '[' } else { ',' });
+                write_canonical(value, out);
+            }
+            out.push(']');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn load(name: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
+        Recipe::load(name, &overrides.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_default_recipe_is_the_papers_to_the_number() {
+        let recipe = load("alexnet", &[]).unwrap();
+        assert_eq!((recipe.input.image_px, recipe.input.crop_px, recipe.input.mean), (256, 224, Mean::Image));
+        let optimizer = &recipe.optimizer;
+        assert_eq!(
+            (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay),
+            (0.01, 0.9, 0.0005)
+        );
+        assert_eq!((optimizer.bias_lr_mult, optimizer.bias_decay), (1.0, true));
+        assert_eq!((recipe.training.batch_size, recipe.training.epochs), (128, 90));
+        assert!(matches!(recipe.schedule, schedule::Rule::Plateau { divide_by: 10.0, times: 3, .. }));
+        let mut biases_of_one = Vec::new();
+        for layer in &recipe.network.layer {
+            let (std, bias) = match &layer.kind {
+                LayerKind::Conv(conv) => (conv.weight_std, conv.bias),
+                LayerKind::Linear(linear) => (linear.weight_std, linear.bias),
+                LayerKind::Lrn(lrn) => {
+                    assert_eq!((lrn.size, lrn.k, lrn.printed_alpha(), lrn.beta), (5, 2.0, 1e-4, 0.75));
+                    continue;
+                }
+                LayerKind::Pool(pool) => {
+                    assert_eq!((pool.mode, pool.kernel, pool.stride), (PoolMode::Max, 3, 2));
+                    continue;
+                }
+                LayerKind::Dropout(dropout) => {
+                    assert_eq!((dropout.p, dropout.scaling), (0.5, DropoutScaling::Printed));
+                    continue;
+                }
+                _ => continue,
+            };
+            assert_eq!(std, 0.01);
+            if bias == 1.0 {
+                biases_of_one.push(layer.name.as_str());
+            }
+        }
+        assert_eq!(biases_of_one, ["conv2", "conv4", "conv5", "fc6", "fc7"]);
+        let expected = [
+            AugmentationConfig::new("random_crop", json!({ "size": 224 })),
+            AugmentationConfig::new("horizontal_flip", json!({ "p": 0.5 })),
+            AugmentationConfig::new("pca_jitter", json!({ "stddev": 0.1, "scale": "eigenvalue" })),
+        ];
+        assert_eq!(recipe.train_augmentations(), expected);
+    }
+
+    #[test]
+    fn every_built_in_recipe_loads_under_its_own_name_and_survives_being_written() {
+        for name in Recipe::built_in() {
+            let recipe = load(name, &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(recipe.name, name);
+            let again = Recipe::from_toml(&recipe.to_toml(), name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(again, recipe);
+            assert_eq!(again.hash(), recipe.hash());
+        }
+    }
+
+    #[test]
+    fn an_ablation_differs_from_its_base_where_it_says_and_nowhere_else() {
+        let base = load("alexnet", &[]).unwrap();
+        let mut plain = load("alexnet-no-lrn", &[]).unwrap();
+        plain.network.layer.insert(2, base.network.layer[2].clone());
+        plain.network.layer.insert(6, base.network.layer[6].clone());
+        assert_eq!(plain.network, base.network);
+        assert_eq!((plain.optimizer, plain.augmentation), (base.optimizer, base.augmentation));
+    }
+
+    #[test]
+    fn an_override_reaches_one_layer_by_name_and_many_by_kind() {
+        let recipe = load(
+            "alexnet",
+            &[
+                "optimizer.learning_rate=0.02",
+                "network.layer.conv2.groups=1",
+                "network.layer.activation.function=tanh",
+                "augmentation.train.pca_jitter.stddev=0",
+                "schedule={kind=\"steps\", divide_by=10, at_epochs=[30, 60]}",
+                "network.layer.0.out = 48",
+            ],
+        )
+        .unwrap();
+        assert_eq!(recipe.optimizer.learning_rate, 0.02);
+        let groups: Vec<_> = recipe
+            .network
+            .layer
+            .iter()
+            .filter_map(
+                |layer| if let LayerKind::Conv(conv) = &layer.kind { Some(conv.groups) } else { None },
+            )
+            .collect();
+        assert_eq!(groups, [1, 1, 1, 2, 2]);
+        let tanh = recipe.network.layer.iter().filter(|layer| {
+            matches!(&layer.kind, LayerKind::Activation(activation) if activation.function == Function::Tanh)
+        });
+        assert_eq!(tanh.count(), 7);
+        assert_eq!(recipe.augmentation.train[2].parameters["stddev"], 0);
+        assert_eq!(recipe.schedule, schedule::Rule::Steps { divide_by: 10.0, at_epochs: vec![30, 60] });
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_the_nearest_known_one() {
+        for (text, key, nearest) in [
+            ("optimizer.learnig_rate=0.1", "optimizer.learnig_rate", "optimizer.learning_rate"),
+            ("optimiser.momentum=0.1", "optimiser", "optimizer"),
+            ("trainnig={}", "trainnig", "training"),
+            ("network.layer.conv2.kernle=3", "network.layer.conv2.kernle", "network.layer.conv2.kernel"),
+            ("network.layer.cnov2.kernel=3", "network.layer.cnov2", "network.layer.conv2"),
+            (
+                "augmentation.train.0.op=random_corp",
+                "augmentation.train.random_corp",
+                "augmentation.train.random_crop",
+            ),
+            ("schedule.patiense=3", "schedule.patiense", "schedule.patience"),
+        ] {
+            let error = load("alexnet", &[text]).unwrap_err();
+            let RecipeError::UnknownKey { key: told, nearest: found, .. } = &error else {
+                panic!("{text}: {error}")
+            };
+            assert_eq!((told.as_str(), found.as_deref()), (key, Some(nearest)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_told_with_its_key() {
+        let error = load("alexnet", &["training.batch_size=many"]).unwrap_err();
+        assert!(
+            matches!(&error, RecipeError::WrongType { key, .. } if key == "training.batch_size"),
+            "{error}"
+        );
+        let error = load("alexnet", &["network.layer.conv3.out=-1"]).unwrap_err();
+        assert!(error.to_string().contains("network.layer.conv3"), "{error}");
+    }
+
+    #[test]
+    fn the_authors_alpha_is_the_printed_one_over_the_size() {
+        let recipe = load("alexnet-authors", &[]).unwrap();
+        let alphas: Vec<_> = recipe
+            .network
+            .layer
+            .iter()
+            .filter_map(
+                |layer| if let LayerKind::Lrn(lrn) = &layer.kind { Some(lrn.printed_alpha()) } else { None },
+            )
+            .collect();
+        assert_eq!(alphas, [2e-5, 2e-5]);
+    }
+
+    #[test]
+    fn an_override_without_an_equals_sign_is_told() {
+        let error = load("alexnet", &["optimizer.momentum"]).unwrap_err();
+        assert!(matches!(error, RecipeError::BadOverride { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_recipe_is_told_with_the_nearest_known_one() {
+        let error = load("alexnt", &[]).unwrap_err();
+        assert!(error.to_string().contains("did you mean `alexnet`?"), "{error}");
+    }
+
+    #[test]
+    fn a_file_may_build_upon_a_built_in_recipe_and_upon_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.into_os_string().into_string().unwrap()
+        };
+        write("one.toml", "base = \"alexnet\"\nwithout = [\"norm1\"]\n[set]\n\"training.epochs\" = 5");
+        let two =
+            write("two.toml", "base = \"one.toml\"\nname = \"two\"\n[set]\n\"training.batch_size\" = 7");
+        let recipe = load(&two, &[]).unwrap();
+        assert_eq!((recipe.training.epochs, recipe.training.batch_size), (5, 7));
+        assert!(recipe.network.layer.iter().all(|layer| layer.name != "norm1"));
+        assert_eq!(recipe.name, "two");
+        let circle = write("circle.toml", "base = \"circle.toml\"");
+        assert!(matches!(load(&circle, &[]).unwrap_err(), RecipeError::EndlessBase { .. }));
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_is_told_with_the_place_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        let mistake = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(path.to_str().unwrap(), &[]).unwrap_err().to_string()
+        };
+        assert!(mistake("base = \n").contains("line 1"), "{}", mistake("base = \n"));
+        let text = mistake("base = \"alexnet\"\nwihtout = []");
+        assert!(text.contains("did you mean `without`?"), "{text}");
+        let text = mistake("base = \"alexnet\"\nwithout = [\"nrom1\"]");
+        assert!(text.contains("did you mean `network.layer.norm1`?"), "{text}");
+        let text = mistake("name = \"half a recipe\"");
+        assert!(text.contains("missing field"), "{text}");
+    }
+
+    #[test]
+    fn the_hash_changes_with_what_decides_training_and_with_nothing_else() {
+        let hash = |overrides: &[&str]| load("alexnet", overrides).unwrap().hash();
+        let plain = hash(&[]);
+        assert_eq!(plain, hash(&["training.epochs=91", "name=other", "description=other"]));
+        for change in [
+            "training.batch_size=64",
+            "network.layer.fc6.bias=0.1",
+            "augmentation.train.0.size=224",
+            "schedule.patience=9",
+        ] {
+            assert_ne!(plain, hash(&[change]), "{change}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_the_same_for_ever() {
+        // A checkpoint of an earlier version must still be known as one of this recipe.
+        let text = include_str!("testdata/hashed.toml");
+        let recipe = Recipe::from_toml(text, "hashed").unwrap();
+        assert_eq!(recipe.hash(), include_str!("testdata/hashed.sha256").trim());
+    }
+}

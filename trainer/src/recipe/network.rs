@@ -1,0 +1,237 @@
+//! The network as a list of layers.
+
+use serde::{Deserialize, Serialize};
+
+/// The layers in the order in which an image passes them. A softmax over the last one's outputs gives the probabilities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// `[[network.layer]]` tables.
+    pub layer: Vec<Layer>,
+}
+
+/// One layer; its name becomes part of the names of its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Unique name: lower-case letters, digits and underscores.
+    pub name: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: LayerKind,
+}
+
+/// What a layer does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LayerKind {
+    /// Convolution.
+    Conv(Conv),
+    /// Convolution with kernels of its own at every place ("locally connected").
+    Local(Local),
+    /// Fully connected layer; what comes in is flattened.
+    Linear(Linear),
+    /// Element-wise function.
+    Activation(Activation),
+    /// Response normalisation across channels (section 3.3 of the paper).
+    Lrn(Lrn),
+    /// Pooling; overlapping where the stride is below the kernel (section 3.4).
+    Pool(Pool),
+    /// Dropout (section 4.2).
+    Dropout(Dropout),
+}
+
+impl LayerKind {
+    /// The word that stands for it in a recipe.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Conv(_) => "conv",
+            Self::Local(_) => "local",
+            Self::Linear(_) => "linear",
+            Self::Activation(_) => "activation",
+            Self::Lrn(_) => "lrn",
+            Self::Pool(_) => "pool",
+            Self::Dropout(_) => "dropout",
+        }
+    }
+}
+
+/// A convolution with square kernels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv {
+    /// Output channels.
+    pub out: usize,
+    /// Side of the kernels in pixels.
+    pub kernel: usize,
+    /// Distance of neighbouring kernel positions in pixels.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// Zeros around the input in pixels, the same on each side.
+    #[serde(default)]
+    pub pad: usize,
+    /// Groups of channels that do not see each other; 2 is the paper's split over two GPUs.
+    #[serde(default = "one")]
+    pub groups: usize,
+    /// Standard deviation of the initial weights, whose mean is 0.
+    pub weight_std: f64,
+    /// Initial value of the biases.
+    #[serde(default)]
+    pub bias: f64,
+    /// Weight decay of this layer instead of the optimizer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+/// A locally connected layer with square kernels and one bias per output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Local {
+    /// Output channels.
+    pub out: usize,
+    /// Side of the kernels in pixels.
+    pub kernel: usize,
+    /// Distance of neighbouring kernel positions in pixels.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// Zeros around the input in pixels, the same on each side.
+    #[serde(default)]
+    pub pad: usize,
+    /// Standard deviation of the initial weights, whose mean is 0.
+    pub weight_std: f64,
+    /// Initial value of the biases.
+    #[serde(default)]
+    pub bias: f64,
+    /// Weight decay of this layer instead of the optimizer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+/// A fully connected layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linear {
+    /// Outputs; left out in the last layer, which has one for each class of the data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<usize>,
+    /// Standard deviation of the initial weights, whose mean is 0.
+    pub weight_std: f64,
+    /// Initial value of the biases.
+    #[serde(default)]
+    pub bias: f64,
+    /// Weight decay of this layer instead of the optimizer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+/// An element-wise function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activation {
+    /// Which one.
+    pub function: Function,
+}
+
+/// Element-wise functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// max(0, x)
+    Relu,
+    /// tanh x
+    Tanh,
+    /// 1 / (1 + e^−x)
+    Sigmoid,
+}
+
+/// b = a / (k + α·Σ a²)^β over `size` neighbouring channels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lrn {
+    /// Channels summed over, an odd number.
+    pub size: usize,
+    /// k of the formula.
+    pub k: f64,
+    /// α of the formula.
+    pub alpha: f64,
+    /// β of the formula.
+    pub beta: f64,
+    /// Whether α is used as it stands or divided by `size`.
+    #[serde(default)]
+    pub lrn_alpha: LrnAlpha,
+}
+
+impl Lrn {
+    /// α as the printed formula has it, a factor of the plain sum of squares.
+    #[must_use]
+    pub fn printed_alpha(&self) -> f64 {
+        match self.lrn_alpha {
+            LrnAlpha::Printed => self.alpha,
+            LrnAlpha::Divided => self.alpha / self.size as f64,
+        }
+    }
+}
+
+/// Two readings of α.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LrnAlpha {
+    /// The sum of squares is multiplied by α: the paper.
+    #[default]
+    Printed,
+    /// It is multiplied by α / size: the authors' code, and ONNX's operator.
+    Divided,
+}
+
+/// A pooling layer with square windows; windows that would leave the (padded) input are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// What is kept of a window.
+    #[serde(default)]
+    pub mode: PoolMode,
+    /// Side of the windows in pixels.
+    pub kernel: usize,
+    /// Distance of neighbouring windows in pixels.
+    pub stride: usize,
+    /// Border around the input in pixels that takes no part in the result.
+    #[serde(default)]
+    pub pad: usize,
+}
+
+/// What a pooling layer keeps of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolMode {
+    /// The largest value.
+    #[default]
+    Max,
+    /// The mean.
+    Avg,
+}
+
+/// Sets outputs to 0 at random while training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropout {
+    /// Probability of being set to 0.
+    pub p: f64,
+    /// Where the loss of signal is made up for.
+    #[serde(default)]
+    pub scaling: DropoutScaling,
+}
+
+/// Where dropout's loss of signal is made up for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropoutScaling {
+    /// At test time, by a factor 1 − p: the paper.
+    #[default]
+    Printed,
+    /// In training, by a factor 1 / (1 − p) on what is kept.
+    Inverted,
+}
+
+fn one() -> usize {
+    1
+}

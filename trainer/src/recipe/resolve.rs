@@ -1,0 +1,248 @@
+//! From text to a complete recipe: bases, layers left out, values set, and errors that name the key.
+
+use std::{fs, path::Path};
+
+use toml::{Table, Value};
+
+use super::{Recipe, RecipeError, built_in, nearest::nearest};
+
+/// Recipes that may build upon each other in a row.
+const DEEPEST: usize = 8;
+const KEYS_BESIDE_BASE: [&str; 5] = ["base", "description", "name", "set", "without"];
+
+/// The recipe of this name or in this file, with its bases worked in.
+pub(super) fn complete_table(name_or_path: &str) -> Result<Table, RecipeError> {
+    complete(name_or_path, Path::new(""), DEEPEST)
+}
+
+/// `folder` is where the recipe lies that names this one.
+fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, RecipeError> {
+    if depth == 0 {
+        return Err(RecipeError::EndlessBase { recipe: name_or_path.to_owned() });
+    }
+    if let Some((_, text)) = built_in::ALL.iter().find(|(name, _)| *name == name_or_path) {
+        return work_in_base(parse(text, name_or_path)?, name_or_path, folder, depth);
+    }
+    let path = folder.join(name_or_path);
+    let looks_like_a_path = name_or_path.contains('/') || name_or_path.ends_with(".toml");
+    if !looks_like_a_path && !path.is_file() {
+        return Err(RecipeError::UnknownRecipe {
+            given: name_or_path.to_owned(),
+            nearest: nearest(name_or_path, Recipe::built_in()),
+            known: Recipe::built_in().map(str::to_owned).collect(),
+        });
+    }
+    let text =
+        fs::read_to_string(&path).map_err(|reason| RecipeError::Read { path: path.clone(), reason })?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    work_in_base(parse(&text, name_or_path)?, name_or_path, &folder, depth)
+}
+
+pub(super) fn parse(text: &str, recipe: &str) -> Result<Table, RecipeError> {
+    text.parse().map_err(|error: toml::de::Error| RecipeError::Syntax {
+        recipe: recipe.to_owned(),
+        // The parser draws the line with a caret below it; errors have one line here.
+        reason: error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn work_in_base(table: Table, recipe: &str, folder: &Path, depth: usize) -> Result<Table, RecipeError> {
+    let Some(base) = table.get("base") else { return Ok(table) };
+    let wrong = |key: &str, reason: &str| RecipeError::WrongType {
+        recipe: recipe.to_owned(),
+        key: key.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if let Some(key) = table.keys().find(|key| !KEYS_BESIDE_BASE.contains(&key.as_str())) {
+        return Err(unknown(recipe, "", key, &KEYS_BESIDE_BASE));
+    }
+    let base = base.as_str().ok_or_else(|| wrong("base", "expected the name of a recipe or a file"))?;
+    let mut result = complete(base, folder, depth - 1)?;
+    if let Some(names) = table.get("without") {
+        let names = names
+            .as_array()
+            .and_then(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| wrong("without", "expected a list of layer names"))?;
+        remove_layers(&mut result, &names, recipe)?;
+    }
+    if let Some(values) = table.get("set") {
+        let values = values.as_table().ok_or_else(|| wrong("set", "expected a table"))?;
+        for (key, value) in values {
+            assign(&mut result, key, value, recipe)?;
+        }
+    }
+    for key in ["name", "description"] {
+        if let Some(value) = table.get(key) {
+            result.insert(key.to_owned(), value.clone());
+        }
+    }
+    Ok(result)
+}
+
+fn remove_layers(table: &mut Table, names: &[&str], recipe: &str) -> Result<(), RecipeError> {
+    let layers =
+        table.get_mut("network").and_then(|network| network.get_mut("layer")).and_then(Value::as_array_mut);
+    let Some(layers) = layers else { return Ok(()) };
+    for name in names {
+        let before = layers.len();
+        let known: Vec<String> =
+            layers.iter().filter_map(|layer| word(layer, "name")).map(str::to_owned).collect();
+        layers.retain(|layer| word(layer, "name") != Some(*name));
+        if layers.len() == before {
+            return Err(unknown(recipe, "network.layer.", name, &known));
+        }
+    }
+    Ok(())
+}
+
+/// Applies `key=value` as given on the command line. The value is TOML; what is not TOML is taken as a word.
+pub(super) fn apply_override(table: &mut Table, recipe: &str, text: &str) -> Result<(), RecipeError> {
+    let bad = || RecipeError::BadOverride { given: text.to_owned() };
+    let (key, value) = text.split_once('=').ok_or_else(bad)?;
+    let (key, value) = (key.trim(), value.trim());
+    if key.split('.').any(str::is_empty) {
+        return Err(bad());
+    }
+    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    assign(table, key, &parsed.unwrap_or_else(|| Value::String(value.to_owned())), recipe)
+}
+
+/// Gives the place that a dotted key names another value. A part that stands for an element of a list is its number, its
+/// name, or its kind (its `op` in an augmentation); a kind may stand for several.
+fn assign(table: &mut Table, key: &str, value: &Value, recipe: &str) -> Result<(), RecipeError> {
+    let parts: Vec<&str> = key.split('.').collect();
+    assign_in_table(table, &parts, 0, value, recipe)
+}
+
+fn assign_in_table(
+    table: &mut Table,
+    parts: &[&str],
+    depth: usize,
+    value: &Value,
+    recipe: &str,
+) -> Result<(), RecipeError> {
+    let part = parts[depth];
+    if depth + 1 == parts.len() {
+        table.insert(part.to_owned(), value.clone());
+        return Ok(());
+    }
+    let known: Vec<String> = table.keys().cloned().collect();
+    match table.get_mut(part) {
+        Some(next) => assign_in(next, parts, depth + 1, value, recipe),
+        None => Err(unknown(recipe, &prefix(parts, depth), part, &known)),
+    }
+}
+
+fn assign_in(
+    place: &mut Value,
+    parts: &[&str],
+    depth: usize,
+    value: &Value,
+    recipe: &str,
+) -> Result<(), RecipeError> {
+    match place {
+        Value::Table(table) => assign_in_table(table, parts, depth, value, recipe),
+        Value::Array(list) => {
+            let chosen = chosen(list, parts[depth]);
+            if chosen.is_empty() {
+                let known: Vec<&str> = list.iter().filter_map(label).collect();
+                return Err(unknown(recipe, &prefix(parts, depth), parts[depth], &known));
+            }
+            for index in chosen {
+                match depth + 1 == parts.len() {
+                    true => list[index] = value.clone(),
+                    false => assign_in(&mut list[index], parts, depth + 1, value, recipe)?,
+                }
+            }
+            Ok(())
+        }
+        other => Err(RecipeError::WrongType {
+            recipe: recipe.to_owned(),
+            key: parts[..depth].join("."),
+            reason: format!("it is a {} and has no keys", other.type_str()),
+        }),
+    }
+}
+
+/// The elements of a list that a part of a key stands for.
+fn chosen(list: &[Value], part: &str) -> Vec<usize> {
+    if let Ok(index) = part.parse::<usize>() {
+        return if index < list.len() { vec![index] } else { Vec::new() };
+    }
+    let with = |key: &str| -> Vec<usize> {
+        (0..list.len()).filter(|index| word(&list[*index], key) == Some(part)).collect()
+    };
+    ["name", "kind", "op"].into_iter().map(with).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// What an element of a list is called.
+fn label(element: &Value) -> Option<&str> {
+    word(element, "name").or_else(|| word(element, "op"))
+}
+
+fn word<'a>(element: &'a Value, key: &str) -> Option<&'a str> {
+    element.get(key).and_then(Value::as_str)
+}
+
+fn prefix(parts: &[&str], depth: usize) -> String {
+    parts[..depth].iter().map(|part| format!("{part}.")).collect()
+}
+
+/// The error for a key that is not among the known ones, with the nearest of these.
+pub(super) fn unknown(recipe: &str, prefix: &str, key: &str, known: &[impl AsRef<str>]) -> RecipeError {
+    let mut known: Vec<String> = known.iter().map(|word| word.as_ref().to_owned()).collect();
+    known.sort();
+    RecipeError::UnknownKey {
+        recipe: recipe.to_owned(),
+        key: format!("{prefix}{key}"),
+        nearest: nearest(key, known.iter().map(String::as_str)).map(|word| format!("{prefix}{word}")),
+        known,
+    }
+}
+
+/// The recipe that a complete table describes; its values are not validated yet.
+pub(super) fn typed(table: Table, recipe: &str) -> Result<Recipe, RecipeError> {
+    let value = Value::Table(table);
+    serde_path_to_error::deserialize(value.clone()).map_err(|error| {
+        let mut key = dotted(error.path(), &value);
+        let message = error.inner().message().to_owned();
+        let Some((field, known)) = unknown_field(&message) else {
+            return RecipeError::WrongType { recipe: recipe.to_owned(), key, reason: message };
+        };
+        // Whether the path ends with the unknown key depends on how deep in the types it was found.
+        if let Some(parent) = key.strip_suffix(field) {
+            key = parent.trim_end_matches('.').to_owned();
+        }
+        let prefix = if key.is_empty() { key } else { format!("{key}.") };
+        unknown(recipe, &prefix, field, &known)
+    })
+}
+
+/// The unknown field and the known ones in serde's "unknown field `a`, expected one of `b`, `c`".
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message.strip_prefix("unknown field ")?;
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let field = quoted.next()?;
+    Some((field, quoted.collect()))
+}
+
+/// The path as a key for `--set`: elements of a list by their names.
+fn dotted(path: &serde_path_to_error::Path, root: &Value) -> String {
+    use serde_path_to_error::Segment;
+    let mut at = Some(root);
+    let mut parts = Vec::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => {
+                at = at.and_then(|value| value.get(*index));
+                parts.push(at.and_then(label).map_or_else(|| index.to_string(), str::to_owned));
+            }
+            Segment::Map { key } => {
+                at = at.and_then(|value| value.get(key.as_str()));
+                parts.push(key.clone());
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    parts.join(".")
+}

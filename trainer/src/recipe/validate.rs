@@ -1,0 +1,297 @@
+//! Values that have the right type and make no sense.
+
+use std::{collections::HashSet, fmt::Display};
+
+use fovea_pipeline::{Chain, augment::AugmentError, view::Size};
+
+use super::{LayerKind, Recipe, RecipeError, resolve::unknown};
+use crate::schedule::Rule;
+
+/// Gathers the recipe's name and the section, so that each check is one line.
+struct Check<'a> {
+    recipe: &'a str,
+    section: String,
+}
+
+impl Check<'_> {
+    fn that(
+        &self,
+        holds: bool,
+        key: &str,
+        given: impl Display,
+        expected: &'static str,
+    ) -> Result<(), RecipeError> {
+        if holds {
+            return Ok(());
+        }
+        Err(RecipeError::BadValue {
+            recipe: self.recipe.to_owned(),
+            key: format!("{}.{key}", self.section),
+            given: given.to_string(),
+            expected,
+        })
+    }
+
+    fn positive(&self, key: &str, value: f64) -> Result<(), RecipeError> {
+        self.that(value > 0.0 && value.is_finite(), key, value, "a finite number above 0")
+    }
+
+    fn not_negative(&self, key: &str, value: f64) -> Result<(), RecipeError> {
+        self.that(value >= 0.0 && value.is_finite(), key, value, "a finite number, 0 or above")
+    }
+
+    fn finite(&self, key: &str, value: f64) -> Result<(), RecipeError> {
+        self.that(value.is_finite(), key, value, "a finite number")
+    }
+
+    fn at_least_one(&self, key: &str, value: usize) -> Result<(), RecipeError> {
+        self.that(value >= 1, key, value, "1 or more")
+    }
+
+    fn initial(&self, std: f64, bias: f64, decay: Option<f64>) -> Result<(), RecipeError> {
+        self.not_negative("weight_std", std)?;
+        self.finite("bias", bias)?;
+        decay.map_or(Ok(()), |decay| self.not_negative("weight_decay", decay))
+    }
+
+    fn window(&self, kernel: usize, stride: usize, pad: usize) -> Result<(), RecipeError> {
+        self.at_least_one("kernel", kernel)?;
+        self.at_least_one("stride", stride)?;
+        self.that(pad < kernel, "pad", pad, "less than `kernel`")
+    }
+}
+
+impl Recipe {
+    /// Checks every value by itself; whether the layers fit together is for [`Recipe::shapes`], which needs the data
+    /// set's channels and classes.
+    pub(super) fn validate(&self) -> Result<(), RecipeError> {
+        let check = |section: &str| Check { recipe: &self.name, section: section.to_owned() };
+
+        let input = check("input");
+        input.at_least_one("crop_px", self.input.crop_px)?;
+        let fits = self.input.crop_px <= self.input.image_px;
+        input.that(fits, "crop_px", self.input.crop_px, "at most `input.image_px`")?;
+        input.positive("scale", self.input.scale)?;
+
+        let optimizer = check("optimizer");
+        optimizer.positive("learning_rate", self.optimizer.learning_rate)?;
+        let momentum = self.optimizer.momentum;
+        optimizer.that((0.0..1.0).contains(&momentum), "momentum", momentum, "0 or above and below 1")?;
+        optimizer.not_negative("weight_decay", self.optimizer.weight_decay)?;
+        optimizer.not_negative("bias_lr_mult", self.optimizer.bias_lr_mult)?;
+
+        let training = check("training");
+        training.at_least_one("batch_size", self.training.batch_size)?;
+        training.at_least_one("epochs", self.training.epochs as usize)?;
+
+        self.validate_schedule(&check("schedule"))?;
+        self.validate_augmentation(&check("augmentation"))?;
+        self.validate_layers()
+    }
+
+    fn validate_schedule(&self, check: &Check) -> Result<(), RecipeError> {
+        let divisor = |divide_by: f64| {
+            check.that(
+                divide_by > 1.0 && divide_by.is_finite(),
+                "divide_by",
+                divide_by,
+                "a finite number above 1",
+            )
+        };
+        match &self.schedule {
+            Rule::Plateau { divide_by, patience, threshold, .. } => {
+                divisor(*divide_by)?;
+                check.at_least_one("patience", *patience as usize)?;
+                check.not_negative("threshold", *threshold)
+            }
+            Rule::Steps { divide_by, at_epochs } => {
+                divisor(*divide_by)?;
+                let ascending = at_epochs.is_sorted_by(|a, b| a < b) && at_epochs.first() != Some(&0);
+                check.that(
+                    ascending,
+                    "at_epochs",
+                    format!("{at_epochs:?}"),
+                    "numbers from 1 in ascending order",
+                )
+            }
+        }
+    }
+
+    fn validate_augmentation(&self, check: &Check) -> Result<(), RecipeError> {
+        let mut steps = Vec::new();
+        for config in self.train_augmentations() {
+            match config.build(None) {
+                Ok(step) => steps.push(step),
+                // They come with the data set, and what needs them changes no size.
+                Err(AugmentError::NoStatistics { .. }) => {}
+                Err(AugmentError::Unknown { op, known }) => {
+                    return Err(unknown(&self.name, "augmentation.train.", &op, &known));
+                }
+                Err(error) => return Err(self.bad_augmentation(&config.op, &error)),
+            }
+        }
+        let image_px = u32::try_from(self.input.image_px).unwrap_or(u32::MAX);
+        let size = Chain::new(steps, Size::square(image_px))
+            .map_err(|error| self.bad_augmentation("size", &error))?
+            .output_size();
+        let crop_px = self.input.crop_px as u64;
+        let fits = u64::from(size.width) == crop_px && u64::from(size.height) == crop_px;
+        check.that(
+            fits,
+            "train",
+            format!("a chain that leaves {size} pixels"),
+            "one that leaves `input.crop_px`",
+        )
+    }
+
+    fn bad_augmentation(&self, key: &str, error: &AugmentError) -> RecipeError {
+        RecipeError::WrongType {
+            recipe: self.name.clone(),
+            key: format!("augmentation.train.{key}"),
+            reason: error.to_string(),
+        }
+    }
+
+    fn validate_layers(&self) -> Result<(), RecipeError> {
+        let list = Check { recipe: &self.name, section: "network".to_owned() };
+        let last = self.network.layer.last();
+        let ends_well =
+            last.is_some_and(|layer| matches!(&layer.kind, LayerKind::Linear(fc) if fc.out.is_none()));
+        let given = last.map_or("missing", |layer| layer.name.as_str());
+        list.that(
+            ends_well,
+            "layer.last",
+            given,
+            "a layer of kind `linear` without `out`: it has one for each class",
+        )?;
+
+        let mut seen = HashSet::new();
+        for (index, layer) in self.network.layer.iter().enumerate() {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let good =
+                layer.name.starts_with(|c: char| c.is_ascii_lowercase()) && layer.name.chars().all(plain);
+            let key = format!("layer.{index}.name");
+            list.that(good, &key, &layer.name, "lower-case letters, digits and `_`, with a letter first")?;
+            list.that(seen.insert(&layer.name), &key, &layer.name, "a name that no other layer has")?;
+
+            let check = Check { recipe: &self.name, section: format!("network.layer.{}", layer.name) };
+            let is_last = index + 1 == self.network.layer.len();
+            validate_layer(&check, &layer.kind, is_last)?;
+        }
+        Ok(())
+    }
+}
+
+fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), RecipeError> {
+    match kind {
+        LayerKind::Conv(conv) => {
+            check.at_least_one("out", conv.out)?;
+            check.window(conv.kernel, conv.stride, conv.pad)?;
+            let splits = conv.groups >= 1 && conv.out.is_multiple_of(conv.groups);
+            check.that(splits, "groups", conv.groups, "a divisor of `out`")?;
+            check.initial(conv.weight_std, conv.bias, conv.weight_decay)
+        }
+        LayerKind::Local(local) => {
+            check.at_least_one("out", local.out)?;
+            check.window(local.kernel, local.stride, local.pad)?;
+            check.initial(local.weight_std, local.bias, local.weight_decay)
+        }
+        LayerKind::Linear(linear) => {
+            let out = linear.out.map_or("missing".to_owned(), |out| out.to_string());
+            check.that(is_last || linear.out.is_some_and(|out| out >= 1), "out", out, "1 or more")?;
+            check.initial(linear.weight_std, linear.bias, linear.weight_decay)
+        }
+        LayerKind::Activation(_) => Ok(()),
+        LayerKind::Lrn(lrn) => {
+            check.that(lrn.size % 2 == 1, "size", lrn.size, "an odd number")?;
+            check.positive("k", lrn.k)?;
+            check.not_negative("alpha", lrn.alpha)?;
+            check.positive("beta", lrn.beta)
+        }
+        LayerKind::Pool(pool) => check.window(pool.kernel, pool.stride, pool.pad),
+        LayerKind::Dropout(dropout) => {
+            check.that((0.0..1.0).contains(&dropout.p), "p", dropout.p, "0 or above and below 1")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_their_key() {
+        for (key, values) in [
+            ("optimizer.learning_rate", &["0", "-0.01", "nan", "inf"] as &[_]),
+            ("optimizer.momentum", &["1", "-0.1", "nan"]),
+            ("optimizer.weight_decay", &["-1", "nan"]),
+            ("optimizer.bias_lr_mult", &["-1"]),
+            ("input.crop_px", &["0", "257"]),
+            ("input.scale", &["0", "nan"]),
+            ("training.batch_size", &["0"]),
+            ("training.epochs", &["0"]),
+            ("schedule.divide_by", &["1", "0", "nan"]),
+            ("schedule.patience", &["0"]),
+            ("schedule.threshold", &["-1", "nan"]),
+            ("augmentation.train", &["[]"]),
+            ("network.layer.conv1.out", &["0"]),
+            ("network.layer.conv1.kernel", &["0"]),
+            ("network.layer.conv1.stride", &["0"]),
+            ("network.layer.conv1.pad", &["11"]),
+            ("network.layer.conv1.groups", &["0", "5"]),
+            ("network.layer.conv1.weight_std", &["-1", "nan"]),
+            ("network.layer.conv1.bias", &["inf"]),
+            ("network.layer.conv1.weight_decay", &["-1"]),
+            ("network.layer.norm1.size", &["0", "4"]),
+            ("network.layer.norm1.k", &["0"]),
+            ("network.layer.norm1.alpha", &["-1"]),
+            ("network.layer.norm1.beta", &["0"]),
+            ("network.layer.pool1.stride", &["0"]),
+            ("network.layer.drop6.p", &["1", "-0.5", "nan"]),
+            ("network.layer.fc6.out", &["0"]),
+        ] {
+            for value in values {
+                let text = format!("{key}={value}");
+                let error = Recipe::load("alexnet", std::slice::from_ref(&text)).expect_err(&text);
+                assert!(
+                    matches!(&error, RecipeError::BadValue { key: told, .. } if told == key),
+                    "{text}: {error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn augmentations_are_checked_with_their_parameters() {
+        for (text, part) in [
+            ("augmentation.train.pca_jitter.stddev=-1", "`augmentation.train.pca_jitter`"),
+            ("augmentation.train.horizontal_flip.q=1", "`augmentation.train.horizontal_flip`"),
+            ("augmentation.train.random_crop.size=300", "`augmentation.train.size`"),
+        ] {
+            let error = Recipe::load("alexnet", &[text.to_owned()]).expect_err(text).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn steps_must_ascend_from_one() {
+        for list in ["[0]", "[2, 1]", "[3, 3]"] {
+            let text = format!("schedule={{kind=\"steps\", divide_by=10, at_epochs={list}}}");
+            let error = Recipe::load("alexnet", &[text]).unwrap_err();
+            assert!(error.to_string().contains("`schedule.at_epochs`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_network_must_end_with_one_output_for_each_class_and_have_unique_names() {
+        for text in [
+            "network.layer=[]",
+            "network.layer.fc8.out=1000",
+            "network.layer.conv2.name=conv1",
+            "network.layer.conv2.name=Conv 2",
+        ] {
+            let error = Recipe::load("alexnet", &[text.to_owned()]).expect_err(text);
+            assert!(matches!(error, RecipeError::BadValue { .. }), "{text}: {error}");
+        }
+    }
+}
