@@ -1,5 +1,6 @@
-//! Placeholder.
+//! Recipes, graphs and sessions: from batches to a trained network.
 
+pub mod backend;
 pub mod checkpoint;
 pub mod files;
 pub mod metrics;
