@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Training of image classifiers through ONNX Runtime: graphs, sessions, recipes, checkpoints.
+
+pub mod graph;
+pub mod onnx;
+
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
