@@ -94,3 +94,61 @@ impl Builder {
         Ok(varying)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::check::run_f64;
+    use crate::graph::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
+
+    fn builder() -> Builder {
+        Builder::new("test", Lowering::training(Target::Cpu))
+    }
+
+    #[test]
+    fn a_parameter_without_influence_has_a_gradient_of_zeros() {
+        let mut g = builder();
+        let ty = TensorType::new(ElementType::F64, [2]);
+        let (x, unused) = (g.input("x", ty.clone()).unwrap(), g.input("unused", ty).unwrap());
+        let loss = g.sum(x).unwrap();
+        for (name, gradient) in ["dx", "dunused"].iter().zip(g.grad(loss, &[x, unused]).unwrap()) {
+            g.output(name, gradient).unwrap();
+        }
+        let given = run_f64(&g.finish(), &[("x", &[1.0, 2.0]), ("unused", &[1.0, 2.0])]);
+        assert_eq!(given["dx"], [1.0, 1.0]);
+        assert_eq!(given["dunused"], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn an_operator_without_rule_is_an_error_only_on_the_way_to_a_parameter() {
+        let mut g = builder();
+        let x = g.input("x", TensorType::f32([1, 2])).unwrap();
+        let c = g.input("c", TensorType::f32([2])).unwrap();
+        let normal = g.batch_norm(x, c, c, c, c, 1e-5).unwrap();
+        let loss = g.sum(normal).unwrap();
+        let error = g.grad(loss, &[x]).unwrap_err();
+        let node = "BatchNormalization".to_owned();
+        assert_eq!(error, GraphError::NoGradient { node, operator: "BatchNormalization" });
+        let scaled = g.mul(normal, c).unwrap();
+        let loss = g.sum(scaled).unwrap();
+        let free = g.input("free", TensorType::f32([])).unwrap();
+        let total = g.mul(loss, free).unwrap();
+        assert!(g.grad(total, &[free]).is_ok());
+    }
+
+    #[test]
+    fn a_loss_must_be_a_floating_point_scalar() {
+        let mut g = builder();
+        let x = g.input("x", TensorType::f32([2])).unwrap();
+        let label = g.input("label", TensorType::new(ElementType::I64, [])).unwrap();
+        assert!(matches!(g.grad(x, &[x]), Err(GraphError::LossNotScalar { .. })));
+        assert!(matches!(g.grad(label, &[x]), Err(GraphError::LossNotScalar { .. })));
+    }
+
+    #[test]
+    fn names_are_taken_once() {
+        let mut g = builder();
+        let x = g.input("x", TensorType::f32([2])).unwrap();
+        assert!(matches!(g.input("x", TensorType::f32([2])), Err(GraphError::DuplicateName { .. })));
+        assert!(matches!(g.output("x", x), Err(GraphError::DuplicateName { .. })));
+    }
+}

@@ -254,3 +254,54 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
     proto.set_type(kind);
     proto
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Graph, free_batch};
+    use crate::graph::ops::Pool;
+    use crate::graph::{Builder, GraphError, Lowering, Result, Target, Tensor, TensorType};
+
+    fn graph(batch: usize, build: impl Fn(&mut Builder, Tensor) -> Result<Tensor>) -> Result<Graph> {
+        let mut g = Builder::new("test", Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([batch, 1, 4, 4]))?;
+        let y = build(&mut g, x)?;
+        g.output("y", y)?;
+        Ok(g.finish())
+    }
+
+    #[test]
+    fn a_graph_that_works_for_every_batch_gets_a_free_one() {
+        let free = free_batch(|n| graph(n, |g, x| g.flatten(x, 1))).unwrap();
+        assert!(free.inputs()[0].free_batch && free.outputs()[0].free_batch);
+    }
+
+    #[test]
+    fn a_batch_size_inside_the_graph_is_found() {
+        let error = free_batch(|n| graph(n, |g, x| g.reshape(x, &[n * 16]))).unwrap_err();
+        assert_eq!(error, GraphError::BatchDependent { graph: "test".into(), node: "Reshape".into() });
+        assert!(free_batch(|n| graph(n, |g, x| if n == 2 { g.relu(x) } else { g.flatten(x, 1) })).is_err());
+    }
+
+    #[test]
+    fn what_no_output_needs_is_left_out() {
+        let pool = Pool { kernel: 2, stride: 2, padding: 0 };
+        let made = graph(1, |g, x| {
+            g.relu(x)?;
+            g.max_pool(x, pool)
+        });
+        let model = made.unwrap().to_model();
+        let nodes = model.graph.unwrap().node;
+        assert_eq!(nodes.len(), 1);
+        assert_eq!(nodes[0].output.len(), 1, "the indices of the maxima");
+    }
+
+    #[test]
+    fn only_inputs_that_exist_can_be_set_and_only_with_their_size() {
+        let mut made = graph(1, |g, x| g.relu(x)).unwrap();
+        assert!(matches!(made.set_input("z", vec![]), Err(GraphError::Binding { .. })));
+        assert!(matches!(made.set_input("x", vec![0; 3]), Err(GraphError::Binding { .. })));
+        made.set_input("x", vec![0; 64]).unwrap();
+        assert!(made.inputs().is_empty());
+        assert_eq!(made.to_model().graph.unwrap().initializer.len(), 1);
+    }
+}
