@@ -1,9 +1,16 @@
-//! Recipes, graphs and sessions: from batches to a trained network.
+//! Training of image classifiers through ONNX Runtime: recipes, graphs, sessions, checkpoints.
 
 pub mod backend;
 pub mod checkpoint;
 pub mod files;
+pub mod graph;
 pub mod metrics;
+pub mod models;
+pub mod onnx;
 pub mod recipe;
 pub mod runtime;
 pub mod schedule;
+
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

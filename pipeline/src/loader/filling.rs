@@ -94,7 +94,7 @@ impl Filling {
         // Relaxed: only the uniqueness of the numbers matters.
         let start = self.next.fetch_add(most, Ordering::Relaxed);
         let end = self.claimable().min(start + most);
-        (start < end).then(|| Claim { filling: self, slots: start..end, exclusive: PhantomData })
+        (start < end).then_some(Claim { filling: self, slots: start..end, exclusive: PhantomData })
     }
 
     /// Slots that can be claimed; the empty batch has one, imaginary.

@@ -1,0 +1,213 @@
+//! Two-dimensional convolution and its gradient with respect to the data and the bias.
+//!
+//! Letters: kernel k, stride s, padding p, dilation d, groups g; all spatial values are given per axis.
+
+use crate::graph::builder::{Builder, Result};
+use crate::graph::node::{Attributes, Tensor, int, ints};
+
+/// Geometry of a two-dimensional convolution; the kernel's size is that of its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Distance between kernel positions along H and W.
+    pub strides: [usize; 2],
+    /// Zeros before the first row and column.
+    pub pads_before: [usize; 2],
+    /// Zeros after the last row and column.
+    pub pads_after: [usize; 2],
+    /// Distance between kernel elements along H and W.
+    pub dilations: [usize; 2],
+    /// Number of groups into which channels are split.
+    pub groups: usize,
+}
+
+impl Default for Conv {
+    fn default() -> Self {
+        Self::new(1, 0)
+    }
+}
+
+impl Conv {
+    /// The same stride and padding along both axes, one group, no dilation.
+    pub fn new(stride: usize, padding: usize) -> Self {
+        Self {
+            strides: [stride; 2],
+            pads_before: [padding; 2],
+            pads_after: [padding; 2],
+            dilations: [1; 2],
+            groups: 1,
+        }
+    }
+
+    /// The same geometry with `groups` groups.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The same geometry with a dilation along both axes.
+    pub fn dilation(self, dilation: usize) -> Self {
+        Self { dilations: [dilation; 2], ..self }
+    }
+
+    /// Length along `axis` (0 or 1) of the input that a kernel of `kernel` elements covers.
+    fn reach(&self, axis: usize, kernel: usize) -> usize {
+        (kernel - 1) * self.dilations[axis] + 1
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ints("strides", &self.strides),
+            ints("pads", &[self.pads_before, self.pads_after].concat()),
+            ints("dilations", &self.dilations),
+            int("group", self.groups as i64),
+        ]
+    }
+}
+
+impl Builder {
+    /// Convolution of `x` [N,C,H,W] with `w` [O,C/g,k,k] plus `b` [O]: [N,O,P,Q].
+    ///
+    /// # Errors
+    /// Shapes, types or groups do not fit, or the kernel is larger than the padded input.
+    pub fn conv(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>, conv: Conv) -> Result<Tensor> {
+        let operands: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
+        let shape = self.conv_shape(&operands, &conv)?;
+        let y = self.emit("Conv", &operands, conv.attributes(), self.ty(x).reshaped(shape));
+        let (x_shape, w_shape) = (self.shape(x).to_vec(), self.shape(w).to_vec());
+        self.record(&operands, &[y], move |g, up| {
+            let dy = up.single();
+            let dx = g.when(up.wanted[0], |g| g.conv_data_gradient(dy, w, conv, &x_shape))?;
+            let dw = g.when(up.wanted[1], |g| g.conv_weight_gradient(x, dy, conv, &w_shape))?;
+            let mut gradients = vec![dx, dw];
+            if b.is_some() {
+                gradients.push(g.when(up.wanted[2], |g| g.reduce_sum(dy, &[0, 2, 3], false))?);
+            }
+            Ok(gradients)
+        });
+        Ok(y)
+    }
+
+    /// A convolution with stride 1 and without padding.
+    pub(crate) fn conv_forward(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
+        self.conv(x, w, b, Conv::default())
+    }
+
+    /// The gradient of a convolution's input of `shape`: the transposed convolution with the same weights.
+    pub(crate) fn conv_data_gradient(
+        &mut self,
+        dy: Tensor,
+        w: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
+        // Rows at the end that no kernel position reached get zeros: the output padding of the operator.
+        let rest: Vec<usize> = (0..2)
+            .map(|a| {
+                let reached = (out[a] - 1) * conv.strides[a] + conv.reach(a, kernel[a]);
+                shape[2 + a] + conv.pads_before[a] + conv.pads_after[a] - reached
+            })
+            .collect();
+        let mut attributes = conv.attributes();
+        attributes.push(ints("output_padding", &rest));
+        let ty = self.ty(dy).reshaped(shape);
+        Ok(self.emit("ConvTranspose", &[dy, w], attributes, ty))
+    }
+
+    /// Checks the operands of a convolution and gives the shape of its result.
+    fn conv_shape(&self, operands: &[Tensor], conv: &Conv) -> Result<Vec<usize>> {
+        let (x, w) = (self.ty(operands[0]), self.ty(operands[1]));
+        let failed = |reason: String| Err(self.mismatch("Conv", operands, reason));
+        if x.rank() != 4 || w.rank() != 4 || !x.element.is_float() || x.element != w.element {
+            return failed("data and weights must be floating-point with four axes".into());
+        }
+        if conv.strides.contains(&0) || conv.dilations.contains(&0) || w.shape[2..].contains(&0) {
+            return failed(format!("strides, dilations and kernel must be at least 1, given {conv:?}"));
+        }
+        let (groups, channels, out) = (conv.groups, x.shape[1], w.shape[0]);
+        if groups == 0 || channels % groups != 0 || out % groups != 0 || w.shape[1] * groups != channels {
+            return failed(format!(
+                "{groups} groups must divide both channel counts, with C/{groups} in the weights"
+            ));
+        }
+        if let Some(&b) = operands.get(2)
+            && *self.ty(b) != w.reshaped([out])
+        {
+            return failed(format!("the bias must have {out} values"));
+        }
+        let mut shape = vec![x.shape[0], out];
+        for a in 0..2 {
+            let padded = x.shape[2 + a] + conv.pads_before[a] + conv.pads_after[a];
+            let reach = conv.reach(a, w.shape[2 + a]);
+            if padded < reach || conv.pads_before[a].max(conv.pads_after[a]) >= reach {
+                return failed(format!(
+                    "the kernel covers {reach} places of {padded}, more than either padding"
+                ));
+            }
+            shape.push((padded - reach) / conv.strides[a] + 1);
+        }
+        Ok(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Conv;
+    use crate::graph::check::{Case, evaluate, gradients_agree};
+    use crate::graph::{Builder, ConvWeightForm, Lowering, Target, TensorType};
+
+    fn lowering(form: ConvWeightForm) -> Lowering {
+        let base = Lowering::training(Target::Cpu);
+        Lowering { conv_weight_unit_stride: form, conv_weight_strided: form, ..base }
+    }
+
+    #[test]
+    fn gradients_of_convolutions_agree_with_finite_differences() {
+        let uneven =
+            Conv { strides: [2, 1], pads_before: [1, 0], pads_after: [0, 2], dilations: [1, 2], groups: 2 };
+        let cases = [
+            (Conv::new(1, 0), [2, 3, 5, 6], [4, 3, 3, 3]),
+            (Conv::new(1, 2), [2, 3, 5, 6], [4, 3, 5, 5]),
+            (Conv::new(4, 2), [2, 3, 13, 14], [4, 3, 5, 5]),
+            (Conv::new(2, 1).groups(2), [2, 4, 6, 7], [6, 2, 3, 3]),
+            (Conv::new(3, 0), [2, 2, 9, 10], [3, 2, 2, 2]),
+            (Conv::new(1, 1).groups(2), [2, 4, 5, 5], [4, 2, 3, 3]),
+            (Conv::new(1, 2).dilation(2), [2, 2, 7, 6], [3, 2, 3, 3]),
+            (Conv::new(2, 2).dilation(2), [2, 2, 9, 8], [3, 2, 3, 2]),
+            (Conv::new(1, 0).groups(3), [1, 3, 4, 4], [3, 1, 2, 2]),
+            (uneven, [2, 4, 7, 8], [2, 2, 3, 2]),
+        ];
+        for form in [ConvWeightForm::DilatedConv, ConvWeightForm::OffsetGemm] {
+            for (conv, x, w) in cases {
+                let case = Case::f32(&format!("Conv {form:?} {conv:?}")).lowering(lowering(form));
+                gradients_agree(case.normal(x).normal(w).normal([w[0]]), |g, t| {
+                    g.conv(t[0], t[1], Some(t[2]), conv)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_convolution_sums_its_window() {
+        let case = Case::f32("Conv").values([1, 1, 2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let y = evaluate(case.values([1, 1, 2, 2], vec![1.0, 0.0, 0.0, 1.0]), |g, x| {
+            g.conv(x[0], x[1], None, Conv::default())
+        });
+        assert_eq!(y, [6.0, 8.0]);
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_named_with_both_shapes() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([2, 96, 27, 27])).unwrap();
+        let w = g.input("w", TensorType::f32([256, 96, 5, 5])).unwrap();
+        let error = g.scope("conv2", |g| g.conv(x, w, None, Conv::new(1, 2).groups(2))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "node `conv2/Conv` (Conv): 2 groups must divide both channel counts, with C/2 in the weights; \
+             given f32[2,96,27,27], f32[256,96,5,5]"
+        );
+        assert!(g.conv(x, w, None, Conv { strides: [0, 1], ..Conv::default() }).is_err());
+        let huge = g.input("huge", TensorType::f32([8, 96, 28, 28])).unwrap();
+        assert!(g.conv(x, huge, None, Conv::default()).is_err());
+    }
+}

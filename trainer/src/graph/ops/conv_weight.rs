@@ -1,0 +1,139 @@
+//! The gradient of a convolution's weights, in two forms.
+
+use super::Conv;
+use super::joining::Cut;
+use crate::graph::builder::{Builder, Result};
+use crate::graph::lowering::ConvWeightForm;
+use crate::graph::node::Tensor;
+
+impl Builder {
+    /// The gradient of weights of `shape` [O,C/g,k,k] from the input `x` [N,C,H,W] and the gradient `dy` [N,O,P,Q].
+    pub(crate) fn conv_weight_gradient(
+        &mut self,
+        x: Tensor,
+        dy: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let unit = conv.strides == [1, 1];
+        let lowering = self.lowering();
+        let form = if unit { lowering.conv_weight_unit_stride } else { lowering.conv_weight_strided };
+        match form {
+            // Space to depth would mix kernel elements of a dilated kernel: only the general form does both.
+            ConvWeightForm::OffsetGemm if unit || conv.dilations == [1, 1] => {
+                self.conv_weight_by_offsets(x, dy, conv, shape)
+            }
+            _ => self.conv_weight_by_dilated_conv(x, dy, conv, shape),
+        }
+    }
+
+    /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels n.
+    fn conv_weight_by_dilated_conv(
+        &mut self,
+        x: Tensor,
+        dy: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let swap = [1, 0, 2, 3];
+        let (mut xt, dt) = (self.transpose(x, &swap)?, self.transpose(dy, &swap)?);
+        let mut pads_after = [0; 2];
+        for a in 0..2 {
+            let length = self.shape(xt)[2 + a];
+            let out = self.shape(dt)[2 + a];
+            let needed = (shape[2 + a] - 1) * conv.dilations[a] + (out - 1) * conv.strides[a] + 1;
+            // Rows at the end that no kernel position reached must not become further offsets.
+            let end = needed.saturating_sub(conv.pads_before[a]).min(length);
+            xt = self.slice(xt, 2 + a, 0, end)?;
+            pads_after[a] = needed - conv.pads_before[a] - end;
+        }
+        let geometry = Conv {
+            strides: conv.dilations,
+            pads_before: conv.pads_before,
+            pads_after,
+            dilations: conv.strides,
+            groups: 1,
+        };
+        let per_group: Vec<Tensor> = self
+            .group_pairs(xt, dt, conv.groups)?
+            .into_iter()
+            .map(|(xt, dt)| {
+                let dw = self.conv(xt, dt, None, geometry)?;
+                self.transpose(dw, &swap)
+            })
+            .collect::<Result<_>>()?;
+        self.concat(&per_group, 0)
+    }
+
+    /// One matrix product for every kernel offset, batch last so that a shifted window is rows of a matrix.
+    fn conv_weight_by_offsets(
+        &mut self,
+        x: Tensor,
+        dy: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let (steps, groups) = (conv.strides, conv.groups);
+        let (batch, channels) = (self.shape(x)[0], self.shape(x)[1]);
+        let out = self.shape(dy)[2..].to_vec();
+        // With stride s the kernel's offsets a = s·i + r fall into s classes r, which become channels: then the
+        // kernel has ⌈k/s⌉ offsets and stride 1.
+        let offsets: Vec<usize> = (0..2).map(|a| shape[2 + a].div_ceil(steps[a])).collect();
+        let mut x = x;
+        for a in 0..2 {
+            let rows = out[a] + (offsets[a] - 1) * conv.dilations[a];
+            x = self.fit(x, 2 + a, conv.pads_before[a], rows * steps[a])?;
+        }
+        let rows: Vec<usize> = (0..2).map(|a| self.shape(x)[2 + a] / steps[a]).collect();
+        let x = self.reshape(x, &[batch, channels, rows[0], steps[0], rows[1], steps[1]])?;
+        let x = self.transpose(x, &[1, 3, 5, 2, 4, 0])?;
+        let x = self.reshape(x, &[channels * steps[0] * steps[1], rows[0], rows[1], batch])?;
+        let dy = self.transpose(dy, &[1, 2, 3, 0])?;
+
+        let columns = out[0] * out[1] * batch;
+        let (inner, filters) = (self.shape(x)[0] / groups, self.shape(dy)[0] / groups);
+        let mut per_group = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let dy = self.slice(dy, 0, group * filters, (group + 1) * filters)?;
+            let dy = self.reshape(dy, &[filters, columns])?;
+            let mut products = Vec::with_capacity(offsets[0] * offsets[1]);
+            for (i, j) in (0..offsets[0]).flat_map(|i| (0..offsets[1]).map(move |j| (i, j))) {
+                let window = |axis: usize, offset: usize| {
+                    let start = offset * conv.dilations[axis];
+                    Cut { axis: 1 + axis, start, end: start + out[axis], step: 1 }
+                };
+                let channels = Cut { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
+                let view = self.cut(x, &[channels, window(0, i), window(1, j)])?;
+                let view = self.reshape(view, &[inner, columns])?;
+                let product = self.gemm(dy, view, None, false, true)?;
+                products.push(self.reshape(product, &[filters, inner, 1])?);
+            }
+            per_group.push(self.concat(&products, 2)?);
+        }
+        let dw = self.concat(&per_group, 0)?;
+        let dw = self.reshape(dw, &[shape[0], shape[1], steps[0], steps[1], offsets[0], offsets[1]])?;
+        let dw = self.transpose(dw, &[0, 1, 4, 2, 5, 3])?;
+        let dw = self.reshape(dw, &[shape[0], shape[1], offsets[0] * steps[0], offsets[1] * steps[1]])?;
+        let dw = self.slice(dw, 2, 0, shape[2])?;
+        self.slice(dw, 3, 0, shape[3])
+    }
+
+    /// `x` with `before` zeros in front along `axis`, padded or cut at the end to `length`.
+    fn fit(&mut self, x: Tensor, axis: usize, before: usize, length: usize) -> Result<Tensor> {
+        let end = length.saturating_sub(before).min(self.shape(x)[axis]);
+        let x = self.slice(x, axis, 0, end)?;
+        let (mut front, mut back) = (vec![0; self.shape(x).len()], vec![0; self.shape(x).len()]);
+        front[axis] = before;
+        back[axis] = length - before - end;
+        self.pad(x, &front, &back)
+    }
+
+    /// `x` and `dy` split along axis 0 into pairs that belong to one group.
+    fn group_pairs(&mut self, x: Tensor, dy: Tensor, groups: usize) -> Result<Vec<(Tensor, Tensor)>> {
+        let lengths = |t: Tensor, g: &Self| vec![g.shape(t)[0] / groups; groups];
+        let (x_lengths, dy_lengths) = (lengths(x, self), lengths(dy, self));
+        let xs = self.split(x, 0, &x_lengths)?;
+        let dys = self.split(dy, 0, &dy_lengths)?;
+        Ok(xs.into_iter().zip(dys).collect())
+    }
+}

@@ -1,0 +1,156 @@
+//! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
+//!
+//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i. ONNX's `LRN` operator divides α by the
+//! size; [`Lrn`] holds α of the formula as printed.
+
+use crate::graph::builder::{Builder, Result, Upstream};
+use crate::graph::lowering::LrnForm;
+use crate::graph::node::{Attribute, Tensor, int};
+use crate::graph::types::ElementType;
+
+/// Constants of local response normalisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lrn {
+    /// Number of neighbouring channels in the sum, odd.
+    pub size: usize,
+    /// Factor of the sum of squares (not divided by `size`).
+    pub alpha: f64,
+    /// Exponent of the denominator.
+    pub beta: f64,
+    /// Constant in the denominator.
+    pub k: f64,
+}
+
+impl Builder {
+    /// Local response normalisation of `x` [N,C,H,W].
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes, or the size is even.
+    pub fn lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        if ty.rank() != 4 || !ty.element.is_float() || lrn.size % 2 == 0 {
+            let reason =
+                format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
+            return Err(self.mismatch("LRN", &[x], reason));
+        }
+        let form = self.lowering().lrn;
+        let outputs = self.composite(&[x], |g| {
+            let (y, powers) = match form {
+                LrnForm::BandedConv => {
+                    let s = g.neighbour_sum_of_squares(x, &lrn)?;
+                    let q = g.denominator(s, lrn.beta)?;
+                    (g.div(x, q)?, Some((s, q)))
+                }
+                LrnForm::Operator => {
+                    let attributes = vec![
+                        int("size", lrn.size as i64),
+                        ("alpha", Attribute::Float((lrn.alpha * lrn.size as f64) as f32)),
+                        ("beta", Attribute::Float(lrn.beta as f32)),
+                        ("bias", Attribute::Float(lrn.k as f32)),
+                    ];
+                    (g.emit("LRN", &[x], attributes, ty.clone()), None)
+                }
+            };
+            // dx = dy / sᵝ − x · 2αβ · Σⱼ dyⱼ xⱼ / sⱼᵝ⁺¹, the sum over the same neighbours.
+            let rule = move |g: &mut Self, up: &Upstream| {
+                let (s, q) = match powers {
+                    Some(powers) => powers,
+                    None => {
+                        let s = g.neighbour_sum_of_squares(x, &lrn)?;
+                        (s, g.denominator(s, lrn.beta)?)
+                    }
+                };
+                let d = g.div(up.single(), q)?;
+                let weighted = g.mul(d, x)?;
+                let ratio = g.div(weighted, s)?;
+                let band = g.band(x, lrn.size, 2.0 * lrn.alpha * lrn.beta)?;
+                let u = g.conv_forward(ratio, band, None)?;
+                let pull = g.mul(x, u)?;
+                Ok(vec![Some(g.sub(d, pull)?)])
+            };
+            Ok((vec![y], rule))
+        })?;
+        Ok(outputs[0])
+    }
+
+    /// k + α · Σ x² over neighbouring channels.
+    fn neighbour_sum_of_squares(&mut self, x: Tensor, lrn: &Lrn) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        let square = self.mul(x, x)?;
+        let band = self.band(x, lrn.size, lrn.alpha)?;
+        let channels = ty.shape[1];
+        let bias = self.floats(ty.reshaped([channels]), &vec![lrn.k; channels]);
+        self.conv_forward(square, band, Some(bias))
+    }
+
+    /// sᵝ; for the usual β = ¾ by two square roots, which are several times faster than a power.
+    fn denominator(&mut self, s: Tensor, beta: f64) -> Result<Tensor> {
+        if beta == 0.75 {
+            let root = self.sqrt(s)?;
+            let fourth = self.sqrt(root)?;
+            return self.mul(root, fourth);
+        }
+        let beta = self.scalar(self.element(s), beta);
+        self.pow(s, beta)
+    }
+
+    /// The weights of a 1×1 convolution that sums `size` neighbouring channels of `x` times `factor`.
+    ///
+    /// Made in the graph from two short lists: as a constant it would be most of a file's size.
+    fn band(&mut self, x: Tensor, size: usize, factor: f64) -> Result<Tensor> {
+        let (channels, element) = (self.shape(x)[1], self.element(x));
+        let list: Vec<usize> = (0..channels).collect();
+        let list = self.sizes(&list);
+        let (rows, columns) =
+            (self.reshape(list, &[channels, 1, 1, 1])?, self.reshape(list, &[1, channels, 1, 1])?);
+        let offset = self.sub(rows, columns)?;
+        let distance = self.emit("Abs", &[offset], vec![], self.ty(offset).clone());
+        let reach = self.scalar(ElementType::I64, (size / 2) as f64);
+        let near = self.less_or_equal(distance, reach)?;
+        let band = self.cast(near, element)?;
+        self.scale(band, factor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lrn;
+    use crate::graph::check::{Case, evaluate, gradients_agree};
+    use crate::graph::{Lowering, LrnForm, Target};
+
+    const PAPER: Lrn = Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 2.0 };
+    /// Strong enough that the second term of the gradient matters.
+    const STRONG: Lrn = Lrn { size: 3, alpha: 0.3, beta: 0.75, k: 1.0 };
+    const OTHER_POWER: Lrn = Lrn { size: 5, alpha: 0.2, beta: 0.6, k: 1.5 };
+
+    fn forms() -> [Lowering; 2] {
+        let banded = Lowering::training(Target::Cpu);
+        [banded, Lowering { lrn: LrnForm::Operator, ..banded }]
+    }
+
+    #[test]
+    fn gradients_of_both_forms_agree_with_finite_differences() {
+        for lowering in forms() {
+            for lrn in [PAPER, STRONG, OTHER_POWER] {
+                let name = format!("LRN {lrn:?} as {:?}", lowering.lrn);
+                gradients_agree(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
+                    g.lrn(x[0], lrn)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn both_forms_give_the_printed_formula() {
+        for lowering in forms() {
+            let case = Case::f32("LRN").lowering(lowering).values([1, 3, 1, 1], vec![1.0, 2.0, 3.0]);
+            let y = evaluate(case, |g, x| g.lrn(x[0], STRONG));
+            let expected = |x: f64, sum: f64| x / (1.0 + 0.3 * sum).powf(0.75);
+            for (given, expected) in
+                y.iter().zip([expected(1.0, 5.0), expected(2.0, 14.0), expected(3.0, 13.0)])
+            {
+                assert!((given - expected).abs() < 1e-6, "{given} against {expected}");
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Pooling over space: MaxPool, AveragePool, GlobalAveragePool.
+
+use crate::graph::builder::{Builder, Result};
+use crate::graph::node::{Attribute, Attributes, Tensor, ints};
+use crate::graph::types::ElementType;
+
+/// Window of a pooling operator, the same along both axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Side of the window.
+    pub kernel: usize,
+    /// Distance between windows; smaller than the side when pooling overlaps.
+    pub stride: usize,
+    /// Padding on every side; padded places never win a maximum and do not count in an average.
+    pub padding: usize,
+}
+
+impl Builder {
+    /// Maximum over windows of `x` [N,C,H,W]; the first of equal maxima gets the gradient.
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes, or the window does not fit.
+    pub fn max_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
+        let (shape, attributes) = self.windows("MaxPool", x, pool)?;
+        let ty = self.ty(x).clone();
+        let types = vec![ty.reshaped(shape.clone()), ty.of(ElementType::I64).reshaped(shape)];
+        let outputs = self.emit_many("MaxPool", &[x], attributes, types);
+        let (y, winners) = (outputs[0], outputs[1]);
+        self.record(&[x], &[y], move |g, up| {
+            // The indices are places in the flat tensor.
+            let count = g.ty(y).len();
+            let (places, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
+            let zeros = g.zeros(ty.reshaped([ty.len()]))?;
+            let attributes = vec![("reduction", Attribute::Text("add"))];
+            let dx = g.emit("ScatterElements", &[zeros, places, dy], attributes, ty.reshaped([ty.len()]));
+            Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
+        });
+        Ok(y)
+    }
+
+    /// Mean over windows of `x` [N,C,H,W]; padded places do not count.
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes, or the window does not fit.
+    pub fn average_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
+        let (shape, attributes) = self.windows("AveragePool", x, pool)?;
+        let ty = self.ty(x).clone();
+        let y = self.emit("AveragePool", &[x], attributes, ty.reshaped(shape.clone()));
+        self.record(&[x], &[y], move |g, up| {
+            let (images, height, width) = (shape[0] * shape[1], shape[2], shape[3]);
+            let within = |length: usize, at: usize| {
+                let start = at * pool.stride;
+                let end = (start + pool.kernel).min(length + pool.padding);
+                end - start.max(pool.padding)
+            };
+            let shares: Vec<f64> = (0..height * width)
+                .map(|i| 1.0 / (within(ty.shape[2], i / width) * within(ty.shape[3], i % width)) as f64)
+                .collect();
+            let shares = g.floats(ty.reshaped([1, 1, height, width]), &shares);
+            let dy = g.reshape(up.single(), &[images, 1, height, width])?;
+            let dy = g.mul(dy, shares)?;
+            let window = [1, 1, pool.kernel, pool.kernel];
+            let ones = g.floats(ty.reshaped(window), &vec![1.0; pool.kernel * pool.kernel]);
+            let conv = super::Conv::new(pool.stride, pool.padding);
+            let dx = g.conv_data_gradient(dy, ones, conv, &[images, 1, ty.shape[2], ty.shape[3]])?;
+            Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
+        });
+        Ok(y)
+    }
+
+    /// Mean over all places of each channel: [N,C,H,W] → [N,C,1,1].
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes.
+    pub fn global_average_pool(&mut self, x: Tensor) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        self.images("GlobalAveragePool", x)?;
+        let y = self.emit("GlobalAveragePool", &[x], vec![], ty.reshaped([ty.shape[0], ty.shape[1], 1, 1]));
+        self.record(&[x], &[y], move |g, up| {
+            let dy = g.scale(up.single(), 1.0 / (ty.shape[2] * ty.shape[3]) as f64)?;
+            Ok(vec![Some(g.expand(dy, &ty.shape)?)])
+        });
+        Ok(y)
+    }
+
+    /// Shape of the result of pooling `x`, and the attributes of the operator.
+    fn windows(&self, operator: &'static str, x: Tensor, pool: Pool) -> Result<(Vec<usize>, Attributes)> {
+        self.images(operator, x)?;
+        let Pool { kernel, stride, padding } = pool;
+        let mut shape = self.shape(x).to_vec();
+        let fits = kernel > 0
+            && stride > 0
+            && padding < kernel
+            && shape[2..].iter().all(|&l| l + 2 * padding >= kernel);
+        if !fits {
+            let reason =
+                format!("{pool:?} must fit into the operand, with a padding smaller than the kernel");
+            return Err(self.mismatch(operator, &[x], reason));
+        }
+        for length in &mut shape[2..] {
+            *length = (*length + 2 * padding - kernel) / stride + 1;
+        }
+        let attributes = vec![
+            ints("kernel_shape", &[kernel; 2]),
+            ints("strides", &[stride; 2]),
+            ints("pads", &[padding; 4]),
+        ];
+        Ok((shape, attributes))
+    }
+
+    /// Refuses operands that are not floating-point [N,C,H,W].
+    pub(crate) fn images(&self, operator: &'static str, x: Tensor) -> Result<()> {
+        self.floating(operator, x)?;
+        if self.shape(x).len() != 4 {
+            return Err(self.mismatch(operator, &[x], "the operand must have the axes [N,C,H,W]"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pool;
+    use crate::graph::check::{Case, evaluate, gradients_agree};
+    use crate::graph::{Builder, Lowering, Target, TensorType};
+
+    const WINDOWS: [Pool; 4] = [
+        Pool { kernel: 2, stride: 2, padding: 0 },
+        Pool { kernel: 3, stride: 2, padding: 0 },
+        Pool { kernel: 3, stride: 1, padding: 1 },
+        Pool { kernel: 3, stride: 2, padding: 1 },
+    ];
+
+    #[test]
+    fn gradients_of_pooling_agree_with_finite_differences() {
+        for pool in WINDOWS {
+            gradients_agree(Case::f64(&format!("MaxPool {pool:?}")).distinct([2, 3, 7, 6]), |g, x| {
+                g.max_pool(x[0], pool)
+            });
+            gradients_agree(Case::f32(&format!("AveragePool {pool:?}")).normal([2, 3, 7, 6]), |g, x| {
+                g.average_pool(x[0], pool)
+            });
+        }
+        gradients_agree(Case::f32("GlobalAveragePool").normal([2, 3, 4, 5]), |g, x| {
+            g.global_average_pool(x[0])
+        });
+    }
+
+    #[test]
+    fn the_first_of_equal_maxima_gets_the_whole_gradient() {
+        let mut g = Builder::new("ties", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 1, 2, 2])).unwrap();
+        let y = g.max_pool(x, Pool { kernel: 2, stride: 2, padding: 0 }).unwrap();
+        let loss = g.sum(y).unwrap();
+        let dx = g.grad(loss, &[x]).unwrap()[0];
+        g.output("dx", dx).unwrap();
+        let dx = crate::graph::check::run_f32(&g.finish(), &[("x", &[1.0, 1.0, 1.0, 1.0])]);
+        assert_eq!(dx["dx"], [1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn averages_do_not_count_the_padding() {
+        let case = Case::f32("AveragePool").values([1, 1, 2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+        let y = evaluate(case, |g, x| g.average_pool(x[0], Pool { kernel: 3, stride: 2, padding: 1 }));
+        assert_eq!(y, [2.5]);
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 1, 2, 2])).unwrap();
+        assert!(g.max_pool(x, Pool { kernel: 3, stride: 1, padding: 0 }).is_err());
+        assert!(g.average_pool(x, Pool { kernel: 2, stride: 0, padding: 0 }).is_err());
+        assert!(g.max_pool(x, Pool { kernel: 1, stride: 1, padding: 1 }).is_err());
+    }
+}

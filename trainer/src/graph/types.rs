@@ -1,0 +1,135 @@
+//! Element types and the type of a tensor: element type plus shape.
+
+use std::fmt;
+
+use crate::onnx::tensor_proto::DataType;
+
+/// The element types that graphs use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision.
+    F64,
+    /// IEEE half precision.
+    F16,
+    /// Unsigned byte, the type of pixels.
+    U8,
+    /// 32-bit signed integer.
+    I32,
+    /// 64-bit signed integer, the type of labels, axes and shapes.
+    I64,
+    /// Boolean, one byte each.
+    Bool,
+}
+
+impl ElementType {
+    /// Whether gradients flow through tensors of this type.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64 | Self::F16)
+    }
+
+    /// Size of one element in bytes.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            Self::U8 | Self::Bool => 1,
+            Self::F16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
+
+    /// The number of this type in ONNX files.
+    pub(crate) fn onnx(self) -> i32 {
+        match self {
+            Self::F32 => DataType::Float,
+            Self::F64 => DataType::Double,
+            Self::F16 => DataType::Float16,
+            Self::U8 => DataType::Uint8,
+            Self::I32 => DataType::Int32,
+            Self::I64 => DataType::Int64,
+            Self::Bool => DataType::Bool,
+        }
+        .into()
+    }
+
+    /// `value` as little-endian bytes of this type, rounded to nearest; a Boolean is `value != 0`.
+    pub(crate) fn encode(self, value: f64) -> Vec<u8> {
+        match self {
+            Self::F32 => (value as f32).to_le_bytes().to_vec(),
+            Self::F64 => value.to_le_bytes().to_vec(),
+            Self::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+            Self::U8 => vec![value as u8],
+            Self::I32 => (value as i32).to_le_bytes().to_vec(),
+            Self::I64 => (value as i64).to_le_bytes().to_vec(),
+            Self::Bool => vec![u8::from(value != 0.0)],
+        }
+    }
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::F16 => "f16",
+            Self::U8 => "u8",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::Bool => "bool",
+        })
+    }
+}
+
+/// Element type and shape of a tensor; every axis has a fixed length.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TensorType {
+    /// Type of the elements.
+    pub element: ElementType,
+    /// Length of every axis; empty for a scalar.
+    pub shape: Vec<usize>,
+}
+
+impl TensorType {
+    /// A tensor of `element` with the given axes.
+    pub fn new(element: ElementType, shape: impl Into<Vec<usize>>) -> Self {
+        Self { element, shape: shape.into() }
+    }
+
+    /// A single-precision tensor.
+    pub fn f32(shape: impl Into<Vec<usize>>) -> Self {
+        Self::new(ElementType::F32, shape)
+    }
+
+    /// The same element type with another shape.
+    pub fn reshaped(&self, shape: impl Into<Vec<usize>>) -> Self {
+        Self::new(self.element, shape)
+    }
+
+    /// The same shape with another element type.
+    pub fn of(&self, element: ElementType) -> Self {
+        Self::new(element, self.shape.clone())
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the tensor has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let axes: Vec<String> = self.shape.iter().map(usize::to_string).collect();
+        write!(f, "{}[{}]", self.element, axes.join(","))
+    }
+}

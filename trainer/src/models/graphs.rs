@@ -1,0 +1,476 @@
+//! The graphs of a training session: train, update, accumulate, evaluate; and the one for export.
+//!
+//! Everything counts in sums over valid rows. The gradients are those of `gradient_scale · Σ loss`: a step over one
+//! batch sets the scale to 1 / rows; a step over several batches sets it to 1 / (rows of all of them) and adds the
+//! gradients up; half precision multiplies it by the loss scale.
+
+use super::network::{DropoutMask, Forward, Mode, Network, Parameter};
+use crate::graph::{
+    Builder, ElementType, Graph, GraphError, Lowering, Result, Target, Tensor, TensorType, free_batch,
+};
+
+/// Names of inputs and outputs; parameters and masks go by their own names.
+pub mod names {
+    /// Input u8 [N,3,H,W] (f32 in a graph for export, if asked for), 0..=255.
+    pub const IMAGES: &str = "images";
+    /// Input f32 [N,3]: what colour augmentation adds to each channel, in units of pixels.
+    pub const OFFSETS: &str = "offsets";
+    /// Input f32 [3,1,1] or [3,H,W]: what is subtracted from images, in units of pixels.
+    pub const MEAN: &str = "mean";
+    /// Input i64 [N]: class numbers.
+    pub const LABELS: &str = "labels";
+    /// Input bool [N]: false for the rows that fill up a partial batch.
+    pub const VALID: &str = "valid";
+    /// Input f32 scalar: factor of all gradients.
+    pub const GRADIENT_SCALE: &str = "gradient_scale";
+    /// Output f32 scalar: cross-entropy summed over valid rows.
+    pub const LOSS: &str = "loss";
+    /// Output f32 scalar: number of valid rows whose class is the best answer.
+    pub const TOP1: &str = "top1";
+    /// Output f32 scalar: number of valid rows whose class is among the five best answers.
+    pub const TOP5: &str = "top5";
+    /// Output f32 [N,K] before the softmax.
+    pub const LOGITS: &str = "logits";
+    /// Output f32 [N,K]: softmax of the logits; views of one image are averaged over these.
+    pub const PROBABILITIES: &str = "probabilities";
+    /// Input f32 [L] of the update: weights w.
+    pub const WEIGHTS: &str = "weights";
+    /// Input f32 [L] of the update: momenta v.
+    pub const MOMENTA: &str = "momenta";
+    /// Input f32 [L] of the update: gradients g.
+    pub const GRADIENTS: &str = "gradients";
+    /// Input f32 scalar of the update: learning rate ε.
+    pub const LEARNING_RATE: &str = "learning_rate";
+    /// Input f32 scalar of the update: momentum μ.
+    pub const MOMENTUM: &str = "momentum";
+    /// Input f32 scalar of the update: weight decay λ.
+    pub const DECAY: &str = "decay";
+    /// Output f32 [L] of the update.
+    pub const NEW_WEIGHTS: &str = "new_weights";
+    /// Output f32 [L] of the update.
+    pub const NEW_MOMENTA: &str = "new_momenta";
+    /// Input and, as `new_sum`, output f32 [L] of the accumulation.
+    pub const SUM: &str = "sum";
+    /// Output f32 [L] of the accumulation.
+    pub const NEW_SUM: &str = "new_sum";
+}
+
+/// Name of the output that holds the gradient of the parameter `name`.
+pub fn gradient_name(name: &str) -> String {
+    format!("{name}.gradient")
+}
+
+/// What is subtracted from an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MeanShape {
+    /// One value per channel, [3,1,1].
+    #[default]
+    Channel,
+    /// One value per channel and pixel, [3,H,W].
+    Pixel,
+}
+
+/// What the graphs of a network depend on besides its layers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GraphOptions {
+    /// Rows N of a batch of the train and evaluate graphs.
+    pub batch: usize,
+    /// Device that the graphs run on.
+    pub target: Target,
+    /// Shape of the mean.
+    pub mean: MeanShape,
+    /// Factor of the centred pixels.
+    pub pixel_scale: f64,
+}
+
+impl GraphOptions {
+    /// Options for batches of `batch` rows on the CPU, a mean per channel, pixels of 0..=255.
+    pub fn new(batch: usize) -> Self {
+        Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: 1.0 }
+    }
+}
+
+/// The graphs of a training session and the state that they work on.
+#[derive(Clone, Debug)]
+pub struct TrainingGraphs {
+    /// Parameters in order; inputs of `train` and `evaluate` under their names.
+    pub parameters: Vec<Parameter>,
+    /// Dropout masks in order; inputs of `train` under their names.
+    pub masks: Vec<DropoutMask>,
+    /// Images, offsets, mean, labels, valid, gradient scale, masks and parameters in; loss, top-1, top-5 and one
+    /// gradient per parameter out.
+    pub train: Graph,
+    /// v ← μv − ε·(λw + g) and w ← w + v over flat pieces of any length L.
+    pub update: Graph,
+    /// sum ← sum + g over flat pieces of any length L, for steps over several batches.
+    pub accumulate: Graph,
+    /// As `train` without offsets, scale and masks; loss, top-1, top-5, logits and probabilities out.
+    pub evaluate: Graph,
+}
+
+impl TrainingGraphs {
+    /// Builds the graphs of `network`.
+    ///
+    /// # Errors
+    /// The layers do not fit each other, the input size or the number of classes; or the batch is empty.
+    pub fn build(network: &Network, options: &GraphOptions) -> Result<Self> {
+        if options.batch == 0 {
+            let reason = "a batch needs at least one row, given 0".into();
+            return Err(GraphError::Network { network: network.name.clone(), reason });
+        }
+        let (train, parameters, masks) = train(network, options)?;
+        Ok(Self {
+            parameters,
+            masks,
+            train,
+            update: update()?,
+            accumulate: accumulate()?,
+            evaluate: evaluate(network, options)?,
+        })
+    }
+}
+
+fn train(network: &Network, options: &GraphOptions) -> Result<(Graph, Vec<Parameter>, Vec<DropoutMask>)> {
+    let mut g = Builder::new(format!("{}_train", network.name), Lowering::training(options.target));
+    let images = images(&mut g, network, options.batch, ElementType::U8)?;
+    let offsets = g.input(names::OFFSETS, TensorType::f32([options.batch, 3]))?;
+    let x = centred(&mut g, network, images, Some(offsets), options)?;
+    let (labels, valid) = targets(&mut g, options.batch)?;
+    let scale = g.input(names::GRADIENT_SCALE, TensorType::f32([]))?;
+    let Forward { logits, parameters, masks } = network.forward(&mut g, x, Mode::Train)?;
+    let loss = counts(&mut g, logits, labels, valid)?;
+    let scaled = g.mul(loss, scale)?;
+    let tensors: Vec<Tensor> = parameters.iter().map(|&(_, tensor)| tensor).collect();
+    let gradients = g.grad(scaled, &tensors)?;
+    for ((parameter, _), gradient) in parameters.iter().zip(gradients) {
+        g.output(&gradient_name(&parameter.name), gradient)?;
+    }
+    Ok((g.finish(), parameters.into_iter().map(|(parameter, _)| parameter).collect(), masks))
+}
+
+fn evaluate(network: &Network, options: &GraphOptions) -> Result<Graph> {
+    let mut g = Builder::new(format!("{}_evaluate", network.name), Lowering::evaluation(options.target));
+    let images = images(&mut g, network, options.batch, ElementType::U8)?;
+    let x = centred(&mut g, network, images, None, options)?;
+    let (labels, valid) = targets(&mut g, options.batch)?;
+    let logits = network.forward(&mut g, x, Mode::Evaluate)?.logits;
+    counts(&mut g, logits, labels, valid)?;
+    answers(&mut g, logits)?;
+    Ok(g.finish())
+}
+
+/// The update of Krizhevsky et al., section 5, element by element.
+fn update() -> Result<Graph> {
+    free_batch(|length| {
+        let mut g = Builder::new("update", Lowering::evaluation(Target::Cpu));
+        let list = TensorType::f32([length]);
+        let w = g.input(names::WEIGHTS, list.clone())?;
+        let v = g.input(names::MOMENTA, list.clone())?;
+        let gradient = g.input(names::GRADIENTS, list)?;
+        let rate = g.input(names::LEARNING_RATE, TensorType::f32([]))?;
+        let momentum = g.input(names::MOMENTUM, TensorType::f32([]))?;
+        let decay = g.input(names::DECAY, TensorType::f32([]))?;
+        let shrink = g.mul(w, decay)?;
+        let slope = g.add(shrink, gradient)?;
+        let step = g.mul(slope, rate)?;
+        let kept = g.mul(v, momentum)?;
+        let v = g.sub(kept, step)?;
+        let w = g.add(w, v)?;
+        g.output(names::NEW_MOMENTA, v)?;
+        g.output(names::NEW_WEIGHTS, w)?;
+        Ok(g.finish())
+    })
+}
+
+fn accumulate() -> Result<Graph> {
+    free_batch(|length| {
+        let mut g = Builder::new("accumulate", Lowering::evaluation(Target::Cpu));
+        let sum = g.input(names::SUM, TensorType::f32([length]))?;
+        let gradient = g.input(names::GRADIENTS, TensorType::f32([length]))?;
+        let sum = g.add(sum, gradient)?;
+        g.output(names::NEW_SUM, sum)?;
+        Ok(g.finish())
+    })
+}
+
+/// Element type of the images that an exported graph takes; values are 0..=255 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PixelType {
+    /// Bytes.
+    #[default]
+    U8,
+    /// Single precision.
+    F32,
+}
+
+/// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters inside.
+///
+/// `mean` has the shape of `options.mean`; `parameters` are in the network's order. The batch of `options` is not
+/// used.
+///
+/// # Errors
+/// The layers do not fit, or `mean` or a parameter has another number of values.
+pub fn inference(
+    network: &Network,
+    options: &GraphOptions,
+    pixels: PixelType,
+    mean: &[f32],
+    parameters: &[&[f32]],
+) -> Result<Graph> {
+    let element = match pixels {
+        PixelType::U8 => ElementType::U8,
+        PixelType::F32 => ElementType::F32,
+    };
+    let mut graph = free_batch(|batch| {
+        let mut g = Builder::new(network.name.clone(), Lowering::evaluation(options.target));
+        let images = images(&mut g, network, batch, element)?;
+        let x = centred(&mut g, network, images, None, options)?;
+        let logits = network.forward(&mut g, x, Mode::Evaluate)?.logits;
+        answers(&mut g, logits)?;
+        Ok(g.finish())
+    })?;
+    let expected = network.parameters()?;
+    if expected.len() != parameters.len() {
+        let reason = format!("it has {} parameters, given {}", expected.len(), parameters.len());
+        return Err(GraphError::Network { network: network.name.clone(), reason });
+    }
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    graph.set_input(names::MEAN, bytes(mean))?;
+    for (parameter, values) in expected.iter().zip(parameters) {
+        graph.set_input(&parameter.name, bytes(values))?;
+    }
+    Ok(graph)
+}
+
+fn images(g: &mut Builder, network: &Network, batch: usize, element: ElementType) -> Result<Tensor> {
+    let px = network.input_px;
+    g.input(names::IMAGES, TensorType::new(element, [batch, 3, px, px]))
+}
+
+/// (images − mean + offsets) · scale.
+fn centred(
+    g: &mut Builder,
+    network: &Network,
+    images: Tensor,
+    offsets: Option<Tensor>,
+    options: &GraphOptions,
+) -> Result<Tensor> {
+    let px = network.input_px;
+    let side = if options.mean == MeanShape::Pixel { px } else { 1 };
+    let mean = g.input(names::MEAN, TensorType::f32([3, side, side]))?;
+    g.scope("input", |g| {
+        let pixels = g.cast(images, ElementType::F32)?;
+        let x = match offsets {
+            None => g.sub(pixels, mean)?,
+            Some(offsets) => {
+                let offsets = g.unsqueeze(offsets, &[2, 3])?;
+                match options.mean {
+                    // Both are small here: one pass over the images instead of two.
+                    MeanShape::Channel => {
+                        let shift = g.sub(mean, offsets)?;
+                        g.sub(pixels, shift)?
+                    }
+                    MeanShape::Pixel => {
+                        let centred = g.sub(pixels, mean)?;
+                        g.add(centred, offsets)?
+                    }
+                }
+            }
+        };
+        g.scale(x, options.pixel_scale)
+    })
+}
+
+fn targets(g: &mut Builder, batch: usize) -> Result<(Tensor, Tensor)> {
+    let labels = g.input(names::LABELS, TensorType::new(ElementType::I64, [batch]))?;
+    let valid = g.input(names::VALID, TensorType::new(ElementType::Bool, [batch]))?;
+    Ok((labels, valid))
+}
+
+/// Declares loss and counts as outputs and gives the loss.
+fn counts(g: &mut Builder, logits: Tensor, labels: Tensor, valid: Tensor) -> Result<Tensor> {
+    let sums = g.scope("loss", |g| g.cross_entropy(logits, labels, valid))?;
+    g.output(names::LOSS, sums.loss)?;
+    g.output(names::TOP1, sums.top1)?;
+    g.output(names::TOP5, sums.top5)?;
+    Ok(sums.loss)
+}
+
+fn answers(g: &mut Builder, logits: Tensor) -> Result<()> {
+    let probabilities = g.softmax(logits, 1)?;
+    g.output(names::LOGITS, logits)?;
+    g.output(names::PROBABILITIES, probabilities)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::graph::Port;
+    use crate::models::{AlexNet, Layer};
+    use crate::support::{self, Data};
+
+    const BATCH: usize = 3;
+
+    fn tiny() -> Network {
+        AlexNet { filters: [8, 8, 8, 8, 8], units: [16, 16], ..AlexNet::demo(28, 4) }.network()
+    }
+
+    fn noise(count: usize, salt: usize) -> impl Iterator<Item = f32> {
+        (0..count).map(move |i| ((i * 7919 + salt * 104_729) % 1009) as f32 / 1009.0)
+    }
+
+    /// Inputs of the train or evaluate graph of `tiny`; rows from `rows` on hold garbage and are not valid.
+    fn feed<'a>(ports: &'a [Port], rows: usize, garbage: u8) -> Vec<(&'a str, &'a [usize], Data)> {
+        let data = |port: &Port, salt: usize| {
+            let count = port.ty.len();
+            match port.name.as_str() {
+                names::IMAGES => {
+                    let row = count / BATCH;
+                    let pixel =
+                        |(i, v): (usize, f32)| if i / row < rows { (255.0 * v) as u8 } else { garbage };
+                    Data::U8(noise(count, salt).enumerate().map(pixel).collect())
+                }
+                names::LABELS => Data::I64((0..BATCH as i64).collect()),
+                names::VALID => Data::Bool((0..BATCH).map(|i| i < rows).collect()),
+                names::GRADIENT_SCALE => Data::F32(vec![0.5]),
+                names::MEAN => Data::F32(noise(count, salt).map(|v| 100.0 + 50.0 * v).collect()),
+                _ if port.ty.element == ElementType::Bool => Data::Bool(vec![true; count]),
+                _ => Data::F32(noise(count, salt).map(|v| 0.4 * (v - 0.5)).collect()),
+            }
+        };
+        ports.iter().enumerate().map(|(i, p)| (p.name.as_str(), p.ty.shape.as_slice(), data(p, i))).collect()
+    }
+
+    fn run(graph: &Graph, rows: usize, garbage: u8) -> HashMap<String, Vec<f64>> {
+        let ports = graph.inputs();
+        support::run(&mut support::session(&graph.to_bytes()), &feed(&ports, rows, garbage))
+    }
+
+    #[test]
+    fn rows_that_fill_up_a_batch_change_nothing() {
+        let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(BATCH)).unwrap();
+        let (one, other) = (run(&graphs.train, 2, 0), run(&graphs.train, 2, 201));
+        assert_eq!(one.len(), 3 + graphs.parameters.len());
+        for (name, values) in &one {
+            for (a, b) in values.iter().zip(&other[name]) {
+                assert!((a - b).abs() <= 1e-6 * (1.0 + a.abs()), "{name}: {a} against {b}");
+            }
+        }
+        assert_ne!(one[names::LOSS], run(&graphs.train, 3, 0)[names::LOSS]);
+    }
+
+    #[test]
+    fn every_parameter_and_mask_is_an_input_and_has_a_gradient() {
+        let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(BATCH)).unwrap();
+        let has = |ports: Vec<Port>, name: &str, shape: &[usize]| {
+            assert!(ports.iter().any(|p| p.name == name && p.ty.shape == shape), "{name}");
+        };
+        for parameter in &graphs.parameters {
+            has(graphs.train.inputs(), &parameter.name, &parameter.shape);
+            has(graphs.evaluate.inputs(), &parameter.name, &parameter.shape);
+            has(graphs.train.outputs(), &gradient_name(&parameter.name), &parameter.shape);
+        }
+        assert_eq!(graphs.masks.len(), 2);
+        for mask in &graphs.masks {
+            has(graphs.train.inputs(), &mask.name, &mask.shape);
+        }
+    }
+
+    #[test]
+    fn a_mean_for_every_pixel_is_subtracted_too() {
+        let network = Network {
+            name: "pixels".into(),
+            input_px: 2,
+            classes: 12,
+            layers: vec![Layer::MaxPool { kernel: 1, stride: 1, padding: 0 }],
+        };
+        let mut g = Builder::new("input", Lowering::training(Target::Cpu));
+        let images = images(&mut g, &network, 1, ElementType::U8).unwrap();
+        let offsets = g.input(names::OFFSETS, TensorType::f32([1, 3])).unwrap();
+        let options = GraphOptions { mean: MeanShape::Pixel, pixel_scale: 0.5, ..GraphOptions::new(1) };
+        let x = centred(&mut g, &network, images, Some(offsets), &options).unwrap();
+        g.output("x", x).unwrap();
+        let mean: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let inputs: [(&str, &[usize], Data); 3] = [
+            (names::IMAGES, &[1, 3, 2, 2], Data::U8(vec![20; 12])),
+            (names::OFFSETS, &[1, 3], Data::F32(vec![1.0, 2.0, 3.0])),
+            (names::MEAN, &[3, 2, 2], Data::F32(mean)),
+        ];
+        let x = support::run(&mut support::session(&g.finish().to_bytes()), &inputs).remove("x").unwrap();
+        let expected: Vec<f64> = (0..12).map(|i| (20.0 - i as f64 + (i / 4 + 1) as f64) / 2.0).collect();
+        assert_eq!(x, expected);
+    }
+
+    #[test]
+    fn the_exported_graph_gives_the_answers_of_the_evaluate_graph_for_any_batch_size() {
+        let network = tiny();
+        let options = GraphOptions::new(BATCH);
+        let graphs = TrainingGraphs::build(&network, &options).unwrap();
+        let ports = graphs.evaluate.inputs();
+        let inputs = feed(&ports, BATCH, 0);
+        let expected = support::run(&mut support::session(&graphs.evaluate.to_bytes()), &inputs);
+        let floats = |name: &str| match &inputs.iter().find(|(n, ..)| *n == name).unwrap().2 {
+            Data::F32(values) => values.clone(),
+            other => panic!("{name} is {other:?}"),
+        };
+        let parameters: Vec<Vec<f32>> = graphs.parameters.iter().map(|p| floats(&p.name)).collect();
+        let parameters: Vec<&[f32]> = parameters.iter().map(Vec::as_slice).collect();
+        let mean = floats(names::MEAN);
+        let graph = inference(&network, &options, PixelType::U8, &mean, &parameters).unwrap();
+        assert!(graph.inputs()[0].free_batch && graph.inputs().len() == 1);
+        let mut session = support::session(&graph.to_bytes());
+        let Data::U8(pixels) = &inputs[0].2 else { panic!("images are bytes") };
+        for rows in [1, BATCH] {
+            let images = Data::U8(pixels[..rows * 3 * 28 * 28].to_vec());
+            let given = support::run(&mut session, &[(names::IMAGES, &[rows, 3, 28, 28], images)]);
+            for (i, value) in given[names::PROBABILITIES].iter().enumerate() {
+                let expected = expected[names::PROBABILITIES][i];
+                assert!(
+                    (value - expected).abs() < 1e-6,
+                    "{rows} rows, place {i}: {value} against {expected}"
+                );
+            }
+        }
+        assert!(inference(&network, &options, PixelType::U8, &mean[1..], &parameters).is_err());
+        assert!(inference(&network, &options, PixelType::U8, &mean, &parameters[1..]).is_err());
+    }
+
+    #[test]
+    fn an_update_follows_the_formula_of_the_paper() {
+        let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(1)).unwrap();
+        let scalar = |v: f32| Data::F32(vec![v]);
+        let inputs: [(&str, &[usize], Data); 6] = [
+            (names::WEIGHTS, &[2], Data::F32(vec![1.0, -2.0])),
+            (names::MOMENTA, &[2], Data::F32(vec![0.5, 0.25])),
+            (names::GRADIENTS, &[2], Data::F32(vec![4.0, 8.0])),
+            (names::LEARNING_RATE, &[], scalar(0.125)),
+            (names::MOMENTUM, &[], scalar(0.5)),
+            (names::DECAY, &[], scalar(2.0)),
+        ];
+        let new = support::run(&mut support::session(&graphs.update.to_bytes()), &inputs);
+        assert_eq!(new[names::NEW_MOMENTA], [0.25 - 0.25 - 0.5, 0.125 + 0.5 - 1.0]);
+        assert_eq!(new[names::NEW_WEIGHTS], [0.5, -2.375]);
+        let sum: [(&str, &[usize], Data); 2] = [
+            (names::SUM, &[2], Data::F32(vec![1.0, 2.0])),
+            (names::GRADIENTS, &[2], Data::F32(vec![3.0, 5.0])),
+        ];
+        let sum = support::run(&mut support::session(&graphs.accumulate.to_bytes()), &sum);
+        assert_eq!(sum[names::NEW_SUM], [4.0, 7.0]);
+    }
+
+    #[test]
+    fn networks_that_do_not_fit_are_refused_with_their_name() {
+        let mut network = tiny();
+        network.classes = 7;
+        let error = TrainingGraphs::build(&network, &GraphOptions::new(1)).unwrap_err();
+        assert!(error.to_string().starts_with("network `alexnet`: the last layer gives [1, 4]"), "{error}");
+        assert!(TrainingGraphs::build(&tiny(), &GraphOptions::new(0)).is_err());
+        network.input_px = 8;
+        assert!(matches!(
+            TrainingGraphs::build(&network, &GraphOptions::new(1)),
+            Err(GraphError::Operands { operator: "MaxPool", .. })
+        ));
+    }
+}

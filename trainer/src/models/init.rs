@@ -1,0 +1,112 @@
+//! Initial values of parameters, a function of seed and place.
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+/// Values drawn from one position of the generator; also the unit of work of one thread.
+const CHUNK: usize = 1 << 20;
+/// Words of 32 bits that one value takes from the generator.
+const WORDS_PER_VALUE: u128 = 2;
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Every value drawn from N(0, std²).
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+    /// Every value the same.
+    Constant(f32),
+}
+
+impl Init {
+    /// Fills `values` as the parameter number `index` of a run with `seed`.
+    ///
+    /// Normal values come in pairs from Box and Muller's transform (1958) of two 53-bit uniform values of
+    /// `ChaCha8Rng`, stream `index`, computed in f64 and rounded to f32: value i depends on seed, index and i alone,
+    /// on every platform (up to the last bit of the system's logarithm and cosine, which the rounding nearly always
+    /// hides), for any number of threads.
+    pub fn fill(self, seed: u64, index: usize, values: &mut [f32]) {
+        match self {
+            Self::Constant(value) => values.fill(value),
+            Self::Normal { std } => std::thread::scope(|scope| {
+                let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                let chunks = values.len().div_ceil(CHUNK);
+                let per_thread = chunks.div_ceil(threads).max(1) * CHUNK;
+                for (part, values) in values.chunks_mut(per_thread).enumerate() {
+                    let mut work = move || {
+                        for (chunk, values) in values.chunks_mut(CHUNK).enumerate() {
+                            fill_normal(std, seed, index, part * per_thread + chunk * CHUNK, values);
+                        }
+                    };
+                    // A thread costs more than a small tensor.
+                    if chunks == 1 {
+                        work();
+                    } else {
+                        scope.spawn(work);
+                    }
+                }
+            }),
+        }
+    }
+}
+
+/// Fills values `first..` of a parameter; `first` is even.
+fn fill_normal(std: f64, seed: u64, index: usize, first: usize, values: &mut [f32]) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(index as u64);
+    random.set_word_pos(first as u128 * WORDS_PER_VALUE);
+    for pair in values.chunks_mut(2) {
+        // 1 − u lies in (0, 1], where the logarithm is finite.
+        let radius = std * (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * random.random::<f64>()).sin_cos();
+        pair[0] = (radius * cos) as f32;
+        if let Some(second) = pair.get_mut(1) {
+            *second = (radius * sin) as f32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNK, Init, fill_normal};
+
+    fn normal(seed: u64, index: usize, count: usize) -> Vec<f32> {
+        let mut values = vec![0.0; count];
+        Init::Normal { std: 0.01 }.fill(seed, index, &mut values);
+        values
+    }
+
+    #[test]
+    fn values_have_the_asked_mean_and_spread() {
+        let values = normal(1, 2, 200_001);
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
+        let square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
+        assert!(mean.abs() < 1e-4, "mean {mean}");
+        assert!((square.sqrt() - 0.01).abs() < 1e-4, "standard deviation {}", square.sqrt());
+        let within = values.iter().filter(|v| v.abs() < 0.01).count() as f64 / values.len() as f64;
+        assert!((within - 0.6827).abs() < 5e-3, "share within one standard deviation {within}");
+    }
+
+    #[test]
+    fn values_depend_on_seed_index_and_place_alone() {
+        assert_eq!(normal(1, 2, 10), normal(1, 2, 1000)[..10]);
+        assert_ne!(normal(1, 2, 10), normal(1, 3, 10));
+        assert_ne!(normal(1, 2, 10), normal(2, 2, 10));
+    }
+
+    #[test]
+    fn threads_do_not_change_the_values() {
+        let count = 2 * CHUNK + 5;
+        let mut serial = vec![0.0; count];
+        fill_normal(0.01, 4, 1, 0, &mut serial);
+        assert!(normal(4, 1, count) == serial);
+    }
+
+    #[test]
+    fn the_first_values_of_a_seed_never_change() {
+        let values = normal(42, 0, 3);
+        assert_eq!(values, [0.01440254, -0.004652131, -0.0073568225]);
+    }
+}

@@ -1,0 +1,234 @@
+//! Twenty training steps of three networks against PyTorch in double precision.
+//!
+//! `golden/make_golden.py` wrote the expected values; PyTorch is not needed here. Inputs are drawn from the same hash
+//! on both sides.
+
+#[allow(dead_code)] // Every test binary uses its own part of the support module.
+mod support;
+
+use std::collections::HashMap;
+
+use fovea_trainer::graph::{Graph, Target};
+use fovea_trainer::models::{
+    Activation, AlexNet, GraphOptions, Network, ParameterKind, TrainingGraphs, cifar_quick, gradient_name,
+    names,
+};
+use ort::session::Session;
+use serde::Deserialize;
+use support::Data;
+
+/// Largest difference of a loss, relative; and of a tensor's entries, relative to its root mean square.
+const LOSS_TOLERANCE: f64 = 2e-4;
+const GRADIENT_TOLERANCE: f64 = 1e-4;
+/// After twenty steps; one unit that rounding put on the other side of a ReLU or a maximum shows in the momenta.
+const WEIGHT_TOLERANCE: f64 = 1e-4;
+const MOMENTUM_TOLERANCE: f64 = 2e-2;
+
+#[derive(Deserialize)]
+struct Golden {
+    batch: usize,
+    valid: usize,
+    rate: f64,
+    losses: Vec<f64>,
+    top1: Vec<f64>,
+    gradients: HashMap<String, Summary>,
+    weights: HashMap<String, Summary>,
+    momenta: HashMap<String, Summary>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    norm: f64,
+    sum: f64,
+    samples: Vec<f64>,
+}
+
+/// Uniform value number `index` of `stream` in [0, 1), as in `make_golden.py`.
+fn uniform(stream: u64, index: usize) -> f64 {
+    let mut z = ((stream << 40) + index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^= z >> 31;
+    (z >> 40) as f64 / f64::from(1 << 24)
+}
+
+fn draw<T>(stream: u64, count: usize, map: impl Fn(f64) -> T) -> Vec<T> {
+    (0..count).map(|i| map(uniform(stream, i))).collect()
+}
+
+/// Weights and momenta of one parameter.
+struct State {
+    weights: Vec<f32>,
+    momenta: Vec<f32>,
+}
+
+struct Run {
+    golden: Golden,
+    graphs: TrainingGraphs,
+    train: Session,
+    update: Session,
+    inputs: Vec<(String, Vec<usize>, Data)>,
+    states: Vec<State>,
+}
+
+impl Run {
+    fn new(network: &Network, golden: &str, target: Target) -> Self {
+        let golden: Golden = serde_json::from_str(golden).unwrap();
+        let options = GraphOptions { target, pixel_scale: 1.0 / 128.0, ..GraphOptions::new(golden.batch) };
+        let graphs = TrainingGraphs::build(network, &options).unwrap();
+        let open = |graph: &Graph| support::session(&graph.to_bytes());
+        let (train, update) = (open(&graphs.train), open(&graphs.update));
+        let (batch, px) = (golden.batch, network.input_px);
+        let classes = network.classes as f64;
+        let inputs = vec![
+            (
+                names::IMAGES,
+                vec![batch, 3, px, px],
+                Data::U8(draw(100, batch * 3 * px * px, |u| (256.0 * u) as u8)),
+            ),
+            (names::LABELS, vec![batch], Data::I64(draw(101, batch, |u| (classes * u) as i64))),
+            (names::OFFSETS, vec![batch, 3], Data::F32(draw(102, batch * 3, |u| ((u - 0.5) * 20.0) as f32))),
+            (names::MEAN, vec![3, 1, 1], Data::F32(vec![127.25, 119.75, 105.0])),
+            (names::VALID, vec![batch], Data::Bool((0..batch).map(|i| i < golden.valid).collect())),
+            (names::GRADIENT_SCALE, vec![], Data::F32(vec![1.0 / golden.valid as f32])),
+        ];
+        let inputs = inputs.into_iter().map(|(name, shape, data)| (name.to_owned(), shape, data)).collect();
+        let states = graphs.parameters.iter().enumerate().map(|(i, p)| {
+            let inputs: usize = graphs.parameters[i / 2 * 2].shape[1..].iter().product();
+            let spread = if p.kind == ParameterKind::Weight { (6.0 / inputs as f64).sqrt() } else { 0.1 };
+            let weights = draw(1 + i as u64, p.len(), |u| ((2.0 * u - 1.0) * spread) as f32);
+            State { weights, momenta: vec![0.0; p.len()] }
+        });
+        let states = states.collect();
+        Self { golden, graphs, train, update, inputs, states }
+    }
+
+    /// One step; gives what the train graph put out.
+    fn step(&mut self, step: usize) -> HashMap<String, Vec<f64>> {
+        let mut inputs: Vec<(&str, &[usize], Data)> = self
+            .inputs
+            .iter()
+            .map(|(name, shape, data)| (name.as_str(), shape.as_slice(), data.clone()))
+            .collect();
+        for (i, mask) in self.graphs.masks.iter().enumerate() {
+            let count = mask.shape.iter().product();
+            let values = draw((1000 + 10 * step + i) as u64, count, |u| u < mask.keep);
+            inputs.push((&mask.name, &mask.shape, Data::Bool(values)));
+        }
+        for (parameter, state) in self.graphs.parameters.iter().zip(&self.states) {
+            inputs.push((&parameter.name, &parameter.shape, Data::F32(state.weights.clone())));
+        }
+        let outputs = support::run(&mut self.train, &inputs);
+        for (parameter, state) in self.graphs.parameters.iter().zip(&mut self.states) {
+            let gradients = outputs[&gradient_name(&parameter.name)].iter().map(|&g| g as f32).collect();
+            let length = [parameter.len()];
+            let list = |values: &mut Vec<f32>| Data::F32(std::mem::take(values));
+            let mut new = support::run(
+                &mut self.update,
+                &[
+                    (names::WEIGHTS, &length, list(&mut state.weights)),
+                    (names::MOMENTA, &length, list(&mut state.momenta)),
+                    (names::GRADIENTS, &length, Data::F32(gradients)),
+                    (names::LEARNING_RATE, &[], Data::F32(vec![self.golden.rate as f32])),
+                    (names::MOMENTUM, &[], Data::F32(vec![0.9])),
+                    (names::DECAY, &[], Data::F32(vec![0.0005])),
+                ],
+            );
+            let mut take = |name| new.remove(name).unwrap().iter().map(|&v| v as f32).collect();
+            (state.weights, state.momenta) = (take(names::NEW_WEIGHTS), take(names::NEW_MOMENTA));
+        }
+        outputs
+    }
+}
+
+/// The largest difference to what was expected, relative to the root mean square of the tensor.
+fn difference(expected: &Summary, given: &[f64]) -> f64 {
+    let count = given.len() as f64;
+    let spread = expected.norm / count.sqrt();
+    let norm = given.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let sum: f64 = given.iter().sum();
+    let last = expected.samples.len() - 1;
+    let samples =
+        expected.samples.iter().enumerate().map(|(i, v)| (v - given[i * (given.len() - 1) / last]).abs());
+    let samples = samples.fold(0.0, f64::max) / spread;
+    // The sum of many values of either sign: its error grows with the root of their number.
+    samples.max((norm / expected.norm - 1.0).abs()).max((sum - expected.sum).abs() / (spread * count.sqrt()))
+}
+
+/// Compares tensors by name; prints and returns the name and difference of the worst.
+fn compare<'a>(
+    what: &str,
+    expected: &HashMap<String, Summary>,
+    given: impl Iterator<Item = (&'a str, Vec<f64>)>,
+) -> (String, f64) {
+    let mut worst = (String::new(), 0.0);
+    let mut count = 0;
+    for (name, values) in given {
+        let difference = difference(&expected[name], &values);
+        count += 1;
+        if difference.is_nan() || difference >= worst.1 {
+            worst = (name.to_owned(), difference);
+        }
+    }
+    assert_eq!(count, expected.len(), "{what}: number of tensors");
+    println!("{what}: largest difference {:.1e} in {}", worst.1, worst.0);
+    worst
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| v.into()).collect()
+}
+
+/// Compares the gradients of the first step.
+fn gradients_agree(run: &Run, outputs: &HashMap<String, Vec<f64>>) {
+    let parameters = run.graphs.parameters.iter();
+    let given = parameters.map(|p| (p.name.as_str(), outputs[&gradient_name(&p.name)].clone()));
+    let (name, worst) = compare("gradients", &run.golden.gradients, given);
+    assert!(worst < GRADIENT_TOLERANCE, "gradient of {name} differs by {worst:.1e}");
+}
+
+fn follows_pytorch(network: &Network, golden: &str) {
+    let mut run = Run::new(network, golden, Target::Cpu);
+    let mut worst_loss = 0.0f64;
+    for step in 0..run.golden.losses.len() {
+        let outputs = run.step(step);
+        if step == 0 {
+            gradients_agree(&run, &outputs);
+        }
+        let (given, expected) = (outputs[names::LOSS][0], run.golden.losses[step]);
+        worst_loss = worst_loss.max((given / expected - 1.0).abs());
+        assert!(worst_loss < LOSS_TOLERANCE, "loss of step {step} is {given}, expected {expected}");
+        assert_eq!(outputs[names::TOP1][0], run.golden.top1[step], "top-1 count of step {step}");
+    }
+    println!("losses: largest relative difference {worst_loss:.1e}");
+    let tensors = |part: fn(&State) -> &[f32]| {
+        let pairs = run.graphs.parameters.iter().zip(&run.states);
+        pairs.map(move |(p, s)| (p.name.as_str(), widen(part(s))))
+    };
+    let (name, worst) = compare("weights", &run.golden.weights, tensors(|s| &s.weights));
+    assert!(worst < WEIGHT_TOLERANCE, "weights {name} differ by {worst:.1e}");
+    let (name, worst) = compare("momenta", &run.golden.momenta, tensors(|s| &s.momenta));
+    assert!(worst < MOMENTUM_TOLERANCE, "momenta {name} differ by {worst:.1e}");
+}
+
+#[test]
+fn alexnet_follows_pytorch_for_twenty_steps() {
+    follows_pytorch(&AlexNet::default().network(), include_str!("golden/alexnet.json"));
+}
+
+#[test]
+fn the_reduced_alexnet_follows_pytorch_for_twenty_steps_with_a_partial_batch() {
+    follows_pytorch(&AlexNet::demo(32, 10).network(), include_str!("golden/demo.json"));
+}
+
+#[test]
+fn the_cifar_network_follows_pytorch_for_twenty_steps() {
+    follows_pytorch(&cifar_quick(true, Activation::Relu), include_str!("golden/cifar_quick.json"));
+}
+
+#[test]
+fn the_forms_chosen_for_cuda_give_the_gradients_of_pytorch() {
+    let mut run = Run::new(&AlexNet::default().network(), include_str!("golden/alexnet.json"), Target::Cuda);
+    let outputs = run.step(0);
+    gradients_agree(&run, &outputs);
+}

@@ -1,0 +1,139 @@
+"""Writes the golden values of `tests/golden.rs` with PyTorch in double precision on the CPU.
+
+    pip install torch numpy
+    python make_golden.py
+
+Inputs are not stored: both sides draw them from the same hash of (stream, index). Images are noise: on blocky
+pictures two maxima of a pooling window may be nearly tied, and then rounding decides which one gets the gradient.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+STEPS = 20
+SAMPLES = 12
+np.seterr(over="ignore")
+
+
+def uniform(stream, count):
+    """Uniform values in [0, 1) of 24 bits: SplitMix64's output function of stream · 2⁴⁰ + index."""
+    z = (np.arange(count, dtype=np.uint64) + np.uint64(stream << 40)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(40)).astype(np.float64) / 2.0**24
+
+
+def lrn(x, size, alpha, beta, k):
+    return F.local_response_norm(x, size, alpha=alpha * size, beta=beta, k=k)
+
+
+def alexnet(x, p, masks, groups, first):
+    x = F.relu(F.conv2d(x, p["conv1.weight"], p["conv1.bias"], **first))
+    x = F.max_pool2d(lrn(x, 5, 1e-4, 0.75, 2.0), 3, 2)
+    x = F.relu(F.conv2d(x, p["conv2.weight"], p["conv2.bias"], padding=2, groups=groups))
+    x = F.max_pool2d(lrn(x, 5, 1e-4, 0.75, 2.0), 3, 2)
+    x = F.relu(F.conv2d(x, p["conv3.weight"], p["conv3.bias"], padding=1))
+    x = F.relu(F.conv2d(x, p["conv4.weight"], p["conv4.bias"], padding=1, groups=groups))
+    x = F.relu(F.conv2d(x, p["conv5.weight"], p["conv5.bias"], padding=1, groups=groups))
+    x = F.max_pool2d(x, 3, 2).flatten(1)
+    for i, fc in enumerate(["fc6", "fc7"]):
+        x = F.relu(F.linear(x, p[fc + ".weight"], p[fc + ".bias"])) * masks[i]
+    return F.linear(x, p["fc8.weight"], p["fc8.bias"])
+
+
+def cifar(x, p, masks):
+    x = F.relu(F.max_pool2d(F.conv2d(x, p["conv1.weight"], p["conv1.bias"], padding=2), 3, 2))
+    x = lrn(x, 3, 5e-5, 0.75, 1.0)
+    x = F.relu(F.conv2d(x, p["conv2.weight"], p["conv2.bias"], padding=2))
+    x = lrn(F.avg_pool2d(x, 3, 2), 3, 5e-5, 0.75, 1.0)
+    x = F.avg_pool2d(F.relu(F.conv2d(x, p["conv3.weight"], p["conv3.bias"], padding=2)), 3, 2)
+    return F.linear(x.flatten(1), p["fc10.weight"], p["fc10.bias"])
+
+
+def alexnet_shapes(filters, units, first_kernel, groups, side, classes):
+    channels, kernels, split = [3] + filters[:-1], [first_kernel, 5, 3, 3, 3], [1, groups, 1, groups, groups]
+    shapes = {}
+    for i, out in enumerate(filters):
+        shapes[f"conv{i + 1}"] = (out, channels[i] // split[i], kernels[i], kernels[i])
+    shapes["fc6"] = (units[0], filters[-1] * side * side)
+    shapes["fc7"] = (units[1], units[0])
+    shapes["fc8"] = (classes, units[1])
+    return shapes
+
+
+NETS = {
+    # name: forward, shapes, mask widths, image side, classes, batch, valid rows, learning rate
+    "alexnet": dict(
+        forward=lambda x, p, m: alexnet(x, p, m, 2, dict(stride=4, padding=2)),
+        shapes=alexnet_shapes([96, 256, 384, 384, 256], [4096, 4096], 11, 2, 6, 1000),
+        masks=[4096, 4096], px=224, classes=1000, batch=2, valid=2, rate=0.0003,
+    ),
+    "demo": dict(
+        forward=lambda x, p, m: alexnet(x, p, m, 2, dict(stride=1, padding=2)),
+        shapes=alexnet_shapes([32, 64, 96, 96, 64], [256, 256], 5, 2, 3, 10),
+        masks=[256, 256], px=32, classes=10, batch=8, valid=6, rate=0.003,
+    ),
+    "cifar_quick": dict(
+        forward=cifar,
+        shapes={"conv1": (32, 3, 5, 5), "conv2": (32, 32, 5, 5), "conv3": (64, 32, 5, 5), "fc10": (10, 576)},
+        masks=[], px=32, classes=10, batch=8, valid=8, rate=0.001,
+    ),
+}
+
+
+def summary(tensor):
+    flat = tensor.detach().numpy().reshape(-1)
+    places = np.arange(SAMPLES) * (flat.size - 1) // (SAMPLES - 1)
+    return {"norm": float(np.sqrt((flat**2).sum())), "sum": float(flat.sum()), "samples": flat[places].tolist()}
+
+
+def train(net):
+    batch, valid, px, classes = net["batch"], net["valid"], net["px"], net["classes"]
+    parameters, momenta = {}, {}
+    for layer, shape in net["shapes"].items():
+        for name, dims in ((layer + ".weight", shape), (layer + ".bias", shape[:1])):
+            u = uniform(1 + len(parameters), int(np.prod(dims)))
+            spread = np.sqrt(6.0 / np.prod(shape[1:])) if name.endswith("weight") else 0.1
+            values = ((2.0 * u - 1.0) * spread).astype(np.float32).astype(np.float64)
+            parameters[name] = torch.tensor(values.reshape(dims), requires_grad=True)
+            momenta[name] = torch.zeros(dims, dtype=torch.float64)
+    images = np.floor(256.0 * uniform(100, batch * 3 * px * px)).reshape(batch, 3, px, px)
+    labels = np.floor(classes * uniform(101, batch)).astype(np.int64)
+    offsets = ((uniform(102, batch * 3) - 0.5) * 20.0).astype(np.float32).astype(np.float64).reshape(batch, 3, 1, 1)
+    mean = np.array([127.25, 119.75, 105.0]).reshape(1, 3, 1, 1)
+    x = torch.tensor((images - mean + offsets) / 128.0)
+    y = torch.tensor(labels)
+    result = {"losses": [], "top1": [], "gradients": {}, "weights": {}, "momenta": {}}
+    for step in range(STEPS):
+        masks = [
+            torch.tensor((uniform(1000 + 10 * step + i, batch * width) < 0.5).astype(np.float64)).reshape(batch, width)
+            for i, width in enumerate(net["masks"])
+        ]
+        logits = net["forward"](x, parameters, masks)[:valid]
+        loss = F.cross_entropy(logits, y[:valid], reduction="sum")
+        gradients = torch.autograd.grad(loss / valid, list(parameters.values()))
+        result["losses"].append(loss.item())
+        result["top1"].append(int((logits.argmax(1) == y[:valid]).sum()))
+        for (name, w), g in zip(parameters.items(), gradients):
+            if step == 0:
+                result["gradients"][name] = summary(g)
+            with torch.no_grad():
+                momenta[name] = 0.9 * momenta[name] - 0.0005 * net["rate"] * w - net["rate"] * g
+                w += momenta[name]
+        print(step, loss.item(), flush=True)
+    for name, w in parameters.items():
+        result["weights"][name], result["momenta"][name] = summary(w), summary(momenta[name])
+    return result
+
+
+if __name__ == "__main__":
+    for name, net in NETS.items():
+        print(name)
+        values = {k: net[k] for k in ("batch", "valid", "rate")} | train(net)
+        path = pathlib.Path(__file__).with_name(name + ".json")
+        path.write_text(json.dumps(values, indent=1) + "\n")

@@ -1,0 +1,85 @@
+//! Running models through ONNX Runtime in tests.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType};
+
+/// One input of a run: shape and values.
+#[derive(Clone, Debug)]
+pub enum Data {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    U8(Vec<u8>),
+    I64(Vec<i64>),
+    Bool(Vec<bool>),
+}
+
+/// The shared library that tests load.
+fn library() -> std::path::PathBuf {
+    std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH must name the ONNX Runtime library").into()
+}
+
+/// The one environment of this process: ONNX Runtime cannot make a second.
+pub fn environment() -> &'static Environment {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let start = || -> ort::Result<Environment> {
+            let threads = ort::environment::GlobalThreadPoolOptions::default()
+                .with_intra_threads(2)?
+                .with_spin_control(false)?;
+            ort::init_from(library())
+                .expect("the ONNX Runtime library loads")
+                .with_name("tests")
+                .with_global_thread_pool(threads)
+                .build()
+        };
+        start().expect("ONNX Runtime starts")
+    })
+}
+
+/// A session over the bytes of a model, as the trainer would make it.
+pub fn session(model: &[u8]) -> Session {
+    let open = || -> ort::Result<Session> {
+        Ok(Session::builder(environment())?
+            .with_optimization_level(GraphOptimizationLevel::Level2)?
+            .with_memory_pattern(false)?
+            .commit_from_memory(model)?)
+    };
+    open().unwrap_or_else(|error| panic!("the model does not load: {error}"))
+}
+
+/// Runs a session and gives every output as f64 by name.
+pub fn run(session: &mut Session, inputs: &[(&str, &[usize], Data)]) -> HashMap<String, Vec<f64>> {
+    let values: Vec<(String, SessionInputValue<'_>)> =
+        inputs.iter().map(|(name, shape, data)| ((*name).to_owned(), value(shape, data).into())).collect();
+    let outputs = session.run(values).unwrap_or_else(|error| panic!("the model does not run: {error}"));
+    outputs.iter().map(|(name, value)| (name.to_owned(), numbers(&value))).collect()
+}
+
+fn value(shape: &[usize], data: &Data) -> DynValue {
+    let made = match data.clone() {
+        Data::F32(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::F64(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::U8(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::I64(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::Bool(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+    };
+    made.expect("data has the number of elements of its shape")
+}
+
+fn numbers(value: &ort::value::ValueRef<'_>) -> Vec<f64> {
+    match value.dtype().tensor_type() {
+        Some(TensorElementType::Float32) => {
+            value.try_extract_tensor::<f32>().unwrap().1.iter().map(|&v| v.into()).collect()
+        }
+        Some(TensorElementType::Float64) => value.try_extract_tensor::<f64>().unwrap().1.to_vec(),
+        Some(TensorElementType::Int64) => {
+            value.try_extract_tensor::<i64>().unwrap().1.iter().map(|&v| v as f64).collect()
+        }
+        other => panic!("no test reads outputs of {other:?}"),
+    }
+}
