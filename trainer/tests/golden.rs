@@ -20,8 +20,9 @@ use support::Data;
 /// Largest difference of a loss, relative; and of a tensor's entries, relative to its root mean square.
 const LOSS_TOLERANCE: f64 = 2e-4;
 const GRADIENT_TOLERANCE: f64 = 1e-4;
-/// After twenty steps; one unit that rounding put on the other side of a ReLU or a maximum shows in the momenta.
-const WEIGHT_TOLERANCE: f64 = 1e-4;
+/// After twenty steps: now and then rounding puts a unit on the other side of a ReLU or a maximum, and the weights
+/// that lead there move together.
+const WEIGHT_TOLERANCE: f64 = 1e-3;
 const MOMENTUM_TOLERANCE: f64 = 2e-2;
 
 #[derive(Deserialize)]
@@ -141,18 +142,17 @@ impl Run {
     }
 }
 
-/// The largest difference to what was expected, relative to the root mean square of the tensor.
+/// The largest difference to what was expected of samples, norm and sum, relative to the size of each.
 fn difference(expected: &Summary, given: &[f64]) -> f64 {
-    let count = given.len() as f64;
-    let spread = expected.norm / count.sqrt();
+    let spread = expected.norm / (given.len() as f64).sqrt();
     let norm = given.iter().map(|v| v * v).sum::<f64>().sqrt();
     let sum: f64 = given.iter().sum();
     let last = expected.samples.len() - 1;
-    let samples =
-        expected.samples.iter().enumerate().map(|(i, v)| (v - given[i * (given.len() - 1) / last]).abs());
-    let samples = samples.fold(0.0, f64::max) / spread;
-    // The sum of many values of either sign: its error grows with the root of their number.
-    samples.max((norm / expected.norm - 1.0).abs()).max((sum - expected.sum).abs() / (spread * count.sqrt()))
+    let samples = expected.samples.iter().enumerate();
+    let samples = samples.map(|(i, v)| (v - given[i * (given.len() - 1) / last]).abs()).fold(0.0, f64::max);
+    // Values of either sign nearly cancel in a sum: its size is at least what a random walk would give.
+    let sum = (sum - expected.sum).abs() / expected.sum.abs().max(expected.norm);
+    (samples / spread).max((norm / expected.norm - 1.0).abs()).max(sum)
 }
 
 /// Compares tensors by name; prints and returns the name and difference of the worst.
