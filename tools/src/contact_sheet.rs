@@ -76,8 +76,7 @@ pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
     let text_height = 2 * TEXT_LINE_PX + 4;
     let row_height = (original_cell.1 + LINE_PX).max(view_cell.1 + LINE_PX) + text_height + GAP_PX;
     let width = GAP_PX + original_cell.0 + columns * (view_cell.0 + GAP_PX) + 2 * GAP_PX;
-    let mut sheet =
-        RgbImage::from_pixel(width, GAP_PX + rows.len() as u32 * row_height, BACKGROUND);
+    let mut sheet = RgbImage::from_pixel(width, GAP_PX + rows.len() as u32 * row_height, BACKGROUND);
 
     for (row, (original, drawn)) in rows.iter().enumerate() {
         let top = GAP_PX + row as u32 * row_height;
@@ -233,8 +232,7 @@ mod tests {
     #[test]
     fn a_sheet_shows_every_view_where_its_bar_is() {
         let statistics = fovea_pipeline::ColorStatistics::imagenet();
-        let chain =
-            Chain::from_configs(&augment::alexnet(), Size::square(256), Some(&statistics)).unwrap();
+        let chain = Chain::from_configs(&augment::alexnet(), Size::square(256), Some(&statistics)).unwrap();
         let sheet = draw(&originals(2, 256), &SheetViews::Augmented { chain: &chain, count: 3, seed: 1 });
         assert_eq!(sheet.width(), GAP_PX + 256 + 3 * (224 + GAP_PX) + 2 * GAP_PX);
         for column in 0..3 {
