@@ -1,30 +1,31 @@
 //! Writes the graphs of a network as `.onnx` files, to be looked at in Netron or run by any ONNX Runtime.
 //!
-//! `cargo run -p fovea-trainer --example write_graphs -- OUT [alexnet|demo|cifar_quick] [BATCH] [cpu|cuda]`
+//! `cargo run -p fovea-trainer --example write_graphs -- OUT [RECIPE] [CLASSES] [BATCH] [cpu|cuda]`
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use fovea_trainer::graph::Target;
-use fovea_trainer::models::{Activation, AlexNet, GraphOptions, TrainingGraphs, cifar_quick};
+use fovea_trainer::models::{Classifier, GraphOptions, TrainingGraphs};
+use fovea_trainer::recipe::Recipe;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let out =
-        PathBuf::from(arguments.next().context("usage: write_graphs OUT [NETWORK] [BATCH] [cpu|cuda]")?);
-    let network = match arguments.next().as_deref() {
-        None | Some("alexnet") => AlexNet::default().network(),
-        Some("demo") => AlexNet::demo(32, 10).network(),
-        Some("cifar_quick") => cifar_quick(true, Activation::Relu),
-        Some(other) => bail!("unknown network `{other}`: alexnet, demo or cifar_quick"),
-    };
+    let out = PathBuf::from(
+        arguments.next().context("usage: write_graphs OUT [RECIPE] [CLASSES] [BATCH] [cpu|cuda]")?,
+    );
+    let recipe = arguments.next().unwrap_or_else(|| "alexnet".to_owned());
+    let recipe = Recipe::load(&recipe, &[])?;
+    let classes =
+        arguments.next().map_or(Ok(1000), |k| k.parse()).context("the number of classes must be a number")?;
     let batch = arguments.next().map_or(Ok(128), |b| b.parse()).context("the batch must be a number")?;
     let target = match arguments.next().as_deref() {
         None | Some("cpu") => Target::Cpu,
         Some("cuda") => Target::Cuda,
         Some(other) => bail!("unknown device `{other}`: cpu or cuda"),
     };
-    let graphs = TrainingGraphs::build(&network, &GraphOptions { target, ..GraphOptions::new(batch) })?;
+    let options = GraphOptions::of_recipe(&recipe, batch, target);
+    let graphs = TrainingGraphs::build(&Classifier::new(&recipe, classes), &options)?;
     std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     let all = [
         ("train", &graphs.train),

@@ -4,10 +4,11 @@
 //! batch sets the scale to 1 / rows; a step over several batches sets it to 1 / (rows of all of them) and adds the
 //! gradients up; half precision multiplies it by the loss scale.
 
-use super::network::{DropoutMask, Forward, Mode, Network, Parameter};
+use super::network::{Classifier, DropoutMask, Forward, Mode, Parameter};
 use crate::graph::{
     Builder, ElementType, Graph, GraphError, Lowering, Result, Target, Tensor, TensorType, free_batch,
 };
+use crate::recipe::{Mean, Recipe};
 
 /// Names of inputs and outputs; parameters and masks go by their own names.
 pub mod names {
@@ -88,6 +89,21 @@ impl GraphOptions {
     pub fn new(batch: usize) -> Self {
         Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: 1.0 }
     }
+
+    /// Options for `recipe`; the mean of a recipe that subtracts none is a mean per channel of zeros.
+    pub fn of_recipe(recipe: &Recipe, batch: usize, target: Target) -> Self {
+        let mean = match recipe.input.mean {
+            Mean::Image => MeanShape::Pixel,
+            Mean::Channel | Mean::None => MeanShape::Channel,
+        };
+        Self { batch, target, mean, pixel_scale: recipe.input.scale }
+    }
+
+    /// Shape of the mean for a network of inputs of `input_px` pixels.
+    pub fn mean_shape(&self, input_px: usize) -> [usize; 3] {
+        let side = if self.mean == MeanShape::Pixel { input_px } else { 1 };
+        [3, side, side]
+    }
 }
 
 /// The graphs of a training session and the state that they work on.
@@ -113,7 +129,7 @@ impl TrainingGraphs {
     ///
     /// # Errors
     /// The layers do not fit each other, the input size or the number of classes; or the batch is empty.
-    pub fn build(network: &Network, options: &GraphOptions) -> Result<Self> {
+    pub fn build(network: &Classifier, options: &GraphOptions) -> Result<Self> {
         if options.batch == 0 {
             let reason = "a batch needs at least one row, given 0".into();
             return Err(GraphError::Network { network: network.name.clone(), reason });
@@ -130,7 +146,7 @@ impl TrainingGraphs {
     }
 }
 
-fn train(network: &Network, options: &GraphOptions) -> Result<(Graph, Vec<Parameter>, Vec<DropoutMask>)> {
+fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Vec<Parameter>, Vec<DropoutMask>)> {
     let mut g = Builder::new(format!("{}_train", network.name), Lowering::training(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let offsets = g.input(names::OFFSETS, TensorType::f32([options.batch, 3]))?;
@@ -148,7 +164,7 @@ fn train(network: &Network, options: &GraphOptions) -> Result<(Graph, Vec<Parame
     Ok((g.finish(), parameters.into_iter().map(|(parameter, _)| parameter).collect(), masks))
 }
 
-fn evaluate(network: &Network, options: &GraphOptions) -> Result<Graph> {
+fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
     let mut g = Builder::new(format!("{}_evaluate", network.name), Lowering::evaluation(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let x = centred(&mut g, network, images, None, options)?;
@@ -211,7 +227,7 @@ pub enum PixelType {
 /// # Errors
 /// The layers do not fit, or `mean` or a parameter has another number of values.
 pub fn inference(
-    network: &Network,
+    network: &Classifier,
     options: &GraphOptions,
     pixels: PixelType,
     mean: &[f32],
@@ -242,7 +258,7 @@ pub fn inference(
     Ok(graph)
 }
 
-fn images(g: &mut Builder, network: &Network, batch: usize, element: ElementType) -> Result<Tensor> {
+fn images(g: &mut Builder, network: &Classifier, batch: usize, element: ElementType) -> Result<Tensor> {
     let px = network.input_px;
     g.input(names::IMAGES, TensorType::new(element, [batch, 3, px, px]))
 }
@@ -250,14 +266,12 @@ fn images(g: &mut Builder, network: &Network, batch: usize, element: ElementType
 /// (images − mean + offsets) · scale.
 fn centred(
     g: &mut Builder,
-    network: &Network,
+    network: &Classifier,
     images: Tensor,
     offsets: Option<Tensor>,
     options: &GraphOptions,
 ) -> Result<Tensor> {
-    let px = network.input_px;
-    let side = if options.mean == MeanShape::Pixel { px } else { 1 };
-    let mean = g.input(names::MEAN, TensorType::f32([3, side, side]))?;
+    let mean = g.input(names::MEAN, TensorType::f32(options.mean_shape(network.input_px)))?;
     g.scope("input", |g| {
         let pixels = g.cast(images, ElementType::F32)?;
         let x = match offsets {
@@ -308,13 +322,19 @@ mod tests {
 
     use super::*;
     use crate::graph::Port;
-    use crate::models::{AlexNet, Layer};
+    use crate::recipe::Recipe;
     use crate::support::{self, Data};
 
     const BATCH: usize = 3;
 
-    fn tiny() -> Network {
-        AlexNet { filters: [8, 8, 8, 8, 8], units: [16, 16], ..AlexNet::demo(28, 4) }.network()
+    fn tiny() -> Classifier {
+        let set = [
+            "input.crop_px=28",
+            "network.layer.conv.out=8",
+            "network.layer.fc6.out=16",
+            "network.layer.fc7.out=16",
+        ];
+        Classifier::new(&Recipe::load("demo", &set.map(str::to_owned)).unwrap(), 4)
     }
 
     fn noise(count: usize, salt: usize) -> impl Iterator<Item = f32> {
@@ -380,12 +400,7 @@ mod tests {
 
     #[test]
     fn a_mean_for_every_pixel_is_subtracted_too() {
-        let network = Network {
-            name: "pixels".into(),
-            input_px: 2,
-            classes: 12,
-            layers: vec![Layer::MaxPool { kernel: 1, stride: 1, padding: 0 }],
-        };
+        let network = Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new() };
         let mut g = Builder::new("input", Lowering::training(Target::Cpu));
         let images = images(&mut g, &network, 1, ElementType::U8).unwrap();
         let offsets = g.input(names::OFFSETS, TensorType::f32([1, 3])).unwrap();
@@ -465,7 +480,7 @@ mod tests {
         let mut network = tiny();
         network.classes = 7;
         let error = TrainingGraphs::build(&network, &GraphOptions::new(1)).unwrap_err();
-        assert!(error.to_string().starts_with("network `alexnet`: the last layer gives [1, 4]"), "{error}");
+        assert!(error.to_string().starts_with("network `demo`: the last layer gives [1, 4]"), "{error}");
         assert!(TrainingGraphs::build(&tiny(), &GraphOptions::new(0)).is_err());
         network.input_px = 8;
         assert!(matches!(

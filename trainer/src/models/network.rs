@@ -1,130 +1,13 @@
-//! A network as a list of layers, and its forward direction.
-
-use serde::{Deserialize, Serialize};
+//! A recipe's layers as a graph: parameters, masks and the forward direction.
 
 use super::init::Init;
 use crate::graph::ops::{Conv, DropoutScaling, Lrn, Pool};
-use crate::graph::{Builder, ElementType, GraphError, Result, Tensor, TensorType};
+use crate::graph::{Builder, ElementType, GraphError, Lowering, Result, Target, Tensor, TensorType};
+use crate::recipe::{self, Function, Layer, LayerKind, PoolMode, Recipe};
 
-/// A point-wise function between layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// max(x, 0).
-    #[default]
-    Relu,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// Logistic function.
-    Sigmoid,
-}
-
-/// Where the factor of dropout goes; see [`DropoutScaling`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scaling {
-    /// Mask in training, multiply by the share kept in evaluation: as printed.
-    #[default]
-    AtEvaluation,
-    /// Divide by the share kept in training: "inverted" dropout.
-    InTraining,
-}
-
-impl From<Scaling> for DropoutScaling {
-    fn from(scaling: Scaling) -> Self {
-        match scaling {
-            Scaling::AtEvaluation => Self::AtEvaluation,
-            Scaling::InTraining => Self::InTraining,
-        }
-    }
-}
-
-/// One layer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "layer", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Layer {
-    /// Convolution with a bias per filter.
-    Conv {
-        /// Name of the layer; its parameters are `name.weight` [O,C/g,k,k] and `name.bias` [O].
-        name: String,
-        /// Number of filters.
-        filters: usize,
-        /// Side of the kernel.
-        kernel: usize,
-        /// Distance between kernel positions.
-        stride: usize,
-        /// Zeros on every side.
-        padding: usize,
-        /// Number of channel groups.
-        groups: usize,
-        /// Standard deviation of the initial weights; √(2 / inputs of a unit) where absent (He et al. 2015).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        weight_std: Option<f64>,
-        /// Initial bias.
-        bias: f32,
-    },
-    /// Fully connected layer; images are flattened first.
-    Linear {
-        /// Name of the layer; its parameters are `name.weight` [O,I] and `name.bias` [O].
-        name: String,
-        /// Number of outputs.
-        units: usize,
-        /// Standard deviation of the initial weights; √(2 / inputs of a unit) where absent (He et al. 2015).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        weight_std: Option<f64>,
-        /// Initial bias.
-        bias: f32,
-    },
-    /// Point-wise function.
-    Activation {
-        /// Which one.
-        function: Activation,
-    },
-    /// Local response normalisation.
-    Lrn {
-        /// Number of channels in the sum, odd.
-        size: usize,
-        /// Factor of the sum of squares, not divided by `size`.
-        alpha: f64,
-        /// Exponent.
-        beta: f64,
-        /// Constant of the denominator.
-        k: f64,
-    },
-    /// Maximum over windows.
-    MaxPool {
-        /// Side of the window.
-        kernel: usize,
-        /// Distance between windows.
-        stride: usize,
-        /// Padding on every side.
-        padding: usize,
-    },
-    /// Mean over windows.
-    AveragePool {
-        /// Side of the window.
-        kernel: usize,
-        /// Distance between windows.
-        stride: usize,
-        /// Padding on every side.
-        padding: usize,
-    },
-    /// Dropout by a mask from the host.
-    Dropout {
-        /// Name of the layer; its mask is the graph input `name.mask`.
-        name: String,
-        /// Share of units dropped, in [0, 1).
-        rate: f64,
-        /// Where the factor goes.
-        #[serde(default)]
-        scaling: Scaling,
-    },
-}
-
-/// A classifier of square images: layers that end in one logit per class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Network {
+/// A recipe's network for a data set: layers that turn square images into one logit for each class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classifier {
     /// Name in files and messages.
     pub name: String,
     /// Side of the input images in pixels.
@@ -164,6 +47,8 @@ pub struct Parameter {
     pub kind: ParameterKind,
     /// Initial values.
     pub init: Init,
+    /// Weight decay instead of the optimizer's.
+    pub weight_decay: Option<f64>,
 }
 
 impl Parameter {
@@ -207,24 +92,29 @@ pub struct Forward {
     pub masks: Vec<DropoutMask>,
 }
 
-impl Network {
+impl Classifier {
+    /// The network of `recipe` for a data set of `classes` classes.
+    pub fn new(recipe: &Recipe, classes: usize) -> Self {
+        let (name, layers) = (recipe.name.clone(), recipe.network.layer.clone());
+        Self { name, input_px: recipe.input.crop_px, classes, layers }
+    }
+
     /// Appends the network to `g`, from `x` f32 [N,3,H,W]; parameters and masks become graph inputs.
     ///
     /// # Errors
-    /// A layer does not fit the one before it, a name is taken twice, or the last layer does not give `classes`
-    /// values.
+    /// A layer does not fit the one before it or cannot be expressed, a name is taken twice, or the last layer does not
+    /// give a value for each class.
     pub fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
         let mut forward = Forward { logits: x, parameters: Vec::new(), masks: Vec::new() };
-        for layer in &self.layers {
-            forward.logits = forward.append(g, layer, mode)?;
+        for layer in in_cheapest_order(&self.layers) {
+            forward.logits = forward.append(g, self, layer, mode)?;
         }
         let shape = g.shape(forward.logits);
         if shape != [g.shape(x)[0], self.classes] {
-            let reason = format!(
-                "the last layer gives {shape:?}, expected one value for each of {} classes",
-                self.classes
-            );
-            return Err(GraphError::Network { network: self.name.clone(), reason });
+            let classes = self.classes;
+            return Err(self.unusable(format!(
+                "the last layer gives {shape:?}, expected one value for each of {classes} classes"
+            )));
         }
         Ok(forward)
     }
@@ -234,47 +124,78 @@ impl Network {
     /// # Errors
     /// Those of [`forward`](Self::forward).
     pub fn parameters(&self) -> Result<Vec<Parameter>> {
-        let mut g = Builder::new(&self.name, crate::graph::Lowering::evaluation(Default::default()));
+        let mut g = Builder::new(&self.name, Lowering::evaluation(Target::Cpu));
         let x = g.input("x", TensorType::f32([1, 3, self.input_px, self.input_px]))?;
         let forward = self.forward(&mut g, x, Mode::Evaluate)?;
         Ok(forward.parameters.into_iter().map(|(parameter, _)| parameter).collect())
     }
+
+    fn unusable(&self, reason: String) -> GraphError {
+        GraphError::Network { network: self.name.clone(), reason }
+    }
+}
+
+/// The layers with a max-pool before an activation that it follows: a rising function and a maximum may change places, and
+/// after the pool the function has a quarter of the work.
+fn in_cheapest_order(layers: &[Layer]) -> Vec<&Layer> {
+    let mut order: Vec<&Layer> = layers.iter().collect();
+    for at in 1..order.len() {
+        if let (LayerKind::Activation(_), LayerKind::Pool(pool)) = (&order[at - 1].kind, &order[at].kind)
+            && pool.mode == PoolMode::Max
+        {
+            order.swap(at - 1, at);
+        }
+    }
+    order
 }
 
 impl Forward {
-    fn append(&mut self, g: &mut Builder, layer: &Layer, mode: Mode) -> Result<Tensor> {
-        let x = self.logits;
-        match layer {
-            Layer::Conv { name, filters, kernel, stride, padding, groups, weight_std, bias } => {
+    fn append(&mut self, g: &mut Builder, network: &Classifier, layer: &Layer, mode: Mode) -> Result<Tensor> {
+        let (x, name) = (self.logits, layer.name.as_str());
+        match &layer.kind {
+            LayerKind::Conv(conv) => {
                 let channels = g.shape(x).get(1).copied().unwrap_or(0);
-                let shape = [*filters, channels / (*groups).max(1), *kernel, *kernel];
-                let (w, b) = self.weights(g, name, &shape, *weight_std, *bias)?;
-                g.scope(name, |g| g.conv(x, w, Some(b), Conv::new(*stride, *padding).groups(*groups)))
+                let shape = [conv.out, channels / conv.groups.max(1), conv.kernel, conv.kernel];
+                let (w, b) =
+                    self.weights(g, name, &shape, (conv.weight_std, conv.bias), conv.weight_decay)?;
+                let geometry = Conv::new(conv.stride, conv.pad).groups(conv.groups);
+                g.scope(name, |g| g.conv(x, w, Some(b), geometry))
             }
-            Layer::Linear { name, units, weight_std, bias } => {
+            LayerKind::Local(_) => Err(network.unusable(format!(
+                "layer `{name}` is of the kind `local`, which graphs do not support; use `conv`"
+            ))),
+            LayerKind::Linear(linear) => {
                 let x = g.scope(name, |g| if g.shape(x).len() == 2 { Ok(x) } else { g.flatten(x, 1) })?;
-                let (w, b) = self.weights(g, name, &[*units, g.shape(x)[1]], *weight_std, *bias)?;
+                let shape = [linear.out.unwrap_or(network.classes), g.shape(x)[1]];
+                let init = (linear.weight_std, linear.bias);
+                let (w, b) = self.weights(g, name, &shape, init, linear.weight_decay)?;
                 g.scope(name, |g| g.linear(x, w, b))
             }
-            Layer::Activation { function } => match function {
-                Activation::Relu => g.relu(x),
-                Activation::Tanh => g.tanh(x),
-                Activation::Sigmoid => g.sigmoid(x),
-            },
-            Layer::Lrn { size, alpha, beta, k } => {
-                g.lrn(x, Lrn { size: *size, alpha: *alpha, beta: *beta, k: *k })
+            LayerKind::Activation(activation) => g.scope(name, |g| match activation.function {
+                Function::Relu => g.relu(x),
+                Function::Tanh => g.tanh(x),
+                Function::Sigmoid => g.sigmoid(x),
+            }),
+            LayerKind::Lrn(lrn) => {
+                let alpha = lrn.printed_alpha();
+                g.scope(name, |g| g.lrn(x, Lrn { size: lrn.size, alpha, beta: lrn.beta, k: lrn.k }))
             }
-            Layer::MaxPool { kernel, stride, padding } => {
-                g.max_pool(x, Pool { kernel: *kernel, stride: *stride, padding: *padding })
+            LayerKind::Pool(pool) => {
+                let window = Pool { kernel: pool.kernel, stride: pool.stride, padding: pool.pad };
+                g.scope(name, |g| match pool.mode {
+                    PoolMode::Max => g.max_pool(x, window),
+                    PoolMode::Avg => g.average_pool(x, window),
+                })
             }
-            Layer::AveragePool { kernel, stride, padding } => {
-                g.average_pool(x, Pool { kernel: *kernel, stride: *stride, padding: *padding })
-            }
-            Layer::Dropout { name, rate, scaling } => {
-                let (keep, scaling) = (1.0 - rate, (*scaling).into());
+            LayerKind::Dropout(dropout) => {
+                let keep = 1.0 - dropout.p;
+                let scaling = match dropout.scaling {
+                    recipe::DropoutScaling::Printed => DropoutScaling::AtEvaluation,
+                    recipe::DropoutScaling::Inverted => DropoutScaling::InTraining,
+                };
                 match mode {
                     Mode::Evaluate => g.scope(name, |g| g.dropout_expectation(x, keep, scaling)),
-                    Mode::Train if *rate == 0.0 => Ok(x),
+                    Mode::Train if dropout.p == 0.0 => Ok(x),
                     Mode::Train => {
                         let mask_name = format!("{name}.mask");
                         let mask = g.input(&mask_name, g.ty(x).of(ElementType::Bool))?;
@@ -286,38 +207,72 @@ impl Forward {
         }
     }
 
+    /// Declares `layer.weight` and `layer.bias`; `init` is the weights' standard deviation and the biases' value.
     fn weights(
         &mut self,
         g: &mut Builder,
         layer: &str,
         shape: &[usize],
-        std: Option<f64>,
-        bias: f32,
+        (std, bias): (f64, f64),
+        weight_decay: Option<f64>,
     ) -> Result<(Tensor, Tensor)> {
-        let inputs: usize = shape[1..].iter().product();
-        let std = std.unwrap_or_else(|| (2.0 / inputs.max(1) as f64).sqrt());
-        let weight =
-            self.parameter(g, format!("{layer}.weight"), shape, ParameterKind::Weight, Init::Normal { std })?;
-        let bias = self.parameter(
-            g,
-            format!("{layer}.bias"),
-            &shape[..1],
-            ParameterKind::Bias,
-            Init::Constant(bias),
-        )?;
+        let mut declare = |part: &str, shape: &[usize], kind, init| {
+            let name = format!("{layer}.{part}");
+            let tensor = g.input(&name, TensorType::f32(shape))?;
+            self.parameters
+                .push((Parameter { name, shape: shape.to_vec(), kind, init, weight_decay }, tensor));
+            Ok(tensor)
+        };
+        let weight = declare("weight", shape, ParameterKind::Weight, Init::Normal { std })?;
+        let bias = declare("bias", &shape[..1], ParameterKind::Bias, Init::Constant(bias as f32))?;
         Ok((weight, bias))
     }
+}
 
-    fn parameter(
-        &mut self,
-        g: &mut Builder,
-        name: String,
-        shape: &[usize],
-        kind: ParameterKind,
-        init: Init,
-    ) -> Result<Tensor> {
-        let tensor = g.input(&name, TensorType::f32(shape))?;
-        self.parameters.push((Parameter { name, shape: shape.to_vec(), kind, init }, tensor));
-        Ok(tensor)
+#[cfg(test)]
+mod tests {
+    use super::Classifier;
+    use crate::recipe::Recipe;
+
+    fn count(recipe: &str, classes: usize) -> usize {
+        let network = Classifier::new(&Recipe::load(recipe, &[]).unwrap(), classes);
+        network.parameters().unwrap_or_else(|error| panic!("{error}")).iter().map(|p| p.len()).sum()
+    }
+
+    #[test]
+    fn the_network_of_the_paper_has_its_number_of_parameters() {
+        assert_eq!(count("alexnet", 1000), 60_965_224);
+    }
+
+    #[test]
+    fn graphs_have_the_parameters_that_the_recipe_counts() {
+        for name in Recipe::built_in() {
+            let recipe = Recipe::load(name, &[]).unwrap();
+            if recipe.network.layer.iter().any(|layer| layer.kind.word() == "local") {
+                continue;
+            }
+            let told: u64 = recipe.shapes(3, 10).unwrap().iter().map(|shape| shape.parameters).sum();
+            assert_eq!(count(name, 10) as u64, told, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_graphs_do_not_support_is_named() {
+        let recipe = Recipe::load("cifar10-13pct", &[]).unwrap();
+        let error = Classifier::new(&recipe, 10).parameters().unwrap_err().to_string();
+        assert!(error.contains("`cifar10-13pct`: layer `local3`"), "{error}");
+    }
+
+    #[test]
+    fn a_decay_of_a_layers_own_reaches_its_parameters() {
+        let recipe = Recipe::load("cifar10-quick", &[]).unwrap();
+        let decays: Vec<_> = Classifier::new(&recipe, 10)
+            .parameters()
+            .unwrap()
+            .into_iter()
+            .map(|parameter| (parameter.name, parameter.weight_decay))
+            .collect();
+        assert_eq!(decays[0], ("conv1.weight".into(), None));
+        assert_eq!(decays[6], ("fc10.weight".into(), Some(1.0)));
     }
 }

@@ -71,7 +71,7 @@ NETS = {
     "alexnet": dict(
         forward=lambda x, p, m: alexnet(x, p, m, 2, dict(stride=4, padding=2)),
         shapes=alexnet_shapes([96, 256, 384, 384, 256], [4096, 4096], 11, 2, 6, 1000),
-        masks=[4096, 4096], px=224, classes=1000, batch=2, valid=2, rate=0.0003,
+        masks=[4096, 4096], px=224, classes=1000, batch=4, valid=4, rate=0.0001,
     ),
     "demo": dict(
         forward=lambda x, p, m: alexnet(x, p, m, 2, dict(stride=1, padding=2)),
