@@ -11,6 +11,10 @@ pub mod recipe;
 pub mod runtime;
 pub mod schedule;
 
+// The tests inside and outside of the crate share a module, which needs one name for the crate.
+#[cfg(test)]
+extern crate self as fovea_trainer;
+
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! The event files as the `tensorboard` package reads them; skipped where Python (`FOVEA_PYTHON`, else `python3`) lacks it.
+//! The event files as the `tensorboard` package reads them; skipped where Python (`FOVEA_TEST_PYTHON`, else `python3`) lacks it.
 
 use std::{env, process::Command};
 
@@ -11,7 +11,7 @@ fn step(step: u64, loss: f64) -> Step {
 
 #[test]
 fn tensorboard_reads_every_scalar_and_forgets_the_steps_that_are_taken_again() {
-    let python = env::var_os("FOVEA_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = env::var_os("FOVEA_TEST_PYTHON").unwrap_or_else(|| "python3".into());
     let has_tensorboard = Command::new(&python)
         .args(["-c", "import tensorboard.backend.event_processing.event_accumulator"])
         .output()

@@ -1,10 +1,12 @@
 //! The inner loops: from stored pixels to a place in a batch.
 //!
 //! Each is an ordinary loop that the compiler vectorises, compiled once for every instruction set worth having and chosen
-//! at run time (`multiversion`); [`scalar`] holds the same arithmetic one pixel at a time, and tests compare the two bit
+//! at run time (`multiversion`), and in `avx512` by hand where it cannot; [`scalar`] holds the same arithmetic one pixel at a time, and tests compare the two bit
 //! by bit. Values are (pixel − (mean − offset)) · scale in f32, in this order, so that every processor computes the same
 //! bits.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod scalar;
 
 use half::f16;
@@ -31,11 +33,6 @@ impl Plane<'_> {
     fn width(&self) -> usize {
         self.size.width as usize
     }
-
-    #[inline(always)]
-    fn row(&self, y: usize) -> &[u8] {
-        &self.pixels[y * self.stride..][..self.width()]
-    }
 }
 
 /// What is subtracted from the pixels of one channel.
@@ -58,6 +55,20 @@ pub struct Normalize<'a> {
     pub scale: f32,
 }
 
+/// Runs a loop over rows, compiled once for ImageNet's 224 columns, with a length that the compiler knows, and once for any
+/// other: a row is copied by a few instructions then, not by a call.
+macro_rules! with_known_width {
+    ($width:expr, |$name:ident| $body:block) => {
+        if $width == 224 {
+            let $name = 224;
+            $body
+        } else {
+            let $name = $width;
+            $body
+        }
+    };
+}
+
 /// Copies a plane to u8 [H,W].
 ///
 /// # Panics
@@ -69,16 +80,18 @@ pub struct Normalize<'a> {
 ))]
 pub fn copy(plane: Plane<'_>, target: &mut [u8]) {
     assert_eq!(target.len(), plane.size.area());
-    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
-        let row = plane.row(y);
-        if plane.flipped {
-            for (target, &pixel) in target.iter_mut().zip(row.iter().rev()) {
-                *target = pixel;
+    with_known_width!(plane.width(), |width| {
+        for (y, target) in target.chunks_exact_mut(width).enumerate() {
+            let row = &plane.pixels[y * plane.stride..][..width];
+            if plane.flipped {
+                for (target, &pixel) in target.iter_mut().zip(row.iter().rev()) {
+                    *target = pixel;
+                }
+            } else {
+                target.copy_from_slice(row);
             }
-        } else {
-            target.copy_from_slice(row);
         }
-    }
+    });
 }
 
 /// Copies a part of an image u8 [H,W,3] to u8 [3,H,W]; the plane's width counts pixels, its stride bytes.
@@ -123,64 +136,65 @@ pub fn deinterleave(plane: Plane<'_>, target: &mut [u8]) {
 ))]
 pub fn normalize_f32(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f32]) {
     assert_eq!(target.len(), plane.size.area());
-    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
-        normalize_piece(plane, normalize, y, 0, target);
-    }
+    with_known_width!(plane.width(), |width| {
+        for (y, target) in target.chunks_exact_mut(width).enumerate() {
+            normalize_row(plane, normalize, y, width, target);
+        }
+    });
 }
-
-/// Pixels that are normalised to f32, in the first-level cache, before they are rounded to f16.
-const PIECE: usize = 256;
 
 /// Normalises a plane to f16 [H,W]: computed in f32, rounded to nearest even.
 ///
 /// # Panics
 /// When `target`, or the mean, has not the plane's size.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vbmi+avx2+fma",
-    "x86_64+avx2+fma",
-    "x86_64+ssse3"
-))]
 pub fn normalize_f16(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
+    #[cfg(target_arch = "x86_64")]
+    if plane.width() >= 16 && avx512::is_available() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { avx512::normalize_f16(plane, normalize, target) };
+    }
+    normalize_f16_by_rows(plane, normalize, target);
+}
+
+/// Normalises a row to f32 in the first-level cache and rounds it, again and again.
+#[multiversion(targets("x86_64+avx2+fma", "x86_64+ssse3"))]
+fn normalize_f16_by_rows(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
     assert_eq!(target.len(), plane.size.area());
-    let mut piece = [0.0; PIECE];
+    let mut exact = vec![0.0; plane.width()];
     for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
-        for (index, target) in target.chunks_mut(PIECE).enumerate() {
-            let piece = &mut piece[..target.len()];
-            normalize_piece(plane, normalize, y, index * PIECE, piece);
-            target.convert_from_f32_slice(piece);
-        }
+        normalize_row(plane, normalize, y, plane.width(), &mut exact);
+        target.convert_from_f32_slice(&exact);
     }
 }
 
-/// Normalises the pixels of row `y` that land in columns `x..x + target.len()` of the result.
+/// Normalises row `y`.
 #[inline(always)]
-fn normalize_piece(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, x: usize, target: &mut [f32]) {
-    let (row, width) = (plane.row(y), plane.width());
+fn normalize_row(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, width: usize, target: &mut [f32]) {
+    let pixels = &plane.pixels[y * plane.stride..][..width];
+    let target = &mut target[..width];
     let scale = normalize.scale;
-    let end = x + target.len();
     match (normalize.mean, plane.flipped) {
         (Mean::Constant(mean), false) => {
             let shift = mean - normalize.offset;
-            for (target, &pixel) in target.iter_mut().zip(&row[x..end]) {
+            for (target, &pixel) in target.iter_mut().zip(pixels) {
                 *target = (f32::from(pixel) - shift) * scale;
             }
         }
         (Mean::Constant(mean), true) => {
             let shift = mean - normalize.offset;
-            for (target, &pixel) in target.iter_mut().zip(row[width - end..width - x].iter().rev()) {
+            for (target, &pixel) in target.iter_mut().zip(pixels.iter().rev()) {
                 *target = (f32::from(pixel) - shift) * scale;
             }
         }
         (Mean::PerPixel(means), false) => {
-            let means = &means[y * width..][x..end];
-            for ((target, &pixel), &mean) in target.iter_mut().zip(&row[x..end]).zip(means) {
+            let means = &means[y * width..][..width];
+            for ((target, &pixel), &mean) in target.iter_mut().zip(pixels).zip(means) {
                 *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
             }
         }
         (Mean::PerPixel(means), true) => {
-            let means = &means[y * width..][x..end];
-            let pixels = row[width - end..width - x].iter().rev();
-            for ((target, &pixel), &mean) in target.iter_mut().zip(pixels).zip(means) {
+            let means = &means[y * width..][..width];
+            for ((target, &pixel), &mean) in target.iter_mut().zip(pixels.iter().rev()).zip(means) {
                 *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
             }
         }
@@ -248,8 +262,11 @@ mod tests {
                 assert_same(&fast, &slow, plane);
 
                 let (mut fast, mut slow) = (vec![f16::ZERO; area], vec![f16::ONE; area]);
-                normalize_f16(plane, normalize, &mut fast);
                 scalar::normalize_f16(plane, normalize, &mut slow);
+                normalize_f16(plane, normalize, &mut fast);
+                assert_same(&fast, &slow, plane);
+                fast.fill(f16::ZERO);
+                normalize_f16_by_rows(plane, normalize, &mut fast);
                 assert_same(&fast, &slow, plane);
             }
         });

@@ -1,8 +1,8 @@
 //! Running models through ONNX Runtime in tests.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 
+use fovea_trainer::runtime::{self, Build, Options};
 use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
@@ -18,27 +18,10 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
-/// The shared library that tests load.
-fn library() -> std::path::PathBuf {
-    std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH must name the ONNX Runtime library").into()
-}
-
-/// The one environment of this process: ONNX Runtime cannot make a second.
+/// The environment of this process, with a library that is fetched when there is none yet.
 pub fn environment() -> &'static Environment {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let start = || -> ort::Result<Environment> {
-            let threads = ort::environment::GlobalThreadPoolOptions::default()
-                .with_intra_threads(2)?
-                .with_spin_control(false)?;
-            ort::init_from(library())
-                .expect("the ONNX Runtime library loads")
-                .with_name("tests")
-                .with_global_thread_pool(threads)
-                .build()
-        };
-        start().expect("ONNX Runtime starts")
-    })
+    let options = Options { threads: 2, ..Options::from_env(Build::Cpu) };
+    &runtime::environment(&options, &mut ()).expect("ONNX Runtime can be had").environment
 }
 
 /// A session over the bytes of a model, as the trainer would make it.
