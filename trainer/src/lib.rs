@@ -10,6 +10,7 @@ pub mod onnx;
 pub mod recipe;
 pub mod runtime;
 pub mod schedule;
+pub mod training;
 
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]

@@ -7,6 +7,10 @@
 
 mod error;
 
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
 use crate::checkpoint::{TensorRef, Tensors};
 
 pub use error::BackendError;
@@ -51,7 +55,7 @@ pub struct Update {
 }
 
 /// Sums over rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Rows.
     pub rows: u64,
@@ -61,6 +65,35 @@ pub struct Sums {
     pub top1: u64,
     /// Rows whose class is among the five best answers.
     pub top5: u64,
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.loss += other.loss;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+    }
+}
+
+impl Sums {
+    /// Mean loss of a row; not a number without rows.
+    #[must_use]
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.rows as f64
+    }
+
+    /// Share of the rows whose class is not the best answer, 0..=1; not a number without rows.
+    #[must_use]
+    pub fn top1_error(&self) -> f64 {
+        (self.rows - self.top1) as f64 / self.rows as f64
+    }
+
+    /// Share of the rows whose class is not among the five best answers, 0..=1; not a number without rows.
+    #[must_use]
+    pub fn top5_error(&self) -> f64 {
+        (self.rows - self.top5) as f64 / self.rows as f64
+    }
 }
 
 /// What a backend says of itself.
