@@ -12,6 +12,10 @@ pub mod runtime;
 pub mod schedule;
 pub mod training;
 
+// The support module is shared with the integration tests, which see the crate from outside.
+#[cfg(test)]
+extern crate self as fovea_trainer;
+
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -112,8 +112,7 @@ pub fn probabilities(
     let mut sums = Sums::default();
     let parts = labels.chunks(rows).zip(images.chunks(rows * row_bytes));
     for ((labels, images), out) in parts.zip(probabilities.chunks_mut(rows * classes)) {
-        let offsets = vec![[0.0; 3]; labels.len()];
-        sums += backend.evaluate(Rows { images, color_offsets: &offsets, labels }, out)?;
+        sums += backend.evaluate(Rows { images, color_offsets: &[], labels }, out)?;
     }
     Ok((probabilities, sums))
 }

@@ -1,9 +1,8 @@
 //! Running models through ONNX Runtime in tests.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 
-use ort::environment::Environment;
+use fovea_trainer::runtime::{Build, Loaded, Options, environment};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
@@ -18,33 +17,16 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
-/// The shared library that tests load.
-fn library() -> std::path::PathBuf {
-    std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH must name the ONNX Runtime library").into()
-}
-
-/// The one environment of this process: ONNX Runtime cannot make a second.
-pub fn environment() -> &'static Environment {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let start = || -> ort::Result<Environment> {
-            let threads = ort::environment::GlobalThreadPoolOptions::default()
-                .with_intra_threads(2)?
-                .with_spin_control(false)?;
-            ort::init_from(library())
-                .expect("the ONNX Runtime library loads")
-                .with_name("tests")
-                .with_global_thread_pool(threads)
-                .build()
-        };
-        start().expect("ONNX Runtime starts")
-    })
+/// ONNX Runtime, fetched on a machine that has never done so; two threads.
+pub fn runtime() -> &'static Loaded {
+    let options = Options { threads: 2, ..Options::from_env(Build::Cpu) };
+    environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A session over the bytes of a model, as the trainer would make it.
 pub fn session(model: &[u8]) -> Session {
     let open = || -> ort::Result<Session> {
-        Ok(Session::builder(environment())?
+        Ok(Session::builder(&runtime().environment)?
             .with_optimization_level(GraphOptimizationLevel::Level2)?
             .with_memory_pattern(false)?
             .commit_from_memory(model)?)
