@@ -151,10 +151,13 @@ fn saved(backend: &mut dyn TrainingBackend, folder: &Path) -> Tensors {
         recipe: String::new(),
         recipe_hash: String::new(),
         classes: Vec::new(),
+        class_names: Vec::new(),
         seed: 0,
         step: 0,
         epoch: 0,
         batch: 0,
+        sums: Sums::default(),
+        discarded: 0,
         schedule: schedule::State::default(),
     };
     backend.export(&mut |tensors| checkpoint::save(folder, &meta, tensors).unwrap()).unwrap();

@@ -30,7 +30,9 @@ pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let preparer = Preparer::new(&sample, options, &folder)?;
     if preparer.shards_kept() < preparer.shards() {
         let [train, val] = Split::ALL.map(|split| sample.entries(split).len());
-        eprintln!("preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images");
+        eprintln!(
+            "preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images"
+        );
     }
     preparer.run(&Progress::default())?;
     Ok(folder)

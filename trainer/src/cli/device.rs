@@ -21,8 +21,13 @@ pub fn backend(args: &DeviceArgs, setup: &Setup<'_>) -> Result<Box<dyn TrainingB
                 threads: args.threads.map_or(0, usize::from),
                 ..from_env
             };
-            let loaded = environment(&options, &mut Bar::default()).map_err(fovea_trainer::backend::BackendError::from)?;
-            Box::new(OrtBackend::new(loaded, setup, OrtOptions { tf32: args.tf32, ..OrtOptions::new(device) })?)
+            let loaded = environment(&options, &mut Bar::default())
+                .map_err(fovea_trainer::backend::BackendError::from)?;
+            Box::new(OrtBackend::new(
+                loaded,
+                setup,
+                OrtOptions { tf32: args.tf32, ..OrtOptions::new(device) },
+            )?)
         }
     })
 }

@@ -38,7 +38,8 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers: args.workers.map_or_else(default_workers, usize::from),
     };
     let images = evaluation.records.len() as u64;
-    let wanted = if args.ten_crop { &[TestViews::Center, TestViews::TenCrop][..] } else { &[TestViews::Center] };
+    let wanted =
+        if args.ten_crop { &[TestViews::Center, TestViews::TenCrop][..] } else { &[TestViews::Center] };
     let mut results = Vec::new();
     for &views in wanted {
         evaluation.views = views;

@@ -34,9 +34,10 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let mut printed = Vec::new();
     for (path, rows) in args.images.iter().zip(images) {
         let answers = eye.answers(&mut *backend, &rows, classes)?;
-        let best = answers.iter().take(ANSWERS).map(|&(class, probability)| {
-            (&meta.classes[class], &meta.class_names[class], probability)
-        });
+        let best = answers
+            .iter()
+            .take(ANSWERS)
+            .map(|&(class, probability)| (&meta.classes[class], &meta.class_names[class], probability));
         if args.json {
             let best: Vec<_> = best
                 .map(|(id, name, probability)| json!({ "class": id, "name": name, "probability": probability }))

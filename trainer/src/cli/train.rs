@@ -12,7 +12,8 @@ use fovea_trainer::{
     checkpoint::{self, Store},
     recipe::Recipe,
     training::{
-        Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers, read_settings,
+        Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
+        read_settings,
     },
 };
 
@@ -90,7 +91,11 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 
 fn checkpoint_interval(minutes: f64) -> anyhow::Result<Duration> {
     let refuse = || format!("--checkpoint-minutes is {minutes}, expected a number of minutes above 0");
-    if minutes > 0.0 { Duration::try_from_secs_f64(minutes * 60.0).with_context(refuse) } else { bail!(refuse()) }
+    if minutes > 0.0 {
+        Duration::try_from_secs_f64(minutes * 60.0).with_context(refuse)
+    } else {
+        bail!(refuse())
+    }
 }
 
 /// The command line's changes to a recipe.
@@ -121,7 +126,8 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
 fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
     let before = read_settings(run)?;
     let file = run.join("recipe.toml");
-    let recipe = Recipe::load(file.to_str().context("the path of the run is not Unicode")?, &overrides(args))?;
+    let recipe =
+        Recipe::load(file.to_str().context("the path of the run is not Unicode")?, &overrides(args))?;
     let settings = RunSettings {
         data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
         limit_batches: args.limit_batches.map(u64::from).or(before.limit_batches),

@@ -41,7 +41,8 @@ impl Divergence {
     #[must_use]
     pub fn table(&self) -> String {
         let width = self.extremes.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0).max(9);
-        let mut text = format!("{:width$}  {:>14}  {:>16}\n", "parameter", "largest weight", "largest gradient");
+        let mut text =
+            format!("{:width$}  {:>14}  {:>16}\n", "parameter", "largest weight", "largest gradient");
         for ParameterExtremes { name, weight, gradient } in &self.extremes {
             text.push_str(&format!("{name:width$}  {weight:>14.4e}  {gradient:>16.4e}\n"));
         }

@@ -6,7 +6,8 @@ use fovea_pipeline::{DatasetError, LoaderError, augment::AugmentError};
 
 use super::Divergence;
 use crate::{
-    backend::BackendError, checkpoint::CheckpointError, graph::GraphError, metrics::MetricsError, recipe::RecipeError,
+    backend::BackendError, checkpoint::CheckpointError, graph::GraphError, metrics::MetricsError,
+    recipe::RecipeError,
 };
 
 /// A run cannot begin or go on.
@@ -55,7 +56,9 @@ pub enum TrainingError {
         crop_px: usize,
     },
     /// The mean of the data set is not the checkpoint's.
-    #[error("the data set has another mean than the one of the checkpoint; resume with the data set of the run")]
+    #[error(
+        "the data set has another mean than the one of the checkpoint; resume with the data set of the run"
+    )]
     OtherData,
     /// The checkpoint stands behind the end of an epoch of this data set.
     #[error(

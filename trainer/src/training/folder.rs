@@ -152,7 +152,8 @@ pub fn read_settings(folder: &Path) -> Result<RunSettings, TrainingError> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainingError> {
-    let damaged = |error: serde_json::Error| TrainingError::Read { path: path.into(), reason: error.to_string() };
+    let damaged =
+        |error: serde_json::Error| TrainingError::Read { path: path.into(), reason: error.to_string() };
     serde_json::from_str(&read(path)?).map_err(damaged)
 }
 

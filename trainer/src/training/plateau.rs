@@ -42,8 +42,9 @@ mod tests {
     #[test]
     fn a_loss_that_stays_at_ln_k_is_told_once() {
         let mut plateau = Plateau::new(1000);
-        let told: Vec<u32> =
-            (1..=1000).filter(|i| plateau.lies_there(6.907 + if i % 2 == 0 { 0.05 } else { -0.04 })).collect();
+        let told: Vec<u32> = (1..=1000)
+            .filter(|i| plateau.lies_there(6.907 + if i % 2 == 0 { 0.05 } else { -0.04 }))
+            .collect();
         assert_eq!(told, [PATIENCE]);
     }
 
