@@ -10,8 +10,9 @@ pub mod onnx;
 pub mod recipe;
 pub mod runtime;
 pub mod schedule;
+pub mod training;
 
-// The tests inside and outside of the crate share a module, which needs one name for the crate.
+// The support module is shared with the integration tests, which see the crate from outside.
 #[cfg(test)]
 extern crate self as fovea_trainer;
 

@@ -125,7 +125,7 @@ fn the_last_batch_is_padded_or_dropped_as_asked() {
     let padded = deliver(&records, LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() });
     let last = &padded[6];
     assert_eq!((padded.len(), last.len), (7, 5));
-    assert_eq!(last.labels[5..], [crate::batch::NO_LABEL; 3]);
+    assert_eq!(last.labels[5..], [NO_LABEL; 3]);
     assert!(last.images[5 * 3 * (CROP * CROP) as usize..].iter().all(|&byte| byte == 0));
     assert!(last.color_offsets[5..].iter().all(|offset| *offset == [0.0; 3]));
     let dropped = deliver(&records, one_epoch());

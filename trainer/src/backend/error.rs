@@ -1,6 +1,6 @@
 //! What can go wrong in a backend.
 
-use crate::checkpoint::CheckpointError;
+use crate::{checkpoint::CheckpointError, graph::GraphError, recipe::RecipeError, runtime::RuntimeError};
 
 /// A backend cannot be made or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -19,4 +19,39 @@ pub enum BackendError {
     /// A saved state does not fit the network.
     #[error(transparent)]
     State(#[from] CheckpointError),
+    /// The layers do not fit each other or the images.
+    #[error(transparent)]
+    Layers(#[from] RecipeError),
+    /// The network cannot be made into graphs.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// ONNX Runtime cannot be had.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// ONNX Runtime refused.
+    #[error("ONNX Runtime cannot {doing}: {reason}")]
+    Session {
+        /// What was to be done.
+        doing: &'static str,
+        /// What it said.
+        reason: ort::Error,
+    },
+    /// The GPU cannot be used.
+    #[error(
+        "cuda:{id} cannot be used: {reason}; check that the GPU exists and that ONNX Runtime is a build with CUDA \
+         (unset ORT_DYLIB_PATH to have one fetched), or use --device cpu"
+    )]
+    Cuda {
+        /// Number of the GPU.
+        id: u32,
+        /// What ONNX Runtime said.
+        reason: ort::Error,
+    },
+}
+
+impl BackendError {
+    /// For `map_err`: ONNX Runtime's refusal, with what was being done.
+    pub(super) fn session(doing: &'static str) -> impl Fn(ort::Error) -> Self {
+        move |reason| Self::Session { doing, reason }
+    }
 }

@@ -5,18 +5,141 @@
 //!
 //! Letters: N rows of a batch, H and W the side of a view, K classes. A *row* is one view of one image.
 
+#[cfg(test)]
+mod conformance;
+mod device;
 mod error;
+mod layout;
+mod masks;
+mod null;
+mod ort;
+mod reference;
 
-use crate::checkpoint::{TensorRef, Tensors};
+use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    checkpoint::{TensorRef, Tensors},
+    models::ParameterKind,
+    recipe::{Mean, Recipe},
+};
+
+pub use self::ort::{KERNELS_OF_CUDA, OrtBackend, OrtOptions};
+pub use device::{Device, DeviceChoice};
 pub use error::BackendError;
+pub use masks::fill_mask;
+pub use null::NullBackend;
+pub use reference::ReferenceBackend;
+
+/// What every backend is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// Network and input.
+    pub recipe: &'a Recipe,
+    /// Number of classes K.
+    pub classes: usize,
+    /// Rows that a batch can have, in training and in evaluation.
+    pub batch_rows: usize,
+    /// What is subtracted from images, in units of 0..=255: f32 [3,H,W] for [`Mean::Image`], else f32 [3] (not used for
+    /// [`Mean::None`]).
+    pub mean: &'a [f32],
+    /// Determines the initial weights.
+    pub seed: u64,
+}
+
+impl Setup<'_> {
+    /// The mean as graphs subtract it.
+    ///
+    /// # Errors
+    /// [`BackendError::Rows`] if it has another number of values than the recipe needs.
+    fn mean(&self) -> Result<Vec<f32>, BackendError> {
+        let expected = match self.recipe.input.mean {
+            Mean::None => return Ok(vec![0.0; 3]),
+            Mean::Channel => 3,
+            Mean::Image => 3 * self.recipe.input.crop_px * self.recipe.input.crop_px,
+        };
+        if self.mean.len() == expected {
+            return Ok(self.mean.to_vec());
+        }
+        let (found, expected) = (self.mean.len().to_string(), expected.to_string());
+        Err(BackendError::Rows { what: "values of the mean", found, expected })
+    }
+
+    fn limits(&self) -> Limits {
+        let px = self.recipe.input.crop_px;
+        Limits { rows: self.batch_rows, row_bytes: 3 * px * px, classes: self.classes }
+    }
+}
+
+/// What rows must fit.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    rows: usize,
+    row_bytes: usize,
+    classes: usize,
+}
+
+impl Limits {
+    /// Checks images and labels.
+    fn check(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
+        let refuse = |what, found: String, expected| Err(BackendError::Rows { what, found, expected });
+        let count = rows.labels.len();
+        if count == 0 || count > self.rows {
+            return refuse("rows of a batch", count.to_string(), format!("1 to {}", self.rows));
+        }
+        if rows.images.len() < count * self.row_bytes {
+            let expected = format!("{count} images of {} bytes", self.row_bytes);
+            return refuse("bytes of images", rows.images.len().to_string(), expected);
+        }
+        match rows.labels.iter().position(|&label| usize::try_from(label).map_or(true, |k| k >= self.classes))
+        {
+            Some(row) => {
+                let found = format!("{} in row {row}", rows.labels[row]);
+                refuse("label", found, format!("0 to {}", self.classes - 1))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what [`check`](Self::check) does, and the colour offsets, which only training has.
+    fn check_training(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
+        self.check(rows)?;
+        if rows.color_offsets.len() < rows.labels.len() {
+            let (found, expected) = (rows.color_offsets.len().to_string(), rows.labels.len().to_string());
+            return Err(BackendError::Rows { what: "colour offsets", found, expected });
+        }
+        Ok(())
+    }
+
+    /// Checks where probabilities go.
+    fn check_probabilities(&self, rows: &Rows<'_>, given: usize) -> Result<(), BackendError> {
+        let needed = rows.labels.len() * self.classes;
+        if given < needed {
+            let (found, expected) = (given.to_string(), format!("{needed} or more"));
+            return Err(BackendError::Rows { what: "room for probabilities", found, expected });
+        }
+        Ok(())
+    }
+}
+
+/// The largest magnitude; NaN if there is one.
+fn largest_magnitude(values: &[f32]) -> f32 {
+    // The total order has NaN above infinity.
+    values.iter().map(|value| value.abs()).max_by(f32::total_cmp).unwrap_or(0.0)
+}
+
+/// Name of a parameter's momenta in a saved state.
+fn momentum_name(parameter: &str) -> String {
+    format!("{parameter}.momentum")
+}
 
 /// Rows for a step or an evaluation, at most as many as the backend was made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     /// u8 [N,3,H,W] 0..=255; at least as many images as labels.
     pub images: &'a [u8],
-    /// What colour augmentation adds to R, G and B, f32 [N,3] in units of 0..=255.
+    /// What colour augmentation adds to R, G and B, f32 [N,3] in units of 0..=255; not used in evaluation.
     pub color_offsets: &'a [[f32; 3]],
     /// Position of the class of each row, [N]; as many rows count as there are labels.
     pub labels: &'a [i64],
@@ -50,8 +173,21 @@ pub struct Update {
     pub bias_decay: bool,
 }
 
+impl Update {
+    /// ε and λ of a parameter of this kind whose layer may have a decay of its own.
+    fn rate_and_decay(&self, kind: ParameterKind, own_decay: Option<f64>) -> (f64, f64) {
+        let decay = own_decay.unwrap_or(self.weight_decay);
+        match kind {
+            ParameterKind::Weight => (self.learning_rate, decay),
+            ParameterKind::Bias => {
+                (self.learning_rate * self.bias_lr_mult, if self.bias_decay { decay } else { 0.0 })
+            }
+        }
+    }
+}
+
 /// Sums over rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Rows.
     pub rows: u64,
@@ -61,6 +197,35 @@ pub struct Sums {
     pub top1: u64,
     /// Rows whose class is among the five best answers.
     pub top5: u64,
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.loss += other.loss;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+    }
+}
+
+impl Sums {
+    /// Mean loss of a row; not a number without rows.
+    #[must_use]
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.rows as f64
+    }
+
+    /// Share of the rows whose class is not the best answer, 0..=1; not a number without rows.
+    #[must_use]
+    pub fn top1_error(&self) -> f64 {
+        (self.rows - self.top1) as f64 / self.rows as f64
+    }
+
+    /// Share of the rows whose class is not among the five best answers, 0..=1; not a number without rows.
+    #[must_use]
+    pub fn top5_error(&self) -> f64 {
+        (self.rows - self.top5) as f64 / self.rows as f64
+    }
 }
 
 /// What a backend says of itself.
@@ -133,4 +298,34 @@ pub trait TrainingBackend {
     /// # Errors
     /// [`BackendError`] when a tensor is missing or has another shape; the state is unspecified then.
     fn import(&mut self, state: Tensors) -> Result<(), BackendError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn biases_have_a_rate_and_a_decay_of_their_own_and_layers_may_have_a_decay() {
+        use ParameterKind::{Bias, Weight};
+        let mut update = Update {
+            learning_rate: 0.5,
+            momentum: 0.0,
+            weight_decay: 0.25,
+            bias_lr_mult: 2.0,
+            bias_decay: false,
+        };
+        assert_eq!(update.rate_and_decay(Weight, None), (0.5, 0.25));
+        assert_eq!(update.rate_and_decay(Weight, Some(3.0)), (0.5, 3.0));
+        assert_eq!(update.rate_and_decay(Bias, Some(3.0)), (1.0, 0.0));
+        update.bias_decay = true;
+        assert_eq!(update.rate_and_decay(Bias, None), (1.0, 0.25));
+        assert_eq!(update.rate_and_decay(Bias, Some(3.0)), (1.0, 3.0));
+    }
+
+    #[test]
+    fn the_largest_magnitude_does_not_pass_over_nan() {
+        assert_eq!(largest_magnitude(&[1.0, -3.0, 2.0]), 3.0);
+        assert!(largest_magnitude(&[1.0, -f32::NAN, f32::INFINITY]).is_nan());
+        assert_eq!(largest_magnitude(&[]), 0.0);
+    }
 }

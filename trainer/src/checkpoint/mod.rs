@@ -20,7 +20,7 @@ pub use error::CheckpointError;
 pub use folder::{TensorRef, Tensors, load, save};
 pub use store::{RunLock, Store};
 
-use crate::schedule;
+use crate::{backend::Sums, schedule};
 
 /// The only layout so far.
 const FORMAT: u32 = 1;
@@ -45,6 +45,8 @@ pub struct Meta {
     pub recipe_hash: String,
     /// Identifiers of the classes in the order of the outputs.
     pub classes: Vec<String>,
+    /// Their names for people, in the same order.
+    pub class_names: Vec<String>,
     /// Seed of the run.
     pub seed: u64,
     /// Updates done.
@@ -53,6 +55,10 @@ pub struct Meta {
     pub epoch: u32,
     /// Batches done in the epoch that is in progress.
     pub batch: u64,
+    /// Loss and counts over these batches.
+    pub sums: Sums,
+    /// Batches of the run that were left out because their loss was not finite.
+    pub discarded: u64,
     /// How far the schedule has come.
     pub schedule: schedule::State,
 }
@@ -100,10 +106,13 @@ pub(crate) mod tests {
             recipe: "demo".to_owned(),
             recipe_hash: "ab12".to_owned(),
             classes: vec!["n01".to_owned(), "n02".to_owned()],
+            class_names: vec!["crane".to_owned(), "crane".to_owned()],
             seed: u64::MAX,
             step,
             epoch: 3,
             batch: 7,
+            sums: Sums { rows: 448, loss: 0.1 + 0.7, top1: 12, top5: 99 },
+            discarded: 1,
             schedule: schedule::State { epochs: 3, best_error: Some(0.1 + 0.2), ..Default::default() },
         }
     }

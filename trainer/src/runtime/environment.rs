@@ -55,6 +55,12 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
     Ok(loaded)
 }
 
+/// Whether NVIDIA's driver is installed.
+#[must_use]
+pub fn has_driver() -> bool {
+    check_driver(DRIVER).is_ok()
+}
+
 fn check_driver(library: &str) -> Result<(), RuntimeError> {
     library::load(Path::new(library)).map_err(|reason| RuntimeError::NoDriver { reason })
 }

@@ -26,7 +26,7 @@ mod unpack;
 #[cfg(test)]
 mod test_server;
 
-pub use environment::{Loaded, environment};
+pub use environment::{Loaded, environment, has_driver};
 pub use error::{FetchError, RuntimeError};
 pub use library::{OLDEST_MINOR, check_library};
 pub use locate::{Located, Source, locate};

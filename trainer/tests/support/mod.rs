@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use fovea_trainer::runtime::{self, Build, Options};
-use ort::environment::Environment;
+use fovea_trainer::runtime::{Build, Loaded, Options, environment};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
@@ -18,16 +17,16 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
-/// The environment of this process, with a library that is fetched when there is none yet.
-pub fn environment() -> &'static Environment {
+/// ONNX Runtime, fetched on a machine that has never done so; two threads.
+pub fn runtime() -> &'static Loaded {
     let options = Options { threads: 2, ..Options::from_env(Build::Cpu) };
-    &runtime::environment(&options, &mut ()).expect("ONNX Runtime can be had").environment
+    environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A session over the bytes of a model, as the trainer would make it.
 pub fn session(model: &[u8]) -> Session {
     let open = || -> ort::Result<Session> {
-        Ok(Session::builder(environment())?
+        Ok(Session::builder(&runtime().environment)?
             .with_optimization_level(GraphOptimizationLevel::Level2)?
             .with_memory_pattern(false)?
             .commit_from_memory(model)?)

@@ -1,0 +1,399 @@
+//! What every backend must do: one suite, called for each.
+
+use std::path::Path;
+
+use super::*;
+use crate::{checkpoint, schedule, support};
+
+const ROWS: usize = 6;
+const CLASSES: usize = 7;
+const PX: usize = 13;
+const UPDATE: Update =
+    Update { learning_rate: 0.02, momentum: 0.9, weight_decay: 0.01, bias_lr_mult: 2.0, bias_decay: false };
+
+/// A network with every kind of layer, and groups, padding, overlapping pools, a decay of a layer's own.
+fn recipe(overrides: &[&str]) -> Recipe {
+    let text = format!(
+        r#"
+        name = "conformance"
+        description = "every kind of layer, small"
+        input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", scale = 0.015625 }}
+        augmentation = {{ train = [] }}
+        optimizer = {{ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01 }}
+        schedule = {{ kind = "steps", divide_by = 10.0, at_epochs = [] }}
+        training = {{ batch_size = {ROWS}, epochs = 1 }}
+        evaluation = {{ every_epoch = "center", at_end = "center" }}
+        [network]
+        layer = [
+            {{ name = "conv1", kind = "conv", out = 8, kernel = 5, stride = 2, pad = 1, weight_std = 0.1, bias = 0.1 }},
+            {{ name = "relu1", kind = "activation", function = "relu" }},
+            {{ name = "norm1", kind = "lrn", size = 5, k = 2.0, alpha = 0.1, beta = 0.75 }},
+            {{ name = "pool1", kind = "pool", kernel = 3, stride = 1 }},
+            {{ name = "conv2", kind = "conv", out = 6, kernel = 3, pad = 1, groups = 2, weight_std = 0.2 }},
+            {{ name = "tanh2", kind = "activation", function = "tanh" }},
+            {{ name = "pool2", kind = "pool", mode = "avg", kernel = 2, stride = 2, pad = 1 }},
+            {{ name = "fc3", kind = "linear", out = 10, weight_std = 0.3, bias = 0.1, weight_decay = 0.1 }},
+            {{ name = "sigmoid3", kind = "activation", function = "sigmoid" }},
+            {{ name = "drop3", kind = "dropout", p = 0.5 }},
+            {{ name = "fc4", kind = "linear", out = 9, weight_std = 0.3 }},
+            {{ name = "drop4", kind = "dropout", p = 0.3, scaling = "inverted" }},
+            {{ name = "fc5", kind = "linear", weight_std = 0.3 }},
+        ]
+        "#
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("conformance.toml");
+    std::fs::write(&path, text).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    Recipe::load(path.to_str().unwrap(), &overrides).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Images, offsets and labels of a batch.
+struct Batch {
+    images: Vec<u8>,
+    offsets: Vec<[f32; 3]>,
+    labels: Vec<i64>,
+}
+
+impl Batch {
+    fn new(salt: usize) -> Self {
+        let noise = |i: usize| (i * 7919 + salt * 104_729 + i * i % 613) % 1009;
+        Self {
+            images: (0..ROWS * 3 * PX * PX).map(|i| (noise(i) % 256) as u8).collect(),
+            offsets: (0..ROWS).map(|i| [0, 1, 2].map(|c| (noise(3 * i + c) % 21) as f32 - 10.0)).collect(),
+            labels: (0..ROWS).map(|i| (noise(i) % CLASSES) as i64).collect(),
+        }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        self.part(0..ROWS)
+    }
+
+    fn part(&self, range: std::ops::Range<usize>) -> Rows<'_> {
+        let bytes = 3 * PX * PX;
+        Rows {
+            images: &self.images[range.start * bytes..range.end * bytes],
+            color_offsets: &self.offsets[range.clone()],
+            labels: &self.labels[range],
+        }
+    }
+}
+
+fn pass(step: u64) -> Pass {
+    Pass { seed: 5, step, part: 0, gradient_scale: 1.0 / ROWS as f32 }
+}
+
+fn mean() -> Vec<f32> {
+    (0..3 * PX * PX).map(|i| 100.0 + (i % 37) as f32).collect()
+}
+
+type Make = fn(&Setup<'_>) -> Box<dyn TrainingBackend>;
+
+fn make(backend: Make, overrides: &[&str]) -> Box<dyn TrainingBackend> {
+    let (recipe, mean) = (recipe(overrides), mean());
+    backend(&Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 })
+}
+
+fn ort(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
+    let backend = OrtBackend::new(support::runtime(), setup, OrtOptions::new(Device::Cpu));
+    Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn reference(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
+    Box::new(ReferenceBackend::new(setup).unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn null(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
+    Box::new(NullBackend::new(setup))
+}
+
+/// Name and values of every tensor of the state.
+type State = Vec<(String, Vec<f32>)>;
+
+fn state(backend: &mut dyn TrainingBackend) -> State {
+    let mut state = State::new();
+    backend
+        .export(&mut |tensors| {
+            state =
+                tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.values.to_vec())).collect();
+        })
+        .unwrap();
+    state
+}
+
+fn step(backend: &mut dyn TrainingBackend, batch: &Batch, at: u64) -> Sums {
+    let sums = backend.accumulate(batch.rows(), pass(at)).unwrap();
+    backend.update(UPDATE).unwrap();
+    sums
+}
+
+/// The largest difference of two states, relative to the root mean square of each tensor, and where it is.
+fn difference(a: &State, b: &State) -> (f64, String) {
+    assert_eq!(a.len(), b.len());
+    let mut worst = (0.0, String::new());
+    for ((name, a), (other, b)) in a.iter().zip(b) {
+        assert_eq!(name, other);
+        let size = (a.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / a.len() as f64).sqrt();
+        for (place, (&a, &b)) in a.iter().zip(b).enumerate() {
+            let difference = f64::from(a - b).abs() / size.max(1e-12);
+            assert!(difference.is_finite(), "{name} [{place}]: {a} against {b}");
+            if difference > worst.0 {
+                worst = (difference, format!("{name} [{place}]: {a} against {b}"));
+            }
+        }
+    }
+    worst
+}
+
+fn saved(backend: &mut dyn TrainingBackend, folder: &Path) -> Tensors {
+    let meta = checkpoint::Meta {
+        written_by: String::new(),
+        recipe: String::new(),
+        recipe_hash: String::new(),
+        classes: Vec::new(),
+        class_names: Vec::new(),
+        seed: 0,
+        step: 0,
+        epoch: 0,
+        batch: 0,
+        sums: Sums::default(),
+        discarded: 0,
+        schedule: schedule::State::default(),
+    };
+    backend.export(&mut |tensors| checkpoint::save(folder, &meta, tensors).unwrap()).unwrap();
+    checkpoint::load(folder).unwrap().1
+}
+
+fn refuses_rows_that_do_not_fit(backend: Make) {
+    let mut backend = make(backend, &[]);
+    assert_eq!(backend.batch_rows(), ROWS);
+    let batch = Batch::new(1);
+    let rows = batch.rows();
+    let (long, wrong, negative) = ([0; ROWS + 1], [0, CLASSES as i64], [-1]);
+    let cases = [
+        ("rows of a batch: 7, expected 1 to 6", Rows { labels: &long, ..rows }),
+        ("rows of a batch: 0", Rows { labels: &[], ..rows }),
+        ("bytes of images: 3041, expected 6 images", Rows { images: &batch.images[1..], ..rows }),
+        ("label: 7 in row 1, expected 0 to 6", Rows { labels: &wrong, ..rows }),
+        ("label: -1 in row 0", Rows { labels: &negative, ..rows }),
+        ("colour offsets: 5, expected 6", Rows { color_offsets: &batch.offsets[1..], ..rows }),
+    ];
+    let mut probabilities = vec![0.0; ROWS * CLASSES];
+    for (told, rows) in cases {
+        let error = backend.accumulate(rows, pass(0)).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        if !told.contains("offsets") {
+            let error = backend.evaluate(rows, &mut probabilities).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+    let error = backend.evaluate(rows, &mut probabilities[1..]).unwrap_err().to_string();
+    assert!(error.contains("room for probabilities: 41, expected 42"), "{error}");
+    assert_eq!(backend.accumulate(rows, pass(0)).unwrap().rows, ROWS as u64);
+    assert_eq!(backend.evaluate(rows, &mut probabilities).unwrap().rows, ROWS as u64);
+}
+
+fn learns_a_batch_by_heart(backend: Make) {
+    let mut backend = make(backend, &["network.layer.dropout.p=0", "optimizer.learning_rate=0.05"]);
+    let batch = Batch::new(1);
+    let mut probabilities = vec![0.0; ROWS * CLASSES];
+    let mut loss = |backend: &mut dyn TrainingBackend| {
+        let rows = Rows { color_offsets: &[], ..batch.rows() };
+        backend.evaluate(rows, &mut probabilities).unwrap().loss
+    };
+    let before = loss(&mut *backend);
+    let first = step(&mut *backend, &batch, 0).loss;
+    assert!(first > 0.0);
+    for at in 1..40 {
+        step(&mut *backend, &batch, at);
+    }
+    let after = loss(&mut *backend);
+    assert!(after < 0.9 * before, "loss {before} before, {after} after");
+}
+
+fn counts_only_the_rows_there_are(backend: Make) {
+    let mut backend = make(backend, &[]);
+    let batch = Batch::new(2);
+    let mut all = vec![0.0; ROWS * CLASSES];
+    let whole = backend.evaluate(batch.rows(), &mut all).unwrap();
+    for row in all.chunks(CLASSES) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
+    }
+    let (mut sums, mut some) = (Sums::default(), Vec::new());
+    for range in [0..4, 4..ROWS] {
+        let mut probabilities = vec![-1.0; ROWS * CLASSES];
+        let rows = range.len();
+        // All the images of the batch may be there, though only the first count.
+        let part = Rows { images: &batch.images[range.start * 3 * PX * PX..], ..batch.part(range) };
+        let of_part = backend.evaluate(part, &mut probabilities).unwrap();
+        assert_eq!(of_part.rows, rows as u64);
+        assert!(probabilities[rows * CLASSES..].iter().all(|&p| p == -1.0));
+        some.extend_from_slice(&probabilities[..rows * CLASSES]);
+        sums.rows += of_part.rows;
+        sums.loss += of_part.loss;
+        sums.top1 += of_part.top1;
+        sums.top5 += of_part.top5;
+    }
+    assert_eq!((sums.rows, sums.top1, sums.top5), (whole.rows, whole.top1, whole.top5));
+    assert!((sums.loss - whole.loss).abs() < 1e-4, "{} against {}", sums.loss, whole.loss);
+    let worst = all.iter().zip(&some).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-6, "probabilities differ by {worst}");
+}
+
+fn two_halves_of_a_batch_make_the_step_of_the_whole(backend: Make) {
+    // Masks differ between the parts of a step.
+    let mut whole = make(backend, &["network.layer.dropout.p=0"]);
+    let mut halves = make(backend, &["network.layer.dropout.p=0"]);
+    for at in 0..3 {
+        let batch = Batch::new(at as usize);
+        let sums = step(&mut *whole, &batch, at);
+        let mut loss = 0.0;
+        for (part, range) in [(0, 0..2), (1, 2..3), (2, 3..ROWS)] {
+            loss += halves.accumulate(batch.part(range), Pass { part, ..pass(at) }).unwrap().loss;
+        }
+        halves.update(UPDATE).unwrap();
+        assert!((sums.loss - loss).abs() < 1e-4 * sums.loss, "loss {} against {loss}", sums.loss);
+    }
+    let (worst, place) = difference(&state(&mut *whole), &state(&mut *halves));
+    println!("largest difference {worst:.1e} at {place}");
+    assert!(worst < 1e-4, "{worst:.1e} at {place}");
+}
+
+fn a_discarded_batch_leaves_no_trace(backend: Make) {
+    let (mut plain, mut other) = (make(backend, &[]), make(backend, &[]));
+    other.accumulate(Batch::new(4).rows(), pass(0)).unwrap();
+    other.discard();
+    for backend in [&mut plain, &mut other] {
+        step(&mut **backend, &Batch::new(1), 0);
+    }
+    assert_eq!(state(&mut *plain), state(&mut *other));
+}
+
+fn a_saved_state_goes_on_to_the_same_bits(backend: Make) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = make(backend, &[]);
+    for at in 0..3 {
+        step(&mut *first, &Batch::new(at as usize), at);
+    }
+    let saved = saved(&mut *first, &folder.path().join("step"));
+    let mut second = make(backend, &[]);
+    // What is imported replaces everything, gradients of a step that had begun included.
+    second.accumulate(Batch::new(9).rows(), pass(9)).unwrap();
+    second.import(saved).unwrap();
+    for at in 3..6 {
+        let sums =
+            [&mut first, &mut second].map(|backend| step(&mut **backend, &Batch::new(at as usize), at));
+        assert_eq!(sums[0], sums[1]);
+    }
+    assert_eq!(state(&mut *first), state(&mut *second));
+}
+
+fn a_state_of_another_network_is_refused(backend: Make) {
+    let folder = tempfile::tempdir().unwrap();
+    let other = saved(&mut *make(backend, &["network.layer.fc3.out=11"]), &folder.path().join("other"));
+    let error = make(backend, &[]).import(other).unwrap_err();
+    assert!(matches!(error, BackendError::State(checkpoint::CheckpointError::Shape { .. })), "{error}");
+}
+
+fn dropout_depends_on_seed_and_step(backend: Make) {
+    let after = |seed: u64, at: u64| {
+        let mut backend = make(backend, &[]);
+        backend.accumulate(Batch::new(1).rows(), Pass { seed, ..pass(at) }).unwrap();
+        backend.update(UPDATE).unwrap();
+        state(&mut *backend)
+    };
+    assert_eq!(after(1, 1), after(1, 1));
+    assert_ne!(after(1, 1), after(1, 2));
+    assert_ne!(after(1, 1), after(2, 1));
+}
+
+fn the_largest_values_are_told_for_every_parameter(backend: Make) {
+    let mut backend = make(backend, &[]);
+    backend.accumulate(Batch::new(1).rows(), pass(0)).unwrap();
+    let extremes = backend.extremes().unwrap();
+    assert_eq!(extremes.len(), 10);
+    for (extreme, (name, weights)) in extremes.iter().zip(state(&mut *backend).iter().step_by(2)) {
+        assert_eq!(&extreme.name, name);
+        assert_eq!(extreme.weight, largest_magnitude(weights));
+        assert!(extreme.gradient.is_finite() && extreme.gradient > 0.0, "{extreme:?}");
+    }
+    let not_a_number = Pass { gradient_scale: f32::NAN, ..pass(1) };
+    backend.accumulate(Batch::new(1).rows(), not_a_number).unwrap();
+    assert!(backend.extremes().unwrap().iter().all(|extreme| extreme.gradient.is_nan()));
+}
+
+fn conforms(backend: Make) {
+    refuses_rows_that_do_not_fit(backend);
+    learns_a_batch_by_heart(backend);
+    counts_only_the_rows_there_are(backend);
+    two_halves_of_a_batch_make_the_step_of_the_whole(backend);
+    a_discarded_batch_leaves_no_trace(backend);
+    a_saved_state_goes_on_to_the_same_bits(backend);
+    a_state_of_another_network_is_refused(backend);
+    dropout_depends_on_seed_and_step(backend);
+    the_largest_values_are_told_for_every_parameter(backend);
+}
+
+#[test]
+fn onnx_runtime_conforms() {
+    conforms(ort);
+}
+
+#[test]
+fn the_reference_conforms() {
+    conforms(reference);
+}
+
+#[test]
+fn the_null_backend_takes_and_refuses_what_the_others_do() {
+    refuses_rows_that_do_not_fit(null);
+}
+
+#[test]
+fn onnx_runtime_follows_the_reference_for_twenty_steps() {
+    let (mut ort, mut reference) = (make(ort, &[]), make(reference, &[]));
+    let mut worst_loss = 0.0f64;
+    for at in 0..20 {
+        let batch = Batch::new(at as usize);
+        let sums =
+            [&mut ort, &mut reference].map(|backend| backend.accumulate(batch.rows(), pass(at)).unwrap());
+        worst_loss = worst_loss.max((sums[0].loss / sums[1].loss - 1.0).abs());
+        assert_eq!((sums[0].top1, sums[0].top5), (sums[1].top1, sums[1].top5), "step {at}");
+        let pairs = ort.extremes().unwrap().into_iter().zip(reference.extremes().unwrap());
+        for (ort, reference) in pairs {
+            let difference = (ort.gradient / reference.gradient - 1.0).abs();
+            assert!(difference < 1e-3, "step {at}: {ort:?} against {reference:?}");
+        }
+        for backend in [&mut ort, &mut reference] {
+            backend.update(UPDATE).unwrap();
+        }
+    }
+    let (worst, place) = difference(&state(&mut *reference), &state(&mut *ort));
+    println!("losses: largest relative difference {worst_loss:.1e}; state: {worst:.1e} at {place}");
+    assert!(worst_loss < 1e-5);
+    assert!(worst < 1e-3, "{worst:.1e} at {place}");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_one_clear_error() {
+    if crate::runtime::has_driver() {
+        println!("skipped: there is a GPU");
+        return;
+    }
+    let (recipe, mean) = (recipe(&[]), mean());
+    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 };
+    let Err(error) = OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cuda(0))) else {
+        panic!("a session for a GPU was made without one");
+    };
+    let told = error.to_string();
+    assert!(matches!(error, BackendError::Cuda { id: 0, .. }), "{told}");
+    assert!(told.contains("--device cpu") && !told.contains('\n'), "{told}");
+}
+
+#[test]
+fn a_mean_of_another_size_is_refused() {
+    let recipe = recipe(&[]);
+    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &[0.0; 3], seed: 3 };
+    let error = ReferenceBackend::new(&setup).unwrap_err().to_string();
+    assert!(error.contains("values of the mean: 3, expected 507"), "{error}");
+}

@@ -1,0 +1,61 @@
+//! A backend that computes nothing: what is left of a run's time is the loader's.
+
+use super::{
+    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Setup, Sums, TrainingBackend, Update,
+};
+use crate::checkpoint::{TensorRef, Tensors};
+
+/// Takes every batch that fits and answers with zeros.
+#[derive(Clone, Debug)]
+pub struct NullBackend {
+    limits: Limits,
+}
+
+impl NullBackend {
+    /// A backend for batches of `setup`.
+    #[must_use]
+    pub fn new(setup: &Setup<'_>) -> Self {
+        Self { limits: setup.limits() }
+    }
+}
+
+impl TrainingBackend for NullBackend {
+    fn describe(&self) -> Description {
+        Description { backend: "null", device: "none".into(), library: "none".into() }
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.limits.rows
+    }
+
+    fn accumulate(&mut self, rows: Rows<'_>, _: Pass) -> Result<Sums, BackendError> {
+        self.limits.check_training(&rows)?;
+        Ok(Sums { rows: rows.labels.len() as u64, ..Sums::default() })
+    }
+
+    fn update(&mut self, _: Update) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn discard(&mut self) {}
+
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+        self.limits.check(&rows)?;
+        self.limits.check_probabilities(&rows, probabilities.len())?;
+        probabilities[..rows.labels.len() * self.limits.classes].fill(0.0);
+        Ok(Sums { rows: rows.labels.len() as u64, ..Sums::default() })
+    }
+
+    fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+        save(&[]);
+        Ok(())
+    }
+
+    fn import(&mut self, _: Tensors) -> Result<(), BackendError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Inputs that the host writes anew for every run.
+
+use std::fmt::Debug;
+
+use ort::{
+    memory::Allocator,
+    value::{PrimitiveTensorElementType, Tensor},
+};
+
+use super::{
+    flat::Binding,
+    session::{device_allocator, staging_allocator},
+};
+use crate::backend::{BackendError, Device};
+use ort::session::Session;
+
+/// An input that the host writes: in place on the CPU, through staging memory for a GPU.
+///
+/// The address on the device stays the same, so that it is bound once.
+#[derive(Debug)]
+pub(super) struct Feed<T: PrimitiveTensorElementType + Debug> {
+    name: String,
+    host: Tensor<T>,
+    device: Option<Tensor<T>>,
+}
+
+impl<T: PrimitiveTensorElementType + Debug + Clone + Default + 'static> Feed<T> {
+    /// An input of `session` with this name and shape, filled with the type's default.
+    pub fn new(session: &Session, device: Device, name: &str, shape: &[usize]) -> Result<Self, BackendError> {
+        let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
+        let make = |allocator: &Allocator| {
+            Tensor::<T>::new(allocator, shape.clone()).map_err(BackendError::session("allocate an input"))
+        };
+        let mut host = make(&staging_allocator(session, device)?)?;
+        host.extract_tensor_mut().1.fill(T::default());
+        let device = match device {
+            Device::Cpu => None,
+            Device::Cuda(_) => Some(make(&device_allocator(session, device)?)?),
+        };
+        Ok(Self { name: name.to_owned(), host, device })
+    }
+
+    /// Binds it.
+    pub fn bind(&self, binding: &mut Binding) -> Result<(), BackendError> {
+        let tensor = self.device.as_ref().unwrap_or(&self.host);
+        binding.input(&self.name, tensor).map_err(BackendError::session("bind an input"))
+    }
+
+    /// Has values written and brings them to the device.
+    pub fn write(&mut self, write: impl FnOnce(&mut [T])) -> Result<(), BackendError> {
+        write(self.host.extract_tensor_mut().1);
+        match &mut self.device {
+            None => Ok(()),
+            Some(device) => {
+                self.host.copy_into(device).map_err(BackendError::session("copy an input to the GPU"))
+            }
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! Training through ONNX Runtime, on the CPU or a GPU.
+//!
+//! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate* (made when a
+//! step first takes a second batch) and *evaluate*. Weights, momenta and gradients lie in one flat buffer each, on the
+//! device; the sessions read and write pieces of them in place, bound once. In a step only images, labels, offsets and
+//! dropout masks go to the device, and three sums come back.
+
+mod feed;
+mod flat;
+mod kernels;
+mod session;
+mod update;
+
+use std::sync::Arc;
+
+use ort::{memory::Allocator, session::Session, value::Tensor};
+
+use self::{
+    feed::Feed,
+    flat::{Binding, Flat, SharedFlat, lock},
+    session::{Role, device_allocator, open},
+    update::{Adder, Updater},
+};
+use super::{
+    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Rows, Setup, Sums, TrainingBackend,
+    Update, fill_mask, largest_magnitude, layout::Layout, momentum_name,
+};
+use crate::{
+    checkpoint::{TensorRef, Tensors},
+    graph::{Graph, Target},
+    models::{Classifier, DropoutMask, GraphOptions, Parameter, TrainingGraphs, gradient_name, names},
+    runtime::Loaded,
+};
+
+pub use kernels::KERNELS_OF_CUDA;
+
+/// How ONNX Runtime is to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrtOptions {
+    /// Where.
+    pub device: Device,
+    /// Whether a GPU may round the factors of products to TF32 (10 bits of mantissa).
+    pub tf32: bool,
+}
+
+impl OrtOptions {
+    /// On `device`, in full single precision.
+    #[must_use]
+    pub fn new(device: Device) -> Self {
+        Self { device, tf32: false }
+    }
+}
+
+/// The backend over ONNX Runtime.
+pub struct OrtBackend {
+    loaded: &'static Loaded,
+    options: OrtOptions,
+    limits: Limits,
+    parameters: Vec<Parameter>,
+    masks: Vec<DropoutMask>,
+    layout: Layout,
+    batch: BatchFeeds,
+    train: Train,
+    update: Updater,
+    evaluate: Evaluate,
+    weights: SharedFlat,
+    momenta: SharedFlat,
+    /// Gradients of the first batch of a step, then the sum over its batches.
+    gradients: SharedFlat,
+    /// For the further batches of a step; made when there is one.
+    further: Option<Further>,
+    accumulate_graph: Graph,
+    batches_of_step: u32,
+}
+
+/// Inputs that training and evaluation share.
+struct BatchFeeds {
+    images: Feed<u8>,
+    labels: Feed<i64>,
+    valid: Feed<bool>,
+}
+
+struct Train {
+    session: Session,
+    binding: Binding,
+    offsets: Feed<f32>,
+    scale: Feed<f32>,
+    masks: Vec<Feed<bool>>,
+    mean: Feed<f32>,
+    sums: SumTensors,
+}
+
+struct Evaluate {
+    session: Session,
+    binding: Binding,
+    sums: SumTensors,
+    probabilities: Tensor<f32>,
+}
+
+/// Gradients of the later batches of a step, and their way into the sum.
+struct Further {
+    gradients: SharedFlat,
+    binding: Binding,
+    adder: Adder,
+}
+
+/// Outputs that come back to the host.
+struct SumTensors {
+    loss: Tensor<f32>,
+    top1: Tensor<f32>,
+    top5: Tensor<f32>,
+}
+
+impl SumTensors {
+    fn new() -> ort::Result<Self> {
+        let scalar = || Tensor::<f32>::new(&Allocator::default(), Vec::<i64>::new());
+        Ok(Self { loss: scalar()?, top1: scalar()?, top5: scalar()? })
+    }
+
+    fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
+        binding.output(names::LOSS, &mut self.loss)?;
+        binding.output(names::TOP1, &mut self.top1)?;
+        binding.output(names::TOP5, &mut self.top5)
+    }
+
+    fn read(&self, rows: usize) -> Sums {
+        let value = |tensor: &Tensor<f32>| tensor.extract_tensor().1[0];
+        // Counts are whole numbers below 2²⁴, which f32 holds exactly.
+        let (top1, top5) = (value(&self.top1) as u64, value(&self.top5) as u64);
+        Sums { rows: rows as u64, loss: value(&self.loss).into(), top1, top5 }
+    }
+}
+
+impl OrtBackend {
+    /// A backend with initial weights, ready for its first step.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the network cannot be built, the mean does not fit, or the device cannot be used.
+    pub fn new(
+        loaded: &'static Loaded,
+        setup: &Setup<'_>,
+        options: OrtOptions,
+    ) -> Result<Self, BackendError> {
+        let mean = setup.mean()?;
+        setup.recipe.shapes(3, setup.classes)?;
+        let target = match options.device {
+            Device::Cpu => Target::Cpu,
+            Device::Cuda(_) => Target::Cuda,
+        };
+        let graph_options = GraphOptions::of_recipe(setup.recipe, setup.batch_rows, target);
+        let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
+        let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
+        warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
+
+        let layout = Layout::new(&parameters);
+        let session = open(&loaded.environment, &options, &train, Role::Step)?;
+        let allocator = Arc::new(device_allocator(&session, options.device)?);
+        let flat =
+            || Flat::zeros(&allocator, layout.len).map_err(BackendError::session("allocate the parameters"));
+        let (weights, momenta, gradients) = (flat()?, flat()?, flat()?);
+        let batch = BatchFeeds::new(&session, options.device, setup)?;
+        let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
+        let mean_shape: &[usize] = &mean_shape;
+        let mut train = Train::new(session, options.device, setup, &masks, mean_shape)?;
+        train.mean.write(|values| values.copy_from_slice(&mean))?;
+        train.binding = train.bound(&batch, &parameters, &layout, &weights, &gradients)?;
+
+        let flats = [&weights, &momenta, &gradients];
+        let update = Updater::new(&loaded.environment, &options, &update, &layout, flats)?;
+        let evaluate = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
+        let evaluate = Evaluate::new(evaluate, setup, &batch, &train.mean, &parameters, &layout, &weights)?;
+        let backend = Self {
+            loaded,
+            options,
+            limits: setup.limits(),
+            parameters,
+            masks,
+            layout,
+            batch,
+            train,
+            update,
+            evaluate,
+            weights,
+            momenta,
+            gradients,
+            further: None,
+            accumulate_graph: accumulate,
+            batches_of_step: 0,
+        };
+        backend.fill_weights(setup.seed)?;
+        Ok(backend)
+    }
+
+    fn fill_weights(&self, seed: u64) -> Result<(), BackendError> {
+        let fill = |values: &mut [f32]| {
+            values.fill(0.0);
+            for (index, (parameter, &offset)) in self.parameters.iter().zip(&self.layout.offsets).enumerate()
+            {
+                parameter.init.fill(seed, index, &mut values[offset..offset + parameter.len()]);
+            }
+        };
+        lock(&self.weights).write(fill).map_err(BackendError::session("write the weights"))
+    }
+
+    fn make_further(&mut self) -> Result<(), BackendError> {
+        let allocator = Arc::new(device_allocator(&self.train.session, self.options.device)?);
+        let gradients =
+            Flat::zeros(&allocator, self.layout.len).map_err(BackendError::session("allocate gradients"))?;
+        let binding =
+            self.train.bound(&self.batch, &self.parameters, &self.layout, &self.weights, &gradients)?;
+        let adder = Adder::new(
+            &self.loaded.environment,
+            &self.options,
+            &self.accumulate_graph,
+            &self.layout,
+            &self.gradients,
+            &gradients,
+        )?;
+        self.further = Some(Further { gradients, binding, adder });
+        Ok(())
+    }
+}
+
+/// Operators without a CUDA kernel make ONNX Runtime copy to the CPU and back.
+fn warn_of_copies(device: Device, graphs: &[&Graph]) {
+    if device == Device::Cpu {
+        return;
+    }
+    for graph in graphs {
+        for operator in graph.operators() {
+            if !KERNELS_OF_CUDA.contains(&operator) {
+                tracing::warn!(
+                    graph = graph.name(),
+                    operator,
+                    "no CUDA kernel: runs on the CPU, with copies"
+                );
+            }
+        }
+    }
+}
+
+impl BatchFeeds {
+    fn new(session: &Session, device: Device, setup: &Setup<'_>) -> Result<Self, BackendError> {
+        let (rows, px) = (setup.batch_rows, setup.recipe.input.crop_px);
+        Ok(Self {
+            images: Feed::new(session, device, names::IMAGES, &[rows, 3, px, px])?,
+            labels: Feed::new(session, device, names::LABELS, &[rows])?,
+            valid: Feed::new(session, device, names::VALID, &[rows])?,
+        })
+    }
+
+    fn bind(&self, binding: &mut Binding) -> Result<(), BackendError> {
+        self.images.bind(binding)?;
+        self.labels.bind(binding)?;
+        self.valid.bind(binding)
+    }
+
+    /// Rows that are not given keep what they had, and do not count.
+    fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
+        let count = rows.labels.len();
+        self.images.write(|images| {
+            let len = images.len().min(rows.images.len());
+            images[..len].copy_from_slice(&rows.images[..len]);
+        })?;
+        self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
+        self.valid.write(|valid| {
+            valid[..count].fill(true);
+            valid[count..].fill(false);
+        })
+    }
+}
+
+impl Train {
+    fn new(
+        session: Session,
+        device: Device,
+        setup: &Setup<'_>,
+        masks: &[DropoutMask],
+        mean_shape: &[usize],
+    ) -> Result<Self, BackendError> {
+        let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
+        let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
+        Ok(Self {
+            offsets: Feed::new(&session, device, names::OFFSETS, &[setup.batch_rows, 3])?,
+            scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
+            masks: masks.collect::<Result<_, _>>()?,
+            mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
+            sums: SumTensors::new().map_err(BackendError::session("allocate outputs"))?,
+            binding,
+            session,
+        })
+    }
+
+    /// A binding of everything, with the gradients going to `gradients`.
+    fn bound(
+        &mut self,
+        batch: &BatchFeeds,
+        parameters: &[Parameter],
+        layout: &Layout,
+        weights: &SharedFlat,
+        gradients: &SharedFlat,
+    ) -> Result<Binding, BackendError> {
+        let bind = |sums: &mut SumTensors| -> ort::Result<Binding> {
+            let mut binding = Binding::new(&self.session)?;
+            for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
+                binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
+                binding.output_view(&gradient_name(&parameter.name), gradients, offset, &parameter.shape)?;
+            }
+            sums.bind(&mut binding)?;
+            Ok(binding)
+        };
+        let mut binding = bind(&mut self.sums).map_err(BackendError::session("bind the parameters"))?;
+        batch.bind(&mut binding)?;
+        for feed in [&self.offsets, &self.scale, &self.mean] {
+            feed.bind(&mut binding)?;
+        }
+        for mask in &self.masks {
+            mask.bind(&mut binding)?;
+        }
+        Ok(binding)
+    }
+}
+
+impl Evaluate {
+    fn new(
+        session: Session,
+        setup: &Setup<'_>,
+        batch: &BatchFeeds,
+        mean: &Feed<f32>,
+        parameters: &[Parameter],
+        layout: &Layout,
+        weights: &SharedFlat,
+    ) -> Result<Self, BackendError> {
+        let bind = || -> ort::Result<(Binding, SumTensors, Tensor<f32>)> {
+            let mut binding = Binding::new(&session)?;
+            for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
+                binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
+            }
+            let mut sums = SumTensors::new()?;
+            sums.bind(&mut binding)?;
+            let mut probabilities = Tensor::new(&Allocator::default(), [setup.batch_rows, setup.classes])?;
+            binding.output(names::PROBABILITIES, &mut probabilities)?;
+            Ok((binding, sums, probabilities))
+        };
+        let (mut binding, sums, probabilities) =
+            bind().map_err(BackendError::session("bind the parameters"))?;
+        batch.bind(&mut binding)?;
+        mean.bind(&mut binding)?;
+        Ok(Self { session, binding, sums, probabilities })
+    }
+}
+
+impl TrainingBackend for OrtBackend {
+    fn describe(&self) -> Description {
+        Description {
+            backend: "ort",
+            device: self.options.device.to_string(),
+            library: format!("ONNX Runtime 1.{}", self.loaded.minor_version),
+        }
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.limits.rows
+    }
+
+    fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+        self.limits.check_training(&rows)?;
+        self.batch.write(&rows)?;
+        let count = rows.labels.len();
+        self.train.offsets.write(|values| {
+            values[..3 * count].copy_from_slice(rows.color_offsets[..count].as_flattened());
+            // Rows that do not count must at least be numbers: 0 · NaN would be NaN.
+            values[3 * count..].fill(0.0);
+        })?;
+        self.train.scale.write(|value| value[0] = pass.gradient_scale)?;
+        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
+            feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;
+        }
+        let run = BackendError::session("run a training step");
+        if self.batches_of_step == 0 {
+            self.train.binding.run(&mut self.train.session).map_err(run)?;
+        } else {
+            if self.further.is_none() {
+                self.make_further()?;
+            }
+            if let Some(further) = &mut self.further {
+                further.binding.run(&mut self.train.session).map_err(run)?;
+                further.adder.run()?;
+            }
+        }
+        self.batches_of_step += 1;
+        Ok(self.train.sums.read(count))
+    }
+
+    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+        self.batches_of_step = 0;
+        self.update.run(&update)
+    }
+
+    fn discard(&mut self) {
+        self.batches_of_step = 0;
+    }
+
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+        self.limits.check(&rows)?;
+        self.limits.check_probabilities(&rows, probabilities.len())?;
+        self.batch.write(&rows)?;
+        let Evaluate { session, binding, sums, probabilities: given } = &mut self.evaluate;
+        binding.run(session).map_err(BackendError::session("evaluate"))?;
+        let count = rows.labels.len() * self.limits.classes;
+        probabilities[..count].copy_from_slice(&given.extract_tensor().1[..count]);
+        Ok(sums.read(rows.labels.len()))
+    }
+
+    fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
+        let last = match &self.further {
+            Some(further) if self.batches_of_step > 1 => &further.gradients,
+            _ => &self.gradients,
+        };
+        let read = BackendError::session("read the parameters");
+        let weights = lock(&self.weights).read(|values| self.largest(values)).map_err(&read)?;
+        let gradients = lock(last).read(|values| self.largest(values)).map_err(&read)?;
+        let pairs = self.parameters.iter().zip(weights).zip(gradients);
+        Ok(pairs
+            .map(|((parameter, weight), gradient)| ParameterExtremes {
+                name: parameter.name.clone(),
+                weight,
+                gradient,
+            })
+            .collect())
+    }
+
+    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+        let read = BackendError::session("read the parameters");
+        let momentum_names: Vec<String> = self.parameters.iter().map(|p| momentum_name(&p.name)).collect();
+        lock(&self.weights)
+            .read(|weights| {
+                lock(&self.momenta).read(|momenta| {
+                    let mut tensors = Vec::with_capacity(2 * self.parameters.len());
+                    for (at, (parameter, &offset)) in
+                        self.parameters.iter().zip(&self.layout.offsets).enumerate()
+                    {
+                        let (range, shape) = (offset..offset + parameter.len(), parameter.shape.as_slice());
+                        let weights = TensorRef { shape, values: &weights[range.clone()] };
+                        let momenta = TensorRef { shape, values: &momenta[range] };
+                        tensors.push((parameter.name.as_str(), weights));
+                        tensors.push((momentum_names[at].as_str(), momenta));
+                    }
+                    save(&tensors);
+                })
+            })
+            .map_err(&read)?
+            .map_err(&read)
+    }
+
+    fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
+        let write = BackendError::session("write the parameters");
+        self.discard();
+        let places = || self.parameters.iter().zip(&self.layout.offsets);
+        let mut copy = |values: &mut [f32], name_of: &dyn Fn(&str) -> String| {
+            values.fill(0.0);
+            for (parameter, &offset) in places() {
+                let tensor = state.take(&name_of(&parameter.name), &parameter.shape)?;
+                values[offset..offset + parameter.len()].copy_from_slice(&tensor.values);
+            }
+            Ok(())
+        };
+        let weights: Result<(), BackendError> =
+            lock(&self.weights).write(|values| copy(values, &str::to_owned)).map_err(&write)?;
+        weights?;
+        lock(&self.momenta).write(|values| copy(values, &momentum_name)).map_err(&write)?
+    }
+}
+
+impl OrtBackend {
+    /// The largest magnitude in each parameter's range; not finite if any value is not.
+    fn largest(&self, values: &[f32]) -> Vec<f32> {
+        let ranges =
+            self.parameters.iter().zip(&self.layout.offsets).map(|(p, &offset)| offset..offset + p.len());
+        ranges.map(|range| largest_magnitude(&values[range])).collect()
+    }
+}

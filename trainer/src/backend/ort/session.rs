@@ -1,0 +1,114 @@
+//! Sessions as training needs them.
+
+use ort::{
+    environment::Environment,
+    ep::{
+        self, ArenaExtendStrategy, ExecutionProviderDispatch,
+        cuda::{CUDA, ConvAlgorithmSearch},
+    },
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{
+        Session,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
+};
+
+use super::OrtOptions;
+use crate::backend::{BackendError, Device};
+use crate::graph::Graph;
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Runs again and again: what it has allocated stays with it.
+    Step,
+    /// Runs now and then: gives its memory back after each run.
+    Seldom,
+}
+
+/// Opens a session over `graph`.
+pub(super) fn open(
+    environment: &Environment,
+    options: &OrtOptions,
+    graph: &Graph,
+    role: Role,
+) -> Result<Session, BackendError> {
+    let builder = general(environment).map_err(BackendError::session("set up a session"))?;
+    let mut builder = provide(builder, options, role)?;
+    builder.commit_from_memory(&graph.to_bytes()).map_err(|reason| match options.device {
+        Device::Cpu => BackendError::Session { doing: "load a graph", reason },
+        Device::Cuda(id) => BackendError::Cuda { id, reason },
+    })
+}
+
+fn general(environment: &Environment) -> ort::Result<SessionBuilder> {
+    Ok(Session::builder(environment)?
+        // Everything but the changes of layout, which cost more here than they save.
+        .with_optimization_level(GraphOptimizationLevel::Level2)?
+        // One block for all tensors of a step would take a quarter more memory than the arena does.
+        .with_memory_pattern(false)?)
+}
+
+fn provide(
+    builder: SessionBuilder,
+    options: &OrtOptions,
+    role: Role,
+) -> Result<SessionBuilder, BackendError> {
+    match options.device {
+        Device::Cpu => {
+            let arena = role == Role::Step;
+            let provider = ep::CPU::default().with_arena_allocator(arena).build();
+            with_provider(builder, provider).map_err(BackendError::session("set up a session on the CPU"))
+        }
+        Device::Cuda(id) => {
+            with_provider(builder, cuda(id, options)).map_err(|reason| BackendError::Cuda { id, reason })
+        }
+    }
+}
+
+fn with_provider(
+    builder: SessionBuilder,
+    provider: ExecutionProviderDispatch,
+) -> ort::Result<SessionBuilder> {
+    Ok(builder.with_execution_providers([provider])?)
+}
+
+/// The CUDA provider; without `error_on_failure` a session without it would silently run on the CPU.
+fn cuda(id: u32, options: &OrtOptions) -> ExecutionProviderDispatch {
+    CUDA::default()
+        .with_device_id(id as i32)
+        .with_tf32(options.tf32)
+        // The exhaustive search runs every algorithm once, which the first of many thousand steps can afford.
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Exhaustive)
+        .with_conv_max_workspace(true)
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .build()
+        .error_on_failure()
+}
+
+/// Memory on the device that `session` computes on.
+pub(super) fn device_allocator(session: &Session, device: Device) -> Result<Allocator, BackendError> {
+    match device {
+        Device::Cpu => Ok(Allocator::default()),
+        Device::Cuda(id) => {
+            MemoryInfo::new(AllocationDevice::CUDA, id as i32, AllocatorType::Device, MemoryType::Default)
+                .and_then(|info| Allocator::new(session, info))
+                .map_err(|reason| BackendError::Cuda { id, reason })
+        }
+    }
+}
+
+/// Memory of the host that the device reads fastest.
+pub(super) fn staging_allocator(session: &Session, device: Device) -> Result<Allocator, BackendError> {
+    match device {
+        Device::Cpu => Ok(Allocator::default()),
+        Device::Cuda(id) => MemoryInfo::new(
+            AllocationDevice::CUDA_PINNED,
+            id as i32,
+            AllocatorType::Device,
+            MemoryType::CPUInput,
+        )
+        .and_then(|info| Allocator::new(session, info))
+        .map_err(|reason| BackendError::Cuda { id, reason }),
+    }
+}

@@ -1,0 +1,201 @@
+//! Layers by their definitions, forward and backward side by side, in f64.
+//!
+//! Activations are [N,C,H,W]; a fully connected layer is a convolution whose kernel is as large as its input.
+
+use ndarray::{Array4, Axis, Zip};
+
+use crate::recipe::{Function, Lrn, Pool, PoolMode};
+
+/// Activations or their gradients.
+pub(super) type Images = Array4<f64>;
+
+/// Geometry of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+    pub groups: usize,
+}
+
+impl Window {
+    /// Positions along a side of `length` pixels.
+    fn positions(self, length: usize) -> usize {
+        (length + 2 * self.pad - self.kernel) / self.stride + 1
+    }
+
+    /// Calls `visit` with (p, i, h) for each output position p and kernel offset i that meets an input pixel h.
+    fn pixels(self, length: usize) -> Vec<(usize, usize, usize)> {
+        let mut met = Vec::new();
+        for p in 0..self.positions(length) {
+            for i in 0..self.kernel {
+                // The padding shifts pixel 0 to place `pad`.
+                if let Some(h) = (p * self.stride + i).checked_sub(self.pad).filter(|&h| h < length) {
+                    met.push((p, i, h));
+                }
+            }
+        }
+        met
+    }
+}
+
+/// Calls `visit` with the indices [n,o,p,q] of output, [n,c,h,w] of input and [o,c,i,j] of weights of every product of a
+/// convolution.
+fn products(
+    [n, c, h, w]: [usize; 4],
+    out: usize,
+    window: Window,
+    mut visit: impl FnMut([usize; 4], [usize; 4], [usize; 4]),
+) {
+    let (per_group_in, per_group_out) = (c / window.groups, out / window.groups);
+    let (rows, columns) = (window.pixels(h), window.pixels(w));
+    for image in 0..n {
+        for o in 0..out {
+            for channel in 0..per_group_in {
+                let from = o / per_group_out * per_group_in + channel;
+                for &(p, i, y) in &rows {
+                    for &(q, j, x) in &columns {
+                        visit([image, o, p, q], [image, from, y, x], [o, channel, i, j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn shape_of(images: &Images) -> [usize; 4] {
+    let (n, c, h, w) = images.dim();
+    [n, c, h, w]
+}
+
+/// y = w ∗ x + b, with w [O,C/g,k,k] and b [O].
+pub(super) fn conv(x: &Images, w: &Images, b: &[f64], window: Window) -> Images {
+    let [n, _, height, width] = shape_of(x);
+    let out = w.dim().0;
+    let mut y = Images::zeros((n, out, window.positions(height), window.positions(width)));
+    for (mut channel, &b) in y.axis_iter_mut(Axis(1)).zip(b) {
+        channel.fill(b);
+    }
+    products(shape_of(x), out, window, |at, from, weight| y[at] += x[from] * w[weight]);
+    y
+}
+
+/// Gradients of x, w and b.
+pub(super) fn conv_backward(
+    x: &Images,
+    w: &Images,
+    dy: &Images,
+    window: Window,
+) -> (Images, Images, Vec<f64>) {
+    let (mut dx, mut dw) = (Images::zeros(x.dim()), Images::zeros(w.dim()));
+    products(shape_of(x), w.dim().0, window, |at, from, weight| {
+        dx[from] += dy[at] * w[weight];
+        dw[weight] += dy[at] * x[from];
+    });
+    (dx, dw, dy.axis_iter(Axis(1)).map(|channel| channel.sum()).collect())
+}
+
+pub(super) fn activation(function: Function, x: &Images) -> Images {
+    x.mapv(|x| match function {
+        Function::Relu => x.max(0.0),
+        Function::Tanh => x.tanh(),
+        Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+    })
+}
+
+/// The gradient of x from y = f(x).
+pub(super) fn activation_backward(function: Function, y: &Images, dy: &Images) -> Images {
+    Zip::from(y).and(dy).map_collect(|&y, &dy| match function {
+        Function::Relu if y > 0.0 => dy,
+        Function::Relu => 0.0,
+        Function::Tanh => dy * (1.0 - y * y),
+        Function::Sigmoid => dy * y * (1.0 - y),
+    })
+}
+
+/// s = k + α·Σ x² over the neighbouring channels.
+fn lrn_sums(lrn: &Lrn, x: &Images) -> Images {
+    let channels = x.dim().1;
+    Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
+        let sum: f64 = neighbours(lrn, c, channels).map(|i| x[[n, i, h, w]].powi(2)).sum();
+        lrn.k + lrn.printed_alpha() * sum
+    })
+}
+
+fn neighbours(lrn: &Lrn, channel: usize, channels: usize) -> std::ops::Range<usize> {
+    let half = lrn.size / 2;
+    channel.saturating_sub(half)..(channel + half + 1).min(channels)
+}
+
+/// y = x / s^β.
+pub(super) fn lrn(lrn: &Lrn, x: &Images) -> Images {
+    Zip::from(x).and(&lrn_sums(lrn, x)).map_collect(|&x, &s| x / s.powf(lrn.beta))
+}
+
+/// dx = dy / s^β − 2αβ·x·Σ dy·x / s^(β+1), the sum over the neighbours.
+pub(super) fn lrn_backward(lrn: &Lrn, x: &Images, dy: &Images) -> Images {
+    let s = lrn_sums(lrn, x);
+    let channels = x.dim().1;
+    Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
+        let through = |i: usize| {
+            let at = [n, i, h, w];
+            dy[at] * x[at] / s[at].powf(lrn.beta + 1.0)
+        };
+        let others: f64 = neighbours(lrn, c, channels).map(through).sum();
+        let at = [n, c, h, w];
+        dy[at] / s[at].powf(lrn.beta) - 2.0 * lrn.printed_alpha() * lrn.beta * x[at] * others
+    })
+}
+
+/// Calls `visit` with each output index and the input indices of its window.
+fn windows(pool: &Pool, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 4], &[[usize; 4]])) {
+    let window = Window { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1 };
+    let (rows, columns) = (window.pixels(h), window.pixels(w));
+    for (image, channel) in (0..n).flat_map(|image| (0..c).map(move |channel| (image, channel))) {
+        for p in 0..window.positions(h) {
+            for q in 0..window.positions(w) {
+                let inside: Vec<_> = rows
+                    .iter()
+                    .filter(|row| row.0 == p)
+                    .flat_map(|row| {
+                        columns.iter().filter(|column| column.0 == q).map(|column| (row.2, column.2))
+                    })
+                    .map(|(y, x)| [image, channel, y, x])
+                    .collect();
+                visit([image, channel, p, q], &inside);
+            }
+        }
+    }
+}
+
+pub(super) fn pool(pool: &Pool, x: &Images) -> Images {
+    let window = Window { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1 };
+    let [n, c, height, width] = shape_of(x);
+    let mut y = Images::zeros((n, c, window.positions(height), window.positions(width)));
+    windows(pool, shape_of(x), |at, inside| {
+        let values = inside.iter().map(|&from| x[from]);
+        y[at] = match pool.mode {
+            PoolMode::Max => values.fold(f64::NEG_INFINITY, f64::max),
+            PoolMode::Avg => values.sum::<f64>() / inside.len() as f64,
+        };
+    });
+    y
+}
+
+/// The gradient of x; the first of equal maxima gets it.
+pub(super) fn pool_backward(pool: &Pool, x: &Images, y: &Images, dy: &Images) -> Images {
+    let mut dx = Images::zeros(x.dim());
+    windows(pool, shape_of(x), |at, inside| match pool.mode {
+        PoolMode::Max => {
+            if let Some(&winner) = inside.iter().find(|&&from| x[from] == y[at]) {
+                dx[winner] += dy[at];
+            }
+        }
+        PoolMode::Avg => {
+            for &from in inside {
+                dx[from] += dy[at] / inside.len() as f64;
+            }
+        }
+    });
+    dx
+}

@@ -1,0 +1,286 @@
+//! A backend in plain Rust, slow and simple: what the others are compared with.
+//!
+//! Weights and momenta are f32 as everywhere, so that saved states are alike; everything between is f64.
+
+mod layers;
+
+use ndarray::Axis;
+
+use self::layers::{Images, Window};
+use super::{
+    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Setup, Sums, TrainingBackend, Update,
+    fill_mask, largest_magnitude, momentum_name,
+};
+use crate::{
+    checkpoint::{TensorRef, Tensors},
+    models::{Classifier, Mode, Parameter},
+    recipe::{DropoutScaling, LayerKind},
+};
+
+/// The backend in plain Rust, for small networks.
+#[derive(Clone, Debug)]
+pub struct ReferenceBackend {
+    limits: Limits,
+    network: Classifier,
+    mean: Vec<f32>,
+    scale: f64,
+    parameters: Vec<State>,
+}
+
+/// A parameter with everything that belongs to it.
+#[derive(Clone, Debug)]
+struct State {
+    parameter: Parameter,
+    weights: Vec<f32>,
+    momenta: Vec<f32>,
+    gradients: Vec<f64>,
+}
+
+/// What the forward direction leaves for the backward one: the input of every layer, then the logits.
+struct Trace {
+    values: Vec<Images>,
+    masks: Vec<Images>,
+}
+
+impl ReferenceBackend {
+    /// A backend with initial weights.
+    ///
+    /// # Errors
+    /// [`BackendError`] when layers do not fit or the mean does not.
+    pub fn new(setup: &Setup<'_>) -> Result<Self, BackendError> {
+        let network = Classifier::new(setup.recipe, setup.classes);
+        let states = network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
+            weights: parameter.initial(setup.seed, index),
+            momenta: vec![0.0; parameter.len()],
+            gradients: vec![0.0; parameter.len()],
+            parameter,
+        });
+        let parameters = states.collect();
+        let (mean, scale) = (setup.mean()?, setup.recipe.input.scale);
+        Ok(Self { limits: setup.limits(), network, mean, scale, parameters })
+    }
+
+    /// (images − mean + offsets) · scale of the rows that count.
+    fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Images {
+        let (n, px) = (rows.labels.len(), self.network.input_px);
+        Images::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
+            let place = (channel * px + y) * px + x;
+            let mean = if self.mean.len() == 3 { self.mean[channel] } else { self.mean[place] };
+            let pixel = rows.images[row * self.limits.row_bytes + place];
+            let offset = offsets.map_or(0.0, |offsets| offsets[row][channel]);
+            (f64::from(pixel) - f64::from(mean) + f64::from(offset)) * self.scale
+        })
+    }
+
+    /// The weights [O,C,k,k] and biases of the layer that has parameter number `at`.
+    fn weights(&self, at: usize, kernel: usize) -> (Images, Vec<f64>) {
+        let weights = &self.parameters[at];
+        let widen = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
+        let out = weights.parameter.shape[0];
+        let channels = weights.weights.len() / (out * kernel * kernel);
+        let w = Images::from_shape_vec((out, channels, kernel, kernel), widen(&weights.weights));
+        (w.expect("parameters have the shapes of their layers"), widen(&self.parameters[at + 1].weights))
+    }
+
+    /// The window of a layer with weights; `side` is that of its input.
+    fn window(kind: &LayerKind, side: usize) -> Option<Window> {
+        match kind {
+            LayerKind::Conv(conv) => {
+                let (kernel, stride, pad, groups) = (conv.kernel, conv.stride, conv.pad, conv.groups);
+                Some(Window { kernel, stride, pad, groups })
+            }
+            LayerKind::Linear(_) => Some(Window { kernel: side, stride: 1, pad: 0, groups: 1 }),
+            _ => None,
+        }
+    }
+
+    fn forward(&self, x: Images, mode: Mode, pass: Option<&Pass>) -> Trace {
+        let mut trace = Trace { values: vec![x], masks: Vec::new() };
+        let mut parameter = 0;
+        for layer in &self.network.layers {
+            let x = &trace.values[trace.values.len() - 1];
+            let y = match &layer.kind {
+                LayerKind::Activation(activation) => layers::activation(activation.function, x),
+                LayerKind::Lrn(lrn) => layers::lrn(lrn, x),
+                LayerKind::Pool(pool) => layers::pool(pool, x),
+                LayerKind::Dropout(dropout) => {
+                    let keep = 1.0 - dropout.p;
+                    match (mode, pass) {
+                        (Mode::Train, Some(pass)) if dropout.p > 0.0 => {
+                            let mask = self.mask(pass, trace.masks.len() as u32, keep, x);
+                            let factor = match dropout.scaling {
+                                DropoutScaling::Printed => 1.0,
+                                DropoutScaling::Inverted => 1.0 / keep,
+                            };
+                            trace.masks.push(mask * factor);
+                            x * &trace.masks[trace.masks.len() - 1]
+                        }
+                        (Mode::Evaluate, _) if dropout.scaling == DropoutScaling::Printed => x * keep,
+                        _ => x.clone(),
+                    }
+                }
+                kind => {
+                    let window = Self::window(kind, x.dim().2).expect("what is left has weights");
+                    let (w, b) = self.weights(parameter, window.kernel);
+                    parameter += 2;
+                    layers::conv(x, &w, &b, window)
+                }
+            };
+            trace.values.push(y);
+        }
+        trace
+    }
+
+    /// The mask of the rows that count; the generator runs over the whole batch.
+    fn mask(&self, pass: &Pass, index: u32, keep: f64, x: &Images) -> Images {
+        let mut mask = vec![false; self.limits.rows * x.len() / x.dim().0];
+        fill_mask(pass, index, keep, &mut mask);
+        let values = mask.into_iter().take(x.len()).map(|kept| f64::from(u8::from(kept))).collect();
+        Images::from_shape_vec(x.dim(), values).expect("as many values as the activations have")
+    }
+
+    /// Adds to the gradients of all parameters, from that of the logits.
+    fn backward(&mut self, mut trace: Trace, mut dy: Images) {
+        let mut parameter = self.parameters.len();
+        let network = self.network.layers.clone();
+        for (at, layer) in network.iter().enumerate().rev() {
+            let (x, y) = (&trace.values[at], &trace.values[at + 1]);
+            dy = match &layer.kind {
+                LayerKind::Activation(activation) => layers::activation_backward(activation.function, y, &dy),
+                LayerKind::Lrn(lrn) => layers::lrn_backward(lrn, x, &dy),
+                LayerKind::Pool(pool) => layers::pool_backward(pool, x, y, &dy),
+                LayerKind::Dropout(dropout) if dropout.p > 0.0 => {
+                    dy * trace.masks.pop().expect("one mask for each dropout layer")
+                }
+                LayerKind::Dropout(_) => dy,
+                kind => {
+                    let window = Self::window(kind, x.dim().2).expect("what is left has weights");
+                    parameter -= 2;
+                    let (w, _) = self.weights(parameter, window.kernel);
+                    let (dx, dw, db) = layers::conv_backward(x, &w, &dy, window);
+                    self.parameters[parameter].add_gradients(dw.iter());
+                    self.parameters[parameter + 1].add_gradients(db.iter());
+                    dx
+                }
+            };
+        }
+    }
+
+    fn zero_gradients(&mut self) {
+        for state in &mut self.parameters {
+            state.gradients.fill(0.0);
+        }
+    }
+}
+
+impl State {
+    fn add_gradients<'a>(&mut self, gradients: impl Iterator<Item = &'a f64>) {
+        for (sum, gradient) in self.gradients.iter_mut().zip(gradients) {
+            *sum += gradient;
+        }
+    }
+}
+
+/// Loss and counts; softmax of the logits in place.
+fn score(logits: &mut Images, labels: &[i64]) -> Sums {
+    let mut sums = Sums { rows: labels.len() as u64, ..Sums::default() };
+    for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
+        let of_label = row[[label as usize, 0, 0]];
+        // Written so that NaN counts as wrong.
+        let better = row.iter().filter(|&&logit| !(logit <= of_label)).count();
+        sums.top1 += u64::from(better < 1);
+        sums.top5 += u64::from(better < 5);
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        row.mapv_inplace(|logit| (logit - most).exp());
+        let total = row.sum();
+        sums.loss += total.ln() + most - of_label;
+        row.mapv_inplace(|power| power / total);
+    }
+    sums
+}
+
+impl TrainingBackend for ReferenceBackend {
+    fn describe(&self) -> Description {
+        let library = format!("fovea {}", env!("CARGO_PKG_VERSION"));
+        Description { backend: "reference", device: "cpu".into(), library }
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.limits.rows
+    }
+
+    fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+        self.limits.check_training(&rows)?;
+        let x = self.input(&rows, Some(rows.color_offsets));
+        let trace = self.forward(x, Mode::Train, Some(&pass));
+        let mut dy = trace.values[trace.values.len() - 1].clone();
+        let sums = score(&mut dy, rows.labels);
+        for (mut row, &label) in dy.axis_iter_mut(Axis(0)).zip(rows.labels) {
+            row[[label as usize, 0, 0]] -= 1.0;
+        }
+        dy *= f64::from(pass.gradient_scale);
+        self.backward(trace, dy);
+        Ok(sums)
+    }
+
+    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+        for State { parameter, weights, momenta, gradients } in &mut self.parameters {
+            let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
+            for ((w, v), g) in weights.iter_mut().zip(momenta).zip(gradients) {
+                *v = (update.momentum * f64::from(*v) - rate * (decay * f64::from(*w) + *g)) as f32;
+                *w += *v;
+            }
+        }
+        self.zero_gradients();
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.zero_gradients();
+    }
+
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+        self.limits.check(&rows)?;
+        self.limits.check_probabilities(&rows, probabilities.len())?;
+        let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
+        let mut answers = trace.values[trace.values.len() - 1].clone();
+        let sums = score(&mut answers, rows.labels);
+        for (probability, answer) in probabilities.iter_mut().zip(&answers) {
+            *probability = *answer as f32;
+        }
+        Ok(sums)
+    }
+
+    fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
+        let extremes = self.parameters.iter().map(|state| {
+            let gradients: Vec<f32> = state.gradients.iter().map(|&gradient| gradient as f32).collect();
+            ParameterExtremes {
+                name: state.parameter.name.clone(),
+                weight: largest_magnitude(&state.weights),
+                gradient: largest_magnitude(&gradients),
+            }
+        });
+        Ok(extremes.collect())
+    }
+
+    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+        let names: Vec<String> = self.parameters.iter().map(|s| momentum_name(&s.parameter.name)).collect();
+        let mut tensors = Vec::with_capacity(2 * names.len());
+        for (state, momentum) in self.parameters.iter().zip(&names) {
+            let shape = state.parameter.shape.as_slice();
+            tensors.push((state.parameter.name.as_str(), TensorRef { shape, values: &state.weights }));
+            tensors.push((momentum.as_str(), TensorRef { shape, values: &state.momenta }));
+        }
+        save(&tensors);
+        Ok(())
+    }
+
+    fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
+        self.zero_gradients();
+        for State { parameter, weights, momenta, .. } in &mut self.parameters {
+            *weights = state.take(&parameter.name, &parameter.shape)?.values;
+            *momenta = state.take(&momentum_name(&parameter.name), &parameter.shape)?.values;
+        }
+        Ok(())
+    }
+}

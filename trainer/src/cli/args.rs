@@ -1,0 +1,296 @@
+//! What was typed.
+
+use std::{num::NonZero, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fovea_trainer::{
+    backend::DeviceChoice,
+    models::PixelType,
+    training::{OnNan, Which},
+};
+
+/// Trains image classifiers on prepared shards.
+///
+/// Without a command it trains; without any argument it trains a small network on a small data set inside the program, which
+/// takes some minutes. Progress goes to stderr, results to stdout. Exit codes: 0 done, 1 failed, 2 wrong usage or recipe,
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure the error of a trained network on validation images
+    Evaluate(EvaluateArgs),
+    /// Say what is on photos: the five best answers with their probabilities
+    Predict(PredictArgs),
+    /// Write a trained network as an ONNX file that any ONNX Runtime runs
+    Export(ExportArgs),
+    /// Write the graphs of a training session and its initial state
+    Graphs(GraphsArgs),
+    /// List the built-in recipes
+    Recipes {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// Folder of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Passes over the training images [default: the recipe's, 90 for alexnet]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<NonZero<u32>>,
+    /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
+    pub recipe: Option<String>,
+    /// Give a key of the recipe another value, as in optimizer.learning_rate=0.02; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Images of an update [default: the recipe's, 128 for alexnet]
+    #[arg(long, value_name = "IMAGES", allow_negative_numbers = true)]
+    pub batch_size: Option<String>,
+    /// Images that the device takes at once, where memory does not do for a whole batch; gradients are added up [default:
+    /// the batch]
+    #[arg(long, value_name = "IMAGES")]
+    pub micro_batch: Option<NonZero<usize>>,
+    /// Seed of initial weights, order, augmentation and dropout
+    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
+    pub seed: u64,
+    /// Threads that make batches [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub workers: Option<NonZero<usize>>,
+    /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run: Option<PathBuf>,
+    /// Go on with the run in this folder, from its last checkpoint
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// End each epoch after this many batches [default: no limit]
+    #[arg(long, value_name = "BATCHES")]
+    pub limit_batches: Option<NonZero<u64>>,
+    /// Minutes between checkpoints within an epoch; there is one after each epoch anyway
+    #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
+    pub checkpoint_minutes: f64,
+    /// Checkpoints that are kept besides the best
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub keep: NonZero<usize>,
+    /// What to do with a batch whose loss is not finite: end the run with a report, or leave the batch out
+    #[arg(long, value_enum, default_value = "stop")]
+    pub on_nan: OnNanName,
+    /// What to do with an image that is damaged: end the run, or leave the image out
+    #[arg(long, value_enum, default_value = "stop")]
+    pub on_bad_record: OnBadRecordName,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct DeviceArgs {
+    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver is installed
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// What computes: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
+    #[arg(long, value_enum, default_value = "ort")]
+    pub backend: BackendName,
+    /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else fetched into the cache]
+    #[arg(long, value_name = "PATH")]
+    pub ort_dylib: Option<PathBuf>,
+    /// Threads of ONNX Runtime [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub threads: Option<NonZero<usize>>,
+    /// Let a GPU round products to TF32, 10 bits of mantissa
+    #[arg(long)]
+    pub tf32: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct TrainedArgs {
+    /// Folder of a run
+    pub run: PathBuf,
+    /// Which checkpoint: the one with the lowest validation error, or the last
+    #[arg(long, value_enum, default_value = "best")]
+    pub checkpoint: WhichName,
+}
+
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Folder of a prepared data set [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Average the answers over ten views of each image, besides the centre view
+    #[arg(long)]
+    pub ten_crop: bool,
+    /// Images that the device takes at once [default: the recipe's batch]
+    #[arg(long, value_name = "IMAGES")]
+    pub batch_size: Option<NonZero<usize>>,
+    /// Threads that make batches [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub workers: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Photos, JPEG or PNG
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Average the answers over ten views of each photo instead of taking the centre
+    #[arg(long)]
+    pub ten_crop: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Type of the pixels that the graph takes, 0 to 255 in both; [N,3,H,W], RGB
+    #[arg(long, value_enum, default_value = "u8")]
+    pub pixels: PixelName,
+}
+
+#[derive(Args, Debug)]
+pub struct GraphsArgs {
+    /// Built-in recipe or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
+    pub recipe: String,
+    /// Give a key of the recipe another value; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Number of classes
+    #[arg(long, default_value = "1000")]
+    pub classes: NonZero<usize>,
+    /// Rows of a batch [default: the recipe's batch]
+    #[arg(long, value_name = "ROWS")]
+    pub batch_size: Option<NonZero<usize>>,
+    /// Seed of the initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The device whose forms of the gradients are written: cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    Ort,
+    Reference,
+    Null,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OnNanName {
+    Skip,
+    Stop,
+}
+
+impl From<OnNanName> for OnNan {
+    fn from(name: OnNanName) -> Self {
+        match name {
+            OnNanName::Skip => Self::Skip,
+            OnNanName::Stop => Self::Stop,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OnBadRecordName {
+    Skip,
+    Stop,
+}
+
+impl From<OnBadRecordName> for fovea_pipeline::loader::OnBadRecord {
+    fn from(name: OnBadRecordName) -> Self {
+        match name {
+            OnBadRecordName::Skip => Self::Skip,
+            OnBadRecordName::Stop => Self::Stop,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum WhichName {
+    Best,
+    Last,
+}
+
+impl From<WhichName> for Which {
+    fn from(name: WhichName) -> Self {
+        match name {
+            WhichName::Best => Self::Best,
+            WhichName::Last => Self::Last,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PixelName {
+    U8,
+    F32,
+}
+
+impl From<PixelName> for PixelType {
+    fn from(name: PixelName) -> Self {
+        match name {
+            PixelName::U8 => Self::U8,
+            PixelName::F32 => Self::F32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn training_needs_no_arguments_and_the_other_commands_name_a_run() {
+        assert!(Cli::parse_from(["trainer"]).command.is_none());
+        for bad in [
+            &["trainer", "evaluate"][..],
+            &["trainer", "predict", "run"],
+            &["trainer", "export", "run"],
+            &["trainer", "--resume", "a", "--run", "b"],
+            &["trainer", "--device", "gpu"],
+            &["trainer", "--limit-batches", "0"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `export`: a trained network as an ONNX file.
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context;
+use fovea_trainer::{files::write_atomically, training::Trained};
+
+use super::args::ExportArgs;
+
+pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let path = trained.path.clone();
+    let graph = trained.inference_graph(args.pixels.into())?;
+    let bytes = graph.to_bytes();
+    write_atomically(&args.out, |out| out.write_all(&bytes))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    eprintln!("from {}", path.display());
+    for (way, ports) in [("in ", graph.inputs()), ("out", graph.outputs())] {
+        for port in ports {
+            let rest: Vec<String> = port.ty.shape.iter().skip(1).map(|length| format!(",{length}")).collect();
+            eprintln!("{way}  {} {:?} [N{}]", port.name, port.ty.element, rest.concat());
+        }
+    }
+    println!("{}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,67 @@
+//! The command line of `trainer`: each command is a file that calls the library and prints.
+
+mod args;
+mod demo;
+mod device;
+mod evaluate;
+mod export;
+mod graphs;
+mod predict;
+mod progress;
+mod recipes;
+mod train;
+
+use std::{
+    process::{self, ExitCode},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Context;
+use fovea_trainer::{recipe::RecipeError, training::TrainingError};
+
+pub use args::Cli;
+use args::Command;
+
+/// Exit code for a wrong command line, a wrong recipe included.
+const USAGE: u8 = 2;
+/// Exit code after Ctrl-C: 128 and the number of the signal.
+const INTERRUPTED: u8 = 130;
+
+/// Set at the first Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Does what was asked for; says on stderr what went wrong.
+pub fn run(cli: Cli) -> ExitCode {
+    let result = listen_to_interrupts().and_then(|()| match cli.command {
+        None => train::train(&cli.train),
+        Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
+        Some(Command::Predict(args)) => predict::predict(&args),
+        Some(Command::Export(args)) => export::export(&args),
+        Some(Command::Graphs(args)) => graphs::graphs(&args),
+        Some(Command::Recipes { json }) => recipes::recipes(json),
+    });
+    result.unwrap_or_else(|error| {
+        if let Some(TrainingError::NotFinite(divergence)) = error.downcast_ref() {
+            eprint!("{}", divergence.table());
+        }
+        eprintln!("error: {error:#}");
+        ExitCode::from(if error.downcast_ref::<RecipeError>().is_some() { USAGE } else { 1 })
+    })
+}
+
+fn listen_to_interrupts() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            // Asked twice: whoever asks does not want to wait. The last checkpoint stays.
+            process::exit(INTERRUPTED.into());
+        }
+        eprintln!("\ninterrupted: finishing the step (again to stop at once)");
+    })
+    .context("cannot listen to Ctrl-C")
+}
+
+/// A share as people read it: `40.7 %`, with two digits below 10 %.
+fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
+}

@@ -1,0 +1,175 @@
+//! The default command: train.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use fovea_trainer::{
+    backend::Setup,
+    checkpoint::{self, Store},
+    recipe::Recipe,
+    training::{
+        Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
+        read_settings,
+    },
+};
+
+use super::{INTERRUPTED, STOP, args::TrainArgs, demo, device, percent, progress::Terminal};
+
+/// A run as it was asked for.
+struct Plan {
+    recipe: Recipe,
+    settings: RunSettings,
+    folder: PathBuf,
+    is_demo: bool,
+}
+
+pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    let every = checkpoint_interval(args.checkpoint_minutes)?;
+    let Plan { recipe, settings, folder: path, is_demo } = match &args.resume {
+        Some(run) => old_run(args, run)?,
+        None => new_run(args)?,
+    };
+    let data = TrainingData::open(&settings.data, &recipe)?;
+    let keep = args.keep.get();
+    let folder =
+        if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
+    let saved = match &args.resume {
+        Some(_) => Some(checkpoint::load(&folder.store().latest()?)?),
+        None => None,
+    };
+    if let Some((meta, _)) = &saved {
+        // Before the backend is made, which may have to fetch ONNX Runtime.
+        meta.check_recipe(&recipe.name, &recipe.hash())?;
+        let classes: Vec<&str> = data.classes().iter().map(|class| class.wnid.as_str()).collect();
+        meta.check_classes(&classes)?;
+    }
+
+    let batch = recipe.training.batch_size;
+    let setup = Setup {
+        recipe: &recipe,
+        classes: data.classes().len(),
+        batch_rows: settings.micro_batch.map_or(batch, |rows| rows.min(batch)),
+        mean: data.mean(),
+        seed: args.seed,
+    };
+    let mut backend = device::backend(&args.device, &setup)?;
+    let about = backend.describe();
+    folder.describe(&recipe, &settings, &about)?;
+    eprintln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+
+    let options = RunOptions {
+        seed: args.seed,
+        workers: args.workers.map_or_else(default_workers, usize::from),
+        limit_batches: settings.limit_batches,
+        checkpoint_every: every,
+        on_nan: args.on_nan.into(),
+        on_bad_record: args.on_bad_record.into(),
+    };
+    let mut terminal = Terminal::default();
+    let mut run = Run::new(&recipe, &data, &mut *backend, &folder, options, &STOP, &mut terminal);
+    if let Some((meta, state)) = saved {
+        run.restore(meta, state)?;
+    }
+    match run.train()? {
+        Outcome::Finished(report) => {
+            print_report(&report, folder.store(), &path, args.json)?;
+            if is_demo && !args.json {
+                print!("{}", demo::next_commands(&path));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Interrupted { step } => {
+            eprintln!("stopped after step {step}; go on with: trainer --resume {}", path.display());
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+fn checkpoint_interval(minutes: f64) -> anyhow::Result<Duration> {
+    let refuse = || format!("--checkpoint-minutes is {minutes}, expected a number of minutes above 0");
+    if minutes > 0.0 {
+        Duration::try_from_secs_f64(minutes * 60.0).with_context(refuse)
+    } else {
+        bail!(refuse())
+    }
+}
+
+/// The command line's changes to a recipe.
+fn overrides(args: &TrainArgs) -> Vec<String> {
+    let mut overrides = args.set.clone();
+    overrides.extend(args.batch_size.as_ref().map(|size| format!("training.batch_size={size}")));
+    overrides.extend(args.epochs.map(|epochs| format!("training.epochs={epochs}")));
+    overrides
+}
+
+fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
+    let default = if args.data.is_some() { "alexnet" } else { "demo" };
+    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides(args))?;
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None => demo::prepared_sample(&recipe)?,
+    };
+    let settings = RunSettings {
+        data: absolute(&data)?,
+        limit_batches: args.limit_batches.map(u64::from),
+        micro_batch: args.micro_batch.map(usize::from),
+    };
+    let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
+    Ok(Plan { recipe, settings, folder, is_demo: args.data.is_none() })
+}
+
+/// A run that goes on as it began, but for what the command line says.
+fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
+    let before = read_settings(run)?;
+    let file = run.join("recipe.toml");
+    let recipe =
+        Recipe::load(file.to_str().context("the path of the run is not Unicode")?, &overrides(args))?;
+    let settings = RunSettings {
+        data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
+        limit_batches: args.limit_batches.map(u64::from).or(before.limit_batches),
+        micro_batch: args.micro_batch.map(usize::from).or(before.micro_batch),
+    };
+    Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("the path {} cannot be used", path.display()))
+}
+
+/// The first of runs/NAME-1, runs/NAME-2, … that is free.
+fn free_folder(name: &str) -> PathBuf {
+    let folders = (1..).map(|number: u32| Path::new("runs").join(format!("{name}-{number}")));
+    folders.into_iter().find(|folder| !folder.exists()).expect("the numbers do not end")
+}
+
+fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyhow::Result<()> {
+    let best = store.best()?;
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["run"] = run.display().to_string().into();
+        value["best_checkpoint"] = best.display().to_string().into();
+        println!("{value}");
+        return Ok(());
+    }
+    let views = super::evaluate::views_name(report.views);
+    println!("trained       {} epochs, {} updates", report.epochs, report.step);
+    if report.discarded > 0 {
+        println!("left out      {} batches whose loss was not finite", report.discarded);
+    }
+    println!(
+        "{views:13} top-1 error {}, top-5 error {}, loss {:.4}",
+        percent(report.score.top1),
+        percent(report.score.top5),
+        report.score.loss
+    );
+    println!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images);
+    if let Some(top1) = report.best_top1 {
+        println!("best epoch    top-1 error {}", percent(top1));
+    }
+    println!("checkpoint    {}", best.display());
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The data set of a run, as its recipe wants it.
+
+use std::{path::Path, sync::Arc};
+
+use fovea_pipeline::{
+    Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split,
+    form::center_of,
+    loader::{OnBadRecord, Views},
+    view::Size,
+};
+
+use super::TrainingError;
+use crate::recipe::{Mean, Recipe};
+
+/// Opens the data set in `directory` and checks that its images have the recipe's size.
+///
+/// # Errors
+/// [`TrainingError::Dataset`] when it is none, [`TrainingError::ImageSize`].
+pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, TrainingError> {
+    let dataset = Dataset::open(directory)?;
+    let found_px = dataset.info().image_size as usize;
+    if found_px != recipe.input.image_px {
+        return Err(TrainingError::ImageSize {
+            directory: directory.into(),
+            found_px,
+            recipe: recipe.name.clone(),
+            expected_px: recipe.input.image_px,
+            crop_px: recipe.input.crop_px,
+        });
+    }
+    Ok(dataset)
+}
+
+/// Size of what the recipe's network sees.
+#[must_use]
+pub fn crop_size(recipe: &Recipe) -> Size {
+    Size::square(recipe.input.crop_px as u32)
+}
+
+/// A data set made ready for training with a recipe.
+#[derive(Debug)]
+pub struct TrainingData {
+    classes: Vec<Class>,
+    mean: Vec<f32>,
+    train: Arc<Records>,
+    evaluated: Arc<Records>,
+    has_validation: bool,
+    chain: Arc<Chain>,
+}
+
+impl TrainingData {
+    /// Opens the data set in `directory`.
+    ///
+    /// Where there are no validation images, the training images take their place.
+    ///
+    /// # Errors
+    /// As [`open_dataset`]; also when it has no training images, or lacks statistics that the recipe needs.
+    pub fn open(directory: &Path, recipe: &Recipe) -> Result<Self, TrainingError> {
+        let dataset = open_dataset(directory, recipe)?;
+        let info = dataset.info();
+        let train = Arc::new(dataset.records(Split::Train)?);
+        let has_validation = info.images(Split::Val) > 0;
+        let evaluated =
+            if has_validation { Arc::new(dataset.records(Split::Val)?) } else { Arc::clone(&train) };
+        let chain = Chain::from_configs(
+            &recipe.train_augmentations(),
+            Size::square(info.image_size),
+            info.statistics.as_ref(),
+        )?;
+        let mean = mean_of(&dataset, recipe)?;
+        let (classes, chain) = (info.classes.clone(), Arc::new(chain));
+        Ok(Self { classes, mean, train, evaluated, has_validation, chain })
+    }
+
+    /// The classes in the order of their labels.
+    #[must_use]
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// What is subtracted from images, in units of 0..=255: f32 [3,H,W] or [3], as [`crate::backend::Setup`] takes it.
+    #[must_use]
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The training images.
+    #[must_use]
+    pub fn train(&self) -> &Arc<Records> {
+        &self.train
+    }
+
+    /// The images that the error is measured on.
+    #[must_use]
+    pub fn evaluated(&self) -> &Arc<Records> {
+        &self.evaluated
+    }
+
+    pub(super) fn has_validation(&self) -> bool {
+        self.has_validation
+    }
+}
+
+fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError> {
+    Ok(match (recipe.input.mean, &dataset.info().statistics) {
+        (Mean::Image, _) => {
+            center_of(dataset.mean_image()?.view(), crop_size(recipe)).into_raw_vec_and_offset().0
+        }
+        (Mean::Channel, Some(statistics)) => statistics.mean.map(|mean| mean as f32).to_vec(),
+        // Without statistics there are no training images, which is told when they are asked for.
+        (Mean::Channel, None) | (Mean::None, _) => vec![0.0; 3],
+    })
+}
+
+/// The training batches of a run, from any place on.
+#[derive(Debug)]
+pub(super) struct Batches {
+    records: Arc<Records>,
+    config: LoaderConfig,
+    limit: Option<u64>,
+    /// With the epoch and number of the batch that comes next.
+    running: Option<(Loader, (u64, u64))>,
+}
+
+impl Batches {
+    pub fn new(
+        data: &TrainingData,
+        batch_size: usize,
+        seed: u64,
+        workers: usize,
+        on_bad_record: OnBadRecord,
+        limit: Option<u64>,
+    ) -> Self {
+        let chain = Chain::empty(data.chain.input_size());
+        let views = Views::Augmented(Arc::clone(&data.chain));
+        let config =
+            LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
+        Self { records: Arc::clone(&data.train), config, limit, running: None }
+    }
+
+    /// Batches of an epoch; never 0, as a loader that cannot fill one batch says so when it is asked for the first.
+    pub fn per_epoch(&self) -> u64 {
+        let full = (self.records.len() / self.config.batch_size) as u64;
+        self.limit.map_or(full, |limit| limit.min(full)).max(1)
+    }
+
+    /// The batch number `batch` of `epoch`, both counted from 0. One loader makes all of them as long as they are asked
+    /// for in order.
+    ///
+    /// # Errors
+    /// [`TrainingError::Loader`].
+    pub fn at(&mut self, epoch: u64, batch: u64) -> Result<Batch, TrainingError> {
+        let (mut loader, _) = match self.running.take() {
+            Some((loader, next)) if next == (epoch, batch) => (loader, next),
+            _ => (self.start(epoch, batch)?, (epoch, batch)),
+        };
+        let made = match loader.next() {
+            Some(made) => made?,
+            // Its epochs have no end, so the workers are gone, which they tell before they go.
+            None => unreachable!("a loader ends with an error only"),
+        };
+        let next = if batch + 1 == loader.batches_per_epoch() { (epoch + 1, 0) } else { (epoch, batch + 1) };
+        if next.1 == 0 || next.1 < self.per_epoch() {
+            self.running = Some((loader, next));
+        }
+        Ok(made)
+    }
+
+    fn start(&self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {
+        let config = LoaderConfig { epochs: epoch..u64::MAX, first_batch: batch, ..self.config.clone() };
+        Ok(Loader::start(Arc::clone(&self.records), config)?)
+    }
+}

@@ -1,0 +1,84 @@
+//! A loss that is not finite: what is told about it.
+
+use std::{fmt, path::PathBuf};
+
+use crate::backend::ParameterExtremes;
+
+/// What to do with a batch whose loss is not finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnNan {
+    /// Leave the batch out and count it, as long as the weights are finite.
+    Skip,
+    /// End the run with a [`Divergence`].
+    #[default]
+    Stop,
+}
+
+/// Where a run was when its loss was no longer a finite number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Divergence {
+    /// Updates done before it.
+    pub step: u64,
+    /// The epoch, counted from 1.
+    pub epoch: u32,
+    /// The mean loss of the batch.
+    pub loss: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Largest weight and gradient of each parameter.
+    pub extremes: Vec<ParameterExtremes>,
+    /// The last good checkpoint.
+    pub checkpoint: Option<PathBuf>,
+}
+
+impl Divergence {
+    /// Whether no update can help any more.
+    pub(super) fn weights_are_lost(&self) -> bool {
+        self.extremes.iter().any(|parameter| !parameter.weight.is_finite())
+    }
+
+    /// One line for each parameter, with a heading: name, largest weight, largest gradient.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let width = self.extremes.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0).max(9);
+        let mut text =
+            format!("{:width$}  {:>14}  {:>16}\n", "parameter", "largest weight", "largest gradient");
+        for ParameterExtremes { name, weight, gradient } in &self.extremes {
+            text.push_str(&format!("{name:width$}  {weight:>14.4e}  {gradient:>16.4e}\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, epoch, loss, learning_rate, .. } = self;
+        write!(f, "the loss is {loss} after step {step} (epoch {epoch}, learning rate {learning_rate}); ")?;
+        match &self.checkpoint {
+            Some(path) => write!(f, "the last good checkpoint is {}; ", path.display())?,
+            None => write!(f, "there is no checkpoint yet; ")?,
+        }
+        write!(f, "try a lower optimizer.learning_rate, or --on-nan skip if single batches are to blame")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_line_for_each_parameter() {
+        let extremes = vec![
+            ParameterExtremes { name: "conv1.weight".into(), weight: 0.5, gradient: f32::INFINITY },
+            ParameterExtremes { name: "fc8.bias".into(), weight: f32::NAN, gradient: 2.0 },
+        ];
+        let divergence =
+            Divergence { step: 7, epoch: 1, loss: f64::NAN, learning_rate: 0.1, extremes, checkpoint: None };
+        let table = divergence.table();
+        let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[1], ["conv1.weight", "5.0000e-1", "inf"]);
+        assert_eq!(words[2], ["fc8.bias", "NaN", "2.0000e0"]);
+        assert!(divergence.weights_are_lost());
+        assert!(divergence.to_string().contains("step 7") && divergence.to_string().contains("rate 0.1"));
+    }
+}

@@ -1,0 +1,107 @@
+//! What can end a run.
+
+use std::{io, path::PathBuf};
+
+use fovea_pipeline::{DatasetError, LoaderError, augment::AugmentError};
+
+use super::Divergence;
+use crate::{
+    backend::BackendError, checkpoint::CheckpointError, graph::GraphError, metrics::MetricsError,
+    recipe::RecipeError,
+};
+
+/// A run cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainingError {
+    /// The data set cannot be used.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The loader cannot start or go on.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    /// The recipe's augmentations do not fit the data set.
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
+    /// The backend cannot go on.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A checkpoint cannot be written or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The run's records cannot be written.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The recipe in the run's folder cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The network cannot be made into a graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The images have another size than the recipe's.
+    #[error(
+        "{}: the images have {found_px} pixels a side, recipe `{recipe}` needs {expected_px} (it cuts out {crop_px}); {}",
+        directory.display(), size_remedy(*found_px, *expected_px, *crop_px)
+    )]
+    ImageSize {
+        /// The data set.
+        directory: PathBuf,
+        /// Side of its images.
+        found_px: usize,
+        /// The recipe.
+        recipe: String,
+        /// Side of the images that the recipe is made for.
+        expected_px: usize,
+        /// Side of what the network sees.
+        crop_px: usize,
+    },
+    /// The mean of the data set is not the checkpoint's.
+    #[error(
+        "the data set has another mean than the one of the checkpoint; resume with the data set of the run"
+    )]
+    OtherData,
+    /// The checkpoint stands behind the end of an epoch of this data set.
+    #[error(
+        "the checkpoint stands at batch {batch} of an epoch, which has {batches} batches of this data set; resume with the \
+         data set and the --limit-batches of the run"
+    )]
+    Position {
+        /// Batches done in the epoch.
+        batch: u64,
+        /// Batches of an epoch.
+        batches: u64,
+    },
+    /// A new run was to begin in a folder with checkpoints.
+    #[error("{} holds a run already; go on with --resume, or give another --run folder", path.display())]
+    RunExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The loss is not a finite number.
+    #[error("{0}")]
+    NotFinite(Box<Divergence>),
+    /// A file of the run cannot be read.
+    #[error("cannot read {}: {reason}; name the folder of a run", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of the run cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        reason: io::Error,
+    },
+}
+
+fn size_remedy(found_px: usize, expected_px: usize, crop_px: usize) -> String {
+    let prepare = format!("prepare them with prepare_imagenet --size {expected_px}");
+    if found_px < crop_px {
+        return prepare;
+    }
+    format!("{prepare}, or train on them as they are with --set input.image_px={found_px}")
+}

@@ -1,0 +1,174 @@
+//! The error of a network over a data set.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use fovea_pipeline::{Batch, Loader, LoaderConfig, Records, TestViews, loader::OnBadRecord, view::Size};
+use serde::{Deserialize, Serialize};
+
+use super::TrainingError;
+use crate::backend::{Rows, Sums, TrainingBackend};
+
+/// How well a network does over images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Images that were looked at.
+    pub images: u64,
+    /// Mean cross-entropy, natural logarithm; for several views that of the averaged probabilities.
+    pub loss: f64,
+    /// Share of the images whose class is not the best answer, 0..=1.
+    pub top1: f64,
+    /// Share of the images whose class is not among the five best answers, 0..=1.
+    pub top5: f64,
+}
+
+impl From<Sums> for Score {
+    fn from(sums: Sums) -> Self {
+        Self { images: sums.rows, loss: sums.mean_loss(), top1: sums.top1_error(), top5: sums.top5_error() }
+    }
+}
+
+/// Images and how they are looked at.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The images.
+    pub records: Arc<Records>,
+    /// Views of each image; the softmax outputs of several are averaged (section 4.1 of the paper).
+    pub views: TestViews,
+    /// Size of a view.
+    pub crop: Size,
+    /// Number of classes K.
+    pub classes: usize,
+    /// What to do with a record that cannot be used.
+    pub on_bad_record: OnBadRecord,
+    /// Threads that make batches.
+    pub workers: usize,
+}
+
+impl Evaluation {
+    /// Evaluates every image once; `None` if `stop` was set meanwhile. `progress` hears how many images are done.
+    ///
+    /// # Errors
+    /// [`TrainingError::Loader`] and [`TrainingError::Backend`].
+    pub fn run(
+        &self,
+        backend: &mut dyn TrainingBackend,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Option<Score>, TrainingError> {
+        let samples = (backend.batch_rows() / self.views.count()).max(1);
+        let config = LoaderConfig {
+            batch_size: samples,
+            workers: self.workers,
+            on_bad_record: self.on_bad_record,
+            ..LoaderConfig::evaluation(self.views, self.crop)
+        };
+        let mut sums = Sums::default();
+        for batch in Loader::start(Arc::clone(&self.records), config)? {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            sums += self.batch(backend, &batch?)?;
+            progress(sums.rows);
+        }
+        Ok(Some(sums.into()))
+    }
+
+    fn batch(&self, backend: &mut dyn TrainingBackend, batch: &Batch) -> Result<Sums, TrainingError> {
+        let views = self.views.count();
+        let labels = &batch.labels()[..batch.len()];
+        let row_labels: Vec<i64> = labels.iter().flat_map(|&label| vec![label; views]).collect();
+        let (probabilities, row_sums) =
+            probabilities(backend, batch.image_bytes(), &row_labels, self.crop, self.classes)?;
+        if views == 1 {
+            return Ok(row_sums);
+        }
+        let mut sums = Sums::default();
+        for (of_image, &label) in probabilities.chunks_exact(views * self.classes).zip(labels) {
+            sums += score_of_image(&average(of_image, self.classes), label as usize);
+        }
+        Ok(sums)
+    }
+}
+
+/// Softmax outputs f32 [N,K] of any number of rows, images u8 [N,3,H,W], and sums over the rows.
+///
+/// # Errors
+/// [`TrainingError::Backend`].
+pub fn probabilities(
+    backend: &mut dyn TrainingBackend,
+    images: &[u8],
+    labels: &[i64],
+    crop: Size,
+    classes: usize,
+) -> Result<(Vec<f32>, Sums), TrainingError> {
+    let (rows, row_bytes) = (backend.batch_rows(), 3 * crop.area());
+    let mut probabilities = vec![0.0; labels.len() * classes];
+    let mut sums = Sums::default();
+    let parts = labels.chunks(rows).zip(images.chunks(rows * row_bytes));
+    for ((labels, images), out) in parts.zip(probabilities.chunks_mut(rows * classes)) {
+        sums += backend.evaluate(Rows { images, color_offsets: &[], labels }, out)?;
+    }
+    Ok((probabilities, sums))
+}
+
+/// The mean of V rows of K probabilities.
+#[must_use]
+pub fn average(rows: &[f32], classes: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; classes];
+    let views = (rows.len() / classes) as f64;
+    for row in rows.chunks_exact(classes) {
+        for (mean, &value) in mean.iter_mut().zip(row) {
+            *mean += f64::from(value) / views;
+        }
+    }
+    mean
+}
+
+/// Loss and counts of one image; of equal probabilities the earlier class comes first.
+fn score_of_image(probabilities: &[f64], label: usize) -> Sums {
+    let own = probabilities[label];
+    // A probability that is not a number is never a right answer.
+    let before = |(class, &other): (usize, &f64)| !(other < own || (other == own && class >= label));
+    let rank = probabilities.iter().enumerate().filter(|&candidate| before(candidate)).count();
+    let hit = |best: usize| u64::from(rank < best);
+    Sums { rows: 1, loss: -own.max(f64::MIN_POSITIVE).ln(), top1: hit(1), top5: hit(5) }
+}
+
+/// Threads for a loader: one for each core.
+#[must_use]
+pub fn default_workers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_right_class_counts_by_its_rank() {
+        let probabilities = [0.3, 0.1, 0.25, 0.2, 0.05, 0.1];
+        let counts = |label| {
+            let sums = score_of_image(&probabilities, label);
+            (sums.top1, sums.top5)
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5].map(counts), [(1, 1), (0, 1), (0, 1), (0, 1), (0, 0), (0, 1)]);
+        assert!((score_of_image(&probabilities, 2).loss - 4f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn of_equal_probabilities_the_earlier_class_comes_first_and_nan_is_never_right() {
+        assert_eq!([0, 1].map(|label| score_of_image(&[0.5, 0.5], label).top1), [1, 0]);
+        assert_eq!([0, 1].map(|label| score_of_image(&[f64::NAN; 8], label).top5), [0, 0]);
+    }
+
+    #[test]
+    fn views_are_averaged_by_their_probabilities() {
+        assert_eq!(average(&[0.5, 0.25, 0.25, 0.0, 0.75, 0.25], 3), [0.25, 0.5, 0.25]);
+    }
+}

@@ -1,0 +1,163 @@
+//! The folder of a run.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `recipe.toml` | the complete recipe, overrides included |
+//! | `run.json` | what else the run was told ([`RunSettings`]), for those who resume it |
+//! | `environment.json` | program, device, library, machine |
+//! | `metrics.jsonl`, `epochs.csv`, `events.out.tfevents.*` | see [`crate::metrics`] |
+//! | `checkpoints/` | see [`crate::checkpoint`] |
+//! | `report.json` | the result, once the run is over |
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::TrainingError;
+use crate::{
+    backend::Description,
+    checkpoint::{RunLock, Store},
+    files::write_atomically,
+    recipe::Recipe,
+};
+
+const RECIPE: &str = "recipe.toml";
+const SETTINGS: &str = "run.json";
+const ENVIRONMENT: &str = "environment.json";
+const REPORT: &str = "report.json";
+
+/// What a run depends on besides its recipe, its seed and its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// Folder of the data set; an absolute path.
+    pub data: PathBuf,
+    /// Batches after which an epoch ends early.
+    pub limit_batches: Option<u64>,
+    /// Rows that the backend takes at once; the recipe's batch when `None`.
+    pub micro_batch: Option<usize>,
+}
+
+/// A run's folder, locked for one trainer.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    store: Store,
+    _lock: RunLock,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run, whose last `keep` checkpoints will stay.
+    ///
+    /// # Errors
+    /// [`TrainingError::RunExists`] when it holds checkpoints, [`TrainingError::Checkpoint`] when another trainer is at work
+    /// there or it cannot be made.
+    pub fn create(path: &Path, keep: usize) -> Result<Self, TrainingError> {
+        let folder = Self::open(path, keep)?;
+        if folder.store.latest().is_ok() {
+            return Err(TrainingError::RunExists { path: path.into() });
+        }
+        Ok(folder)
+    }
+
+    /// Opens the folder of a run that is to go on.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] when another trainer is at work there or it cannot be written to.
+    pub fn open(path: &Path, keep: usize) -> Result<Self, TrainingError> {
+        let lock = RunLock::acquire(path)?;
+        Ok(Self { path: path.into(), store: Store::new(path, keep), _lock: lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its checkpoints.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Writes down what the run is.
+    ///
+    /// # Errors
+    /// [`TrainingError::Write`].
+    pub fn describe(
+        &self,
+        recipe: &Recipe,
+        settings: &RunSettings,
+        backend: &Description,
+    ) -> Result<(), TrainingError> {
+        self.write(RECIPE, recipe.to_toml().as_bytes())?;
+        self.write_json(SETTINGS, settings)?;
+        self.write_json(
+            ENVIRONMENT,
+            &json!({
+                "program": concat!("fovea ", env!("CARGO_PKG_VERSION")),
+                "backend": backend.backend,
+                "device": backend.device,
+                "library": backend.library,
+                "system": std::env::consts::OS,
+                "processor": std::env::consts::ARCH,
+                "cores": thread::available_parallelism().map_or(1, usize::from),
+                "arguments": std::env::args().collect::<Vec<_>>(),
+            }),
+        )
+    }
+
+    /// Writes down what the run came to.
+    ///
+    /// # Errors
+    /// [`TrainingError::Write`].
+    pub fn report(&self, report: &impl Serialize) -> Result<(), TrainingError> {
+        self.write_json(REPORT, report)
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
+        let mut text = serde_json::to_vec_pretty(value).expect("plain data can be written as JSON");
+        text.push(b'\n');
+        self.write(name, &text)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainingError> {
+        let path = self.path.join(name);
+        write_atomically(&path, |out| io::Write::write_all(out, bytes))
+            .map_err(|reason| TrainingError::Write { path, reason })
+    }
+}
+
+/// The recipe of the run in `folder`.
+///
+/// # Errors
+/// [`TrainingError::Read`] when there is none, [`TrainingError::Recipe`] when it is damaged.
+pub fn read_recipe(folder: &Path) -> Result<Recipe, TrainingError> {
+    let path = folder.join(RECIPE);
+    let text = read(&path)?;
+    Ok(Recipe::from_toml(&text, &path.display().to_string())?)
+}
+
+/// The settings of the run in `folder`.
+///
+/// # Errors
+/// [`TrainingError::Read`] when there are none or they are damaged.
+pub fn read_settings(folder: &Path) -> Result<RunSettings, TrainingError> {
+    read_json(&folder.join(SETTINGS))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainingError> {
+    let damaged =
+        |error: serde_json::Error| TrainingError::Read { path: path.into(), reason: error.to_string() };
+    serde_json::from_str(&read(path)?).map_err(damaged)
+}
+
+fn read(path: &Path) -> Result<String, TrainingError> {
+    fs::read_to_string(path)
+        .map_err(|reason| TrainingError::Read { path: path.into(), reason: reason.to_string() })
+}

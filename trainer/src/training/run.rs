@@ -1,0 +1,437 @@
+//! The loop: batches, updates, evaluations, checkpoints.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use fovea_pipeline::{Batch, TestViews, loader::OnBadRecord};
+use serde::Serialize;
+
+use super::{
+    Divergence, Evaluation, Observer, OnNan, Plan, RunFolder, Score, TrainingData, TrainingError, Warning,
+    data::{Batches, crop_size},
+    plateau::Plateau,
+    trained::MEAN,
+};
+use crate::{
+    backend::{Pass, Rows, Sums, TrainingBackend, Update},
+    checkpoint::{Meta, TensorRef, Tensors},
+    metrics::{self, Metrics},
+    recipe::{Mean, Recipe},
+    schedule::{self, Schedule},
+};
+
+/// How a run goes about its work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunOptions {
+    /// Determines initial weights, order, augmentation and dropout of a new run.
+    pub seed: u64,
+    /// Threads that make batches.
+    pub workers: usize,
+    /// Batches after which an epoch ends early.
+    pub limit_batches: Option<u64>,
+    /// Time between checkpoints within an epoch.
+    pub checkpoint_every: Duration,
+    /// What to do when the loss is not finite.
+    pub on_nan: OnNan,
+    /// What to do with damaged records.
+    pub on_bad_record: OnBadRecord,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished(Report),
+    /// It was asked to stop; it can go on from its last checkpoint.
+    Interrupted {
+        /// Updates done.
+        step: u64,
+    },
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Epochs done.
+    pub epochs: u32,
+    /// Updates done.
+    pub step: u64,
+    /// Batches that were left out because their loss was not finite.
+    pub discarded: u64,
+    /// Lowest top-1 error after an epoch, 0..=1.
+    pub best_top1: Option<f64>,
+    /// Views of the last evaluation.
+    pub views: TestViews,
+    /// The last evaluation, over these views.
+    pub score: Score,
+}
+
+/// A training run. Make a new one with [`Run::new`]; [`Run::restore`] puts it where a checkpoint was made.
+pub struct Run<'a> {
+    recipe: &'a Recipe,
+    data: &'a TrainingData,
+    backend: &'a mut dyn TrainingBackend,
+    folder: &'a RunFolder,
+    options: RunOptions,
+    stop: &'a AtomicBool,
+    observer: &'a mut dyn Observer,
+    /// All state besides the backend's.
+    meta: Meta,
+    /// The state of the last checkpoint of this process, and where it is.
+    saved: Option<(Meta, PathBuf)>,
+    saved_at: Instant,
+}
+
+impl<'a> Run<'a> {
+    /// A run that begins. It ends early, with a checkpoint, once `stop` is set.
+    #[expect(clippy::too_many_arguments, reason = "each is another part that the run is put together from")]
+    pub fn new(
+        recipe: &'a Recipe,
+        data: &'a TrainingData,
+        backend: &'a mut dyn TrainingBackend,
+        folder: &'a RunFolder,
+        options: RunOptions,
+        stop: &'a AtomicBool,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        let meta = Meta {
+            written_by: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe: recipe.name.clone(),
+            recipe_hash: recipe.hash(),
+            classes: data.classes().iter().map(|class| class.wnid.clone()).collect(),
+            class_names: data.classes().iter().map(|class| class.name.clone()).collect(),
+            seed: options.seed,
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            sums: Sums::default(),
+            discarded: 0,
+            schedule: schedule::State::default(),
+        };
+        let (saved, saved_at) = (None, Instant::now());
+        Self { recipe, data, backend, folder, options, stop, observer, meta, saved, saved_at }
+    }
+
+    /// Goes to where a checkpoint was made; its seed takes the place of the options'.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] when recipe or classes are others, [`TrainingError::OtherData`] when the data set is
+    /// another, [`TrainingError::Backend`] when the tensors do not fit.
+    pub fn restore(&mut self, meta: Meta, mut state: Tensors) -> Result<(), TrainingError> {
+        meta.check_recipe(&self.recipe.name, &self.meta.recipe_hash)?;
+        meta.check_classes(&self.meta.classes)?;
+        let mean = state.take(MEAN, &mean_shape(self.recipe))?;
+        if mean.values != self.data.mean() {
+            return Err(TrainingError::OtherData);
+        }
+        self.backend.import(state)?;
+        self.meta = Meta { written_by: self.meta.written_by.clone(), ..meta };
+        Ok(())
+    }
+
+    /// Trains until all epochs of the recipe are done, then evaluates for the last time.
+    ///
+    /// # Errors
+    /// [`TrainingError`]; the checkpoints that were written stay.
+    pub fn train(mut self) -> Result<Outcome, TrainingError> {
+        let mut batches = self.batches();
+        let per_epoch = batches.per_epoch();
+        if self.meta.batch > per_epoch {
+            return Err(TrainingError::Position { batch: self.meta.batch, batches: per_epoch });
+        }
+        let mut metrics = Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch)?;
+        self.announce(per_epoch);
+        let mut plateau = Plateau::new(self.data.classes().len());
+        let mut last_score = None;
+        while self.meta.epoch < self.recipe.training.epochs {
+            let mut clock = Clock::start();
+            while self.meta.batch < per_epoch {
+                if self.is_stopped() {
+                    return self.interrupted();
+                }
+                self.step(&mut batches, &mut metrics, &mut clock, &mut plateau)?;
+                if self.saved_at.elapsed() >= self.options.checkpoint_every {
+                    self.save(false)?;
+                }
+            }
+            match self.evaluate(self.recipe.evaluation.every_epoch)? {
+                None => return self.interrupted(),
+                Some(score) => {
+                    self.finish_epoch(&score, &clock, &mut metrics)?;
+                    last_score = Some(score);
+                }
+            }
+        }
+        self.finish(last_score)
+    }
+
+    fn batches(&self) -> Batches {
+        let RunOptions { workers, on_bad_record, limit_batches, .. } = self.options;
+        let batch_size = self.recipe.training.batch_size;
+        Batches::new(self.data, batch_size, self.meta.seed, workers, on_bad_record, limit_batches)
+    }
+
+    fn announce(&mut self, batches: u64) {
+        self.observer.started(&Plan {
+            images: self.data.train().len(),
+            evaluated_images: self.data.evaluated().len(),
+            epochs: self.recipe.training.epochs,
+            batches,
+            epochs_done: self.meta.epoch,
+            batches_done: self.meta.batch,
+        });
+        if !self.data.has_validation() {
+            self.observer.warn(&Warning::NoValidation);
+        }
+    }
+
+    /// One batch and its update.
+    fn step(
+        &mut self,
+        batches: &mut Batches,
+        metrics: &mut Metrics,
+        clock: &mut Clock,
+        plateau: &mut Plateau,
+    ) -> Result<(), TrainingError> {
+        let begin = Instant::now();
+        let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
+        let waited = begin.elapsed();
+        self.meta.batch += 1;
+        if batch.is_empty() {
+            // All its records are damaged.
+            return Ok(());
+        }
+        let sums = self.accumulate(&batch)?;
+        if !sums.loss.is_finite() {
+            return self.not_finite(&sums);
+        }
+        let learning_rate = self.schedule().rate();
+        let optimizer = &self.recipe.optimizer;
+        self.backend.update(Update {
+            learning_rate,
+            momentum: optimizer.momentum,
+            weight_decay: optimizer.weight_decay,
+            bias_lr_mult: optimizer.bias_lr_mult,
+            bias_decay: optimizer.bias_decay,
+        })?;
+        self.meta.step += 1;
+        self.meta.sums += sums;
+
+        let lap = Lap { images: sums.rows, waited, total: begin.elapsed() };
+        clock.add(&lap);
+        let step = metrics::Step {
+            step: self.meta.step,
+            epoch: self.meta.epoch + 1,
+            loss: sums.mean_loss(),
+            top1: sums.top1_error(),
+            top5: sums.top5_error(),
+            lr: learning_rate,
+            images_per_s: lap.images_per_s(),
+            data_wait: lap.data_wait(),
+        };
+        metrics.step(&step)?;
+        self.observer.step(&step, self.meta.batch);
+        if plateau.lies_there(step.loss) {
+            let classes = self.data.classes().len();
+            self.observer.warn(&Warning::Plateau { classes, step: step.step });
+        }
+        Ok(())
+    }
+
+    /// Gradients over a batch, in as many parts as the backend needs; ends at the first part whose loss is not finite.
+    fn accumulate(&mut self, batch: &Batch) -> Result<Sums, TrainingError> {
+        let rows = self.backend.batch_rows();
+        let row_bytes = batch.shape().view_values();
+        let labels = &batch.labels()[..batch.len()];
+        let parts = labels
+            .chunks(rows)
+            .zip(batch.color_offsets().chunks(rows))
+            .zip(batch.image_bytes().chunks(rows * row_bytes));
+        let mut sums = Sums::default();
+        for (part, ((labels, color_offsets), images)) in (0..).zip(parts) {
+            let pass = Pass {
+                seed: self.meta.seed,
+                step: self.meta.step,
+                part,
+                gradient_scale: 1.0 / batch.len() as f32,
+            };
+            sums += self.backend.accumulate(Rows { images, color_offsets, labels }, pass)?;
+            if !sums.loss.is_finite() {
+                break;
+            }
+        }
+        Ok(sums)
+    }
+
+    fn not_finite(&mut self, sums: &Sums) -> Result<(), TrainingError> {
+        let divergence = Divergence {
+            step: self.meta.step,
+            epoch: self.meta.epoch + 1,
+            loss: sums.mean_loss(),
+            learning_rate: self.schedule().rate(),
+            extremes: self.backend.extremes()?,
+            checkpoint: self.folder.store().latest().ok(),
+        };
+        if self.options.on_nan == OnNan::Stop || divergence.weights_are_lost() {
+            return Err(TrainingError::NotFinite(Box::new(divergence)));
+        }
+        self.backend.discard();
+        self.meta.discarded += 1;
+        let (loss, step, total) = (divergence.loss, self.meta.step, self.meta.discarded);
+        self.observer.warn(&Warning::Discarded { loss, step, total });
+        Ok(())
+    }
+
+    fn evaluate(&mut self, views: TestViews) -> Result<Option<Score>, TrainingError> {
+        let evaluation = Evaluation {
+            records: self.data.evaluated().clone(),
+            views,
+            crop: crop_size(self.recipe),
+            classes: self.data.classes().len(),
+            on_bad_record: self.options.on_bad_record,
+            workers: self.options.workers,
+        };
+        let (of, observer) = (self.data.evaluated().len() as u64, &mut *self.observer);
+        evaluation.run(self.backend, self.stop, &mut |images| observer.evaluating(views, images, of))
+    }
+
+    fn finish_epoch(
+        &mut self,
+        score: &Score,
+        clock: &Clock,
+        metrics: &mut Metrics,
+    ) -> Result<(), TrainingError> {
+        let mut schedule = self.schedule();
+        let epoch = metrics::Epoch {
+            epoch: self.meta.epoch + 1,
+            step: self.meta.step,
+            lr: schedule.rate(),
+            train_loss: self.meta.sums.mean_loss(),
+            train_top1: self.meta.sums.top1_error(),
+            train_top5: self.meta.sums.top5_error(),
+            val_loss: score.loss,
+            val_top1: score.top1,
+            val_top5: score.top5,
+            images_per_s: clock.sum.images_per_s(),
+            data_wait: clock.sum.data_wait(),
+            seconds: clock.started.elapsed().as_secs_f64(),
+        };
+        let is_best = score.top1 < self.meta.schedule.best_error.unwrap_or(f64::INFINITY);
+        schedule.epoch_done(score.top1);
+        self.meta.schedule = schedule.state().clone();
+        self.meta.epoch += 1;
+        self.meta.batch = 0;
+        self.meta.sums = Sums::default();
+        metrics.epoch(&epoch)?;
+        self.save(is_best)?;
+        self.observer.epoch(&epoch, schedule.rate());
+        Ok(())
+    }
+
+    fn finish(mut self, last_score: Option<Score>) -> Result<Outcome, TrainingError> {
+        let views = self.recipe.evaluation.at_end;
+        let known = last_score.filter(|_| views == self.recipe.evaluation.every_epoch);
+        let score = match known {
+            Some(score) => Some(score),
+            None => self.evaluate(views)?,
+        };
+        let Some(score) = score else { return self.interrupted() };
+        let report = Report {
+            epochs: self.meta.epoch,
+            step: self.meta.step,
+            discarded: self.meta.discarded,
+            best_top1: self.meta.schedule.best_error,
+            views,
+            score,
+        };
+        self.folder.report(&report)?;
+        self.observer.finished(views, &score);
+        Ok(Outcome::Finished(report))
+    }
+
+    fn interrupted(mut self) -> Result<Outcome, TrainingError> {
+        self.save(false)?;
+        Ok(Outcome::Interrupted { step: self.meta.step })
+    }
+
+    /// Writes a checkpoint unless the last one holds the same.
+    fn save(&mut self, is_best: bool) -> Result<(), TrainingError> {
+        if self.saved.as_ref().is_some_and(|(meta, _)| *meta == self.meta) {
+            return Ok(());
+        }
+        let shape = mean_shape(self.recipe);
+        let mean = (MEAN, TensorRef { shape: &shape, values: self.data.mean() });
+        let (store, meta) = (self.folder.store(), &self.meta);
+        let mut path = None;
+        self.backend.export(&mut |tensors| {
+            let all: Vec<_> = tensors.iter().copied().chain([mean]).collect();
+            path = Some(store.save(meta, &all, is_best));
+        })?;
+        let path = path.expect("a backend that exports lends its state")?;
+        self.observer.saved(&path);
+        self.saved = Some((self.meta.clone(), path));
+        self.saved_at = Instant::now();
+        Ok(())
+    }
+
+    fn schedule(&self) -> Schedule {
+        let rate = self.recipe.optimizer.learning_rate;
+        Schedule::resume(self.recipe.schedule.clone(), rate, self.meta.schedule.clone())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Shape of a recipe's mean in a checkpoint.
+pub(super) fn mean_shape(recipe: &Recipe) -> Vec<usize> {
+    match recipe.input.mean {
+        Mean::Image => vec![3, recipe.input.crop_px, recipe.input.crop_px],
+        Mean::Channel | Mean::None => vec![3],
+    }
+}
+
+/// Time that one or several updates took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lap {
+    images: u64,
+    waited: Duration,
+    total: Duration,
+}
+
+impl Lap {
+    fn images_per_s(&self) -> f64 {
+        ratio(self.images as f64, self.total)
+    }
+
+    fn data_wait(&self) -> f64 {
+        ratio(self.waited.as_secs_f64(), self.total)
+    }
+}
+
+/// 0 where no time has passed, as in an epoch that was resumed at its end.
+fn ratio(amount: f64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { amount / time.as_secs_f64() }
+}
+
+/// Time that an epoch takes.
+struct Clock {
+    started: Instant,
+    sum: Lap,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), sum: Lap::default() }
+    }
+
+    fn add(&mut self, lap: &Lap) {
+        self.sum.images += lap.images;
+        self.sum.waited += lap.waited;
+        self.sum.total += lap.total;
+    }
+}

@@ -1,0 +1,181 @@
+//! Runs that cannot begin or go on.
+
+use super::support::*;
+use crate::{
+    backend::BackendError,
+    checkpoint::CheckpointError,
+    training::{OnNan, Outcome, RunFolder, TrainingError, Warning},
+};
+
+fn error(attempt: &mut Attempt<'_>) -> TrainingError {
+    match attempt.go() {
+        Err(error) => error,
+        Ok(outcome) => panic!("{outcome:?}"),
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_with_a_report_and_keeps_the_checkpoint() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.spoilt = &[7];
+    let TrainingError::NotFinite(divergence) = error(&mut attempt) else { panic!("another error") };
+    assert_eq!((divergence.step, divergence.epoch, divergence.learning_rate), (7, 2, 0.05));
+    assert_eq!(divergence.extremes.len(), 4);
+    assert!(divergence.extremes.iter().all(|parameter| parameter.weight > 0.0 || parameter.gradient > 0.0));
+    let checkpoint = divergence.checkpoint.clone().unwrap();
+    assert!(checkpoint.ends_with("step-000000005") && checkpoint.exists(), "{checkpoint:?}");
+    assert!(divergence.to_string().contains("after step 7"), "{divergence}");
+}
+
+#[test]
+fn batches_whose_loss_is_not_finite_are_left_out_and_counted_when_asked() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.options.on_nan = OnNan::Skip;
+    attempt.spoilt = &[1, 8];
+    let report = attempt.finish();
+    assert_eq!((report.discarded, report.step), (2, 13));
+    let [Warning::Discarded { step: 1, total: 1, .. }, Warning::Discarded { step: 7, total: 2, .. }] =
+        attempt.watcher.warnings[..]
+    else {
+        panic!("{:?}", attempt.watcher.warnings)
+    };
+}
+
+#[test]
+fn a_batch_that_is_left_out_leaves_no_trace_in_the_weights() {
+    let place = Place::new();
+    let mut spoilt = Attempt::new(&place, "spoilt");
+    spoilt.options.on_nan = OnNan::Skip;
+    // The second batch of the only two; then the weights are those after the first.
+    spoilt.options.limit_batches = Some(2);
+    spoilt.recipe = recipe(&["training.epochs=1"]);
+    spoilt.spoilt = &[1];
+    spoilt.finish();
+    let mut short = Attempt::new(&place, "short");
+    short.options.limit_batches = Some(1);
+    short.recipe = recipe(&["training.epochs=1"]);
+    short.finish();
+    assert!(traces(&place.path("spoilt")).0 == traces(&place.path("short")).0);
+}
+
+#[test]
+fn weights_that_are_not_finite_end_the_run_even_where_batches_may_be_left_out() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.options.on_nan = OnNan::Skip;
+    (attempt.spoilt, attempt.lost) = (&[0], true);
+    let error = error(&mut attempt);
+    assert!(matches!(&error, TrainingError::NotFinite(report) if report.checkpoint.is_none()), "{error}");
+}
+
+#[test]
+fn a_data_set_that_is_missing_or_of_another_size_is_named_with_the_remedy() {
+    let place = Place::new();
+    let mut missing = Attempt::new(&place, "run");
+    missing.data = "nowhere";
+    let text = error(&mut missing).to_string();
+    assert!(text.contains("nowhere") && text.contains("prepare_imagenet"), "{text}");
+    for (overrides, remedy) in [
+        (&["input.image_px=16"][..], "--set input.image_px=8"),
+        (&["input.image_px=16", "input.crop_px=12"], "prepare_imagenet --size 16"),
+    ] {
+        let mut other = Attempt::new(&place, "run");
+        other.recipe = recipe(overrides);
+        let text = error(&mut other).to_string();
+        assert!(text.contains("8 pixels") && text.ends_with(remedy), "{text}");
+    }
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_batch_larger_than_the_data_set_is_told() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.recipe = recipe(&["training.batch_size=48"]);
+    attempt.rows = 48;
+    let text = error(&mut attempt).to_string();
+    assert!(text.contains("batch of 48") && text.contains("47 images"), "{text}");
+}
+
+#[test]
+fn the_second_of_two_trainers_in_a_folder_is_refused() {
+    let place = Place::new();
+    let held = RunFolder::create(&place.path("run"), 1).unwrap();
+    let refused = error(&mut Attempt::new(&place, "run"));
+    assert!(matches!(refused, TrainingError::Checkpoint(CheckpointError::InUse { .. })), "{refused}");
+    drop(held);
+    Attempt::new(&place, "run").finish();
+}
+
+#[test]
+fn a_new_run_does_not_overwrite_an_old_one() {
+    let place = Place::new();
+    Attempt::new(&place, "run").finish();
+    let before = traces(&place.path("run"));
+    let refused = error(&mut Attempt::new(&place, "run"));
+    assert!(matches!(refused, TrainingError::RunExists { .. }), "{refused}");
+    assert!(traces(&place.path("run")) == before);
+}
+
+/// Resumes a finished run of one epoch after `change`.
+fn resumed(place: &Place, change: impl FnOnce(&mut Attempt<'_>)) -> TrainingError {
+    let mut attempt = Attempt::new(place, "run");
+    attempt.resumes = true;
+    change(&mut attempt);
+    error(&mut attempt)
+}
+
+#[test]
+fn a_run_does_not_go_on_with_another_recipe_or_other_data() {
+    let place = Place::new();
+    let mut first = Attempt::new(&place, "run");
+    first.watcher.stop_after_steps = Some(4);
+    first.be_interrupted();
+    place.prepare("other-images", 3, VAL, 1);
+    place.prepare("four-classes", 4, VAL, 0);
+
+    let refused = resumed(&place, |attempt| attempt.recipe = recipe(&["optimizer.momentum=0.8"]));
+    assert!(matches!(refused, TrainingError::Checkpoint(CheckpointError::OtherRecipe { .. })), "{refused}");
+    let refused = resumed(&place, |attempt| attempt.data = "four-classes");
+    let TrainingError::Checkpoint(CheckpointError::ClassCount { saved: 3, data: 4 }) = refused else {
+        panic!("{refused}")
+    };
+    let refused = resumed(&place, |attempt| attempt.data = "other-images");
+    assert!(matches!(refused, TrainingError::OtherData), "{refused}");
+    let refused = resumed(&place, |attempt| attempt.options.limit_batches = Some(3));
+    assert!(matches!(refused, TrainingError::Position { batch: 4, batches: 3 }), "{refused}");
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_an_error_of_the_backend() {
+    let place = Place::new();
+    let mut first = Attempt::new(&place, "run");
+    first.watcher.stop_after_steps = Some(1);
+    first.be_interrupted();
+    let refused = resumed(&place, |attempt| {
+        // The name is part of no hash; the shape of a layer would be.
+        attempt.recipe.name = "renamed".into();
+        attempt.watcher.stop_after_steps = Some(1);
+        let folder = attempt.place.path("run/checkpoints/step-000000001");
+        let (meta, mut state) = crate::checkpoint::load(&folder).unwrap();
+        let mean = state.take("input.mean", &[3, 6, 6]).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let mean = crate::checkpoint::TensorRef { shape: &mean.shape, values: &mean.values };
+        crate::checkpoint::save(&folder, &meta, &[("input.mean", mean)]).unwrap();
+    });
+    let TrainingError::Backend(BackendError::State(CheckpointError::MissingTensor { name, .. })) = refused
+    else {
+        panic!("{refused}")
+    };
+    assert_eq!(name, "fc1.weight");
+}
+
+#[test]
+fn an_interruption_is_no_failure() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.watcher.stop_after_steps = Some(3);
+    assert_eq!(attempt.go().unwrap(), Outcome::Interrupted { step: 3 });
+}

@@ -1,0 +1,168 @@
+//! Runs that go well.
+
+use std::{fs, sync::atomic::AtomicBool};
+
+use fovea_pipeline::{TestViews, loader::OnBadRecord};
+
+use super::support::*;
+use crate::{
+    backend::{ReferenceBackend, Setup},
+    checkpoint::Store,
+    training::{
+        Evaluation, Score, Trained, TrainingData, Warning, Which, crop_size, read_recipe, read_settings,
+    },
+};
+
+#[test]
+fn a_run_learns_and_leaves_its_records() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.recipe = recipe(&["training.epochs=12"]);
+    let report = attempt.finish();
+    assert!(report.score.top1 < 0.1, "{report:?}");
+    let batches = TRAIN as u64 / 8;
+    assert_eq!((report.epochs, report.step, report.views), (12, 12 * batches, TestViews::TenCrop));
+
+    let run = place.path("run");
+    let (_, _, steps, epochs) = traces(&run);
+    assert_eq!((steps.len() as u64, epochs.len()), (report.step, 13));
+    assert_eq!(read_recipe(&run).unwrap(), attempt.recipe);
+    assert_eq!(read_settings(&run).unwrap().data, place.path("data"));
+    let environment = fs::read_to_string(run.join("environment.json")).unwrap();
+    assert!(environment.contains("\"backend\": \"reference\""), "{environment}");
+    let written: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(run.join("report.json")).unwrap()).unwrap();
+    assert_eq!(written["score"]["top1"], report.score.top1);
+}
+
+#[test]
+fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.recipe = recipe(&["training.epochs=8", "network.layer.fc1.weight_std=0.01"]);
+    attempt.finish();
+    let (_, _, _, epochs) = traces(&place.path("run"));
+    let errors: Vec<f64> = epochs[1..].iter().map(|row| row[7].parse().unwrap()).collect();
+    let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min);
+    let first_best = errors.iter().position(|&error| error == lowest).unwrap() + 1;
+    assert!(first_best < errors.len(), "the last epoch is the best, which proves nothing: {errors:?}");
+    let trained = Trained::load(&place.path("run"), Which::Best).unwrap();
+    assert_eq!(trained.meta.epoch as usize, first_best, "{errors:?}");
+    assert_eq!(Trained::load(&place.path("run"), Which::Last).unwrap().meta.epoch, 8);
+    assert_eq!(trained.meta.class_names[1], "colour 1");
+}
+
+#[test]
+fn a_batch_in_parts_gives_the_same_update_but_for_rounding() {
+    let place = Place::new();
+    for (run, rows) in [("whole", 8), ("parts", 3)] {
+        let mut attempt = Attempt::new(&place, run);
+        // The masks of dropout are drawn for each part.
+        attempt.recipe = recipe(&["network.layer.drop1.p=0", "training.epochs=2"]);
+        attempt.rows = rows;
+        attempt.finish();
+    }
+    let (_, _, whole, _) = traces(&place.path("whole"));
+    let (_, _, parts, _) = traces(&place.path("parts"));
+    assert_eq!(whole.len(), parts.len());
+    for (a, b) in whole.iter().zip(&parts) {
+        let (a, b) = (a["loss"].as_f64().unwrap(), b["loss"].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-5, "{a} and {b}");
+    }
+}
+
+#[test]
+fn a_limit_ends_epochs_early_and_the_next_epoch_has_its_own_order() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "limited");
+    attempt.options.limit_batches = Some(2);
+    attempt.finish();
+    let mut whole = Attempt::new(&place, "whole");
+    whole.finish();
+    assert_eq!(attempt.watcher.losses.len(), 3 * 2);
+    assert_eq!(attempt.watcher.losses[..2], whole.watcher.losses[..2]);
+    let (_, _, _, epochs) = traces(&place.path("limited"));
+    assert_eq!(epochs[3][1], "6");
+}
+
+#[test]
+fn without_validation_images_the_training_images_are_evaluated_and_it_is_said() {
+    let place = Place::new();
+    place.prepare("train-only", 3, 0, 0);
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.data = "train-only";
+    let data = TrainingData::open(&place.path("train-only"), &attempt.recipe).unwrap();
+    assert_eq!(data.evaluated().len(), TRAIN);
+    attempt.recipe.training.epochs = 1;
+    attempt.watcher.stop_after_reports = Some(1);
+    attempt.be_interrupted();
+    assert_eq!(attempt.watcher.warnings, [Warning::NoValidation]);
+}
+
+#[test]
+fn a_loss_that_stays_at_ln_k_is_explained_once() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.recipe = recipe(&[
+        "network.layer.linear.weight_std=0.001",
+        "optimizer.learning_rate=1e-9",
+        "training.epochs=50",
+    ]);
+    attempt.finish();
+    let [Warning::Plateau { classes: 3, step }] = attempt.watcher.warnings[..] else {
+        panic!("{:?}", attempt.watcher.warnings)
+    };
+    assert!(step >= 200, "{step}");
+    assert!(attempt.watcher.warnings[0].to_string().contains("ln 3 = 1.099"));
+}
+
+/// The score of an untrained network.
+fn score(place: &Place, views: TestViews, rows: usize) -> Score {
+    let recipe = recipe(&["network.layer.fc1.weight_std=2"]);
+    let data = TrainingData::open(&place.path("data"), &recipe).unwrap();
+    let setup = Setup { recipe: &recipe, classes: 3, batch_rows: rows, mean: data.mean(), seed: 1 };
+    let mut backend = ReferenceBackend::new(&setup).unwrap();
+    let evaluation = Evaluation {
+        records: data.evaluated().clone(),
+        views,
+        crop: crop_size(&recipe),
+        classes: 3,
+        on_bad_record: OnBadRecord::Stop,
+        workers: 2,
+    };
+    let mut heard = Vec::new();
+    let score =
+        evaluation.run(&mut backend, &AtomicBool::new(false), &mut |done| heard.push(done)).unwrap().unwrap();
+    assert_eq!(heard.last(), Some(&(VAL as u64)));
+    score
+}
+
+#[test]
+fn an_evaluation_counts_every_image_once_whatever_the_batch() {
+    let place = Place::new();
+    for views in [TestViews::Center, TestViews::TenCrop] {
+        let whole = score(&place, views, 64);
+        assert_eq!(whole.images, VAL as u64);
+        for rows in [1, 4, 10, 23] {
+            let parts = score(&place, views, rows);
+            assert_eq!((parts.images, parts.top1, parts.top5), (whole.images, whole.top1, whole.top5));
+            assert!((parts.loss - whole.loss).abs() < 1e-6, "{rows} rows: {parts:?} and {whole:?}");
+        }
+    }
+    assert_ne!(score(&place, TestViews::Center, 8).loss, score(&place, TestViews::TenCrop, 8).loss);
+}
+
+#[test]
+fn checkpoints_within_an_epoch_are_made_by_the_clock_and_only_the_last_ones_stay() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.options.checkpoint_every = std::time::Duration::ZERO;
+    attempt.watcher.stop_after_steps = Some(4);
+    attempt.be_interrupted();
+    let run = place.path("run");
+    assert!(Store::new(&run, 9).latest().unwrap().ends_with("step-000000004"));
+    let mut names: Vec<_> =
+        fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["step-000000003", "step-000000004"]);
+}

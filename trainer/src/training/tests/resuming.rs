@@ -1,0 +1,48 @@
+//! A run that was stopped goes on to the same bits.
+
+use super::support::*;
+
+/// Stops a run as `stop` sets it up, lets it go on, and compares what it leaves with an undisturbed run.
+fn stop_and_go_on(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
+    let place = Place::new();
+    Attempt::new(&place, "undisturbed").finish();
+    let expected = traces(&place.path("undisturbed"));
+    for &at in stops {
+        let run = format!("stopped-{at}");
+        let mut first = Attempt::new(&place, &run);
+        stop(&mut first.watcher, at);
+        first.be_interrupted();
+        let mut second = Attempt::new(&place, &run);
+        second.resumes = true;
+        // The checkpoint's seed counts, not the one of the command line.
+        second.options.seed = 99;
+        second.options.workers = 1;
+        second.finish();
+        assert!(traces(&place.path(&run)) == expected, "stopped at {at}");
+        // Nothing is done twice.
+        assert_eq!(first.watcher.losses.len() + second.watcher.losses.len(), 3 * (TRAIN / 8));
+    }
+}
+
+#[test]
+fn stopped_after_any_update_it_goes_on_to_the_same_bits() {
+    stop_and_go_on(&[1, 2, 4, 5, 6, 9, 14], |watcher, steps| watcher.stop_after_steps = Some(steps));
+}
+
+#[test]
+fn stopped_in_any_evaluation_it_goes_on_to_the_same_bits() {
+    stop_and_go_on(&[1, 2, 4, 9, 12], |watcher, reports| watcher.stop_after_reports = Some(reports));
+}
+
+#[test]
+fn a_run_that_is_over_can_be_given_more_epochs() {
+    let place = Place::new();
+    let mut short = Attempt::new(&place, "run");
+    short.recipe = recipe(&["training.epochs=2"]);
+    short.finish();
+    let mut longer = Attempt::new(&place, "run");
+    longer.resumes = true;
+    assert_eq!(longer.finish().epochs, 3);
+    Attempt::new(&place, "undisturbed").finish();
+    assert!(traces(&place.path("run")) == traces(&place.path("undisturbed")));
+}

@@ -1,0 +1,343 @@
+//! What the tests share.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use fovea_datasets::{
+    Entry, Payload, Source, SourceError,
+    prepare::{PrepareOptions, Preparer, Progress},
+};
+use fovea_pipeline::{Class, Split, TestViews, loader::OnBadRecord};
+use serde_json::Value;
+
+use crate::{
+    backend::{
+        BackendError, Description, ParameterExtremes, Pass, ReferenceBackend, Rows, Setup, Sums,
+        TrainingBackend, Update,
+    },
+    checkpoint::{self, TensorRef, Tensors},
+    metrics,
+    recipe::Recipe,
+    training::{
+        Observer, OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData,
+        TrainingError, Warning,
+    },
+};
+
+pub const IMAGE_PX: u32 = 8;
+pub const TRAIN: usize = 47;
+pub const VAL: usize = 23;
+
+/// Noisy images, each brighter in the channel of its class.
+struct Colours {
+    classes: Vec<Class>,
+    train: Vec<Entry>,
+    val: Vec<Entry>,
+    salt: usize,
+}
+
+impl Colours {
+    fn new(classes: usize, val: usize, salt: usize) -> Self {
+        let entries = |name: &str, count| {
+            (0..count)
+                .map(|i| Entry { key: format!("{name}/{i:03}"), label: (i * 7 % classes) as u32 })
+                .collect::<Vec<_>>()
+        };
+        let class = |i| Class { wnid: format!("n{i}"), ilsvrc_id: None, name: format!("colour {i}") };
+        Self {
+            classes: (0..classes).map(class).collect(),
+            train: entries("train", TRAIN),
+            val: entries("val", val),
+            salt,
+        }
+    }
+}
+
+impl Source for Colours {
+    fn name(&self) -> &'static str {
+        "colours"
+    }
+
+    fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    fn entries(&self, split: Split) -> &[Entry] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+        }
+    }
+
+    fn read<'b>(
+        &self,
+        split: Split,
+        index: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Payload<'b>, SourceError> {
+        let label = self.entries(split)[index].label as usize;
+        let salt = self.salt + index * 131 + if split == Split::Val { 5003 } else { 0 };
+        buffer.clear();
+        for value in 0..(3 * IMAGE_PX * IMAGE_PX) as usize {
+            let noise = (value * 7919 + salt * 104_729 + value * value % 613) % 101;
+            buffer.push((60 + noise + if value % 3 == label % 3 { 60 } else { 0 }) as u8);
+        }
+        Ok(Payload::Pixels { width: IMAGE_PX, height: IMAGE_PX, rgb: buffer })
+    }
+}
+
+/// A folder with a prepared data set, and room for runs.
+pub struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self { root: tempfile::tempdir().unwrap() };
+        place.prepare("data", 3, VAL, 0);
+        place
+    }
+
+    pub fn prepare(&self, name: &str, classes: usize, val: usize, salt: usize) -> PathBuf {
+        let folder = self.path(name);
+        let source = Colours::new(classes, val, salt);
+        let options = PrepareOptions { size: IMAGE_PX, ..PrepareOptions::default() };
+        Preparer::new(&source, options, &folder).unwrap().run(&Progress::default()).unwrap();
+        folder
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+}
+
+/// A small network with everything random that a run can have.
+pub fn recipe(overrides: &[&str]) -> Recipe {
+    let text = r#"
+        name = "small"
+        description = "colours, 8 pixels"
+        input = { image_px = 8, crop_px = 6, mean = "image", scale = 0.015625 }
+        augmentation = { train = [
+            { op = "random_crop" },
+            { op = "horizontal_flip" },
+            { op = "pca_jitter" },
+        ] }
+        optimizer = { learning_rate = 0.05, momentum = 0.9, weight_decay = 0.0005 }
+        schedule = { kind = "plateau", divide_by = 10.0, times = 3, patience = 1, threshold = 0.001 }
+        training = { batch_size = 8, epochs = 3 }
+        evaluation = { every_epoch = "center", at_end = "ten-crop" }
+        [network]
+        layer = [
+            { name = "fc1", kind = "linear", out = 6, weight_std = 0.1 },
+            { name = "relu1", kind = "activation", function = "relu" },
+            { name = "drop1", kind = "dropout", p = 0.5 },
+            { name = "fc2", kind = "linear", weight_std = 0.1 },
+        ]
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.toml");
+    fs::write(&path, text).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    Recipe::load(path.to_str().unwrap(), &overrides).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn options() -> RunOptions {
+    RunOptions {
+        seed: 5,
+        workers: 2,
+        limit_batches: None,
+        checkpoint_every: Duration::from_secs(3600),
+        on_nan: OnNan::Stop,
+        on_bad_record: OnBadRecord::Stop,
+    }
+}
+
+/// A run in the making.
+pub struct Attempt<'a> {
+    pub place: &'a Place,
+    pub data: &'a str,
+    pub run: &'a str,
+    pub recipe: Recipe,
+    pub options: RunOptions,
+    pub rows: usize,
+    /// Whether it goes on from the last checkpoint.
+    pub resumes: bool,
+    pub watcher: Watcher,
+    /// Passes, counted from 0, whose loss is spoilt, and whether weights are lost with it.
+    pub spoilt: &'a [u32],
+    pub lost: bool,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(place: &'a Place, run: &'a str) -> Self {
+        Self {
+            place,
+            data: "data",
+            run,
+            recipe: recipe(&[]),
+            options: options(),
+            rows: 8,
+            resumes: false,
+            watcher: Watcher::default(),
+            spoilt: &[],
+            lost: false,
+        }
+    }
+
+    pub fn go(&mut self) -> Result<Outcome, TrainingError> {
+        let data = TrainingData::open(&self.place.path(self.data), &self.recipe)?;
+        let run = self.place.path(self.run);
+        let folder = if self.resumes { RunFolder::open(&run, 2)? } else { RunFolder::create(&run, 2)? };
+        let setup = Setup {
+            recipe: &self.recipe,
+            classes: data.classes().len(),
+            batch_rows: self.rows,
+            mean: data.mean(),
+            seed: self.options.seed,
+        };
+        let inner = ReferenceBackend::new(&setup)?;
+        let mut backend = Spoiling { inner, passes: 0, spoilt: self.spoilt, lost: self.lost };
+        let settings =
+            RunSettings { data: self.place.path(self.data), limit_batches: None, micro_batch: None };
+        folder.describe(&self.recipe, &settings, &backend.describe())?;
+        let stop = AtomicBool::new(false);
+        let mut watching = Watching { watcher: &mut self.watcher, stop: &stop };
+        let mut run =
+            Run::new(&self.recipe, &data, &mut backend, &folder, self.options, &stop, &mut watching);
+        if self.resumes {
+            let (meta, state) = checkpoint::load(&folder.store().latest()?)?;
+            run.restore(meta, state)?;
+        }
+        run.train()
+    }
+
+    pub fn finish(&mut self) -> Report {
+        match self.go().unwrap_or_else(|error| panic!("{error}")) {
+            Outcome::Finished(report) => report,
+            interrupted => panic!("{interrupted:?}"),
+        }
+    }
+
+    pub fn be_interrupted(&mut self) {
+        let outcome = self.go().unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+    }
+}
+
+/// Remembers what it heard, and stops runs.
+#[derive(Default)]
+pub struct Watcher {
+    pub warnings: Vec<Warning>,
+    pub losses: Vec<f64>,
+    /// Stop after this many updates.
+    pub stop_after_steps: Option<usize>,
+    /// Stop when evaluations have said this many times how far they are.
+    pub stop_after_reports: Option<usize>,
+    reports: usize,
+}
+
+struct Watching<'a> {
+    watcher: &'a mut Watcher,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for Watching<'_> {
+    fn step(&mut self, step: &metrics::Step, _batch: u64) {
+        self.watcher.losses.push(step.loss);
+        if self.watcher.stop_after_steps == Some(self.watcher.losses.len()) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn evaluating(&mut self, _views: TestViews, _images: u64, _of: u64) {
+        self.watcher.reports += 1;
+        if self.watcher.stop_after_reports == Some(self.watcher.reports) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finished(&mut self, _views: TestViews, score: &Score) {
+        assert_eq!(score.images, VAL as u64);
+    }
+
+    fn warn(&mut self, warning: &Warning) {
+        self.watcher.warnings.push(warning.clone());
+    }
+}
+
+/// The reference backend, but some losses are not numbers.
+struct Spoiling<'a> {
+    inner: ReferenceBackend,
+    passes: u32,
+    spoilt: &'a [u32],
+    lost: bool,
+}
+
+impl TrainingBackend for Spoiling<'_> {
+    fn describe(&self) -> Description {
+        self.inner.describe()
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.inner.batch_rows()
+    }
+
+    fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+        let mut sums = self.inner.accumulate(rows, pass)?;
+        if self.spoilt.contains(&self.passes) {
+            sums.loss = f64::NAN;
+        }
+        self.passes += 1;
+        Ok(sums)
+    }
+
+    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+        self.inner.update(update)
+    }
+
+    fn discard(&mut self) {
+        self.inner.discard();
+    }
+
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+        self.inner.evaluate(rows, probabilities)
+    }
+
+    fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
+        let mut extremes = self.inner.extremes()?;
+        if self.lost {
+            extremes[0].weight = f32::NAN;
+        }
+        Ok(extremes)
+    }
+
+    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+        self.inner.export(save)
+    }
+
+    fn import(&mut self, state: Tensors) -> Result<(), BackendError> {
+        self.inner.import(state)
+    }
+}
+
+/// What a run left behind, without the times: tensors and state of the last checkpoint, steps, epochs.
+pub fn traces(run: &Path) -> (Vec<u8>, Value, Vec<Value>, Vec<Vec<String>>) {
+    let last = checkpoint::Store::new(run, 9).latest().unwrap();
+    let tensors = fs::read(last.join("state.safetensors")).unwrap();
+    let meta = serde_json::from_str(&fs::read_to_string(last.join("checkpoint.json")).unwrap()).unwrap();
+    let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let steps = lines.lines().map(|line| {
+        let mut step: Value = serde_json::from_str(line).unwrap();
+        for timed in ["images_per_s", "data_wait"] {
+            step.as_object_mut().unwrap().remove(timed).unwrap();
+        }
+        step
+    });
+    let table = fs::read_to_string(run.join("epochs.csv")).unwrap();
+    let epochs = table.lines().map(|line| line.split(',').take(9).map(str::to_owned).collect());
+    (tensors, meta, steps.collect(), epochs.collect())
+}

@@ -1,0 +1,81 @@
+//! A trained network out of a run's folder: all that evaluation, prediction and export need.
+
+use std::path::{Path, PathBuf};
+
+use super::{TrainingError, folder::read_recipe, run::mean_shape};
+use crate::{
+    checkpoint::{self, Meta, Store, Tensors},
+    graph::{Graph, Target},
+    models::{Classifier, GraphOptions, PixelType, inference},
+    recipe::{Mean, Recipe},
+};
+
+/// Name of the mean among a checkpoint's tensors: f32 [3,H,W] or [3].
+pub const MEAN: &str = "input.mean";
+
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The one with the lowest validation error.
+    #[default]
+    Best,
+    /// The latest.
+    Last,
+}
+
+/// A checkpoint with its recipe.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The checkpoint's folder.
+    pub path: PathBuf,
+    /// The recipe that it was trained with.
+    pub recipe: Recipe,
+    /// Classes, position and the like.
+    pub meta: Meta,
+    /// What is subtracted from images, as [`crate::backend::Setup`] takes it.
+    pub mean: Vec<f32>,
+    /// Weights and momenta.
+    pub state: Tensors,
+}
+
+impl Trained {
+    /// Reads a checkpoint of the run in the folder `run`.
+    ///
+    /// # Errors
+    /// [`TrainingError::Read`] when it is no run, [`TrainingError::Checkpoint`] when there is no checkpoint, or it is
+    /// damaged or of another recipe.
+    pub fn load(run: &Path, which: Which) -> Result<Self, TrainingError> {
+        let recipe = read_recipe(run)?;
+        let store = Store::new(run, usize::MAX);
+        let path = match which {
+            Which::Best => store.best()?,
+            Which::Last => store.latest()?,
+        };
+        let (meta, mut state) = checkpoint::load(&path)?;
+        meta.check_recipe(&recipe.name, &recipe.hash())?;
+        let mean = state.take(MEAN, &mean_shape(&recipe))?.values;
+        Ok(Self { path, recipe, meta, mean, state })
+    }
+
+    /// Number of classes K.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.meta.classes.len()
+    }
+
+    /// The graph for export: images in, probabilities out, mean and weights inside.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] when a tensor is missing, [`TrainingError::Graph`] when the network cannot be expressed.
+    pub fn inference_graph(mut self, pixels: PixelType) -> Result<Graph, TrainingError> {
+        let network = Classifier::new(&self.recipe, self.classes());
+        let mut weights = Vec::new();
+        for parameter in network.parameters()? {
+            weights.push(self.state.take(&parameter.name, &parameter.shape)?.values);
+        }
+        let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
+        let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };
+        let options = GraphOptions::of_recipe(&self.recipe, 1, Target::Cpu);
+        Ok(inference(&network, &options, pixels, &mean, &weights)?)
+    }
+}
