@@ -56,7 +56,7 @@ pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
         state ^= state >> 17;
         state ^= state << 5;
         let noise = (state >> 28) as u8;
-        let edge = if (x / 24 + y / 17 + seed) % 3 == 0 { 90 } else { 0 };
+        let edge = if (x / 24 + y / 17 + seed).is_multiple_of(3) { 90 } else { 0 };
         let slope = |part: u32, whole: u32| (part * 140 / whole) as u8;
         image::Rgb([slope(x, width) + edge + noise, slope(y, height) + noise, edge + noise])
     })
