@@ -135,7 +135,7 @@ impl Images {
             found,
             remedy: "download CIFAR-10 again",
         };
-        if bytes == 0 || bytes % RECORD as u64 != 0 {
+        if bytes == 0 || !bytes.is_multiple_of(RECORD as u64) {
             let expected = format!("records of {RECORD} bytes in {}", part.name);
             return Err(damaged(part.range.start, expected, format!("{bytes} bytes")));
         }

@@ -187,6 +187,7 @@ fn label(val: Images, devkit: Option<&Devkit>) -> Result<Found, SourceError> {
 }
 
 /// What was found at one path.
+#[expect(clippy::large_enum_variant, reason = "there are two at a time, train and val")]
 enum Opened {
     /// A data set of its own kind.
     Whole(Box<dyn Source>),

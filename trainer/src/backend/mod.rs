@@ -17,6 +17,7 @@ mod reference;
 
 use std::ops::AddAssign;
 
+use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -259,6 +260,14 @@ pub trait TrainingBackend {
 
     /// Rows that a batch can have, in training and in evaluation.
     fn batch_rows(&self) -> usize;
+
+    /// Memory for batches that the device reads fastest, to be filled by a loader's workers.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the device has none to give.
+    fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
+        Ok(Box::new(HostMemory))
+    }
 
     /// Forward, loss and backward over a batch; its gradients are added to those of the step.
     ///

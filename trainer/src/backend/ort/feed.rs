@@ -4,15 +4,15 @@ use std::fmt::Debug;
 
 use ort::{
     memory::Allocator,
+    session::Session,
     value::{PrimitiveTensorElementType, Tensor},
 };
 
 use super::{
-    flat::Binding,
+    flat::{Binding, copy_to},
     session::{device_allocator, staging_allocator},
 };
 use crate::backend::{BackendError, Device};
-use ort::session::Session;
 
 /// An input that the host writes: in place on the CPU, through staging memory for a GPU.
 ///
@@ -24,7 +24,7 @@ pub(super) struct Feed<T: PrimitiveTensorElementType + Debug> {
     device: Option<Tensor<T>>,
 }
 
-impl<T: PrimitiveTensorElementType + Debug + Clone + Default + 'static> Feed<T> {
+impl<T: PrimitiveTensorElementType + Debug + Copy + Default + 'static> Feed<T> {
     /// An input of `session` with this name and shape, filled with the type's default.
     pub fn new(session: &Session, device: Device, name: &str, shape: &[usize]) -> Result<Self, BackendError> {
         let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
@@ -54,6 +54,20 @@ impl<T: PrimitiveTensorElementType + Debug + Clone + Default + 'static> Feed<T> 
             Some(device) => {
                 self.host.copy_into(device).map_err(BackendError::session("copy an input to the GPU"))
             }
+        }
+    }
+
+    /// Replaces the front of the input; a GPU reads a whole one straight from `values`.
+    pub fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
+        let len = self.host.extract_tensor().1.len();
+        match &mut self.device {
+            Some(device) if values.len() >= len => {
+                copy_to(&values[..len], device).map_err(BackendError::session("copy an input to the GPU"))
+            }
+            _ => self.write(|host| {
+                let len = host.len().min(values.len());
+                host[..len].copy_from_slice(&values[..len]);
+            }),
         }
     }
 }

@@ -6,16 +6,17 @@
 
 use std::{
     ffi::c_void,
+    fmt::Debug,
     ptr::{self, NonNull},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ort::{
     AsPointer,
-    memory::{AllocationDevice, Allocator},
+    memory::{AllocationDevice, Allocator, MemoryInfo},
     session::{IoBinding, Session},
-    sys::{ONNXTensorElementDataType, OrtValue},
-    value::{Tensor, Value, ValueTypeMarker},
+    sys::OrtValue,
+    value::{PrimitiveTensorElementType, Tensor, Value, ValueTypeMarker},
 };
 
 /// A flat buffer that bindings share; a run locks all it works on.
@@ -35,7 +36,7 @@ impl Flat {
         if is_host(&tensor) {
             host_values(&mut tensor).fill(0.0);
         } else {
-            host_tensor(vec![0.0; len])?.copy_into(&mut tensor)?;
+            copy_to(&vec![0.0; len], &mut tensor)?;
         }
         Ok(Arc::new(Mutex::new(Self { tensor, allocator: Arc::clone(allocator), len })))
     }
@@ -55,9 +56,9 @@ impl Flat {
         if is_host(&self.tensor) {
             return Ok(write(host_values(&mut self.tensor)));
         }
-        let mut host = host_tensor(vec![0.0; self.len])?;
-        let result = write(host_values(&mut host));
-        host.copy_into(&mut self.tensor)?;
+        let mut host = vec![0.0; self.len];
+        let result = write(&mut host);
+        copy_to(&host, &mut self.tensor)?;
         Ok(result)
     }
 
@@ -66,27 +67,60 @@ impl Flat {
         let count: usize = shape.iter().product();
         let inside = offset.checked_add(count).is_some_and(|end| end <= self.len);
         assert!(inside, "{count} values from {offset} on are not inside a buffer of {}", self.len);
-        let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
-        let mut value: *mut OrtValue = ptr::null_mut();
-        // SAFETY: offset and count lie inside the buffer, whose address never changes; the memory info is that of the
-        // buffer; ONNX Runtime copies the shape. The new value does not own the memory: `Binding` keeps the buffer longer.
-        let status = unsafe {
-            (ort::api().CreateTensorWithDataAsOrtValue)(
-                self.tensor.memory_info().ptr(),
-                self.tensor.data_ptr_mut().cast::<f32>().add(offset).cast::<c_void>(),
-                count * size_of::<f32>(),
-                shape.as_ptr(),
-                shape.len(),
-                ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-                &mut value,
-            )
-        };
-        // SAFETY: the status was just returned by ONNX Runtime and is used once.
-        unsafe { ort::Error::result_from_status(status) }?;
-        let value = NonNull::new(value).ok_or_else(|| ort::Error::new("no tensor came back"))?;
-        // SAFETY: a valid tensor of f32 that nobody else releases; the allocator is only kept alive by it.
-        Ok(unsafe { Tensor::from_ptr(value, Some(&self.allocator)) })
+        // SAFETY: offset and count lie inside the buffer, whose address never changes; `Binding` keeps the buffer longer than
+        // the view.
+        unsafe {
+            let start = self.tensor.data_ptr_mut().cast::<f32>().add(offset);
+            over(self.tensor.memory_info(), start, shape, &self.allocator)
+        }
     }
+}
+
+/// A tensor over memory of someone else; `allocator` is only kept alive by it.
+///
+/// # Safety
+/// `start` points to as many values as `shape` has, in memory that `memory` describes, until the tensor is used no more.
+unsafe fn over<T: PrimitiveTensorElementType + Debug>(
+    memory: &MemoryInfo<'_>,
+    start: *mut T,
+    shape: &[usize],
+    allocator: &Allocator,
+) -> ort::Result<Tensor<T>> {
+    let count: usize = shape.iter().product();
+    let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
+    let mut value: *mut OrtValue = ptr::null_mut();
+    // SAFETY: memory and count are as the caller promises; ONNX Runtime copies the shape, and does not own the memory.
+    let status = unsafe {
+        (ort::api().CreateTensorWithDataAsOrtValue)(
+            memory.ptr(),
+            start.cast::<c_void>(),
+            count * size_of::<T>(),
+            shape.as_ptr(),
+            shape.len(),
+            T::into_tensor_element_type().into(),
+            &mut value,
+        )
+    };
+    // SAFETY: the status was just returned by ONNX Runtime and is used once.
+    unsafe { ort::Error::result_from_status(status) }?;
+    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("no tensor came back"))?;
+    // SAFETY: a valid tensor of T that nobody else releases.
+    Ok(unsafe { Tensor::from_ptr(value, Some(allocator)) })
+}
+
+/// Copies `values` of the host to a tensor with as many values, on whatever device.
+pub(super) fn copy_to<T: PrimitiveTensorElementType + Debug>(
+    values: &[T],
+    target: &mut Tensor<T>,
+) -> ort::Result<()> {
+    let shape: Vec<usize> = target.shape().iter().map(|&length| length as usize).collect();
+    let count: usize = shape.iter().product();
+    assert_eq!(values.len(), count, "a copy needs as many values as its target has");
+    let host = Allocator::default();
+    // SAFETY: the values outlive the copy, which is complete when `copy_into` returns, and are only read. The session that
+    // `ort` copies with may hold the tensor until its next copy, but does not look at it.
+    let source = unsafe { over(host.memory_info(), values.as_ptr().cast_mut(), &shape, &host) }?;
+    source.copy_into(target)
 }
 
 /// Locks a buffer; one that a panic has left behind is still a buffer.
@@ -101,10 +135,6 @@ pub(super) fn is_host(tensor: &Tensor<f32>) -> bool {
 
 fn host_values(tensor: &mut Tensor<f32>) -> &mut [f32] {
     tensor.extract_tensor_mut().1
-}
-
-fn host_tensor(values: Vec<f32>) -> ort::Result<Tensor<f32>> {
-    Tensor::from_array(([values.len()], values))
 }
 
 /// Inputs and outputs of a session, bound once and used for every run.
@@ -232,6 +262,18 @@ mod tests {
         assert!(weak.upgrade().is_some());
         drop(binding);
         assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn values_of_the_host_are_copied_to_a_tensor() {
+        support::runtime();
+        for salt in 0..3 {
+            let values: Vec<u8> = (0..6).map(|i| i + salt).collect();
+            let mut target = Tensor::<u8>::new(&Allocator::default(), [2_usize, 3]).unwrap();
+            copy_to(&values, &mut target).unwrap();
+            drop(values);
+            assert_eq!(target.extract_tensor().1, [salt, salt + 1, salt + 2, salt + 3, salt + 4, salt + 5]);
+        }
     }
 
     #[test]

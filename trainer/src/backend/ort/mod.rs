@@ -9,16 +9,19 @@ mod feed;
 mod flat;
 mod kernels;
 mod session;
+mod staging;
 mod update;
 
 use std::sync::Arc;
 
+use fovea_pipeline::memory::MemoryProvider;
 use ort::{memory::Allocator, session::Session, value::Tensor};
 
 use self::{
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
-    session::{Role, device_allocator, open},
+    session::{Role, device_allocator, open, staging_allocator},
+    staging::StagingMemory,
     update::{Adder, Updater},
 };
 use super::{
@@ -258,10 +261,7 @@ impl BatchFeeds {
     /// Rows that are not given keep what they had, and do not count.
     fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let count = rows.labels.len();
-        self.images.write(|images| {
-            let len = images.len().min(rows.images.len());
-            images[..len].copy_from_slice(&rows.images[..len]);
-        })?;
+        self.images.copy_from(rows.images)?;
         self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
         self.valid.write(|valid| {
             valid[..count].fill(true);
@@ -361,6 +361,11 @@ impl TrainingBackend for OrtBackend {
 
     fn batch_rows(&self) -> usize {
         self.limits.rows
+    }
+
+    fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
+        let allocator = staging_allocator(&self.train.session, self.options.device)?;
+        Ok(Box::new(StagingMemory::new(allocator)))
     }
 
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
