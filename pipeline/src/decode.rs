@@ -1,12 +1,17 @@
-//! JPEG bytes to pixels.
+//! JPEG bytes to pixels: by `zune-jpeg`, or by libjpeg-turbo with the feature `turbojpeg`.
 
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
+#[cfg(feature = "turbojpeg")]
+use turbo as library;
+#[cfg(not(feature = "turbojpeg"))]
+use zune as library;
+
+/// Name of the library that decodes.
+pub const DECODER: &str = library::NAME;
 
 /// Decodes the JPEG files of a shard; owned by one worker.
 #[derive(Debug, Default)]
 pub struct JpegDecoder {
+    library: library::Decoder,
     pixels: Vec<u8>,
 }
 
@@ -16,17 +21,96 @@ impl JpegDecoder {
     /// # Errors
     /// The reason, when the bytes are no JPEG file or one of another size.
     pub fn decode(&mut self, jpeg: &[u8], size: u32) -> Result<&[u8], String> {
-        let options =
-            DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGB).set_strict_mode(true);
-        let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
-        decoder.decode_headers().map_err(|error| error.to_string())?;
-        let found = decoder.dimensions().unwrap_or_default();
-        let expected = size as usize;
-        if found != (expected, expected) {
-            return Err(format!("{}x{} pixels, expected {expected}x{expected}", found.0, found.1));
-        }
-        self.pixels.resize(expected * expected * 3, 0);
-        decoder.decode_into(&mut self.pixels).map_err(|error| error.to_string())?;
+        let side = size as usize;
+        self.pixels.resize(side * side * 3, 0);
+        self.library.decode(jpeg, side, &mut self.pixels)?;
         Ok(&self.pixels)
+    }
+}
+
+fn check_size(found: (usize, usize), side: usize) -> Result<(), String> {
+    if found == (side, side) {
+        return Ok(());
+    }
+    Err(format!("{}x{} pixels, expected {side}x{side}", found.0, found.1))
+}
+
+#[cfg(not(feature = "turbojpeg"))]
+mod zune {
+    use zune_core::bytestream::ZCursor;
+    use zune_core::colorspace::ColorSpace;
+    use zune_core::options::DecoderOptions;
+
+    pub const NAME: &str = "zune-jpeg";
+
+    #[derive(Debug, Default)]
+    pub struct Decoder;
+
+    impl Decoder {
+        pub fn decode(&mut self, jpeg: &[u8], side: usize, pixels: &mut [u8]) -> Result<(), String> {
+            let options =
+                DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGB).set_strict_mode(true);
+            let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
+            decoder.decode_headers().map_err(|error| error.to_string())?;
+            super::check_size(decoder.dimensions().unwrap_or_default(), side)?;
+            decoder.decode_into(pixels).map_err(|error| error.to_string())
+        }
+    }
+}
+
+#[cfg(feature = "turbojpeg")]
+mod turbo {
+    use turbojpeg::{Decompressor, Image, PixelFormat};
+
+    pub const NAME: &str = "libjpeg-turbo";
+
+    /// Made at the first use, since making it can fail.
+    #[derive(Debug, Default)]
+    pub struct Decoder(Option<Decompressor>);
+
+    impl Decoder {
+        pub fn decode(&mut self, jpeg: &[u8], side: usize, pixels: &mut [u8]) -> Result<(), String> {
+            if self.0.is_none() {
+                self.0 = Some(Decompressor::new().map_err(|error| error.to_string())?);
+            }
+            let decompressor = self.0.as_mut().expect("made above");
+            let header = decompressor.read_header(jpeg).map_err(|error| error.to_string())?;
+            super::check_size((header.width, header.height), side)?;
+            let image =
+                Image { pixels, width: side, pitch: 3 * side, height: side, format: PixelFormat::RGB };
+            decompressor.decompress(jpeg, image).map_err(|error| error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Encoding;
+    use crate::test_support::{SIDE, encoded, pixels};
+
+    #[test]
+    fn pixels_come_back_nearly_as_they_were_encoded() {
+        let mut decoder = JpegDecoder::default();
+        let decoded = decoder.decode(&encoded(Encoding::Jpeg, 3), SIDE).unwrap();
+        let planar = pixels(3);
+        let area = (SIDE * SIDE) as usize;
+        let mean_error = (0..3 * area)
+            .map(|i| (f64::from(decoded[i]) - f64::from(planar[i % 3 * area + i / 3])).abs())
+            .sum::<f64>()
+            / (3 * area) as f64;
+        assert!(mean_error < 3.0, "mean difference {mean_error}");
+    }
+
+    #[test]
+    fn what_is_no_jpeg_or_cut_off_or_of_another_size_is_refused() {
+        let jpeg = encoded(Encoding::Jpeg, 3);
+        let mut decoder = JpegDecoder::default();
+        let error = decoder.decode(&jpeg, SIDE + 1).unwrap_err();
+        assert_eq!(error, "20x20 pixels, expected 21x21");
+        for damaged in [&b"<html>"[..], &[], &jpeg[..jpeg.len() / 2]] {
+            decoder.decode(damaged, SIDE).unwrap_err();
+        }
+        decoder.decode(&jpeg, SIDE).unwrap();
     }
 }
