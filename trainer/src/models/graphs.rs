@@ -342,7 +342,7 @@ mod tests {
     }
 
     /// Inputs of the train or evaluate graph of `tiny`; rows from `rows` on hold garbage and are not valid.
-    fn feed<'a>(ports: &'a [Port], rows: usize, garbage: u8) -> Vec<(&'a str, &'a [usize], Data)> {
+    fn feed(ports: &[Port], rows: usize, garbage: u8) -> Vec<(&str, &[usize], Data)> {
         let data = |port: &Port, salt: usize| {
             let count = port.ty.len();
             match port.name.as_str() {
