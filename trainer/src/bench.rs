@@ -33,9 +33,11 @@ pub struct StepBench {
     pub step_cpu_s: Option<Vec<f64>>,
     /// Mean loss of every step.
     pub losses: Vec<f64>,
+    /// Seconds of an evaluation of the batch after the steps.
+    pub evaluate_s: f64,
     /// Images per second at the median step.
     pub images_per_s: f64,
-    /// Most memory that the process ever held, in bytes; where the system tells it.
+    /// Most memory that the process ever held, in training and evaluation, in bytes; where the system tells it.
     pub peak_bytes: Option<u64>,
 }
 
@@ -78,7 +80,7 @@ pub fn backend(
     OrtBackend::new(loaded, &Setup { recipe, classes, batch_rows, mean: &mean, seed: SEED }, options)
 }
 
-/// Takes `steps` training steps of `recipe` on one batch of noise.
+/// Takes `steps` training steps of `recipe` on one batch of noise, and evaluates it.
 ///
 /// # Errors
 /// [`BackendError`] when the backend cannot be made or fails.
@@ -114,6 +116,9 @@ pub fn bench_step(
         step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
         losses.push(sums.loss / batch_rows as f64);
     }
+    let started = Instant::now();
+    backend.evaluate(rows, &mut vec![0.0; batch_rows * classes])?;
+    let evaluate_s = started.elapsed().as_secs_f64();
     let description = backend.describe();
     Ok(StepBench {
         recipe: recipe.name.clone(),
@@ -121,6 +126,7 @@ pub fn bench_step(
         library: description.library,
         batch_rows,
         startup_s,
+        evaluate_s,
         images_per_s: batch_rows as f64 / median(&step_s),
         step_s,
         step_cpu_s: step_cpu_s.into_iter().collect(),

@@ -309,32 +309,36 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
     assert!(backend.extremes().unwrap().iter().all(|extreme| extreme.gradient.is_nan()));
 }
 
-fn conforms(backend: Make) {
-    refuses_rows_that_do_not_fit(backend);
-    learns_a_batch_by_heart(backend);
-    counts_only_the_rows_there_are(backend);
-    two_halves_of_a_batch_make_the_step_of_the_whole(backend);
-    a_discarded_batch_leaves_no_trace(backend);
-    a_saved_state_goes_on_to_the_same_bits(backend);
-    a_state_of_another_network_is_refused(backend);
-    dropout_depends_on_seed_and_step(backend);
-    the_largest_values_are_told_for_every_parameter(backend);
+/// One test for each property of a backend.
+macro_rules! conforms {
+    ($backend:ident: $($property:ident),+ $(,)?) => {
+        mod $backend {
+            $(
+                #[test]
+                fn $property() {
+                    super::$property(super::$backend);
+                }
+            )+
+        }
+    };
+    ($backend:ident) => {
+        conforms!(
+            $backend: refuses_rows_that_do_not_fit,
+            learns_a_batch_by_heart,
+            counts_only_the_rows_there_are,
+            two_halves_of_a_batch_make_the_step_of_the_whole,
+            a_discarded_batch_leaves_no_trace,
+            a_saved_state_goes_on_to_the_same_bits,
+            a_state_of_another_network_is_refused,
+            dropout_depends_on_seed_and_step,
+            the_largest_values_are_told_for_every_parameter,
+        );
+    };
 }
 
-#[test]
-fn onnx_runtime_conforms() {
-    conforms(ort);
-}
-
-#[test]
-fn the_reference_conforms() {
-    conforms(reference);
-}
-
-#[test]
-fn the_null_backend_takes_and_refuses_what_the_others_do() {
-    refuses_rows_that_do_not_fit(null);
-}
+conforms!(ort);
+conforms!(reference);
+conforms!(null: refuses_rows_that_do_not_fit);
 
 #[test]
 fn onnx_runtime_follows_the_reference_for_twenty_steps() {

@@ -251,6 +251,9 @@ pub struct ParameterExtremes {
     pub gradient: f32,
 }
 
+/// What takes a state: called once with name, shape and values of every tensor.
+pub type Save<'a> = dyn FnMut(&[(&str, TensorRef<'_>)]) + 'a;
+
 /// Computes training steps and evaluations, and holds the state that they change.
 ///
 /// The state are the weights, under the names of the parameters, and the momenta, under `<name>.momentum`.
@@ -300,7 +303,7 @@ pub trait TrainingBackend {
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.
-    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError>;
+    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError>;
 
     /// Replaces the whole state.
     ///

@@ -1,9 +1,10 @@
 //! A backend that computes nothing: what is left of a run's time is the loader's.
 
 use super::{
-    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Setup, Sums, TrainingBackend, Update,
+    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
+    Update,
 };
-use crate::checkpoint::{TensorRef, Tensors};
+use crate::checkpoint::Tensors;
 
 /// Takes every batch that fits and answers with zeros.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl TrainingBackend for NullBackend {
         Ok(Vec::new())
     }
 
-    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
         save(&[]);
         Ok(())
     }

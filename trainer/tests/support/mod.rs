@@ -26,10 +26,10 @@ pub fn runtime() -> &'static Loaded {
 /// A session over the bytes of a model, as the trainer would make it.
 pub fn session(model: &[u8]) -> Session {
     let open = || -> ort::Result<Session> {
-        Ok(Session::builder(&runtime().environment)?
+        Session::builder(&runtime().environment)?
             .with_optimization_level(GraphOptimizationLevel::Level2)?
             .with_memory_pattern(false)?
-            .commit_from_memory(model)?)
+            .commit_from_memory(model)
     };
     open().unwrap_or_else(|error| panic!("the model does not load: {error}"))
 }

@@ -25,20 +25,20 @@ pub(super) type SharedFlat = Arc<Mutex<Flat>>;
 /// A buffer of f32 on the device.
 pub(super) struct Flat {
     tensor: Tensor<f32>,
-    allocator: Arc<Allocator>,
+    allocator: Allocator,
     len: usize,
 }
 
 impl Flat {
     /// A buffer of `len` zeros from `allocator`.
-    pub fn zeros(allocator: &Arc<Allocator>, len: usize) -> ort::Result<SharedFlat> {
-        let mut tensor = Tensor::new(allocator, [len])?;
+    pub fn zeros(allocator: Allocator, len: usize) -> ort::Result<SharedFlat> {
+        let mut tensor = Tensor::new(&allocator, [len])?;
         if is_host(&tensor) {
             host_values(&mut tensor).fill(0.0);
         } else {
             copy_to(&vec![0.0; len], &mut tensor)?;
         }
-        Ok(Arc::new(Mutex::new(Self { tensor, allocator: Arc::clone(allocator), len })))
+        Ok(Arc::new(Mutex::new(Self { tensor, allocator, len })))
     }
 
     /// Lends the values, copied from the device if need be.
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn counting(len: usize) -> SharedFlat {
-        let flat = Flat::zeros(&Arc::new(Allocator::default()), len).unwrap();
+        let flat = Flat::zeros(Allocator::default(), len).unwrap();
         let count = |values: &mut [f32]| values.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32);
         lock(&flat).write(count).unwrap();
         flat

@@ -12,8 +12,6 @@ mod session;
 mod staging;
 mod update;
 
-use std::sync::Arc;
-
 use fovea_pipeline::memory::MemoryProvider;
 use ort::{memory::Allocator, session::Session, value::Tensor};
 
@@ -25,8 +23,8 @@ use self::{
     update::{Adder, Updater},
 };
 use super::{
-    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Rows, Setup, Sums, TrainingBackend,
-    Update, fill_mask, largest_magnitude, layout::Layout, momentum_name,
+    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums,
+    TrainingBackend, Update, fill_mask, largest_magnitude, layout::Layout, momentum_name,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
@@ -157,9 +155,7 @@ impl OrtBackend {
 
         let layout = Layout::new(&parameters);
         let session = open(&loaded.environment, &options, &train, Role::Step)?;
-        let allocator = Arc::new(device_allocator(&session, options.device)?);
-        let flat =
-            || Flat::zeros(&allocator, layout.len).map_err(BackendError::session("allocate the parameters"));
+        let flat = || zeros(&session, options.device, layout.len);
         let (weights, momenta, gradients) = (flat()?, flat()?, flat()?);
         let batch = BatchFeeds::new(&session, options.device, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
@@ -206,9 +202,7 @@ impl OrtBackend {
     }
 
     fn make_further(&mut self) -> Result<(), BackendError> {
-        let allocator = Arc::new(device_allocator(&self.train.session, self.options.device)?);
-        let gradients =
-            Flat::zeros(&allocator, self.layout.len).map_err(BackendError::session("allocate gradients"))?;
+        let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
         let binding =
             self.train.bound(&self.batch, &self.parameters, &self.layout, &self.weights, &gradients)?;
         let adder = Adder::new(
@@ -222,6 +216,12 @@ impl OrtBackend {
         self.further = Some(Further { gradients, binding, adder });
         Ok(())
     }
+}
+
+/// A buffer on the device.
+fn zeros(session: &Session, device: Device, len: usize) -> Result<SharedFlat, BackendError> {
+    let allocator = device_allocator(session, device)?;
+    Flat::zeros(allocator, len).map_err(BackendError::session("allocate the parameters"))
 }
 
 /// Operators without a CUDA kernel make ONNX Runtime copy to the CPU and back.
@@ -435,7 +435,7 @@ impl TrainingBackend for OrtBackend {
             .collect())
     }
 
-    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
         let read = BackendError::session("read the parameters");
         let momentum_names: Vec<String> = self.parameters.iter().map(|p| momentum_name(&p.name)).collect();
         lock(&self.weights)

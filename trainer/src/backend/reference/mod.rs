@@ -8,8 +8,8 @@ use ndarray::Axis;
 
 use self::layers::{Images, Window};
 use super::{
-    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Setup, Sums, TrainingBackend, Update,
-    fill_mask, largest_magnitude, momentum_name,
+    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
+    Update, fill_mask, largest_magnitude, momentum_name,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
@@ -187,7 +187,8 @@ fn score(logits: &mut Images, labels: &[i64]) -> Sums {
     for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
         let of_label = row[[label as usize, 0, 0]];
         // Written so that NaN counts as wrong.
-        let better = row.iter().filter(|&&logit| !(logit <= of_label)).count();
+        let better =
+            row.iter().filter(|&&logit| logit.is_nan() || of_label.is_nan() || logit > of_label).count();
         sums.top1 += u64::from(better < 1);
         sums.top5 += u64::from(better < 5);
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -263,7 +264,7 @@ impl TrainingBackend for ReferenceBackend {
         Ok(extremes.collect())
     }
 
-    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
         let names: Vec<String> = self.parameters.iter().map(|s| momentum_name(&s.parameter.name)).collect();
         let mut tensors = Vec::with_capacity(2 * names.len());
         for (state, momentum) in self.parameters.iter().zip(&names) {

@@ -28,7 +28,7 @@ impl Builder {
     /// `x` is not floating-point with four axes, or the size is even.
     pub fn lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
         let ty = self.ty(x).clone();
-        if ty.rank() != 4 || !ty.element.is_float() || lrn.size % 2 == 0 {
+        if ty.rank() != 4 || !ty.element.is_float() || lrn.size.is_multiple_of(2) {
             let reason =
                 format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
             return Err(self.mismatch("LRN", &[x], reason));

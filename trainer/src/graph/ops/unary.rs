@@ -97,7 +97,7 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point, or `low` is not below `high`.
     pub fn clip(&mut self, x: Tensor, low: f64, high: f64) -> Result<Tensor> {
-        if !(low < high) {
+        if low.partial_cmp(&high) != Some(std::cmp::Ordering::Less) {
             let reason = format!("the lower bound {low} must be below the upper bound {high}");
             return Err(self.mismatch("Clip", &[x], reason));
         }

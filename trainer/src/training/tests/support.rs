@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use crate::{
     backend::{
-        BackendError, Description, ParameterExtremes, Pass, ReferenceBackend, Rows, Setup, Sums,
+        BackendError, Description, ParameterExtremes, Pass, ReferenceBackend, Rows, Save, Setup, Sums,
         TrainingBackend, Update,
     },
-    checkpoint::{self, TensorRef, Tensors},
+    checkpoint::{self, Tensors},
     metrics,
     recipe::Recipe,
     training::{
@@ -315,7 +315,7 @@ impl TrainingBackend for Spoiling<'_> {
         Ok(extremes)
     }
 
-    fn export(&mut self, save: &mut dyn FnMut(&[(&str, TensorRef<'_>)])) -> Result<(), BackendError> {
+    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
         self.inner.export(save)
     }
 
