@@ -39,9 +39,9 @@ fn rotate(a: &mut Matrix, v: &mut Matrix, p: usize, q: usize) {
     for row in a.iter_mut().chain(v.iter_mut()) {
         (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
     }
-    for k in 0..3 {
-        (a[p][k], a[q][k]) = (c * a[p][k] - s * a[q][k], s * a[p][k] + c * a[q][k]);
-    }
+    let (row_p, row_q) = (a[p], a[q]);
+    a[p] = std::array::from_fn(|k| c * row_p[k] - s * row_q[k]);
+    a[q] = std::array::from_fn(|k| s * row_p[k] + c * row_q[k]);
     // Zero by construction; rounding must not keep the sweeps going.
     (a[p][q], a[q][p]) = (0.0, 0.0);
 }
@@ -106,9 +106,9 @@ mod tests {
         for k in 0..3 {
             let ratio = values[k] / published.eigenvalues[k];
             assert!((ratio - 1.0).abs() < 1e-3, "eigenvalue {k}: ratio {ratio}");
-            for i in 0..3 {
-                let difference = (vectors[k][i] - published.eigenvectors[k][i]).abs();
-                assert!(difference < 1e-3, "eigenvector {k}, component {i}: off by {difference}");
+            for (found, expected) in vectors[k].iter().zip(published.eigenvectors[k]) {
+                let difference = (found - expected).abs();
+                assert!(difference < 1e-3, "eigenvector {k}: {found}, expected {expected}");
             }
         }
     }

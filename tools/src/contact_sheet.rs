@@ -203,7 +203,7 @@ fn write(sheet: &mut RgbImage, left: u32, top: u32, width: u32, text: &str, colo
         let glyph = get_raster(character, FontWeight::Regular, FONT)
             .or_else(|| get_raster('?', FontWeight::Regular, FONT))
             .expect("the font has a question mark");
-        for (y, row) in glyph.raster().iter().enumerate() {
+        for (y, row) in glyph.rows().enumerate() {
             for (x, &coverage) in row.iter().enumerate() {
                 let pixel = sheet.get_pixel_mut(left + (index * advance + x) as u32, top + y as u32);
                 for channel in 0..3 {

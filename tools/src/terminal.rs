@@ -1,6 +1,19 @@
-//! Progress on stderr, for people only.
+//! Results on stdout, progress on stderr.
+
+use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a result; a reader that has seen enough (`… | head`) is no error.
+///
+/// # Errors
+/// When stdout cannot be written to for another reason.
+pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
 
 /// A bar over `total` items, `unit` in the plural; nothing is drawn where stderr is no terminal.
 pub fn item_bar(total: u64, unit: &str) -> ProgressBar {

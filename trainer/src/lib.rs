@@ -1,6 +1,7 @@
 //! Training of image classifiers through ONNX Runtime: recipes, graphs, sessions, checkpoints.
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod files;
 pub mod graph;

@@ -1,1 +1,202 @@
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
+use fovea_pipeline::{Class, Encoding};
+
+use super::*;
+use crate::{Entry, Payload, SourceError};
+
+/// Pixels that depend on the position alone, and a mishap at a chosen read.
+struct Memory {
+    classes: Vec<Class>,
+    entries: [Vec<Entry>; 2],
+    /// The read, counted over all threads, at which `mishap` happens.
+    mishap_at: Option<usize>,
+    mishap: Mishap,
+    reads: AtomicUsize,
+    progress: Progress,
+}
+
+enum Mishap {
+    Cancel,
+    Panic,
+    Error,
+}
+
+impl Memory {
+    fn new(train: usize, val: usize) -> Self {
+        let classes = ["a", "b"].map(|name| Class { wnid: name.into(), ilsvrc_id: None, name: name.into() });
+        let entries = [train, val].map(|count| {
+            (0..count).map(|i| Entry { key: format!("{i:04}"), label: (i % 2) as u32 }).collect()
+        });
+        Memory {
+            classes: classes.into(),
+            entries,
+            mishap_at: None,
+            mishap: Mishap::Cancel,
+            reads: AtomicUsize::new(0),
+            progress: Progress::default(),
+        }
+    }
+
+    fn with_mishap(mut self, mishap: Mishap, read: usize) -> Self {
+        self.mishap = mishap;
+        self.mishap_at = Some(read);
+        self
+    }
+}
+
+impl Source for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    fn entries(&self, split: Split) -> &[Entry] {
+        &self.entries[split as usize]
+    }
+
+    fn read<'b>(
+        &self,
+        split: Split,
+        index: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Payload<'b>, SourceError> {
+        if Some(self.reads.fetch_add(1, Relaxed)) == self.mishap_at {
+            match self.mishap {
+                Mishap::Cancel => self.progress.cancel(),
+                Mishap::Panic => panic!("a mistake in a source"),
+                Mishap::Error => {
+                    let source = io::Error::other("the disk is broken");
+                    return Err(SourceError::Io { path: "photos.tar".into(), action: "read".into(), source });
+                }
+            }
+        }
+        buffer.clear();
+        if index == 3 {
+            return Ok(Payload::File(b"no image"));
+        }
+        buffer.extend((0..48).map(|i| (i * 7 + index * 31 + split as usize * 5) as u8));
+        Ok(Payload::Pixels { width: 4, height: 4, rgb: buffer })
+    }
+}
+
+/// Small shards: ten images each.
+fn options(workers: usize) -> PrepareOptions {
+    PrepareOptions {
+        size: 8,
+        shard_bytes: 2400,
+        seed: 5,
+        workers: NonZeroUsize::new(workers).unwrap(),
+        ..PrepareOptions::default()
+    }
+}
+
+fn prepare(source: &Memory, options: PrepareOptions, directory: &Path) -> Result<Summary, PrepareError> {
+    Preparer::new(source, options, directory)?.run(&source.progress)
+}
+
+fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = file_names(directory).unwrap();
+    names.into_iter().map(|name| (name.clone(), fs::read(directory.join(name)).unwrap())).collect()
+}
+
+#[test]
+fn cancelled_at_any_read_and_run_again_the_folder_ends_the_same() {
+    let expected = tempfile::tempdir().unwrap();
+    let summary = prepare(&Memory::new(95, 21), options(3), expected.path()).unwrap();
+    assert_eq!((summary.rejected, summary.info.train.len(), summary.info.val.len()), (2, 10, 3));
+    let expected = content(expected.path());
+    let mut kept_most = 0;
+    for read in (0..115).step_by(5) {
+        let directory = tempfile::tempdir().unwrap();
+        let stopped = Memory::new(95, 21).with_mishap(Mishap::Cancel, read);
+        let result = prepare(&stopped, options(2), directory.path());
+        assert!(matches!(result, Err(PrepareError::Interrupted { .. })), "read {read}: {result:?}");
+        assert!(!content(directory.path()).keys().any(|name| name.ends_with(PARTIAL)), "read {read}");
+        let summary = prepare(&Memory::new(95, 21), options(1), directory.path()).unwrap();
+        kept_most = kept_most.max(summary.shards_kept);
+        assert_eq!(content(directory.path()), expected, "read {read}");
+    }
+    assert!(kept_most > 0, "no run kept a shard of the one before");
+}
+
+#[test]
+fn a_source_that_cannot_be_read_stops_the_run_with_its_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Memory::new(95, 21).with_mishap(Mishap::Error, 50);
+    let error = prepare(&source, options(4), directory.path()).unwrap_err();
+    assert_eq!(error.to_string(), "photos.tar: cannot read: the disk is broken");
+    prepare(&Memory::new(95, 21), options(4), directory.path()).unwrap();
+}
+
+#[test]
+fn a_worker_that_panics_stops_the_run_with_one_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Memory::new(95, 21).with_mishap(Mishap::Panic, 50);
+    let error = prepare(&source, options(4), directory.path()).unwrap_err();
+    assert!(error.to_string().contains("a mistake in a source"), "{error}");
+}
+
+#[test]
+fn an_unfinished_folder_can_be_taken_by_one_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Memory::new(5, 1);
+    let first = Preparer::new(&source, options(1), directory.path()).unwrap();
+    let second = Preparer::new(&source, options(1), directory.path());
+    assert!(matches!(second.err(), Some(PrepareError::Busy { .. })));
+    drop(first);
+    Preparer::new(&source, options(1), directory.path()).unwrap();
+}
+
+#[test]
+fn shards_are_planned_by_number_and_every_image_is_planned_once() {
+    let source = Memory::new(95, 21);
+    let plan = Plan::new(&source, &options(1)).unwrap();
+    let lengths: Vec<usize> = plan.shards.iter().map(|shard| shard.positions.len()).collect();
+    assert_eq!(lengths, [[10; 9].as_slice(), &[5, 10, 10, 1]].concat());
+    let mut train = plan.order(Split::Train).to_vec();
+    assert!(!train.is_sorted());
+    train.sort();
+    assert!(train.into_iter().eq(0..95));
+    assert!(plan.order(Split::Val).iter().copied().eq(0..21));
+}
+
+#[test]
+fn a_seed_means_the_same_order_for_ever() {
+    let order = Plan::new(&Memory::new(12, 0), &options(1)).unwrap().order(Split::Train).to_vec();
+    assert_eq!(order, ORDER_OF_SEED_5);
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let refused = |change: fn(&mut PrepareOptions)| {
+        let mut options = PrepareOptions::default();
+        change(&mut options);
+        options.validate().unwrap_err().to_string()
+    };
+    assert_eq!(refused(|options| options.size = 0), "size: 0, expected 1 to 4096 pixels");
+    assert_eq!(refused(|options| options.quality = 101), "quality: 101, expected 1 to 100");
+    assert_eq!(refused(|options| options.shard_bytes = 0), "shard-size: 0, expected at least 1 byte");
+    assert_eq!(
+        refused(|options| options.limit_per_class = Some(0)),
+        "limit-per-class: 0, expected at least 1 image"
+    );
+}
+
+#[test]
+fn every_image_of_jpeg_shards_has_the_size_that_was_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = PrepareOptions { encoding: Encoding::Jpeg, size: 20, ..options(2) };
+    prepare(&Memory::new(30, 0), options, directory.path()).unwrap();
+    let report = crate::verify::verify(directory.path(), NonZeroUsize::MIN, &|_| ()).unwrap();
+    assert_eq!((report.images, report.problems), (29, vec![]));
+}
+
+/// The order of twelve images with seed 5.
+const ORDER_OF_SEED_5: [u32; 12] = [0, 1, 4, 6, 9, 5, 11, 3, 10, 8, 7, 2];

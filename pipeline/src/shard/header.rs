@@ -108,7 +108,7 @@ impl ShardHeader {
             )));
         }
         let expected = header.schema();
-        if schema.fields() != expected.fields() {
+        if describe_columns(schema) != describe_columns(&expected) {
             return Err(foreign(format!(
                 "columns {}, expected {}",
                 describe_columns(schema),
@@ -133,6 +133,7 @@ struct VersionOnly {
     format_version: u32,
 }
 
+/// Names and types. Whether a column may lack values does not count: the reader looks whether one does.
 fn describe_columns(schema: &Schema) -> String {
     let columns: Vec<String> =
         schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();

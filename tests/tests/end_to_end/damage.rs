@@ -79,9 +79,14 @@ fn a_source_of_broken_pictures_only_is_an_error() {
 #[test]
 fn an_empty_data_set_is_an_error() {
     let empty = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().join("out");
+    let message = fail(&mut prepare(empty.path(), &out, &[]), 1);
+    assert!(message.contains("found an empty folder"), "{message}");
     fs::create_dir_all(empty.path().join("train/n001")).unwrap();
-    let message = fail(&mut prepare(empty.path(), &empty.path().join("out"), &[]), 1);
-    assert!(message.contains("no images") || message.contains("no image"), "{message}");
+    let message = fail(&mut prepare(empty.path(), &out, &["--layout", "folders"]), 1);
+    assert!(message.contains("one folder of *.jpg, *.jpeg or *.png for each class"), "{message}");
+    assert!(!out.exists());
 }
 
 #[test]

@@ -65,7 +65,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let (originals, statistics) = originals(arguments)?;
     let stored = originals[0].size;
     let recipe = arguments.recipe.as_deref().map(|name| Recipe::load(name, &[])).transpose()?;
-    let crop = recipe.as_ref().map_or(stored.width * 7 / 8, |recipe| recipe.input.crop_px);
+    let crop = match &recipe {
+        Some(recipe) => u32::try_from(recipe.input.crop_px).context("the recipe's input.crop_px")?,
+        None => stored.width * 7 / 8,
+    };
     let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
     let chain = Chain::from_configs(&steps, stored, Some(&statistics))?;
     let views = if arguments.ten_crop {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::{checkpoint, schedule, support};
+use crate::{checkpoint, support};
 
 const ROWS: usize = 6;
 const CLASSES: usize = 7;
@@ -146,20 +146,7 @@ fn difference(a: &State, b: &State) -> (f64, String) {
 }
 
 fn saved(backend: &mut dyn TrainingBackend, folder: &Path) -> Tensors {
-    let meta = checkpoint::Meta {
-        written_by: String::new(),
-        recipe: String::new(),
-        recipe_hash: String::new(),
-        classes: Vec::new(),
-        class_names: Vec::new(),
-        seed: 0,
-        step: 0,
-        epoch: 0,
-        batch: 0,
-        sums: Sums::default(),
-        discarded: 0,
-        schedule: schedule::State::default(),
-    };
+    let meta = checkpoint::tests::meta(1);
     backend.export(&mut |tensors| checkpoint::save(folder, &meta, tensors).unwrap()).unwrap();
     checkpoint::load(folder).unwrap().1
 }

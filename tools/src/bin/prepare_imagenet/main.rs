@@ -66,9 +66,9 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
 
     let max_rejects = args.max_rejects.or(official::is_complete(&*source).then_some(0));
     if args.json {
-        println!("{}", report::summary_json(&summary, &out, &pace, max_rejects));
+        terminal::print(&format!("{}\n", report::summary_json(&summary, &out, &pace, max_rejects)))?;
     } else {
-        print!("{}", report::summary_text(&summary, &out, &pace));
+        terminal::print(&report::summary_text(&summary, &out, &pace))?;
     }
     match max_rejects {
         Some(max) if summary.rejected > max => {
@@ -166,9 +166,9 @@ fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> 
     let report = verify::verify(dir, workers, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     if json {
-        println!("{}", report::verify_json(&report));
+        terminal::print(&format!("{}\n", report::verify_json(&report)))?;
     } else {
-        print!("{}", report::verify_text(&report, dir));
+        terminal::print(&report::verify_text(&report, dir))?;
     }
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -177,9 +177,9 @@ fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let info = verify::read_info(dir)?;
     let preparation = Preparation::read(dir)?;
     if json {
-        println!("{}", report::inspect_json(&info, preparation.as_ref()));
+        terminal::print(&format!("{}\n", report::inspect_json(&info, preparation.as_ref())))?;
     } else {
-        print!("{}", report::inspect_text(&info, preparation.as_ref(), dir));
+        terminal::print(&report::inspect_text(&info, preparation.as_ref(), dir))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,141 @@
+"""Training steps of AlexNet: Fovea and PyTorch on this machine, same weights, same batch, same number of threads.
+
+    cargo build --release -p fovea-trainer --example bench_step
+    python compare_pytorch.py [--batch 128] [--steps 5] [--threads 2] [--device cpu|cuda] [--check]
+
+The two take turns, each in a process of its own, so that neither finds the other's memory or threads and both see the
+same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed
+and, with `--tuned`, with glibc told to keep large blocks (which spares it page faults). `--check` leaves dropout out and
+compares the losses step by step.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+BENCH = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).parents[2] / "target"))
+BENCH = BENCH / "release" / "examples" / "bench_step"
+TUNED = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
+
+
+def pytorch(options):
+    """Takes the steps and prints what was found; runs in a process of its own."""
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+
+    torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+    folder, device = pathlib.Path(options.state), torch.device(options.device)
+    raw = (folder / "state.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    weights = {}
+    for name, entry in json.loads(raw[8 : 8 + length]).items():
+        if name != "__metadata__" and not name.endswith(".momentum"):
+            start, end = entry["data_offsets"]
+            values = np.frombuffer(raw, np.float32, (end - start) // 4, 8 + length + start).reshape(entry["shape"])
+            weights[name] = torch.tensor(values, device=device, requires_grad=True)
+    images = torch.from_numpy(np.fromfile(folder / "images.u8", np.uint8).reshape(options.batch, 3, 224, 224))
+    labels = torch.arange(options.batch, device=device) % 1000
+    optimizer = torch.optim.SGD(weights.values(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+
+    def layer(x, name, **geometry):
+        return F.relu(F.conv2d(x, weights[name + ".weight"], weights[name + ".bias"], **geometry))
+
+    def norm(x):
+        return F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
+
+    def drop(x):
+        # Without rescaling, as the paper has it.
+        return x if options.check else x * (torch.rand_like(x) < 0.5)
+
+    def forward(x):
+        x = F.max_pool2d(norm(layer(x, "conv1", stride=4, padding=2)), 3, 2)
+        x = F.max_pool2d(norm(layer(x, "conv2", padding=2, groups=2)), 3, 2)
+        x = layer(layer(x, "conv3", padding=1), "conv4", padding=1, groups=2)
+        x = F.max_pool2d(layer(x, "conv5", padding=1, groups=2), 3, 2).flatten(1)
+        for name in ("fc6", "fc7"):
+            x = drop(F.relu(F.linear(x, weights[name + ".weight"], weights[name + ".bias"])))
+        return F.linear(x, weights["fc8.weight"], weights["fc8.bias"])
+
+    if options.compile:
+        forward = torch.compile(forward)
+    seconds, cpu_seconds, losses = [], [], []
+    for _ in range(options.steps):
+        started, cpu = time.perf_counter(), time.process_time()
+        loss = F.cross_entropy(forward(images.to(device).float() - 127.5), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - started)
+        cpu_seconds.append(time.process_time() - cpu)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"library": f"PyTorch {torch.__version__}", "step_s": seconds, "step_cpu_s": cpu_seconds,
+                      "losses": losses, "peak_bytes": peak}))
+
+
+def run(command, **environment):
+    done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout) if done.stdout else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1, help="turns that each one gets")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tf32", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="PyTorch with torch.compile")
+    parser.add_argument("--tuned", action="store_true", help="PyTorch with a tuned allocator as well")
+    parser.add_argument("--check", action="store_true", help="no dropout; compare the losses")
+    parser.add_argument("--state", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.state:
+        return pytorch(options)
+
+    bench = [str(BENCH), "--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
+    bench += ["--tf32"] * options.tf32 + ["--set", "network.layer.dropout.p=0"] * options.check
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(bench + ["--state", folder], check=True)
+        other = [sys.executable, __file__, *sys.argv[1:], "--state", folder]
+        runners = {
+            "fovea": lambda: run(bench + ["--steps", str(options.steps)]),
+            "pytorch": lambda: run(other),
+        }
+        if options.tuned:
+            runners["pytorch, tuned"] = lambda: run(other, **TUNED)
+        found = {name: [] for name in runners}
+        for _ in range(options.rounds):
+            for name, runner in runners.items():
+                found[name].append(runner())
+
+    best = {}
+    for name, runs in found.items():
+        # The first step of a process allocates its memory.
+        steps = [s for one in runs for s in one["step_s"][1:]]
+        cpu = [s for one in runs for s in one["step_cpu_s"][1:]]
+        best[name] = (min(steps), statistics.median(steps), statistics.median(cpu))
+        peak = max(one["peak_bytes"] for one in runs) / 1e9
+        start = f", start {max(one['startup_s'] for one in runs):.2f} s" if "startup_s" in runs[0] else ""
+        print(f"{name:15} {runs[0]['library']}: step {best[name][0]:.3f} s least, {best[name][1]:.3f} s median, "
+              f"{best[name][2]:.2f} processor seconds; peak {peak:.2f} GB{start}")
+    for name in list(best)[1:]:
+        ratios = [ours / theirs for ours, theirs in zip(best["fovea"], best[name])]
+        print(f"fovea / {name}: {ratios[0]:.2f} least, {ratios[1]:.2f} median, {ratios[2]:.2f} processor seconds")
+    if options.check:
+        for step, (ours, theirs) in enumerate(zip(found["fovea"][0]["losses"], found["pytorch"][0]["losses"])):
+            print(f"loss of step {step}: {ours:.6f} against {theirs:.6f}, {abs(ours / theirs - 1):.1e} apart")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+//! How long a training step takes, and how much memory: one batch of noise, over and over, without a loader.
+
+use std::{fs, time::Instant};
+
+use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+use serde::Serialize;
+
+use crate::{
+    backend::{BackendError, OrtBackend, OrtOptions, Pass, Rows, Setup, TrainingBackend, Update},
+    recipe::{Mean, Recipe},
+    runtime::Loaded,
+};
+
+/// Seed of the initial weights, the noise and the dropout masks.
+pub const SEED: u64 = 1;
+
+/// What a benchmark found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepBench {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// `cpu` or `cuda:0`, say.
+    pub device: String,
+    /// Library and version.
+    pub library: String,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Seconds from nothing to a backend that is ready: graphs, sessions, initial weights.
+    pub startup_s: f64,
+    /// Seconds of every step, the first included.
+    pub step_s: Vec<f64>,
+    /// Processor seconds of every step, all threads together; where the system tells them.
+    pub step_cpu_s: Option<Vec<f64>>,
+    /// Mean loss of every step.
+    pub losses: Vec<f64>,
+    /// Images per second at the median step.
+    pub images_per_s: f64,
+    /// Most memory that the process ever held, in bytes; where the system tells it.
+    pub peak_bytes: Option<u64>,
+}
+
+/// The one batch of the benchmark: images of noise, classes in turn, no colour offsets.
+#[derive(Clone, Debug)]
+pub struct NoiseBatch {
+    /// u8 [N,3,H,W].
+    pub images: Vec<u8>,
+    /// [N].
+    pub labels: Vec<i64>,
+}
+
+impl NoiseBatch {
+    /// `rows` rows for `recipe`.
+    #[must_use]
+    pub fn new(recipe: &Recipe, classes: usize, rows: usize) -> Self {
+        let mut images = vec![0; rows * 3 * recipe.input.crop_px * recipe.input.crop_px];
+        ChaCha8Rng::seed_from_u64(SEED).fill_bytes(&mut images);
+        let labels = (0..rows).map(|row| (row % classes) as i64).collect();
+        Self { images, labels }
+    }
+}
+
+/// A backend as a training run would have it; the mean is 127.5 everywhere.
+///
+/// # Errors
+/// Those of [`OrtBackend::new`].
+pub fn backend(
+    loaded: &'static Loaded,
+    recipe: &Recipe,
+    classes: usize,
+    batch_rows: usize,
+    options: OrtOptions,
+) -> Result<OrtBackend, BackendError> {
+    let values = match recipe.input.mean {
+        Mean::Image => 3 * recipe.input.crop_px * recipe.input.crop_px,
+        Mean::Channel | Mean::None => 3,
+    };
+    let mean = vec![127.5; values];
+    OrtBackend::new(loaded, &Setup { recipe, classes, batch_rows, mean: &mean, seed: SEED }, options)
+}
+
+/// Takes `steps` training steps of `recipe` on one batch of noise.
+///
+/// # Errors
+/// [`BackendError`] when the backend cannot be made or fails.
+pub fn bench_step(
+    loaded: &'static Loaded,
+    recipe: &Recipe,
+    classes: usize,
+    batch_rows: usize,
+    steps: usize,
+    options: OrtOptions,
+) -> Result<StepBench, BackendError> {
+    let batch = NoiseBatch::new(recipe, classes, batch_rows);
+    let offsets = vec![[0.0; 3]; batch_rows];
+    let rows = Rows { images: &batch.images, color_offsets: &offsets, labels: &batch.labels };
+    let started = Instant::now();
+    let mut backend = backend(loaded, recipe, classes, batch_rows, options)?;
+    let startup_s = started.elapsed().as_secs_f64();
+    let optimizer = &recipe.optimizer;
+    let update = Update {
+        learning_rate: optimizer.learning_rate,
+        momentum: optimizer.momentum,
+        weight_decay: optimizer.weight_decay,
+        bias_lr_mult: optimizer.bias_lr_mult,
+        bias_decay: optimizer.bias_decay,
+    };
+    let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+    for step in 0..steps as u64 {
+        let (started, cpu_before) = (Instant::now(), processor_seconds());
+        let pass = Pass { seed: SEED, step, part: 0, gradient_scale: 1.0 / batch_rows as f32 };
+        let sums = backend.accumulate(rows, pass)?;
+        backend.update(update)?;
+        step_s.push(started.elapsed().as_secs_f64());
+        step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
+        losses.push(sums.loss / batch_rows as f64);
+    }
+    let description = backend.describe();
+    Ok(StepBench {
+        recipe: recipe.name.clone(),
+        device: description.device,
+        library: description.library,
+        batch_rows,
+        startup_s,
+        images_per_s: batch_rows as f64 / median(&step_s),
+        step_s,
+        step_cpu_s: step_cpu_s.into_iter().collect(),
+        losses,
+        peak_bytes: peak_bytes(),
+    })
+}
+
+/// The median; not a number if there is nothing.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The most memory that this process has held, in bytes (Linux: `VmHWM`).
+#[must_use]
+pub fn peak_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Processor time of all threads of this process (Linux).
+fn processor_seconds() -> Option<f64> {
+    // Fields 14 and 15, user and system time in units of 1/100 s; the second field may hold blanks and brackets.
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Device, support};
+
+    #[test]
+    fn a_benchmark_takes_the_steps_and_measures_each() {
+        let recipe = Recipe::load("demo", &[]).unwrap();
+        let options = OrtOptions::new(Device::Cpu);
+        let found = bench_step(support::runtime(), &recipe, 10, 4, 3, options).unwrap();
+        assert_eq!((found.step_s.len(), found.losses.len(), found.batch_rows), (3, 3, 4));
+        assert!(found.step_s.iter().all(|&s| s > 0.0) && found.startup_s > 0.0);
+        assert!(found.losses[2] != found.losses[0]);
+        #[cfg(target_os = "linux")]
+        assert!(found.peak_bytes.unwrap() > 1 << 20 && found.step_cpu_s.is_some());
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert!(median(&[]).is_nan());
+    }
+}
