@@ -28,10 +28,11 @@ impl Prepared {
         self.folders.path().join(name)
     }
 
-    /// Trains the demonstration's network on the data set: 3 epochs of 9 batches.
-    pub fn train(&self, run: &Path, more: &[&str]) -> Command {
+    /// Trains the demonstration's network on the data set: epochs of 9 batches.
+    pub fn train(&self, run: &Path, epochs: u32, more: &[&str]) -> Command {
         let mut command = trainer(&["--data", text(&self.data), "--run", text(run), "--recipe", "demo"]);
-        command.args(["--set", "input.image_px=32", "--batch-size", "8", "--epochs", "3", "--device", "cpu"]);
+        command.args(["--set", "input.image_px=32", "--batch-size", "8", "--device", "cpu"]);
+        command.args(["--epochs", &epochs.to_string()]);
         command.args(more);
         command
     }
@@ -46,7 +47,7 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
         .expect("the run has checkpoints")
         .map(|entry| entry.expect("the folder can be listed").path())
-        .filter(|path| path.is_dir() && !text(path).contains("/."))
+        .filter(|path| text(path).contains("/step-"))
         .collect();
     found.sort();
     found
@@ -88,12 +89,12 @@ fn without_data_it_trains_on_the_sample_which_it_prepares_once_and_says_what_com
 fn killed_at_any_moment_and_resumed_it_comes_to_the_same_bits() {
     let prepared = Prepared::new();
     let whole = prepared.path("whole");
-    succeed(&mut prepared.train(&whole, &[]));
+    succeed(&mut prepared.train(&whole, 3, &[]));
     let expected = result(&whole);
     assert_eq!(expected.1.len(), 27);
 
     let run = prepared.path("killed");
-    let mut first = start(&mut prepared.train(&run, &["--checkpoint-minutes", "0.00001"]));
+    let mut first = start(&mut prepared.train(&run, 3, &["--checkpoint-minutes", "0.00001"]));
     wait_for(&run.join("checkpoints/step-000000001"), &mut first);
     first.kill().unwrap();
     first.wait().unwrap();
@@ -115,7 +116,7 @@ fn killed_at_any_moment_and_resumed_it_comes_to_the_same_bits() {
 fn interrupted_it_saves_and_says_how_to_go_on() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
-    let mut first = start(&mut prepared.train(&run, &["--epochs", "100000"]));
+    let mut first = start(&mut prepared.train(&run, 100_000, &[]));
     wait_for(&run.join("checkpoints"), &mut first);
     let kill = Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap();
     assert!(kill.success());
@@ -135,7 +136,7 @@ fn interrupted_it_saves_and_says_how_to_go_on() {
 fn a_trained_network_is_evaluated_asked_and_exported() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
-    let report: Value = serde_json::from_str(&succeed(&mut prepared.train(&run, &["--json"]))).unwrap();
+    let report: Value = serde_json::from_str(&succeed(&mut prepared.train(&run, 3, &["--json"]))).unwrap();
     assert_eq!((&report["epochs"], &report["score"]["images"]), (&Value::from(3), &Value::from(15)));
 
     let arguments =

@@ -63,7 +63,7 @@ fn a_library_that_is_none_is_named_with_the_remedy() {
         ("a", "/nowhere/libonnxruntime.so", "there is no ONNX Runtime library"),
         ("b", text(&file), "not a usable shared library"),
     ] {
-        let mut command = prepared.train(&prepared.path(name), &["--ort-dylib", path]);
+        let mut command = prepared.train(&prepared.path(name), 3, &["--ort-dylib", path]);
         refuse(&mut command, 1, &[part, path]);
     }
 }
@@ -84,9 +84,9 @@ fn cuda_without_a_driver_is_an_error_and_no_silent_run_on_the_cpu() {
 fn a_run_that_cannot_go_on_says_why() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
-    succeed(&mut prepared.train(&run, &["--epochs", "2"]));
+    succeed(&mut prepared.train(&run, 2, &[]));
     refuse(&mut trainer(&["--resume", text(&prepared.data)]), 1, &["run.json", "name the folder of a run"]);
-    refuse(&mut prepared.train(&run, &[]), 1, &["holds a run already", "--resume"]);
+    refuse(&mut prepared.train(&run, 3, &[]), 1, &["holds a run already", "--resume"]);
     let mut command = trainer(&["--resume", text(&run), "--set", "optimizer.momentum=0.5"]);
     refuse(&mut command, 1, &["another recipe", "`demo`"]);
 
@@ -111,7 +111,7 @@ fn a_run_that_cannot_go_on_says_why() {
 fn a_second_trainer_on_the_same_run_is_refused() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
-    let mut first = start(&mut prepared.train(&run, &["--epochs", "100000"]));
+    let mut first = start(&mut prepared.train(&run, 100_000, &[]));
     wait_for(&run.join("checkpoints"), &mut first);
     refuse(&mut trainer(&["--resume", text(&run)]), 1, &["another trainer is using"]);
     first.kill().unwrap();
@@ -121,29 +121,35 @@ fn a_second_trainer_on_the_same_run_is_refused() {
 #[test]
 fn a_full_disk_ends_the_run_with_its_checkpoints_whole() {
     let prepared = Prepared::new();
+    let whole = prepared.path("whole");
+    succeed(&mut prepared.train(&whole, 3, &[]));
+    let last_state = |run| checkpoints(run).pop().unwrap().join("state.safetensors");
+    let bytes = fs::metadata(last_state(&whole)).unwrap().len();
+
     let disk = prepared.path("disk");
     fs::create_dir(&disk).unwrap();
-    // A checkpoint of the small network takes 4.4 MB: there is room for the first, not for the second.
-    let Some(disk) = SmallDisk::mount(&disk, "size=7m") else {
+    // Room for the first checkpoint and not for the second.
+    let Some(disk) = SmallDisk::mount(&disk, &format!("size={}", bytes * 3 / 2)) else {
         println!("skipped: mounting a small disk takes root");
         return;
     };
     let run = disk.0.join("run");
-    refuse(&mut prepared.train(&run, &[]), 1, &["cannot write", "earlier checkpoints are untouched"]);
+    refuse(
+        &mut prepared.train(&run, 3, &[]),
+        1,
+        &["cannot write", "No space left", "earlier checkpoints are untouched"],
+    );
     assert_eq!(checkpoints(&run).len(), 1);
-    disk.remount("size=70m");
+    disk.remount("size=100m");
     succeed(&mut trainer(&["--resume", text(&run), "--device", "cpu"]));
-    let whole = prepared.path("whole");
-    succeed(&mut prepared.train(&whole, &[]));
-    let tensors = |run| fs::read(checkpoints(run).pop().unwrap().join("state.safetensors")).unwrap();
-    assert!(tensors(&run) == tensors(&whole));
+    assert!(fs::read(last_state(&run)).unwrap() == fs::read(last_state(&whole)).unwrap());
 }
 
 #[test]
 fn what_is_no_photo_is_named() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
-    succeed(&mut prepared.train(&run, &["--epochs", "1"]));
+    succeed(&mut prepared.train(&run, 1, &[]));
     let page = prepared.path("page.jpg");
     fs::write(&page, "<html>").unwrap();
     refuse(&mut trainer(&["predict", text(&run), text(&page)]), 1, &["cannot decode", "page.jpg"]);
