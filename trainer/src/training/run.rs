@@ -87,7 +87,6 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// A run that begins. It ends early, with a checkpoint, once `stop` is set.
-    #[expect(clippy::too_many_arguments, reason = "each is another part that the run is put together from")]
     pub fn new(
         recipe: &'a Recipe,
         data: &'a TrainingData,

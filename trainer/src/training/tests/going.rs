@@ -6,8 +6,10 @@ use fovea_pipeline::{TestViews, loader::OnBadRecord};
 
 use super::support::{Attempt, Place, TRAIN, VAL, recipe, traces};
 use crate::{
-    backend::{ReferenceBackend, Setup},
+    backend::{ReferenceBackend, Setup, TrainingBackend},
     checkpoint::Store,
+    models::PixelType,
+    support::{self, Data},
     training::{
         Evaluation, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities, read_recipe,
         read_settings,
