@@ -21,7 +21,17 @@ fn build_tools() -> PathBuf {
     let folder = directory.file_name().and_then(|name| name.to_str()).expect("profiles have plain names");
     let profile = if folder == "debug" { "dev" } else { folder };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "fovea-tools", "--bins", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "fovea-tools",
+            "--package",
+            "fovea-trainer",
+            "--bins",
+            "--profile",
+            profile,
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo runs");

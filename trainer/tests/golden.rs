@@ -229,7 +229,7 @@ fn alexnet_follows_pytorch_for_twenty_steps() {
 #[test]
 fn the_reduced_alexnet_follows_pytorch_for_twenty_steps_with_a_partial_batch() {
     follows_pytorch(
-        &network("demo", 10, &["input.image_px=32", "input.crop_px=32"]),
+        &network("demo", 10, &["input.image_px=32", "input.crop_px=32", "network.layer.dropout.p=0.5"]),
         include_str!("golden/demo.json"),
         &SAME_TURNS,
     );

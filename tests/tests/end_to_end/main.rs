@@ -6,6 +6,8 @@
 //! | `prepare` | `prepare_imagenet`: what comes out, options, official archives |
 //! | `resume` | killed, interrupted, full disk, two at once |
 //! | `damage` | bad pictures, bad shards, bad folders |
+//! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
+//! | `train_badly` | `trainer` with what cannot work |
 //! | `python` | the shards in pyarrow and Hugging Face `datasets` |
 
 mod damage;
@@ -13,3 +15,5 @@ mod prepare;
 mod python;
 mod resume;
 mod support;
+mod train;
+mod train_badly;

@@ -1,29 +1,14 @@
 //! A preparation that does not end as it should, and the next one.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::*;
 
 /// Options that make a run last: large images in many small shards.
 const SLOW: [&str; 6] = ["--size", "512", "--shard-size", "3MB", "--workers", "2"];
-
-fn start(command: &mut Command) -> Child {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts")
-}
-
-/// Waits until `file` is there, and fails if the run ends before.
-fn wait_for(file: &Path, run: &mut Child) {
-    let start = Instant::now();
-    while !file.exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{} does not appear", file.display());
-        assert!(run.try_wait().unwrap().is_none(), "the run ended before {} appeared", file.display());
-        thread::sleep(Duration::from_millis(1));
-    }
-}
 
 #[test]
 fn killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes() {
@@ -152,27 +137,4 @@ fn a_full_disk_is_one_clear_error_and_the_run_can_go_on() {
     let expected = folders.path().join("expected");
     succeed(&mut prepare(folders.path(), &expected, &options));
     assert_same_content(&out, &expected);
-}
-
-/// A disk in memory, unmounted when dropped.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, options: &str) -> Option<Self> {
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", text(path)]).output();
-        output.is_ok_and(|output| output.status.success()).then(|| SmallDisk(path.into()))
-    }
-
-    fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        let status = Command::new("mount").args(["-o", &options, text(&self.0)]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // The temporary folder around it cannot be removed then, which the test's result should not depend on.
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fovea_pipeline::Split;
 use fovea_pipeline::shard::Shard;
@@ -21,6 +24,19 @@ pub fn prepare_imagenet(arguments: &[&str]) -> Command {
 pub fn prepare(source: &Path, out: &Path, more: &[&str]) -> Command {
     let mut command = prepare_imagenet(&["--train", text(source), "--out", text(out)]);
     command.args(more);
+    command
+}
+
+/// `trainer` with arguments, on the CPU, with an ONNX Runtime that was fetched once.
+pub fn trainer(arguments: &[&str]) -> Command {
+    static LIBRARY: OnceLock<String> = OnceLock::new();
+    let library = LIBRARY.get_or_init(|| {
+        let given = std::env::var("ORT_DYLIB_PATH").ok();
+        let fetch = || succeed(&mut Command::new(fovea_tests::tool("fetch_onnxruntime"))).trim().to_owned();
+        given.unwrap_or_else(fetch)
+    });
+    let mut command = Command::new(fovea_tests::tool("trainer"));
+    command.args(arguments).env("ORT_DYLIB_PATH", library);
     command
 }
 
@@ -142,4 +158,42 @@ pub fn shards(directory: &Path, split: Split) -> Vec<PathBuf> {
         .filter(|name| name.starts_with(split.name()) && name.ends_with(".arrow"))
         .map(|name| directory.join(name))
         .collect()
+}
+
+/// Starts a tool whose output is collected.
+pub fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts")
+}
+
+/// Waits until `file` is there, and fails if the run ends before.
+pub fn wait_for(file: &Path, run: &mut Child) {
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} does not appear", file.display());
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before {} appeared", file.display());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A disk in memory, unmounted when dropped.
+pub struct SmallDisk(pub PathBuf);
+
+impl SmallDisk {
+    pub fn mount(path: &Path, options: &str) -> Option<Self> {
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", text(path)]).output();
+        output.is_ok_and(|output| output.status.success()).then(|| SmallDisk(path.into()))
+    }
+
+    pub fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let status = Command::new("mount").args(["-o", &options, text(&self.0)]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The temporary folder around it cannot be removed then, which the test's result should not depend on.
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }

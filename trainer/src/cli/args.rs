@@ -33,6 +33,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Write the graphs of a training session and its initial state
     Graphs(GraphsArgs),
+    /// Time training steps on one batch of noise
+    Bench(BenchArgs),
     /// List the built-in recipes
     Recipes {
         /// Print JSON
@@ -98,12 +100,18 @@ pub struct TrainArgs {
 
 #[derive(Args, Debug)]
 pub struct DeviceArgs {
-    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver is installed
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
     /// What computes: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
     #[arg(long, value_enum, default_value = "ort")]
     pub backend: BackendName,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct RuntimeArgs {
+    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver is installed
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
     /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else fetched into the cache]
     #[arg(long, value_name = "PATH")]
     pub ort_dylib: Option<PathBuf>,
@@ -199,6 +207,30 @@ pub struct GraphsArgs {
     /// The device whose forms of the gradients are written: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Built-in recipe or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
+    pub recipe: String,
+    /// Give a key of the recipe another value; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Number of classes
+    #[arg(long, default_value = "1000")]
+    pub classes: NonZero<usize>,
+    /// Images of a batch [default: the recipe's batch]
+    #[arg(long, value_name = "IMAGES")]
+    pub batch_size: Option<NonZero<usize>>,
+    /// Steps to take; the first ones are slower
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub steps: NonZero<usize>,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,7 @@
 //! The command line of `trainer`: each command is a file that calls the library and prints.
 
 mod args;
+mod bench;
 mod demo;
 mod device;
 mod evaluate;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Predict(args)) => predict::predict(&args),
         Some(Command::Export(args)) => export::export(&args),
         Some(Command::Graphs(args)) => graphs::graphs(&args),
+        Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Recipes { json }) => recipes::recipes(json),
     });
     result.unwrap_or_else(|error| {

@@ -4,12 +4,15 @@ use std::{fs, sync::atomic::AtomicBool};
 
 use fovea_pipeline::{TestViews, loader::OnBadRecord};
 
-use super::support::*;
+use super::support::{Attempt, Place, TRAIN, VAL, recipe, traces};
 use crate::{
-    backend::{ReferenceBackend, Setup},
+    backend::{ReferenceBackend, Setup, TrainingBackend},
     checkpoint::Store,
+    models::PixelType,
+    support::{self, Data},
     training::{
-        Evaluation, Score, Trained, TrainingData, Warning, Which, crop_size, read_recipe, read_settings,
+        Evaluation, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities, read_recipe,
+        read_settings,
     },
 };
 
@@ -165,4 +168,29 @@ fn checkpoints_within_an_epoch_are_made_by_the_clock_and_only_the_last_ones_stay
         fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["step-000000003", "step-000000004"]);
+}
+
+#[test]
+fn the_exported_graph_answers_as_the_backend_does() {
+    let place = Place::new();
+    Attempt::new(&place, "run").finish();
+    let load = || Trained::load(&place.path("run"), Which::Last).unwrap();
+    let Trained { recipe, mean, state, .. } = load();
+    let setup = Setup { recipe: &recipe, classes: 3, batch_rows: 4, mean: &mean, seed: 0 };
+    let mut backend = ReferenceBackend::new(&setup).unwrap();
+    backend.import(state).unwrap();
+    let images: Vec<u8> = (0..4 * 3 * 36).map(|i| (i * 7919 % 251) as u8).collect();
+    let (expected, _) = probabilities(&mut backend, &images, &[0; 4], crop_size(&recipe), 3).unwrap();
+    for pixels in [PixelType::U8, PixelType::F32] {
+        let data = match pixels {
+            PixelType::U8 => Data::U8(images.clone()),
+            PixelType::F32 => Data::F32(images.iter().map(|&pixel| pixel.into()).collect()),
+        };
+        let graph = load().inference_graph(pixels).unwrap();
+        let answers =
+            support::run(&mut support::session(&graph.to_bytes()), &[("images", &[4, 3, 6, 6][..], data)]);
+        for (found, expected) in answers["probabilities"].iter().zip(&expected) {
+            assert!((found - f64::from(*expected)).abs() < 1e-5, "{pixels:?}: {found}, expected {expected}");
+        }
+    }
 }

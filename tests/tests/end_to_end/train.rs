@@ -1,0 +1,187 @@
+//! `trainer` as a user runs it, with a small network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// A prepared data set of three classes, 32 pixels, and room for runs.
+pub struct Prepared {
+    pub folders: Folders,
+    pub data: PathBuf,
+}
+
+impl Prepared {
+    pub fn new() -> Self {
+        let folders = Folders::new(24, 5, 40);
+        let data = folders.path().join("data");
+        succeed(&mut prepare(folders.path(), &data, &["--size", "32"]));
+        Prepared { folders, data }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folders.path().join(name)
+    }
+
+    /// Trains the demonstration's network on the data set: epochs of 9 batches.
+    pub fn train(&self, run: &Path, epochs: u32, more: &[&str]) -> Command {
+        let mut command = trainer(&["--data", text(&self.data), "--run", text(run), "--recipe", "demo"]);
+        command.args(["--set", "input.image_px=32", "--batch-size", "8", "--device", "cpu"]);
+        command.args(["--epochs", &epochs.to_string()]);
+        command.args(more);
+        command
+    }
+}
+
+fn resume(run: &Path) -> Command {
+    trainer(&["--resume", text(run), "--device", "cpu"])
+}
+
+/// The checkpoints of a run, the earliest first.
+pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
+        .expect("the run has checkpoints")
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .filter(|path| text(path).contains("/step-"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Tensors of the last checkpoint, and the losses of all steps.
+fn result(run: &Path) -> (Vec<u8>, Vec<Value>) {
+    let tensors = fs::read(checkpoints(run).pop().unwrap().join("state.safetensors")).unwrap();
+    let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].clone();
+    (tensors, lines.lines().map(loss).collect())
+}
+
+#[test]
+fn without_data_it_trains_on_the_sample_which_it_prepares_once_and_says_what_comes_next() {
+    let root = tempfile::tempdir().unwrap();
+    let demo = |run: &str| {
+        let arguments = ["--epochs", "1", "--limit-batches", "3", "--device", "cpu", "--run", run];
+        let mut command = trainer(&arguments);
+        command.env("FOVEA_CACHE", root.path().join("cache")).current_dir(root.path());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", all_output(&output));
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        for part in ["trained       1 epochs, 3 updates", "accuracy", "of 1000 images", "prepare_imagenet --"]
+        {
+            assert!(stdout.contains(part), "{part}: {stdout}");
+        }
+        assert_eq!(stdout.matches("cargo run --release").count(), 3, "{stdout}");
+        stderr
+    };
+    assert!(demo("first").contains("preparing the built-in sample"));
+    let again = demo("second");
+    assert!(!again.contains("preparing"), "{again}");
+    assert!(again.contains("epoch 1/1: training loss"), "{again}");
+    assert_eq!(result(&root.path().join("first")), result(&root.path().join("second")));
+}
+
+#[test]
+fn killed_at_any_moment_and_resumed_it_comes_to_the_same_bits() {
+    let prepared = Prepared::new();
+    let whole = prepared.path("whole");
+    succeed(&mut prepared.train(&whole, 3, &[]));
+    let expected = result(&whole);
+    assert_eq!(expected.1.len(), 27);
+
+    let run = prepared.path("killed");
+    let mut first = start(&mut prepared.train(&run, 3, &["--checkpoint-minutes", "0.00001"]));
+    wait_for(&run.join("checkpoints/step-000000001"), &mut first);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for milliseconds in [5, 17, 40] {
+        let before = checkpoints(&run).pop().unwrap();
+        let mut next = start(resume(&run).args(["--checkpoint-minutes", "0.00001"]));
+        while next.try_wait().unwrap().is_none() && checkpoints(&run).pop().unwrap() == before {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(milliseconds));
+        next.kill().unwrap();
+        next.wait().unwrap();
+    }
+    succeed(&mut resume(&run));
+    assert!(result(&run) == expected);
+}
+
+#[test]
+fn interrupted_it_saves_and_says_how_to_go_on() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    let mut first = start(&mut prepared.train(&run, 100_000, &[]));
+    wait_for(&run.join("checkpoints"), &mut first);
+    let kill = Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = first.wait_with_output().unwrap();
+    let printed = all_output(&output);
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(printed.contains(&format!("go on with: trainer --resume {}", run.display())), "{printed}");
+
+    let steps = fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
+    assert!(text(&checkpoints(&run).pop().unwrap()).contains(&format!("step-{steps:09}")));
+    let epochs = steps / 9 + 1;
+    succeed(resume(&run).args(["--epochs", &epochs.to_string()]));
+    assert_eq!(result(&run).1.len(), epochs * 9);
+}
+
+#[test]
+fn a_trained_network_is_evaluated_asked_and_exported() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    let report: Value = serde_json::from_str(&succeed(&mut prepared.train(&run, 3, &["--json"]))).unwrap();
+    assert_eq!((&report["epochs"], &report["score"]["images"]), (&Value::from(3), &Value::from(15)));
+
+    let arguments =
+        ["evaluate", text(&run), "--ten-crop", "--json", "--checkpoint", "last", "--device", "cpu"];
+    let found: Value = serde_json::from_str(&succeed(&mut trainer(&arguments))).unwrap();
+    assert_eq!(found["scores"]["ten-crop"], report["score"]);
+    let printed = succeed(&mut trainer(&["evaluate", text(&run), "--data", text(&prepared.data)]));
+    assert!(printed.contains("centre view   top-1 error"), "{printed}");
+
+    let photo = prepared.path("val/n002").join("n002_000.JPEG");
+    let printed = succeed(&mut trainer(&["predict", text(&run), text(&photo)]));
+    assert_eq!(printed.lines().count(), 4, "{printed}");
+    let printed = succeed(&mut trainer(&["predict", text(&run), text(&photo), text(&photo), "--json"]));
+    let answers: Value = serde_json::from_str(&printed).unwrap();
+    let of_photo = answers[1]["answers"].as_array().unwrap();
+    let sum: f64 = of_photo.iter().map(|answer| answer["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-5 && of_photo.len() == 3, "{printed}");
+
+    let file = prepared.path("network.onnx");
+    let printed = succeed(&mut trainer(&["export", text(&run), "--out", text(&file), "--pixels", "f32"]));
+    assert_eq!(printed.trim(), text(&file));
+    assert!(fs::metadata(&file).unwrap().len() > 100_000);
+}
+
+#[test]
+fn the_graphs_of_a_session_are_written_with_its_initial_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["graphs", "--recipe", "demo", "--classes", "10", "--out", text(folder.path())];
+    succeed(&mut trainer(&arguments));
+    let names: Vec<String> = content(folder.path()).into_keys().collect();
+    assert_eq!(names, ["accumulate.onnx", "evaluate.onnx", "state.safetensors", "train.onnx", "update.onnx"]);
+}
+
+#[test]
+fn the_recipes_are_listed() {
+    let printed = succeed(&mut trainer(&["recipes"]));
+    assert!(printed.lines().any(|line| line.starts_with("alexnet ")), "{printed}");
+    let list: Value = serde_json::from_str(&succeed(&mut trainer(&["recipes", "--json"]))).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), printed.lines().count());
+}
+
+#[test]
+fn a_benchmark_tells_the_time_of_each_step() {
+    let arguments =
+        ["bench", "--recipe", "demo", "--classes", "10", "--batch-size", "4", "--steps", "2", "--json"];
+    let found: Value = serde_json::from_str(&succeed(&mut trainer(&arguments))).unwrap();
+    assert_eq!(found["step_s"].as_array().unwrap().len(), 2);
+}

@@ -1,0 +1,157 @@
+//! `trainer` with what cannot work: one clear error, the right exit code, no panic.
+
+use std::fs;
+
+use crate::support::*;
+use crate::train::{Prepared, checkpoints};
+
+/// Runs and expects an exit code and these parts in a single error.
+fn refuse(command: &mut std::process::Command, code: i32, parts: &[&str]) {
+    let message = fail(command, code);
+    assert_eq!(message.matches("error: ").count(), 1, "{message}");
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is missing: {message}");
+    }
+}
+
+#[test]
+fn a_data_set_that_is_missing_foreign_or_of_another_size_is_named() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    let photos = prepared.path("train");
+    for data in ["/nowhere/at/all", text(&photos)] {
+        let mut command = trainer(&["--data", data, "--run", text(&run)]);
+        refuse(&mut command, 1, &[data, "not a prepared data set", "prepare_imagenet"]);
+    }
+    let mut command = trainer(&["--data", text(&prepared.data), "--run", text(&run)]);
+    refuse(&mut command, 1, &["32 pixels", "`alexnet` needs 256", "--size 256"]);
+    let mut command = trainer(&["--recipe", "alexnet", "--run", text(&run)]);
+    refuse(&mut command, 1, &["256 pixels", "--data"]);
+    assert!(!run.exists());
+}
+
+#[test]
+fn a_mistake_in_the_recipe_is_wrong_usage() {
+    for (arguments, part) in [
+        (["--set", "optimizer.learnig_rate=1"], "did you mean `optimizer.learning_rate`?"),
+        (["--set", "optimizer.learning_rate=0"], "`optimizer.learning_rate` is 0"),
+        (["--set", "optimizer.learning_rate=-0.1"], "`optimizer.learning_rate` is -0.1"),
+        (["--set", "optimizer.learning_rate=nan"], "`optimizer.learning_rate` is NaN"),
+        (["--set", "optimizer.learning_rate"], "expected key=value"),
+        (["--batch-size", "0"], "`training.batch_size` is 0"),
+        (["--recipe", "alexnt"], "did you mean `alexnet`?"),
+    ] {
+        refuse(&mut trainer(&arguments), 2, &[part]);
+    }
+}
+
+#[test]
+fn a_batch_larger_than_the_data_set_is_told() {
+    let prepared = Prepared::new();
+    let arguments = ["--data", text(&prepared.data), "--recipe", "demo", "--set", "input.image_px=32"];
+    let mut command = trainer(&arguments);
+    command.args(["--batch-size", "73", "--run", text(&prepared.path("run"))]);
+    refuse(&mut command, 1, &["batch of 73", "72 images"]);
+}
+
+#[test]
+fn a_library_that_is_none_is_named_with_the_remedy() {
+    let prepared = Prepared::new();
+    let file = prepared.path("libonnxruntime.so");
+    fs::write(&file, "not a library").unwrap();
+    for (name, path, part) in [
+        ("a", "/nowhere/libonnxruntime.so", "there is no ONNX Runtime library"),
+        ("b", text(&file), "not a usable shared library"),
+    ] {
+        let mut command = prepared.train(&prepared.path(name), 3, &["--ort-dylib", path]);
+        refuse(&mut command, 1, &[part, path]);
+    }
+}
+
+#[test]
+fn cuda_without_a_driver_is_an_error_and_no_silent_run_on_the_cpu() {
+    if std::path::Path::new("/proc/driver/nvidia").exists() {
+        println!("skipped: this machine has NVIDIA's driver");
+        return;
+    }
+    let mut command = trainer(&["--limit-batches", "1", "--device", "cuda"]);
+    let root = tempfile::tempdir().unwrap();
+    command.args(["--run", text(&root.path().join("run"))]).env("FOVEA_CACHE", root.path());
+    refuse(&mut command, 1, &["NVIDIA driver", "--device cpu"]);
+}
+
+#[test]
+fn a_run_that_cannot_go_on_says_why() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    succeed(&mut prepared.train(&run, 2, &[]));
+    refuse(&mut trainer(&["--resume", text(&prepared.data)]), 1, &["run.json", "name the folder of a run"]);
+    refuse(&mut prepared.train(&run, 3, &[]), 1, &["holds a run already", "--resume"]);
+    let mut command = trainer(&["--resume", text(&run), "--set", "optimizer.momentum=0.5"]);
+    refuse(&mut command, 1, &["another recipe", "`demo`"]);
+
+    let two = Folders::new(4, 2, 40);
+    fs::remove_dir_all(two.path().join("train/n003")).unwrap();
+    fs::remove_dir_all(two.path().join("val/n003")).unwrap();
+    let other = two.path().join("data");
+    succeed(&mut prepare(two.path(), &other, &["--size", "32"]));
+    for command in [["--resume", text(&run)], ["evaluate", text(&run)]] {
+        refuse(trainer(&command).args(["--data", text(&other)]), 1, &["3 classes, the data set has 2"]);
+    }
+
+    let last = checkpoints(&run).pop().unwrap().join("state.safetensors");
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+    for command in [&["--resume", text(&run)][..], &["evaluate", text(&run), "--checkpoint", "last"]] {
+        refuse(&mut trainer(command), 1, &[text(&last), "is truncated", "use an earlier checkpoint"]);
+    }
+}
+
+#[test]
+fn a_second_trainer_on_the_same_run_is_refused() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    let mut first = start(&mut prepared.train(&run, 100_000, &[]));
+    wait_for(&run.join("checkpoints"), &mut first);
+    refuse(&mut trainer(&["--resume", text(&run)]), 1, &["another trainer is using"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_full_disk_ends_the_run_with_its_checkpoints_whole() {
+    let prepared = Prepared::new();
+    let whole = prepared.path("whole");
+    succeed(&mut prepared.train(&whole, 3, &[]));
+    let last_state = |run| checkpoints(run).pop().unwrap().join("state.safetensors");
+    let bytes = fs::metadata(last_state(&whole)).unwrap().len();
+
+    let disk = prepared.path("disk");
+    fs::create_dir(&disk).unwrap();
+    // Room for the first checkpoint and not for the second.
+    let Some(disk) = SmallDisk::mount(&disk, &format!("size={}", bytes * 3 / 2)) else {
+        println!("skipped: mounting a small disk takes root");
+        return;
+    };
+    let run = disk.0.join("run");
+    refuse(
+        &mut prepared.train(&run, 3, &[]),
+        1,
+        &["cannot write", "No space left", "earlier checkpoints are untouched"],
+    );
+    assert_eq!(checkpoints(&run).len(), 1);
+    disk.remount("size=100m");
+    succeed(&mut trainer(&["--resume", text(&run), "--device", "cpu"]));
+    assert!(fs::read(last_state(&run)).unwrap() == fs::read(last_state(&whole)).unwrap());
+}
+
+#[test]
+fn what_is_no_photo_is_named() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    succeed(&mut prepared.train(&run, 1, &[]));
+    let page = prepared.path("page.jpg");
+    fs::write(&page, "<html>").unwrap();
+    refuse(&mut trainer(&["predict", text(&run), text(&page)]), 1, &["cannot decode", "page.jpg"]);
+    refuse(&mut trainer(&["predict", text(&run), "/nowhere.jpg"]), 1, &["cannot read /nowhere.jpg"]);
+}
