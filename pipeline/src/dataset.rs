@@ -249,3 +249,86 @@ impl Records {
         Ok(shard.record(row))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray_npy::WriteNpyExt;
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::test_support;
+
+    /// A data set of 8 images whose `dataset.json` has been changed.
+    fn changed(change: impl FnOnce(&mut Value)) -> TempDir {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let path = directory.path().join(DatasetInfo::FILE_NAME);
+        let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut json);
+        fs::write(path, json.to_string()).unwrap();
+        directory
+    }
+
+    fn error_of(directory: &TempDir) -> String {
+        let opened = Dataset::open(directory.path());
+        opened.and_then(|dataset| dataset.records(Split::Train)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn records_are_numbered_through_the_shards() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+        assert_eq!((records.len(), records.shards().len()), (8, 3));
+        for index in 0..8 {
+            assert_eq!(records.record(index).key, format!("image-{index}"));
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_prepared_is_refused_with_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = error_of(&directory);
+        assert!(error.contains("no dataset.json") && error.contains("prepare_imagenet"), "{error}");
+    }
+
+    #[test]
+    fn another_version_is_refused_with_both() {
+        let error = error_of(&changed(|json| json["format_version"] = json!(2)));
+        assert!(error.contains("format version 2, expected 1"), "{error}");
+    }
+
+    #[test]
+    fn shards_that_disagree_with_the_data_set_are_refused_by_name_and_value() {
+        for (key, value, words) in [
+            ("image_size", json!(21), "image size 20, but dataset.json says 21"),
+            ("encoding", json!("jpeg"), "encoding raw, but dataset.json says jpeg"),
+            ("classes", json!([]), "number of classes 10, but dataset.json says 0"),
+        ] {
+            let error = error_of(&changed(|json| json[key] = value));
+            assert!(error.contains("train-00000.arrow") && error.contains(words), "{key}: {error}");
+        }
+        let error = error_of(&changed(|json| json["train"][1]["images"] = json!(3)));
+        assert!(error.contains("train-00001.arrow: number of images 2, but dataset.json says 3"), "{error}");
+        let error = error_of(&changed(|json| json["classes"][4]["name"] = json!("other")));
+        assert!(error.contains("class list"), "{error}");
+    }
+
+    #[test]
+    fn a_split_without_images_is_refused() {
+        let error = error_of(&changed(|json| json["train"] = json!([])));
+        assert!(error.contains("no train images"), "{error}");
+    }
+
+    #[test]
+    fn the_mean_image_must_have_the_size_of_the_images() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let path = directory.path().join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
+        let dataset = Dataset::open(directory.path()).unwrap();
+        let write = |shape| Array3::<f32>::ones(shape).write_npy(fs::File::create(&path).unwrap()).unwrap();
+        write((3, 20, 20));
+        assert_eq!(dataset.mean_image().unwrap().sum(), 1200.0);
+        write((3, 20, 19));
+        let error = dataset.mean_image().unwrap_err().to_string();
+        assert!(error.contains("shape [3, 20, 19], expected [3, 20, 20]"), "{error}");
+    }
+}

@@ -1,4 +1,9 @@
 //! Shards of labelled images to batches on a channel.
+//!
+//! In the order in which data flows: [`shard`] and [`dataset`] are what is on disk; [`order`] and [`random`] say which record
+//! comes when and what is drawn for it; [`decode`] turns JPEG into pixels; a [`view`] is an image and what part of it is used,
+//! changed by [`augment`] or [`test_views`]; [`form`] and [`kernels`] write it into a slot of a [`batch`], whose [`memory`] may be the
+//! consumer's own. The [`loader`] does all this on worker threads. Start with [`Dataset`], [`Chain`] and [`Loader`].
 
 pub mod augment;
 pub mod batch;
