@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
-use fovea_tools::bench::{Form, Measurement, Plan, measure};
+use fovea_tools::bench::{Form, Measurement, Plan, Subtract, measure};
 
 /// Measures the loader over the training images of a prepared data set.
 ///
@@ -23,6 +23,9 @@ struct Arguments {
     /// What the batches hold.
     #[arg(long, value_enum, default_value = "u8")]
     form: Form,
+    /// What the forms f16 and f32 subtract.
+    #[arg(long, value_enum, default_value = "channel")]
+    subtract: Subtract,
     /// Images of a batch.
     #[arg(long, default_value_t = 128, value_name = "IMAGES")]
     batch: usize,
@@ -59,6 +62,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.epochs != Some(0), "--epochs 0: expected at least 1");
     let plan = Plan {
         form: arguments.form,
+        subtract: arguments.subtract,
         batch: arguments.batch,
         epochs: arguments.epochs.unwrap_or_else(|| IMAGES_PER_ROUND.div_ceil(images)),
         rounds: ROUNDS,
