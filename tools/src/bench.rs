@@ -118,7 +118,7 @@ pub fn measure(dataset: &Dataset, plan: &Plan, workers: usize) -> Result<Measure
             // The first epoch warms the page cache and checks the checksums; it is not counted.
             epochs: 0..1 + plan.epochs,
             form: form.clone(),
-            buffers: buffers(&form),
+            buffers: BUFFERS,
             ..LoaderConfig::training(chain)
         };
         loaded.push(run_loader(&records, config)?);
@@ -149,13 +149,9 @@ pub fn measure(dataset: &Dataset, plan: &Plan, workers: usize) -> Result<Measure
     })
 }
 
-/// The buffers that a form is measured with: enough to keep workers and consumer apart in 150 MB at batch 128.
-fn buffers(form: &OutputForm) -> usize {
-    match form {
-        OutputForm::F32(_) => 2,
-        OutputForm::U8 | OutputForm::F16(_) => 3,
-    }
-}
+/// Buffers of the loader that is measured: one that is filled and one that the consumer holds, which are enough for a consumer
+/// that does nothing.
+const BUFFERS: usize = 2;
 
 fn output_form(dataset: &Dataset, plan: &Plan) -> Result<OutputForm> {
     if plan.form == Form::U8 {
