@@ -18,7 +18,7 @@ pub struct Entry {
 pub enum Payload<'b> {
     /// An image file: JPEG, PNG, or what claims to be one.
     File(&'b [u8]),
-    /// Decoded pixels, u8 [H,W,3] RGB.
+    /// Decoded pixels, `u8 [H,W,3]` RGB.
     Pixels {
         /// Width in pixels.
         width: u32,

@@ -23,7 +23,7 @@ pub struct ColorSums {
 const BLOCK: usize = 1 << 14;
 
 impl ColorSums {
-    /// Adds an image, u8 [3,H,W].
+    /// Adds an image, `u8 [3,H,W]`.
     fn add_image(&mut self, planes: &[u8]) {
         let pixels = planes.len() / 3;
         let (red, rest) = planes.split_at(pixels);
@@ -88,7 +88,7 @@ fn dot(a: &[u8], b: &[u8]) -> u32 {
 pub struct BatchSums {
     color: ColorSums,
     images: u16,
-    /// u16 [3,S,S].
+    /// u16 `[3,S,S]`.
     pixels: Vec<u16>,
 }
 
@@ -108,7 +108,7 @@ impl BatchSums {
         self.pixels.fill(0);
     }
 
-    /// Adds an image, u8 [3,S,S].
+    /// Adds an image, `u8 [3,S,S]`.
     ///
     /// # Panics
     /// When it has another size, or after [`MAX_IMAGES`](Self::MAX_IMAGES).
@@ -128,7 +128,7 @@ impl BatchSums {
 pub struct Statistics {
     color: ColorSums,
     images: u64,
-    /// u64 [3,S,S].
+    /// u64 `[3,S,S]`.
     pixels: Vec<u64>,
 }
 
@@ -171,7 +171,7 @@ impl Statistics {
         self.color.statistics()
     }
 
-    /// The mean image, f32 [3,S,S] 0..=255; none without images.
+    /// The mean image, `f32 [3,S,S]` 0..=255; none without images.
     pub fn mean_image(&self) -> Option<Array3<f32>> {
         if self.images == 0 {
             return None;
@@ -186,7 +186,7 @@ impl Statistics {
 mod tests {
     use super::*;
 
-    /// Two images of 2×2 pixels, u8 [3,2,2].
+    /// Two images of 2×2 pixels, `u8 [3,2,2]`.
     const IMAGES: [[u8; 12]; 2] =
         [[0, 10, 20, 255, 5, 5, 5, 5, 0, 0, 100, 200], [1, 2, 3, 4, 250, 251, 252, 253, 9, 8, 7, 6]];
 

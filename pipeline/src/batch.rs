@@ -10,7 +10,7 @@ use half::f16;
 use crate::memory::BatchMemory;
 use crate::view::Size;
 
-/// The images of a batch, [N·V,3,H,W] for N samples with V views each.
+/// The images of a batch, `[N·V,3,H,W]` for N samples with V views each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Images<'a> {
     /// 0..=255
@@ -98,7 +98,7 @@ pub(crate) struct Buffer {
 }
 
 impl Batch {
-    /// The images, u8, f32 or f16 [N·V,3,H,W], as the loader was configured.
+    /// The images, u8, f32 or `f16 [N·V,3,H,W]`, as the loader was configured.
     pub fn images(&self) -> Images<'_> {
         let values = self.shape.values();
         let bytes = self.buffer().memory.bytes();
@@ -119,12 +119,12 @@ impl Batch {
         &*self.buffer().memory
     }
 
-    /// The labels, [N]: positions in the class list, [`NO_LABEL`] after the last sample.
+    /// The labels, `[N]`: positions in the class list, [`NO_LABEL`] after the last sample.
     pub fn labels(&self) -> &[i64] {
         &self.buffer().labels
     }
 
-    /// The colour offsets, [N·V,3], in units of 0..=255. In the forms f32 and f16 they are already added.
+    /// The colour offsets, `[N·V,3]`, in units of 0..=255. In the forms f32 and f16 they are already added.
     pub fn color_offsets(&self) -> &[[f32; 3]] {
         &self.buffer().color_offsets
     }

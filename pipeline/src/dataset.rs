@@ -109,7 +109,7 @@ impl Dataset {
         &self.info
     }
 
-    /// Reads the mean training image, f32 [3,S,S], 0..=255.
+    /// Reads the mean training image, `f32 [3,S,S]`, 0..=255.
     ///
     /// # Errors
     /// [`DatasetError`] when the file is missing or of another size.

@@ -51,7 +51,7 @@ pub struct Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// Planar pixels, u8 [3,S,S], in a fixed-size binary column.
+    /// Planar pixels, `u8 [3,S,S]`, in a fixed-size binary column.
     Raw,
     /// A baseline JPEG file of S×S pixels, in a binary column.
     Jpeg,
@@ -75,7 +75,7 @@ impl fmt::Display for Encoding {
 
 /// Colour statistics over every pixel of the training images, in units of 0..=255.
 ///
-/// The mean image, f32 [3,S,S], is in a file of its own: `mean_image.npy`.
+/// The mean image, `f32 [3,S,S]`, is in a file of its own: `mean_image.npy`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColorStatistics {
     /// Mean of R, G and B.
@@ -144,7 +144,7 @@ impl DatasetInfo {
     /// Name of the file that holds this, beside the shards.
     pub const FILE_NAME: &'static str = "dataset.json";
 
-    /// Name of the file that holds the mean image, f32 [3,S,S], beside the shards.
+    /// Name of the file that holds the mean image, `f32 [3,S,S]`, beside the shards.
     pub const MEAN_IMAGE_FILE_NAME: &'static str = "mean_image.npy";
 
     /// The shards of `split`.

@@ -16,7 +16,7 @@ pub struct JpegDecoder {
 }
 
 impl JpegDecoder {
-    /// Decodes a JPEG file of `size`×`size` pixels to u8 [S,S,3] RGB.
+    /// Decodes a JPEG file of `size`×`size` pixels to `u8 [S,S,3]` RGB.
     ///
     /// # Errors
     /// The reason, when the bytes are no JPEG file or one of another size.

@@ -10,11 +10,11 @@ use crate::view::{Size, View};
 /// What the pixels of a batch are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputForm {
-    /// u8 [N,3,H,W] as stored; colour offsets are beside them, for the device to add.
+    /// `u8 [N,3,H,W]` as stored; colour offsets are beside them, for the device to add.
     U8,
-    /// f32 [N,3,H,W], normalised, colour offsets added.
+    /// `f32 [N,3,H,W]`, normalised, colour offsets added.
     F32(Normalization),
-    /// f16 [N,3,H,W], normalised, colour offsets added; computed in f32.
+    /// `f16 [N,3,H,W]`, normalised, colour offsets added; computed in f32.
     F16(Normalization),
 }
 
@@ -76,7 +76,7 @@ impl OutputForm {
     }
 }
 
-/// The place of one view in a batch: [3,H,W].
+/// The place of one view in a batch: `[3,H,W]`.
 #[derive(Debug)]
 pub(crate) enum Slot<'a> {
     U8(&'a mut [u8]),
@@ -98,7 +98,7 @@ pub struct Normalization {
 pub enum MeanValue {
     /// A value for each channel.
     Channels([f32; 3]),
-    /// A value for each pixel of the view, f32 [3,H,W]; see [`center_of`].
+    /// A value for each pixel of the view, `f32 [3,H,W]`; see [`center_of`].
     Image(Array3<f32>),
 }
 
@@ -116,7 +116,7 @@ impl Normalization {
     }
 }
 
-/// The centre of a mean image f32 [3,S,S], cut to the size of the views: wherever the crop of an image lies, the centre of
+/// The centre of a mean image `f32 [3,S,S]`, cut to the size of the views: wherever the crop of an image lies, the centre of
 /// the mean is subtracted (as the authors' code does).
 ///
 /// # Panics

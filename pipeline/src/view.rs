@@ -70,9 +70,9 @@ pub struct Scratch {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// u8 [3,H,W]
+    /// `u8 [3,H,W]`
     Planar,
-    /// u8 [H,W,3]
+    /// `u8 [H,W,3]`
     Interleaved,
 }
 
@@ -91,7 +91,7 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The whole of an image u8 [3,H,W].
+    /// The whole of an image `u8 [3,H,W]`.
     ///
     /// # Panics
     /// When `pixels` is not of that length.
@@ -99,7 +99,7 @@ impl<'a> View<'a> {
         View::new(pixels, Layout::Planar, size, scratch)
     }
 
-    /// The whole of an image u8 [H,W,3].
+    /// The whole of an image `u8 [H,W,3]`.
     ///
     /// # Panics
     /// When `pixels` is not of that length.
@@ -208,7 +208,7 @@ impl<'a> View<'a> {
         self.take_spare(self.layout, size);
     }
 
-    /// The pixels that the view shows, to be changed in place: R, G and B, each u8 [H,W].
+    /// The pixels that the view shows, to be changed in place: R, G and B, each `u8 [H,W]`.
     ///
     /// Where the view is mirrored they are in the order before mirroring.
     pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
@@ -225,7 +225,7 @@ impl<'a> View<'a> {
         [red, green, blue]
     }
 
-    /// Writes what the view shows to u8 [3,H,W], without the colour offset.
+    /// Writes what the view shows to `u8 [3,H,W]`, without the colour offset.
     ///
     /// # Panics
     /// When `planes` is not of that length.

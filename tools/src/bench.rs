@@ -26,11 +26,11 @@ use serde::Serialize;
 /// The form of the batches that are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
-    /// u8 [N,3,224,224] and colour offsets.
+    /// `u8 [N,3,224,224]` and colour offsets.
     U8,
-    /// f16 [N,3,224,224], mean subtracted, jittered, scaled.
+    /// `f16 [N,3,224,224]`, mean subtracted, jittered, scaled.
     F16,
-    /// f32 [N,3,224,224], mean subtracted, jittered, scaled.
+    /// `f32 [N,3,224,224]`, mean subtracted, jittered, scaled.
     F32,
 }
 

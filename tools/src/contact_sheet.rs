@@ -11,7 +11,7 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 pub struct Original {
     /// What it is called, for the caption.
     pub name: String,
-    /// u8 [3,H,W]
+    /// `u8 [3,H,W]`
     pub planes: Vec<u8>,
     /// Width and height.
     pub size: Size,

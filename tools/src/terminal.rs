@@ -1,6 +1,7 @@
 //! Results on stdout, progress on stderr.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -29,4 +30,15 @@ pub fn byte_bar(total: u64) -> ProgressBar {
 fn styled(total: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
     ProgressBar::new(total).with_style(style)
+}
+
+/// Ends a tool: exit code 0, or the error on stderr and exit code 1.
+pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

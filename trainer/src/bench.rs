@@ -44,9 +44,9 @@ pub struct StepBench {
 /// The one batch of the benchmark: images of noise, classes in turn, no colour offsets.
 #[derive(Clone, Debug)]
 pub struct NoiseBatch {
-    /// u8 [N,3,H,W].
+    /// `u8 [N,3,H,W]`.
     pub images: Vec<u8>,
-    /// [N].
+    /// `[N]`.
     pub labels: Vec<i64>,
 }
 

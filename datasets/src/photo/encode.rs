@@ -15,7 +15,7 @@
 
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 
-/// Encodes u8 [S,S,3] RGB as a JPEG file, which replaces the content of `file`.
+/// Encodes `u8 [S,S,3]` RGB as a JPEG file, which replaces the content of `file`.
 ///
 /// # Panics
 /// When `rgb` has not `size * size * 3` bytes, or `size` is 0.

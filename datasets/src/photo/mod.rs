@@ -1,7 +1,7 @@
 //! Photos: from the bytes of an image file to S×S RGB pixels.
 //!
 //! [`PhotoFile::parse`] looks at the content (never at the name) and reads the header, [`PhotoFile::decode`] gives
-//! a [`Photo`], u8 [H,W,3] RGB, and [`Shaper`] brings it to S×S. What comes out is what the usual loaders give:
+//! a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] brings it to S×S. What comes out is what the usual loaders give:
 //!
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
 //! * 16-bit samples are rounded to 8 bits, palettes are looked up, transparency is dropped (not blended);
@@ -32,7 +32,7 @@ pub struct Photo {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// u8 [H,W,3] RGB 0..=255.
+    /// `u8 [H,W,3]` RGB 0..=255.
     pub rgb: Vec<u8>,
 }
 

@@ -68,7 +68,7 @@ impl Shaper {
         }
     }
 
-    /// Brings u8 [H,W,3] to u8 [S,S,3].
+    /// Brings `u8 [H,W,3]` to `u8 [S,S,3]`.
     ///
     /// # Panics
     /// When a side is 0 or `rgb` has not `width * height * 3` bytes.
@@ -91,7 +91,7 @@ impl Shaper {
     }
 }
 
-/// Rearranges u8 [H,W,3] into u8 [3,H,W].
+/// Rearranges `u8 [H,W,3]` into `u8 [3,H,W]`.
 ///
 /// # Panics
 /// When the lengths differ.

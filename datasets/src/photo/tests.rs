@@ -4,7 +4,7 @@ use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgba};
 
 use super::*;
 
-/// A picture with slopes and an edge, u8 [H,W,3].
+/// A picture with slopes and an edge, `u8 [H,W,3]`.
 fn picture(width: u32, height: u32) -> Vec<u8> {
     let mut rgb = Vec::new();
     for y in 0..height {

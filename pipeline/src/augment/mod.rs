@@ -1,6 +1,6 @@
 //! Augmentations: what happens to an image anew at every use.
 //!
-//! An augmentation is a file in this folder and a line in [`REGISTRY`]. It declares the size of what it leaves before it
+//! An augmentation is a file in this folder and a line in `REGISTRY`. It declares the size of what it leaves before it
 //! sees an image, draws from the generator it is given, and changes a [`View`].
 
 mod color_jitter;

@@ -40,7 +40,7 @@ impl Plane<'_> {
 pub enum Mean<'a> {
     /// The same value everywhere.
     Constant(f32),
-    /// A value for each pixel of the result, f32 [H,W]. It is not mirrored with the image.
+    /// A value for each pixel of the result, `f32 [H,W]`. It is not mirrored with the image.
     PerPixel(&'a [f32]),
 }
 
@@ -69,7 +69,7 @@ macro_rules! with_known_width {
     };
 }
 
-/// Copies a plane to u8 [H,W].
+/// Copies a plane to `u8 [H,W]`.
 ///
 /// # Panics
 /// When `target` has not the plane's size.
@@ -94,7 +94,7 @@ pub fn copy(plane: Plane<'_>, target: &mut [u8]) {
     });
 }
 
-/// Copies a part of an image u8 [H,W,3] to u8 [3,H,W]; the plane's width counts pixels, its stride bytes.
+/// Copies a part of an image `u8 [H,W,3]` to `u8 [3,H,W]`; the plane's width counts pixels, its stride bytes.
 ///
 /// # Panics
 /// When `target` has not the size of the plane, three times.
@@ -125,7 +125,7 @@ pub fn deinterleave(plane: Plane<'_>, target: &mut [u8]) {
     }
 }
 
-/// Normalises a plane to f32 [H,W].
+/// Normalises a plane to `f32 [H,W]`.
 ///
 /// # Panics
 /// When `target`, or the mean, has not the plane's size.
@@ -143,7 +143,7 @@ pub fn normalize_f32(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f
     });
 }
 
-/// Normalises a plane to f16 [H,W]: computed in f32, rounded to nearest even.
+/// Normalises a plane to `f16 [H,W]`: computed in f32, rounded to nearest even.
 ///
 /// # Panics
 /// When `target`, or the mean, has not the plane's size.

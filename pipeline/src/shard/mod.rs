@@ -2,7 +2,7 @@
 //!
 //! | column | Arrow type | content |
 //! | --- | --- | --- |
-//! | `image` | fixed-size binary (raw) or binary (JPEG) | u8 [3,S,S], or a JPEG file of S×S pixels |
+//! | `image` | fixed-size binary (raw) or binary (JPEG) | `u8 [3,S,S]`, or a JPEG file of S×S pixels |
 //! | `label` | int64 | position in the class list |
 //! | `key` | utf8 | name of the image in its source |
 //! | `crc32` | uint32 | CRC-32 of the bytes in `image` |

@@ -39,7 +39,7 @@ pub struct Shard {
 /// One record of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// u8 [3,S,S] for raw shards, a JPEG file else.
+    /// `u8 [3,S,S]` for raw shards, a JPEG file else.
     pub image: &'a [u8],
     /// Position in the class list.
     pub label: i64,

@@ -73,7 +73,7 @@ impl ShardWriter {
         Ok(ShardWriter { path, temporary, header, schema, file, pending: Pending::default(), records: 0 })
     }
 
-    /// Appends an image: u8 [3,S,S] for raw shards, a JPEG file of S×S pixels else.
+    /// Appends an image: `u8 [3,S,S]` for raw shards, a JPEG file of S×S pixels else.
     ///
     /// # Errors
     /// [`ShardError::Unfit`] for an image of the wrong size or a label that is no class;

@@ -8,9 +8,11 @@
 //! | `damage` | bad pictures, bad shards, bad folders |
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
 //! | `train_badly` | `trainer` with what cannot work |
+//! | `look` | `preview_augmentations` and `bench_loader` |
 //! | `python` | the shards in pyarrow and Hugging Face `datasets` |
 
 mod damage;
+mod look;
 mod prepare;
 mod python;
 mod resume;

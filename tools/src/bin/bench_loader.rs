@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
 use fovea_tools::bench::{Form, Measurement, Plan, Subtract, measure};
+use fovea_tools::terminal;
 
 /// Measures the loader over the training images of a prepared data set.
 ///
@@ -47,13 +48,7 @@ const ROUNDS: usize = 5;
 const IMAGES_PER_ROUND: u64 = 16_000;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    terminal::exit_code(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -16,7 +16,7 @@ struct Arguments {
     #[arg(long, default_value = "cpu")]
     device: Build,
 
-    /// Python package index to fetch from [default: PIP_INDEX_URL, else https://pypi.org/simple]
+    /// Python package index to fetch from [default: PIP_INDEX_URL, else <https://pypi.org/simple>]
     #[arg(long, value_name = "URL")]
     index_url: Option<String>,
 

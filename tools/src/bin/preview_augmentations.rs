@@ -14,6 +14,7 @@ use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, Encoding, Split, TestViews, augment,
 };
 use fovea_tools::contact_sheet::{Original, SheetViews, draw};
+use fovea_tools::terminal;
 use fovea_trainer::recipe::Recipe;
 
 /// Draws a contact sheet: each row an image with the frames of its crops, and the augmented views as the network sees
@@ -49,13 +50,7 @@ struct Arguments {
 const PHOTO_SIDE_PX: u32 = 256;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    terminal::exit_code(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

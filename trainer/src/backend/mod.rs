@@ -42,7 +42,7 @@ pub struct Setup<'a> {
     pub classes: usize,
     /// Rows that a batch can have, in training and in evaluation.
     pub batch_rows: usize,
-    /// What is subtracted from images, in units of 0..=255: f32 [3,H,W] for [`Mean::Image`], else f32 [3] (not used for
+    /// What is subtracted from images, in units of 0..=255: `f32 [3,H,W]` for [`Mean::Image`], else `f32 [3]` (not used for
     /// [`Mean::None`]).
     pub mean: &'a [f32],
     /// Determines the initial weights.
@@ -138,11 +138,11 @@ fn momentum_name(parameter: &str) -> String {
 /// Rows for a step or an evaluation, at most as many as the backend was made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// u8 [N,3,H,W] 0..=255; at least as many images as labels.
+    /// `u8 [N,3,H,W]` 0..=255; at least as many images as labels.
     pub images: &'a [u8],
-    /// What colour augmentation adds to R, G and B, f32 [N,3] in units of 0..=255; not used in evaluation.
+    /// What colour augmentation adds to R, G and B, `f32 [N,3]` in units of 0..=255; not used in evaluation.
     pub color_offsets: &'a [[f32; 3]],
-    /// Position of the class of each row, [N]; as many rows count as there are labels.
+    /// Position of the class of each row, `[N]`; as many rows count as there are labels.
     pub labels: &'a [i64],
 }
 
@@ -287,7 +287,7 @@ pub trait TrainingBackend {
     /// Forgets the gradients of the step.
     fn discard(&mut self);
 
-    /// Softmax outputs of a batch, f32 [N,K], written to the front of `probabilities`, and sums over its rows.
+    /// Softmax outputs of a batch, `f32 [N,K]`, written to the front of `probabilities`, and sums over its rows.
     ///
     /// # Errors
     /// [`BackendError`] when the rows do not fit or the device fails.

@@ -179,7 +179,7 @@ pub struct ExportArgs {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Type of the pixels that the graph takes, 0 to 255 in both; [N,3,H,W], RGB
+    /// Type of the pixels that the graph takes, 0 to 255 in both; `[N,3,H,W]`, RGB
     #[arg(long, value_enum, default_value = "u8")]
     pub pixels: PixelName,
 }

@@ -64,7 +64,7 @@ struct Eye {
 }
 
 impl Eye {
-    /// The views of a photo, u8 [V,3,H,W].
+    /// The views of a photo, `u8 [V,3,H,W]`.
     fn look_at(&mut self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut photo = Photo::default();

@@ -3,7 +3,7 @@
 //! [`Builder`] appends operators with shape and type inference and records a gradient rule for each;
 //! [`Builder::grad`] appends the gradients of a scalar; [`Builder::finish`] gives a [`Graph`], which writes itself as
 //! an ONNX model of operator set 18 in standard operators, so that every stock ONNX Runtime can run it.
-//! [`TrainingGraphs`](training::TrainingGraphs) makes the graphs that a training session needs.
+//! [`TrainingGraphs`](crate::models::TrainingGraphs) makes the graphs that a training session needs.
 //!
 //! Letters: N batch, C input channels, O output channels, H W input height and width, P Q output height and width,
 //! K classes.

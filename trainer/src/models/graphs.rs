@@ -12,15 +12,15 @@ use crate::recipe::{Mean, Recipe};
 
 /// Names of inputs and outputs; parameters and masks go by their own names.
 pub mod names {
-    /// Input u8 [N,3,H,W] (f32 in a graph for export, if asked for), 0..=255.
+    /// Input `u8 [N,3,H,W]` (f32 in a graph for export, if asked for), 0..=255.
     pub const IMAGES: &str = "images";
-    /// Input f32 [N,3]: what colour augmentation adds to each channel, in units of pixels.
+    /// Input `f32 [N,3]`: what colour augmentation adds to each channel, in units of pixels.
     pub const OFFSETS: &str = "offsets";
-    /// Input f32 [3,1,1] or [3,H,W]: what is subtracted from images, in units of pixels.
+    /// Input `f32 [3,1,1]` or `[3,H,W]`: what is subtracted from images, in units of pixels.
     pub const MEAN: &str = "mean";
-    /// Input i64 [N]: class numbers.
+    /// Input `i64 [N]`: class numbers.
     pub const LABELS: &str = "labels";
-    /// Input bool [N]: false for the rows that fill up a partial batch.
+    /// Input `bool [N]`: false for the rows that fill up a partial batch.
     pub const VALID: &str = "valid";
     /// Input f32 scalar: factor of all gradients.
     pub const GRADIENT_SCALE: &str = "gradient_scale";
@@ -30,15 +30,15 @@ pub mod names {
     pub const TOP1: &str = "top1";
     /// Output f32 scalar: number of valid rows whose class is among the five best answers.
     pub const TOP5: &str = "top5";
-    /// Output f32 [N,K] before the softmax.
+    /// Output `f32 [N,K]` before the softmax.
     pub const LOGITS: &str = "logits";
-    /// Output f32 [N,K]: softmax of the logits; views of one image are averaged over these.
+    /// Output `f32 [N,K]`: softmax of the logits; views of one image are averaged over these.
     pub const PROBABILITIES: &str = "probabilities";
-    /// Input f32 [L] of the update: weights w.
+    /// Input `f32 [L]` of the update: weights w.
     pub const WEIGHTS: &str = "weights";
-    /// Input f32 [L] of the update: momenta v.
+    /// Input `f32 [L]` of the update: momenta v.
     pub const MOMENTA: &str = "momenta";
-    /// Input f32 [L] of the update: gradients g.
+    /// Input `f32 [L]` of the update: gradients g.
     pub const GRADIENTS: &str = "gradients";
     /// Input f32 scalar of the update: learning rate ε.
     pub const LEARNING_RATE: &str = "learning_rate";
@@ -46,13 +46,13 @@ pub mod names {
     pub const MOMENTUM: &str = "momentum";
     /// Input f32 scalar of the update: weight decay λ.
     pub const DECAY: &str = "decay";
-    /// Output f32 [L] of the update.
+    /// Output `f32 [L]` of the update.
     pub const NEW_WEIGHTS: &str = "new_weights";
-    /// Output f32 [L] of the update.
+    /// Output `f32 [L]` of the update.
     pub const NEW_MOMENTA: &str = "new_momenta";
-    /// Input and, as `new_sum`, output f32 [L] of the accumulation.
+    /// Input and, as `new_sum`, output `f32 [L]` of the accumulation.
     pub const SUM: &str = "sum";
-    /// Output f32 [L] of the accumulation.
+    /// Output `f32 [L]` of the accumulation.
     pub const NEW_SUM: &str = "new_sum";
 }
 
@@ -64,10 +64,10 @@ pub fn gradient_name(name: &str) -> String {
 /// What is subtracted from an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MeanShape {
-    /// One value per channel, [3,1,1].
+    /// One value per channel, `[3,1,1]`.
     #[default]
     Channel,
-    /// One value per channel and pixel, [3,H,W].
+    /// One value per channel and pixel, `[3,H,W]`.
     Pixel,
 }
 

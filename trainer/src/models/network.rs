@@ -84,7 +84,7 @@ pub struct DropoutMask {
 /// The forward direction of a network in a builder.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// Logits [N,K].
+    /// Logits `[N,K]`.
     pub logits: Tensor,
     /// Parameters in order with their graph inputs.
     pub parameters: Vec<(Parameter, Tensor)>,
@@ -99,7 +99,7 @@ impl Classifier {
         Self { name, input_px: recipe.input.crop_px, classes, layers }
     }
 
-    /// Appends the network to `g`, from `x` f32 [N,3,H,W]; parameters and masks become graph inputs.
+    /// Appends the network to `g`, from `x` `f32 [N,3,H,W]`; parameters and masks become graph inputs.
     ///
     /// # Errors
     /// A layer does not fit the one before it or cannot be expressed, a name is taken twice, or the last layer does not

@@ -78,7 +78,7 @@ impl TrainingData {
         &self.classes
     }
 
-    /// What is subtracted from images, in units of 0..=255: f32 [3,H,W] or [3], as [`crate::backend::Setup`] takes it.
+    /// What is subtracted from images, in units of 0..=255: `f32 [3,H,W]` or `[3]`, as [`crate::backend::Setup`] takes it.
     #[must_use]
     pub fn mean(&self) -> &[f32] {
         &self.mean

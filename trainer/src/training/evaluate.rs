@@ -96,7 +96,7 @@ impl Evaluation {
     }
 }
 
-/// Softmax outputs f32 [N,K] of any number of rows, images u8 [N,3,H,W], and sums over the rows.
+/// Softmax outputs `f32 [N,K]` of any number of rows, images `u8 [N,3,H,W]`, and sums over the rows.
 ///
 /// # Errors
 /// [`TrainingError::Backend`].

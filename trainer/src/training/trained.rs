@@ -10,7 +10,7 @@ use crate::{
     recipe::{Mean, Recipe},
 };
 
-/// Name of the mean among a checkpoint's tensors: f32 [3,H,W] or [3].
+/// Name of the mean among a checkpoint's tensors: `f32 [3,H,W]` or `[3]`.
 pub const MEAN: &str = "input.mean";
 
 /// Which checkpoint of a run.

@@ -1,6 +1,6 @@
 //! Layers by their definitions, forward and backward side by side, in f64.
 //!
-//! Activations are [N,C,H,W]; a fully connected layer is a convolution whose kernel is as large as its input.
+//! Activations are `[N,C,H,W]`; a fully connected layer is a convolution whose kernel is as large as its input.
 
 use ndarray::{Array4, Axis, Zip};
 
@@ -68,7 +68,7 @@ fn shape_of(images: &Images) -> [usize; 4] {
     [n, c, h, w]
 }
 
-/// y = w ∗ x + b, with w [O,C/g,k,k] and b [O].
+/// y = w ∗ x + b, with w `[O,C/g,k,k]` and b `[O]`.
 pub(super) fn conv(x: &Images, w: &Images, b: &[f64], window: Window) -> Images {
     let [n, _, height, width] = shape_of(x);
     let out = w.dim().0;

@@ -72,7 +72,7 @@ impl ReferenceBackend {
         })
     }
 
-    /// The weights [O,C,k,k] and biases of the layer that has parameter number `at`.
+    /// The weights `[O,C,k,k]` and biases of the layer that has parameter number `at`.
     fn weights(&self, at: usize, kernel: usize) -> (Images, Vec<f64>) {
         let weights = &self.parameters[at];
         let widen = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();

@@ -10,9 +10,9 @@ use crate::graph::node::{Attribute, Tensor};
 pub struct BatchNorm {
     /// The normalised activations [N,C,…].
     pub output: Tensor,
-    /// Mean over all axes but the channels, [C].
+    /// Mean over all axes but the channels, `[C]`.
     pub mean: Tensor,
-    /// Biased variance over all axes but the channels, [C].
+    /// Biased variance over all axes but the channels, `[C]`.
     pub variance: Tensor,
 }
 
@@ -20,7 +20,7 @@ impl Builder {
     /// Normalises `x` [N,C,…] by the statistics of the batch, then scales and shifts per channel.
     ///
     /// # Errors
-    /// `x` has fewer than two axes, or `scale` or `bias` is not [C].
+    /// `x` has fewer than two axes, or `scale` or `bias` is not `[C]`.
     pub fn batch_norm_training(
         &mut self,
         x: Tensor,
@@ -95,7 +95,7 @@ impl Builder {
     /// Normalises `x` [N,C,…] by given statistics, the form for evaluation; it has no gradient rule.
     ///
     /// # Errors
-    /// `x` has fewer than two axes, or a parameter is not [C].
+    /// `x` has fewer than two axes, or a parameter is not `[C]`.
     pub fn batch_norm(
         &mut self,
         x: Tensor,

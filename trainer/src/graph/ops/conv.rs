@@ -64,7 +64,7 @@ impl Conv {
 }
 
 impl Builder {
-    /// Convolution of `x` [N,C,H,W] with `w` [O,C/g,k,k] plus `b` [O]: [N,O,P,Q].
+    /// Convolution of `x` `[N,C,H,W]` with `w` `[O,C/g,k,k]` plus `b` `[O]`: `[N,O,P,Q]`.
     ///
     /// # Errors
     /// Shapes, types or groups do not fit, or the kernel is larger than the padded input.

@@ -7,7 +7,7 @@ use crate::graph::lowering::ConvWeightForm;
 use crate::graph::node::Tensor;
 
 impl Builder {
-    /// The gradient of weights of `shape` [O,C/g,k,k] from the input `x` [N,C,H,W] and the gradient `dy` [N,O,P,Q].
+    /// The gradient of weights of `shape` `[O,C/g,k,k]` from the input `x` `[N,C,H,W]` and the gradient `dy` `[N,O,P,Q]`.
     pub(crate) fn conv_weight_gradient(
         &mut self,
         x: Tensor,

@@ -5,7 +5,7 @@ use crate::graph::builder::{Builder, Result};
 use crate::graph::node::{Tensor, int};
 
 impl Builder {
-    /// A fully connected layer: x [N,I] · wᵀ with w [O,I], plus b [O].
+    /// A fully connected layer: x `[N,I]` · wᵀ with w `[O,I]`, plus b `[O]`.
     ///
     /// # Errors
     /// Shapes do not fit.

@@ -9,7 +9,7 @@ use crate::graph::types::ElementType;
 /// Sums over the valid rows of a batch, each a scalar.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy {
-    /// Σ −ln softmax(z)[label], in the logits' type.
+    /// `Σ −ln softmax(z)[label]`, in the logits' type.
     pub loss: Tensor,
     /// Number of rows whose label has the greatest logit, f32.
     pub top1: Tensor,
@@ -18,7 +18,7 @@ pub struct CrossEntropy {
 }
 
 impl Builder {
-    /// Loss and counts of `logits` [N,K] against `labels` i64 [N], over the rows where `valid` bool [N] holds.
+    /// Loss and counts of `logits` `[N,K]` against `labels` `i64 [N]`, over the rows where `valid` `bool [N]` holds.
     ///
     /// Sums, not means: partial batches and accumulated ones add up, and the caller divides by the true count.
     ///
@@ -58,7 +58,7 @@ impl Builder {
         Ok(CrossEntropy { loss: outputs[0], top1, top5 })
     }
 
-    /// Class numbers [1,K], labels [N,1] and their equality [N,K].
+    /// Class numbers `[1,K]`, labels `[N,1]` and their equality `[N,K]`.
     fn one_hot(&mut self, labels: Tensor, classes: usize) -> Result<(Tensor, Tensor, Tensor)> {
         let list: Vec<usize> = (0..classes).collect();
         let list = self.sizes(&list);
@@ -67,7 +67,7 @@ impl Builder {
         Ok((columns, rows, self.equal(rows, columns)?))
     }
 
-    /// The number of classes placed before the label's, f32 [N]; of equal logits the lower class comes first.
+    /// The number of classes placed before the label's, `f32 [N]`; of equal logits the lower class comes first.
     fn rank_of_label(
         &mut self,
         logits: Tensor,

@@ -22,7 +22,7 @@ pub struct Lrn {
 }
 
 impl Builder {
-    /// Local response normalisation of `x` [N,C,H,W].
+    /// Local response normalisation of `x` `[N,C,H,W]`.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the size is even.

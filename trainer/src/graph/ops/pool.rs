@@ -16,7 +16,7 @@ pub struct Pool {
 }
 
 impl Builder {
-    /// Maximum over windows of `x` [N,C,H,W]; the first of equal maxima gets the gradient.
+    /// Maximum over windows of `x` `[N,C,H,W]`; the first of equal maxima gets the gradient.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
@@ -38,7 +38,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// Mean over windows of `x` [N,C,H,W]; padded places do not count.
+    /// Mean over windows of `x` `[N,C,H,W]`; padded places do not count.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
@@ -68,7 +68,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// Mean over all places of each channel: [N,C,H,W] → [N,C,1,1].
+    /// Mean over all places of each channel: `[N,C,H,W]` → `[N,C,1,1]`.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes.
@@ -108,7 +108,7 @@ impl Builder {
         Ok((shape, attributes))
     }
 
-    /// Refuses operands that are not floating-point [N,C,H,W].
+    /// Refuses operands that are not floating-point `[N,C,H,W]`.
     pub(crate) fn images(&self, operator: &'static str, x: Tensor) -> Result<()> {
         self.floating(operator, x)?;
         if self.shape(x).len() != 4 {
