@@ -238,7 +238,7 @@ fn the_reduced_alexnet_follows_pytorch_for_twenty_steps_with_a_partial_batch() {
 #[test]
 fn the_cifar_network_follows_pytorch_for_twenty_steps() {
     follows_pytorch(
-        &network("cifar10-quick", 10, &["network.layer.lrn.lrn_alpha=printed"]),
+        &network("cifar-quick", 10, &["network.layer.lrn.lrn_alpha=printed"]),
         include_str!("golden/cifar_quick.json"),
         &SAME_TURNS,
     );

@@ -258,14 +258,14 @@ mod tests {
 
     #[test]
     fn a_layer_that_graphs_do_not_support_is_named() {
-        let recipe = Recipe::load("cifar10-13pct", &[]).unwrap();
+        let recipe = Recipe::load("cifar-13pct", &[]).unwrap();
         let error = Classifier::new(&recipe, 10).parameters().unwrap_err().to_string();
-        assert!(error.contains("`cifar10-13pct`: layer `local3`"), "{error}");
+        assert!(error.contains("`cifar-13pct`: layer `local3`"), "{error}");
     }
 
     #[test]
     fn a_decay_of_a_layers_own_reaches_its_parameters() {
-        let recipe = Recipe::load("cifar10-quick", &[]).unwrap();
+        let recipe = Recipe::load("cifar-quick", &[]).unwrap();
         let decays: Vec<_> = Classifier::new(&recipe, 10)
             .parameters()
             .unwrap()

@@ -3,8 +3,8 @@
 /// Name and text of each, in alphabetical order.
 pub(super) const ALL: &[(&str, &str)] = &[
     ("alexnet", include_str!("../../recipes/alexnet.toml")),
-    ("alexnet-authors", include_str!("../../recipes/alexnet-authors.toml")),
     ("alexnet-bias-0.1", include_str!("../../recipes/alexnet-bias-0.1.toml")),
+    ("alexnet-code", include_str!("../../recipes/alexnet-code.toml")),
     ("alexnet-no-conv3", include_str!("../../recipes/alexnet-no-conv3.toml")),
     ("alexnet-no-conv4", include_str!("../../recipes/alexnet-no-conv4.toml")),
     ("alexnet-no-conv5", include_str!("../../recipes/alexnet-no-conv5.toml")),
@@ -15,11 +15,11 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("alexnet-one-gpu", include_str!("../../recipes/alexnet-one-gpu.toml")),
     ("alexnet-tanh", include_str!("../../recipes/alexnet-tanh.toml")),
     ("alexnet-ungrouped", include_str!("../../recipes/alexnet-ungrouped.toml")),
-    ("cifar10-11pct", include_str!("../../recipes/cifar10-11pct.toml")),
-    ("cifar10-13pct", include_str!("../../recipes/cifar10-13pct.toml")),
-    ("cifar10-quick", include_str!("../../recipes/cifar10-quick.toml")),
-    ("cifar10-quick-relu", include_str!("../../recipes/cifar10-quick-relu.toml")),
-    ("cifar10-quick-tanh", include_str!("../../recipes/cifar10-quick-tanh.toml")),
+    ("cifar-11pct", include_str!("../../recipes/cifar-11pct.toml")),
+    ("cifar-13pct", include_str!("../../recipes/cifar-13pct.toml")),
+    ("cifar-quick", include_str!("../../recipes/cifar-quick.toml")),
+    ("cifar-relu", include_str!("../../recipes/cifar-relu.toml")),
+    ("cifar-tanh", include_str!("../../recipes/cifar-tanh.toml")),
     ("demo", include_str!("../../recipes/demo.toml")),
 ];
 

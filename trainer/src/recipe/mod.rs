@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn the_authors_alpha_is_the_printed_one_over_the_size() {
-        let recipe = load("alexnet-authors", &[]).unwrap();
+        let recipe = load("alexnet-code", &[]).unwrap();
         let alphas: Vec<_> = recipe
             .network
             .layer
