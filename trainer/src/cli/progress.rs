@@ -76,8 +76,13 @@ impl Smoothed {
 }
 
 impl Terminal {
+    /// Draws from now on how a run with this plan goes.
+    pub fn watch(&mut self, plan: &Plan) {
+        self.plan = Some(*plan);
+    }
+
     /// Prints a line above the bar.
-    fn say(&self, line: &str) {
+    pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) if !bar.is_hidden() => bar.suspend(|| eprintln!("{line}")),
             _ => eprintln!("{line}"),
@@ -87,7 +92,7 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn started(&mut self, plan: &Plan) {
-        self.plan = Some(*plan);
+        self.watch(plan);
         if plan.epochs_done > 0 || plan.batches_done > 0 {
             self.say(&format!(
                 "going on after {} epochs and {} of {} batches",
