@@ -15,14 +15,14 @@ use super::{INTERRUPTED, STOP, args::CompareArgs, demo, device, progress::Termin
 pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let options = train::options(&args.training, 0)?;
     let plan = plan(args)?;
-    let mut terminal = Progress { metric: plan.metric, terminal: Terminal::default() };
+    let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
     let mut workshop = Workshop {
         options,
         micro_batch: args.training.micro_batch.map(usize::from),
         keep: args.training.keep.get(),
         backend: &mut |setup| device::backend(&args.training.device, setup),
         stop: &STOP,
-        watcher: &mut terminal,
+        watcher: &mut progress,
     };
     let Some(comparison) = comparison::compare(&plan, &mut workshop)? else {
         eprintln!("stopped; the same command goes on");
@@ -66,14 +66,16 @@ fn plan(args: &CompareArgs) -> anyhow::Result<Plan> {
 /// A line for each epoch and each decision, over the bar of the run at work.
 struct Progress {
     metric: Metric,
+    /// Of the training at work.
+    title: String,
     terminal: Terminal,
 }
 
 impl Watcher for Progress {
     fn happened(&mut self, event: &Event<'_>) {
         let line = match event {
-            Event::Trains { .. } => {
-                self.terminal = Terminal::default();
+            Event::Trains { place } => {
+                self.title = format!("{place}, ");
                 return;
             }
             Event::Epoch { place, epoch } => {
@@ -96,7 +98,7 @@ impl Watcher for Progress {
 
 impl Observer for Progress {
     fn started(&mut self, plan: &training::Plan) {
-        self.terminal.watch(plan);
+        self.terminal.watch(plan, self.title.clone());
     }
 
     fn step(&mut self, step: &metrics::Step, batch: u64) {

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use fovea_trainer::{
-    backend::Setup,
     checkpoint::{self, Store},
     recipe::Recipe,
     training::{
@@ -54,14 +53,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         meta.check_classes(&classes)?;
     }
 
-    let batch = recipe.training.batch_size;
-    let setup = Setup {
-        recipe: &recipe,
-        classes: data.classes().len(),
-        batch_rows: settings.micro_batch.map_or(batch, |rows| rows.min(batch)),
-        mean: data.mean(),
-        seed: args.seed,
-    };
+    let setup = data.setup(&recipe, settings.micro_batch, args.seed);
     let mut backend = device::backend(&training.device, &setup)?;
     let about = backend.describe();
     folder.describe(&recipe, &settings, &about)?;

@@ -124,3 +124,62 @@ fn check_name(name: &str) -> Result<(), ComparisonError> {
     }
     Err(ComparisonError::Name { name: name.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(recipes: &[(&str, &[&str])], rates: Rates) -> Plan {
+        let contestant = |(name, overrides): &(&str, &[&str])| {
+            let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+            let mut recipe = Recipe::load("demo", &overrides).unwrap();
+            recipe.name = (*name).to_owned();
+            Contestant { recipe, data: PathBuf::from("/data") }
+        };
+        Plan {
+            contestants: recipes.iter().map(contestant).collect(),
+            metric: Metric::TrainError,
+            until: None,
+            seeds: 1,
+            rates,
+            out: PathBuf::from("out"),
+        }
+    }
+
+    #[test]
+    fn recipes_that_cannot_be_told_apart_are_refused() {
+        let other: &[&str] = &["optimizer.momentum=0.5"];
+        plan(&[("a", &[]), ("b-0.1", other)], Rates::Own).check().unwrap();
+        let error = plan(&[("a", &[])], Rates::Own).check().unwrap_err();
+        assert!(matches!(error, ComparisonError::Alone { .. }), "{error}");
+        let error = plan(&[("a", &[]), ("b", other), ("a", other)], Rates::Own).check().unwrap_err();
+        assert!(matches!(error, ComparisonError::SameName { .. }), "{error}");
+        let error = plan(&[("a", &[]), ("b", &["training.epochs=3"])], Rates::Own).check().unwrap_err();
+        assert!(matches!(error, ComparisonError::SameRecipe { .. }), "{error}");
+        for name in ["", "..", "a/b", "a b", "a,b"] {
+            let error = plan(&[("a", &[]), (name, other)], Rates::Own).check().unwrap_err();
+            assert!(matches!(error, ComparisonError::Name { .. }), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_none_or_stands_twice_is_refused() {
+        let recipes: &[(&str, &[&str])] = &[("a", &[]), ("b", &["optimizer.momentum=0.5"])];
+        plan(recipes, Rates::Given(vec![0.1, 0.2])).check().unwrap();
+        for rates in [[0.1, 0.0], [0.1, -1.0], [0.1, f64::INFINITY], [f64::NAN, 0.1], [0.1, 0.1]] {
+            let error = plan(recipes, Rates::Given(rates.to_vec())).check().unwrap_err();
+            assert!(matches!(error, ComparisonError::Rate { .. }), "{rates:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_target_lies_between_nothing_and_guessing() {
+        let mut plan = plan(&[], Rates::Own);
+        for (until, good) in [(0.89, true), (0.9, false), (25.0, false), (0.0, false), (f64::NAN, false)] {
+            plan.until = Some(until);
+            assert_eq!(plan.check_target(10).is_ok(), good, "{until}");
+        }
+        (plan.metric, plan.until) = (Metric::TrainLoss, Some(2.0));
+        plan.check_target(10).unwrap();
+    }
+}

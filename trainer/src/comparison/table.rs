@@ -11,7 +11,13 @@ impl fmt::Display for Comparison {
         rows.extend(recipes.iter().map(|compared| self.row(compared)));
         let seeds = if *seeds == 1 { "seed 0".to_owned() } else { format!("seeds 0 to {}", seeds - 1) };
         match until {
-            Some(target) => writeln!(f, "epochs until the {metric} is {}; {seeds}\n", metric.text(*target))?,
+            Some(target) => {
+                let target = metric.text(*target);
+                writeln!(
+                    f,
+                    "epochs until the {metric} is {target}, errors in the epoch that gets there; {seeds}\n"
+                )?;
+            }
             None => writeln!(f, "{metric} after the last epoch; {seeds}\n")?,
         }
         write_aligned(f, &rows)?;
@@ -112,4 +118,87 @@ fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Resul
         writeln!(f, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::comparison::{Border, Dropped, Plan, Rates};
+    use crate::metrics::Epoch;
+
+    fn run(seed: u64, epochs_to_target: Option<f64>) -> Trained {
+        let epoch = Epoch {
+            epoch: 1,
+            step: 9,
+            lr: 0.01,
+            train_loss: 1.0,
+            train_top1: 0.5,
+            train_top5: 0.1,
+            val_loss: 1.5,
+            val_top1: 0.625,
+            val_top5: 0.2,
+            images_per_s: 10.0,
+            data_wait: 0.0,
+            seconds: 2.0,
+        };
+        Trained {
+            rate: 0.01,
+            seed,
+            folder: PathBuf::new(),
+            epochs_to_target,
+            lowest: Some(0.5),
+            dropped: None,
+            values: vec![0.5],
+            epochs: vec![epoch],
+        }
+    }
+
+    fn comparison(recipes: Vec<Compared>) -> Comparison {
+        let plan = Plan {
+            contestants: Vec::new(),
+            metric: Metric::TrainError,
+            until: Some(0.25),
+            seeds: 2,
+            rates: Rates::Own,
+            out: PathBuf::new(),
+        };
+        Comparison::new(&plan, recipes)
+    }
+
+    #[test]
+    fn each_recipe_has_a_row_with_its_ratio_to_the_first() {
+        let runs = |first, second| vec![run(0, Some(first)), run(1, Some(second))];
+        let compared = |name, runs: Vec<Trained>| Compared::new(name, 9, None, vec![runs[0].clone()], runs);
+        let text =
+            comparison(vec![compared("fast", runs(1.0, 3.0)), compared("slow", runs(6.0, 6.0))]).to_string();
+        let cells: Vec<Vec<&str>> =
+            text.lines().skip(3).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            cells[0].join(" "),
+            "fast 0.01 2.00 ± 1.41 1.00, 3.00 1.00 50 % ± 0 % 62.50 % ± 0 % 2.0 s"
+        );
+        assert!(cells[1].join(" ").starts_with("slow 0.01 6.00 ± 0.00 6.00, 6.00 3.00 "), "{text}");
+        assert_eq!(cells.len(), 2, "{text}");
+    }
+
+    #[test]
+    fn what_was_not_reached_given_up_or_at_the_border_is_told() {
+        let runs = vec![run(0, Some(4.0)), run(1, None)];
+        let lost = Trained { rate: 0.1, dropped: Some(Dropped::NotFinite { epoch: 1 }), ..run(0, None) };
+        let tried = vec![runs[0].clone(), lost.clone()];
+        let partly = Compared::new("partly", 9, Some(Border::Lowest), tried, runs);
+        let never = Compared::new("never", 9, None, vec![lost], Vec::new());
+        let text = comparison(vec![partly, never]).to_string();
+        for part in [
+            "not reached by 1 of 2",
+            "partly: the best learning rate, 0.01, is the lowest of those tried",
+            "partly, rate 0.1, seed 0: given up, the loss is no finite number in epoch 1",
+            "partly, seed 1: not reached in 9 epochs (best 50 %)",
+            "never: no learning rate is left",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing: {text}");
+        }
+    }
 }

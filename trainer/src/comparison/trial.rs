@@ -58,14 +58,12 @@ impl std::fmt::Display for Place<'_> {
 /// Something that happens in a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// A training begins or goes on, after this many epochs.
+    /// A training begins or goes on.
     Trains {
         /// Which one.
         place: Place<'a>,
-        /// Epochs done.
-        after: u32,
     },
-    /// An epoch is over, or has been read from the run's folder.
+    /// An epoch is over.
     Epoch {
         /// Of which training.
         place: Place<'a>,
@@ -164,11 +162,10 @@ impl<'a> Trial<'a> {
                 return Ok(Pause::Interrupted);
             }
             let Some(epoch) = self.epochs.get(self.heard) else {
-                workshop.watcher.happened(&Event::Trains { place, after: self.heard as u32 });
+                workshop.watcher.happened(&Event::Trains { place });
                 return self.train(workshop, place, hear);
             };
             self.heard += 1;
-            workshop.watcher.happened(&Event::Epoch { place, epoch });
             if !hear(epoch) {
                 return Ok(Pause::Heard);
             }
@@ -190,9 +187,8 @@ impl<'a> Trial<'a> {
         };
         let backend = match &mut self.backend {
             Some(backend) => backend,
-            none => none.insert((workshop.backend)(&setup(
+            none => none.insert((workshop.backend)(&self.data.setup(
                 &self.recipe,
-                self.data,
                 workshop.micro_batch,
                 self.seed,
             ))?),
@@ -232,17 +228,6 @@ impl<'a> Trial<'a> {
         // A device's memory is not for those who are done.
         self.backend = None;
         Ok(Pause::Heard)
-    }
-}
-
-fn setup<'a>(recipe: &'a Recipe, data: &'a TrainingData, micro_batch: Option<usize>, seed: u64) -> Setup<'a> {
-    let batch = recipe.training.batch_size;
-    Setup {
-        recipe,
-        classes: data.classes().len(),
-        batch_rows: micro_batch.map_or(batch, |rows| rows.min(batch)),
-        mean: data.mean(),
-        seed,
     }
 }
 

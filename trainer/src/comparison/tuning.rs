@@ -269,3 +269,162 @@ pub(super) fn around(rate: f64) -> Vec<f64> {
 fn rounded(rate: f64) -> f64 {
     format!("{rate:.2e}").parse().expect("a number that was just written")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOSS: f64 = 1.0;
+
+    fn goal(target: Option<f64>) -> Goal {
+        Goal { target, start: 0.9, epochs: 8, classes: 10 }
+    }
+
+    /// Plays a contest in which `curve` tells loss and metric of a rate in an epoch, counted from 1. Returns it with the
+    /// rates and epochs in the order in which they were trained.
+    fn play(goal: Goal, rates: &[f64], curve: impl Fn(f64, u32) -> (f64, f64)) -> (Tuning, Vec<(f64, u32)>) {
+        let mut tuning = Tuning::new(goal, rates);
+        let mut trained = Vec::new();
+        while let Some(index) = tuning.next() {
+            assert_eq!(tuning.next(), Some(index), "asking twice changes nothing");
+            let rate = tuning.rates()[index];
+            let epoch = 1 + trained.iter().filter(|(other, _)| *other == rate).count() as u32;
+            let (train_loss, metric) = curve(rate, epoch);
+            tuning.record(index, EpochResult { train_loss, metric });
+            trained.push((rate, epoch));
+        }
+        (tuning, trained)
+    }
+
+    /// A metric that falls from 0.9 by the same each epoch.
+    fn falling(by: f64, epoch: u32) -> (f64, f64) {
+        (LOSS, 0.9 - by * f64::from(epoch))
+    }
+
+    fn best_rate(tuning: &Tuning) -> Option<f64> {
+        Some(tuning.rates()[tuning.best()?])
+    }
+
+    fn epochs_of(rate: f64, trained: &[(f64, u32)]) -> usize {
+        trained.iter().filter(|(other, _)| *other == rate).count()
+    }
+
+    #[test]
+    fn rates_take_turns_and_the_fastest_to_the_target_wins_to_a_part_of_an_epoch() {
+        // Both 0.2 and 0.3 get there in the second epoch, 0.2 earlier in it.
+        let fall =
+            |rate: f64, epoch| falling([0.1, 0.25, 0.21, 0.05][(rate * 10.0).round() as usize - 1], epoch);
+        let (tuning, trained) = play(goal(Some(0.5)), &[0.1, 0.3, 0.2, 0.4], fall);
+        assert_eq!(best_rate(&tuning), Some(0.2));
+        assert!((tuning.epochs_to_target(2).unwrap() - 1.6).abs() < 1e-9);
+        let turns = [0.1, 0.3, 0.2, 0.4].map(|rate| (rate, 1)).into_iter();
+        let expected: Vec<_> = turns.clone().chain(turns.map(|(rate, _)| (rate, 2))).collect();
+        assert_eq!(trained, expected);
+    }
+
+    #[test]
+    fn a_rate_added_trains_only_until_it_cannot_win() {
+        let fall = |rate, epoch| falling(if rate == 0.3 { 0.1 } else { 0.05 }, epoch);
+        let (tuning, trained) = play(goal(Some(0.45)), &[0.1, 0.3], fall);
+        assert_eq!((best_rate(&tuning), tuning.epochs_to_target(1)), (Some(0.3), Some(4.5)));
+        assert_eq!((epochs_of(0.1, &trained), epochs_of(0.9, &trained)), (5, 5));
+        // At 5.0 epochs exactly, a fifth epoch of another rate cannot come before.
+        let (_, trained) = play(goal(Some(0.4)), &[0.1, 0.3], |rate, epoch| {
+            let (loss, _) = fall(rate, epoch);
+            (loss, if rate == 0.3 { [0.8, 0.7, 0.6, 0.5, 0.4][epoch as usize - 1] } else { 0.85 })
+        });
+        assert_eq!((epochs_of(0.1, &trained), epochs_of(0.9, &trained)), (5, 5));
+    }
+
+    #[test]
+    fn without_a_target_every_rate_trains_all_epochs_and_the_lowest_last_value_wins() {
+        // 0.3 was lower in between.
+        let curve = |rate: f64, epoch| match (rate, epoch) {
+            (0.3, 4) => (LOSS, 0.1),
+            (0.2, _) => falling(0.05, epoch),
+            _ => falling(0.04, epoch),
+        };
+        let (tuning, trained) = play(goal(None), &[0.3, 0.1, 0.2], curve);
+        assert_eq!(best_rate(&tuning), Some(0.2));
+        let expected: Vec<_> = [0.3, 0.1, 0.2].iter().flat_map(|r| (1..=8).map(|e| (*r, e))).collect();
+        assert_eq!(trained, expected);
+    }
+
+    #[test]
+    fn a_target_that_is_not_reached_leaves_the_rate_with_the_lowest_value() {
+        let curve = |rate: f64, epoch| match (rate, epoch) {
+            (0.2, 3) => (LOSS, 0.3),
+            _ => falling(0.05, epoch),
+        };
+        let (tuning, trained) = play(goal(Some(0.25)), &[0.1, 0.2, 0.4], curve);
+        assert_eq!((best_rate(&tuning), tuning.epochs_to_target(1)), (Some(0.2), None));
+        assert_eq!((tuning.lowest(1), trained.len()), (Some(0.3), 3 * 8));
+    }
+
+    #[test]
+    fn of_equal_rates_the_lowest_wins() {
+        for target in [None, Some(0.5), Some(0.01)] {
+            let (tuning, _) = play(goal(target), &[0.4, 0.2, 0.8], |_, epoch| falling(0.1, epoch));
+            // Going below stops after two steps.
+            assert_eq!(best_rate(&tuning), Some(0.05), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn the_grid_grows_beyond_its_border_at_most_twice_each_way() {
+        let higher = |rate: f64, epoch| falling(0.01 * rate.sqrt(), epoch);
+        let (tuning, _) = play(goal(None), &around(0.01), higher);
+        assert_eq!(tuning.rates(), [0.00333, 0.01, 0.03, 0.09, 0.27]);
+        assert_eq!((best_rate(&tuning), tuning.border()), (Some(0.27), Some(Border::Highest)));
+        let lower = |rate: f64, epoch| falling(0.01 / rate.sqrt() / 100.0, epoch);
+        let (tuning, _) = play(goal(None), &[0.1, 0.2], lower);
+        assert_eq!(tuning.rates(), [0.1, 0.2, 0.05, 0.025]);
+        assert_eq!((best_rate(&tuning), tuning.border()), (Some(0.025), Some(Border::Lowest)));
+        let (tuning, _) = play(goal(Some(0.5)), &[0.1], lower);
+        assert_eq!((tuning.rates(), tuning.border()), (vec![0.1], None));
+    }
+
+    #[test]
+    fn a_rate_inside_the_grid_ends_the_tuning() {
+        // 0.09 is the best; 0.27 has to be tried to know it.
+        let curve = |rate: f64, epoch| falling(0.09 - (rate - 0.09).abs() / 10.0, epoch);
+        let (tuning, _) = play(goal(Some(0.5)), &around(0.01), curve);
+        assert_eq!(tuning.rates().len(), 5);
+        assert_eq!((best_rate(&tuning), tuning.border()), (Some(0.09), None));
+    }
+
+    #[test]
+    fn a_rate_that_diverges_is_given_up_and_is_no_border() {
+        let curve = |rate: f64, epoch| match rate {
+            0.4 => (2.5, 0.9),
+            0.2 => falling(0.05, epoch),
+            _ => falling(0.04, epoch),
+        };
+        let (tuning, trained) = play(goal(Some(0.6)), &[0.1, 0.2, 0.4], curve);
+        assert_eq!(tuning.dropped(2), Some(Dropped::Diverged { epoch: 3, train_loss: 2.5 }));
+        assert_eq!((epochs_of(0.4, &trained), tuning.rates().len()), (3, 3));
+        assert_eq!((best_rate(&tuning), tuning.border()), (Some(0.2), None));
+    }
+
+    #[test]
+    fn what_lies_at_ln_k_or_comes_down_to_it_has_not_diverged() {
+        for losses in [[2.303, 2.3031, 2.3032, 2.3033], [9.0, 5.0, 4.0, 3.0], [1.0, 2.0, 2.2, 2.3]] {
+            let curve = |_, epoch: u32| (losses[epoch as usize - 1], 0.9);
+            let (tuning, trained) = play(Goal { epochs: 4, ..goal(None) }, &[0.1], curve);
+            assert_eq!((tuning.dropped(0), trained.len()), (None, 4), "{losses:?}");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_ends_a_rate_and_lower_ones_are_tried_when_none_is_left() {
+        let (tuning, trained) = play(goal(Some(0.5)), &around(1.0), |_, _| (f64::NAN, 0.5));
+        assert_eq!(tuning.rates(), [0.333, 1.0, 3.0, 0.111, 0.037]);
+        assert_eq!((best_rate(&tuning), trained.len()), (None, 5));
+        assert_eq!(tuning.dropped(4), Some(Dropped::NotFinite { epoch: 1 }));
+
+        let mut tuning = Tuning::new(goal(Some(0.5)), &[0.1]);
+        tuning.record(0, EpochResult { train_loss: 1.0, metric: 0.6 });
+        tuning.not_finite(0);
+        assert_eq!((tuning.dropped(0), tuning.next()), (Some(Dropped::NotFinite { epoch: 2 }), None));
+    }
+}
