@@ -169,6 +169,14 @@ pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
     Ok((file.meta, Tensors { path, by_name }))
 }
 
+/// Reads the checkpoint in `folder` but for its tensors.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_meta(folder: &Path) -> Result<Meta, CheckpointError> {
+    Ok(load_meta(folder)?.meta)
+}
+
 fn load_meta(folder: &Path) -> Result<MetaFile, CheckpointError> {
     let path = folder.join(META);
     let text = fs::read_to_string(&path).map_err(CheckpointError::read(&path))?;

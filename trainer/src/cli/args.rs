@@ -5,6 +5,7 @@ use std::{num::NonZero, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fovea_trainer::{
     backend::DeviceChoice,
+    comparison::Metric,
     models::PixelType,
     training::{OnNan, Which},
 };
@@ -25,6 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Compare(CompareArgs),
     /// Measure the error of a trained network on validation images
     Evaluate(EvaluateArgs),
     /// Say what is on photos: the five best answers with their probabilities
@@ -48,12 +50,31 @@ pub struct TrainArgs {
     /// Folder of a prepared data set [default: the small one inside this program]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Passes over the training images [default: the recipe's, 90 for alexnet]
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<NonZero<u32>>,
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
+    /// Seed of initial weights, order, augmentation and dropout
+    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
+    pub seed: u64,
+    /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run: Option<PathBuf>,
+    /// Go on with the run in this folder, from its last checkpoint
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What every command that trains takes.
+#[derive(Args, Debug)]
+pub struct TrainingArgs {
+    /// Passes over the training images [default: the recipe's, 90 for alexnet]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<NonZero<u32>>,
     /// Give a key of the recipe another value, as in optimizer.learning_rate=0.02; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -64,18 +85,9 @@ pub struct TrainArgs {
     /// the batch]
     #[arg(long, value_name = "IMAGES")]
     pub micro_batch: Option<NonZero<usize>>,
-    /// Seed of initial weights, order, augmentation and dropout
-    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
-    pub seed: u64,
     /// Threads that make batches [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub workers: Option<NonZero<usize>>,
-    /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    pub run: Option<PathBuf>,
-    /// Go on with the run in this folder, from its last checkpoint
-    #[arg(long, value_name = "RUN")]
-    pub resume: Option<PathBuf>,
     /// End each epoch after this many batches [default: no limit]
     #[arg(long, value_name = "BATCHES")]
     pub limit_batches: Option<NonZero<u64>>,
@@ -93,7 +105,54 @@ pub struct TrainArgs {
     pub on_bad_record: OnBadRecordName,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Print the result as one JSON object
+}
+
+/// Train recipes, the learning rate tuned for each by itself, and compare how fast or how far they get
+///
+/// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. What is interrupted and started again with the same
+/// arguments goes on where it was; a run made by hand in such a folder is used. The learning rate is tuned with seed 0; the
+/// other seeds train with the best one. With --until the rates race: each trains an epoch in turn, a training ends once it
+/// has got to the target or cannot be the first any more, and times are read between two epochs from the line that joins
+/// them. Without it each training has all epochs, and the rate with the lowest last value is the best. When the best rate is
+/// the lowest or the highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or
+/// lies above ln K (K classes) after three epochs and no lower than in the first, is given up. OUT gets comparison.json and
+/// comparison.csv.
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all
+    #[arg(required = true, value_name = "RECIPE")]
+    pub recipes: Vec<String>,
+    /// Folder of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What is compared. The training error is the top-1 error over an epoch's images as they are trained on: augmented, with
+    /// dropout, each before its update; the training loss likewise. The validation error is measured after each epoch
+    #[arg(long, value_enum, default_value = "train_error")]
+    pub metric: MetricName,
+    /// Train until the metric is this low; errors are shares, as in 0.25 [default: train all epochs]
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub until: Option<f64>,
+    /// Number of seeds: 0 and on
+    #[arg(long, value_name = "K", default_value = "3")]
+    pub seeds: NonZero<u32>,
+    /// Learning rates to try, for all recipes [default: a third of the recipe's own, its own, three times its own]
+    #[arg(
+        long,
+        value_name = "R,R,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        conflicts_with = "no_tuning"
+    )]
+    pub rates: Vec<f64>,
+    /// Train each recipe with its own learning rate only
+    #[arg(long)]
+    pub no_tuning: bool,
+    /// Folder for runs and result [default: runs/compare-RECIPE+RECIPE…]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print the content of comparison.json instead of the table
     #[arg(long)]
     pub json: bool,
 }
@@ -238,6 +297,24 @@ pub enum BackendName {
     Ort,
     Reference,
     Null,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum MetricName {
+    TrainError,
+    ValError,
+    TrainLoss,
+}
+
+impl From<MetricName> for Metric {
+    fn from(name: MetricName) -> Self {
+        match name {
+            MetricName::TrainError => Self::TrainError,
+            MetricName::ValError => Self::ValError,
+            MetricName::TrainLoss => Self::TrainLoss,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

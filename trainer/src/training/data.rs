@@ -10,7 +10,10 @@ use fovea_pipeline::{
 };
 
 use super::TrainingError;
-use crate::recipe::{Mean, Recipe};
+use crate::{
+    backend::Setup,
+    recipe::{Mean, Recipe},
+};
 
 /// Opens the data set in `directory` and checks that its images have the recipe's size.
 ///
@@ -94,6 +97,19 @@ impl TrainingData {
     #[must_use]
     pub fn evaluated(&self) -> &Arc<Records> {
         &self.evaluated
+    }
+
+    /// What the backend of a run with this recipe needs; it takes `micro_batch` rows at once, or the whole batch when `None`.
+    #[must_use]
+    pub fn setup<'a>(&'a self, recipe: &'a Recipe, micro_batch: Option<usize>, seed: u64) -> Setup<'a> {
+        let batch = recipe.training.batch_size;
+        Setup {
+            recipe,
+            classes: self.classes.len(),
+            batch_rows: micro_batch.map_or(batch, |rows| rows.min(batch)),
+            mean: &self.mean,
+            seed,
+        }
     }
 
     pub(super) fn has_validation(&self) -> bool {
