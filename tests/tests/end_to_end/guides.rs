@@ -76,7 +76,8 @@ fn the_guide_to_imagenet_works_as_written() {
             let _ = fs::remove_file(folder.path().join("imagenet").join(file));
         }
         let guide = include_str!("../../../docs/IMAGENET.md");
-        let preparation = blocks(guide, "sh").into_iter().find(|block| block.starts_with("prepare_imagenet --train"));
+        let preparation =
+            blocks(guide, "sh").into_iter().find(|block| block.starts_with("prepare_imagenet --train"));
         let arguments = preparation.expect("the guide prepares").replace("\\\n", " ");
         let arguments: Vec<&str> = arguments.split_whitespace().skip(1).collect();
         succeed(prepare_imagenet(&arguments).current_dir(folder.path()));
