@@ -76,6 +76,7 @@ pub fn views_name(views: TestViews) -> &'static str {
     match views {
         TestViews::Center => "centre view",
         TestViews::TenCrop => "ten views",
+        TestViews::NineCrop => "nine views",
     }
 }
 
@@ -84,5 +85,6 @@ fn key(views: TestViews) -> &'static str {
     match views {
         TestViews::Center => "center",
         TestViews::TenCrop => "ten-crop",
+        TestViews::NineCrop => "nine-crop",
     }
 }
