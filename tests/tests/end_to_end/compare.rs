@@ -152,7 +152,7 @@ fn a_folder_with_another_run_is_refused_before_anything_is_trained() {
         (
             "recipe",
             "rate-0.02/seed-0",
-            "optimizer.momentum=0.5",
+            "optimizer={learning_rate=0.02,momentum=0.5,weight_decay=0.0005}",
             ["another optimizer.momentum (0.5, here 0.9)", "--out"],
         ),
         (
