@@ -74,7 +74,7 @@ pub fn backend(
 ) -> Result<OrtBackend, BackendError> {
     let values = match recipe.input.mean {
         Mean::Image => 3 * recipe.input.crop_px * recipe.input.crop_px,
-        Mean::Channel | Mean::None => 3,
+        Mean::Channel | Mean::Values(_) | Mean::None => 3,
     };
     let mean = vec![127.5; values];
     OrtBackend::new(loaded, &Setup { recipe, classes, batch_rows, mean: &mean, seed: SEED }, options)

@@ -5,6 +5,7 @@
 //! | `support` | running a tool, pictures and folders of them, comparing folders |
 //! | `prepare` | `prepare_imagenet`: what comes out, options, official archives |
 //! | `resume` | killed, interrupted, full disk, two at once |
+//! | `guides` | the commands of the guides in `docs` |
 //! | `damage` | bad pictures, bad shards, bad folders |
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
 //! | `train_badly` | `trainer` with what cannot work |
@@ -14,6 +15,7 @@
 
 mod compare;
 mod damage;
+mod guides;
 mod look;
 mod prepare;
 mod python;

@@ -17,7 +17,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         r#"
         name = "conformance"
         description = "every kind of layer, small"
-        input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", scale = 0.015625 }}
+        input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", std = [1.0, 1.25, 0.8], scale = 0.015625 }}
         augmentation = {{ train = [] }}
         optimizer = {{ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01 }}
         schedule = {{ kind = "steps", divide_by = 10.0, at_epochs = [] }}
@@ -32,6 +32,11 @@ fn recipe(overrides: &[&str]) -> Recipe {
             {{ name = "conv2", kind = "conv", out = 6, kernel = 3, pad = 1, groups = 2, weight_std = 0.2 }},
             {{ name = "tanh2", kind = "activation", function = "tanh" }},
             {{ name = "pool2", kind = "pool", mode = "avg", kernel = 2, stride = 2, pad = 1 }},
+            {{ name = "local3", kind = "local", out = 5, kernel = 2, pad = 1, weight_std = 0.2, bias = 0.1 }},
+            {{ name = "norm3", kind = "lrn", region = "pixels", size = 3, k = 1.0, alpha = 0.1, beta = 0.75 }},
+            {{ name = "pool3", kind = "pool", kernel = 3, stride = 2, ceil = true }},
+            {{ name = "local4", kind = "local", out = 4, kernel = 2, pad = 1, init = "fan_in_uniform" }},
+            {{ name = "pool4", kind = "pool", mode = "avg", kernel = 2, stride = 2, ceil = true }},
             {{ name = "fc3", kind = "linear", out = 10, weight_std = 0.3, bias = 0.1, weight_decay = 0.1 }},
             {{ name = "sigmoid3", kind = "activation", function = "sigmoid" }},
             {{ name = "drop3", kind = "dropout", p = 0.5 }},
@@ -298,7 +303,7 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
     let mut backend = make(backend, &[]);
     backend.accumulate(Batch::new(1).rows(), pass(0)).unwrap();
     let extremes = backend.extremes().unwrap();
-    assert_eq!(extremes.len(), 10);
+    assert_eq!(extremes.len(), 14);
     for (extreme, (name, weights)) in extremes.iter().zip(state(&mut *backend).iter().step_by(2)) {
         assert_eq!(&extreme.name, name);
         assert_eq!(extreme.weight, largest_magnitude(weights));

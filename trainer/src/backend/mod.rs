@@ -57,7 +57,7 @@ impl Setup<'_> {
     fn mean(&self) -> Result<Vec<f32>, BackendError> {
         let expected = match self.recipe.input.mean {
             Mean::None => return Ok(vec![0.0; 3]),
-            Mean::Channel => 3,
+            Mean::Channel | Mean::Values(_) => 3,
             Mean::Image => 3 * self.recipe.input.crop_px * self.recipe.input.crop_px,
         };
         if self.mean.len() == expected {

@@ -3,6 +3,7 @@
 use std::{num::NonZero, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fovea_pipeline::TestViews;
 use fovea_trainer::{
     backend::DeviceChoice,
     comparison::Metric,
@@ -192,15 +193,32 @@ pub struct TrainedArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct ViewsArgs {
+    /// Views of each image over which answers are averaged: center, ten-crop (corners and centre, each also mirrored) or
+    /// nine-crop (a grid of three by three)
+    #[arg(long, value_name = "VIEWS", default_value = TestViews::Center.name())]
+    views: TestViews,
+    /// The same as --views ten-crop
+    #[arg(long, conflicts_with = "views")]
+    ten_crop: bool,
+}
+
+impl ViewsArgs {
+    /// The views that were asked for.
+    pub fn views(&self) -> TestViews {
+        if self.ten_crop { TestViews::TenCrop } else { self.views }
+    }
+}
+
+#[derive(Args, Debug)]
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
     /// Folder of a prepared data set [default: the one that the run was trained on]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Average the answers over ten views of each image, besides the centre view
-    #[arg(long)]
-    pub ten_crop: bool,
+    #[command(flatten)]
+    pub views: ViewsArgs,
     /// Images that the device takes at once [default: the recipe's batch]
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<NonZero<usize>>,
@@ -221,9 +239,8 @@ pub struct PredictArgs {
     /// Photos, JPEG or PNG
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Average the answers over ten views of each photo instead of taking the centre
-    #[arg(long)]
-    pub ten_crop: bool,
+    #[command(flatten)]
+    pub views: ViewsArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Print JSON
@@ -398,8 +415,24 @@ mod tests {
             &["trainer", "--resume", "a", "--run", "b"],
             &["trainer", "--device", "gpu"],
             &["trainer", "--limit-batches", "0"],
+            &["trainer", "evaluate", "run", "--views", "ten"],
+            &["trainer", "evaluate", "run", "--views", "center", "--ten-crop"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn views_are_asked_for_by_name() {
+        for (given, expected) in [
+            (&[][..], TestViews::Center),
+            (&["--ten-crop"], TestViews::TenCrop),
+            (&["--views", "ten-crop"], TestViews::TenCrop),
+            (&["--views", "nine-crop"], TestViews::NineCrop),
+        ] {
+            let cli = Cli::parse_from([&["trainer", "evaluate", "run"], given].concat());
+            let Some(Command::Evaluate(args)) = cli.command else { panic!("{given:?}") };
+            assert_eq!(args.views.views(), expected);
         }
     }
 }

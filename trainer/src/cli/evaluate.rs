@@ -38,10 +38,11 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers: args.workers.map_or_else(default_workers, usize::from),
     };
     let images = evaluation.records.len() as u64;
-    let wanted =
-        if args.ten_crop { &[TestViews::Center, TestViews::TenCrop][..] } else { &[TestViews::Center] };
+    // The centre view costs little beside several.
+    let mut wanted = vec![TestViews::Center, args.views.views()];
+    wanted.dedup();
     let mut results = Vec::new();
-    for &views in wanted {
+    for views in wanted {
         evaluation.views = views;
         let bar = progress::images_bar(images, views_name(views));
         let score = evaluation.run(&mut *backend, &STOP, &mut |done| bar.set_position(done))?;
@@ -53,7 +54,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         let scores: serde_json::Map<_, _> =
-            results.iter().map(|(views, score)| (key(*views).to_owned(), json!(score))).collect();
+            results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
         println!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }));
         return Ok(ExitCode::SUCCESS);
     }
@@ -76,13 +77,6 @@ pub fn views_name(views: TestViews) -> &'static str {
     match views {
         TestViews::Center => "centre view",
         TestViews::TenCrop => "ten views",
-    }
-}
-
-/// Views as recipes call them.
-fn key(views: TestViews) -> &'static str {
-    match views {
-        TestViews::Center => "center",
-        TestViews::TenCrop => "ten-crop",
+        TestViews::NineCrop => "nine views",
     }
 }

@@ -22,7 +22,7 @@ const ANSWERS: usize = 5;
 pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
     let Trained { recipe, mean, state, meta, .. } = trained;
-    let views = if args.ten_crop { TestViews::TenCrop } else { TestViews::Center };
+    let views = args.views.views();
     let mut eye = Eye { image_px: recipe.input.image_px as u32, crop: crop_size(&recipe), views };
     // All are read before anything is computed: a mistyped name is told at once.
     let images = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -1,8 +1,8 @@
 //! Which learning rate is the best, and which one trains next: decided from the results of epochs alone.
 //!
 //! With a target the rates race: each trains an epoch in turn, and the one that gets to the target in the fewest epochs wins.
-//! A rate is out of the race once it has trained for as long as the best one took. Without a target each rate trains all
-//! epochs. When the best rate is the lowest or the highest that was tried, one more is tried beyond it.
+//! A rate is out of the race once it has trained for as long as the best one took, or when after four epochs (or eight, or
+//! twelve, …) it is not where another was a quarter sooner. Without a target each rate trains all epochs. When the best rate is the lowest or the highest that was tried, one more is tried beyond it.
 
 use serde::Serialize;
 
@@ -12,6 +12,8 @@ use super::metric::epochs_to;
 const EXTENSIONS: u32 = 2;
 /// Epochs after which a training may count as diverged.
 const EARLIEST_DIVERGENCE: usize = 3;
+/// A rate is compared with the others after each so many epochs: it must be where they were one epoch in so many sooner.
+const LAP: usize = 4;
 /// Loss, as a multiple of ln K, above which it may: a network that has not begun to learn lies at ln K itself.
 const DIVERGED: f64 = 1.01;
 /// Ratio of the recipe's own rate and its neighbours where none are given.
@@ -55,6 +57,13 @@ pub enum Dropped {
         /// Its training loss.
         train_loss: f64,
     },
+    /// Another rate had been further after three quarters of the epochs.
+    Behind {
+        /// The epoch, counted from 1.
+        epoch: u32,
+        /// The other rate.
+        other: f64,
+    },
 }
 
 impl std::fmt::Display for Dropped {
@@ -63,6 +72,9 @@ impl std::fmt::Display for Dropped {
             Self::NotFinite { epoch } => write!(f, "the loss is no finite number in epoch {epoch}"),
             Self::Diverged { epoch, train_loss } => {
                 write!(f, "diverged: the training loss is {train_loss:.3} in epoch {epoch}")
+            }
+            Self::Behind { epoch, other } => {
+                write!(f, "behind in epoch {epoch}: rate {other} was further a quarter sooner")
             }
         }
     }
@@ -151,6 +163,14 @@ impl Tuning {
             && train_loss >= candidate.results[0].train_loss
         {
             candidate.dropped = Some(Dropped::Diverged { epoch: number, train_loss });
+        } else if self.goal.target.is_some() && epoch.is_multiple_of(LAP) {
+            let sooner = epoch - epoch / LAP;
+            let further = self.candidates.iter().find(|other| {
+                other.dropped.is_none()
+                    && other.results.get(sooner - 1).is_some_and(|then| then.metric < result.metric)
+            });
+            let behind = further.map(|other| Dropped::Behind { epoch: number, other: other.rate });
+            self.candidates[index].dropped = behind;
         }
     }
 
@@ -324,14 +344,14 @@ mod tests {
 
     #[test]
     fn a_rate_added_trains_only_until_it_cannot_win() {
-        let fall = |rate, epoch| falling(if rate == 0.3 { 0.1 } else { 0.05 }, epoch);
+        let fall = |rate, epoch| falling(if rate == 0.3 { 0.1 } else { 0.08 }, epoch);
         let (tuning, trained) = play(goal(Some(0.45)), &[0.1, 0.3], fall);
         assert_eq!((best_rate(&tuning), tuning.epochs_to_target(1)), (Some(0.3), Some(4.5)));
         assert_eq!((epochs_of(0.1, &trained), epochs_of(0.9, &trained)), (5, 5));
         // At 5.0 epochs exactly, a fifth epoch of another rate cannot come before.
         let (_, trained) = play(goal(Some(0.4)), &[0.1, 0.3], |rate, epoch| {
             let (loss, _) = fall(rate, epoch);
-            (loss, if rate == 0.3 { [0.8, 0.7, 0.6, 0.5, 0.4][epoch as usize - 1] } else { 0.85 })
+            (loss, if rate == 0.3 { [0.8, 0.7, 0.6, 0.5, 0.4][epoch as usize - 1] } else { 0.55 })
         });
         assert_eq!((epochs_of(0.1, &trained), epochs_of(0.9, &trained)), (5, 5));
     }
@@ -353,7 +373,7 @@ mod tests {
     #[test]
     fn a_target_that_is_not_reached_leaves_the_rate_with_the_lowest_value() {
         let curve = |rate: f64, epoch| match (rate, epoch) {
-            (0.2, 3) => (LOSS, 0.3),
+            (0.2, 2) => (LOSS, 0.3),
             _ => falling(0.05, epoch),
         };
         let (tuning, trained) = play(goal(Some(0.25)), &[0.1, 0.2, 0.4], curve);
@@ -404,6 +424,25 @@ mod tests {
         assert_eq!(tuning.dropped(2), Some(Dropped::Diverged { epoch: 3, train_loss: 2.5 }));
         assert_eq!((epochs_of(0.4, &trained), tuning.rates().len()), (3, 3));
         assert_eq!((best_rate(&tuning), tuning.border()), (Some(0.2), None));
+    }
+
+    #[test]
+    fn a_rate_that_is_not_where_another_was_a_quarter_sooner_is_given_up() {
+        // After 4 epochs 0.1 is just where 0.2 was after 3; after 8 it is not where 0.2 was after 6.
+        let curve = |rate: f64, epoch: u32| match (rate, epoch) {
+            (0.2, _) => falling(0.04, epoch),
+            (0.1, 8) => (LOSS, 0.67),
+            (0.1, _) => falling(0.03, epoch),
+            _ => falling(0.029, epoch),
+        };
+        let long = Goal { epochs: 12, ..goal(Some(0.45)) };
+        let (tuning, trained) = play(long, &[0.1, 0.2, 0.4], curve);
+        assert_eq!(tuning.dropped(0), Some(Dropped::Behind { epoch: 8, other: 0.2 }));
+        assert_eq!(tuning.dropped(2), Some(Dropped::Behind { epoch: 4, other: 0.2 }));
+        assert_eq!([0.1, 0.2, 0.4].map(|rate| epochs_of(rate, &trained)), [8, 12, 4]);
+        // Without a target, the last epoch decides.
+        let (tuning, _) = play(Goal { target: None, ..long }, &[0.1, 0.2, 0.4], curve);
+        assert_eq!(tuning.dropped(2), None);
     }
 
     #[test]

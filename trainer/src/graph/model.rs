@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_no_output_needs_is_left_out() {
-        let pool = Pool { kernel: 2, stride: 2, padding: 0 };
+        let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
         let made = graph(1, |g, x| {
             g.relu(x)?;
             g.max_pool(x, pool)

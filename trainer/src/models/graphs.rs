@@ -80,23 +80,23 @@ pub struct GraphOptions {
     pub target: Target,
     /// Shape of the mean.
     pub mean: MeanShape,
-    /// Factor of the centred pixels.
-    pub pixel_scale: f64,
+    /// Factors of the centred pixels in R, G and B.
+    pub pixel_scale: [f64; 3],
 }
 
 impl GraphOptions {
     /// Options for batches of `batch` rows on the CPU, a mean per channel, pixels of 0..=255.
     pub fn new(batch: usize) -> Self {
-        Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: 1.0 }
+        Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: [1.0; 3] }
     }
 
     /// Options for `recipe`; the mean of a recipe that subtracts none is a mean per channel of zeros.
     pub fn of_recipe(recipe: &Recipe, batch: usize, target: Target) -> Self {
         let mean = match recipe.input.mean {
             Mean::Image => MeanShape::Pixel,
-            Mean::Channel | Mean::None => MeanShape::Channel,
+            Mean::Channel | Mean::Values(_) | Mean::None => MeanShape::Channel,
         };
-        Self { batch, target, mean, pixel_scale: recipe.input.scale }
+        Self { batch, target, mean, pixel_scale: recipe.input.factors() }
     }
 
     /// Shape of the mean for a network of inputs of `input_px` pixels.
@@ -291,7 +291,12 @@ fn centred(
                 }
             }
         };
-        g.scale(x, options.pixel_scale)
+        let [red, green, blue] = options.pixel_scale;
+        if red == green && green == blue {
+            return g.scale(x, red);
+        }
+        let factors = g.floats(TensorType::f32([3, 1, 1]), &options.pixel_scale);
+        g.mul(x, factors)
     })
 }
 
@@ -382,6 +387,25 @@ mod tests {
     }
 
     #[test]
+    fn every_built_in_recipe_has_graphs_for_training_evaluation_and_export() {
+        for name in Recipe::built_in() {
+            let recipe = Recipe::load(name, &[]).unwrap();
+            let network = Classifier::new(&recipe, 10);
+            let options = GraphOptions::of_recipe(&recipe, 2, Target::Cpu);
+            let graphs = TrainingGraphs::build(&network, &options).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(graphs.train.outputs().len(), 3 + graphs.parameters.len(), "{name}");
+            assert_eq!(graphs.evaluate.outputs().len(), 5, "{name}");
+            if graphs.parameters.iter().map(Parameter::len).sum::<usize>() < 5_000_000 {
+                let values: Vec<Vec<f32>> = graphs.parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+                let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+                let mean = vec![0.0; options.mean_shape(network.input_px).iter().product()];
+                let graph = inference(&network, &options, PixelType::U8, &mean, &values);
+                assert!(graph.unwrap_or_else(|error| panic!("{error}")).inputs()[0].free_batch, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn every_parameter_and_mask_is_an_input_and_has_a_gradient() {
         let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(BATCH)).unwrap();
         let has = |ports: Vec<Port>, name: &str, shape: &[usize]| {
@@ -399,12 +423,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_for_every_pixel_is_subtracted_too() {
+    fn a_mean_for_every_pixel_is_subtracted_too_and_every_channel_has_its_factor() {
         let network = Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new() };
         let mut g = Builder::new("input", Lowering::training(Target::Cpu));
         let images = images(&mut g, &network, 1, ElementType::U8).unwrap();
         let offsets = g.input(names::OFFSETS, TensorType::f32([1, 3])).unwrap();
-        let options = GraphOptions { mean: MeanShape::Pixel, pixel_scale: 0.5, ..GraphOptions::new(1) };
+        let pixel_scale = [0.5, 0.25, 2.0];
+        let options = GraphOptions { mean: MeanShape::Pixel, pixel_scale, ..GraphOptions::new(1) };
         let x = centred(&mut g, &network, images, Some(offsets), &options).unwrap();
         g.output("x", x).unwrap();
         let mean: Vec<f32> = (0..12).map(|v| v as f32).collect();
@@ -414,7 +439,8 @@ mod tests {
             (names::MEAN, &[3, 2, 2], Data::F32(mean)),
         ];
         let x = support::run(&mut support::session(&g.finish().to_bytes()), &inputs).remove("x").unwrap();
-        let expected: Vec<f64> = (0..12).map(|i| (20.0 - i as f64 + (i / 4 + 1) as f64) / 2.0).collect();
+        let expected: Vec<f64> =
+            (0..12).map(|i| (20.0 - i as f64 + (i / 4 + 1) as f64) * pixel_scale[i / 4]).collect();
         assert_eq!(x, expected);
     }
 

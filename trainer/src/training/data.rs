@@ -122,6 +122,7 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
         (Mean::Image, _) => {
             center_of(dataset.mean_image()?.view(), crop_size(recipe)).into_raw_vec_and_offset().0
         }
+        (Mean::Values(values), _) => values.map(|mean| mean as f32).to_vec(),
         (Mean::Channel, Some(statistics)) => statistics.mean.map(|mean| mean as f32).to_vec(),
         // Without statistics there are no training images, which is told when they are asked for.
         (Mean::Channel, None) | (Mean::None, _) => vec![0.0; 3],

@@ -390,7 +390,7 @@ impl<'a> Run<'a> {
 pub(super) fn mean_shape(recipe: &Recipe) -> Vec<usize> {
     match recipe.input.mean {
         Mean::Image => vec![3, recipe.input.crop_px, recipe.input.crop_px],
-        Mean::Channel | Mean::None => vec![3],
+        Mean::Channel | Mean::Values(_) | Mean::None => vec![3],
     }
 }
 

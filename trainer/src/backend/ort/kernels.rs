@@ -77,9 +77,6 @@ mod tests {
     fn graphs_for_a_gpu_hold_only_operators_that_run_there() {
         for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
-            if recipe.network.layer.iter().any(|layer| layer.kind.word() == "local") {
-                continue;
-            }
             let options = GraphOptions::of_recipe(&recipe, 4, Target::Cuda);
             let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 10), &options).unwrap();
             for graph in [&graphs.train, &graphs.update, &graphs.accumulate, &graphs.evaluate] {
