@@ -2,7 +2,8 @@
 //!
 //! With a target the rates race: each trains an epoch in turn, and the one that gets to the target in the fewest epochs wins.
 //! A rate is out of the race once it has trained for as long as the best one took, or when after four epochs (or eight, or
-//! twelve, …) it is not where another was a quarter sooner. Without a target each rate trains all epochs. When the best rate is the lowest or the highest that was tried, one more is tried beyond it.
+//! twelve, …) it is not where another was a quarter sooner. Without a target each rate trains all epochs. When the best rate
+//! is the lowest or the highest that was tried, one more is tried beyond it.
 
 use serde::Serialize;
 
