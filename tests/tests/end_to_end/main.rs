@@ -9,9 +9,11 @@
 //! | `damage` | bad pictures, bad shards, bad folders |
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
 //! | `train_badly` | `trainer` with what cannot work |
+//! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `look` | `preview_augmentations` and `bench_loader` |
 //! | `python` | the shards in pyarrow and Hugging Face `datasets` |
 
+mod compare;
 mod damage;
 mod guides;
 mod look;

@@ -112,12 +112,12 @@ pub struct TrainingArgs {
 ///
 /// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. What is interrupted and started again with the same
 /// arguments goes on where it was; a run made by hand in such a folder is used. The learning rate is tuned with seed 0; the
-/// other seeds train with the best one. With --until the rates race: each trains an epoch in turn, a training ends once it
-/// has got to the target or cannot be the first any more, and times are read between two epochs from the line that joins
-/// them. Without it each training has all epochs, and the rate with the lowest last value is the best. When the best rate is
-/// the lowest or the highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or
-/// lies above ln K (K classes) after three epochs and no lower than in the first, is given up. OUT gets comparison.json and
-/// comparison.csv.
+/// other seeds train with the best one. With --until the rates race: each trains an epoch in turn, and a training ends once
+/// it has got to the target, cannot be the first any more, or has fallen behind (after four epochs, eight, … it is not where
+/// another was a quarter sooner); the time to the target is read from the line that joins two epochs. Without --until each
+/// training has all epochs, and the rate with the lowest last value is the best. When the best rate is the lowest or the
+/// highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or lies above ln K (K
+/// classes) after three epochs and no lower than in the first, is given up. OUT gets comparison.json and comparison.csv.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all

@@ -79,8 +79,8 @@ pub enum ComparisonError {
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// What differs.
-        what: &'static str,
+        /// What differs, a key of the recipe for instance.
+        what: String,
         /// What the run has.
         found: String,
         /// What the comparison needs.

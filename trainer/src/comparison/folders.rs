@@ -5,12 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ComparisonError, Plan};
+use serde_json::Value;
+
+use super::{ComparisonError, Plan, plan::Contestant};
 use crate::{
     checkpoint::{self, Store},
     metrics::{self, Epoch},
     recipe::Recipe,
-    training::{RunSettings, read_recipe, read_settings},
+    training::{read_recipe, read_settings},
 };
 
 /// The recipe with another learning rate.
@@ -46,11 +48,8 @@ pub(super) fn check_all(plan: &Plan, limit_batches: Option<u64>) -> Result<(), C
     for contestant in &plan.contestants {
         let root = plan.folder_of(&contestant.recipe);
         for (rate, folder) in numbered::<f64>(&root, "rate-")? {
-            let recipe = with_rate(&contestant.recipe, rate);
             for (seed, folder) in numbered::<u64>(&folder, "seed-")? {
-                let settings =
-                    RunSettings { data: contestant.data.clone(), limit_batches, micro_batch: None };
-                check(&folder, &recipe, &settings, seed)?;
+                check(&folder, contestant, rate, seed, limit_batches)?;
             }
         }
     }
@@ -75,27 +74,60 @@ fn numbered<N: std::str::FromStr>(root: &Path, prefix: &str) -> Result<Vec<(N, P
     Ok(found)
 }
 
-fn check(folder: &Path, recipe: &Recipe, settings: &RunSettings, seed: u64) -> Result<(), ComparisonError> {
+fn check(
+    folder: &Path,
+    contestant: &Contestant,
+    rate: f64,
+    seed: u64,
+    limit_batches: Option<u64>,
+) -> Result<(), ComparisonError> {
     let Ok(latest) = Store::new(folder, 1).latest() else {
         // Nothing has been trained there, so nothing can be mixed up.
         return Ok(());
     };
-    let same = |what, found: String, expected: String| match found == expected {
+    let same = |what: &str, found: String, expected: String| match found == expected {
         true => Ok(()),
-        false => Err(ComparisonError::Foreign { path: folder.into(), what, found, expected }),
+        false => {
+            Err(ComparisonError::Foreign { path: folder.into(), what: what.to_owned(), found, expected })
+        }
     };
-    let found = read_recipe(folder)?;
-    let describe = |recipe: &Recipe| format!("`{}`, hash {}", recipe.name, &recipe.hash()[..12]);
-    same("recipe", found.hash(), recipe.hash()).map_err(|_| ComparisonError::Foreign {
-        path: folder.into(),
-        what: "recipe",
-        found: describe(&found),
-        expected: describe(recipe),
-    })?;
+    let (found, expected) = (read_recipe(folder)?, with_rate(&contestant.recipe, rate));
+    if found.hash() != expected.hash() {
+        let [found, expected] = [&found, &expected].map(content);
+        let (key, found, expected) = difference(&found, &expected, "").unwrap_or_default();
+        same(&key, found, expected)?;
+    }
     let before = read_settings(folder)?;
-    same("data set", before.data.display().to_string(), settings.data.display().to_string())?;
-    let limit =
-        |settings: &RunSettings| settings.limit_batches.map_or("none".into(), |limit| limit.to_string());
-    same("limit of batches", limit(&before), limit(settings))?;
+    same("data set", before.data.display().to_string(), contestant.data.display().to_string())?;
+    let limit = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+    same("--limit-batches", limit(before.limit_batches), limit(limit_batches))?;
     same("seed", checkpoint::read_meta(&latest)?.seed.to_string(), seed.to_string())
+}
+
+/// What decides how a recipe trains: the part of it that has a hash.
+fn content(recipe: &Recipe) -> Value {
+    let mut recipe = recipe.clone();
+    (recipe.name, recipe.description, recipe.training.epochs) = (String::new(), String::new(), 1);
+    serde_json::to_value(recipe).expect("a validated recipe holds finite numbers only")
+}
+
+/// The first key, written as for `--set`, at which two values differ, with what each has there.
+fn difference(found: &Value, expected: &Value, key: &str) -> Option<(String, String, String)> {
+    let below = |part: &str| if key.is_empty() { part.to_owned() } else { format!("{key}.{part}") };
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            let or_null = |value: Option<&Value>| value.cloned().unwrap_or_default();
+            let mut parts = expected.keys().chain(found.keys());
+            parts.find_map(|part| {
+                difference(&or_null(found.get(part)), &or_null(expected.get(part)), &below(part))
+            })
+        }
+        (Value::Array(found), Value::Array(expected)) if found.len() == expected.len() => {
+            let mut pairs = found.iter().zip(expected).enumerate();
+            pairs.find_map(|(index, (found, expected))| {
+                difference(found, expected, &below(&index.to_string()))
+            })
+        }
+        _ => (found != expected).then(|| (key.to_owned(), found.to_string(), expected.to_string())),
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! With a target the rates race: each trains an epoch in turn, and the one that gets to the target in the fewest epochs wins.
 //! A rate is out of the race once it has trained for as long as the best one took, or when after four epochs (or eight, or
-//! twelve, …) it is not where another was a quarter sooner. Without a target each rate trains all epochs. When the best rate is the lowest or the highest that was tried, one more is tried beyond it.
+//! twelve, …) it is not where another was a quarter sooner. Without a target each rate trains all epochs. When the best rate
+//! is the lowest or the highest that was tried, one more is tried beyond it.
 
 use serde::Serialize;
 
@@ -165,11 +166,12 @@ impl Tuning {
             candidate.dropped = Some(Dropped::Diverged { epoch: number, train_loss });
         } else if self.goal.target.is_some() && epoch.is_multiple_of(LAP) {
             let sooner = epoch - epoch / LAP;
-            let further = self.candidates.iter().find(|other| {
+            let mut others = self.candidates.iter().enumerate().filter(|(other, _)| *other != index);
+            let further = others.find(|(_, other)| {
                 other.dropped.is_none()
                     && other.results.get(sooner - 1).is_some_and(|then| then.metric < result.metric)
             });
-            let behind = further.map(|other| Dropped::Behind { epoch: number, other: other.rate });
+            let behind = further.map(|(_, other)| Dropped::Behind { epoch: number, other: other.rate });
             self.candidates[index].dropped = behind;
         }
     }
@@ -443,6 +445,13 @@ mod tests {
         // Without a target, the last epoch decides.
         let (tuning, _) = play(Goal { target: None, ..long }, &[0.1, 0.2, 0.4], curve);
         assert_eq!(tuning.dropped(2), None);
+    }
+
+    #[test]
+    fn a_rate_whose_metric_goes_up_again_is_not_behind_itself() {
+        let curve = |_, epoch| if epoch == 4 { (LOSS, 0.8) } else { falling(0.1, epoch) };
+        let (tuning, _) = play(goal(Some(0.25)), &[0.1], curve);
+        assert_eq!((tuning.dropped(0), tuning.epochs_to_target(0).is_some()), (None, true));
     }
 
     #[test]
