@@ -36,6 +36,11 @@ pub enum BackendError {
         /// What it said.
         reason: ort::Error,
     },
+    /// No loss scale is small enough.
+    #[error(
+        "the gradients are not finite, however small the loss scale; lower optimizer.learning_rate, or use --precision f32"
+    )]
+    Gradients,
     /// The GPU cannot be used.
     #[error(
         "cuda:{id} cannot be used: {reason}; check that the GPU exists and that ONNX Runtime is a build with CUDA \

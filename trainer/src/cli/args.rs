@@ -4,7 +4,7 @@ use std::{num::NonZero, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fovea_trainer::{
-    backend::DeviceChoice,
+    backend::{DeviceChoice, Precision},
     models::PixelType,
     training::{OnNan, Which},
 };
@@ -118,9 +118,10 @@ pub struct RuntimeArgs {
     /// Threads of ONNX Runtime [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub threads: Option<NonZero<usize>>,
-    /// Let a GPU round products to TF32, 10 bits of mantissa
-    #[arg(long)]
-    pub tf32: bool,
+    /// What forward and backward compute with: f32; tf32, where a GPU may round the factors of products to 10 bits; f16, half
+    /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
 }
 
 #[derive(Args, Debug)]
@@ -207,6 +208,9 @@ pub struct GraphsArgs {
     /// The device whose forms of the gradients are written: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
+    /// What the graphs compute with; tf32 is a matter of whoever runs them
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub precision: Precision,
 }
 
 #[derive(Args, Debug)]

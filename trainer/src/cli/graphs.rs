@@ -4,10 +4,10 @@ use std::{fs, io, process::ExitCode};
 
 use anyhow::Context;
 use fovea_trainer::{
-    backend::Device,
+    backend::{Device, Precision},
     checkpoint::TensorRef,
     files::write_atomically,
-    graph::Target,
+    graph::{ElementType, Target},
     models::{Classifier, GraphOptions, TrainingGraphs, names},
     recipe::Recipe,
 };
@@ -22,7 +22,11 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     };
     let rows = args.batch_size.map_or(recipe.training.batch_size, usize::from);
     let network = Classifier::new(&recipe, args.classes.get());
-    let options = GraphOptions::of_recipe(&recipe, rows, target);
+    let compute = match args.precision {
+        Precision::F16 => ElementType::F16,
+        Precision::F32 | Precision::Tf32 => ElementType::F32,
+    };
+    let options = GraphOptions { compute, ..GraphOptions::of_recipe(&recipe, rows, target) };
     let graphs = TrainingGraphs::build(&network, &options)?;
 
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;

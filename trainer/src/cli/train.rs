@@ -56,7 +56,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         mean: data.mean(),
         seed: args.seed,
     };
-    let mut backend = device::backend(&args.device, &setup)?;
+    let mut backend = device::backend(&args.device, &setup, settings.precision)?;
     let about = backend.describe();
     folder.describe(&recipe, &settings, &about)?;
     eprintln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
@@ -117,6 +117,7 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
         data: absolute(&data)?,
         limit_batches: args.limit_batches.map(u64::from),
         micro_batch: args.micro_batch.map(usize::from),
+        precision: args.device.runtime.precision.unwrap_or_default(),
     };
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
     Ok(Plan { recipe, settings, folder, is_demo: args.data.is_none() })
@@ -132,6 +133,7 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
         data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
         limit_batches: args.limit_batches.map(u64::from).or(before.limit_batches),
         micro_batch: args.micro_batch.map(usize::from).or(before.micro_batch),
+        precision: args.device.runtime.precision.unwrap_or(before.precision),
     };
     Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
 }

@@ -99,7 +99,9 @@ impl Classifier {
         Self { name, input_px: recipe.input.crop_px, classes, layers }
     }
 
-    /// Appends the network to `g`, from `x` `f32 [N,3,H,W]`; parameters and masks become graph inputs.
+    /// Appends the network to `g`, from `x` `[N,3,H,W]` in f32 or f16; parameters and masks become graph inputs.
+    ///
+    /// The layers compute in the type of `x`; parameters and logits are f32 whatever it is.
     ///
     /// # Errors
     /// A layer does not fit the one before it or cannot be expressed, a name is taken twice, or the last layer does not
@@ -116,6 +118,7 @@ impl Classifier {
                 "the last layer gives {shape:?}, expected one value for each of {classes} classes"
             )));
         }
+        forward.logits = g.cast(forward.logits, ElementType::F32)?;
         Ok(forward)
     }
 
@@ -207,7 +210,7 @@ impl Forward {
         }
     }
 
-    /// Declares `layer.weight` and `layer.bias`; `init` is the weights' standard deviation and the biases' value.
+    /// Declares `layer.weight` and `layer.bias` and gives them in the type that the layer computes in; `init` is the weights' standard deviation and the biases' value.
     fn weights(
         &mut self,
         g: &mut Builder,
@@ -216,12 +219,13 @@ impl Forward {
         (std, bias): (f64, f64),
         weight_decay: Option<f64>,
     ) -> Result<(Tensor, Tensor)> {
+        let element = g.element(self.logits);
         let mut declare = |part: &str, shape: &[usize], kind, init| {
             let name = format!("{layer}.{part}");
             let tensor = g.input(&name, TensorType::f32(shape))?;
             self.parameters
                 .push((Parameter { name, shape: shape.to_vec(), kind, init, weight_decay }, tensor));
-            Ok(tensor)
+            g.cast(tensor, element)
         };
         let weight = declare("weight", shape, ParameterKind::Weight, Init::Normal { std })?;
         let bias = declare("bias", &shape[..1], ParameterKind::Bias, Init::Constant(bias as f32))?;

@@ -16,7 +16,7 @@ use super::{
     trained::MEAN,
 };
 use crate::{
-    backend::{Pass, Rows, Sums, TrainingBackend, Update},
+    backend::{Pass, Rows, Sums, TrainingBackend, Update, Updated},
     checkpoint::{Meta, TensorRef, Tensors},
     metrics::{self, Metrics},
     recipe::{Mean, Recipe},
@@ -209,13 +209,17 @@ impl<'a> Run<'a> {
         }
         let learning_rate = self.schedule().rate();
         let optimizer = &self.recipe.optimizer;
-        self.backend.update(Update {
+        let updated = self.backend.update(Update {
             learning_rate,
             momentum: optimizer.momentum,
             weight_decay: optimizer.weight_decay,
             bias_lr_mult: optimizer.bias_lr_mult,
             bias_decay: optimizer.bias_decay,
         })?;
+        if let Updated::Overflow { loss_scale } = updated {
+            self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
+            return Ok(());
+        }
         self.meta.step += 1;
         self.meta.sums += sums;
 

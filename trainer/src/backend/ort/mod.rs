@@ -23,32 +23,33 @@ use self::{
     update::{Adder, Updater},
 };
 use super::{
-    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums,
-    TrainingBackend, Update, fill_mask, largest_magnitude, layout::Layout, momentum_name,
+    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Precision, Rows, Save, Setup, Sums,
+    TrainingBackend, Update, Updated, fill_mask, largest_magnitude, layout::Layout, momentum_name,
+    precision::LossScale,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
-    graph::{Graph, Target},
+    graph::{ElementType, Graph, Target},
     models::{Classifier, DropoutMask, GraphOptions, Parameter, TrainingGraphs, gradient_name, names},
     runtime::Loaded,
 };
 
-pub use kernels::KERNELS_OF_CUDA;
+pub use kernels::without_cuda_kernel;
 
 /// How ONNX Runtime is to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrtOptions {
     /// Where.
     pub device: Device,
-    /// Whether a GPU may round the factors of products to TF32 (10 bits of mantissa).
-    pub tf32: bool,
+    /// With what numbers.
+    pub precision: Precision,
 }
 
 impl OrtOptions {
     /// On `device`, in full single precision.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, tf32: false }
+        Self { device, precision: Precision::F32 }
     }
 }
 
@@ -72,6 +73,10 @@ pub struct OrtBackend {
     further: Option<Further>,
     accumulate_graph: Graph,
     batches_of_step: u32,
+    /// Only in half precision.
+    loss_scale: Option<LossScale>,
+    /// Whether gradients of the step are not finite.
+    overflows: bool,
 }
 
 /// Inputs that training and evaluation share.
@@ -89,6 +94,13 @@ struct Train {
     masks: Vec<Feed<bool>>,
     mean: Feed<f32>,
     sums: SumTensors,
+    half: Option<HalfPrecision>,
+}
+
+/// What the train graph has besides in half precision.
+struct HalfPrecision {
+    loss_scale: Feed<f32>,
+    gradient_sum: Tensor<f32>,
 }
 
 struct Evaluate {
@@ -114,8 +126,7 @@ struct SumTensors {
 
 impl SumTensors {
     fn new() -> ort::Result<Self> {
-        let scalar = || Tensor::<f32>::new(&Allocator::default(), Vec::<i64>::new());
-        Ok(Self { loss: scalar()?, top1: scalar()?, top5: scalar()? })
+        Ok(Self { loss: host_scalar()?, top1: host_scalar()?, top5: host_scalar()? })
     }
 
     fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
@@ -125,11 +136,19 @@ impl SumTensors {
     }
 
     fn read(&self, rows: usize) -> Sums {
-        let value = |tensor: &Tensor<f32>| tensor.extract_tensor().1[0];
         // Counts are whole numbers below 2²⁴, which f32 holds exactly.
         let (top1, top5) = (value(&self.top1) as u64, value(&self.top5) as u64);
         Sums { rows: rows as u64, loss: value(&self.loss).into(), top1, top5 }
     }
+}
+
+fn host_scalar() -> ort::Result<Tensor<f32>> {
+    Tensor::new(&Allocator::default(), Vec::<i64>::new())
+}
+
+/// The value of a scalar of the host.
+fn value(scalar: &Tensor<f32>) -> f32 {
+    scalar.extract_tensor().1[0]
 }
 
 impl OrtBackend {
@@ -148,7 +167,10 @@ impl OrtBackend {
             Device::Cpu => Target::Cpu,
             Device::Cuda(_) => Target::Cuda,
         };
-        let graph_options = GraphOptions::of_recipe(setup.recipe, setup.batch_rows, target);
+        let half = options.precision == Precision::F16;
+        let compute = if half { ElementType::F16 } else { ElementType::F32 };
+        let graph_options =
+            GraphOptions { compute, ..GraphOptions::of_recipe(setup.recipe, setup.batch_rows, target) };
         let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
         warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
@@ -160,7 +182,7 @@ impl OrtBackend {
         let batch = BatchFeeds::new(&session, options.device, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
         let mean_shape: &[usize] = &mean_shape;
-        let mut train = Train::new(session, options.device, setup, &masks, mean_shape)?;
+        let mut train = Train::new(session, &options, setup, &masks, mean_shape)?;
         train.mean.write(|values| values.copy_from_slice(&mean))?;
         train.binding = train.bound(&batch, &parameters, &layout, &weights, &gradients)?;
 
@@ -185,6 +207,8 @@ impl OrtBackend {
             further: None,
             accumulate_graph: accumulate,
             batches_of_step: 0,
+            loss_scale: half.then(LossScale::default),
+            overflows: false,
         };
         backend.fill_weights(setup.seed)?;
         Ok(backend)
@@ -230,14 +254,13 @@ fn warn_of_copies(device: Device, graphs: &[&Graph]) {
         return;
     }
     for graph in graphs {
-        for operator in graph.operators() {
-            if !KERNELS_OF_CUDA.contains(&operator) {
-                tracing::warn!(
-                    graph = graph.name(),
-                    operator,
-                    "no CUDA kernel: runs on the CPU, with copies"
-                );
-            }
+        for (operator, element) in without_cuda_kernel(graph) {
+            tracing::warn!(
+                graph = graph.name(),
+                operator,
+                %element,
+                "no CUDA kernel: runs on the CPU, with copies"
+            );
         }
     }
 }
@@ -273,11 +296,19 @@ impl BatchFeeds {
 impl Train {
     fn new(
         session: Session,
-        device: Device,
+        options: &OrtOptions,
         setup: &Setup<'_>,
         masks: &[DropoutMask],
         mean_shape: &[usize],
     ) -> Result<Self, BackendError> {
+        let device = options.device;
+        let half = match options.precision {
+            Precision::F16 => Some(HalfPrecision {
+                loss_scale: Feed::new(&session, device, names::LOSS_SCALE, &[])?,
+                gradient_sum: host_scalar().map_err(BackendError::session("allocate outputs"))?,
+            }),
+            Precision::F32 | Precision::Tf32 => None,
+        };
         let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
         let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
         Ok(Self {
@@ -286,6 +317,7 @@ impl Train {
             masks: masks.collect::<Result<_, _>>()?,
             mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
             sums: SumTensors::new().map_err(BackendError::session("allocate outputs"))?,
+            half,
             binding,
             session,
         })
@@ -316,6 +348,12 @@ impl Train {
         }
         for mask in &self.masks {
             mask.bind(&mut binding)?;
+        }
+        if let Some(half) = &mut self.half {
+            half.loss_scale.bind(&mut binding)?;
+            binding
+                .output(names::GRADIENT_SUM, &mut half.gradient_sum)
+                .map_err(BackendError::session("bind an output"))?;
         }
         Ok(binding)
     }
@@ -378,6 +416,9 @@ impl TrainingBackend for OrtBackend {
             values[3 * count..].fill(0.0);
         })?;
         self.train.scale.write(|value| value[0] = pass.gradient_scale)?;
+        if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
+            half.loss_scale.write(|value| value[0] = scale.factor())?;
+        }
         for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
             feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;
         }
@@ -394,16 +435,27 @@ impl TrainingBackend for OrtBackend {
             }
         }
         self.batches_of_step += 1;
+        self.overflows |= self.train.half.as_ref().is_some_and(|half| !value(&half.gradient_sum).is_finite());
         Ok(self.train.sums.read(count))
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
-        self.batches_of_step = 0;
-        self.update.run(&update)
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
+        let overflows = self.overflows;
+        self.discard();
+        if let Some(scale) = &mut self.loss_scale {
+            if overflows {
+                let loss_scale = scale.overflowed().then(|| scale.factor()).ok_or(BackendError::Gradients)?;
+                return Ok(Updated::Overflow { loss_scale });
+            }
+            scale.held();
+        }
+        self.update.run(&update)?;
+        Ok(Updated::Done)
     }
 
     fn discard(&mut self) {
         self.batches_of_step = 0;
+        self.overflows = false;
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
@@ -437,11 +489,12 @@ impl TrainingBackend for OrtBackend {
 
     fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
         let read = BackendError::session("read the parameters");
+        let loss_scale = self.loss_scale.map(LossScale::to_values);
         let momentum_names: Vec<String> = self.parameters.iter().map(|p| momentum_name(&p.name)).collect();
         lock(&self.weights)
             .read(|weights| {
                 lock(&self.momenta).read(|momenta| {
-                    let mut tensors = Vec::with_capacity(2 * self.parameters.len());
+                    let mut tensors = Vec::with_capacity(2 * self.parameters.len() + 1);
                     for (at, (parameter, &offset)) in
                         self.parameters.iter().zip(&self.layout.offsets).enumerate()
                     {
@@ -450,6 +503,9 @@ impl TrainingBackend for OrtBackend {
                         let momenta = TensorRef { shape, values: &momenta[range] };
                         tensors.push((parameter.name.as_str(), weights));
                         tensors.push((momentum_names[at].as_str(), momenta));
+                    }
+                    if let Some(values) = &loss_scale {
+                        tensors.push((names::LOSS_SCALE, TensorRef { shape: &[2], values }));
                     }
                     save(&tensors);
                 })
@@ -461,6 +517,13 @@ impl TrainingBackend for OrtBackend {
     fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
         let write = BackendError::session("write the parameters");
         self.discard();
+        if let Some(scale) = &mut self.loss_scale {
+            *scale = match state.take_if_there(names::LOSS_SCALE, &[2])? {
+                Some(saved) => LossScale::from_values(&saved.values)
+                    .ok_or_else(|| state.foreign(names::LOSS_SCALE, &saved.values))?,
+                None => LossScale::default(),
+            };
+        }
         let places = || self.parameters.iter().zip(&self.layout.offsets);
         let mut copy = |values: &mut [f32], name_of: &dyn Fn(&str) -> String| {
             values.fill(0.0);

@@ -14,7 +14,7 @@ use ort::{
 };
 
 use super::OrtOptions;
-use crate::backend::{BackendError, Device};
+use crate::backend::{BackendError, Device, Precision};
 use crate::graph::Graph;
 
 /// What a session is for.
@@ -77,7 +77,7 @@ fn with_provider(
 fn cuda(id: u32, options: &OrtOptions) -> ExecutionProviderDispatch {
     CUDA::default()
         .with_device_id(id as i32)
-        .with_tf32(options.tf32)
+        .with_tf32(options.precision == Precision::Tf32)
         // The exhaustive search runs every algorithm once, which the first of many thousand steps can afford.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Exhaustive)
         .with_conv_max_workspace(true)

@@ -9,7 +9,7 @@ use ndarray::Axis;
 use self::layers::{Images, Window};
 use super::{
     BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
-    Update, fill_mask, largest_magnitude, momentum_name,
+    Update, Updated, fill_mask, largest_magnitude, momentum_name,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
@@ -224,7 +224,7 @@ impl TrainingBackend for ReferenceBackend {
         Ok(sums)
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         for State { parameter, weights, momenta, gradients } in &mut self.parameters {
             let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
             for ((w, v), g) in weights.iter_mut().zip(momenta).zip(gradients) {
@@ -233,7 +233,7 @@ impl TrainingBackend for ReferenceBackend {
             }
         }
         self.zero_gradients();
-        Ok(())
+        Ok(Updated::Done)
     }
 
     fn discard(&mut self) {

@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::{
     backend::{
-        BackendError, Description, ParameterExtremes, Pass, ReferenceBackend, Rows, Save, Setup, Sums,
-        TrainingBackend, Update,
+        BackendError, Description, ParameterExtremes, Pass, Precision, ReferenceBackend, Rows, Save, Setup,
+        Sums, TrainingBackend, Update, Updated,
     },
     checkpoint::{self, Tensors},
     metrics,
@@ -169,6 +169,8 @@ pub struct Attempt<'a> {
     pub watcher: Watcher,
     /// Passes, counted from 0, whose loss is spoilt, and whether weights are lost with it.
     pub spoilt: &'a [u32],
+    /// Passes, counted from 0, whose gradients overflow.
+    pub overflowing: &'a [u32],
     pub lost: bool,
 }
 
@@ -184,6 +186,7 @@ impl<'a> Attempt<'a> {
             resumes: false,
             watcher: Watcher::default(),
             spoilt: &[],
+            overflowing: &[],
             lost: false,
         }
     }
@@ -200,9 +203,14 @@ impl<'a> Attempt<'a> {
             seed: self.options.seed,
         };
         let inner = ReferenceBackend::new(&setup)?;
-        let mut backend = Spoiling { inner, passes: 0, spoilt: self.spoilt, lost: self.lost };
-        let settings =
-            RunSettings { data: self.place.path(self.data), limit_batches: None, micro_batch: None };
+        let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
+        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost };
+        let settings = RunSettings {
+            data: self.place.path(self.data),
+            limit_batches: None,
+            micro_batch: None,
+            precision: Precision::F32,
+        };
         folder.describe(&self.recipe, &settings, &backend.describe())?;
         let stop = AtomicBool::new(false);
         let mut watching = Watching { watcher: &mut self.watcher, stop: &stop };
@@ -269,11 +277,12 @@ impl Observer for Watching<'_> {
     }
 }
 
-/// The reference backend, but some losses are not numbers.
+/// The reference backend, but some losses are not numbers and some gradients overflow.
 struct Spoiling<'a> {
     inner: ReferenceBackend,
     passes: u32,
     spoilt: &'a [u32],
+    overflowing: &'a [u32],
     lost: bool,
 }
 
@@ -295,7 +304,11 @@ impl TrainingBackend for Spoiling<'_> {
         Ok(sums)
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
+        if self.overflowing.contains(&(self.passes - 1)) {
+            self.inner.discard();
+            return Ok(Updated::Overflow { loss_scale: 0.5 });
+        }
         self.inner.update(update)
     }
 
