@@ -471,6 +471,15 @@ fn a_gpu_that_is_not_there_is_one_clear_error() {
 }
 
 #[test]
+fn a_cuda_graph_on_the_cpu_is_refused() {
+    let (recipe, mean) = (recipe(&[]), mean());
+    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 };
+    let options = OrtOptions { cuda_graph: true, ..OrtOptions::new(Device::Cpu) };
+    let error = OrtBackend::new(support::runtime(), &setup, options).err().expect("an error").to_string();
+    assert!(error.contains("the device is cpu") && error.contains("--device cuda"), "{error}");
+}
+
+#[test]
 fn a_mean_of_another_size_is_refused() {
     let recipe = recipe(&[]);
     let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &[0.0; 3], seed: 3 };

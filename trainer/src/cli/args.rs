@@ -122,6 +122,9 @@ pub struct RuntimeArgs {
     /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,
+    /// Have a GPU record the training step once and replay it, which spares the launching of its kernels one by one
+    #[arg(long)]
+    pub cuda_graph: bool,
 }
 
 #[derive(Args, Debug)]

@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`TrainingError`]; the checkpoints that were written stay.
     pub fn train(mut self) -> Result<Outcome, TrainingError> {
-        let mut batches = self.batches();
+        let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
         if self.meta.batch > per_epoch {
             return Err(TrainingError::Position { batch: self.meta.batch, batches: per_epoch });
@@ -167,10 +167,11 @@ impl<'a> Run<'a> {
         self.finish(last_score)
     }
 
-    fn batches(&self) -> Batches {
+    fn batches(&self) -> Result<Batches, TrainingError> {
         let RunOptions { workers, on_bad_record, limit_batches, .. } = self.options;
         let batch_size = self.recipe.training.batch_size;
-        Batches::new(self.data, batch_size, self.meta.seed, workers, on_bad_record, limit_batches)
+        let (seed, memory) = (self.meta.seed, self.backend.batch_memory()?);
+        Ok(Batches::new(self.data, batch_size, seed, workers, on_bad_record, limit_batches, memory))
     }
 
     fn announce(&mut self, batches: u64) {

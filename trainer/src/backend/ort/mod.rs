@@ -5,6 +5,7 @@
 //! device; the sessions read and write pieces of them in place, bound once. In a step only images, labels, offsets and
 //! dropout masks go to the device, and three sums come back.
 
+mod answer;
 mod feed;
 mod flat;
 mod kernels;
@@ -12,10 +13,11 @@ mod session;
 mod staging;
 mod update;
 
-use fovea_pipeline::memory::MemoryProvider;
+use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use ort::{memory::Allocator, session::Session, value::Tensor};
 
 use self::{
+    answer::Answer,
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
     session::{Role, device_allocator, open, staging_allocator},
@@ -36,6 +38,11 @@ use crate::{
 
 pub use kernels::without_cuda_kernel;
 
+/// Number of the CUDA graph of a step's first batch.
+const FIRST_GRAPH: u32 = 1;
+/// Number of that of its further batches, whose gradients go elsewhere.
+const FURTHER_GRAPH: u32 = 2;
+
 /// How ONNX Runtime is to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrtOptions {
@@ -43,13 +50,24 @@ pub struct OrtOptions {
     pub device: Device,
     /// With what numbers.
     pub precision: Precision,
+    /// Whether a GPU records the step at its first run and replays it from then on, which spares the launching of its kernels
+    /// one by one.
+    pub cuda_graph: bool,
 }
 
 impl OrtOptions {
-    /// On `device`, in full single precision.
+    /// On `device`, in full single precision, without a CUDA graph.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, precision: Precision::F32 }
+        Self { device, precision: Precision::F32, cuda_graph: false }
+    }
+
+    /// Has runs of `binding` recorded if asked for.
+    fn record(&self, binding: &mut Binding, number: u32) -> Result<(), BackendError> {
+        if !self.cuda_graph {
+            return Ok(());
+        }
+        binding.record_as(number).map_err(BackendError::session("set up a CUDA graph"))
     }
 }
 
@@ -93,20 +111,20 @@ struct Train {
     scale: Feed<f32>,
     masks: Vec<Feed<bool>>,
     mean: Feed<f32>,
-    sums: SumTensors,
+    sums: SumAnswers,
     half: Option<HalfPrecision>,
 }
 
 /// What the train graph has besides in half precision.
 struct HalfPrecision {
     loss_scale: Feed<f32>,
-    gradient_sum: Tensor<f32>,
+    gradient_sum: Answer,
 }
 
 struct Evaluate {
     session: Session,
     binding: Binding,
-    sums: SumTensors,
+    sums: SumAnswers,
     probabilities: Tensor<f32>,
 }
 
@@ -118,37 +136,28 @@ struct Further {
 }
 
 /// Outputs that come back to the host.
-struct SumTensors {
-    loss: Tensor<f32>,
-    top1: Tensor<f32>,
-    top5: Tensor<f32>,
+struct SumAnswers {
+    loss: Answer,
+    top1: Answer,
+    top5: Answer,
 }
 
-impl SumTensors {
-    fn new() -> ort::Result<Self> {
-        Ok(Self { loss: host_scalar()?, top1: host_scalar()?, top5: host_scalar()? })
+impl SumAnswers {
+    fn new(place: &Allocator) -> ort::Result<Self> {
+        Ok(Self { loss: Answer::new(place)?, top1: Answer::new(place)?, top5: Answer::new(place)? })
     }
 
     fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
-        binding.output(names::LOSS, &mut self.loss)?;
-        binding.output(names::TOP1, &mut self.top1)?;
-        binding.output(names::TOP5, &mut self.top5)
+        self.loss.bind(names::LOSS, binding)?;
+        self.top1.bind(names::TOP1, binding)?;
+        self.top5.bind(names::TOP5, binding)
     }
 
-    fn read(&self, rows: usize) -> Sums {
+    fn read(&self, rows: usize) -> ort::Result<Sums> {
         // Counts are whole numbers below 2²⁴, which f32 holds exactly.
-        let (top1, top5) = (value(&self.top1) as u64, value(&self.top5) as u64);
-        Sums { rows: rows as u64, loss: value(&self.loss).into(), top1, top5 }
+        let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);
+        Ok(Sums { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
     }
-}
-
-fn host_scalar() -> ort::Result<Tensor<f32>> {
-    Tensor::new(&Allocator::default(), Vec::<i64>::new())
-}
-
-/// The value of a scalar of the host.
-fn value(scalar: &Tensor<f32>) -> f32 {
-    scalar.extract_tensor().1[0]
 }
 
 impl OrtBackend {
@@ -161,6 +170,9 @@ impl OrtBackend {
         setup: &Setup<'_>,
         options: OrtOptions,
     ) -> Result<Self, BackendError> {
+        if options.cuda_graph && options.device == Device::Cpu {
+            return Err(BackendError::CudaGraph { device: options.device });
+        }
         let mean = setup.mean()?;
         setup.recipe.shapes(3, setup.classes)?;
         let target = match options.device {
@@ -176,7 +188,7 @@ impl OrtBackend {
         warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
 
         let layout = Layout::new(&parameters);
-        let session = open(&loaded.environment, &options, &train, Role::Step)?;
+        let session = open(&loaded.environment, &options, &train, Role::Train)?;
         let flat = || zeros(&session, options.device, layout.len);
         let (weights, momenta, gradients) = (flat()?, flat()?, flat()?);
         let batch = BatchFeeds::new(&session, options.device, setup)?;
@@ -185,6 +197,7 @@ impl OrtBackend {
         let mut train = Train::new(session, &options, setup, &masks, mean_shape)?;
         train.mean.write(|values| values.copy_from_slice(&mean))?;
         train.binding = train.bound(&batch, &parameters, &layout, &weights, &gradients)?;
+        options.record(&mut train.binding, FIRST_GRAPH)?;
 
         let flats = [&weights, &momenta, &gradients];
         let update = Updater::new(&loaded.environment, &options, &update, &layout, flats)?;
@@ -227,8 +240,9 @@ impl OrtBackend {
 
     fn make_further(&mut self) -> Result<(), BackendError> {
         let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
-        let binding =
+        let mut binding =
             self.train.bound(&self.batch, &self.parameters, &self.layout, &self.weights, &gradients)?;
+        self.options.record(&mut binding, FURTHER_GRAPH)?;
         let adder = Adder::new(
             &self.loaded.environment,
             &self.options,
@@ -281,10 +295,9 @@ impl BatchFeeds {
         self.valid.bind(binding)
     }
 
-    /// Rows that are not given keep what they had, and do not count.
+    /// Everything but the images. Rows that are not given keep what they had, and do not count.
     fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let count = rows.labels.len();
-        self.images.copy_from(rows.images)?;
         self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
         self.valid.write(|valid| {
             valid[..count].fill(true);
@@ -302,10 +315,13 @@ impl Train {
         mean_shape: &[usize],
     ) -> Result<Self, BackendError> {
         let device = options.device;
+        // A CUDA graph writes to the GPU alone; else ONNX Runtime brings the numbers to the host.
+        let place =
+            if options.cuda_graph { device_allocator(&session, device)? } else { Allocator::default() };
         let half = match options.precision {
             Precision::F16 => Some(HalfPrecision {
                 loss_scale: Feed::new(&session, device, names::LOSS_SCALE, &[])?,
-                gradient_sum: host_scalar().map_err(BackendError::session("allocate outputs"))?,
+                gradient_sum: Answer::new(&place).map_err(BackendError::session("allocate outputs"))?,
             }),
             Precision::F32 | Precision::Tf32 => None,
         };
@@ -316,7 +332,7 @@ impl Train {
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
             mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
-            sums: SumTensors::new().map_err(BackendError::session("allocate outputs"))?,
+            sums: SumAnswers::new(&place).map_err(BackendError::session("allocate outputs"))?,
             half,
             binding,
             session,
@@ -332,7 +348,7 @@ impl Train {
         weights: &SharedFlat,
         gradients: &SharedFlat,
     ) -> Result<Binding, BackendError> {
-        let bind = |sums: &mut SumTensors| -> ort::Result<Binding> {
+        let bind = |sums: &mut SumAnswers| -> ort::Result<Binding> {
             let mut binding = Binding::new(&self.session)?;
             for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
                 binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
@@ -351,8 +367,8 @@ impl Train {
         }
         if let Some(half) = &mut self.half {
             half.loss_scale.bind(&mut binding)?;
-            binding
-                .output(names::GRADIENT_SUM, &mut half.gradient_sum)
+            half.gradient_sum
+                .bind(names::GRADIENT_SUM, &mut binding)
                 .map_err(BackendError::session("bind an output"))?;
         }
         Ok(binding)
@@ -369,12 +385,12 @@ impl Evaluate {
         layout: &Layout,
         weights: &SharedFlat,
     ) -> Result<Self, BackendError> {
-        let bind = || -> ort::Result<(Binding, SumTensors, Tensor<f32>)> {
+        let bind = || -> ort::Result<(Binding, SumAnswers, Tensor<f32>)> {
             let mut binding = Binding::new(&session)?;
             for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
                 binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
             }
-            let mut sums = SumTensors::new()?;
+            let mut sums = SumAnswers::new(&Allocator::default())?;
             sums.bind(&mut binding)?;
             let mut probabilities = Tensor::new(&Allocator::default(), [setup.batch_rows, setup.classes])?;
             binding.output(names::PROBABILITIES, &mut probabilities)?;
@@ -402,8 +418,14 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
-        let allocator = staging_allocator(&self.train.session, self.options.device)?;
-        Ok(Box::new(StagingMemory::new(allocator)))
+        match self.options.device {
+            // It reads any memory where it is.
+            Device::Cpu => Ok(Box::new(HostMemory)),
+            Device::Cuda(_) => {
+                let allocator = staging_allocator(&self.train.session, self.options.device)?;
+                Ok(Box::new(StagingMemory::new(allocator)))
+            }
+        }
     }
 
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
@@ -422,21 +444,26 @@ impl TrainingBackend for OrtBackend {
         for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
             feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;
         }
-        let run = BackendError::session("run a training step");
+        let Train { session, binding, .. } = &mut self.train;
+        let doing = "run a training step";
         if self.batches_of_step == 0 {
-            self.train.binding.run(&mut self.train.session).map_err(run)?;
+            self.batch.images.run_with(rows.images, binding, session, doing)?;
         } else {
             if self.further.is_none() {
                 self.make_further()?;
             }
             if let Some(further) = &mut self.further {
-                further.binding.run(&mut self.train.session).map_err(run)?;
+                let (session, binding) = (&mut self.train.session, &mut further.binding);
+                self.batch.images.run_with(rows.images, binding, session, doing)?;
                 further.adder.run()?;
             }
         }
         self.batches_of_step += 1;
-        self.overflows |= self.train.half.as_ref().is_some_and(|half| !value(&half.gradient_sum).is_finite());
-        Ok(self.train.sums.read(count))
+        let read = BackendError::session("read the sums of a step");
+        if let Some(half) = &self.train.half {
+            self.overflows |= !half.gradient_sum.read().map_err(&read)?.is_finite();
+        }
+        self.train.sums.read(count).map_err(read)
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
@@ -463,10 +490,10 @@ impl TrainingBackend for OrtBackend {
         self.limits.check_probabilities(&rows, probabilities.len())?;
         self.batch.write(&rows)?;
         let Evaluate { session, binding, sums, probabilities: given } = &mut self.evaluate;
-        binding.run(session).map_err(BackendError::session("evaluate"))?;
+        self.batch.images.run_with(rows.images, binding, session, "evaluate")?;
         let count = rows.labels.len() * self.limits.classes;
         probabilities[..count].copy_from_slice(&given.extract_tensor().1[..count]);
-        Ok(sums.read(rows.labels.len()))
+        sums.read(rows.labels.len()).map_err(BackendError::session("read the sums of an evaluation"))
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
@@ -546,5 +573,57 @@ impl OrtBackend {
         let ranges =
             self.parameters.iter().zip(&self.layout.offsets).map(|(p, &offset)| offset..offset + p.len());
         ranges.map(|range| largest_magnitude(&values[range])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{recipe::Recipe, support};
+
+    const ROWS: usize = 4;
+
+    fn backend(recipe: &Recipe) -> OrtBackend {
+        let px = recipe.input.crop_px;
+        let setup = Setup { recipe, classes: 10, batch_rows: ROWS, mean: &vec![100.0; 3 * px * px], seed: 1 };
+        OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap()
+    }
+
+    #[test]
+    fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
+        let recipe = Recipe::load("demo", &["network.layer.dropout.p=0".to_owned()]).unwrap();
+        let mut backend = backend(&recipe);
+        let row_bytes = 3 * recipe.input.crop_px * recipe.input.crop_px;
+        let images: Vec<u8> = (0..ROWS * row_bytes).map(|i| (i * 7919 % 251) as u8 | 1).collect();
+        let (offsets, labels) = ([[0.0; 3]; ROWS], [0, 3, 5, 9]);
+        let whole = Rows { images: &images, color_offsets: &offsets, labels: &labels };
+        let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 };
+        let loss = |sums: Sums| sums.loss;
+        let mut probabilities = vec![0.0; ROWS * 10];
+
+        let in_place = [
+            loss(backend.accumulate(whole, pass).unwrap()),
+            loss(backend.accumulate(whole, Pass { part: 1, ..pass }).unwrap()),
+            loss(backend.evaluate(whole, &mut probabilities).unwrap()),
+        ];
+        assert!(backend.batch.images.copied().iter().all(|&byte| byte == 0), "images were copied");
+
+        // A part of a batch has no memory behind its last row, and is copied.
+        let part = Rows { images: &images[..3 * row_bytes], labels: &labels[..3], ..whole };
+        backend.accumulate(part, pass).unwrap();
+        assert!(backend.batch.images.copied().starts_with(part.images));
+        assert!(backend.batch.images.copied()[part.images.len()..].iter().all(|&byte| byte == 0));
+
+        let copied: Vec<f64> = (0..ROWS)
+            .map(|row| {
+                let images = &images[row * row_bytes..(row + 1) * row_bytes];
+                let one = Rows { images, color_offsets: &offsets, labels: &labels[row..row + 1] };
+                loss(backend.accumulate(one, pass).unwrap())
+            })
+            .collect();
+        let sum: f64 = copied.iter().sum();
+        for loss in in_place {
+            assert!((loss / sum - 1.0).abs() < 1e-5, "{loss} against {sum}");
+        }
     }
 }

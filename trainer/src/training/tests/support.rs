@@ -1,9 +1,14 @@
 //! What the tests share.
 
 use std::{
+    error::Error,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +16,11 @@ use fovea_datasets::{
     Entry, Payload, Source, SourceError,
     prepare::{PrepareOptions, Preparer, Progress},
 };
-use fovea_pipeline::{Class, Split, TestViews, loader::OnBadRecord};
+use fovea_pipeline::{
+    Class, Split, TestViews,
+    loader::OnBadRecord,
+    memory::{BatchMemory, HostMemory, MemoryProvider},
+};
 use serde_json::Value;
 
 use crate::{
@@ -172,6 +181,8 @@ pub struct Attempt<'a> {
     /// Passes, counted from 0, whose gradients overflow.
     pub overflowing: &'a [u32],
     pub lost: bool,
+    /// Where batches lie.
+    pub blocks: Blocks,
 }
 
 impl<'a> Attempt<'a> {
@@ -188,6 +199,7 @@ impl<'a> Attempt<'a> {
             spoilt: &[],
             overflowing: &[],
             lost: false,
+            blocks: Blocks::default(),
         }
     }
 
@@ -204,7 +216,8 @@ impl<'a> Attempt<'a> {
         };
         let inner = ReferenceBackend::new(&setup)?;
         let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
-        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost };
+        let blocks = self.blocks.clone();
+        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost, blocks };
         let settings = RunSettings {
             data: self.place.path(self.data),
             limit_batches: None,
@@ -277,13 +290,70 @@ impl Observer for Watching<'_> {
     }
 }
 
-/// The reference backend, but some losses are not numbers and some gradients overflow.
+/// Memory whose blocks are known, so that a backend can tell what lies in them.
+#[derive(Clone, Debug, Default)]
+pub struct Blocks {
+    /// Addresses of the blocks that there are.
+    alive: Arc<Mutex<Vec<Range<usize>>>>,
+    made: Arc<AtomicUsize>,
+}
+
+impl Blocks {
+    /// Blocks that were ever made, and those that there are.
+    pub fn count(&self) -> (usize, usize) {
+        (self.made.load(Ordering::Relaxed), self.alive.lock().unwrap().len())
+    }
+
+    fn hold(&self, images: &[u8]) -> bool {
+        let addresses = images.as_ptr_range();
+        let (start, end) = (addresses.start.addr(), addresses.end.addr());
+        self.alive.lock().unwrap().iter().any(|block| block.start <= start && end <= block.end)
+    }
+}
+
+impl MemoryProvider for Blocks {
+    fn allocate(&mut self, bytes: usize) -> Result<Box<dyn BatchMemory>, Box<dyn Error + Send + Sync>> {
+        let memory = HostMemory.allocate(bytes)?;
+        let addresses = memory.bytes().as_ptr_range();
+        let addresses = addresses.start.addr()..addresses.end.addr();
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.alive.lock().unwrap().push(addresses.clone());
+        Ok(Box::new(Block { memory, addresses, blocks: self.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    memory: Box<dyn BatchMemory>,
+    addresses: Range<usize>,
+    blocks: Blocks,
+}
+
+// SAFETY: it is the memory of another implementation, which nobody else has.
+unsafe impl BatchMemory for Block {
+    fn bytes(&self) -> &[u8] {
+        self.memory.bytes()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.bytes_mut()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.blocks.alive.lock().unwrap().retain(|addresses| *addresses != self.addresses);
+    }
+}
+
+/// The reference backend with memory of its own for batches, but some losses are not numbers and some gradients overflow.
 struct Spoiling<'a> {
     inner: ReferenceBackend,
     passes: u32,
     spoilt: &'a [u32],
     overflowing: &'a [u32],
     lost: bool,
+    blocks: Blocks,
 }
 
 impl TrainingBackend for Spoiling<'_> {
@@ -295,7 +365,12 @@ impl TrainingBackend for Spoiling<'_> {
         self.inner.batch_rows()
     }
 
+    fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
+        Ok(Box::new(self.blocks.clone()))
+    }
+
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+        assert!(self.blocks.hold(rows.images), "images of a step were copied");
         let mut sums = self.inner.accumulate(rows, pass)?;
         if self.spoilt.contains(&self.passes) {
             sums.loss = f64::NAN;
@@ -317,6 +392,7 @@ impl TrainingBackend for Spoiling<'_> {
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+        assert!(self.blocks.hold(rows.images), "images of an evaluation were copied");
         self.inner.evaluate(rows, probabilities)
     }
 
