@@ -9,7 +9,7 @@
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
 //! | `train_badly` | `trainer` with what cannot work |
 //! | `look` | `preview_augmentations` and `bench_loader` |
-//! | `python` | the shards in pyarrow and Hugging Face `datasets` |
+//! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
 mod damage;
 mod look;

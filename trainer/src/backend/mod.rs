@@ -133,7 +133,8 @@ fn largest_magnitude(values: &[f32]) -> f32 {
 }
 
 /// Name of a parameter's momenta in a saved state.
-fn momentum_name(parameter: &str) -> String {
+#[must_use]
+pub fn momentum_name(parameter: &str) -> String {
     format!("{parameter}.momentum")
 }
 
@@ -178,7 +179,8 @@ pub struct Update {
 
 impl Update {
     /// ε and λ of a parameter of this kind whose layer may have a decay of its own.
-    fn rate_and_decay(&self, kind: ParameterKind, own_decay: Option<f64>) -> (f64, f64) {
+    #[must_use]
+    pub fn rate_and_decay(&self, kind: ParameterKind, own_decay: Option<f64>) -> (f64, f64) {
         let decay = own_decay.unwrap_or(self.weight_decay);
         match kind {
             ParameterKind::Weight => (self.learning_rate, decay),

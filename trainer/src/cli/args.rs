@@ -54,6 +54,9 @@ pub struct TrainArgs {
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
+    /// An .onnx file for inference whose network takes the place of the recipe's; it begins with the file's values
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub network: Option<PathBuf>,
     /// Give a key of the recipe another value, as in optimizer.learning_rate=0.02; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -199,6 +202,9 @@ pub struct GraphsArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5, --classes]
+    #[arg(long, value_name = "DIR", conflicts_with = "classes")]
+    pub data: Option<PathBuf>,
     /// Number of classes
     #[arg(long, default_value = "1000")]
     pub classes: NonZero<usize>,

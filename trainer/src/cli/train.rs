@@ -108,7 +108,13 @@ fn overrides(args: &TrainArgs) -> Vec<String> {
 
 fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
     let default = if args.data.is_some() { "alexnet" } else { "demo" };
-    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides(args))?;
+    let mut overrides = overrides(args);
+    if let Some(file) = &args.network {
+        let file =
+            toml::Value::from(absolute(file)?.to_str().context("the path of the network is not Unicode")?);
+        overrides.insert(0, format!("network={{onnx={file}}}"));
+    }
+    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides)?;
     let data = match &args.data {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,

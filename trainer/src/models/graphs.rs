@@ -433,7 +433,8 @@ mod tests {
 
     #[test]
     fn a_mean_for_every_pixel_is_subtracted_too() {
-        let network = Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new() };
+        let network =
+            Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new(), file: None };
         let mut g = Builder::new("input", Lowering::training(Target::Cpu));
         let images = images(&mut g, &network, 1, ElementType::U8).unwrap();
         let offsets = g.input(names::OFFSETS, TensorType::f32([1, 3])).unwrap();

@@ -1,5 +1,8 @@
 //! A recipe's layers as a graph: parameters, masks and the forward direction.
 
+use std::path::PathBuf;
+
+use super::import::Imported;
 use super::init::Init;
 use crate::graph::ops::{Conv, DropoutScaling, Lrn, Pool};
 use crate::graph::{Builder, ElementType, GraphError, Lowering, Result, Target, Tensor, TensorType};
@@ -16,6 +19,8 @@ pub struct Classifier {
     pub classes: usize,
     /// Layers from input to logits.
     pub layers: Vec<Layer>,
+    /// The `.onnx` file that takes the place of layers.
+    pub file: Option<PathBuf>,
 }
 
 /// Whether a graph is for training or for evaluation; dropout differs.
@@ -95,8 +100,8 @@ pub struct Forward {
 impl Classifier {
     /// The network of `recipe` for a data set of `classes` classes.
     pub fn new(recipe: &Recipe, classes: usize) -> Self {
-        let (name, layers) = (recipe.name.clone(), recipe.network.layer.clone());
-        Self { name, input_px: recipe.input.crop_px, classes, layers }
+        let (name, network) = (recipe.name.clone(), recipe.network.clone());
+        Self { name, input_px: recipe.input.crop_px, classes, layers: network.layer, file: network.onnx }
     }
 
     /// Appends the network to `g`, from `x` `[N,3,H,W]` in f32 or f16; parameters and masks become graph inputs.
@@ -107,7 +112,10 @@ impl Classifier {
     /// A layer does not fit the one before it or cannot be expressed, a name is taken twice, or the last layer does not
     /// give a value for each class.
     pub fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
-        let mut forward = Forward { logits: x, parameters: Vec::new(), masks: Vec::new() };
+        let mut forward = match &self.file {
+            Some(path) => Imported::read(path)?.forward(g, x, mode)?,
+            None => Forward { logits: x, parameters: Vec::new(), masks: Vec::new() },
+        };
         for layer in in_cheapest_order(&self.layers) {
             forward.logits = forward.append(g, self, layer, mode)?;
         }

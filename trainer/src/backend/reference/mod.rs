@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
+    graph::GraphError,
     models::{Classifier, Mode, Parameter},
     recipe::{DropoutScaling, LayerKind},
 };
@@ -48,6 +49,10 @@ impl ReferenceBackend {
     /// # Errors
     /// [`BackendError`] when layers do not fit or the mean does not.
     pub fn new(setup: &Setup<'_>) -> Result<Self, BackendError> {
+        if setup.recipe.network.onnx.is_some() {
+            let reason = "the reference backend computes layers only; use --backend ort".into();
+            return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
+        }
         let network = Classifier::new(setup.recipe, setup.classes);
         let states = network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
             weights: parameter.initial(setup.seed, index),
