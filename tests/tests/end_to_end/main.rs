@@ -11,7 +11,7 @@
 //! | `train_badly` | `trainer` with what cannot work |
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `look` | `preview_augmentations` and `bench_loader` |
-//! | `python` | the shards in pyarrow and Hugging Face `datasets` |
+//! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
 mod compare;
 mod damage;

@@ -134,6 +134,21 @@ impl Tensors {
         self.by_name.remove(name).ok_or_else(missing)
     }
 
+    /// Takes out the tensor of this name if there is one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Shape`].
+    pub fn take_if_there(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, CheckpointError> {
+        if self.by_name.contains_key(name) { self.take(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// The error of a tensor whose values make no sense.
+    #[must_use]
+    pub fn foreign(&self, name: &str, values: &[f32]) -> CheckpointError {
+        let reason = format!("tensor `{name}` is {values:?}");
+        CheckpointError::Foreign { path: self.path.clone(), reason }
+    }
+
     /// The names of the tensors that have not been taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)

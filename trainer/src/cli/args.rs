@@ -5,7 +5,7 @@ use std::{num::NonZero, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fovea_pipeline::TestViews;
 use fovea_trainer::{
-    backend::DeviceChoice,
+    backend::{DeviceChoice, Precision},
     comparison::Metric,
     models::PixelType,
     training::{OnNan, Which},
@@ -54,6 +54,9 @@ pub struct TrainArgs {
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
+    /// An .onnx file for inference whose network takes the place of the recipe's; it begins with the file's values
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub network: Option<PathBuf>,
     /// Seed of initial weights, order, augmentation and dropout
     #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     pub seed: u64,
@@ -178,9 +181,13 @@ pub struct RuntimeArgs {
     /// Threads of ONNX Runtime [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub threads: Option<NonZero<usize>>,
-    /// Let a GPU round products to TF32, 10 bits of mantissa
+    /// What forward and backward compute with: f32; tf32, where a GPU may round the factors of products to 10 bits; f16, half
+    /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
+    /// Have a GPU record the training step once and replay it, which spares the launching of its kernels one by one
     #[arg(long)]
-    pub tf32: bool,
+    pub cuda_graph: bool,
 }
 
 #[derive(Args, Debug)]
@@ -271,6 +278,9 @@ pub struct GraphsArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5, --classes]
+    #[arg(long, value_name = "DIR", conflicts_with = "classes")]
+    pub data: Option<PathBuf>,
     /// Number of classes
     #[arg(long, default_value = "1000")]
     pub classes: NonZero<usize>,
@@ -283,6 +293,9 @@ pub struct GraphsArgs {
     /// The device whose forms of the gradients are written: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
+    /// What the graphs compute with; tf32 is a matter of whoever runs them
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub precision: Precision,
 }
 
 #[derive(Args, Debug)]

@@ -16,11 +16,13 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let options = train::options(&args.training, 0)?;
     let plan = plan(args)?;
     let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
+    let precision = args.training.device.runtime.precision.unwrap_or_default();
     let mut workshop = Workshop {
         options,
         micro_batch: args.training.micro_batch.map(usize::from),
+        precision,
         keep: args.training.keep.get(),
-        backend: &mut |setup| device::backend(&args.training.device, setup),
+        backend: &mut |setup| device::backend(&args.training.device, setup, precision),
         stop: &STOP,
         watcher: &mut progress,
     };

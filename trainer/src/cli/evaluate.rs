@@ -14,10 +14,8 @@ use super::{INTERRUPTED, STOP, args::EvaluateArgs, device, percent, progress};
 
 pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let directory = match &args.data {
-        Some(directory) => directory.clone(),
-        None => read_settings(&args.trained.run)?.data,
-    };
+    let settings = read_settings(&args.trained.run)?;
+    let directory = args.data.clone().unwrap_or(settings.data);
     let dataset = open_dataset(&directory, &trained.recipe)?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
@@ -26,7 +24,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
     let Trained { path, recipe, mean, state, meta } = trained;
     let setup = Setup { recipe: &recipe, classes: meta.classes.len(), batch_rows, mean: &mean, seed: 0 };
-    let mut backend = device::backend(&args.device, &setup)?;
+    let mut backend = device::backend(&args.device, &setup, settings.precision)?;
     backend.import(state)?;
 
     let mut evaluation = Evaluation {

@@ -9,7 +9,7 @@ use fovea_pipeline::{
     view::{Scratch, Size, View},
 };
 use fovea_trainer::{
-    backend::{Setup, TrainingBackend},
+    backend::{Precision, Setup, TrainingBackend},
     training::{Trained, average, crop_size, probabilities},
 };
 use serde_json::json;
@@ -29,7 +29,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
 
     let classes = meta.classes.len();
     let setup = Setup { recipe: &recipe, classes, batch_rows: views.count(), mean: &mean, seed: 0 };
-    let mut backend = device::backend(&args.device, &setup)?;
+    let mut backend = device::backend(&args.device, &setup, Precision::F32)?;
     backend.import(state)?;
     let mut printed = Vec::new();
     for (path, rows) in args.images.iter().zip(images) {

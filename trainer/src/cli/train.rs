@@ -54,7 +54,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 
     let setup = data.setup(&recipe, settings.micro_batch, args.seed);
-    let mut backend = device::backend(&training.device, &setup)?;
+    let mut backend = device::backend(&training.device, &setup, settings.precision)?;
     let about = backend.describe();
     folder.describe(&recipe, &settings, &about)?;
     eprintln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
@@ -111,7 +111,13 @@ pub fn overrides(args: &TrainingArgs) -> Vec<String> {
 
 fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
     let default = if args.data.is_some() { "alexnet" } else { "demo" };
-    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides(&args.training))?;
+    let mut overrides = overrides(&args.training);
+    if let Some(file) = &args.network {
+        let file =
+            toml::Value::from(absolute(file)?.to_str().context("the path of the network is not Unicode")?);
+        overrides.insert(0, format!("network={{onnx={file}}}"));
+    }
+    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides)?;
     let data = match &args.data {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,
@@ -120,6 +126,7 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
         data: absolute(&data)?,
         limit_batches: args.training.limit_batches.map(u64::from),
         micro_batch: args.training.micro_batch.map(usize::from),
+        precision: args.training.device.runtime.precision.unwrap_or_default(),
     };
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
     Ok(Plan { recipe, settings, folder, is_demo: args.data.is_none() })
@@ -137,6 +144,7 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
         data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
         limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
+        precision: args.training.device.runtime.precision.unwrap_or(before.precision),
     };
     Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
 }

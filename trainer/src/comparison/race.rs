@@ -141,6 +141,7 @@ impl<'a> Contest<'a> {
             data: data.clone(),
             limit_batches: workshop.options.limit_batches,
             micro_batch: workshop.micro_batch,
+            precision: workshop.precision,
         };
         let folder = self.plan.out.join(run_folder(recipe, rate, seed));
         Trial::open(with_rate(recipe, rate), self.data, settings, &folder, seed)

@@ -9,7 +9,7 @@ use fovea_pipeline::TestViews;
 
 use super::{ComparisonError, Dropped, folders::epochs_done};
 use crate::{
-    backend::{BackendError, Setup, TrainingBackend},
+    backend::{BackendError, Precision, Setup, TrainingBackend},
     checkpoint,
     metrics::{self, Epoch},
     recipe::Recipe,
@@ -28,6 +28,8 @@ pub struct Workshop<'a> {
     pub options: RunOptions,
     /// Rows that the backend takes at once; the recipe's batch when `None`.
     pub micro_batch: Option<usize>,
+    /// What runs compute in.
+    pub precision: Precision,
     /// Checkpoints that stay besides the best.
     pub keep: usize,
     /// Makes the backend of a run.

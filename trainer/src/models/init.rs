@@ -1,5 +1,7 @@
 //! Initial values of parameters, a function of seed and place.
 
+use std::sync::Arc;
+
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -9,7 +11,7 @@ const CHUNK: usize = 1 << 20;
 const WORDS_PER_VALUE: u128 = 2;
 
 /// How a parameter starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Init {
     /// Every value drawn from N(0, std²).
     Normal {
@@ -23,6 +25,8 @@ pub enum Init {
     },
     /// Every value the same.
     Constant(f32),
+    /// Values of a file.
+    Values(Arc<[f32]>),
 }
 
 impl Init {
@@ -32,9 +36,10 @@ impl Init {
     /// ones in pairs by Box and Muller's transform (1958): value i depends on seed, index and i alone, on every platform
     /// (up to the last bit of the system's logarithm and cosine, which the rounding nearly always hides), for any number
     /// of threads.
-    pub fn fill(self, seed: u64, index: usize, values: &mut [f32]) {
-        match self {
+    pub fn fill(&self, seed: u64, index: usize, values: &mut [f32]) {
+        match *self {
             Self::Constant(value) => values.fill(value),
+            Self::Values(ref given) => values.copy_from_slice(given),
             Self::Normal { std } => {
                 in_chunks(values, |first, part| fill_normal(std, seed, index, first, part))
             }

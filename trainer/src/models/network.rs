@@ -1,7 +1,9 @@
 //! A recipe's layers as a graph: parameters, masks and the forward direction.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
+use super::import::Imported;
 use super::init::Init;
 use crate::graph::ops::{Conv, DropoutScaling, Local, Lrn, LrnRegion, Pool};
 use crate::graph::{Builder, ElementType, GraphError, Lowering, Result, Target, Tensor, TensorType};
@@ -18,6 +20,8 @@ pub struct Classifier {
     pub classes: usize,
     /// Layers from input to logits.
     pub layers: Vec<Layer>,
+    /// The `.onnx` file that takes the place of layers.
+    pub file: Option<PathBuf>,
 }
 
 /// Whether a graph is for training or for evaluation; dropout differs.
@@ -97,17 +101,22 @@ pub struct Forward {
 impl Classifier {
     /// The network of `recipe` for a data set of `classes` classes.
     pub fn new(recipe: &Recipe, classes: usize) -> Self {
-        let (name, layers) = (recipe.name.clone(), recipe.network.layer.clone());
-        Self { name, input_px: recipe.input.crop_px, classes, layers }
+        let (name, network) = (recipe.name.clone(), recipe.network.clone());
+        Self { name, input_px: recipe.input.crop_px, classes, layers: network.layer, file: network.onnx }
     }
 
-    /// Appends the network to `g`, from `x` `f32 [N,3,H,W]`; parameters and masks become graph inputs.
+    /// Appends the network to `g`, from `x` `[N,3,H,W]` in f32 or f16; parameters and masks become graph inputs.
+    ///
+    /// The layers compute in the type of `x`; parameters and logits are f32 whatever it is.
     ///
     /// # Errors
     /// A layer does not fit the one before it or cannot be expressed, a name is taken twice, or the last layer does not
     /// give a value for each class.
     pub fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
-        let mut forward = Forward { logits: x, parameters: Vec::new(), masks: Vec::new() };
+        let mut forward = match &self.file {
+            Some(path) => Imported::read(path)?.forward(g, x, mode)?,
+            None => Forward { logits: x, parameters: Vec::new(), masks: Vec::new() },
+        };
         for layer in in_cheapest_order(&self.layers) {
             forward.logits = forward.append(g, self, layer, mode)?;
         }
@@ -118,6 +127,7 @@ impl Classifier {
                 "the last layer gives {shape:?}, expected one value for each of {classes} classes"
             )));
         }
+        forward.logits = g.cast(forward.logits, ElementType::F32)?;
         Ok(forward)
     }
 
@@ -216,8 +226,8 @@ impl Forward {
         }
     }
 
-    /// Declares `layer.weight` and `layer.bias` of these shapes; `inputs` are the axes of the weights along which an output
-    /// sums.
+    /// Declares `layer.weight` and `layer.bias` of these shapes and gives them in the type that the layer computes in;
+    /// `inputs` are the axes of the weights along which an output sums.
     fn weights(
         &mut self,
         g: &mut Builder,
@@ -228,13 +238,14 @@ impl Forward {
     ) -> Result<(Tensor, Tensor)> {
         let of_layer = layer.kind.weights().expect("only layers with weights ask for them");
         let (weight_init, bias_init) = initial(&of_layer, weight[inputs].iter().product());
+        let element = g.element(self.logits);
         let mut declare = |part: &str, shape: &[usize], kind, init| {
             let name = format!("{}.{part}", layer.name);
             let tensor = g.input(&name, TensorType::f32(shape))?;
             let weight_decay = of_layer.weight_decay;
             self.parameters
                 .push((Parameter { name, shape: shape.to_vec(), kind, init, weight_decay }, tensor));
-            Ok(tensor)
+            g.cast(tensor, element)
         };
         let weight = declare("weight", weight, ParameterKind::Weight, weight_init)?;
         let bias = declare("bias", bias, ParameterKind::Bias, bias_init)?;
@@ -247,7 +258,7 @@ fn initial(weights: &Weights, inputs: usize) -> (Init, Init) {
     match weights.init {
         Some(Initializer::FanInUniform) => {
             let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
-            (init, init)
+            (init.clone(), init)
         }
         None => {
             let std = weights.weight_std.unwrap_or_default();
@@ -321,7 +332,7 @@ mod tests {
             |recipe: &str| Classifier::new(&Recipe::load(recipe, &[]).unwrap(), 10).parameters().unwrap();
         let of = |recipe: &str, name: &str| {
             let parameter = parameters(recipe).into_iter().find(|parameter| parameter.name == name);
-            (parameter.as_ref().unwrap().init, parameter.unwrap().shape)
+            (parameter.as_ref().unwrap().init.clone(), parameter.unwrap().shape)
         };
         assert_eq!(of("alexnet", "fc6.bias"), (Init::Constant(1.0), vec![4096]));
         assert_eq!(of("alexnet-caffe", "fc6.weight").0, Init::Normal { std: 0.005 });
@@ -336,7 +347,10 @@ mod tests {
         recipe = recipe.replacen("weight_std = 0.04\n", "init = \"fan_in_uniform\"\n", 1);
         let recipe = Recipe::from_toml(&recipe, "here").unwrap();
         let local = &Classifier::new(&recipe, 10).parameters().unwrap()[4];
-        assert_eq!((local.name.as_str(), local.init), ("local3.weight", Init::Uniform { bound: 1.0 / 24.0 }));
+        assert_eq!(
+            (local.name.as_str(), local.init.clone()),
+            ("local3.weight", Init::Uniform { bound: 1.0 / 24.0 })
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The network as a list of layers.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// The layers in the order in which an image passes them. A softmax over the last one's outputs gives the probabilities.
@@ -7,7 +9,12 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// `[[network.layer]]` tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer: Vec<Layer>,
+    /// An `.onnx` file for inference that takes the place of layers, with its values as the initial ones; its path is taken
+    /// from the recipe's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<PathBuf>,
 }
 
 /// One layer; its name becomes part of the names of its parameters.

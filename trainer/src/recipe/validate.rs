@@ -163,6 +163,10 @@ impl Recipe {
 
     fn validate_layers(&self) -> Result<(), RecipeError> {
         let list = Check { recipe: &self.name, section: "network".to_owned() };
+        if let Some(path) = &self.network.onnx {
+            let alone = self.network.layer.is_empty();
+            return list.that(alone, "onnx", path.display(), "a file or layers, not both");
+        }
         let last = self.network.layer.last();
         let ends_well =
             last.is_some_and(|layer| matches!(&layer.kind, LayerKind::Linear(fc) if fc.out.is_none()));

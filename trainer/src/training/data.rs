@@ -6,6 +6,7 @@ use fovea_pipeline::{
     Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split,
     form::center_of,
     loader::{OnBadRecord, Views},
+    memory::MemoryProvider,
     view::Size,
 };
 
@@ -130,11 +131,11 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
 }
 
 /// The training batches of a run, from any place on.
-#[derive(Debug)]
 pub(super) struct Batches {
     records: Arc<Records>,
     config: LoaderConfig,
     limit: Option<u64>,
+    memory: Box<dyn MemoryProvider>,
     /// With the epoch and number of the batch that comes next.
     running: Option<(Loader, (u64, u64))>,
 }
@@ -147,12 +148,13 @@ impl Batches {
         workers: usize,
         on_bad_record: OnBadRecord,
         limit: Option<u64>,
+        memory: Box<dyn MemoryProvider>,
     ) -> Self {
         let chain = Chain::empty(data.chain.input_size());
         let views = Views::Augmented(Arc::clone(&data.chain));
         let config =
             LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
-        Self { records: Arc::clone(&data.train), config, limit, running: None }
+        Self { records: Arc::clone(&data.train), config, limit, memory, running: None }
     }
 
     /// Batches of an epoch; never 0, as a loader that cannot fill one batch says so when it is asked for the first.
@@ -183,8 +185,8 @@ impl Batches {
         Ok(made)
     }
 
-    fn start(&self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {
+    fn start(&mut self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {
         let config = LoaderConfig { epochs: epoch..u64::MAX, first_batch: batch, ..self.config.clone() };
-        Ok(Loader::start(Arc::clone(&self.records), config)?)
+        Ok(Loader::start_with_memory(Arc::clone(&self.records), config, &mut *self.memory)?)
     }
 }

@@ -9,10 +9,11 @@ use ndarray::Axis;
 use self::layers::{Images, Window};
 use super::{
     BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
-    Update, fill_mask, largest_magnitude, momentum_name,
+    Update, Updated, fill_mask, largest_magnitude, momentum_name,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
+    graph::GraphError,
     models::{Classifier, Mode, Parameter},
     recipe::{DropoutScaling, LayerKind},
 };
@@ -48,6 +49,10 @@ impl ReferenceBackend {
     /// # Errors
     /// [`BackendError`] when layers do not fit or the mean does not.
     pub fn new(setup: &Setup<'_>) -> Result<Self, BackendError> {
+        if setup.recipe.network.onnx.is_some() {
+            let reason = "the reference backend computes layers only; use --backend ort".into();
+            return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
+        }
         let network = Classifier::new(setup.recipe, setup.classes);
         let states = network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
             weights: parameter.initial(setup.seed, index),
@@ -240,7 +245,7 @@ impl TrainingBackend for ReferenceBackend {
         Ok(sums)
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         for State { parameter, weights, momenta, gradients } in &mut self.parameters {
             let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
             for ((w, v), g) in weights.iter_mut().zip(momenta).zip(gradients) {
@@ -249,7 +254,7 @@ impl TrainingBackend for ReferenceBackend {
             }
         }
         self.zero_gradients();
-        Ok(())
+        Ok(Updated::Done)
     }
 
     fn discard(&mut self) {

@@ -1,7 +1,8 @@
 //! Local response normalisation (Krizhevsky et al. 2012, section 3.3).
 //!
 //! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i, or over the pixels around i in its own
-//! channel. ONNX's `LRN` operator divides α by the size; [`Lrn`] holds α of the formula as printed.
+//! channel. ONNX's `LRN` operator divides α by the size; [`Lrn`] holds α of the formula as printed. Of f16 it is computed in
+//! f32: s would lose its sum, and sᵝ⁺¹ overflows.
 
 use super::Pool;
 use crate::graph::builder::{Builder, Result, Upstream};
@@ -39,6 +40,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point with four axes, or the size is even.
     pub fn lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
+        self.in_f32(x, |g, x| g.lrn_of(x, lrn))
+    }
+
+    fn lrn_of(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         if ty.rank() != 4 || !ty.element.is_float() || lrn.size.is_multiple_of(2) {
             let reason =

@@ -44,12 +44,15 @@ impl Builder {
         let outputs = self.emit_many("MaxPool", &[x], attributes, types);
         let (y, winners) = (outputs[0], outputs[1]);
         self.record(&[x], &[y], move |g, up| {
-            // The indices are places in the flat tensor.
+            // The indices are places in the flat tensor. Several windows may meet in one place: a sum.
             let count = g.ty(y).len();
             let (places, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
-            let zeros = g.zeros(ty.reshaped([ty.len()]))?;
-            let attributes = vec![("reduction", Attribute::Text("add"))];
-            let dx = g.emit("ScatterElements", &[zeros, places, dy], attributes, ty.reshaped([ty.len()]));
+            let dx = g.in_f32(dy, |g, dy| {
+                let flat = g.ty(dy).reshaped([ty.len()]);
+                let zeros = g.zeros(flat.clone())?;
+                let attributes = vec![("reduction", Attribute::Text("add"))];
+                Ok(g.emit("ScatterElements", &[zeros, places, dy], attributes, flat))
+            })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
         Ok(y)
