@@ -162,6 +162,39 @@ fn a_trained_network_is_evaluated_asked_and_exported() {
 }
 
 #[test]
+fn a_run_in_half_precision_goes_on_in_half_precision_to_the_same_bits() {
+    let prepared = Prepared::new();
+    let (whole, parts) = (prepared.path("whole"), prepared.path("parts"));
+    succeed(&mut prepared.train(&whole, 2, &["--precision", "f16"]));
+    succeed(&mut prepared.train(&parts, 1, &["--precision", "f16"]));
+    succeed(resume(&parts).args(["--epochs", "2"]));
+    assert!(result(&parts) == result(&whole));
+    let names = String::from_utf8_lossy(&result(&whole).0[..4096]).into_owned();
+    assert!(names.contains("\"loss_scale\""), "{names}");
+}
+
+#[test]
+fn a_network_from_a_file_begins_with_its_weights() {
+    let prepared = Prepared::new();
+    let first = prepared.path("first");
+    let report = |printed: String| serde_json::from_str::<Value>(&printed).unwrap();
+    let trained = report(succeed(&mut prepared.train(&first, 2, &["--json"])));
+    let file = prepared.path("network.onnx");
+    let arguments = ["export", text(&first), "--out", text(&file), "--pixels", "f32", "--checkpoint", "last"];
+    succeed(&mut trainer(&arguments));
+    // The file subtracts the mean itself. Steps as small as these change nothing that could be seen.
+    let second = prepared.path("second");
+    let mut further = prepared.train(&second, 1, &["--json", "--network", text(&file)]);
+    further.args(["--set", "input.mean=none", "--set", "input.scale=1"]);
+    further.args(["--set", "optimizer.learning_rate=1e-9"]);
+    let further = report(succeed(&mut further));
+    let loss = |report: &Value| report["score"]["loss"].as_f64().unwrap();
+    assert!((loss(&trained) - loss(&further)).abs() < 1e-3, "{trained} against {further}");
+    let again = prepared.path("again.onnx");
+    succeed(&mut trainer(&["export", text(&second), "--out", text(&again)]));
+}
+
+#[test]
 fn the_graphs_of_a_session_are_written_with_its_initial_state() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["graphs", "--recipe", "demo", "--classes", "10", "--out", text(folder.path())];

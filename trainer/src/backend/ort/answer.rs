@@ -3,6 +3,7 @@
 use ort::{memory::Allocator, value::Tensor};
 
 use super::flat::{Binding, is_host};
+use crate::{backend::Sums, models::names};
 
 /// A scalar output.
 #[derive(Debug)]
@@ -29,5 +30,34 @@ impl Answer {
         let mut host = Tensor::<f32>::new(&Allocator::default(), Vec::<i64>::new())?;
         self.tensor.copy_into(&mut host)?;
         Ok(host.extract_tensor().1[0])
+    }
+}
+
+/// The sums over a batch.
+#[derive(Debug)]
+pub(super) struct SumAnswers {
+    loss: Answer,
+    top1: Answer,
+    top5: Answer,
+}
+
+impl SumAnswers {
+    /// Three scalars in memory of `place`.
+    pub fn new(place: &Allocator) -> ort::Result<Self> {
+        Ok(Self { loss: Answer::new(place)?, top1: Answer::new(place)?, top5: Answer::new(place)? })
+    }
+
+    /// Makes them outputs under their names.
+    pub fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
+        self.loss.bind(names::LOSS, binding)?;
+        self.top1.bind(names::TOP1, binding)?;
+        self.top5.bind(names::TOP5, binding)
+    }
+
+    /// What the last run wrote about a batch of `rows` rows.
+    pub fn read(&self, rows: usize) -> ort::Result<Sums> {
+        // Counts are whole numbers below 2²⁴, which f32 holds exactly.
+        let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);
+        Ok(Sums { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
     }
 }

@@ -125,9 +125,11 @@ mod tests {
             let x = g.input(&format!("x {element}"), TensorType::new(element, [2])).unwrap();
             let y = g.pad(x, &[1], &[1]).unwrap();
             g.output(&format!("y {element}"), y).unwrap();
-            let z = g.select(condition, x, x).unwrap();
-            g.output(&format!("z {element}"), z).unwrap();
+            if element != Bool {
+                let z = g.select(condition, x, x).unwrap();
+                g.output(&format!("z {element}"), z).unwrap();
+            }
         }
-        assert_eq!(without_cuda_kernel(&g.finish()), [("Pad", I64), ("Where", Bool)]);
+        assert_eq!(without_cuda_kernel(&g.finish()), [("Pad", I64)]);
     }
 }

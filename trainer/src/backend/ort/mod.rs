@@ -9,17 +9,21 @@ mod answer;
 mod feed;
 mod flat;
 mod kernels;
+mod options;
 mod session;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use ort::{memory::Allocator, session::Session, value::Tensor};
 
 use self::{
-    answer::Answer,
+    answer::{Answer, SumAnswers},
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
+    options::{FIRST_GRAPH, FURTHER_GRAPH},
     session::{Role, device_allocator, open, staging_allocator},
     staging::StagingMemory,
     update::{Adder, Updater},
@@ -37,39 +41,7 @@ use crate::{
 };
 
 pub use kernels::without_cuda_kernel;
-
-/// Number of the CUDA graph of a step's first batch.
-const FIRST_GRAPH: u32 = 1;
-/// Number of that of its further batches, whose gradients go elsewhere.
-const FURTHER_GRAPH: u32 = 2;
-
-/// How ONNX Runtime is to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrtOptions {
-    /// Where.
-    pub device: Device,
-    /// With what numbers.
-    pub precision: Precision,
-    /// Whether a GPU records the step at its first run and replays it from then on, which spares the launching of its kernels
-    /// one by one.
-    pub cuda_graph: bool,
-}
-
-impl OrtOptions {
-    /// On `device`, in full single precision, without a CUDA graph.
-    #[must_use]
-    pub fn new(device: Device) -> Self {
-        Self { device, precision: Precision::F32, cuda_graph: false }
-    }
-
-    /// Has runs of `binding` recorded if asked for.
-    fn record(&self, binding: &mut Binding, number: u32) -> Result<(), BackendError> {
-        if !self.cuda_graph {
-            return Ok(());
-        }
-        binding.record_as(number).map_err(BackendError::session("set up a CUDA graph"))
-    }
-}
+pub use options::OrtOptions;
 
 /// The backend over ONNX Runtime.
 pub struct OrtBackend {
@@ -133,31 +105,6 @@ struct Further {
     gradients: SharedFlat,
     binding: Binding,
     adder: Adder,
-}
-
-/// Outputs that come back to the host.
-struct SumAnswers {
-    loss: Answer,
-    top1: Answer,
-    top5: Answer,
-}
-
-impl SumAnswers {
-    fn new(place: &Allocator) -> ort::Result<Self> {
-        Ok(Self { loss: Answer::new(place)?, top1: Answer::new(place)?, top5: Answer::new(place)? })
-    }
-
-    fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
-        self.loss.bind(names::LOSS, binding)?;
-        self.top1.bind(names::TOP1, binding)?;
-        self.top5.bind(names::TOP5, binding)
-    }
-
-    fn read(&self, rows: usize) -> ort::Result<Sums> {
-        // Counts are whole numbers below 2²⁴, which f32 holds exactly.
-        let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);
-        Ok(Sums { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
-    }
 }
 
 impl OrtBackend {
@@ -573,57 +520,5 @@ impl OrtBackend {
         let ranges =
             self.parameters.iter().zip(&self.layout.offsets).map(|(p, &offset)| offset..offset + p.len());
         ranges.map(|range| largest_magnitude(&values[range])).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{recipe::Recipe, support};
-
-    const ROWS: usize = 4;
-
-    fn backend(recipe: &Recipe) -> OrtBackend {
-        let px = recipe.input.crop_px;
-        let setup = Setup { recipe, classes: 10, batch_rows: ROWS, mean: &vec![100.0; 3 * px * px], seed: 1 };
-        OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap()
-    }
-
-    #[test]
-    fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
-        let recipe = Recipe::load("demo", &["network.layer.dropout.p=0".to_owned()]).unwrap();
-        let mut backend = backend(&recipe);
-        let row_bytes = 3 * recipe.input.crop_px * recipe.input.crop_px;
-        let images: Vec<u8> = (0..ROWS * row_bytes).map(|i| (i * 7919 % 251) as u8 | 1).collect();
-        let (offsets, labels) = ([[0.0; 3]; ROWS], [0, 3, 5, 9]);
-        let whole = Rows { images: &images, color_offsets: &offsets, labels: &labels };
-        let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 };
-        let loss = |sums: Sums| sums.loss;
-        let mut probabilities = vec![0.0; ROWS * 10];
-
-        let in_place = [
-            loss(backend.accumulate(whole, pass).unwrap()),
-            loss(backend.accumulate(whole, Pass { part: 1, ..pass }).unwrap()),
-            loss(backend.evaluate(whole, &mut probabilities).unwrap()),
-        ];
-        assert!(backend.batch.images.copied().iter().all(|&byte| byte == 0), "images were copied");
-
-        // A part of a batch has no memory behind its last row, and is copied.
-        let part = Rows { images: &images[..3 * row_bytes], labels: &labels[..3], ..whole };
-        backend.accumulate(part, pass).unwrap();
-        assert!(backend.batch.images.copied().starts_with(part.images));
-        assert!(backend.batch.images.copied()[part.images.len()..].iter().all(|&byte| byte == 0));
-
-        let copied: Vec<f64> = (0..ROWS)
-            .map(|row| {
-                let images = &images[row * row_bytes..(row + 1) * row_bytes];
-                let one = Rows { images, color_offsets: &offsets, labels: &labels[row..row + 1] };
-                loss(backend.accumulate(one, pass).unwrap())
-            })
-            .collect();
-        let sum: f64 = copied.iter().sum();
-        for loss in in_place {
-            assert!((loss / sum - 1.0).abs() < 1e-5, "{loss} against {sum}");
-        }
     }
 }
