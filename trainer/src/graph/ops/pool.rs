@@ -18,7 +18,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Windows along a side of `length` that they fit into.
+    /// Windows along a side of `length`, into which one fits.
     fn positions(&self, length: usize) -> usize {
         let room = length + 2 * self.padding - self.kernel;
         1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
