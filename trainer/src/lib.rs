@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod bench;
 pub mod checkpoint;
+pub mod figure;
 pub mod files;
 pub mod graph;
 pub mod metrics;
