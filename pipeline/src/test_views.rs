@@ -1,5 +1,7 @@
 //! The views on which a trained network is evaluated.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::augment::AugmentError;
@@ -15,14 +17,48 @@ pub enum TestViews {
     ///
     /// Source: Krizhevsky, Sutskever, Hinton 2012, section 4.1.
     TenCrop,
+    /// A grid of three by three crops, from corner to corner, none of them mirrored; averaged as the ten.
+    ///
+    /// Source: the CIFAR-10 tests of cuda-convnet, where 24×24 crops of 32×32 pixels lie 4 pixels apart.
+    NineCrop,
+}
+
+/// There are no test views of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are no test views `{given}`; there are {}", TestViews::ALL.map(TestViews::name).join(", "))]
+pub struct UnknownViews {
+    /// The name that was given.
+    pub given: String,
+}
+
+impl FromStr for TestViews {
+    type Err = UnknownViews;
+
+    fn from_str(name: &str) -> Result<Self, UnknownViews> {
+        let found = Self::ALL.into_iter().find(|views| views.name() == name);
+        found.ok_or_else(|| UnknownViews { given: name.to_owned() })
+    }
 }
 
 impl TestViews {
+    /// All there are.
+    pub const ALL: [TestViews; 3] = [TestViews::Center, TestViews::TenCrop, TestViews::NineCrop];
+
+    /// The name in recipes and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            TestViews::Center => "center",
+            TestViews::TenCrop => "ten-crop",
+            TestViews::NineCrop => "nine-crop",
+        }
+    }
+
     /// Views of each image.
     pub fn count(self) -> usize {
         match self {
             TestViews::Center => 1,
             TestViews::TenCrop => 10,
+            TestViews::NineCrop => 9,
         }
     }
 
@@ -40,7 +76,7 @@ impl TestViews {
     /// Narrows `view`, the whole of an image, to test view number `index` of size `crop`.
     ///
     /// Numbers 0..=4 of the ten are top left, top right, bottom left, bottom right and centre; 5..=9 are their mirror
-    /// images.
+    /// images. The nine go row by row.
     ///
     /// # Panics
     /// When the crop does not fit or there is no such view.
@@ -48,12 +84,14 @@ impl TestViews {
         assert!(index < self.count(), "view {index} of {}", self.count());
         let (right, bottom) = (view.size().width - crop.width, view.size().height - crop.height);
         let center = (right / 2, bottom / 2);
+        let along = |end: u32, third: usize| [0, end / 2, end][third];
         let (x, y) = match self {
             TestViews::Center => center,
             TestViews::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
+            TestViews::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
         };
         view.crop(Rect { x, y, size: crop });
-        if index >= 5 {
+        if self == TestViews::TenCrop && index >= 5 {
             view.flip_horizontal();
         }
     }
@@ -64,23 +102,42 @@ mod tests {
     use super::*;
     use crate::view::Scratch;
 
-    #[test]
-    fn the_ten_views_are_corners_and_centre_and_their_mirror_images() {
+    /// Column and row of the pixel that stands at the upper left of each view of 4×4 pixels out of 6×6.
+    fn upper_left(views: TestViews) -> Vec<(u8, u8)> {
         // Each pixel holds its column in red and its row in green.
         let size = Size::square(6);
         let pixels: Vec<u8> =
             [|i: u8| i % 6, |i: u8| i / 6, |_| 0].iter().flat_map(|value| (0..36).map(value)).collect();
-        let upper_left: Vec<(u8, u8)> = (0..10)
-            .map(|index| {
-                let mut scratch = Scratch::default();
-                let mut view = View::planar(&pixels, size, &mut scratch);
-                TestViews::TenCrop.apply(index, Size::square(4), &mut view);
-                let mut written = vec![0; 3 * 16];
-                view.write_u8(&mut written);
-                (written[0], written[16])
-            })
-            .collect();
+        let written = |index| {
+            let mut scratch = Scratch::default();
+            let mut view = View::planar(&pixels, size, &mut scratch);
+            views.apply(index, Size::square(4), &mut view);
+            let mut written = vec![0; 3 * 16];
+            view.write_u8(&mut written);
+            (written[0], written[16])
+        };
+        (0..views.count()).map(written).collect()
+    }
+
+    #[test]
+    fn the_ten_views_are_corners_and_centre_and_their_mirror_images() {
         let expected = [(0, 0), (2, 0), (0, 2), (2, 2), (1, 1), (3, 0), (5, 0), (3, 2), (5, 2), (4, 1)];
-        assert_eq!(upper_left, expected);
+        assert_eq!(upper_left(TestViews::TenCrop), expected);
+    }
+
+    #[test]
+    fn the_nine_views_are_a_grid_from_corner_to_corner_and_none_is_mirrored() {
+        let expected = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)];
+        assert_eq!(upper_left(TestViews::NineCrop), expected);
+    }
+
+    #[test]
+    fn views_have_one_name_for_recipes_and_command_lines() {
+        for views in TestViews::ALL {
+            assert_eq!(views.name().parse(), Ok(views));
+            assert_eq!(serde_json::to_value(views).unwrap(), views.name());
+        }
+        let error = "ten".parse::<TestViews>().unwrap_err().to_string();
+        assert_eq!(error, "there are no test views `ten`; there are center, ten-crop, nine-crop");
     }
 }

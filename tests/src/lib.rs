@@ -38,3 +38,16 @@ fn build_tools() -> PathBuf {
     assert!(status.success(), "the tools do not build");
     directory
 }
+
+/// The guides, so that their Rust code is compiled and run by the documentation tests.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/AUGMENTATION.md")]
+    struct Augmentation;
+    #[doc = include_str!("../../docs/LOADER.md")]
+    struct Loader;
+    #[doc = include_str!("../../docs/NETWORKS.md")]
+    struct Networks;
+}

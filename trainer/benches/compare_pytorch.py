@@ -104,7 +104,7 @@ def main():
         return pytorch(options)
 
     bench = [str(BENCH), "--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
-    bench += ["--tf32"] * options.tf32 + ["--set", "network.layer.dropout.p=0"] * options.check
+    bench += ["--precision", "tf32" if options.tf32 else "f32"] + ["--set", "network.layer.dropout.p=0"] * options.check
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(bench + ["--state", folder], check=True)
         other = [sys.executable, __file__, *sys.argv[1:], "--state", folder]

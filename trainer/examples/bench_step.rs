@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf};
 use anyhow::Context;
 use clap::Parser;
 use fovea_trainer::{
-    backend::{DeviceChoice, OrtOptions, TrainingBackend},
+    backend::{DeviceChoice, OrtOptions, Precision, TrainingBackend},
     bench::{NoiseBatch, backend, bench_step},
     recipe::Recipe,
     runtime::{self, Options},
@@ -36,9 +36,9 @@ struct Arguments {
     /// auto, cpu or cuda[:i]
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
-    /// Let a GPU use TF32
-    #[arg(long)]
-    tf32: bool,
+    /// f32, tf32 or f16
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// Threads of ONNX Runtime; 0 for one per core
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     let device = arguments.device.resolve();
     let options = Options { threads: arguments.threads, ..Options::from_env(device.build()) };
     let loaded = runtime::environment(&options, &mut ())?;
-    let options = OrtOptions { tf32: arguments.tf32, ..OrtOptions::new(device) };
+    let options = OrtOptions { precision: arguments.precision, ..OrtOptions::new(device) };
     let (classes, rows) = (arguments.classes, arguments.batch);
     if let Some(folder) = arguments.state {
         let mut backend = backend(loaded, &recipe, classes, rows, options)?;

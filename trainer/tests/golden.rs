@@ -1,4 +1,4 @@
-//! Twenty training steps of three networks against PyTorch in double precision.
+//! Twenty training steps of four networks against PyTorch in double precision.
 //!
 //! `golden/make_golden.py` wrote the expected values; PyTorch is not needed here. Inputs are drawn from the same hash
 //! on both sides.
@@ -85,7 +85,8 @@ struct Run {
 impl Run {
     fn new(network: &Classifier, golden: &str, target: Target) -> Self {
         let golden: Golden = serde_json::from_str(golden).unwrap();
-        let options = GraphOptions { target, pixel_scale: 1.0 / 128.0, ..GraphOptions::new(golden.batch) };
+        let options =
+            GraphOptions { target, pixel_scale: [1.0 / 128.0; 3], ..GraphOptions::new(golden.batch) };
         let graphs = TrainingGraphs::build(network, &options).unwrap();
         let open = |graph: &Graph| support::session(&graph.to_bytes());
         let (train, update) = (open(&graphs.train), open(&graphs.update));
@@ -105,7 +106,11 @@ impl Run {
         ];
         let inputs = inputs.into_iter().map(|(name, shape, data)| (name.to_owned(), shape, data)).collect();
         let states = graphs.parameters.iter().enumerate().map(|(i, p)| {
-            let inputs: usize = graphs.parameters[i / 2 * 2].shape[1..].iter().product();
+            let weights = &graphs.parameters[i / 2 * 2];
+            let inputs: usize = match weights.name.starts_with("local") {
+                true => weights.shape[2],
+                false => weights.shape[1..].iter().product(),
+            };
             let spread = if p.kind == ParameterKind::Weight { (6.0 / inputs as f64).sqrt() } else { 0.1 };
             let weights = draw(1 + i as u64, p.len(), |u| ((2.0 * u - 1.0) * spread) as f32);
             State { weights, momenta: vec![0.0; p.len()] }
@@ -238,10 +243,15 @@ fn the_reduced_alexnet_follows_pytorch_for_twenty_steps_with_a_partial_batch() {
 #[test]
 fn the_cifar_network_follows_pytorch_for_twenty_steps() {
     follows_pytorch(
-        &network("cifar10-quick", 10, &["network.layer.lrn.lrn_alpha=printed"]),
+        &network("cifar-quick", 10, &["network.layer.lrn.lrn_alpha=printed"]),
         include_str!("golden/cifar_quick.json"),
         &SAME_TURNS,
     );
+}
+
+#[test]
+fn the_cifar_network_with_locally_connected_layers_follows_pytorch_for_twenty_steps() {
+    follows_pytorch(&network("cifar-11pct", 10, &[]), include_str!("golden/cifar_11pct.json"), &SAME_TURNS);
 }
 
 #[test]

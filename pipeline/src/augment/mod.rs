@@ -3,6 +3,7 @@
 //! An augmentation is a file in this folder and a line in `REGISTRY`. It declares the size of what it leaves before it
 //! sees an image, draws from the generator it is given, and changes a [`View`].
 
+mod center_crop;
 mod color_jitter;
 mod horizontal_flip;
 mod pca_jitter;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use center_crop::CenterCrop;
 pub use color_jitter::ColorJitter;
 pub use horizontal_flip::HorizontalFlip;
 pub use pca_jitter::{PcaJitter, PcaScale, PcaStatistics};
@@ -122,6 +124,7 @@ type Build = fn(&AugmentationConfig, Option<&ColorStatistics>) -> Result<Box<dyn
 
 /// Every augmentation that a recipe can name.
 const REGISTRY: &[(&str, Build)] = &[
+    (CenterCrop::OP, |config, _| Ok(Box::new(CenterCrop::new(config.parse()?)?))),
     (ColorJitter::OP, |config, _| Ok(Box::new(ColorJitter::new(config.parse()?)?))),
     (HorizontalFlip::OP, |config, _| Ok(Box::new(HorizontalFlip::new(config.parse()?)?))),
     (PcaJitter::OP, |config, statistics| Ok(Box::new(PcaJitter::new(config.parse()?, statistics)?))),
@@ -226,6 +229,7 @@ mod tests {
         let pixels: Vec<u8> = (0..3 * 40 * 30u32).map(|i| (i * 37 % 251) as u8).collect();
         let size = Size { width: 40, height: 30 };
         for (op, parameters) in [
+            ("center_crop", serde_json::json!({ "size": 24 })),
             ("color_jitter", serde_json::json!({ "brightness": 0.4, "contrast": 0.4, "saturation": 0.4 })),
             ("horizontal_flip", serde_json::json!({})),
             ("pca_jitter", serde_json::json!({})),
@@ -245,7 +249,7 @@ mod tests {
                 assert_eq!(view.size(), declared, "{op}");
             }
         }
-        assert_eq!(REGISTRY.len(), 5, "a new augmentation belongs into this test");
+        assert_eq!(REGISTRY.len(), 6, "a new augmentation belongs into this test");
     }
 
     #[test]
@@ -257,6 +261,7 @@ mod tests {
     #[test]
     fn wrong_parameters_are_refused_by_name() {
         for (op, parameters, word) in [
+            ("center_crop", serde_json::json!({ "size": 0 }), "size = 0"),
             ("random_crop", serde_json::json!({}), "size"),
             ("random_crop", serde_json::json!({ "size": 0 }), "size = 0"),
             ("random_crop", serde_json::json!({ "size": 8, "sise": 9 }), "sise"),

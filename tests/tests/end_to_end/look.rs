@@ -39,6 +39,8 @@ fn a_preview_shows_an_image_a_folder_or_a_data_set() {
         assert_eq!(sheet(&shards, &["--count", "2", "--rows", "1"]), (width, one_row));
         let (ten_crop, _) = sheet(&shards, &["--ten-crop"]);
         assert_eq!(ten_crop, 14 + 256 + 10 * (224 + 14) + 2 * 14);
+        let (nine_crop, _) = sheet(&shards, &["--views", "nine-crop"]);
+        assert_eq!(nine_crop, 14 + 256 + 9 * (224 + 14) + 2 * 14);
         let (recipe, _) = sheet(&shards, &["--count", "2", "--recipe", "alexnet"]);
         assert_eq!(recipe, width);
     }

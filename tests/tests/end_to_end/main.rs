@@ -5,13 +5,17 @@
 //! | `support` | running a tool, pictures and folders of them, comparing folders |
 //! | `prepare` | `prepare_imagenet`: what comes out, options, official archives |
 //! | `resume` | killed, interrupted, full disk, two at once |
+//! | `guides` | the commands of the guides in `docs` |
 //! | `damage` | bad pictures, bad shards, bad folders |
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
 //! | `train_badly` | `trainer` with what cannot work |
+//! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `look` | `preview_augmentations` and `bench_loader` |
-//! | `python` | the shards in pyarrow and Hugging Face `datasets` |
+//! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
+mod compare;
 mod damage;
+mod guides;
 mod look;
 mod prepare;
 mod python;

@@ -1,34 +1,144 @@
-//! The script of the documentation reads the shards with Python.
+//! Python reads what was written: the scripts of the documentation, and networks that were exported.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use image::{ImageFormat, RgbImage};
+use serde_json::Value;
+
 use crate::support::*;
+use crate::train::Prepared;
+
+/// A Python, and whether it has a module.
+struct Python(String);
+
+impl Python {
+    fn find() -> Self {
+        Python(std::env::var("FOVEA_TEST_PYTHON").unwrap_or_else(|_| "python3".into()))
+    }
+
+    fn can_import(&self, module: &str) -> bool {
+        let import = format!("import {module}");
+        Command::new(&self.0).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
+    }
+
+    /// Whether it has all of `modules`; says so if not.
+    fn has(&self, modules: &[&str]) -> bool {
+        let missing = modules.iter().find(|module| !self.can_import(module));
+        if let Some(module) = missing {
+            println!("skipped: {} has no {module}", self.0);
+        }
+        missing.is_none()
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        succeed(Command::new(&self.0).args(arguments))
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
+}
 
 #[test]
 fn the_documented_script_reads_raw_and_jpeg_shards() {
-    let python = std::env::var("FOVEA_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let can_import = |module: &str| {
-        let import = format!("import {module}");
-        Command::new(&python).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
-    };
-    if !can_import("pyarrow") {
-        println!("skipped: {python} has no pyarrow");
+    let python = Python::find();
+    if !python.has(&["pyarrow"]) {
         return;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/read_shards.py");
+    let script = script("read_shards.py");
     let folders = Folders::new(4, 2, 50);
     for encoding in ["raw", "jpeg"] {
         let out = folders.path().join(encoding);
         succeed(&mut prepare(folders.path(), &out, &["--size", "32", "--encoding", encoding]));
-        let printed = succeed(Command::new(&python).args([text(&script), text(&out)]));
+        let printed = python.run(&[text(&script), text(&out)]);
         assert!(printed.contains("train: 12 images"), "{printed}");
         assert!(printed.contains("val: 6 images"), "{printed}");
-        if can_import("datasets") {
+        if python.can_import("datasets") {
             assert!(printed.contains("ClassLabel(names=['n001', 'n002', 'n003'])"), "{printed}");
             assert_eq!(printed.contains("'image': Image("), encoding == "jpeg", "{printed}");
         } else {
-            println!("{python} has no datasets: that part is skipped");
+            println!("{} has no datasets: that part is skipped", python.0);
+        }
+    }
+}
+
+#[test]
+fn the_documented_script_trains_with_the_graphs_and_their_state() {
+    let python = Python::find();
+    if !python.has(&["onnxruntime", "numpy", "safetensors"]) {
+        return;
+    }
+    let prepared = Prepared::new();
+    let script = script("train_in_python.py");
+    for more in [
+        &["--classes", "4"][..],
+        &["--data", text(&prepared.data), "--precision", "f16"],
+        &["--data", text(&prepared.data), "--device", "cuda"],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = trainer(&["graphs", "--recipe", "demo", "--out", text(folder.path())]);
+        command.args(["--set", "input.image_px=32", "--batch-size", "8"]).args(more);
+        succeed(&mut command);
+        let printed = python.run(&[text(&script), text(folder.path()), "20"]);
+        let losses: Vec<f64> =
+            printed.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(losses.len() == 2 && losses[1] < 0.7 * losses[0], "{more:?}: {printed}");
+    }
+}
+
+/// Runs an exported network over images of bytes, `[1,3,S,S]`, alone and three times in one batch; prints JSON.
+const ANSWER: &str = "
+import json, sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])
+port = session.get_inputs()[0]
+side = port.shape[2]
+image = numpy.fromfile(sys.argv[2], numpy.uint8).reshape(1, 3, side, side)
+image = image.astype({'tensor(uint8)': numpy.uint8, 'tensor(float)': numpy.float32}[port.type])
+answers = [session.run(['probabilities'], {port.name: numpy.repeat(image, n, 0)})[0] for n in (1, 3)]
+print(json.dumps(numpy.concatenate(answers).tolist()))
+";
+
+#[test]
+fn an_exported_network_answers_in_python_as_it_does_here() {
+    let python = Python::find();
+    if !python.has(&["onnxruntime", "numpy"]) {
+        return;
+    }
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    succeed(&mut prepared.train(&run, 2, &[]));
+    // As large as prepared images are, so that nothing is resized; the network sees the 24 pixels in the middle.
+    let picture: RgbImage = picture(32, 32, 7);
+    let photo = prepared.path("photo.png");
+    fs::write(&photo, encoded(&picture, ImageFormat::Png)).unwrap();
+    let printed = succeed(&mut trainer(&["predict", text(&run), text(&photo), "--json"]));
+    let here: Value = serde_json::from_str(&printed).unwrap();
+    let here: BTreeMap<&str, f64> = here[0]["answers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| (answer["class"].as_str().unwrap(), answer["probability"].as_f64().unwrap()))
+        .collect();
+
+    let planes: Vec<u8> = (0..3)
+        .flat_map(|channel| (4..28).flat_map(move |y| (4..28).map(move |x| (channel, y, x))))
+        .map(|(channel, y, x)| picture.get_pixel(x, y).0[channel])
+        .collect();
+    let view = prepared.path("view.u8");
+    fs::write(&view, planes).unwrap();
+    for pixels in ["u8", "f32"] {
+        let file = prepared.path(&format!("{pixels}.onnx"));
+        succeed(&mut trainer(&["export", text(&run), "--out", text(&file), "--pixels", pixels]));
+        let answers: Vec<Vec<f64>> =
+            serde_json::from_str(&python.run(&["-c", ANSWER, text(&file), text(&view)])).unwrap();
+        assert_eq!(answers.len(), 1 + 3);
+        for answer in answers {
+            for (there, (class, here)) in answer.iter().zip(&here) {
+                assert!((there - here).abs() < 1e-5, "{pixels}, {class}: {there} against {here}");
+            }
         }
     }
 }

@@ -167,7 +167,10 @@ fn the_graphs_of_a_session_are_written_with_its_initial_state() {
     let arguments = ["graphs", "--recipe", "demo", "--classes", "10", "--out", text(folder.path())];
     succeed(&mut trainer(&arguments));
     let names: Vec<String> = content(folder.path()).into_keys().collect();
-    assert_eq!(names, ["accumulate.onnx", "evaluate.onnx", "state.safetensors", "train.onnx", "update.onnx"]);
+    assert_eq!(
+        names,
+        ["accumulate.onnx", "evaluate.onnx", "graphs.json", "state.safetensors", "train.onnx", "update.onnx"]
+    );
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `trainer` with what cannot work: one clear error, the right exit code, no panic.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::*;
 use crate::train::{Prepared, checkpoints};
 
 /// Runs and expects an exit code and these parts in a single error.
-fn refuse(command: &mut std::process::Command, code: i32, parts: &[&str]) {
+fn refuse(command: &mut Command, code: i32, parts: &[&str]) {
     let message = fail(command, code);
     assert_eq!(message.matches("error: ").count(), 1, "{message}");
     for part in parts {
@@ -66,6 +67,36 @@ fn a_library_that_is_none_is_named_with_the_remedy() {
         let mut command = prepared.train(&prepared.path(name), 3, &["--ort-dylib", path]);
         refuse(&mut command, 1, &[part, path]);
     }
+}
+
+#[test]
+fn a_library_that_is_too_old_is_named_with_its_version_and_the_remedy() {
+    let prepared = Prepared::new();
+    let (source, library) = (prepared.path("old.c"), prepared.path("libonnxruntime.so"));
+    // What every ONNX Runtime answers when it is asked for functions that it does not have.
+    let code = "static const char *version(void) { return \"1.10.0\"; }
+                static const void *api(unsigned number) { (void)number; return 0; }
+                struct base { const void *(*api)(unsigned); const char *(*version)(void); };
+                const struct base *OrtGetApiBase(void) { static const struct base b = {api, version}; return &b; }";
+    fs::write(&source, code).unwrap();
+    let arguments = ["-shared", "-fPIC", "-o", text(&library), text(&source)];
+    if !Command::new("cc").args(arguments).status().is_ok_and(|status| status.success()) {
+        println!("skipped: there is no C compiler `cc`");
+        return;
+    }
+    let mut command = prepared.train(&prepared.path("run"), 1, &["--ort-dylib", text(&library)]);
+    refuse(
+        &mut command,
+        1,
+        &[text(&library), "ONNX Runtime 1.10", "or newer is needed", "unset ORT_DYLIB_PATH"],
+    );
+}
+
+#[test]
+fn what_only_a_gpu_can_do_is_refused_on_the_cpu() {
+    let prepared = Prepared::new();
+    let mut command = prepared.train(&prepared.path("run"), 1, &["--cuda-graph"]);
+    refuse(&mut command, 1, &["the device is cpu", "--device cuda"]);
 }
 
 #[test]

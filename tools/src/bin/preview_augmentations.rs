@@ -37,8 +37,12 @@ struct Arguments {
     /// The picture to write, a PNG file.
     #[arg(long, default_value = "preview.png", value_name = "FILE")]
     out: PathBuf,
-    /// Shows the ten test views instead: corners and centre, and their mirror images.
-    #[arg(long, conflicts_with = "count")]
+    /// Shows the views of a test instead: center, ten-crop (corners and centre, and their mirror images) or nine-crop (a
+    /// grid of three by three).
+    #[arg(long, value_name = "VIEWS", conflicts_with = "count")]
+    views: Option<TestViews>,
+    /// The same as --views ten-crop.
+    #[arg(long, conflicts_with_all = ["count", "views"])]
     ten_crop: bool,
     /// The recipe whose augmentation is shown: a built-in name or a TOML file [default: the paper's crop of 7/8 of the
     /// side, mirroring and colour jitter].
@@ -66,12 +70,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
     let chain = Chain::from_configs(&steps, stored, Some(&statistics))?;
-    let views = if arguments.ten_crop {
-        let crop = Size::square(crop);
-        TestViews::TenCrop.check(stored, crop)?;
-        SheetViews::Test { views: TestViews::TenCrop, crop }
-    } else {
-        SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed }
+    let views = match arguments.views.or(arguments.ten_crop.then_some(TestViews::TenCrop)) {
+        Some(views) => {
+            let crop = Size::square(crop);
+            views.check(stored, crop)?;
+            SheetViews::Test { views, crop }
+        }
+        None => SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed },
     };
     let sheet = draw(&originals, &views);
     sheet

@@ -17,7 +17,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         r#"
         name = "conformance"
         description = "every kind of layer, small"
-        input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", scale = 0.015625 }}
+        input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", std = [1.0, 1.25, 0.8], scale = 0.015625 }}
         augmentation = {{ train = [] }}
         optimizer = {{ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01 }}
         schedule = {{ kind = "steps", divide_by = 10.0, at_epochs = [] }}
@@ -32,6 +32,11 @@ fn recipe(overrides: &[&str]) -> Recipe {
             {{ name = "conv2", kind = "conv", out = 6, kernel = 3, pad = 1, groups = 2, weight_std = 0.2 }},
             {{ name = "tanh2", kind = "activation", function = "tanh" }},
             {{ name = "pool2", kind = "pool", mode = "avg", kernel = 2, stride = 2, pad = 1 }},
+            {{ name = "local3", kind = "local", out = 5, kernel = 2, pad = 1, weight_std = 0.2, bias = 0.1 }},
+            {{ name = "norm3", kind = "lrn", region = "pixels", size = 3, k = 1.0, alpha = 0.1, beta = 0.75 }},
+            {{ name = "pool3", kind = "pool", kernel = 3, stride = 2, ceil = true }},
+            {{ name = "local4", kind = "local", out = 4, kernel = 2, pad = 1, init = "fan_in_uniform" }},
+            {{ name = "pool4", kind = "pool", mode = "avg", kernel = 2, stride = 2, ceil = true }},
             {{ name = "fc3", kind = "linear", out = 10, weight_std = 0.3, bias = 0.1, weight_decay = 0.1 }},
             {{ name = "sigmoid3", kind = "activation", function = "sigmoid" }},
             {{ name = "drop3", kind = "dropout", p = 0.5 }},
@@ -99,6 +104,12 @@ fn ort(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
 
+fn ort_f16(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
+    let options = OrtOptions { precision: Precision::F16, ..OrtOptions::new(Device::Cpu) };
+    let backend = OrtBackend::new(support::runtime(), setup, options);
+    Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
+}
+
 fn reference(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
     Box::new(ReferenceBackend::new(setup).unwrap_or_else(|error| panic!("{error}")))
 }
@@ -123,7 +134,7 @@ fn state(backend: &mut dyn TrainingBackend) -> State {
 
 fn step(backend: &mut dyn TrainingBackend, batch: &Batch, at: u64) -> Sums {
     let sums = backend.accumulate(batch.rows(), pass(at)).unwrap();
-    backend.update(UPDATE).unwrap();
+    assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
     sums
 }
 
@@ -238,7 +249,7 @@ fn two_halves_of_a_batch_make_the_step_of_the_whole(backend: Make) {
         for (part, range) in [(0, 0..2), (1, 2..3), (2, 3..ROWS)] {
             loss += halves.accumulate(batch.part(range), Pass { part, ..pass(at) }).unwrap().loss;
         }
-        halves.update(UPDATE).unwrap();
+        assert_eq!(halves.update(UPDATE).unwrap(), Updated::Done);
         assert!((sums.loss - loss).abs() < 1e-4 * sums.loss, "loss {} against {loss}", sums.loss);
     }
     let (worst, place) = difference(&state(&mut *whole), &state(&mut *halves));
@@ -286,7 +297,7 @@ fn dropout_depends_on_seed_and_step(backend: Make) {
     let after = |seed: u64, at: u64| {
         let mut backend = make(backend, &[]);
         backend.accumulate(Batch::new(1).rows(), Pass { seed, ..pass(at) }).unwrap();
-        backend.update(UPDATE).unwrap();
+        assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
         state(&mut *backend)
     };
     assert_eq!(after(1, 1), after(1, 1));
@@ -298,7 +309,7 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
     let mut backend = make(backend, &[]);
     backend.accumulate(Batch::new(1).rows(), pass(0)).unwrap();
     let extremes = backend.extremes().unwrap();
-    assert_eq!(extremes.len(), 10);
+    assert_eq!(extremes.len(), 14);
     for (extreme, (name, weights)) in extremes.iter().zip(state(&mut *backend).iter().step_by(2)) {
         assert_eq!(&extreme.name, name);
         assert_eq!(extreme.weight, largest_magnitude(weights));
@@ -338,6 +349,14 @@ macro_rules! conforms {
 
 conforms!(ort);
 conforms!(reference);
+conforms!(
+    ort_f16: refuses_rows_that_do_not_fit,
+    learns_a_batch_by_heart,
+    a_discarded_batch_leaves_no_trace,
+    a_saved_state_goes_on_to_the_same_bits,
+    a_state_of_another_network_is_refused,
+    dropout_depends_on_seed_and_step,
+);
 conforms!(null: refuses_rows_that_do_not_fit);
 
 #[test]
@@ -356,13 +375,88 @@ fn onnx_runtime_follows_the_reference_for_twenty_steps() {
             assert!(difference < 1e-3, "step {at}: {ort:?} against {reference:?}");
         }
         for backend in [&mut ort, &mut reference] {
-            backend.update(UPDATE).unwrap();
+            assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
         }
     }
     let (worst, place) = difference(&state(&mut *reference), &state(&mut *ort));
     println!("losses: largest relative difference {worst_loss:.1e}; state: {worst:.1e} at {place}");
     assert!(worst_loss < 1e-5);
     assert!(worst < 1e-3, "{worst:.1e} at {place}");
+}
+
+#[test]
+fn half_precision_stays_close_to_single_precision() {
+    let (mut half, mut single) = (make(ort_f16, &[]), make(ort, &[]));
+    let mut worst_loss = 0.0f64;
+    for at in 0..20 {
+        let batch = Batch::new(at as usize);
+        let losses = [&mut half, &mut single].map(|backend| step(&mut **backend, &batch, at).loss);
+        worst_loss = worst_loss.max((losses[0] / losses[1] - 1.0).abs());
+    }
+    let (mut half, single) = (state(&mut *half), state(&mut *single));
+    assert_eq!(half.pop(), Some(("loss_scale".to_owned(), vec![65536.0, 20.0])));
+    let (worst, place) = difference(&single, &half);
+    println!("losses: largest relative difference {worst_loss:.1e}; state: {worst:.1e} at {place}");
+    assert!(worst_loss < 5e-3, "{worst_loss:.1e}");
+    // Half precision it is: single precision agrees to 1e-6.
+    assert!((1e-4..0.1).contains(&worst), "{worst:.1e} at {place}");
+}
+
+/// The loss scale of a backend in half precision and the updates since it was changed.
+fn loss_scale(backend: &mut dyn TrainingBackend) -> Vec<f32> {
+    state(backend).pop().filter(|(name, _)| name == "loss_scale").expect("half precision").1
+}
+
+#[test]
+fn gradients_that_overflow_halve_the_scale_and_leave_the_weights() {
+    let mut backend = make(ort_f16, &[]);
+    step(&mut *backend, &Batch::new(0), 0);
+    let before = state(&mut *backend);
+    let too_large = Pass { gradient_scale: 100.0, ..pass(1) };
+    let loss = backend.accumulate(Batch::new(1).rows(), too_large).unwrap().loss;
+    assert!(loss.is_finite());
+    assert_eq!(backend.update(UPDATE).unwrap(), Updated::Overflow { loss_scale: 32768.0 });
+    let mut after = state(&mut *backend);
+    assert_eq!(after.pop().unwrap().1, [32768.0, 0.0]);
+    assert_eq!(after, before[..before.len() - 1]);
+    // It is the whole step that is left out, wherever the overflow was; the next one is as any other.
+    backend.accumulate(Batch::new(1).part(0..2), too_large).unwrap();
+    backend.accumulate(Batch::new(1).part(2..4), Pass { part: 1, ..pass(1) }).unwrap();
+    assert_eq!(backend.update(UPDATE).unwrap(), Updated::Overflow { loss_scale: 16384.0 });
+    assert_eq!(state(&mut *backend)[..after.len()], after);
+    step(&mut *backend, &Batch::new(1), 1);
+    assert_eq!(loss_scale(&mut *backend), [16384.0, 1.0]);
+    assert_ne!(state(&mut *backend)[..after.len()], after);
+}
+
+#[test]
+fn gradients_that_overflow_with_every_scale_are_an_error() {
+    let mut backend = make(ort_f16, &[]);
+    let not_a_number = Pass { gradient_scale: f32::NAN, ..pass(0) };
+    let error = (0..100).find_map(|_| {
+        backend.accumulate(Batch::new(0).rows(), not_a_number).unwrap();
+        backend.update(UPDATE).err()
+    });
+    assert!(matches!(error, Some(BackendError::Gradients)), "{error:?}");
+}
+
+#[test]
+fn the_loss_scale_is_part_of_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = make(ort_f16, &[]);
+    first.accumulate(Batch::new(0).rows(), Pass { gradient_scale: 100.0, ..pass(0) }).unwrap();
+    let _ = first.update(UPDATE).unwrap();
+    step(&mut *first, &Batch::new(0), 0);
+    let saved_state = saved(&mut *first, &folder.path().join("half"));
+    let mut second = make(ort_f16, &[]);
+    second.import(saved_state.clone()).unwrap();
+    assert_eq!(loss_scale(&mut *second), [32768.0, 1.0]);
+    // A state goes from one precision to another: then the scale is left behind, or begins anew.
+    let mut single = make(ort, &[]);
+    single.import(saved_state).unwrap();
+    let without = saved(&mut *single, &folder.path().join("single"));
+    second.import(without).unwrap();
+    assert_eq!(loss_scale(&mut *second), [65536.0, 0.0]);
 }
 
 #[test]
@@ -379,6 +473,15 @@ fn a_gpu_that_is_not_there_is_one_clear_error() {
     let told = error.to_string();
     assert!(matches!(error, BackendError::Cuda { id: 0, .. }), "{told}");
     assert!(told.contains("--device cpu") && !told.contains('\n'), "{told}");
+}
+
+#[test]
+fn a_cuda_graph_on_the_cpu_is_refused() {
+    let (recipe, mean) = (recipe(&[]), mean());
+    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 };
+    let options = OrtOptions { cuda_graph: true, ..OrtOptions::new(Device::Cpu) };
+    let error = OrtBackend::new(support::runtime(), &setup, options).err().expect("an error").to_string();
+    assert!(error.contains("the device is cpu") && error.contains("--device cuda"), "{error}");
 }
 
 #[test]

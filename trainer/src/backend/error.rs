@@ -1,5 +1,6 @@
 //! What can go wrong in a backend.
 
+use super::Device;
 use crate::{checkpoint::CheckpointError, graph::GraphError, recipe::RecipeError, runtime::RuntimeError};
 
 /// A backend cannot be made or cannot go on.
@@ -35,6 +36,17 @@ pub enum BackendError {
         doing: &'static str,
         /// What it said.
         reason: ort::Error,
+    },
+    /// No loss scale is small enough.
+    #[error(
+        "the gradients are not finite, however small the loss scale; lower optimizer.learning_rate, or use --precision f32"
+    )]
+    Gradients,
+    /// A CUDA graph was asked for on another device.
+    #[error("--cuda-graph needs a GPU, and the device is {device}; leave it out, or use --device cuda")]
+    CudaGraph {
+        /// The device.
+        device: Device,
     },
     /// The GPU cannot be used.
     #[error(

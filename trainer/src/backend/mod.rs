@@ -13,6 +13,7 @@ mod layout;
 mod masks;
 mod null;
 mod ort;
+mod precision;
 mod reference;
 
 use std::ops::AddAssign;
@@ -26,11 +27,12 @@ use crate::{
     recipe::{Mean, Recipe},
 };
 
-pub use self::ort::{KERNELS_OF_CUDA, OrtBackend, OrtOptions};
+pub use self::ort::{OrtBackend, OrtOptions, without_cuda_kernel};
 pub use device::{Device, DeviceChoice};
 pub use error::BackendError;
 pub use masks::fill_mask;
 pub use null::NullBackend;
+pub use precision::Precision;
 pub use reference::ReferenceBackend;
 
 /// What every backend is made from.
@@ -57,7 +59,7 @@ impl Setup<'_> {
     fn mean(&self) -> Result<Vec<f32>, BackendError> {
         let expected = match self.recipe.input.mean {
             Mean::None => return Ok(vec![0.0; 3]),
-            Mean::Channel => 3,
+            Mean::Channel | Mean::Values(_) => 3,
             Mean::Image => 3 * self.recipe.input.crop_px * self.recipe.input.crop_px,
         };
         if self.mean.len() == expected {
@@ -131,7 +133,8 @@ fn largest_magnitude(values: &[f32]) -> f32 {
 }
 
 /// Name of a parameter's momenta in a saved state.
-fn momentum_name(parameter: &str) -> String {
+#[must_use]
+pub fn momentum_name(parameter: &str) -> String {
     format!("{parameter}.momentum")
 }
 
@@ -176,7 +179,8 @@ pub struct Update {
 
 impl Update {
     /// ε and λ of a parameter of this kind whose layer may have a decay of its own.
-    fn rate_and_decay(&self, kind: ParameterKind, own_decay: Option<f64>) -> (f64, f64) {
+    #[must_use]
+    pub fn rate_and_decay(&self, kind: ParameterKind, own_decay: Option<f64>) -> (f64, f64) {
         let decay = own_decay.unwrap_or(self.weight_decay);
         match kind {
             ParameterKind::Weight => (self.learning_rate, decay),
@@ -185,6 +189,20 @@ impl Update {
             }
         }
     }
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use]
+pub enum Updated {
+    /// The weights are new.
+    Done,
+    /// Half precision could not hold the gradients: weights and momenta are as they were, and the next step is tried with a
+    /// smaller loss scale.
+    Overflow {
+        /// The loss scale from now on.
+        loss_scale: f32,
+    },
 }
 
 /// Sums over rows.
@@ -256,7 +274,8 @@ pub type Save<'a> = dyn FnMut(&[(&str, TensorRef<'_>)]) + 'a;
 
 /// Computes training steps and evaluations, and holds the state that they change.
 ///
-/// The state are the weights, under the names of the parameters, and the momenta, under `<name>.momentum`.
+/// The state are the weights, under the names of the parameters, and the momenta, under `<name>.momentum`; in half
+/// precision also the loss scale, which a state from another precision need not have.
 pub trait TrainingBackend {
     /// What this backend is.
     fn describe(&self) -> Description;
@@ -281,8 +300,8 @@ pub trait TrainingBackend {
     /// Changes the weights by the gradients of the step, and begins a new one.
     ///
     /// # Errors
-    /// [`BackendError`] when the device fails.
-    fn update(&mut self, update: Update) -> Result<(), BackendError>;
+    /// [`BackendError`] when the device fails, or the gradients are not finite with any loss scale.
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError>;
 
     /// Forgets the gradients of the step.
     fn discard(&mut self);

@@ -2,7 +2,7 @@
 
 use super::{
     BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
-    Update,
+    Update, Updated,
 };
 use crate::checkpoint::Tensors;
 
@@ -34,8 +34,8 @@ impl TrainingBackend for NullBackend {
         Ok(Sums { rows: rows.labels.len() as u64, ..Sums::default() })
     }
 
-    fn update(&mut self, _: Update) -> Result<(), BackendError> {
-        Ok(())
+    fn update(&mut self, _: Update) -> Result<Updated, BackendError> {
+        Ok(Updated::Done)
     }
 
     fn discard(&mut self) {}

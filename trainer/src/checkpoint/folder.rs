@@ -134,6 +134,21 @@ impl Tensors {
         self.by_name.remove(name).ok_or_else(missing)
     }
 
+    /// Takes out the tensor of this name if there is one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Shape`].
+    pub fn take_if_there(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, CheckpointError> {
+        if self.by_name.contains_key(name) { self.take(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// The error of a tensor whose values make no sense.
+    #[must_use]
+    pub fn foreign(&self, name: &str, values: &[f32]) -> CheckpointError {
+        let reason = format!("tensor `{name}` is {values:?}");
+        CheckpointError::Foreign { path: self.path.clone(), reason }
+    }
+
     /// The names of the tensors that have not been taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
@@ -167,6 +182,14 @@ pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
         by_name.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
     }
     Ok((file.meta, Tensors { path, by_name }))
+}
+
+/// Reads the checkpoint in `folder` but for its tensors.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_meta(folder: &Path) -> Result<Meta, CheckpointError> {
+    Ok(load_meta(folder)?.meta)
 }
 
 fn load_meta(folder: &Path) -> Result<MetaFile, CheckpointError> {

@@ -17,7 +17,7 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub use error::CheckpointError;
-pub use folder::{TensorRef, Tensors, load, save};
+pub use folder::{TensorRef, Tensors, load, read_meta, save};
 pub use store::{RunLock, Store};
 
 use crate::{backend::Sums, schedule};

@@ -3,8 +3,10 @@
 use std::{num::NonZero, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fovea_pipeline::TestViews;
 use fovea_trainer::{
-    backend::DeviceChoice,
+    backend::{DeviceChoice, Precision},
+    comparison::Metric,
     models::PixelType,
     training::{OnNan, Which},
 };
@@ -25,6 +27,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Compare(CompareArgs),
     /// Measure the error of a trained network on validation images
     Evaluate(EvaluateArgs),
     /// Say what is on photos: the five best answers with their probabilities
@@ -48,12 +51,34 @@ pub struct TrainArgs {
     /// Folder of a prepared data set [default: the small one inside this program]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Passes over the training images [default: the recipe's, 90 for alexnet]
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<NonZero<u32>>,
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
+    /// An .onnx file for inference whose network takes the place of the recipe's; it begins with the file's values
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub network: Option<PathBuf>,
+    /// Seed of initial weights, order, augmentation and dropout
+    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
+    pub seed: u64,
+    /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run: Option<PathBuf>,
+    /// Go on with the run in this folder, from its last checkpoint
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What every command that trains takes.
+#[derive(Args, Debug)]
+pub struct TrainingArgs {
+    /// Passes over the training images [default: the recipe's, 90 for alexnet]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<NonZero<u32>>,
     /// Give a key of the recipe another value, as in optimizer.learning_rate=0.02; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -64,18 +89,9 @@ pub struct TrainArgs {
     /// the batch]
     #[arg(long, value_name = "IMAGES")]
     pub micro_batch: Option<NonZero<usize>>,
-    /// Seed of initial weights, order, augmentation and dropout
-    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
-    pub seed: u64,
     /// Threads that make batches [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub workers: Option<NonZero<usize>>,
-    /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    pub run: Option<PathBuf>,
-    /// Go on with the run in this folder, from its last checkpoint
-    #[arg(long, value_name = "RUN")]
-    pub resume: Option<PathBuf>,
     /// End each epoch after this many batches [default: no limit]
     #[arg(long, value_name = "BATCHES")]
     pub limit_batches: Option<NonZero<u64>>,
@@ -93,7 +109,54 @@ pub struct TrainArgs {
     pub on_bad_record: OnBadRecordName,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Print the result as one JSON object
+}
+
+/// Train recipes, the learning rate tuned for each by itself, and compare how fast or how far they get
+///
+/// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. What is interrupted and started again with the same
+/// arguments goes on where it was; a run made by hand in such a folder is used. The learning rate is tuned with seed 0; the
+/// other seeds train with the best one. With --until the rates race: each trains an epoch in turn, and a training ends once
+/// it has got to the target, cannot be the first any more, or has fallen behind (after four epochs, eight, … it is not where
+/// another was a quarter sooner); the time to the target is read from the line that joins two epochs. Without --until each
+/// training has all epochs, and the rate with the lowest last value is the best. When the best rate is the lowest or the
+/// highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or lies above ln K (K
+/// classes) after three epochs and no lower than in the first, is given up. OUT gets comparison.json and comparison.csv.
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all
+    #[arg(required = true, value_name = "RECIPE")]
+    pub recipes: Vec<String>,
+    /// Folder of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What is compared. The training error is the top-1 error over an epoch's images as they are trained on: augmented, with
+    /// dropout, each before its update; the training loss likewise. The validation error is measured after each epoch
+    #[arg(long, value_enum, default_value = "train_error")]
+    pub metric: MetricName,
+    /// Train until the metric is this low; errors are shares, as in 0.25 [default: train all epochs]
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub until: Option<f64>,
+    /// Number of seeds: 0 and on
+    #[arg(long, value_name = "K", default_value = "3")]
+    pub seeds: NonZero<u32>,
+    /// Learning rates to try, for all recipes [default: a third of the recipe's own, its own, three times its own]
+    #[arg(
+        long,
+        value_name = "R,R,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        conflicts_with = "no_tuning"
+    )]
+    pub rates: Vec<f64>,
+    /// Train each recipe with its own learning rate only
+    #[arg(long)]
+    pub no_tuning: bool,
+    /// Folder for runs and result [default: runs/compare-RECIPE+RECIPE…]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print the content of comparison.json instead of the table
     #[arg(long)]
     pub json: bool,
 }
@@ -118,9 +181,13 @@ pub struct RuntimeArgs {
     /// Threads of ONNX Runtime [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub threads: Option<NonZero<usize>>,
-    /// Let a GPU round products to TF32, 10 bits of mantissa
+    /// What forward and backward compute with: f32; tf32, where a GPU may round the factors of products to 10 bits; f16, half
+    /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
+    /// Have a GPU record the training step once and replay it, which spares the launching of its kernels one by one
     #[arg(long)]
-    pub tf32: bool,
+    pub cuda_graph: bool,
 }
 
 #[derive(Args, Debug)]
@@ -133,15 +200,32 @@ pub struct TrainedArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct ViewsArgs {
+    /// Views of each image over which answers are averaged: center, ten-crop (corners and centre, each also mirrored) or
+    /// nine-crop (a grid of three by three)
+    #[arg(long, value_name = "VIEWS", default_value = TestViews::Center.name())]
+    views: TestViews,
+    /// The same as --views ten-crop
+    #[arg(long, conflicts_with = "views")]
+    ten_crop: bool,
+}
+
+impl ViewsArgs {
+    /// The views that were asked for.
+    pub fn views(&self) -> TestViews {
+        if self.ten_crop { TestViews::TenCrop } else { self.views }
+    }
+}
+
+#[derive(Args, Debug)]
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
     /// Folder of a prepared data set [default: the one that the run was trained on]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Average the answers over ten views of each image, besides the centre view
-    #[arg(long)]
-    pub ten_crop: bool,
+    #[command(flatten)]
+    pub views: ViewsArgs,
     /// Images that the device takes at once [default: the recipe's batch]
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<NonZero<usize>>,
@@ -162,9 +246,8 @@ pub struct PredictArgs {
     /// Photos, JPEG or PNG
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Average the answers over ten views of each photo instead of taking the centre
-    #[arg(long)]
-    pub ten_crop: bool,
+    #[command(flatten)]
+    pub views: ViewsArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Print JSON
@@ -195,6 +278,9 @@ pub struct GraphsArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5, --classes]
+    #[arg(long, value_name = "DIR", conflicts_with = "classes")]
+    pub data: Option<PathBuf>,
     /// Number of classes
     #[arg(long, default_value = "1000")]
     pub classes: NonZero<usize>,
@@ -207,6 +293,9 @@ pub struct GraphsArgs {
     /// The device whose forms of the gradients are written: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
+    /// What the graphs compute with; tf32 is a matter of whoever runs them
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub precision: Precision,
 }
 
 #[derive(Args, Debug)]
@@ -238,6 +327,24 @@ pub enum BackendName {
     Ort,
     Reference,
     Null,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum MetricName {
+    TrainError,
+    ValError,
+    TrainLoss,
+}
+
+impl From<MetricName> for Metric {
+    fn from(name: MetricName) -> Self {
+        match name {
+            MetricName::TrainError => Self::TrainError,
+            MetricName::ValError => Self::ValError,
+            MetricName::TrainLoss => Self::TrainLoss,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -321,8 +428,24 @@ mod tests {
             &["trainer", "--resume", "a", "--run", "b"],
             &["trainer", "--device", "gpu"],
             &["trainer", "--limit-batches", "0"],
+            &["trainer", "evaluate", "run", "--views", "ten"],
+            &["trainer", "evaluate", "run", "--views", "center", "--ten-crop"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn views_are_asked_for_by_name() {
+        for (given, expected) in [
+            (&[][..], TestViews::Center),
+            (&["--ten-crop"], TestViews::TenCrop),
+            (&["--views", "ten-crop"], TestViews::TenCrop),
+            (&["--views", "nine-crop"], TestViews::NineCrop),
+        ] {
+            let cli = Cli::parse_from([&["trainer", "evaluate", "run"], given].concat());
+            let Some(Command::Evaluate(args)) = cli.command else { panic!("{given:?}") };
+            assert_eq!(args.views.views(), expected);
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use fovea_trainer::{bench::bench_step, recipe::Recipe};
+use fovea_trainer::{backend::Precision, bench::bench_step, recipe::Recipe};
 
 use super::{args::BenchArgs, device};
 
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
     let rows = args.batch_size.map_or(recipe.training.batch_size, usize::from);
-    let (loaded, options) = device::runtime(&args.runtime)?;
+    let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
     let found = bench_step(loaded, &recipe, args.classes.get(), rows, args.steps.get(), options)?;
     if args.json {
         println!("{}", serde_json::to_string(&found)?);

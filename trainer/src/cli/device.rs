@@ -1,26 +1,33 @@
 //! The device and the backend that the command line asks for.
 
 use fovea_trainer::{
-    backend::{BackendError, NullBackend, OrtBackend, OrtOptions, ReferenceBackend, Setup, TrainingBackend},
+    backend::{
+        BackendError, NullBackend, OrtBackend, OrtOptions, Precision, ReferenceBackend, Setup,
+        TrainingBackend,
+    },
     runtime::{Bar, Loaded, Options, environment},
 };
 
 use super::args::{BackendName, DeviceArgs, RuntimeArgs};
 
-/// Makes the backend.
-pub fn backend(args: &DeviceArgs, setup: &Setup<'_>) -> Result<Box<dyn TrainingBackend>, BackendError> {
+/// Makes the backend, for the precision of a run if the command line names none.
+pub fn backend(
+    args: &DeviceArgs,
+    setup: &Setup<'_>,
+    of_run: Precision,
+) -> Result<Box<dyn TrainingBackend>, BackendError> {
     Ok(match args.backend {
         BackendName::Null => Box::new(NullBackend::new(setup)),
         BackendName::Reference => Box::new(ReferenceBackend::new(setup)?),
         BackendName::Ort => {
-            let (loaded, options) = runtime(&args.runtime)?;
+            let (loaded, options) = runtime(&args.runtime, of_run)?;
             Box::new(OrtBackend::new(loaded, setup, options)?)
         }
     })
 }
 
 /// Loads ONNX Runtime, fetching it first if need be.
-pub fn runtime(args: &RuntimeArgs) -> Result<(&'static Loaded, OrtOptions), BackendError> {
+pub fn runtime(args: &RuntimeArgs, of_run: Precision) -> Result<(&'static Loaded, OrtOptions), BackendError> {
     let device = args.device.resolve();
     let from_env = Options::from_env(device.build());
     let options = Options {
@@ -29,5 +36,6 @@ pub fn runtime(args: &RuntimeArgs) -> Result<(&'static Loaded, OrtOptions), Back
         ..from_env
     };
     let loaded = environment(&options, &mut Bar::default())?;
-    Ok((loaded, OrtOptions { tf32: args.tf32, ..OrtOptions::new(device) }))
+    let precision = args.precision.unwrap_or(of_run);
+    Ok((loaded, OrtOptions { precision, cuda_graph: args.cuda_graph, ..OrtOptions::new(device) }))
 }

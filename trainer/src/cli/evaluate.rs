@@ -14,10 +14,8 @@ use super::{INTERRUPTED, STOP, args::EvaluateArgs, device, percent, progress};
 
 pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let directory = match &args.data {
-        Some(directory) => directory.clone(),
-        None => read_settings(&args.trained.run)?.data,
-    };
+    let settings = read_settings(&args.trained.run)?;
+    let directory = args.data.clone().unwrap_or(settings.data);
     let dataset = open_dataset(&directory, &trained.recipe)?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
@@ -26,7 +24,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
     let Trained { path, recipe, mean, state, meta } = trained;
     let setup = Setup { recipe: &recipe, classes: meta.classes.len(), batch_rows, mean: &mean, seed: 0 };
-    let mut backend = device::backend(&args.device, &setup)?;
+    let mut backend = device::backend(&args.device, &setup, settings.precision)?;
     backend.import(state)?;
 
     let mut evaluation = Evaluation {
@@ -38,10 +36,11 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers: args.workers.map_or_else(default_workers, usize::from),
     };
     let images = evaluation.records.len() as u64;
-    let wanted =
-        if args.ten_crop { &[TestViews::Center, TestViews::TenCrop][..] } else { &[TestViews::Center] };
+    // The centre view costs little beside several.
+    let mut wanted = vec![TestViews::Center, args.views.views()];
+    wanted.dedup();
     let mut results = Vec::new();
-    for &views in wanted {
+    for views in wanted {
         evaluation.views = views;
         let bar = progress::images_bar(images, views_name(views));
         let score = evaluation.run(&mut *backend, &STOP, &mut |done| bar.set_position(done))?;
@@ -53,7 +52,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         let scores: serde_json::Map<_, _> =
-            results.iter().map(|(views, score)| (key(*views).to_owned(), json!(score))).collect();
+            results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
         println!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }));
         return Ok(ExitCode::SUCCESS);
     }
@@ -76,13 +75,6 @@ pub fn views_name(views: TestViews) -> &'static str {
     match views {
         TestViews::Center => "centre view",
         TestViews::TenCrop => "ten views",
-    }
-}
-
-/// Views as recipes call them.
-fn key(views: TestViews) -> &'static str {
-    match views {
-        TestViews::Center => "center",
-        TestViews::TenCrop => "ten-crop",
+        TestViews::NineCrop => "nine views",
     }
 }

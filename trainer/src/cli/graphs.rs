@@ -1,18 +1,24 @@
-//! `graphs`: the graphs of a training session and its initial state.
+//! `graphs`: the graphs of a training session, its initial state, and what else their inputs are to be.
 
 use std::{fs, io, process::ExitCode};
 
 use anyhow::Context;
 use fovea_trainer::{
-    backend::Device,
+    backend::{Device, Precision, Update, momentum_name},
     checkpoint::TensorRef,
     files::write_atomically,
-    graph::Target,
+    graph::{ElementType, Target},
     models::{Classifier, GraphOptions, TrainingGraphs, names},
-    recipe::Recipe,
+    recipe::{Mean, Optimizer, Recipe},
+    training::TrainingData,
 };
 
+use serde_json::json;
+
 use super::args::GraphsArgs;
+
+/// The mean of pixels where no data set tells another.
+const MIDDLE: f32 = 127.5;
 
 pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
@@ -21,8 +27,14 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         Device::Cuda(_) => Target::Cuda,
     };
     let rows = args.batch_size.map_or(recipe.training.batch_size, usize::from);
-    let network = Classifier::new(&recipe, args.classes.get());
-    let options = GraphOptions::of_recipe(&recipe, rows, target);
+    let data = args.data.as_deref().map(|directory| TrainingData::open(directory, &recipe)).transpose()?;
+    let classes = data.as_ref().map_or(args.classes.get(), |data| data.classes().len());
+    let network = Classifier::new(&recipe, classes);
+    let compute = match args.precision {
+        Precision::F16 => ElementType::F16,
+        Precision::F32 | Precision::Tf32 => ElementType::F32,
+    };
+    let options = GraphOptions { compute, ..GraphOptions::of_recipe(&recipe, rows, target) };
     let graphs = TrainingGraphs::build(&network, &options)?;
 
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
@@ -38,18 +50,63 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     write("accumulate.onnx", &graphs.accumulate.to_bytes())?;
     write("evaluate.onnx", &graphs.evaluate.to_bytes())?;
 
-    let weights: Vec<Vec<f32>> = graphs
-        .parameters
-        .iter()
-        .enumerate()
-        .map(|(index, parameter)| parameter.initial(args.seed, index))
-        .collect();
+    let description =
+        serde_json::to_vec_pretty(&description(&recipe, &graphs, rows, classes, args.precision))?;
+    write("graphs.json", &description)?;
     let mean_shape = options.mean_shape(network.input_px);
-    let mean = vec![0.0; mean_shape.iter().product()];
-    let mut tensors = vec![(names::MEAN, TensorRef { shape: &mean_shape, values: &mean })];
-    for (parameter, values) in graphs.parameters.iter().zip(&weights) {
-        tensors.push((&parameter.name, TensorRef { shape: &parameter.shape, values }));
-    }
-    write("state.safetensors", &safetensors::serialize(tensors, None)?)?;
+    let mean = match &data {
+        Some(data) => data.mean().to_vec(),
+        None if recipe.input.mean == Mean::None => vec![0.0; 3],
+        None => vec![MIDDLE; mean_shape.iter().product()],
+    };
+    write("state.safetensors", &state(&graphs, &mean_shape, &mean, args.seed)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the inputs of the graphs are to be that are no tensors of the state.
+fn description(
+    recipe: &Recipe,
+    graphs: &TrainingGraphs,
+    rows: usize,
+    classes: usize,
+    precision: Precision,
+) -> serde_json::Value {
+    let Optimizer { learning_rate, momentum, weight_decay, bias_lr_mult, bias_decay, .. } = recipe.optimizer;
+    let update = Update { learning_rate, momentum, weight_decay, bias_lr_mult, bias_decay };
+    let parameters = graphs.parameters.iter().map(|parameter| {
+        let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
+        json!({ "name": parameter.name, "shape": parameter.shape, "learning_rate": rate, "decay": decay })
+    });
+    let masks =
+        graphs.masks.iter().map(|mask| json!({ "name": mask.name, "shape": mask.shape, "keep": mask.keep }));
+    json!({
+        "recipe": recipe.name,
+        "batch_size": rows,
+        "classes": classes,
+        "precision": precision,
+        "momentum": momentum,
+        "parameters": parameters.collect::<Vec<_>>(),
+        "masks": masks.collect::<Vec<_>>(),
+    })
+}
+
+/// Mean, weights and momenta.
+fn state(
+    graphs: &TrainingGraphs,
+    mean_shape: &[usize],
+    mean: &[f32],
+    seed: u64,
+) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    let weights: Vec<Vec<f32>> =
+        graphs.parameters.iter().zip(0..).map(|(parameter, index)| parameter.initial(seed, index)).collect();
+    let largest = weights.iter().map(Vec::len).max().unwrap_or(0);
+    let zeros = vec![0.0; largest];
+    let mut tensors = vec![(names::MEAN.to_owned(), TensorRef { shape: mean_shape, values: mean })];
+    for (parameter, values) in graphs.parameters.iter().zip(&weights) {
+        let shape = &parameter.shape;
+        tensors.push((parameter.name.clone(), TensorRef { shape, values }));
+        let momenta = TensorRef { shape, values: &zeros[..values.len()] };
+        tensors.push((momentum_name(&parameter.name), momenta));
+    }
+    safetensors::serialize(tensors, None)
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod demo;
 mod device;
 mod evaluate;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use anyhow::Context;
-use fovea_trainer::{recipe::RecipeError, training::TrainingError};
+use fovea_trainer::{comparison::ComparisonError, recipe::RecipeError, training::TrainingError};
 
 pub use args::Cli;
 use args::Command;
@@ -35,6 +36,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn run(cli: Cli) -> ExitCode {
     let result = listen_to_interrupts().and_then(|()| match cli.command {
         None => train::train(&cli.train),
+        Some(Command::Compare(args)) => compare::compare(&args),
         Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
         Some(Command::Predict(args)) => predict::predict(&args),
         Some(Command::Export(args)) => export::export(&args),
@@ -47,8 +49,13 @@ pub fn run(cli: Cli) -> ExitCode {
             eprint!("{}", divergence.table());
         }
         eprintln!("error: {error:#}");
-        ExitCode::from(if error.downcast_ref::<RecipeError>().is_some() { USAGE } else { 1 })
+        ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
     })
+}
+
+/// Whether the command line or a recipe is to blame.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<RecipeError>() || error.downcast_ref().is_some_and(ComparisonError::is_usage)
 }
 
 fn listen_to_interrupts() -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use fovea_pipeline::{
     view::{Scratch, Size, View},
 };
 use fovea_trainer::{
-    backend::{Setup, TrainingBackend},
+    backend::{Precision, Setup, TrainingBackend},
     training::{Trained, average, crop_size, probabilities},
 };
 use serde_json::json;
@@ -22,14 +22,14 @@ const ANSWERS: usize = 5;
 pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
     let Trained { recipe, mean, state, meta, .. } = trained;
-    let views = if args.ten_crop { TestViews::TenCrop } else { TestViews::Center };
+    let views = args.views.views();
     let mut eye = Eye { image_px: recipe.input.image_px as u32, crop: crop_size(&recipe), views };
     // All are read before anything is computed: a mistyped name is told at once.
     let images = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
 
     let classes = meta.classes.len();
     let setup = Setup { recipe: &recipe, classes, batch_rows: views.count(), mean: &mean, seed: 0 };
-    let mut backend = device::backend(&args.device, &setup)?;
+    let mut backend = device::backend(&args.device, &setup, Precision::F32)?;
     backend.import(state)?;
     let mut printed = Vec::new();
     for (path, rows) in args.images.iter().zip(images) {

@@ -27,6 +27,8 @@ pub fn images_bar(total: u64, what: &'static str) -> ProgressBar {
 #[derive(Default)]
 pub struct Terminal {
     plan: Option<Plan>,
+    /// What stands before the number of the epoch.
+    title: String,
     bar: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
     smoothed: Option<Smoothed>,
@@ -76,8 +78,15 @@ impl Smoothed {
 }
 
 impl Terminal {
+    /// Draws from now on how a run with this plan goes, under a title.
+    pub fn watch(&mut self, plan: &Plan, title: String) {
+        let bar = self.bar.take();
+        bar.inspect(ProgressBar::finish_and_clear);
+        (self.plan, self.title, self.smoothed) = (Some(*plan), title, None);
+    }
+
     /// Prints a line above the bar.
-    fn say(&self, line: &str) {
+    pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) if !bar.is_hidden() => bar.suspend(|| eprintln!("{line}")),
             _ => eprintln!("{line}"),
@@ -87,7 +96,7 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn started(&mut self, plan: &Plan) {
-        self.plan = Some(*plan);
+        self.watch(plan, String::new());
         if plan.epochs_done > 0 || plan.batches_done > 0 {
             self.say(&format!(
                 "going on after {} epochs and {} of {} batches",
@@ -106,18 +115,19 @@ impl Observer for Terminal {
         self.smoothed = Some(smoothed);
         let epochs_left = u64::from(plan.epochs.saturating_sub(step.epoch));
         let line = smoothed.line(step.lr, epochs_left * plan.batches + plan.batches.saturating_sub(batch));
+        let epoch = format!("{}epoch {}/{}", self.title, step.epoch, plan.epochs);
         let bar = self.bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len}  {msg}")
                 .expect("the template is well-formed");
             ProgressBar::new(plan.batches).with_style(style)
         });
         if !bar.is_hidden() {
-            bar.set_prefix(format!("epoch {}/{}", step.epoch, plan.epochs));
+            bar.set_prefix(epoch);
             bar.set_position(batch);
             bar.set_message(line);
         } else if self.last_line.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
             self.last_line = Some(Instant::now());
-            eprintln!("epoch {}/{}, batch {batch}/{}: {line}", step.epoch, plan.epochs, plan.batches);
+            eprintln!("{epoch}, batch {batch}/{}: {line}", plan.batches);
         }
     }
 

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use fovea_trainer::{
-    backend::Setup,
     checkpoint::{self, Store},
     recipe::Recipe,
     training::{
@@ -17,7 +16,12 @@ use fovea_trainer::{
     },
 };
 
-use super::{INTERRUPTED, STOP, args::TrainArgs, demo, device, percent, progress::Terminal};
+use super::{
+    INTERRUPTED, STOP,
+    args::{TrainArgs, TrainingArgs},
+    demo, device, percent,
+    progress::Terminal,
+};
 
 /// A run as it was asked for.
 struct Plan {
@@ -28,13 +32,14 @@ struct Plan {
 }
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let every = checkpoint_interval(args.checkpoint_minutes)?;
+    let training = &args.training;
+    let options = options(training, args.seed)?;
     let Plan { recipe, settings, folder: path, is_demo } = match &args.resume {
         Some(run) => old_run(args, run)?,
         None => new_run(args)?,
     };
     let data = TrainingData::open(&settings.data, &recipe)?;
-    let keep = args.keep.get();
+    let keep = training.keep.get();
     let folder =
         if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
     let saved = match &args.resume {
@@ -48,27 +53,13 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         meta.check_classes(&classes)?;
     }
 
-    let batch = recipe.training.batch_size;
-    let setup = Setup {
-        recipe: &recipe,
-        classes: data.classes().len(),
-        batch_rows: settings.micro_batch.map_or(batch, |rows| rows.min(batch)),
-        mean: data.mean(),
-        seed: args.seed,
-    };
-    let mut backend = device::backend(&args.device, &setup)?;
+    let setup = data.setup(&recipe, settings.micro_batch, args.seed);
+    let mut backend = device::backend(&training.device, &setup, settings.precision)?;
     let about = backend.describe();
     folder.describe(&recipe, &settings, &about)?;
     eprintln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
 
-    let options = RunOptions {
-        seed: args.seed,
-        workers: args.workers.map_or_else(default_workers, usize::from),
-        limit_batches: settings.limit_batches,
-        checkpoint_every: every,
-        on_nan: args.on_nan.into(),
-        on_bad_record: args.on_bad_record.into(),
-    };
+    let options = RunOptions { limit_batches: settings.limit_batches, ..options };
     let mut terminal = Terminal::default();
     let mut run = Run::new(&recipe, &data, &mut *backend, &folder, options, &STOP, &mut terminal);
     if let Some((meta, state)) = saved {
@@ -89,6 +80,18 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// How runs are to go about their work.
+pub fn options(args: &TrainingArgs, seed: u64) -> anyhow::Result<RunOptions> {
+    Ok(RunOptions {
+        seed,
+        workers: args.workers.map_or_else(default_workers, usize::from),
+        limit_batches: args.limit_batches.map(u64::from),
+        checkpoint_every: checkpoint_interval(args.checkpoint_minutes)?,
+        on_nan: args.on_nan.into(),
+        on_bad_record: args.on_bad_record.into(),
+    })
+}
+
 fn checkpoint_interval(minutes: f64) -> anyhow::Result<Duration> {
     let refuse = || format!("--checkpoint-minutes is {minutes}, expected a number of minutes above 0");
     if minutes > 0.0 {
@@ -99,7 +102,7 @@ fn checkpoint_interval(minutes: f64) -> anyhow::Result<Duration> {
 }
 
 /// The command line's changes to a recipe.
-fn overrides(args: &TrainArgs) -> Vec<String> {
+pub fn overrides(args: &TrainingArgs) -> Vec<String> {
     let mut overrides = args.set.clone();
     overrides.extend(args.batch_size.as_ref().map(|size| format!("training.batch_size={size}")));
     overrides.extend(args.epochs.map(|epochs| format!("training.epochs={epochs}")));
@@ -108,15 +111,22 @@ fn overrides(args: &TrainArgs) -> Vec<String> {
 
 fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
     let default = if args.data.is_some() { "alexnet" } else { "demo" };
-    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides(args))?;
+    let mut overrides = overrides(&args.training);
+    if let Some(file) = &args.network {
+        let file =
+            toml::Value::from(absolute(file)?.to_str().context("the path of the network is not Unicode")?);
+        overrides.insert(0, format!("network={{onnx={file}}}"));
+    }
+    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides)?;
     let data = match &args.data {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,
     };
     let settings = RunSettings {
         data: absolute(&data)?,
-        limit_batches: args.limit_batches.map(u64::from),
-        micro_batch: args.micro_batch.map(usize::from),
+        limit_batches: args.training.limit_batches.map(u64::from),
+        micro_batch: args.training.micro_batch.map(usize::from),
+        precision: args.training.device.runtime.precision.unwrap_or_default(),
     };
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
     Ok(Plan { recipe, settings, folder, is_demo: args.data.is_none() })
@@ -126,17 +136,20 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
 fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
     let before = read_settings(run)?;
     let file = run.join("recipe.toml");
-    let recipe =
-        Recipe::load(file.to_str().context("the path of the run is not Unicode")?, &overrides(args))?;
+    let recipe = Recipe::load(
+        file.to_str().context("the path of the run is not Unicode")?,
+        &overrides(&args.training),
+    )?;
     let settings = RunSettings {
         data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
-        limit_batches: args.limit_batches.map(u64::from).or(before.limit_batches),
-        micro_batch: args.micro_batch.map(usize::from).or(before.micro_batch),
+        limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
+        micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
+        precision: args.training.device.runtime.precision.unwrap_or(before.precision),
     };
     Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
 }
 
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("the path {} cannot be used", path.display()))
 }
 

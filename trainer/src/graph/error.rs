@@ -1,5 +1,7 @@
 //! What can be wrong with a graph while it is built.
 
+use std::path::PathBuf;
+
 use super::types::TensorType;
 
 /// A graph could not be built.
@@ -57,6 +59,26 @@ pub enum GraphError {
         /// Name of the input.
         name: String,
         /// What does not fit.
+        reason: String,
+    },
+    /// A file cannot be used as a network.
+    #[error("{}: cannot be used as a network: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A node of a file cannot be translated.
+    #[error("{}: node `{node}` ({operator}) {reason}", path.display())]
+    Node {
+        /// The file.
+        path: PathBuf,
+        /// Name of the node, or of what it makes if it has none.
+        node: String,
+        /// ONNX operator.
+        operator: String,
+        /// What is wrong.
         reason: String,
     },
     /// A network's description is not usable.

@@ -18,8 +18,8 @@ pub enum Target {
 pub enum ConvWeightForm {
     /// One convolution of the transposed input with the transposed gradient as its kernel, strides becoming dilations.
     DilatedConv,
-    /// Batch-last layout and one matrix product for every kernel offset; strides become extra channels first
-    /// (space to depth).
+    /// Batch-last layout and a matrix product for every kernel offset, or for some of them together where channels are
+    /// few; strides become extra channels first (space to depth).
     OffsetGemm,
 }
 
@@ -39,6 +39,8 @@ pub struct Lowering {
     pub conv_weight_unit_stride: ConvWeightForm,
     /// Weight gradient of all other convolutions.
     pub conv_weight_strided: ConvWeightForm,
+    /// Rows (offsets × channels of a group) up to which offsets share a matrix product.
+    pub conv_weight_product_rows: usize,
     /// Local response normalisation.
     pub lrn: LrnForm,
 }
@@ -50,12 +52,14 @@ impl Lowering {
             Target::Cpu => Self {
                 conv_weight_unit_stride: ConvWeightForm::OffsetGemm,
                 conv_weight_strided: ConvWeightForm::DilatedConv,
+                conv_weight_product_rows: 64,
                 lrn: LrnForm::BandedConv,
             },
             // cuDNN has no good algorithm for a convolution whose kernel is as large as its input.
             Target::Cuda => Self {
                 conv_weight_unit_stride: ConvWeightForm::OffsetGemm,
                 conv_weight_strided: ConvWeightForm::OffsetGemm,
+                conv_weight_product_rows: 64,
                 lrn: LrnForm::BandedConv,
             },
         }

@@ -5,7 +5,7 @@ use prost::Message;
 use super::builder::{Origin, Result, Value};
 use super::error::GraphError;
 use super::node::{Attribute, Node, Tensor};
-use super::types::TensorType;
+use super::types::{ElementType, TensorType};
 use crate::onnx::attribute_proto::AttributeType;
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
 use crate::onnx::{
@@ -92,6 +92,20 @@ impl Graph {
     /// The ONNX operators of the graph, sorted, each once.
     pub fn operators(&self) -> Vec<&'static str> {
         let mut operators: Vec<_> = self.nodes.iter().map(|n| n.operator).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        operators
+    }
+
+    /// The ONNX operators of the graph with the element type of their data, sorted, each pair once.
+    ///
+    /// The data of `Where` is what it chooses from; that of all other operators is their first operand.
+    pub fn operators_with_types(&self) -> Vec<(&'static str, ElementType)> {
+        let element = |node: &Node| {
+            let data = node.inputs[usize::from(node.operator == "Where")];
+            self.values[data.index()].ty.element
+        };
+        let mut operators: Vec<_> = self.nodes.iter().map(|node| (node.operator, element(node))).collect();
         operators.sort_unstable();
         operators.dedup();
         operators
@@ -284,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_no_output_needs_is_left_out() {
-        let pool = Pool { kernel: 2, stride: 2, padding: 0 };
+        let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
         let made = graph(1, |g, x| {
             g.relu(x)?;
             g.max_pool(x, pool)

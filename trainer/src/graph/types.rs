@@ -5,7 +5,7 @@ use std::fmt;
 use crate::onnx::tensor_proto::DataType;
 
 /// The element types that graphs use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ElementType {
     /// IEEE single precision.
     F32,

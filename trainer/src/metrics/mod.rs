@@ -14,11 +14,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use events::EventWriter;
-use tables::{JsonLines, Rows};
+use tables::{JsonLines, Rows, read_rows};
+
+/// Name of the table of epochs in a run's folder.
+pub const EPOCHS: &str = "epochs.csv";
 
 /// A file of metrics cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the metrics file {}: {reason}", path.display())]
+#[error("cannot use the metrics file {}: {reason}", path.display())]
 pub struct MetricsError {
     /// The file.
     pub path: PathBuf,
@@ -115,6 +118,47 @@ impl Epoch {
         let values: Vec<_> = values.iter().map(f64::to_string).collect();
         format!("{},{},{}", self.epoch, self.step, values.join(","))
     }
+
+    fn parse(row: &str) -> Option<Self> {
+        let mut cells = row.split(',');
+        let (epoch, step) = (cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
+        let values: Vec<f64> = cells.map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [
+            lr,
+            train_loss,
+            train_top1,
+            train_top5,
+            val_loss,
+            val_top1,
+            val_top5,
+            images_per_s,
+            data_wait,
+            seconds,
+        ] = values.try_into().ok()?;
+        Some(Self {
+            epoch,
+            step,
+            lr,
+            train_loss,
+            train_top1,
+            train_top5,
+            val_loss,
+            val_top1,
+            val_top5,
+            images_per_s,
+            data_wait,
+            seconds,
+        })
+    }
+}
+
+/// The epochs that stand in the records of the run in the folder `run`; none where there are no records. A row that was cut
+/// is left out.
+///
+/// # Errors
+/// [`MetricsError`] with the file.
+pub fn read_epochs(run: &Path) -> Result<Vec<Epoch>, MetricsError> {
+    Ok(read_rows(&run.join(EPOCHS))?.iter().filter_map(|row| Epoch::parse(row)).collect())
 }
 
 /// The three records of a run's folder: `metrics.jsonl`, `epochs.csv` and `events.out.tfevents.*`.
@@ -134,7 +178,7 @@ impl Metrics {
     pub fn open(run: &Path, steps: u64, epochs: u32) -> Result<Self, MetricsError> {
         Ok(Self {
             steps: JsonLines::open(&run.join("metrics.jsonl"), |step: &Step| step.step <= steps)?,
-            epochs: Rows::open(&run.join("epochs.csv"), &Epoch::COLUMNS.join(","), |epoch| {
+            epochs: Rows::open(&run.join(EPOCHS), &Epoch::COLUMNS.join(","), |epoch| {
                 epoch <= u64::from(epochs)
             })?,
             events: EventWriter::create(run, steps)?,
@@ -252,6 +296,20 @@ mod tests {
         Metrics::open(run.path(), 0, 0).unwrap().step(&Step { loss: f64::NAN, ..step(1) }).unwrap();
         let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         assert!(text.contains(r#""loss":null"#), "{text}");
+    }
+
+    #[test]
+    fn epochs_are_read_back_as_they_were_but_for_a_row_that_was_cut() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(read_epochs(run.path()).unwrap(), []);
+        let mut metrics = Metrics::open(run.path(), 0, 0).unwrap();
+        let third = Epoch { val_loss: 0.1 + 0.2, seconds: 1.0 / 3.0, ..epoch(1) };
+        metrics.epoch(&third).unwrap();
+        metrics.epoch(&epoch(2)).unwrap();
+        let path = run.path().join(EPOCHS);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.trim_end().rsplit_once(',').unwrap().0).unwrap();
+        assert_eq!(read_epochs(run.path()).unwrap(), [third]);
     }
 
     #[test]

@@ -72,6 +72,11 @@ fn parse_step(line: &str) -> Option<Step> {
     serde_json::from_value(value).ok()
 }
 
+/// The lines of a table below its heading; none where there is no table.
+pub(super) fn read_rows(path: &Path) -> Result<Vec<String>, MetricsError> {
+    Ok(read_if_there(path)?.lines().skip(1).map(str::to_owned).collect())
+}
+
 /// A CSV file whose first column is a number that rises.
 #[derive(Debug)]
 pub(super) struct Rows(Appending);

@@ -2,7 +2,10 @@
 //!
 //! Everything counts in sums over valid rows. The gradients are those of `gradient_scale · Σ loss`: a step over one
 //! batch sets the scale to 1 / rows; a step over several batches sets it to 1 / (rows of all of them) and adds the
-//! gradients up; half precision multiplies it by the loss scale.
+//! gradients up.
+//!
+//! In half precision activations are f16, everything that is kept is f32. The loss is multiplied by the loss scale before it
+//! is differentiated and the gradients are divided by it afterwards, in f32: small gradients do not vanish in f16 on their way.
 
 use super::network::{Classifier, DropoutMask, Forward, Mode, Parameter};
 use crate::graph::{
@@ -24,6 +27,10 @@ pub mod names {
     pub const VALID: &str = "valid";
     /// Input f32 scalar: factor of all gradients.
     pub const GRADIENT_SCALE: &str = "gradient_scale";
+    /// Input f32 scalar of graphs in half precision: what the loss is multiplied by while it is differentiated.
+    pub const LOSS_SCALE: &str = "loss_scale";
+    /// Output f32 scalar of graphs in half precision: sum of all gradients, a finite number only if all of them are.
+    pub const GRADIENT_SUM: &str = "gradient_sum";
     /// Output f32 scalar: cross-entropy summed over valid rows.
     pub const LOSS: &str = "loss";
     /// Output f32 scalar: number of valid rows whose class is the best answer.
@@ -80,23 +87,26 @@ pub struct GraphOptions {
     pub target: Target,
     /// Shape of the mean.
     pub mean: MeanShape,
-    /// Factor of the centred pixels.
-    pub pixel_scale: f64,
+    /// Factors of the centred pixels in R, G and B.
+    pub pixel_scale: [f64; 3],
+    /// Type of activations: f32 or f16.
+    pub compute: ElementType,
 }
 
 impl GraphOptions {
-    /// Options for batches of `batch` rows on the CPU, a mean per channel, pixels of 0..=255.
+    /// Options for batches of `batch` rows on the CPU in f32, a mean per channel, pixels of 0..=255.
     pub fn new(batch: usize) -> Self {
-        Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: 1.0 }
+        let compute = ElementType::F32;
+        Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: [1.0; 3], compute }
     }
 
-    /// Options for `recipe`; the mean of a recipe that subtracts none is a mean per channel of zeros.
+    /// Options for `recipe` in f32; the mean of a recipe that subtracts none is a mean per channel of zeros.
     pub fn of_recipe(recipe: &Recipe, batch: usize, target: Target) -> Self {
         let mean = match recipe.input.mean {
             Mean::Image => MeanShape::Pixel,
-            Mean::Channel | Mean::None => MeanShape::Channel,
+            Mean::Channel | Mean::Values(_) | Mean::None => MeanShape::Channel,
         };
-        Self { batch, target, mean, pixel_scale: recipe.input.scale }
+        Self { target, mean, pixel_scale: recipe.input.factors(), ..Self::new(batch) }
     }
 
     /// Shape of the mean for a network of inputs of `input_px` pixels.
@@ -114,7 +124,7 @@ pub struct TrainingGraphs {
     /// Dropout masks in order; inputs of `train` under their names.
     pub masks: Vec<DropoutMask>,
     /// Images, offsets, mean, labels, valid, gradient scale, masks and parameters in; loss, top-1, top-5 and one
-    /// gradient per parameter out.
+    /// gradient per parameter out. In half precision also the loss scale in and the sum of the gradients out.
     pub train: Graph,
     /// v ← μv − ε·(λw + g) and w ← w + v over flat pieces of any length L.
     pub update: Graph,
@@ -157,11 +167,33 @@ fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Vec<Par
     let loss = counts(&mut g, logits, labels, valid)?;
     let scaled = g.mul(loss, scale)?;
     let tensors: Vec<Tensor> = parameters.iter().map(|&(_, tensor)| tensor).collect();
-    let gradients = g.grad(scaled, &tensors)?;
+    let gradients = match options.compute {
+        ElementType::F16 => gradients_by_scaled_loss(&mut g, scaled, &tensors)?,
+        _ => g.grad(scaled, &tensors)?,
+    };
     for ((parameter, _), gradient) in parameters.iter().zip(gradients) {
         g.output(&gradient_name(&parameter.name), gradient)?;
     }
     Ok((g.finish(), parameters.into_iter().map(|(parameter, _)| parameter).collect(), masks))
+}
+
+/// The gradients by way of a loss so large that they do not vanish in f16, and their sum as an output.
+fn gradients_by_scaled_loss(g: &mut Builder, loss: Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>> {
+    let scale = g.input(names::LOSS_SCALE, TensorType::f32([]))?;
+    let large = g.mul(loss, scale)?;
+    let gradients = g.grad(large, parameters)?;
+    g.scope("unscale", |g| {
+        let mut total = g.scalar(ElementType::F32, 0.0);
+        let mut unscaled = Vec::with_capacity(gradients.len());
+        for gradient in gradients {
+            let gradient = g.div(gradient, scale)?;
+            let sum = g.sum(gradient)?;
+            total = g.add(total, sum)?;
+            unscaled.push(gradient);
+        }
+        g.output(names::GRADIENT_SUM, total)?;
+        Ok(unscaled)
+    })
 }
 
 fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
@@ -263,7 +295,7 @@ fn images(g: &mut Builder, network: &Classifier, batch: usize, element: ElementT
     g.input(names::IMAGES, TensorType::new(element, [batch, 3, px, px]))
 }
 
-/// (images − mean + offsets) · scale.
+/// (images − mean + offsets) · scale, in the type of activations.
 fn centred(
     g: &mut Builder,
     network: &Classifier,
@@ -291,7 +323,14 @@ fn centred(
                 }
             }
         };
-        g.scale(x, options.pixel_scale)
+        let [red, green, blue] = options.pixel_scale;
+        let x = if red == green && green == blue {
+            g.scale(x, red)?
+        } else {
+            let factors = g.floats(TensorType::f32([3, 1, 1]), &options.pixel_scale);
+            g.mul(x, factors)?
+        };
+        g.cast(x, options.compute)
     })
 }
 
@@ -382,6 +421,25 @@ mod tests {
     }
 
     #[test]
+    fn every_built_in_recipe_has_graphs_for_training_evaluation_and_export() {
+        for name in Recipe::built_in() {
+            let recipe = Recipe::load(name, &[]).unwrap();
+            let network = Classifier::new(&recipe, 10);
+            let options = GraphOptions::of_recipe(&recipe, 2, Target::Cpu);
+            let graphs = TrainingGraphs::build(&network, &options).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(graphs.train.outputs().len(), 3 + graphs.parameters.len(), "{name}");
+            assert_eq!(graphs.evaluate.outputs().len(), 5, "{name}");
+            if graphs.parameters.iter().map(Parameter::len).sum::<usize>() < 5_000_000 {
+                let values: Vec<Vec<f32>> = graphs.parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+                let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+                let mean = vec![0.0; options.mean_shape(network.input_px).iter().product()];
+                let graph = inference(&network, &options, PixelType::U8, &mean, &values);
+                assert!(graph.unwrap_or_else(|error| panic!("{error}")).inputs()[0].free_batch, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn every_parameter_and_mask_is_an_input_and_has_a_gradient() {
         let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(BATCH)).unwrap();
         let has = |ports: Vec<Port>, name: &str, shape: &[usize]| {
@@ -399,12 +457,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_for_every_pixel_is_subtracted_too() {
-        let network = Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new() };
+    fn a_mean_for_every_pixel_is_subtracted_too_and_every_channel_has_its_factor() {
+        let network =
+            Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new(), file: None };
         let mut g = Builder::new("input", Lowering::training(Target::Cpu));
         let images = images(&mut g, &network, 1, ElementType::U8).unwrap();
         let offsets = g.input(names::OFFSETS, TensorType::f32([1, 3])).unwrap();
-        let options = GraphOptions { mean: MeanShape::Pixel, pixel_scale: 0.5, ..GraphOptions::new(1) };
+        let pixel_scale = [0.5, 0.25, 2.0];
+        let options = GraphOptions { mean: MeanShape::Pixel, pixel_scale, ..GraphOptions::new(1) };
         let x = centred(&mut g, &network, images, Some(offsets), &options).unwrap();
         g.output("x", x).unwrap();
         let mean: Vec<f32> = (0..12).map(|v| v as f32).collect();
@@ -414,7 +474,8 @@ mod tests {
             (names::MEAN, &[3, 2, 2], Data::F32(mean)),
         ];
         let x = support::run(&mut support::session(&g.finish().to_bytes()), &inputs).remove("x").unwrap();
-        let expected: Vec<f64> = (0..12).map(|i| (20.0 - i as f64 + (i / 4 + 1) as f64) / 2.0).collect();
+        let expected: Vec<f64> =
+            (0..12).map(|i| (20.0 - i as f64 + (i / 4 + 1) as f64) * pixel_scale[i / 4]).collect();
         assert_eq!(x, expected);
     }
 

@@ -1,5 +1,7 @@
 //! Initial values of parameters, a function of seed and place.
 
+use std::sync::Arc;
+
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -9,54 +11,85 @@ const CHUNK: usize = 1 << 20;
 const WORDS_PER_VALUE: u128 = 2;
 
 /// How a parameter starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Init {
     /// Every value drawn from N(0, std²).
     Normal {
         /// Standard deviation.
         std: f64,
     },
+    /// Every value drawn evenly from −bound to bound.
+    Uniform {
+        /// Largest magnitude.
+        bound: f64,
+    },
     /// Every value the same.
     Constant(f32),
+    /// Values of a file.
+    Values(Arc<[f32]>),
 }
 
 impl Init {
     /// Fills `values` as the parameter number `index` of a run with `seed`.
     ///
-    /// Normal values come in pairs from Box and Muller's transform (1958) of two 53-bit uniform values of
-    /// `ChaCha8Rng`, stream `index`, computed in f64 and rounded to f32: value i depends on seed, index and i alone,
-    /// on every platform (up to the last bit of the system's logarithm and cosine, which the rounding nearly always
-    /// hides), for any number of threads.
-    pub fn fill(self, seed: u64, index: usize, values: &mut [f32]) {
-        match self {
+    /// Values come from 53-bit uniform values of `ChaCha8Rng`, stream `index`, computed in f64 and rounded to f32; normal
+    /// ones in pairs by Box and Muller's transform (1958): value i depends on seed, index and i alone, on every platform
+    /// (up to the last bit of the system's logarithm and cosine, which the rounding nearly always hides), for any number
+    /// of threads.
+    pub fn fill(&self, seed: u64, index: usize, values: &mut [f32]) {
+        match *self {
             Self::Constant(value) => values.fill(value),
-            Self::Normal { std } => std::thread::scope(|scope| {
-                let threads = std::thread::available_parallelism().map_or(1, usize::from);
-                let chunks = values.len().div_ceil(CHUNK);
-                let per_thread = chunks.div_ceil(threads).max(1) * CHUNK;
-                for (part, values) in values.chunks_mut(per_thread).enumerate() {
-                    let mut work = move || {
-                        for (chunk, values) in values.chunks_mut(CHUNK).enumerate() {
-                            fill_normal(std, seed, index, part * per_thread + chunk * CHUNK, values);
-                        }
-                    };
-                    // A thread costs more than a small tensor.
-                    if chunks == 1 {
-                        work();
-                    } else {
-                        scope.spawn(work);
-                    }
-                }
-            }),
+            Self::Values(ref given) => values.copy_from_slice(given),
+            Self::Normal { std } => {
+                in_chunks(values, |first, part| fill_normal(std, seed, index, first, part))
+            }
+            Self::Uniform { bound } => {
+                in_chunks(values, |first, part| fill_uniform(bound, seed, index, first, part));
+            }
         }
     }
 }
 
-/// Fills values `first..` of a parameter; `first` is even.
-fn fill_normal(std: f64, seed: u64, index: usize, first: usize, values: &mut [f32]) {
+/// Calls `fill` with pieces of `values` and the places where they begin, on as many threads as there are cores.
+fn in_chunks(values: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let chunks = values.len().div_ceil(CHUNK);
+        let per_thread = chunks.div_ceil(threads).max(1) * CHUNK;
+        let fill = &fill;
+        for (part, values) in values.chunks_mut(per_thread).enumerate() {
+            let mut work = move || {
+                for (chunk, values) in values.chunks_mut(CHUNK).enumerate() {
+                    fill(part * per_thread + chunk * CHUNK, values);
+                }
+            };
+            // A thread costs more than a small tensor.
+            if chunks == 1 {
+                work();
+            } else {
+                scope.spawn(work);
+            }
+        }
+    });
+}
+
+/// The generator of parameter `index`, where value `first` begins.
+fn generator(seed: u64, index: usize, first: usize) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(index as u64);
     random.set_word_pos(first as u128 * WORDS_PER_VALUE);
+    random
+}
+
+/// Fills values `first..` of a parameter.
+fn fill_uniform(bound: f64, seed: u64, index: usize, first: usize, values: &mut [f32]) {
+    let mut random = generator(seed, index, first);
+    values.fill_with(|| (bound * (2.0 * random.random::<f64>() - 1.0)) as f32);
+}
+
+/// Fills values `first..` of a parameter; `first` is even.
+fn fill_normal(std: f64, seed: u64, index: usize, first: usize, values: &mut [f32]) {
+    let mut random = generator(seed, index, first);
     for pair in values.chunks_mut(2) {
         // 1 − u lies in (0, 1], where the logarithm is finite.
         let radius = std * (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
@@ -70,7 +103,7 @@ fn fill_normal(std: f64, seed: u64, index: usize, first: usize, values: &mut [f3
 
 #[cfg(test)]
 mod tests {
-    use super::{CHUNK, Init, fill_normal};
+    use super::{CHUNK, Init, fill_normal, fill_uniform};
 
     fn normal(seed: u64, index: usize, count: usize) -> Vec<f32> {
         let mut values = vec![0.0; count];
@@ -87,6 +120,19 @@ mod tests {
         assert!((square.sqrt() - 0.01).abs() < 1e-4, "standard deviation {}", square.sqrt());
         let within = values.iter().filter(|v| v.abs() < 0.01).count() as f64 / values.len() as f64;
         assert!((within - 0.6827).abs() < 5e-3, "share within one standard deviation {within}");
+    }
+
+    #[test]
+    fn uniform_values_fill_their_range_evenly_for_any_number_of_threads() {
+        let mut values = vec![0.0; CHUNK + 7];
+        Init::Uniform { bound: 0.25 }.fill(1, 2, &mut values);
+        let mut quarters = [0; 4];
+        values.iter().for_each(|value| quarters[((value + 0.25) * 8.0) as usize] += 1);
+        // 262,144 expected in each, with a standard deviation of 443.
+        assert!(quarters.iter().all(|count| (260_000..264_500).contains(count)), "{quarters:?}");
+        let mut serial = vec![0.0; CHUNK + 7];
+        fill_uniform(0.25, 1, 2, 0, &mut serial);
+        assert!(values == serial);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 /// Name and text of each, in alphabetical order.
 pub(super) const ALL: &[(&str, &str)] = &[
     ("alexnet", include_str!("../../recipes/alexnet.toml")),
-    ("alexnet-authors", include_str!("../../recipes/alexnet-authors.toml")),
     ("alexnet-bias-0.1", include_str!("../../recipes/alexnet-bias-0.1.toml")),
+    ("alexnet-caffe", include_str!("../../recipes/alexnet-caffe.toml")),
+    ("alexnet-code", include_str!("../../recipes/alexnet-code.toml")),
+    ("alexnet-no-augmentation", include_str!("../../recipes/alexnet-no-augmentation.toml")),
     ("alexnet-no-conv3", include_str!("../../recipes/alexnet-no-conv3.toml")),
     ("alexnet-no-conv4", include_str!("../../recipes/alexnet-no-conv4.toml")),
     ("alexnet-no-conv5", include_str!("../../recipes/alexnet-no-conv5.toml")),
@@ -12,14 +14,16 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("alexnet-no-jitter", include_str!("../../recipes/alexnet-no-jitter.toml")),
     ("alexnet-no-lrn", include_str!("../../recipes/alexnet-no-lrn.toml")),
     ("alexnet-no-overlap", include_str!("../../recipes/alexnet-no-overlap.toml")),
+    ("alexnet-no-weight-decay", include_str!("../../recipes/alexnet-no-weight-decay.toml")),
     ("alexnet-one-gpu", include_str!("../../recipes/alexnet-one-gpu.toml")),
     ("alexnet-tanh", include_str!("../../recipes/alexnet-tanh.toml")),
+    ("alexnet-torchvision", include_str!("../../recipes/alexnet-torchvision.toml")),
     ("alexnet-ungrouped", include_str!("../../recipes/alexnet-ungrouped.toml")),
-    ("cifar10-11pct", include_str!("../../recipes/cifar10-11pct.toml")),
-    ("cifar10-13pct", include_str!("../../recipes/cifar10-13pct.toml")),
-    ("cifar10-quick", include_str!("../../recipes/cifar10-quick.toml")),
-    ("cifar10-quick-relu", include_str!("../../recipes/cifar10-quick-relu.toml")),
-    ("cifar10-quick-tanh", include_str!("../../recipes/cifar10-quick-tanh.toml")),
+    ("cifar-11pct", include_str!("../../recipes/cifar-11pct.toml")),
+    ("cifar-13pct", include_str!("../../recipes/cifar-13pct.toml")),
+    ("cifar-quick", include_str!("../../recipes/cifar-quick.toml")),
+    ("cifar-relu", include_str!("../../recipes/cifar-relu.toml")),
+    ("cifar-tanh", include_str!("../../recipes/cifar-tanh.toml")),
     ("demo", include_str!("../../recipes/demo.toml")),
 ];
 
@@ -28,6 +32,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::recipe::Recipe;
 
     #[test]
     fn the_list_holds_every_file_of_the_folder_in_order() {
@@ -39,5 +44,14 @@ mod tests {
         files.sort();
         let listed: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
         assert_eq!(listed, files);
+    }
+
+    #[test]
+    fn every_recipe_is_described_in_one_line() {
+        for (name, _) in ALL {
+            let description = Recipe::load(name, &[]).unwrap().description;
+            assert!((10..=110).contains(&description.len()), "{name}: {description}");
+            assert!(!description.contains('\n') && !description.ends_with('.'), "{name}: {description}");
+        }
     }
 }

@@ -26,15 +26,15 @@ use std::collections::BTreeMap;
 
 use fovea_pipeline::{
     AugmentationConfig, TestViews,
-    augment::{RandomCrop, RandomResizedCrop},
+    augment::{CenterCrop, RandomCrop, RandomResizedCrop},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use error::RecipeError;
 pub use network::{
-    Activation, Conv, Dropout, DropoutScaling, Function, Layer, LayerKind, Linear, Local, Lrn, LrnAlpha,
-    Network, Pool, PoolMode,
+    Activation, Conv, Dropout, DropoutScaling, Function, Initializer, Layer, LayerKind, Linear, Local, Lrn,
+    LrnAlpha, LrnRegion, Network, Pool, PoolMode, Weights,
 };
 pub use shapes::LayerShape;
 
@@ -64,7 +64,7 @@ pub struct Recipe {
     pub evaluation: Evaluation,
 }
 
-/// How images become the network's input: x = (image − mean) · scale, with image values in 0..=255.
+/// How images become the network's input: x = (image − mean) / std · scale, with image values in 0..=255.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -74,9 +74,20 @@ pub struct Input {
     pub crop_px: usize,
     /// What is subtracted.
     pub mean: Mean,
-    /// What the difference is multiplied by.
+    /// What the difference is divided by in R, G and B, in units of 0..=255 [default: 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f64; 3]>,
+    /// What the result is multiplied by.
     #[serde(default = "unscaled")]
     pub scale: f64,
+}
+
+impl Input {
+    /// Factors of R, G and B after the mean is subtracted.
+    #[must_use]
+    pub fn factors(&self) -> [f64; 3] {
+        self.std.unwrap_or([1.0; 3]).map(|std| self.scale / std)
+    }
 }
 
 fn unscaled() -> f64 {
@@ -84,8 +95,8 @@ fn unscaled() -> f64 {
 }
 
 /// What is subtracted from an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", expecting = "expected `image`, `channel`, `none` or three numbers")]
 pub enum Mean {
     /// The mean image of the training set, cropped at its centre wherever the image is cropped.
     Image,
@@ -93,6 +104,9 @@ pub enum Mean {
     Channel,
     /// Nothing.
     None,
+    /// These values of R, G and B, in units of 0..=255, whatever the data set.
+    #[serde(untagged)]
+    Values([f64; 3]),
 }
 
 /// What is done to training images, anew at every use.
@@ -184,7 +198,7 @@ impl Recipe {
     pub fn train_augmentations(&self) -> Vec<AugmentationConfig> {
         let mut configs = self.augmentation.train.clone();
         for config in &mut configs {
-            if [RandomCrop::OP, RandomResizedCrop::OP].contains(&config.op.as_str()) {
+            if [CenterCrop::OP, RandomCrop::OP, RandomResizedCrop::OP].contains(&config.op.as_str()) {
                 config.parameters.entry("size").or_insert_with(|| self.input.crop_px.into());
             }
         }
@@ -262,25 +276,21 @@ mod tests {
         assert!(matches!(recipe.schedule, schedule::Rule::Plateau { divide_by: 10.0, times: 3, .. }));
         let mut biases_of_one = Vec::new();
         for layer in &recipe.network.layer {
-            let (std, bias) = match &layer.kind {
-                LayerKind::Conv(conv) => (conv.weight_std, conv.bias),
-                LayerKind::Linear(linear) => (linear.weight_std, linear.bias),
+            match &layer.kind {
                 LayerKind::Lrn(lrn) => {
                     assert_eq!((lrn.size, lrn.k, lrn.printed_alpha(), lrn.beta), (5, 2.0, 1e-4, 0.75));
-                    continue;
                 }
                 LayerKind::Pool(pool) => {
                     assert_eq!((pool.mode, pool.kernel, pool.stride), (PoolMode::Max, 3, 2));
-                    continue;
                 }
                 LayerKind::Dropout(dropout) => {
                     assert_eq!((dropout.p, dropout.scaling), (0.5, DropoutScaling::Printed));
-                    continue;
                 }
-                _ => continue,
-            };
-            assert_eq!(std, 0.01);
-            if bias == 1.0 {
+                _ => {}
+            }
+            let Some(weights) = layer.kind.weights() else { continue };
+            assert_eq!((weights.weight_std, weights.weight_decay), (Some(0.01), None));
+            if weights.bias == 1.0 {
                 biases_of_one.push(layer.name.as_str());
             }
         }
@@ -382,7 +392,7 @@ mod tests {
 
     #[test]
     fn the_authors_alpha_is_the_printed_one_over_the_size() {
-        let recipe = load("alexnet-authors", &[]).unwrap();
+        let recipe = load("alexnet-code", &[]).unwrap();
         let alphas: Vec<_> = recipe
             .network
             .layer

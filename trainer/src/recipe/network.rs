@@ -1,5 +1,7 @@
 //! The network as a list of layers.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// The layers in the order in which an image passes them. A softmax over the last one's outputs gives the probabilities.
@@ -7,7 +9,12 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// `[[network.layer]]` tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer: Vec<Layer>,
+    /// An `.onnx` file for inference that takes the place of layers, with its values as the initial ones; its path is taken
+    /// from the recipe's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<PathBuf>,
 }
 
 /// One layer; its name becomes part of the names of its parameters.
@@ -54,6 +61,40 @@ impl LayerKind {
             Self::Dropout(_) => "dropout",
         }
     }
+
+    /// How weights and biases begin and decay, in a layer that has them.
+    #[must_use]
+    pub fn weights(&self) -> Option<Weights> {
+        let (weight_std, init, bias, weight_decay) = match self {
+            Self::Conv(layer) => (layer.weight_std, layer.init, layer.bias, layer.weight_decay),
+            Self::Local(layer) => (layer.weight_std, layer.init, layer.bias, layer.weight_decay),
+            Self::Linear(layer) => (layer.weight_std, layer.init, layer.bias, layer.weight_decay),
+            Self::Activation(_) | Self::Lrn(_) | Self::Pool(_) | Self::Dropout(_) => return None,
+        };
+        Some(Weights { weight_std, init, bias, weight_decay })
+    }
+}
+
+/// What the layers with weights have in common.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// Standard deviation of the initial weights; missing where `init` is not.
+    pub weight_std: Option<f64>,
+    /// Another way to begin.
+    pub init: Option<Initializer>,
+    /// Initial value of the biases.
+    pub bias: f64,
+    /// Weight decay instead of the optimizer's.
+    pub weight_decay: Option<f64>,
+}
+
+/// Ways to begin that depend on the layer's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initializer {
+    /// Weights and biases evenly distributed between −b and b with b = 1/√(inputs of an output): what PyTorch does unless
+    /// told otherwise.
+    FanInUniform,
 }
 
 /// A convolution with square kernels.
@@ -74,7 +115,11 @@ pub struct Conv {
     #[serde(default = "one")]
     pub groups: usize,
     /// Standard deviation of the initial weights, whose mean is 0.
-    pub weight_std: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_std: Option<f64>,
+    /// Another way to begin, instead of `weight_std` and `bias`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Initializer>,
     /// Initial value of the biases.
     #[serde(default)]
     pub bias: f64,
@@ -98,7 +143,11 @@ pub struct Local {
     #[serde(default)]
     pub pad: usize,
     /// Standard deviation of the initial weights, whose mean is 0.
-    pub weight_std: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_std: Option<f64>,
+    /// Another way to begin, instead of `weight_std` and `bias`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Initializer>,
     /// Initial value of the biases.
     #[serde(default)]
     pub bias: f64,
@@ -115,7 +164,11 @@ pub struct Linear {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<usize>,
     /// Standard deviation of the initial weights, whose mean is 0.
-    pub weight_std: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_std: Option<f64>,
+    /// Another way to begin, instead of `weight_std` and `bias`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Initializer>,
     /// Initial value of the biases.
     #[serde(default)]
     pub bias: f64,
@@ -144,11 +197,14 @@ pub enum Function {
     Sigmoid,
 }
 
-/// b = a / (k + α·Σ a²)^β over `size` neighbouring channels.
+/// b = a / (k + α·Σ a²)^β over neighbouring channels, or pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lrn {
-    /// Channels summed over, an odd number.
+    /// What is summed over.
+    #[serde(default, skip_serializing_if = "LrnRegion::is_channels")]
+    pub region: LrnRegion,
+    /// Channels summed over, or side in pixels of the square; an odd number.
     pub size: usize,
     /// k of the formula.
     pub k: f64,
@@ -156,7 +212,7 @@ pub struct Lrn {
     pub alpha: f64,
     /// β of the formula.
     pub beta: f64,
-    /// Whether α is used as it stands or divided by `size`.
+    /// Whether α is used as it stands or divided by the number of values summed up.
     #[serde(default)]
     pub lrn_alpha: LrnAlpha,
 }
@@ -167,8 +223,34 @@ impl Lrn {
     pub fn printed_alpha(&self) -> f64 {
         match self.lrn_alpha {
             LrnAlpha::Printed => self.alpha,
-            LrnAlpha::Divided => self.alpha / self.size as f64,
+            LrnAlpha::Divided => self.alpha / self.summed() as f64,
         }
+    }
+
+    /// Number of values in the sum.
+    fn summed(&self) -> usize {
+        match self.region {
+            LrnRegion::Channels => self.size,
+            LrnRegion::Pixels => self.size * self.size,
+        }
+    }
+}
+
+/// What response normalisation sums over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LrnRegion {
+    /// Neighbouring channels: the paper.
+    #[default]
+    Channels,
+    /// A square of pixels in the same channel: the quick CIFAR-10 network of cuda-convnet.
+    Pixels,
+}
+
+impl LrnRegion {
+    /// Not written, so that recipes written before there was a choice keep their hash.
+    fn is_channels(&self) -> bool {
+        *self == Self::Channels
     }
 }
 
@@ -179,11 +261,11 @@ pub enum LrnAlpha {
     /// The sum of squares is multiplied by α: the paper.
     #[default]
     Printed,
-    /// It is multiplied by α / size: the authors' code, and ONNX's operator.
+    /// It is multiplied by α over the number of squares: the authors' code, and ONNX's operator.
     Divided,
 }
 
-/// A pooling layer with square windows; windows that would leave the (padded) input are left out.
+/// A pooling layer with square windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
@@ -197,6 +279,10 @@ pub struct Pool {
     /// Border around the input in pixels that takes no part in the result.
     #[serde(default)]
     pub pad: usize,
+    /// Whether there are windows that begin in the input and end beyond it, of which only what is inside counts: Caffe and
+    /// cuda-convnet. Otherwise they are left out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ceil: bool,
 }
 
 /// What a pooling layer keeps of a window.
@@ -234,4 +320,9 @@ pub enum DropoutScaling {
 
 fn one() -> usize {
     1
+}
+
+/// For keys that are not written where they are off, so that older recipes keep their hash.
+fn is_false(value: &bool) -> bool {
+    !value
 }

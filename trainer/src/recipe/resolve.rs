@@ -1,6 +1,9 @@
 //! From text to a complete recipe: bases, layers left out, values set, and errors that name the key.
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    path::{self, Path},
+};
 
 use toml::{Table, Value};
 
@@ -35,7 +38,20 @@ fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, Re
     let text =
         fs::read_to_string(&path).map_err(|reason| RecipeError::Read { path: path.clone(), reason })?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    work_in_base(parse(&text, name_or_path)?, name_or_path, &folder, depth)
+    let mut table = parse(&text, name_or_path)?;
+    locate_network(&mut table, &folder).map_err(|reason| RecipeError::Read { path, reason })?;
+    work_in_base(table, name_or_path, &folder, depth)
+}
+
+/// Makes the path of a network's file independent of where the recipe lies.
+fn locate_network(table: &mut Table, folder: &Path) -> io::Result<()> {
+    let file = table.get_mut("network").and_then(|network| network.get_mut("onnx"));
+    if let Some(Value::String(file)) = file
+        && let Some(absolute) = path::absolute(folder.join(&*file))?.to_str()
+    {
+        *file = absolute.to_owned();
+    }
+    Ok(())
 }
 
 pub(super) fn parse(text: &str, recipe: &str) -> Result<Table, RecipeError> {

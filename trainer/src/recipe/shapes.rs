@@ -79,7 +79,13 @@ fn after(before: &LayerShape, kind: &LayerKind, classes: usize) -> Result<LayerS
             shape.parameters = shape.multiply_adds + shape.channels as u64;
         }
         LayerKind::Pool(pool) => {
-            shape.side_px = positions(before.side_px, pool.kernel, pool.stride, pool.pad)?;
+            let (kernel, stride) = (pool.kernel, pool.stride);
+            shape.side_px = positions(before.side_px, kernel, stride, pool.pad)?;
+            // Pixels that are left over are in a window that ends beyond them.
+            let reached = (shape.side_px - 1) * stride + kernel;
+            if pool.ceil && reached < before.side_px {
+                shape.side_px += 1;
+            }
         }
         LayerKind::Activation(_) | LayerKind::Lrn(_) | LayerKind::Dropout(_) => {}
     }
@@ -122,6 +128,23 @@ mod tests {
         let (parameters, multiply_adds) = totals(&recipe, 3, 1000);
         assert_eq!(parameters, 60_965_224);
         assert_eq!((multiply_adds as f64 / 1e6).round() / 1e3, 0.724);
+    }
+
+    #[test]
+    fn pools_of_the_cifar_networks_have_cuda_convnets_sides() {
+        for (name, expected) in
+            [("cifar-quick", &[16, 8, 4][..]), ("cifar-13pct", &[12, 6]), ("cifar-11pct", &[12, 6])]
+        {
+            let shapes = Recipe::load(name, &[]).unwrap().shapes(3, 10).unwrap();
+            let sides: Vec<_> =
+                shapes.iter().filter(|s| s.name.starts_with("pool")).map(|s| s.side_px).collect();
+            assert_eq!(sides, expected, "{name}");
+        }
+        let sides = ["alexnet", "alexnet-no-overlap", "alexnet-caffe", "alexnet-torchvision"].map(|name| {
+            let shapes = Recipe::load(name, &[]).unwrap().shapes(3, 1000).unwrap();
+            shapes.iter().filter(|s| s.name.starts_with("pool")).map(|s| s.side_px).collect::<Vec<_>>()
+        });
+        assert!(sides.iter().all(|sides| sides == &[27, 13, 6]), "{sides:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt::Display};
 
 use fovea_pipeline::{Chain, augment::AugmentError, view::Size};
 
-use super::{LayerKind, Recipe, RecipeError, resolve::unknown};
+use super::{LayerKind, Mean, Recipe, RecipeError, Weights, resolve::unknown};
 use crate::schedule::Rule;
 
 /// Gathers the recipe's name and the section, so that each check is one line.
@@ -48,10 +48,15 @@ impl Check<'_> {
         self.that(value >= 1, key, value, "1 or more")
     }
 
-    fn initial(&self, std: f64, bias: f64, decay: Option<f64>) -> Result<(), RecipeError> {
-        self.not_negative("weight_std", std)?;
-        self.finite("bias", bias)?;
-        decay.map_or(Ok(()), |decay| self.not_negative("weight_decay", decay))
+    fn weights(&self, weights: &Weights) -> Result<(), RecipeError> {
+        let given = weights.weight_std.map_or("missing".to_owned(), |std| std.to_string());
+        let one_way = weights.weight_std.is_some() != weights.init.is_some();
+        self.that(one_way, "weight_std", given, "a number, or `init` in its place")?;
+        self.not_negative("weight_std", weights.weight_std.unwrap_or_default())?;
+        self.finite("bias", weights.bias)?;
+        let told_once = weights.init.is_none() || weights.bias == 0.0;
+        self.that(told_once, "bias", weights.bias, "none where there is `init`, which sets the biases too")?;
+        weights.weight_decay.map_or(Ok(()), |decay| self.not_negative("weight_decay", decay))
     }
 
     fn window(&self, kernel: usize, stride: usize, pad: usize) -> Result<(), RecipeError> {
@@ -71,6 +76,10 @@ impl Recipe {
         input.at_least_one("crop_px", self.input.crop_px)?;
         let fits = self.input.crop_px <= self.input.image_px;
         input.that(fits, "crop_px", self.input.crop_px, "at most `input.image_px`")?;
+        if let Mean::Values(values) = self.input.mean {
+            values.into_iter().try_for_each(|value| input.finite("mean", value))?;
+        }
+        self.input.std.into_iter().flatten().try_for_each(|std| input.positive("std", std))?;
         input.positive("scale", self.input.scale)?;
 
         let optimizer = check("optimizer");
@@ -154,6 +163,10 @@ impl Recipe {
 
     fn validate_layers(&self) -> Result<(), RecipeError> {
         let list = Check { recipe: &self.name, section: "network".to_owned() };
+        if let Some(path) = &self.network.onnx {
+            let alone = self.network.layer.is_empty();
+            return list.that(alone, "onnx", path.display(), "a file or layers, not both");
+        }
         let last = self.network.layer.last();
         let ends_well =
             last.is_some_and(|layer| matches!(&layer.kind, LayerKind::Linear(fc) if fc.out.is_none()));
@@ -183,23 +196,23 @@ impl Recipe {
 }
 
 fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), RecipeError> {
+    if let Some(weights) = kind.weights() {
+        check.weights(&weights)?;
+    }
     match kind {
         LayerKind::Conv(conv) => {
             check.at_least_one("out", conv.out)?;
             check.window(conv.kernel, conv.stride, conv.pad)?;
             let splits = conv.groups >= 1 && conv.out.is_multiple_of(conv.groups);
-            check.that(splits, "groups", conv.groups, "a divisor of `out`")?;
-            check.initial(conv.weight_std, conv.bias, conv.weight_decay)
+            check.that(splits, "groups", conv.groups, "a divisor of `out`")
         }
         LayerKind::Local(local) => {
             check.at_least_one("out", local.out)?;
-            check.window(local.kernel, local.stride, local.pad)?;
-            check.initial(local.weight_std, local.bias, local.weight_decay)
+            check.window(local.kernel, local.stride, local.pad)
         }
         LayerKind::Linear(linear) => {
             let out = linear.out.map_or("missing".to_owned(), |out| out.to_string());
-            check.that(is_last || linear.out.is_some_and(|out| out >= 1), "out", out, "1 or more")?;
-            check.initial(linear.weight_std, linear.bias, linear.weight_decay)
+            check.that(is_last || linear.out.is_some_and(|out| out >= 1), "out", out, "1 or more")
         }
         LayerKind::Activation(_) => Ok(()),
         LayerKind::Lrn(lrn) => {
@@ -208,7 +221,16 @@ fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), 
             check.not_negative("alpha", lrn.alpha)?;
             check.positive("beta", lrn.beta)
         }
-        LayerKind::Pool(pool) => check.window(pool.kernel, pool.stride, pool.pad),
+        LayerKind::Pool(pool) => {
+            check.window(pool.kernel, pool.stride, pool.pad)?;
+            let begins_inside = !pool.ceil || (pool.pad == 0 && pool.stride <= pool.kernel);
+            check.that(
+                begins_inside,
+                "ceil",
+                pool.ceil,
+                "false where there is `pad`, or `stride` exceeds `kernel`",
+            )
+        }
         LayerKind::Dropout(dropout) => {
             check.that((0.0..1.0).contains(&dropout.p), "p", dropout.p, "0 or above and below 1")
         }
@@ -228,6 +250,8 @@ mod tests {
             ("optimizer.bias_lr_mult", &["-1"]),
             ("input.crop_px", &["0", "257"]),
             ("input.scale", &["0", "nan"]),
+            ("input.mean", &["[nan, 1, 1]"]),
+            ("input.std", &["[1, 0, 1]", "[1, 1, inf]"]),
             ("training.batch_size", &["0"]),
             ("training.epochs", &["0"]),
             ("schedule.divide_by", &["1", "0", "nan"]),
@@ -270,6 +294,35 @@ mod tests {
         ] {
             let error = Recipe::load("alexnet", &[text.to_owned()]).expect_err(text).to_string();
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_layer_begins_in_one_way() {
+        let load = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            Recipe::load("alexnet-torchvision", &texts).map_err(|error| error.to_string())
+        };
+        let error = load(&["network.layer.conv1.weight_std=0.01"]).unwrap_err();
+        assert!(
+            error.contains("`network.layer.conv1.weight_std` is 0.01, expected a number, or `init`"),
+            "{error}"
+        );
+        let error = load(&["network.layer.fc6.bias=0.1"]).unwrap_err();
+        assert!(
+            error.contains("`network.layer.fc6.bias` is 0.1, expected none where there is `init`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn windows_that_end_beyond_their_input_begin_in_it() {
+        for text in ["{ kernel = 3, stride = 2, pad = 1 }", "{ kernel = 2, stride = 3 }"] {
+            let (_, rest) = text.split_once('{').unwrap();
+            let text =
+                format!("network.layer.pool1={{ name = \"pool1\", kind = \"pool\", ceil = true, {rest}");
+            let error = Recipe::load("alexnet", &[text]).unwrap_err().to_string();
+            assert!(error.contains("`network.layer.pool1.ceil` is true"), "{error}");
         }
     }
 

@@ -6,11 +6,15 @@ use fovea_pipeline::{
     Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split,
     form::center_of,
     loader::{OnBadRecord, Views},
+    memory::MemoryProvider,
     view::Size,
 };
 
 use super::TrainingError;
-use crate::recipe::{Mean, Recipe};
+use crate::{
+    backend::Setup,
+    recipe::{Mean, Recipe},
+};
 
 /// Opens the data set in `directory` and checks that its images have the recipe's size.
 ///
@@ -96,6 +100,19 @@ impl TrainingData {
         &self.evaluated
     }
 
+    /// What the backend of a run with this recipe needs; it takes `micro_batch` rows at once, or the whole batch when `None`.
+    #[must_use]
+    pub fn setup<'a>(&'a self, recipe: &'a Recipe, micro_batch: Option<usize>, seed: u64) -> Setup<'a> {
+        let batch = recipe.training.batch_size;
+        Setup {
+            recipe,
+            classes: self.classes.len(),
+            batch_rows: micro_batch.map_or(batch, |rows| rows.min(batch)),
+            mean: &self.mean,
+            seed,
+        }
+    }
+
     pub(super) fn has_validation(&self) -> bool {
         self.has_validation
     }
@@ -106,6 +123,7 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
         (Mean::Image, _) => {
             center_of(dataset.mean_image()?.view(), crop_size(recipe)).into_raw_vec_and_offset().0
         }
+        (Mean::Values(values), _) => values.map(|mean| mean as f32).to_vec(),
         (Mean::Channel, Some(statistics)) => statistics.mean.map(|mean| mean as f32).to_vec(),
         // Without statistics there are no training images, which is told when they are asked for.
         (Mean::Channel, None) | (Mean::None, _) => vec![0.0; 3],
@@ -113,11 +131,11 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
 }
 
 /// The training batches of a run, from any place on.
-#[derive(Debug)]
 pub(super) struct Batches {
     records: Arc<Records>,
     config: LoaderConfig,
     limit: Option<u64>,
+    memory: Box<dyn MemoryProvider>,
     /// With the epoch and number of the batch that comes next.
     running: Option<(Loader, (u64, u64))>,
 }
@@ -130,12 +148,13 @@ impl Batches {
         workers: usize,
         on_bad_record: OnBadRecord,
         limit: Option<u64>,
+        memory: Box<dyn MemoryProvider>,
     ) -> Self {
         let chain = Chain::empty(data.chain.input_size());
         let views = Views::Augmented(Arc::clone(&data.chain));
         let config =
             LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
-        Self { records: Arc::clone(&data.train), config, limit, running: None }
+        Self { records: Arc::clone(&data.train), config, limit, memory, running: None }
     }
 
     /// Batches of an epoch; never 0, as a loader that cannot fill one batch says so when it is asked for the first.
@@ -166,8 +185,8 @@ impl Batches {
         Ok(made)
     }
 
-    fn start(&self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {
+    fn start(&mut self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {
         let config = LoaderConfig { epochs: epoch..u64::MAX, first_batch: batch, ..self.config.clone() };
-        Ok(Loader::start(Arc::clone(&self.records), config)?)
+        Ok(Loader::start_with_memory(Arc::clone(&self.records), config, &mut *self.memory)?)
     }
 }

@@ -69,7 +69,9 @@ impl Evaluation {
             ..LoaderConfig::evaluation(self.views, self.crop)
         };
         let mut sums = Sums::default();
-        for batch in Loader::start(Arc::clone(&self.records), config)? {
+        let mut memory = backend.batch_memory()?;
+        let loader = Loader::start_with_memory(Arc::clone(&self.records), config, &mut *memory)?;
+        for batch in loader {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::TrainingError;
 use crate::{
-    backend::Description,
+    backend::{Description, Precision},
     checkpoint::{RunLock, Store},
     files::write_atomically,
     recipe::Recipe,
@@ -40,6 +40,9 @@ pub struct RunSettings {
     pub limit_batches: Option<u64>,
     /// Rows that the backend takes at once; the recipe's batch when `None`.
     pub micro_batch: Option<usize>,
+    /// What the backend computes with.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// A run's folder, locked for one trainer.

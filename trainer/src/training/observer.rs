@@ -45,6 +45,13 @@ pub enum Warning {
         /// Batches left out so far.
         total: u64,
     },
+    /// A batch's gradients were too large for half precision, so that there was no update.
+    Overflow {
+        /// The loss scale from now on.
+        loss_scale: f32,
+        /// Updates done before it.
+        step: u64,
+    },
 }
 
 impl std::fmt::Display for Warning {
@@ -65,6 +72,11 @@ impl std::fmt::Display for Warning {
                 f,
                 "left out a batch after step {step}: its loss is {loss} ({total} left out so far); if that goes on, lower \
                  optimizer.learning_rate"
+            ),
+            Self::Overflow { loss_scale, step } => write!(
+                f,
+                "no update from the batch after step {step}: its gradients were too large for f16, so the loss scale is \
+                 {loss_scale} from now on; if that goes on, use --precision f32"
             ),
         }
     }

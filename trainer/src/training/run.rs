@@ -16,7 +16,7 @@ use super::{
     trained::MEAN,
 };
 use crate::{
-    backend::{Pass, Rows, Sums, TrainingBackend, Update},
+    backend::{Pass, Rows, Sums, TrainingBackend, Update, Updated},
     checkpoint::{Meta, TensorRef, Tensors},
     metrics::{self, Metrics},
     recipe::{Mean, Recipe},
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`TrainingError`]; the checkpoints that were written stay.
     pub fn train(mut self) -> Result<Outcome, TrainingError> {
-        let mut batches = self.batches();
+        let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
         if self.meta.batch > per_epoch {
             return Err(TrainingError::Position { batch: self.meta.batch, batches: per_epoch });
@@ -167,10 +167,11 @@ impl<'a> Run<'a> {
         self.finish(last_score)
     }
 
-    fn batches(&self) -> Batches {
+    fn batches(&self) -> Result<Batches, TrainingError> {
         let RunOptions { workers, on_bad_record, limit_batches, .. } = self.options;
         let batch_size = self.recipe.training.batch_size;
-        Batches::new(self.data, batch_size, self.meta.seed, workers, on_bad_record, limit_batches)
+        let (seed, memory) = (self.meta.seed, self.backend.batch_memory()?);
+        Ok(Batches::new(self.data, batch_size, seed, workers, on_bad_record, limit_batches, memory))
     }
 
     fn announce(&mut self, batches: u64) {
@@ -209,13 +210,17 @@ impl<'a> Run<'a> {
         }
         let learning_rate = self.schedule().rate();
         let optimizer = &self.recipe.optimizer;
-        self.backend.update(Update {
+        let updated = self.backend.update(Update {
             learning_rate,
             momentum: optimizer.momentum,
             weight_decay: optimizer.weight_decay,
             bias_lr_mult: optimizer.bias_lr_mult,
             bias_decay: optimizer.bias_decay,
         })?;
+        if let Updated::Overflow { loss_scale } = updated {
+            self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
+            return Ok(());
+        }
         self.meta.step += 1;
         self.meta.sums += sums;
 
@@ -390,7 +395,7 @@ impl<'a> Run<'a> {
 pub(super) fn mean_shape(recipe: &Recipe) -> Vec<usize> {
     match recipe.input.mean {
         Mean::Image => vec![3, recipe.input.crop_px, recipe.input.crop_px],
-        Mean::Channel | Mean::None => vec![3],
+        Mean::Channel | Mean::Values(_) | Mean::None => vec![3],
     }
 }
 

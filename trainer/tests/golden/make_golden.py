@@ -1,7 +1,7 @@
 """Writes the golden values of `tests/golden.rs` with PyTorch in double precision on the CPU.
 
     pip install torch numpy
-    python make_golden.py
+    python make_golden.py [NAME...]
 
 Inputs are not stored: both sides draw them from the same hash of (stream, index). Images are noise: on blocky
 pictures two maxima of a pooling window may be nearly tied, and then rounding decides which one gets the gradient.
@@ -9,6 +9,7 @@ pictures two maxima of a pooling window may be nearly tied, and then rounding de
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -46,12 +47,37 @@ def alexnet(x, p, masks, groups, first):
     return F.linear(x, p["fc8.weight"], p["fc8.bias"])
 
 
-def cifar(x, p, masks):
-    x = F.relu(F.max_pool2d(F.conv2d(x, p["conv1.weight"], p["conv1.bias"], padding=2), 3, 2))
-    x = lrn(x, 3, 5e-5, 0.75, 1.0)
+def lrn_of_pixels(x, size, alpha, beta, k):
+    mean = F.avg_pool2d(x * x, size, stride=1, padding=size // 2, count_include_pad=True)
+    return x / (k + alpha * size * size * mean) ** beta
+
+
+def cifar_quick(x, p, masks):
+    x = F.conv2d(x, p["conv1.weight"], p["conv1.bias"], padding=2)
+    x = F.relu(F.max_pool2d(x, 3, 2, ceil_mode=True))
+    x = lrn_of_pixels(x, 3, 5e-5, 0.75, 1.0)
     x = F.relu(F.conv2d(x, p["conv2.weight"], p["conv2.bias"], padding=2))
-    x = lrn(F.avg_pool2d(x, 3, 2), 3, 5e-5, 0.75, 1.0)
-    x = F.avg_pool2d(F.relu(F.conv2d(x, p["conv3.weight"], p["conv3.bias"], padding=2)), 3, 2)
+    x = lrn_of_pixels(F.avg_pool2d(x, 3, 2, ceil_mode=True), 3, 5e-5, 0.75, 1.0)
+    x = F.relu(F.conv2d(x, p["conv3.weight"], p["conv3.bias"], padding=2))
+    x = F.avg_pool2d(x, 3, 2, ceil_mode=True)
+    return F.linear(x.flatten(1), p["fc10.weight"], p["fc10.bias"])
+
+
+def local(x, w, b):
+    """A 3×3 window times a matrix of its own at every place; w [P,Q,3·3·C,O] with the channels innermost, b [O,P,Q]."""
+    (n, c, *_), (rows, columns, _, out) = x.shape, w.shape
+    windows = F.unfold(x, 3, padding=1).reshape(n, c, 3, 3, rows, columns)
+    kernels = w.reshape(rows, columns, 3, 3, c, out)
+    return torch.einsum("ncijpq,pqijco->nopq", windows, kernels) + b
+
+
+def cifar_11pct(x, p, masks):
+    x = F.relu(F.conv2d(x, p["conv1.weight"], p["conv1.bias"], padding=2))
+    x = lrn(F.max_pool2d(x, 3, 2, ceil_mode=True), 9, 0.001 / 9, 0.75, 1.0)
+    x = F.relu(F.conv2d(x, p["conv2.weight"], p["conv2.bias"], padding=2))
+    x = F.max_pool2d(lrn(x, 9, 0.001 / 9, 0.75, 1.0), 3, 2, ceil_mode=True)
+    x = F.relu(local(x, p["local3.weight"], p["local3.bias"]))
+    x = F.relu(local(x, p["local4.weight"], p["local4.bias"]))
     return F.linear(x.flatten(1), p["fc10.weight"], p["fc10.bias"])
 
 
@@ -79,9 +105,17 @@ NETS = {
         masks=[256, 256], px=32, classes=10, batch=8, valid=6, rate=0.003,
     ),
     "cifar_quick": dict(
-        forward=cifar,
-        shapes={"conv1": (32, 3, 5, 5), "conv2": (32, 32, 5, 5), "conv3": (64, 32, 5, 5), "fc10": (10, 576)},
+        forward=cifar_quick,
+        shapes={"conv1": (32, 3, 5, 5), "conv2": (32, 32, 5, 5), "conv3": (64, 32, 5, 5), "fc10": (10, 1024)},
         masks=[], px=32, classes=10, batch=8, valid=8, rate=0.001,
+    ),
+    "cifar_11pct": dict(
+        forward=cifar_11pct,
+        shapes={
+            "conv1": (64, 3, 5, 5), "conv2": (64, 64, 5, 5),
+            "local3": (6, 6, 576, 64), "local4": (6, 6, 576, 32), "fc10": (10, 1152),
+        },
+        masks=[], px=24, classes=10, batch=8, valid=8, rate=0.001,
     ),
 }
 
@@ -96,9 +130,11 @@ def train(net):
     batch, valid, px, classes = net["batch"], net["valid"], net["px"], net["classes"]
     parameters, momenta = {}, {}
     for layer, shape in net["shapes"].items():
-        for name, dims in ((layer + ".weight", shape), (layer + ".bias", shape[:1])):
+        of_place = layer.startswith("local")
+        bias, inputs = ((shape[3], *shape[:2]), shape[2]) if of_place else (shape[:1], np.prod(shape[1:]))
+        for name, dims in ((layer + ".weight", shape), (layer + ".bias", bias)):
             u = uniform(1 + len(parameters), int(np.prod(dims)))
-            spread = np.sqrt(6.0 / np.prod(shape[1:])) if name.endswith("weight") else 0.1
+            spread = np.sqrt(6.0 / inputs) if name.endswith("weight") else 0.1
             values = ((2.0 * u - 1.0) * spread).astype(np.float32).astype(np.float64)
             parameters[name] = torch.tensor(values.reshape(dims), requires_grad=True)
             momenta[name] = torch.zeros(dims, dtype=torch.float64)
@@ -133,6 +169,8 @@ def train(net):
 
 if __name__ == "__main__":
     for name, net in NETS.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         print(name)
         values = {k: net[k] for k in ("batch", "valid", "rate")} | train(net)
         path = pathlib.Path(__file__).with_name(name + ".json")

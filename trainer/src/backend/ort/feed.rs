@@ -57,8 +57,32 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + 'static> Feed<T> {
         }
     }
 
-    /// Replaces the front of the input; a GPU reads a whole one straight from `values`.
-    pub fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
+    /// Runs a session with `values` as this input. The CPU reads them where they are if they fill it, a GPU gets its copy
+    /// straight from there; if they are fewer, they replace the front of what was there before.
+    pub fn run_with(
+        &mut self,
+        values: &[T],
+        binding: &mut Binding,
+        session: &mut Session,
+        doing: &'static str,
+    ) -> Result<(), BackendError> {
+        let len = self.host.extract_tensor().1.len();
+        let run = if self.device.is_none() && values.len() >= len {
+            binding.run_with(session, &self.name, &values[..len], &self.host)
+        } else {
+            self.copy_from(values)?;
+            binding.run(session)
+        };
+        run.map_err(BackendError::session(doing))
+    }
+
+    /// What was copied to the host's side of this input.
+    #[cfg(test)]
+    pub fn copied(&self) -> &[T] {
+        self.host.extract_tensor().1
+    }
+
+    fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
         let len = self.host.extract_tensor().1.len();
         match &mut self.device {
             Some(device) if values.len() >= len => {

@@ -14,7 +14,7 @@ use std::{
 use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, MemoryInfo},
-    session::{IoBinding, Session},
+    session::{IoBinding, RunOptions, Session},
     sys::OrtValue,
     value::{PrimitiveTensorElementType, Tensor, Value, ValueTypeMarker},
 };
@@ -142,11 +142,12 @@ pub(super) struct Binding {
     // Dropped before the buffers, which its views point into.
     binding: IoBinding,
     buffers: Vec<SharedFlat>,
+    options: Option<RunOptions>,
 }
 
 impl Binding {
     pub fn new(session: &Session) -> ort::Result<Self> {
-        Ok(Self { binding: session.create_binding()?, buffers: Vec::new() })
+        Ok(Self { binding: session.create_binding()?, buffers: Vec::new(), options: None })
     }
 
     /// Binds a tensor that lies where the session wants it; its memory is used in place.
@@ -185,10 +186,43 @@ impl Binding {
         self.binding.bind_output(name, &mut view)
     }
 
+    /// Has a GPU record the run as a CUDA graph of this number among those of the session.
+    pub fn record_as(&mut self, number: u32) -> ort::Result<()> {
+        let mut options = RunOptions::new()?;
+        options.set("gpu_graph_id", number.to_string())?;
+        self.options = Some(options);
+        Ok(())
+    }
+
     /// Runs the session, with all buffers locked.
     pub fn run(&self, session: &mut Session) -> ort::Result<()> {
         let _locked: Vec<_> = self.buffers.iter().map(|flat| lock(flat)).collect();
-        session.run_binding(&self.binding).map(drop)
+        match &self.options {
+            Some(options) => session.run_binding_with_options(&self.binding, options).map(drop),
+            None => session.run_binding(&self.binding).map(drop),
+        }
+    }
+
+    /// Runs the session once with `values` of the host as the input `name`, where they are, and binds `usual` again.
+    pub fn run_with<T: PrimitiveTensorElementType + Debug>(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        values: &[T],
+        usual: &Tensor<T>,
+    ) -> ort::Result<()> {
+        let shape: Vec<usize> = usual.shape().iter().map(|&length| length as usize).collect();
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "values fill the input");
+        let host = Allocator::default();
+        // SAFETY: the values are borrowed until the run is over, and inputs are only read. Nothing of the tensor is left in the
+        // binding when this function returns.
+        let lent = unsafe { over(host.memory_info(), values.as_ptr().cast_mut(), &shape, &host) }?;
+        let run = self.binding.bind_input(name, &lent).and_then(|()| self.run(session));
+        let restored = self.binding.bind_input(name, usual);
+        if restored.is_err() {
+            self.binding.clear_inputs();
+        }
+        run.and(restored)
     }
 
     fn hold(&mut self, flat: &SharedFlat) {
@@ -233,6 +267,26 @@ mod tests {
         lock(&from).write(|values| values[2] = 50.0).unwrap();
         binding.run(&mut session).unwrap();
         assert_eq!(lock(&to).read(|values| values[1]).unwrap(), 100.0);
+    }
+
+    #[test]
+    fn an_input_can_be_lent_for_one_run() {
+        let mut session = doubling(2);
+        let (usual, mut output) = (
+            Tensor::from_array(([2_usize], vec![1.0_f32, 2.0])).unwrap(),
+            Tensor::new(&Allocator::default(), [2_usize]).unwrap(),
+        );
+        let mut binding = Binding::new(&session).unwrap();
+        binding.input("x", &usual).unwrap();
+        binding.output("y", &mut output).unwrap();
+        for salt in 0..3 {
+            let lent = vec![salt as f32, 10.0];
+            binding.run_with(&mut session, "x", &lent, &usual).unwrap();
+            drop(lent);
+            assert_eq!(output.extract_tensor().1, [2.0 * salt as f32, 20.0]);
+            binding.run(&mut session).unwrap();
+            assert_eq!(output.extract_tensor().1, [2.0, 4.0]);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! device; the sessions read and write pieces of them in place, bound once. In a step only images, labels, offsets and
 //! dropout masks go to the device, and three sums come back.
 
+mod answer;
 mod feed;
 mod flat;
 mod kernels;
@@ -12,10 +13,11 @@ mod session;
 mod staging;
 mod update;
 
-use fovea_pipeline::memory::MemoryProvider;
+use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use ort::{memory::Allocator, session::Session, value::Tensor};
 
 use self::{
+    answer::Answer,
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
     session::{Role, device_allocator, open, staging_allocator},
@@ -23,32 +25,49 @@ use self::{
     update::{Adder, Updater},
 };
 use super::{
-    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums,
-    TrainingBackend, Update, fill_mask, largest_magnitude, layout::Layout, momentum_name,
+    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Precision, Rows, Save, Setup, Sums,
+    TrainingBackend, Update, Updated, fill_mask, largest_magnitude, layout::Layout, momentum_name,
+    precision::LossScale,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
-    graph::{Graph, Target},
+    graph::{ElementType, Graph, Target},
     models::{Classifier, DropoutMask, GraphOptions, Parameter, TrainingGraphs, gradient_name, names},
     runtime::Loaded,
 };
 
-pub use kernels::KERNELS_OF_CUDA;
+pub use kernels::without_cuda_kernel;
+
+/// Number of the CUDA graph of a step's first batch.
+const FIRST_GRAPH: u32 = 1;
+/// Number of that of its further batches, whose gradients go elsewhere.
+const FURTHER_GRAPH: u32 = 2;
 
 /// How ONNX Runtime is to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrtOptions {
     /// Where.
     pub device: Device,
-    /// Whether a GPU may round the factors of products to TF32 (10 bits of mantissa).
-    pub tf32: bool,
+    /// With what numbers.
+    pub precision: Precision,
+    /// Whether a GPU records the step at its first run and replays it from then on, which spares the launching of its kernels
+    /// one by one.
+    pub cuda_graph: bool,
 }
 
 impl OrtOptions {
-    /// On `device`, in full single precision.
+    /// On `device`, in full single precision, without a CUDA graph.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, tf32: false }
+        Self { device, precision: Precision::F32, cuda_graph: false }
+    }
+
+    /// Has runs of `binding` recorded if asked for.
+    fn record(&self, binding: &mut Binding, number: u32) -> Result<(), BackendError> {
+        if !self.cuda_graph {
+            return Ok(());
+        }
+        binding.record_as(number).map_err(BackendError::session("set up a CUDA graph"))
     }
 }
 
@@ -72,6 +91,10 @@ pub struct OrtBackend {
     further: Option<Further>,
     accumulate_graph: Graph,
     batches_of_step: u32,
+    /// Only in half precision.
+    loss_scale: Option<LossScale>,
+    /// Whether gradients of the step are not finite.
+    overflows: bool,
 }
 
 /// Inputs that training and evaluation share.
@@ -88,13 +111,20 @@ struct Train {
     scale: Feed<f32>,
     masks: Vec<Feed<bool>>,
     mean: Feed<f32>,
-    sums: SumTensors,
+    sums: SumAnswers,
+    half: Option<HalfPrecision>,
+}
+
+/// What the train graph has besides in half precision.
+struct HalfPrecision {
+    loss_scale: Feed<f32>,
+    gradient_sum: Answer,
 }
 
 struct Evaluate {
     session: Session,
     binding: Binding,
-    sums: SumTensors,
+    sums: SumAnswers,
     probabilities: Tensor<f32>,
 }
 
@@ -106,29 +136,27 @@ struct Further {
 }
 
 /// Outputs that come back to the host.
-struct SumTensors {
-    loss: Tensor<f32>,
-    top1: Tensor<f32>,
-    top5: Tensor<f32>,
+struct SumAnswers {
+    loss: Answer,
+    top1: Answer,
+    top5: Answer,
 }
 
-impl SumTensors {
-    fn new() -> ort::Result<Self> {
-        let scalar = || Tensor::<f32>::new(&Allocator::default(), Vec::<i64>::new());
-        Ok(Self { loss: scalar()?, top1: scalar()?, top5: scalar()? })
+impl SumAnswers {
+    fn new(place: &Allocator) -> ort::Result<Self> {
+        Ok(Self { loss: Answer::new(place)?, top1: Answer::new(place)?, top5: Answer::new(place)? })
     }
 
     fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
-        binding.output(names::LOSS, &mut self.loss)?;
-        binding.output(names::TOP1, &mut self.top1)?;
-        binding.output(names::TOP5, &mut self.top5)
+        self.loss.bind(names::LOSS, binding)?;
+        self.top1.bind(names::TOP1, binding)?;
+        self.top5.bind(names::TOP5, binding)
     }
 
-    fn read(&self, rows: usize) -> Sums {
-        let value = |tensor: &Tensor<f32>| tensor.extract_tensor().1[0];
+    fn read(&self, rows: usize) -> ort::Result<Sums> {
         // Counts are whole numbers below 2²⁴, which f32 holds exactly.
-        let (top1, top5) = (value(&self.top1) as u64, value(&self.top5) as u64);
-        Sums { rows: rows as u64, loss: value(&self.loss).into(), top1, top5 }
+        let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);
+        Ok(Sums { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
     }
 }
 
@@ -142,27 +170,34 @@ impl OrtBackend {
         setup: &Setup<'_>,
         options: OrtOptions,
     ) -> Result<Self, BackendError> {
+        if options.cuda_graph && options.device == Device::Cpu {
+            return Err(BackendError::CudaGraph { device: options.device });
+        }
         let mean = setup.mean()?;
         setup.recipe.shapes(3, setup.classes)?;
         let target = match options.device {
             Device::Cpu => Target::Cpu,
             Device::Cuda(_) => Target::Cuda,
         };
-        let graph_options = GraphOptions::of_recipe(setup.recipe, setup.batch_rows, target);
+        let half = options.precision == Precision::F16;
+        let compute = if half { ElementType::F16 } else { ElementType::F32 };
+        let graph_options =
+            GraphOptions { compute, ..GraphOptions::of_recipe(setup.recipe, setup.batch_rows, target) };
         let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
         warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
 
         let layout = Layout::new(&parameters);
-        let session = open(&loaded.environment, &options, &train, Role::Step)?;
+        let session = open(&loaded.environment, &options, &train, Role::Train)?;
         let flat = || zeros(&session, options.device, layout.len);
         let (weights, momenta, gradients) = (flat()?, flat()?, flat()?);
         let batch = BatchFeeds::new(&session, options.device, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
         let mean_shape: &[usize] = &mean_shape;
-        let mut train = Train::new(session, options.device, setup, &masks, mean_shape)?;
+        let mut train = Train::new(session, &options, setup, &masks, mean_shape)?;
         train.mean.write(|values| values.copy_from_slice(&mean))?;
         train.binding = train.bound(&batch, &parameters, &layout, &weights, &gradients)?;
+        options.record(&mut train.binding, FIRST_GRAPH)?;
 
         let flats = [&weights, &momenta, &gradients];
         let update = Updater::new(&loaded.environment, &options, &update, &layout, flats)?;
@@ -185,6 +220,8 @@ impl OrtBackend {
             further: None,
             accumulate_graph: accumulate,
             batches_of_step: 0,
+            loss_scale: half.then(LossScale::default),
+            overflows: false,
         };
         backend.fill_weights(setup.seed)?;
         Ok(backend)
@@ -203,8 +240,9 @@ impl OrtBackend {
 
     fn make_further(&mut self) -> Result<(), BackendError> {
         let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
-        let binding =
+        let mut binding =
             self.train.bound(&self.batch, &self.parameters, &self.layout, &self.weights, &gradients)?;
+        self.options.record(&mut binding, FURTHER_GRAPH)?;
         let adder = Adder::new(
             &self.loaded.environment,
             &self.options,
@@ -230,14 +268,13 @@ fn warn_of_copies(device: Device, graphs: &[&Graph]) {
         return;
     }
     for graph in graphs {
-        for operator in graph.operators() {
-            if !KERNELS_OF_CUDA.contains(&operator) {
-                tracing::warn!(
-                    graph = graph.name(),
-                    operator,
-                    "no CUDA kernel: runs on the CPU, with copies"
-                );
-            }
+        for (operator, element) in without_cuda_kernel(graph) {
+            tracing::warn!(
+                graph = graph.name(),
+                operator,
+                %element,
+                "no CUDA kernel: runs on the CPU, with copies"
+            );
         }
     }
 }
@@ -258,10 +295,9 @@ impl BatchFeeds {
         self.valid.bind(binding)
     }
 
-    /// Rows that are not given keep what they had, and do not count.
+    /// Everything but the images. Rows that are not given keep what they had, and do not count.
     fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let count = rows.labels.len();
-        self.images.copy_from(rows.images)?;
         self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
         self.valid.write(|valid| {
             valid[..count].fill(true);
@@ -273,11 +309,22 @@ impl BatchFeeds {
 impl Train {
     fn new(
         session: Session,
-        device: Device,
+        options: &OrtOptions,
         setup: &Setup<'_>,
         masks: &[DropoutMask],
         mean_shape: &[usize],
     ) -> Result<Self, BackendError> {
+        let device = options.device;
+        // A CUDA graph writes to the GPU alone; else ONNX Runtime brings the numbers to the host.
+        let place =
+            if options.cuda_graph { device_allocator(&session, device)? } else { Allocator::default() };
+        let half = match options.precision {
+            Precision::F16 => Some(HalfPrecision {
+                loss_scale: Feed::new(&session, device, names::LOSS_SCALE, &[])?,
+                gradient_sum: Answer::new(&place).map_err(BackendError::session("allocate outputs"))?,
+            }),
+            Precision::F32 | Precision::Tf32 => None,
+        };
         let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
         let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
         Ok(Self {
@@ -285,7 +332,8 @@ impl Train {
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
             mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
-            sums: SumTensors::new().map_err(BackendError::session("allocate outputs"))?,
+            sums: SumAnswers::new(&place).map_err(BackendError::session("allocate outputs"))?,
+            half,
             binding,
             session,
         })
@@ -300,7 +348,7 @@ impl Train {
         weights: &SharedFlat,
         gradients: &SharedFlat,
     ) -> Result<Binding, BackendError> {
-        let bind = |sums: &mut SumTensors| -> ort::Result<Binding> {
+        let bind = |sums: &mut SumAnswers| -> ort::Result<Binding> {
             let mut binding = Binding::new(&self.session)?;
             for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
                 binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
@@ -317,6 +365,12 @@ impl Train {
         for mask in &self.masks {
             mask.bind(&mut binding)?;
         }
+        if let Some(half) = &mut self.half {
+            half.loss_scale.bind(&mut binding)?;
+            half.gradient_sum
+                .bind(names::GRADIENT_SUM, &mut binding)
+                .map_err(BackendError::session("bind an output"))?;
+        }
         Ok(binding)
     }
 }
@@ -331,12 +385,12 @@ impl Evaluate {
         layout: &Layout,
         weights: &SharedFlat,
     ) -> Result<Self, BackendError> {
-        let bind = || -> ort::Result<(Binding, SumTensors, Tensor<f32>)> {
+        let bind = || -> ort::Result<(Binding, SumAnswers, Tensor<f32>)> {
             let mut binding = Binding::new(&session)?;
             for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
                 binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
             }
-            let mut sums = SumTensors::new()?;
+            let mut sums = SumAnswers::new(&Allocator::default())?;
             sums.bind(&mut binding)?;
             let mut probabilities = Tensor::new(&Allocator::default(), [setup.batch_rows, setup.classes])?;
             binding.output(names::PROBABILITIES, &mut probabilities)?;
@@ -364,8 +418,14 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
-        let allocator = staging_allocator(&self.train.session, self.options.device)?;
-        Ok(Box::new(StagingMemory::new(allocator)))
+        match self.options.device {
+            // It reads any memory where it is.
+            Device::Cpu => Ok(Box::new(HostMemory)),
+            Device::Cuda(_) => {
+                let allocator = staging_allocator(&self.train.session, self.options.device)?;
+                Ok(Box::new(StagingMemory::new(allocator)))
+            }
+        }
     }
 
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
@@ -378,32 +438,51 @@ impl TrainingBackend for OrtBackend {
             values[3 * count..].fill(0.0);
         })?;
         self.train.scale.write(|value| value[0] = pass.gradient_scale)?;
+        if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
+            half.loss_scale.write(|value| value[0] = scale.factor())?;
+        }
         for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
             feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;
         }
-        let run = BackendError::session("run a training step");
+        let Train { session, binding, .. } = &mut self.train;
+        let doing = "run a training step";
         if self.batches_of_step == 0 {
-            self.train.binding.run(&mut self.train.session).map_err(run)?;
+            self.batch.images.run_with(rows.images, binding, session, doing)?;
         } else {
             if self.further.is_none() {
                 self.make_further()?;
             }
             if let Some(further) = &mut self.further {
-                further.binding.run(&mut self.train.session).map_err(run)?;
+                let (session, binding) = (&mut self.train.session, &mut further.binding);
+                self.batch.images.run_with(rows.images, binding, session, doing)?;
                 further.adder.run()?;
             }
         }
         self.batches_of_step += 1;
-        Ok(self.train.sums.read(count))
+        let read = BackendError::session("read the sums of a step");
+        if let Some(half) = &self.train.half {
+            self.overflows |= !half.gradient_sum.read().map_err(&read)?.is_finite();
+        }
+        self.train.sums.read(count).map_err(read)
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
-        self.batches_of_step = 0;
-        self.update.run(&update)
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
+        let overflows = self.overflows;
+        self.discard();
+        if let Some(scale) = &mut self.loss_scale {
+            if overflows {
+                let loss_scale = scale.overflowed().then(|| scale.factor()).ok_or(BackendError::Gradients)?;
+                return Ok(Updated::Overflow { loss_scale });
+            }
+            scale.held();
+        }
+        self.update.run(&update)?;
+        Ok(Updated::Done)
     }
 
     fn discard(&mut self) {
         self.batches_of_step = 0;
+        self.overflows = false;
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
@@ -411,10 +490,10 @@ impl TrainingBackend for OrtBackend {
         self.limits.check_probabilities(&rows, probabilities.len())?;
         self.batch.write(&rows)?;
         let Evaluate { session, binding, sums, probabilities: given } = &mut self.evaluate;
-        binding.run(session).map_err(BackendError::session("evaluate"))?;
+        self.batch.images.run_with(rows.images, binding, session, "evaluate")?;
         let count = rows.labels.len() * self.limits.classes;
         probabilities[..count].copy_from_slice(&given.extract_tensor().1[..count]);
-        Ok(sums.read(rows.labels.len()))
+        sums.read(rows.labels.len()).map_err(BackendError::session("read the sums of an evaluation"))
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
@@ -437,11 +516,12 @@ impl TrainingBackend for OrtBackend {
 
     fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
         let read = BackendError::session("read the parameters");
+        let loss_scale = self.loss_scale.map(LossScale::to_values);
         let momentum_names: Vec<String> = self.parameters.iter().map(|p| momentum_name(&p.name)).collect();
         lock(&self.weights)
             .read(|weights| {
                 lock(&self.momenta).read(|momenta| {
-                    let mut tensors = Vec::with_capacity(2 * self.parameters.len());
+                    let mut tensors = Vec::with_capacity(2 * self.parameters.len() + 1);
                     for (at, (parameter, &offset)) in
                         self.parameters.iter().zip(&self.layout.offsets).enumerate()
                     {
@@ -450,6 +530,9 @@ impl TrainingBackend for OrtBackend {
                         let momenta = TensorRef { shape, values: &momenta[range] };
                         tensors.push((parameter.name.as_str(), weights));
                         tensors.push((momentum_names[at].as_str(), momenta));
+                    }
+                    if let Some(values) = &loss_scale {
+                        tensors.push((names::LOSS_SCALE, TensorRef { shape: &[2], values }));
                     }
                     save(&tensors);
                 })
@@ -461,6 +544,13 @@ impl TrainingBackend for OrtBackend {
     fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
         let write = BackendError::session("write the parameters");
         self.discard();
+        if let Some(scale) = &mut self.loss_scale {
+            *scale = match state.take_if_there(names::LOSS_SCALE, &[2])? {
+                Some(saved) => LossScale::from_values(&saved.values)
+                    .ok_or_else(|| state.foreign(names::LOSS_SCALE, &saved.values))?,
+                None => LossScale::default(),
+            };
+        }
         let places = || self.parameters.iter().zip(&self.layout.offsets);
         let mut copy = |values: &mut [f32], name_of: &dyn Fn(&str) -> String| {
             values.fill(0.0);
@@ -483,5 +573,57 @@ impl OrtBackend {
         let ranges =
             self.parameters.iter().zip(&self.layout.offsets).map(|(p, &offset)| offset..offset + p.len());
         ranges.map(|range| largest_magnitude(&values[range])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{recipe::Recipe, support};
+
+    const ROWS: usize = 4;
+
+    fn backend(recipe: &Recipe) -> OrtBackend {
+        let px = recipe.input.crop_px;
+        let setup = Setup { recipe, classes: 10, batch_rows: ROWS, mean: &vec![100.0; 3 * px * px], seed: 1 };
+        OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap()
+    }
+
+    #[test]
+    fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
+        let recipe = Recipe::load("demo", &["network.layer.dropout.p=0".to_owned()]).unwrap();
+        let mut backend = backend(&recipe);
+        let row_bytes = 3 * recipe.input.crop_px * recipe.input.crop_px;
+        let images: Vec<u8> = (0..ROWS * row_bytes).map(|i| (i * 7919 % 251) as u8 | 1).collect();
+        let (offsets, labels) = ([[0.0; 3]; ROWS], [0, 3, 5, 9]);
+        let whole = Rows { images: &images, color_offsets: &offsets, labels: &labels };
+        let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 };
+        let loss = |sums: Sums| sums.loss;
+        let mut probabilities = vec![0.0; ROWS * 10];
+
+        let in_place = [
+            loss(backend.accumulate(whole, pass).unwrap()),
+            loss(backend.accumulate(whole, Pass { part: 1, ..pass }).unwrap()),
+            loss(backend.evaluate(whole, &mut probabilities).unwrap()),
+        ];
+        assert!(backend.batch.images.copied().iter().all(|&byte| byte == 0), "images were copied");
+
+        // A part of a batch has no memory behind its last row, and is copied.
+        let part = Rows { images: &images[..3 * row_bytes], labels: &labels[..3], ..whole };
+        backend.accumulate(part, pass).unwrap();
+        assert!(backend.batch.images.copied().starts_with(part.images));
+        assert!(backend.batch.images.copied()[part.images.len()..].iter().all(|&byte| byte == 0));
+
+        let copied: Vec<f64> = (0..ROWS)
+            .map(|row| {
+                let images = &images[row * row_bytes..(row + 1) * row_bytes];
+                let one = Rows { images, color_offsets: &offsets, labels: &labels[row..row + 1] };
+                loss(backend.accumulate(one, pass).unwrap())
+            })
+            .collect();
+        let sum: f64 = copied.iter().sum();
+        for loss in in_place {
+            assert!((loss / sum - 1.0).abs() < 1e-5, "{loss} against {sum}");
+        }
     }
 }

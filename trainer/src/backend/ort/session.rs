@@ -14,12 +14,14 @@ use ort::{
 };
 
 use super::OrtOptions;
-use crate::backend::{BackendError, Device};
+use crate::backend::{BackendError, Device, Precision};
 use crate::graph::Graph;
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
+    /// As `Step`; a GPU may record it as a CUDA graph.
+    Train,
     /// Runs again and again: what it has allocated stays with it.
     Step,
     /// Runs now and then: gives its memory back after each run.
@@ -56,13 +58,12 @@ fn provide(
 ) -> Result<SessionBuilder, BackendError> {
     match options.device {
         Device::Cpu => {
-            let arena = role == Role::Step;
+            let arena = role != Role::Seldom;
             let provider = ep::CPU::default().with_arena_allocator(arena).build();
             with_provider(builder, provider).map_err(BackendError::session("set up a session on the CPU"))
         }
-        Device::Cuda(id) => {
-            with_provider(builder, cuda(id, options)).map_err(|reason| BackendError::Cuda { id, reason })
-        }
+        Device::Cuda(id) => with_provider(builder, cuda(id, options, role))
+            .map_err(|reason| BackendError::Cuda { id, reason }),
     }
 }
 
@@ -74,14 +75,15 @@ fn with_provider(
 }
 
 /// The CUDA provider; without `error_on_failure` a session without it would silently run on the CPU.
-fn cuda(id: u32, options: &OrtOptions) -> ExecutionProviderDispatch {
+fn cuda(id: u32, options: &OrtOptions, role: Role) -> ExecutionProviderDispatch {
     CUDA::default()
         .with_device_id(id as i32)
-        .with_tf32(options.tf32)
+        .with_tf32(options.precision == Precision::Tf32)
         // The exhaustive search runs every algorithm once, which the first of many thousand steps can afford.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Exhaustive)
         .with_conv_max_workspace(true)
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .with_cuda_graph(options.cuda_graph && role == Role::Train)
         .build()
         .error_on_failure()
 }

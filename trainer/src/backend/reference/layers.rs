@@ -4,7 +4,7 @@
 
 use ndarray::{Array4, Axis, Zip};
 
-use crate::recipe::{Function, Lrn, Pool, PoolMode};
+use crate::recipe::{Function, Lrn, LrnRegion, Pool, PoolMode};
 
 /// Activations or their gradients.
 pub(super) type Images = Array4<f64>;
@@ -16,12 +16,19 @@ pub(super) struct Window {
     pub stride: usize,
     pub pad: usize,
     pub groups: usize,
+    /// Whether the last position may end beyond the input.
+    pub ceil: bool,
 }
 
 impl Window {
+    fn of_pool(pool: &Pool) -> Self {
+        Self { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1, ceil: pool.ceil }
+    }
+
     /// Positions along a side of `length` pixels.
     fn positions(self, length: usize) -> usize {
-        (length + 2 * self.pad - self.kernel) / self.stride + 1
+        let room = length + 2 * self.pad - self.kernel;
+        1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
     }
 
     /// Calls `visit` with (p, i, h) for each output position p and kernel offset i that meets an input pixel h.
@@ -95,6 +102,45 @@ pub(super) fn conv_backward(
     (dx, dw, dy.axis_iter(Axis(1)).map(|channel| channel.sum()).collect())
 }
 
+/// y = w ∗ x + b with kernels w `[P,Q,k·k·C,O]` and biases b `[O,P,Q]` for every place.
+pub(super) fn local(x: &Images, w: &Images, b: &[f64], window: Window) -> Images {
+    let [n, channels, ..] = shape_of(x);
+    let (rows, columns, _, out) = w.dim();
+    let mut y =
+        Images::from_shape_fn((n, out, rows, columns), |(_, o, p, q)| b[(o * rows + p) * columns + q]);
+    products(shape_of(x), out, window, |at, from, weight| {
+        y[at] += x[from] * w[at_place(at, weight, window.kernel, channels)];
+    });
+    y
+}
+
+/// Gradients of x, w and b of a locally connected layer.
+pub(super) fn local_backward(
+    x: &Images,
+    w: &Images,
+    dy: &Images,
+    window: Window,
+) -> (Images, Images, Vec<f64>) {
+    let channels = x.dim().1;
+    let (mut dx, mut dw) = (Images::zeros(x.dim()), Images::zeros(w.dim()));
+    products(shape_of(x), dy.dim().1, window, |at, from, weight| {
+        let weight = at_place(at, weight, window.kernel, channels);
+        dx[from] += dy[at] * w[weight];
+        dw[weight] += dy[at] * x[from];
+    });
+    (dx, dw, dy.sum_axis(Axis(0)).into_iter().collect())
+}
+
+/// Where the weight [o,c,i,j] of the kernel at the place of output [n,o,p,q] stands.
+fn at_place(
+    [_, _, p, q]: [usize; 4],
+    [o, c, i, j]: [usize; 4],
+    kernel: usize,
+    channels: usize,
+) -> [usize; 4] {
+    [p, q, (i * kernel + j) * channels + c, o]
+}
+
 pub(super) fn activation(function: Function, x: &Images) -> Images {
     x.mapv(|x| match function {
         Function::Relu => x.max(0.0),
@@ -113,18 +159,26 @@ pub(super) fn activation_backward(function: Function, y: &Images, dy: &Images) -
     })
 }
 
-/// s = k + α·Σ x² over the neighbouring channels.
+/// s = k + α·Σ x² over the neighbours.
 fn lrn_sums(lrn: &Lrn, x: &Images) -> Images {
-    let channels = x.dim().1;
     Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
-        let sum: f64 = neighbours(lrn, c, channels).map(|i| x[[n, i, h, w]].powi(2)).sum();
+        let sum: f64 = neighbours(lrn, [n, c, h, w], shape_of(x)).map(|at| x[at].powi(2)).sum();
         lrn.k + lrn.printed_alpha() * sum
     })
 }
 
-fn neighbours(lrn: &Lrn, channel: usize, channels: usize) -> std::ops::Range<usize> {
+/// The places that are summed over at a place.
+fn neighbours(lrn: &Lrn, [n, c, h, w]: [usize; 4], shape: [usize; 4]) -> impl Iterator<Item = [usize; 4]> {
     let half = lrn.size / 2;
-    channel.saturating_sub(half)..(channel + half + 1).min(channels)
+    let around = |at: usize, length: usize| at.saturating_sub(half)..(at + half + 1).min(length);
+    let (channels, rows, columns) = match lrn.region {
+        LrnRegion::Channels => (around(c, shape[1]), h..h + 1, w..w + 1),
+        LrnRegion::Pixels => (c..c + 1, around(h, shape[2]), around(w, shape[3])),
+    };
+    channels.flat_map(move |c| {
+        let columns = columns.clone();
+        rows.clone().flat_map(move |h| columns.clone().map(move |w| [n, c, h, w]))
+    })
 }
 
 /// y = x / s^β.
@@ -135,21 +189,17 @@ pub(super) fn lrn(lrn: &Lrn, x: &Images) -> Images {
 /// dx = dy / s^β − 2αβ·x·Σ dy·x / s^(β+1), the sum over the neighbours.
 pub(super) fn lrn_backward(lrn: &Lrn, x: &Images, dy: &Images) -> Images {
     let s = lrn_sums(lrn, x);
-    let channels = x.dim().1;
     Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
-        let through = |i: usize| {
-            let at = [n, i, h, w];
-            dy[at] * x[at] / s[at].powf(lrn.beta + 1.0)
-        };
-        let others: f64 = neighbours(lrn, c, channels).map(through).sum();
         let at = [n, c, h, w];
+        let through = |at: [usize; 4]| dy[at] * x[at] / s[at].powf(lrn.beta + 1.0);
+        let others: f64 = neighbours(lrn, at, shape_of(x)).map(through).sum();
         dy[at] / s[at].powf(lrn.beta) - 2.0 * lrn.printed_alpha() * lrn.beta * x[at] * others
     })
 }
 
 /// Calls `visit` with each output index and the input indices of its window.
 fn windows(pool: &Pool, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 4], &[[usize; 4]])) {
-    let window = Window { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1 };
+    let window = Window::of_pool(pool);
     let (rows, columns) = (window.pixels(h), window.pixels(w));
     for (image, channel) in (0..n).flat_map(|image| (0..c).map(move |channel| (image, channel))) {
         for p in 0..window.positions(h) {
@@ -169,7 +219,7 @@ fn windows(pool: &Pool, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 
 }
 
 pub(super) fn pool(pool: &Pool, x: &Images) -> Images {
-    let window = Window { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1 };
+    let window = Window::of_pool(pool);
     let [n, c, height, width] = shape_of(x);
     let mut y = Images::zeros((n, c, window.positions(height), window.positions(width)));
     windows(pool, shape_of(x), |at, inside| {

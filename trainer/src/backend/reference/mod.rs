@@ -9,10 +9,11 @@ use ndarray::Axis;
 use self::layers::{Images, Window};
 use super::{
     BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
-    Update, fill_mask, largest_magnitude, momentum_name,
+    Update, Updated, fill_mask, largest_magnitude, momentum_name,
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
+    graph::GraphError,
     models::{Classifier, Mode, Parameter},
     recipe::{DropoutScaling, LayerKind},
 };
@@ -23,7 +24,7 @@ pub struct ReferenceBackend {
     limits: Limits,
     network: Classifier,
     mean: Vec<f32>,
-    scale: f64,
+    factors: [f64; 3],
     parameters: Vec<State>,
 }
 
@@ -48,6 +49,10 @@ impl ReferenceBackend {
     /// # Errors
     /// [`BackendError`] when layers do not fit or the mean does not.
     pub fn new(setup: &Setup<'_>) -> Result<Self, BackendError> {
+        if setup.recipe.network.onnx.is_some() {
+            let reason = "the reference backend computes layers only; use --backend ort".into();
+            return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
+        }
         let network = Classifier::new(setup.recipe, setup.classes);
         let states = network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
             weights: parameter.initial(setup.seed, index),
@@ -56,11 +61,11 @@ impl ReferenceBackend {
             parameter,
         });
         let parameters = states.collect();
-        let (mean, scale) = (setup.mean()?, setup.recipe.input.scale);
-        Ok(Self { limits: setup.limits(), network, mean, scale, parameters })
+        let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
+        Ok(Self { limits: setup.limits(), network, mean, factors, parameters })
     }
 
-    /// (images − mean + offsets) · scale of the rows that count.
+    /// (images − mean + offsets) · factor of the rows that count.
     fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Images {
         let (n, px) = (rows.labels.len(), self.network.input_px);
         Images::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
@@ -68,17 +73,23 @@ impl ReferenceBackend {
             let mean = if self.mean.len() == 3 { self.mean[channel] } else { self.mean[place] };
             let pixel = rows.images[row * self.limits.row_bytes + place];
             let offset = offsets.map_or(0.0, |offsets| offsets[row][channel]);
-            (f64::from(pixel) - f64::from(mean) + f64::from(offset)) * self.scale
+            (f64::from(pixel) - f64::from(mean) + f64::from(offset)) * self.factors[channel]
         })
     }
 
-    /// The weights `[O,C,k,k]` and biases of the layer that has parameter number `at`.
+    /// The weights and biases of the layer that has parameter number `at`: `[O,C,k,k]`, in a locally connected layer
+    /// `[P,Q,k·k·C,O]`.
     fn weights(&self, at: usize, kernel: usize) -> (Images, Vec<f64>) {
         let weights = &self.parameters[at];
         let widen = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
-        let out = weights.parameter.shape[0];
-        let channels = weights.weights.len() / (out * kernel * kernel);
-        let w = Images::from_shape_vec((out, channels, kernel, kernel), widen(&weights.weights));
+        let shape = match weights.parameter.shape[..] {
+            [a, b, c, d] => (a, b, c, d),
+            _ => {
+                let out = weights.parameter.shape[0];
+                (out, weights.weights.len() / (out * kernel * kernel), kernel, kernel)
+            }
+        };
+        let w = Images::from_shape_vec(shape, widen(&weights.weights));
         (w.expect("parameters have the shapes of their layers"), widen(&self.parameters[at + 1].weights))
     }
 
@@ -87,9 +98,13 @@ impl ReferenceBackend {
         match kind {
             LayerKind::Conv(conv) => {
                 let (kernel, stride, pad, groups) = (conv.kernel, conv.stride, conv.pad, conv.groups);
-                Some(Window { kernel, stride, pad, groups })
+                Some(Window { kernel, stride, pad, groups, ceil: false })
             }
-            LayerKind::Linear(_) => Some(Window { kernel: side, stride: 1, pad: 0, groups: 1 }),
+            LayerKind::Local(local) => {
+                let (kernel, stride, pad) = (local.kernel, local.stride, local.pad);
+                Some(Window { kernel, stride, pad, groups: 1, ceil: false })
+            }
+            LayerKind::Linear(_) => Some(Window { kernel: side, stride: 1, pad: 0, groups: 1, ceil: false }),
             _ => None,
         }
     }
@@ -123,7 +138,10 @@ impl ReferenceBackend {
                     let window = Self::window(kind, x.dim().2).expect("what is left has weights");
                     let (w, b) = self.weights(parameter, window.kernel);
                     parameter += 2;
-                    layers::conv(x, &w, &b, window)
+                    match kind {
+                        LayerKind::Local(_) => layers::local(x, &w, &b, window),
+                        _ => layers::conv(x, &w, &b, window),
+                    }
                 }
             };
             trace.values.push(y);
@@ -157,7 +175,10 @@ impl ReferenceBackend {
                     let window = Self::window(kind, x.dim().2).expect("what is left has weights");
                     parameter -= 2;
                     let (w, _) = self.weights(parameter, window.kernel);
-                    let (dx, dw, db) = layers::conv_backward(x, &w, &dy, window);
+                    let (dx, dw, db) = match kind {
+                        LayerKind::Local(_) => layers::local_backward(x, &w, &dy, window),
+                        _ => layers::conv_backward(x, &w, &dy, window),
+                    };
                     self.parameters[parameter].add_gradients(dw.iter());
                     self.parameters[parameter + 1].add_gradients(db.iter());
                     dx
@@ -224,7 +245,7 @@ impl TrainingBackend for ReferenceBackend {
         Ok(sums)
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         for State { parameter, weights, momenta, gradients } in &mut self.parameters {
             let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
             for ((w, v), g) in weights.iter_mut().zip(momenta).zip(gradients) {
@@ -233,7 +254,7 @@ impl TrainingBackend for ReferenceBackend {
             }
         }
         self.zero_gradients();
-        Ok(())
+        Ok(Updated::Done)
     }
 
     fn discard(&mut self) {

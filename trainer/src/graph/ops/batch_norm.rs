@@ -1,9 +1,12 @@
 //! Batch normalisation (Ioffe & Szegedy, 2015, algorithm 1).
 //!
+//! Of f16 both forms are computed in f32, and parameters and statistics are f32 then.
+//!
 //! The training form is composed of plain operators: ONNX's own training mode has no CUDA kernel in stock builds.
 
 use crate::graph::builder::{Builder, Result, Upstream};
 use crate::graph::node::{Attribute, Tensor};
+use crate::graph::types::ElementType;
 
 /// What the training form of batch normalisation computes.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,11 @@ impl Builder {
         bias: Tensor,
         epsilon: f64,
     ) -> Result<BatchNorm> {
+        if self.element(x) == ElementType::F16 {
+            let x = self.cast(x, ElementType::F32)?;
+            let norm = self.batch_norm_training(x, scale, bias, epsilon)?;
+            return Ok(BatchNorm { output: self.cast(norm.output, ElementType::F16)?, ..norm });
+        }
         let channels = self.channel_parameters(x, &[scale, bias])?;
         let ty = self.ty(x).clone();
         let axes: Vec<usize> = (0..ty.rank()).filter(|&a| a != 1).collect();
@@ -105,9 +113,12 @@ impl Builder {
         variance: Tensor,
         epsilon: f32,
     ) -> Result<Tensor> {
-        self.channel_parameters(x, &[scale, bias, mean, variance])?;
-        let attributes = vec![("epsilon", Attribute::Float(epsilon))];
-        Ok(self.emit("BatchNormalization", &[x, scale, bias, mean, variance], attributes, self.ty(x).clone()))
+        self.in_f32(x, |g, x| {
+            g.channel_parameters(x, &[scale, bias, mean, variance])?;
+            let attributes = vec![("epsilon", Attribute::Float(epsilon))];
+            let ty = g.ty(x).clone();
+            Ok(g.emit("BatchNormalization", &[x, scale, bias, mean, variance], attributes, ty))
+        })
     }
 
     /// The number of channels of `x`, which each of `parameters` must have.

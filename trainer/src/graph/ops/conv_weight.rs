@@ -65,7 +65,7 @@ impl Builder {
         self.concat(&per_group, 0)
     }
 
-    /// One matrix product for every kernel offset, batch last so that a shifted window is rows of a matrix.
+    /// Matrix products over the windows of the kernel's offsets, batch last so that a shifted window is rows of a matrix.
     fn conv_weight_by_offsets(
         &mut self,
         x: Tensor,
@@ -96,7 +96,7 @@ impl Builder {
         for group in 0..groups {
             let dy = self.slice(dy, 0, group * filters, (group + 1) * filters)?;
             let dy = self.reshape(dy, &[filters, columns])?;
-            let mut products = Vec::with_capacity(offsets[0] * offsets[1]);
+            let mut windows = Vec::with_capacity(offsets[0] * offsets[1]);
             for (i, j) in (0..offsets[0]).flat_map(|i| (0..offsets[1]).map(move |j| (i, j))) {
                 let window = |axis: usize, offset: usize| {
                     let start = offset * conv.dilations[axis];
@@ -104,15 +104,21 @@ impl Builder {
                 };
                 let channels = Cut { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
                 let view = self.cut(x, &[channels, window(0, i), window(1, j)])?;
-                let view = self.reshape(view, &[inner, columns])?;
-                let product = self.gemm(dy, view, None, false, true)?;
-                products.push(self.reshape(product, &[filters, inner, 1])?);
+                windows.push(self.reshape(view, &[inner, columns])?);
             }
-            per_group.push(self.concat(&products, 2)?);
+            // A product reads all of dy: with few channels, windows share one.
+            let shared = (self.lowering().conv_weight_product_rows / inner).max(1);
+            let mut products = Vec::with_capacity(windows.len().div_ceil(shared));
+            for windows in windows.chunks(shared) {
+                let rows = self.concat(windows, 0)?;
+                products.push(self.gemm(dy, rows, None, false, true)?);
+            }
+            per_group.push(self.concat(&products, 1)?);
         }
         let dw = self.concat(&per_group, 0)?;
-        let dw = self.reshape(dw, &[shape[0], shape[1], steps[0], steps[1], offsets[0], offsets[1]])?;
-        let dw = self.transpose(dw, &[0, 1, 4, 2, 5, 3])?;
+        let inner = [shape[1], steps[0], steps[1]];
+        let dw = self.reshape(dw, &[&[shape[0], offsets[0], offsets[1]], &inner[..]].concat())?;
+        let dw = self.transpose(dw, &[0, 3, 1, 4, 2, 5])?;
         let dw = self.reshape(dw, &[shape[0], shape[1], offsets[0] * steps[0], offsets[1] * steps[1]])?;
         let dw = self.slice(dw, 2, 0, shape[2])?;
         self.slice(dw, 3, 0, shape[3])

@@ -1,8 +1,10 @@
-//! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
+//! Local response normalisation (Krizhevsky et al. 2012, section 3.3).
 //!
-//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i. ONNX's `LRN` operator divides α by the
-//! size; [`Lrn`] holds α of the formula as printed.
+//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i, or over the pixels around i in its own
+//! channel. ONNX's `LRN` operator divides α by the size; [`Lrn`] holds α of the formula as printed. Of f16 it is computed in
+//! f32: s would lose its sum, and sᵝ⁺¹ overflows.
 
+use super::Pool;
 use crate::graph::builder::{Builder, Result, Upstream};
 use crate::graph::lowering::LrnForm;
 use crate::graph::node::{Attribute, Tensor, int};
@@ -11,7 +13,9 @@ use crate::graph::types::ElementType;
 /// Constants of local response normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lrn {
-    /// Number of neighbouring channels in the sum, odd.
+    /// What is summed over.
+    pub region: LrnRegion,
+    /// Number of neighbouring channels in the sum, or side of the square of pixels; odd.
     pub size: usize,
     /// Factor of the sum of squares (not divided by `size`).
     pub alpha: f64,
@@ -21,19 +25,36 @@ pub struct Lrn {
     pub k: f64,
 }
 
+/// What local response normalisation sums over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LrnRegion {
+    /// Neighbouring channels at the same pixel.
+    Channels,
+    /// Neighbouring pixels in the same channel.
+    Pixels,
+}
+
 impl Builder {
     /// Local response normalisation of `x` `[N,C,H,W]`.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the size is even.
     pub fn lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
+        self.in_f32(x, |g, x| g.lrn_of(x, lrn))
+    }
+
+    fn lrn_of(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         if ty.rank() != 4 || !ty.element.is_float() || lrn.size.is_multiple_of(2) {
             let reason =
                 format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
             return Err(self.mismatch("LRN", &[x], reason));
         }
-        let form = self.lowering().lrn;
+        // The operator knows channels only.
+        let form = match lrn.region {
+            LrnRegion::Channels => self.lowering().lrn,
+            LrnRegion::Pixels => LrnForm::BandedConv,
+        };
         let outputs = self.composite(&[x], |g| {
             let (y, powers) = match form {
                 LrnForm::BandedConv => {
@@ -63,8 +84,7 @@ impl Builder {
                 let d = g.div(up.single(), q)?;
                 let weighted = g.mul(d, x)?;
                 let ratio = g.div(weighted, s)?;
-                let band = g.band(x, lrn.size, 2.0 * lrn.alpha * lrn.beta)?;
-                let u = g.conv_forward(ratio, band, None)?;
+                let u = g.neighbour_sum(ratio, &lrn, 2.0 * lrn.alpha * lrn.beta, None)?;
                 let pull = g.mul(x, u)?;
                 Ok(vec![Some(g.sub(d, pull)?)])
             };
@@ -73,14 +93,34 @@ impl Builder {
         Ok(outputs[0])
     }
 
-    /// k + α · Σ x² over neighbouring channels.
+    /// k + α · Σ x² over the neighbours.
     fn neighbour_sum_of_squares(&mut self, x: Tensor, lrn: &Lrn) -> Result<Tensor> {
-        let ty = self.ty(x).clone();
         let square = self.mul(x, x)?;
-        let band = self.band(x, lrn.size, lrn.alpha)?;
-        let channels = ty.shape[1];
-        let bias = self.floats(ty.reshaped([channels]), &vec![lrn.k; channels]);
-        self.conv_forward(square, band, Some(bias))
+        self.neighbour_sum(square, lrn, lrn.alpha, Some(lrn.k))
+    }
+
+    /// `factor` · Σ x over the neighbours, plus `constant`.
+    fn neighbour_sum(&mut self, x: Tensor, lrn: &Lrn, factor: f64, constant: Option<f64>) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        match lrn.region {
+            LrnRegion::Channels => {
+                let band = self.band(x, lrn.size, factor)?;
+                let channels = ty.shape[1];
+                let bias = constant.map(|k| self.floats(ty.reshaped([channels]), &vec![k; channels]));
+                self.conv_forward(x, band, bias)
+            }
+            LrnRegion::Pixels => {
+                let window = Pool { kernel: lrn.size, stride: 1, padding: lrn.size / 2, ceil: false };
+                let sum = self.window_sum(x, window, factor)?;
+                match constant {
+                    Some(k) => {
+                        let k = self.scalar(ty.element, k);
+                        self.add(sum, k)
+                    }
+                    None => Ok(sum),
+                }
+            }
+        }
     }
 
     /// sᵝ; for the usual β = ¾ by two square roots, which are several times faster than a power.
@@ -114,14 +154,16 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use super::Lrn;
+    use super::{Lrn, LrnRegion};
     use crate::graph::check::{Case, evaluate, gradients_agree};
     use crate::graph::{Lowering, LrnForm, Target};
 
-    const PAPER: Lrn = Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 2.0 };
+    const PAPER: Lrn = Lrn { region: LrnRegion::Channels, size: 5, alpha: 1e-4, beta: 0.75, k: 2.0 };
     /// Strong enough that the second term of the gradient matters.
-    const STRONG: Lrn = Lrn { size: 3, alpha: 0.3, beta: 0.75, k: 1.0 };
-    const OTHER_POWER: Lrn = Lrn { size: 5, alpha: 0.2, beta: 0.6, k: 1.5 };
+    const STRONG: Lrn = Lrn { size: 3, alpha: 0.3, k: 1.0, ..PAPER };
+    const OTHER_POWER: Lrn = Lrn { size: 5, alpha: 0.2, beta: 0.6, k: 1.5, ..PAPER };
+    const PIXELS: Lrn = Lrn { region: LrnRegion::Pixels, ..STRONG };
+    const MANY_PIXELS: Lrn = Lrn { region: LrnRegion::Pixels, ..OTHER_POWER };
 
     fn forms() -> [Lowering; 2] {
         let banded = Lowering::training(Target::Cpu);
@@ -131,7 +173,7 @@ mod tests {
     #[test]
     fn gradients_of_both_forms_agree_with_finite_differences() {
         for lowering in forms() {
-            for lrn in [PAPER, STRONG, OTHER_POWER] {
+            for lrn in [PAPER, STRONG, OTHER_POWER, PIXELS, MANY_PIXELS] {
                 let name = format!("LRN {lrn:?} as {:?}", lowering.lrn);
                 gradients_agree(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
                     g.lrn(x[0], lrn)
@@ -151,6 +193,17 @@ mod tests {
             {
                 assert!((given - expected).abs() < 1e-6, "{given} against {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn pixels_are_summed_over_the_square_around_each_in_its_channel() {
+        let x: Vec<f64> = (1..=12).map(f64::from).collect();
+        let y = evaluate(Case::f32("LRN").values([1, 2, 2, 3], x), |g, x| g.lrn(x[0], PIXELS));
+        // Rows 1 2 3 and 4 5 6 in the first channel, 7 8 9 and 10 11 12 in the second.
+        for (at, x, sum) in [(0, 1.0, 46.0), (1, 2.0, 91.0), (5, 6.0, 74.0), (6, 7.0, 334.0)] {
+            let expected: f64 = x / (1.0 + 0.3 * sum as f64).powf(0.75);
+            assert!((y[at] - expected).abs() < 1e-6, "place {at}: {} against {expected}", y[at]);
         }
     }
 }

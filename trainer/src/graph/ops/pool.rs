@@ -1,7 +1,7 @@
 //! Pooling over space: MaxPool, AveragePool, GlobalAveragePool.
 
 use crate::graph::builder::{Builder, Result};
-use crate::graph::node::{Attribute, Attributes, Tensor, ints};
+use crate::graph::node::{Attribute, Attributes, Tensor, int, ints};
 use crate::graph::types::ElementType;
 
 /// Window of a pooling operator, the same along both axes.
@@ -13,6 +13,23 @@ pub struct Pool {
     pub stride: usize,
     /// Padding on every side; padded places never win a maximum and do not count in an average.
     pub padding: usize,
+    /// Whether windows may begin in the operand and end beyond it; then there is no padding.
+    pub ceil: bool,
+}
+
+impl Pool {
+    /// Windows along a side of `length` that they fit into.
+    fn positions(&self, length: usize) -> usize {
+        let room = length + 2 * self.padding - self.kernel;
+        1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
+    }
+
+    /// Places of the operand in the window that is number `at` along a side of `length`.
+    fn counted(&self, length: usize, at: usize) -> usize {
+        let start = at * self.stride;
+        let end = (start + self.kernel).min(length + self.padding);
+        end - start.max(self.padding)
+    }
 }
 
 impl Builder {
@@ -27,36 +44,34 @@ impl Builder {
         let outputs = self.emit_many("MaxPool", &[x], attributes, types);
         let (y, winners) = (outputs[0], outputs[1]);
         self.record(&[x], &[y], move |g, up| {
-            // The indices are places in the flat tensor.
+            // The indices are places in the flat tensor. Several windows may meet in one place: a sum.
             let count = g.ty(y).len();
             let (places, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
-            let zeros = g.zeros(ty.reshaped([ty.len()]))?;
-            let attributes = vec![("reduction", Attribute::Text("add"))];
-            let dx = g.emit("ScatterElements", &[zeros, places, dy], attributes, ty.reshaped([ty.len()]));
+            let dx = g.in_f32(dy, |g, dy| {
+                let flat = g.ty(dy).reshaped([ty.len()]);
+                let zeros = g.zeros(flat.clone())?;
+                let attributes = vec![("reduction", Attribute::Text("add"))];
+                Ok(g.emit("ScatterElements", &[zeros, places, dy], attributes, flat))
+            })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
         Ok(y)
     }
 
-    /// Mean over windows of `x` `[N,C,H,W]`; padded places do not count.
+    /// Mean over windows of `x` `[N,C,H,W]`; places outside of it do not count.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn average_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
         let (shape, attributes) = self.windows("AveragePool", x, pool)?;
+        if pool.ceil {
+            return self.average_pool_beyond(x, pool, [shape[2], shape[3]]);
+        }
         let ty = self.ty(x).clone();
         let y = self.emit("AveragePool", &[x], attributes, ty.reshaped(shape.clone()));
         self.record(&[x], &[y], move |g, up| {
             let (images, height, width) = (shape[0] * shape[1], shape[2], shape[3]);
-            let within = |length: usize, at: usize| {
-                let start = at * pool.stride;
-                let end = (start + pool.kernel).min(length + pool.padding);
-                end - start.max(pool.padding)
-            };
-            let shares: Vec<f64> = (0..height * width)
-                .map(|i| 1.0 / (within(ty.shape[2], i / width) * within(ty.shape[3], i % width)) as f64)
-                .collect();
-            let shares = g.floats(ty.reshaped([1, 1, height, width]), &shares);
+            let shares = g.window_counts(x, pool, [height, width], |count| 1.0 / count);
             let dy = g.reshape(up.single(), &[images, 1, height, width])?;
             let dy = g.mul(dy, shares)?;
             let window = [1, 1, pool.kernel, pool.kernel];
@@ -66,6 +81,44 @@ impl Builder {
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
         Ok(y)
+    }
+
+    /// Mean over windows that may end beyond `x`, of which there are `places` along height and width: zeros are added
+    /// there, and the mean over whole windows is corrected for them. Providers do not agree on how to count otherwise.
+    fn average_pool_beyond(&mut self, x: Tensor, pool: Pool, places: [usize; 2]) -> Result<Tensor> {
+        let whole = Pool { ceil: false, ..pool };
+        let mut after = [0; 4];
+        for axis in 0..2 {
+            let end = (places[axis] - 1) * pool.stride + pool.kernel;
+            after[2 + axis] = end.saturating_sub(self.shape(x)[2 + axis]);
+        }
+        let whole_count = (pool.kernel * pool.kernel) as f64;
+        let shares = self.window_counts(x, pool, places, |count| whole_count / count);
+        let padded = self.pad(x, &[0; 4], &after)?;
+        let means = self.average_pool(padded, whole)?;
+        self.mul(means, shares)
+    }
+
+    /// `factor` times the sum over windows of `x` `[N,C,H,W]`.
+    pub(crate) fn window_sum(&mut self, x: Tensor, pool: Pool, factor: f64) -> Result<Tensor> {
+        let means = self.average_pool(x, pool)?;
+        let places = [self.shape(means)[2], self.shape(means)[3]];
+        let counts = self.window_counts(x, pool, places, |count| factor * count);
+        self.mul(means, counts)
+    }
+
+    /// `map` of the number of places of `x` in each window, `[1,1,P,Q]`.
+    fn window_counts(
+        &mut self,
+        x: Tensor,
+        pool: Pool,
+        [height, width]: [usize; 2],
+        map: impl Fn(f64) -> f64,
+    ) -> Tensor {
+        let ty = self.ty(x).clone();
+        let count = |i: usize| pool.counted(ty.shape[2], i / width) * pool.counted(ty.shape[3], i % width);
+        let values: Vec<f64> = (0..height * width).map(|i| map(count(i) as f64)).collect();
+        self.floats(ty.reshaped([1, 1, height, width]), &values)
     }
 
     /// Mean over all places of each channel: `[N,C,H,W]` → `[N,C,1,1]`.
@@ -86,25 +139,30 @@ impl Builder {
     /// Shape of the result of pooling `x`, and the attributes of the operator.
     fn windows(&self, operator: &'static str, x: Tensor, pool: Pool) -> Result<(Vec<usize>, Attributes)> {
         self.images(operator, x)?;
-        let Pool { kernel, stride, padding } = pool;
+        let Pool { kernel, stride, padding, ceil } = pool;
         let mut shape = self.shape(x).to_vec();
         let fits = kernel > 0
             && stride > 0
             && padding < kernel
+            && !(ceil && (padding > 0 || stride > kernel))
             && shape[2..].iter().all(|&l| l + 2 * padding >= kernel);
         if !fits {
-            let reason =
-                format!("{pool:?} must fit into the operand, with a padding smaller than the kernel");
+            let reason = format!(
+                "{pool:?} must fit into the operand, with less padding than kernel, and none with ceil"
+            );
             return Err(self.mismatch(operator, &[x], reason));
         }
         for length in &mut shape[2..] {
-            *length = (*length + 2 * padding - kernel) / stride + 1;
+            *length = pool.positions(*length);
         }
-        let attributes = vec![
+        let mut attributes = vec![
             ints("kernel_shape", &[kernel; 2]),
             ints("strides", &[stride; 2]),
             ints("pads", &[padding; 4]),
         ];
+        if ceil {
+            attributes.push(int("ceil_mode", 1));
+        }
         Ok((shape, attributes))
     }
 
@@ -124,12 +182,16 @@ mod tests {
     use crate::graph::check::{Case, evaluate, gradients_agree};
     use crate::graph::{Builder, Lowering, Target, TensorType};
 
-    const WINDOWS: [Pool; 4] = [
-        Pool { kernel: 2, stride: 2, padding: 0 },
-        Pool { kernel: 3, stride: 2, padding: 0 },
-        Pool { kernel: 3, stride: 1, padding: 1 },
-        Pool { kernel: 3, stride: 2, padding: 1 },
-    ];
+    const fn pool(kernel: usize, stride: usize, padding: usize) -> Pool {
+        Pool { kernel, stride, padding, ceil: false }
+    }
+
+    const fn ceil(kernel: usize, stride: usize) -> Pool {
+        Pool { ceil: true, ..pool(kernel, stride, 0) }
+    }
+
+    const WINDOWS: [Pool; 6] =
+        [pool(2, 2, 0), pool(3, 2, 0), pool(3, 1, 1), pool(3, 2, 1), ceil(3, 2), ceil(2, 2)];
 
     #[test]
     fn gradients_of_pooling_agree_with_finite_differences() {
@@ -150,7 +212,7 @@ mod tests {
     fn the_first_of_equal_maxima_gets_the_whole_gradient() {
         let mut g = Builder::new("ties", Lowering::training(Target::Cpu));
         let x = g.input("x", TensorType::f32([1, 1, 2, 2])).unwrap();
-        let y = g.max_pool(x, Pool { kernel: 2, stride: 2, padding: 0 }).unwrap();
+        let y = g.max_pool(x, pool(2, 2, 0)).unwrap();
         let loss = g.sum(y).unwrap();
         let dx = g.grad(loss, &[x]).unwrap()[0];
         g.output("dx", dx).unwrap();
@@ -161,16 +223,30 @@ mod tests {
     #[test]
     fn averages_do_not_count_the_padding() {
         let case = Case::f32("AveragePool").values([1, 1, 2, 2], vec![1.0, 2.0, 3.0, 4.0]);
-        let y = evaluate(case, |g, x| g.average_pool(x[0], Pool { kernel: 3, stride: 2, padding: 1 }));
+        let y = evaluate(case, |g, x| g.average_pool(x[0], pool(3, 2, 1)));
         assert_eq!(y, [2.5]);
+    }
+
+    #[test]
+    fn a_window_that_ends_beyond_counts_what_is_inside() {
+        let case = || Case::f32("pool").values([1, 1, 2, 4], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(evaluate(case(), |g, x| g.max_pool(x[0], ceil(2, 2))), [6.0, 8.0]);
+        let case = || Case::f32("pool").values([1, 1, 3, 4], (1..=12).map(f64::from).collect());
+        assert_eq!(evaluate(case(), |g, x| g.max_pool(x[0], ceil(3, 2))), [11.0, 12.0]);
+        assert_eq!(evaluate(case(), |g, x| g.average_pool(x[0], ceil(3, 2))), [6.0, 7.5]);
+        let negative = Case::f32("pool").values([1, 1, 2, 3], vec![-1.0; 6]);
+        assert_eq!(evaluate(negative, |g, x| g.max_pool(x[0], ceil(2, 2))), [-1.0, -1.0]);
     }
 
     #[test]
     fn windows_that_do_not_fit_are_refused() {
         let mut g = Builder::new("test", Lowering::training(Target::Cpu));
         let x = g.input("x", TensorType::f32([1, 1, 2, 2])).unwrap();
-        assert!(g.max_pool(x, Pool { kernel: 3, stride: 1, padding: 0 }).is_err());
-        assert!(g.average_pool(x, Pool { kernel: 2, stride: 0, padding: 0 }).is_err());
-        assert!(g.max_pool(x, Pool { kernel: 1, stride: 1, padding: 1 }).is_err());
+        assert!(g.max_pool(x, pool(3, 1, 0)).is_err());
+        assert!(g.average_pool(x, pool(2, 0, 0)).is_err());
+        assert!(g.max_pool(x, pool(1, 1, 1)).is_err());
+        assert!(g.max_pool(x, ceil(3, 1)).is_err());
+        assert!(g.max_pool(x, ceil(1, 2)).is_err());
+        assert!(g.average_pool(x, Pool { padding: 1, ..ceil(2, 2) }).is_err());
     }
 }

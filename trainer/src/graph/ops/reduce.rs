@@ -1,4 +1,4 @@
-//! ReduceSum and ReduceMean.
+//! ReduceSum and ReduceMean; those of f16 are made in f32.
 
 use crate::graph::builder::{Builder, Result};
 use crate::graph::node::{Tensor, int};
@@ -9,7 +9,7 @@ impl Builder {
     /// # Errors
     /// An axis is out of range or named twice.
     pub fn reduce_sum(&mut self, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-        self.reduce("ReduceSum", x, axes, keep)
+        self.in_f32(x, |g, x| g.reduce("ReduceSum", x, axes, keep))
     }
 
     /// Mean over `axes`, which stay with length 1 when `keep`.
@@ -17,7 +17,7 @@ impl Builder {
     /// # Errors
     /// An axis is out of range or named twice.
     pub fn reduce_mean(&mut self, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-        self.reduce("ReduceMean", x, axes, keep)
+        self.in_f32(x, |g, x| g.reduce("ReduceMean", x, axes, keep))
     }
 
     /// Sum of all elements, a scalar.

@@ -1,4 +1,4 @@
-//! Softmax and LogSoftmax.
+//! Softmax and LogSoftmax; those of f16 are computed in f32.
 
 use crate::graph::builder::{Builder, Result};
 use crate::graph::node::{Tensor, int};
@@ -9,6 +9,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point or has no such axis.
     pub fn softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        self.in_f32(x, |g, x| g.softmax_of(x, axis))
+    }
+
+    fn softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
         let y = self.normalised("Softmax", x, axis)?;
         self.record(&[x], &[y], move |g, up| {
             let product = g.mul(up.single(), y)?;
@@ -24,6 +28,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point or has no such axis.
     pub fn log_softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        self.in_f32(x, |g, x| g.log_softmax_of(x, axis))
+    }
+
+    fn log_softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
         let y = self.normalised("LogSoftmax", x, axis)?;
         self.record(&[x], &[y], move |g, up| {
             let sum = g.reduce_sum(up.single(), &[axis], true)?;

@@ -141,6 +141,21 @@ impl Builder {
         Ok(y)
     }
 
+    /// `compute` on x, in f32 where x is f16, whose precision and range do not do for sums, powers and exponentials; the
+    /// result is f16 again then.
+    pub(crate) fn in_f32(
+        &mut self,
+        x: Tensor,
+        compute: impl FnOnce(&mut Self, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        if self.element(x) != ElementType::F16 {
+            return compute(self, x);
+        }
+        let wide = self.cast(x, ElementType::F32)?;
+        let y = compute(self, wide)?;
+        self.cast(y, ElementType::F16)
+    }
+
     /// Refuses operands that are not floating-point.
     pub(crate) fn floating(&self, operator: &'static str, x: Tensor) -> Result<()> {
         if self.element(x).is_float() {

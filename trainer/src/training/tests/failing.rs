@@ -44,6 +44,16 @@ fn batches_whose_loss_is_not_finite_are_left_out_and_counted_when_asked() {
 }
 
 #[test]
+fn gradients_that_overflow_half_precision_cost_one_update_and_do_not_end_the_run() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.overflowing = &[0, 7];
+    let report = attempt.finish();
+    assert_eq!((report.discarded, report.step), (0, 13));
+    assert_eq!(attempt.watcher.warnings, [0, 6].map(|step| Warning::Overflow { loss_scale: 0.5, step }));
+}
+
+#[test]
 fn a_batch_that_is_left_out_leaves_no_trace_in_the_weights() {
     let place = Place::new();
     let mut spoilt = Attempt::new(&place, "spoilt");

@@ -194,3 +194,19 @@ fn the_exported_graph_answers_as_the_backend_does() {
         }
     }
 }
+
+#[test]
+fn batches_lie_in_memory_of_the_backend_which_is_freed_when_the_run_is_over() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    // Each pass of the backend checks that its images lie in a block.
+    attempt.finish();
+    // Three buffers for the loader of the training, three for that of each epoch's evaluation and of the last.
+    assert_eq!(attempt.blocks.count(), (3 * (1 + 3 + 1), 0));
+
+    let mut stopped = Attempt::new(&place, "stopped");
+    stopped.spoilt = &[7];
+    stopped.go().unwrap_err();
+    let (made, alive) = stopped.blocks.count();
+    assert!(made > 0 && alive == 0, "{alive} of {made} blocks are left");
+}

@@ -1,9 +1,14 @@
 //! What the tests share.
 
 use std::{
+    error::Error,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,13 +16,17 @@ use fovea_datasets::{
     Entry, Payload, Source, SourceError,
     prepare::{PrepareOptions, Preparer, Progress},
 };
-use fovea_pipeline::{Class, Split, TestViews, loader::OnBadRecord};
+use fovea_pipeline::{
+    Class, Split, TestViews,
+    loader::OnBadRecord,
+    memory::{BatchMemory, HostMemory, MemoryProvider},
+};
 use serde_json::Value;
 
 use crate::{
     backend::{
-        BackendError, Description, ParameterExtremes, Pass, ReferenceBackend, Rows, Save, Setup, Sums,
-        TrainingBackend, Update,
+        BackendError, Description, ParameterExtremes, Pass, Precision, ReferenceBackend, Rows, Save, Setup,
+        Sums, TrainingBackend, Update, Updated,
     },
     checkpoint::{self, Tensors},
     metrics,
@@ -169,7 +178,11 @@ pub struct Attempt<'a> {
     pub watcher: Watcher,
     /// Passes, counted from 0, whose loss is spoilt, and whether weights are lost with it.
     pub spoilt: &'a [u32],
+    /// Passes, counted from 0, whose gradients overflow.
+    pub overflowing: &'a [u32],
     pub lost: bool,
+    /// Where batches lie.
+    pub blocks: Blocks,
 }
 
 impl<'a> Attempt<'a> {
@@ -184,7 +197,9 @@ impl<'a> Attempt<'a> {
             resumes: false,
             watcher: Watcher::default(),
             spoilt: &[],
+            overflowing: &[],
             lost: false,
+            blocks: Blocks::default(),
         }
     }
 
@@ -200,9 +215,15 @@ impl<'a> Attempt<'a> {
             seed: self.options.seed,
         };
         let inner = ReferenceBackend::new(&setup)?;
-        let mut backend = Spoiling { inner, passes: 0, spoilt: self.spoilt, lost: self.lost };
-        let settings =
-            RunSettings { data: self.place.path(self.data), limit_batches: None, micro_batch: None };
+        let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
+        let blocks = self.blocks.clone();
+        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost, blocks };
+        let settings = RunSettings {
+            data: self.place.path(self.data),
+            limit_batches: None,
+            micro_batch: None,
+            precision: Precision::F32,
+        };
         folder.describe(&self.recipe, &settings, &backend.describe())?;
         let stop = AtomicBool::new(false);
         let mut watching = Watching { watcher: &mut self.watcher, stop: &stop };
@@ -269,12 +290,70 @@ impl Observer for Watching<'_> {
     }
 }
 
-/// The reference backend, but some losses are not numbers.
+/// Memory whose blocks are known, so that a backend can tell what lies in them.
+#[derive(Clone, Debug, Default)]
+pub struct Blocks {
+    /// Addresses of the blocks that there are.
+    alive: Arc<Mutex<Vec<Range<usize>>>>,
+    made: Arc<AtomicUsize>,
+}
+
+impl Blocks {
+    /// Blocks that were ever made, and those that there are.
+    pub fn count(&self) -> (usize, usize) {
+        (self.made.load(Ordering::Relaxed), self.alive.lock().unwrap().len())
+    }
+
+    fn hold(&self, images: &[u8]) -> bool {
+        let addresses = images.as_ptr_range();
+        let (start, end) = (addresses.start.addr(), addresses.end.addr());
+        self.alive.lock().unwrap().iter().any(|block| block.start <= start && end <= block.end)
+    }
+}
+
+impl MemoryProvider for Blocks {
+    fn allocate(&mut self, bytes: usize) -> Result<Box<dyn BatchMemory>, Box<dyn Error + Send + Sync>> {
+        let memory = HostMemory.allocate(bytes)?;
+        let addresses = memory.bytes().as_ptr_range();
+        let addresses = addresses.start.addr()..addresses.end.addr();
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.alive.lock().unwrap().push(addresses.clone());
+        Ok(Box::new(Block { memory, addresses, blocks: self.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    memory: Box<dyn BatchMemory>,
+    addresses: Range<usize>,
+    blocks: Blocks,
+}
+
+// SAFETY: it is the memory of another implementation, which nobody else has.
+unsafe impl BatchMemory for Block {
+    fn bytes(&self) -> &[u8] {
+        self.memory.bytes()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.bytes_mut()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.blocks.alive.lock().unwrap().retain(|addresses| *addresses != self.addresses);
+    }
+}
+
+/// The reference backend with memory of its own for batches, but some losses are not numbers and some gradients overflow.
 struct Spoiling<'a> {
     inner: ReferenceBackend,
     passes: u32,
     spoilt: &'a [u32],
+    overflowing: &'a [u32],
     lost: bool,
+    blocks: Blocks,
 }
 
 impl TrainingBackend for Spoiling<'_> {
@@ -286,7 +365,12 @@ impl TrainingBackend for Spoiling<'_> {
         self.inner.batch_rows()
     }
 
+    fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
+        Ok(Box::new(self.blocks.clone()))
+    }
+
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+        assert!(self.blocks.hold(rows.images), "images of a step were copied");
         let mut sums = self.inner.accumulate(rows, pass)?;
         if self.spoilt.contains(&self.passes) {
             sums.loss = f64::NAN;
@@ -295,7 +379,11 @@ impl TrainingBackend for Spoiling<'_> {
         Ok(sums)
     }
 
-    fn update(&mut self, update: Update) -> Result<(), BackendError> {
+    fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
+        if self.overflowing.contains(&(self.passes - 1)) {
+            self.inner.discard();
+            return Ok(Updated::Overflow { loss_scale: 0.5 });
+        }
         self.inner.update(update)
     }
 
@@ -304,6 +392,7 @@ impl TrainingBackend for Spoiling<'_> {
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+        assert!(self.blocks.hold(rows.images), "images of an evaluation were copied");
         self.inner.evaluate(rows, probabilities)
     }
 

@@ -1,0 +1,72 @@
+"""Trains with the graphs that `trainer graphs --out DIR` has written: python3 train_in_python.py DIR [STEPS]
+
+Needs onnxruntime, numpy and safetensors. The batch is one of noise, learnt by heart; put images in its place.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy
+import onnxruntime
+from safetensors.numpy import load_file
+
+
+def scalar(value):
+    return numpy.array(value, numpy.float32)
+
+
+def main(directory, steps):
+    sessions = {
+        name: onnxruntime.InferenceSession(directory / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("train", "update", "evaluate")
+    }
+    about = json.loads((directory / "graphs.json").read_text())
+    state = load_file(directory / "state.safetensors")
+    random = numpy.random.default_rng(0)
+    rows = about["batch_size"]
+    shape = {port.name: port.shape for port in sessions["train"].get_inputs()}
+    batch = {
+        "images": random.integers(0, 256, shape["images"], numpy.uint8),
+        "labels": numpy.arange(rows) % about["classes"],
+        "valid": numpy.ones(rows, bool),
+    }
+    outputs = [port.name for port in sessions["train"].get_outputs()]
+
+    def weights():
+        return {name: state[name] for name in ["mean", *(p["name"] for p in about["parameters"])]}
+
+    def evaluate():
+        loss, probabilities = sessions["evaluate"].run(["loss", "probabilities"], weights() | batch)
+        assert numpy.allclose(probabilities.sum(1), 1, atol=1e-3)
+        return loss / rows
+
+    print(f"before: loss {evaluate():.4f}")
+    for _ in range(steps):
+        feed = weights() | batch
+        feed["offsets"] = numpy.zeros((rows, 3), numpy.float32)
+        feed["gradient_scale"] = scalar(1 / rows)
+        if about["precision"] == "f16":
+            feed["loss_scale"] = scalar(65536)
+        for mask in about["masks"]:
+            feed[mask["name"]] = random.random(mask["shape"]) < mask["keep"]
+        given = dict(zip(outputs, sessions["train"].run(outputs, feed)))
+        if not numpy.isfinite(given.get("gradient_sum", 0)):
+            continue  # a smaller loss scale would do
+        for parameter in about["parameters"]:
+            name = parameter["name"]
+            pieces = {
+                "weights": state[name].ravel(),
+                "momenta": state[f"{name}.momentum"].ravel(),
+                "gradients": given[f"{name}.gradient"].ravel(),
+                "learning_rate": scalar(parameter["learning_rate"]),
+                "momentum": scalar(about["momentum"]),
+                "decay": scalar(parameter["decay"]),
+            }
+            new = sessions["update"].run(["new_weights", "new_momenta"], pieces)
+            state[name], state[f"{name}.momentum"] = (piece.reshape(parameter["shape"]) for piece in new)
+    print(f"after {steps} steps: loss {evaluate():.4f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10)

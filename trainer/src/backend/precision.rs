@@ -1,0 +1,146 @@
+//! What numbers a backend computes with, and the loss scale that half precision needs.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The numbers of forward and backward; weights, momenta, gradients and the update are f32 in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Single precision, but a GPU may round the factors of products to TF32 (10 bits of mantissa).
+    Tf32,
+    /// Half precision: activations and products are f16; normalisation, softmax, loss and sums f32.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::F32, Self::Tf32, Self::F16]
+            .into_iter()
+            .find(|precision| precision.to_string() == text)
+            .ok_or_else(|| format!("unknown precision `{text}`: give `f32`, `tf32` or `f16`"))
+    }
+}
+
+/// The scale of a new run.
+const FIRST: f32 = 65536.0;
+/// Updates in a row after which a larger scale is tried.
+const PATIENCE: u32 = 2000;
+/// Not more: the scale of gradients that are all zero would grow for ever.
+const LARGEST: f32 = 16_777_216.0;
+/// Not less: gradients that are not finite with this scale would not be with any.
+const SMALLEST: f32 = 1.0 / 1024.0;
+
+/// What the loss is multiplied by while it is differentiated in half precision: as much as the gradients' range allows
+/// (Micikevicius et al. 2018, section 3.2; the dynamic form of section 5 there).
+///
+/// It is always a power of two, so that dividing by it changes no bit of a gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LossScale {
+    scale: f32,
+    /// Updates since it was last changed.
+    updates: u32,
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self { scale: FIRST, updates: 0 }
+    }
+}
+
+impl LossScale {
+    /// The factor.
+    pub fn factor(&self) -> f32 {
+        self.scale
+    }
+
+    /// An update was done.
+    pub fn held(&mut self) {
+        self.updates += 1;
+        if self.updates == PATIENCE {
+            *self = Self { scale: (self.scale * 2.0).min(LARGEST), updates: 0 };
+        }
+    }
+
+    /// Gradients were not finite; false if no smaller scale can help.
+    #[must_use]
+    pub fn overflowed(&mut self) -> bool {
+        if self.scale <= SMALLEST {
+            return false;
+        }
+        *self = Self { scale: self.scale / 2.0, updates: 0 };
+        true
+    }
+
+    /// All of it as numbers of a checkpoint: factor and updates.
+    pub fn to_values(self) -> [f32; 2] {
+        // Below 2²⁴, which f32 holds exactly.
+        [self.scale, self.updates as f32]
+    }
+
+    /// What [`to_values`](Self::to_values) wrote; `None` if it cannot have.
+    pub fn from_values(values: &[f32]) -> Option<Self> {
+        let &[scale, updates] = values else { return None };
+        let is_power = scale.is_normal() && scale.to_bits().trailing_zeros() >= f32::MANTISSA_DIGITS - 1;
+        let sound = is_power
+            && (SMALLEST..=LARGEST).contains(&scale)
+            && (0.0..PATIENCE as f32).contains(&updates)
+            && updates.fract() == 0.0;
+        sound.then_some(Self { scale, updates: updates as u32 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_doubles_after_two_thousand_updates_in_a_row_and_halves_at_once() {
+        let mut scale = LossScale::default();
+        (0..1999).for_each(|_| scale.held());
+        assert_eq!(scale.factor(), 65536.0);
+        assert!(scale.overflowed());
+        assert_eq!(scale.factor(), 32768.0);
+        (0..1999).for_each(|_| scale.held());
+        assert_eq!(scale.factor(), 32768.0);
+        scale.held();
+        assert_eq!(scale.factor(), 65536.0);
+    }
+
+    #[test]
+    fn the_scale_has_bounds() {
+        let mut scale = LossScale::default();
+        (0..2000 * 20).for_each(|_| scale.held());
+        assert_eq!(scale.factor(), LARGEST);
+        let halvings = (0..100).take_while(|_| scale.overflowed()).count();
+        assert_eq!((halvings, scale.factor()), (34, SMALLEST));
+    }
+
+    #[test]
+    fn a_scale_is_saved_whole_and_a_damaged_one_is_not_taken() {
+        let mut scale = LossScale::default();
+        assert!(scale.overflowed());
+        (0..7).for_each(|_| scale.held());
+        assert_eq!(LossScale::from_values(&scale.to_values()), Some(scale));
+        for bad in [&[1.0][..], &[3.0, 0.0], &[0.0, 0.0], &[f32::NAN, 0.0], &[-2.0, 0.0], &[2.0, 2000.0]] {
+            assert_eq!(LossScale::from_values(bad), None, "{bad:?}");
+        }
+        assert_eq!(LossScale::from_values(&[2.0, 0.5]), None);
+    }
+}
