@@ -112,6 +112,9 @@ fn stopped_and_started_again_it_comes_to_the_same_comparison() {
     trained.dedup();
     assert_eq!(trained.len(), count, "epochs were trained twice:\n{said}");
 
+    assert!(fs::read_to_string(out.join("comparison.svg")).unwrap().contains("small-tanh, rate"));
+    assert!(fs::read(out.join("comparison.png")).unwrap().starts_with(b"\x89PNG"));
+
     let again = arena.compare(&out, &arguments).output().unwrap();
     assert_eq!(epochs(&all_output(&again)), [""; 0]);
     assert_eq!(result(&out), expected);

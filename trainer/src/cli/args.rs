@@ -120,7 +120,8 @@ pub struct TrainingArgs {
 /// another was a quarter sooner); the time to the target is read from the line that joins two epochs. Without --until each
 /// training has all epochs, and the rate with the lowest last value is the best. When the best rate is the lowest or the
 /// highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or lies above ln K (K
-/// classes) after three epochs and no lower than in the first, is given up. OUT gets comparison.json and comparison.csv.
+/// classes) after three epochs and no lower than in the first, is given up. OUT gets
+/// comparison.json, comparison.csv and a chart, comparison.svg and comparison.png.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all

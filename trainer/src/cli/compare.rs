@@ -35,7 +35,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     print!("{comparison}");
-    println!("\nruns, comparison.json and comparison.csv are in {}", plan.out.display());
+    println!("\nruns, chart, comparison.json and comparison.csv are in {}", plan.out.display());
     Ok(ExitCode::SUCCESS)
 }
 

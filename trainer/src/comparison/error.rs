@@ -4,7 +4,8 @@ use std::{io, path::PathBuf};
 
 use super::Metric;
 use crate::{
-    backend::BackendError, checkpoint::CheckpointError, metrics::MetricsError, training::TrainingError,
+    backend::BackendError, checkpoint::CheckpointError, figure::FigureError, metrics::MetricsError,
+    training::TrainingError,
 };
 
 /// A comparison cannot begin or go on.
@@ -23,6 +24,9 @@ pub enum ComparisonError {
     /// The records of a run cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The chart cannot be drawn.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
     /// A single recipe has nothing to be compared with.
     #[error("only recipe `{name}` is given; name at least two")]
     Alone {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `comparison.json` | [`Comparison`] |
 //! | `comparison.csv` | a row for each epoch of each training |
+//! | `comparison.svg`, `comparison.png` | [`Comparison::chart`] |
 
 use std::{
     io::{self, Write},
@@ -13,7 +14,7 @@ use std::{
 use serde::Serialize;
 
 use super::{Border, ComparisonError, Dropped, Metric, Plan};
-use crate::{files::write_atomically, metrics::Epoch};
+use crate::{figure, files::write_atomically, metrics::Epoch};
 
 /// One training.
 #[derive(Clone, Debug, Serialize)]
@@ -160,10 +161,10 @@ impl Comparison {
         Self { metric, until, seeds, recipes }
     }
 
-    /// Writes `comparison.json` and `comparison.csv` into `folder`.
+    /// Writes the files of the comparison into `folder`.
     ///
     /// # Errors
-    /// [`ComparisonError::Write`].
+    /// [`ComparisonError::Write`], [`ComparisonError::Figure`].
     pub fn write(&self, folder: &Path) -> Result<(), ComparisonError> {
         let file = |name: &str, write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
             let path = folder.join(name);
@@ -174,7 +175,11 @@ impl Comparison {
             serde_json::to_writer_pretty(&mut *out, self)?;
             writeln!(out)
         })?;
-        file("comparison.csv", &|out| self.write_rows(out))
+        file("comparison.csv", &|out| self.write_rows(out))?;
+        let svg = self.chart().svg();
+        let png = figure::png(&svg)?;
+        file("comparison.svg", &|out| out.write_all(figure::standalone(&svg).as_bytes()))?;
+        file("comparison.png", &|out| out.write_all(&png))
     }
 
     fn write_rows(&self, out: &mut dyn Write) -> io::Result<()> {
