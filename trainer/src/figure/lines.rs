@@ -182,7 +182,7 @@ impl LineChart {
     }
 
     /// Places of the marks and the rows of their texts, with the number of rows. A mark without a row has no text.
-    fn placed_marks(&self, x: &Placed<'_>, width: f64) -> (Vec<(f64, Option<usize>, &str)>, usize) {
+    fn placed_marks(&self, x: &Placed<'_>, width: f64) -> (Vec<PlacedMark<'_>>, usize) {
         let mut ends = [f64::NEG_INFINITY; MARK_ROWS];
         let mut placed = Vec::new();
         for mark in &self.marks {
@@ -199,6 +199,9 @@ impl LineChart {
         (placed, rows)
     }
 }
+
+/// Where a mark stands, the row of its text, and the text.
+type PlacedMark<'a> = (f64, Option<usize>, &'a str);
 
 /// Where the plot is, and its axes.
 struct Frame<'a> {

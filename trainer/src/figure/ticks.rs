@@ -44,7 +44,7 @@ pub(super) fn label(value: f64, step: f64, percent: bool) -> String {
         return format!("{} %", label(100.0 * value, 100.0 * step, false));
     }
     let magnitude = value.abs();
-    if magnitude > 0.0 && (magnitude < 9e-4 || magnitude >= 9.9e6) {
+    if magnitude > 0.0 && !(9e-4..9.9e6).contains(&magnitude) {
         return scientific(value);
     }
     let digits = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;

@@ -275,7 +275,8 @@ fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
 
 #[test]
 fn files_that_cannot_be_used_are_told_with_the_node_and_what_would_do() {
-    let cases: [(fn(&mut GraphProto), &[&str]); 9] = [
+    type Damage = fn(&mut GraphProto);
+    let cases: [(Damage, &[&str]); 9] = [
         (|g| g.node[1].op_type = Some("Gelu".into()), &["`r_node` (Gelu) is not supported", "Conv", "Relu"]),
         (
             |g| g.node[1].op_type = Some("BatchNormalization".into()),
