@@ -98,7 +98,7 @@ impl<'a> Contest<'a> {
         };
         let mut tuning = Tuning::new(goal, rates);
         let mut trials: Vec<Trial<'a>> = Vec::new();
-        while let Some(index) = tuning.next_turn() {
+        while let Some(index) = tuning.next_to_train() {
             for rate in tuning.rates().split_off(trials.len()) {
                 if trials.len() >= rates.len() {
                     let best = tuning.best().map(|index| tuning.rates()[index]);
@@ -109,7 +109,7 @@ impl<'a> Contest<'a> {
             let pause = trials[index].go_on(workshop, &mut |epoch| {
                 let result = EpochResult { train_loss: epoch.train_loss, metric: metric.of(epoch) };
                 tuning.record(index, result);
-                tuning.next_turn() == Some(index)
+                tuning.next_to_train() == Some(index)
             })?;
             match pause {
                 Pause::Interrupted => return Ok(None),

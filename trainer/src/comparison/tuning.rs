@@ -141,7 +141,7 @@ impl Tuning {
 
     /// The rate that trains an epoch next, by its index; `None` when the best is known. It may be one that was not there
     /// before.
-    pub fn next_turn(&mut self) -> Option<usize> {
+    pub fn next_to_train(&mut self) -> Option<usize> {
         loop {
             if let Some(index) = self.turn() {
                 return Some(index);
@@ -307,8 +307,8 @@ mod tests {
     fn play(goal: Goal, rates: &[f64], curve: impl Fn(f64, u32) -> (f64, f64)) -> (Tuning, Vec<(f64, u32)>) {
         let mut tuning = Tuning::new(goal, rates);
         let mut trained = Vec::new();
-        while let Some(index) = tuning.next_turn() {
-            assert_eq!(tuning.next_turn(), Some(index), "asking twice changes nothing");
+        while let Some(index) = tuning.next_to_train() {
+            assert_eq!(tuning.next_to_train(), Some(index), "asking twice changes nothing");
             let rate = tuning.rates()[index];
             let epoch = 1 + trained.iter().filter(|(other, _)| *other == rate).count() as u32;
             let (train_loss, metric) = curve(rate, epoch);
@@ -473,6 +473,9 @@ mod tests {
         let mut tuning = Tuning::new(goal(Some(0.5)), &[0.1]);
         tuning.record(0, EpochResult { train_loss: 1.0, metric: 0.6 });
         tuning.not_finite(0);
-        assert_eq!((tuning.dropped(0), tuning.next_turn()), (Some(Dropped::NotFinite { epoch: 2 }), None));
+        assert_eq!(
+            (tuning.dropped(0), tuning.next_to_train()),
+            (Some(Dropped::NotFinite { epoch: 2 }), None)
+        );
     }
 }
