@@ -4,6 +4,7 @@ pub mod backend;
 pub mod bench;
 pub mod checkpoint;
 pub mod comparison;
+pub mod figure;
 pub mod files;
 pub mod graph;
 pub mod metrics;

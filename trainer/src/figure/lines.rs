@@ -1,0 +1,366 @@
+//! Line charts.
+
+use maud::{Markup, html};
+
+use super::{
+    Axis, Color, WIDTH_PX,
+    axis::Placed,
+    svg::{Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_width},
+};
+
+/// Height of the part with the lines.
+const PLOT_HEIGHT_PX: f64 = 230.0;
+/// Height of a line of the legend, or of texts above the plot.
+const TEXT_LINE_PX: f64 = 18.0;
+/// Space to the right of the plot.
+const RIGHT_PX: f64 = 14.0;
+/// Space below the plot: ticks and the axis' title.
+const BELOW_PX: f64 = 44.0;
+/// Size of the texts at marks and levels.
+const NOTE_PX: f64 = 11.0;
+/// Rows that marks' texts take at most; a text that has no place in them is left out.
+const MARK_ROWS: usize = 3;
+/// Points of a series up to which each gets a dot.
+const DOTTED: usize = 30;
+
+/// Lines over an axis.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LineChart {
+    /// What it shows.
+    pub title: String,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// The lines.
+    pub series: Vec<Series>,
+    /// Vertical lines where something happens.
+    pub marks: Vec<Mark>,
+    /// Horizontal lines to compare with.
+    pub levels: Vec<Level>,
+}
+
+/// A line, with its spread if there is one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// For the legend.
+    pub name: String,
+    /// x and y, from left to right; the line is broken at values that have no place.
+    pub points: Vec<(f64, f64)>,
+    /// A shaded band: x, lower and upper end.
+    pub band: Vec<(f64, f64, f64)>,
+    /// Thin lines around the thick one: single seeds around their mean, for instance.
+    pub around: Vec<Vec<(f64, f64)>>,
+    /// The colour; by its place in the chart when `None`.
+    pub color: Option<Color>,
+    /// Whether the line is dashed.
+    pub dashed: bool,
+}
+
+/// Something that happens at an x.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    /// Where.
+    pub at: f64,
+    /// What.
+    pub label: String,
+}
+
+/// A value to compare with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// The value.
+    pub at: f64,
+    /// What it is.
+    pub label: String,
+}
+
+impl Series {
+    /// A plain line.
+    #[must_use]
+    pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, ..Self::default() }
+    }
+
+    /// Many points, as the means of `bins` equal parts of their x range, in a band from the least to the greatest of each part.
+    /// Points that are not finite are left out. With no more points than parts it is a plain line.
+    #[must_use]
+    pub fn binned(name: impl Into<String>, points: &[(f64, f64)], bins: usize) -> Self {
+        let points: Vec<(f64, f64)> = points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        if points.len() <= bins {
+            return Self::new(name, points);
+        }
+        let first = points.iter().map(|point| point.0).fold(f64::INFINITY, f64::min);
+        let last = points.iter().map(|point| point.0).fold(f64::NEG_INFINITY, f64::max);
+        let bin_of = |x: f64| (((x - first) / (last - first) * bins as f64) as usize).min(bins - 1);
+        let mut parts: Vec<Vec<(f64, f64)>> = vec![Vec::new(); bins];
+        for &(x, y) in &points {
+            parts[bin_of(x)].push((x, y));
+        }
+        let mut series = Self::new(name, Vec::new());
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            let mean = |of: fn(&(f64, f64)) -> f64| part.iter().map(of).sum::<f64>() / part.len() as f64;
+            let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+            let low = part.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+            let high = part.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+            series.points.push((x, y));
+            series.band.push((x, low, high));
+        }
+        series
+    }
+
+    fn xs(&self) -> impl Iterator<Item = f64> {
+        let around = self.around.iter().flatten().map(|point| point.0);
+        self.points.iter().map(|point| point.0).chain(self.band.iter().map(|part| part.0)).chain(around)
+    }
+
+    fn ys(&self) -> impl Iterator<Item = f64> {
+        let around = self.around.iter().flatten().map(|point| point.1);
+        let band = self.band.iter().flat_map(|part| [part.1, part.2]);
+        self.points.iter().map(|point| point.1).chain(band).chain(around)
+    }
+}
+
+impl LineChart {
+    /// A chart of nothing yet.
+    #[must_use]
+    pub fn new(x: Axis, y: Axis) -> Self {
+        Self { x, y, ..Self::default() }
+    }
+
+    /// Draws it.
+    #[must_use]
+    pub fn svg(&self) -> String {
+        let ys = self.series.iter().flat_map(Series::ys).chain(self.levels.iter().map(|level| level.at));
+        let y = Placed::roomy(&self.y, ys, PLOT_HEIGHT_PX, 6);
+        let y_ticks = y.ticks();
+        let widest = y_ticks.iter().map(|(_, label)| text_width(label, TEXT_PX)).fold(0.0, f64::max);
+        let left = 30.0 + widest;
+        let width = WIDTH_PX - left - RIGHT_PX;
+        let xs = self.series.iter().flat_map(Series::xs).chain(self.marks.iter().map(|mark| mark.at));
+        let x = Placed::tight(&self.x, xs, width, 7);
+
+        let (legend, legend_rows) = self.legend();
+        let (marks, mark_rows) = self.placed_marks(&x, width);
+        let top = TITLE_HEIGHT_PX + (legend_rows + mark_rows) as f64 * TEXT_LINE_PX + 6.0;
+        let frame = Frame { left, top, width, x: &x, y: &y };
+        let body = html! {
+            g transform=(format!("translate(2 {})", px(TITLE_HEIGHT_PX + 6.0))) { (legend) }
+            (frame.axes(&self.x, &self.y, &y_ticks))
+            @for (at, row, label) in &marks { (frame.mark(*at, *row, mark_rows, label)) }
+            @for (index, series) in self.series.iter().enumerate() {
+                (frame.series(series, series.color.unwrap_or(Color::Series(index))))
+            }
+            @for level in &self.levels { (frame.level(level)) }
+        };
+        document(&self.title, WIDTH_PX, top + PLOT_HEIGHT_PX + BELOW_PX, &body)
+    }
+
+    /// The legend and the number of its lines; none for a single line without a name.
+    fn legend(&self) -> (Markup, usize) {
+        let (mut x, mut row) = (0.0, 0);
+        let mut entries = Vec::new();
+        for (index, series) in self.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty()) {
+            let name = shortened(&series.name, WIDTH_PX - 60.0, TEXT_PX);
+            let width = 44.0 + text_width(&name, TEXT_PX);
+            if x > 0.0 && x + width > WIDTH_PX {
+                (x, row) = (0.0, row + 1);
+            }
+            entries.push((x, row, name, series.color.unwrap_or(Color::Series(index)), series.dashed));
+            x += width;
+        }
+        let rows = if entries.is_empty() { 0 } else { row + 1 };
+        let markup = html! {
+            @for (x, row, name, color, dashed) in &entries {
+                @let y = *row as f64 * TEXT_LINE_PX;
+                line x1=(px(*x)) y1=(px(y)) x2=(px(x + 20.0)) y2=(px(y)) stroke=(color) stroke-width="3"
+                    stroke-dasharray=[dashed.then_some("5 3")] {}
+                (text(x + 26.0, y + 4.5, Anchor::Start, Color::Ink, name))
+            }
+        };
+        (markup, rows)
+    }
+
+    /// Places of the marks and the rows of their texts, with the number of rows. A mark without a row has no text.
+    fn placed_marks(&self, x: &Placed<'_>, width: f64) -> (Vec<(f64, Option<usize>, &str)>, usize) {
+        let mut ends = [f64::NEG_INFINITY; MARK_ROWS];
+        let mut placed = Vec::new();
+        for mark in &self.marks {
+            let Some(at) = x.place(mark.at) else { continue };
+            let half = text_width(&mark.label, NOTE_PX) / 2.0;
+            let middle = at.clamp(half.min(width / 2.0), (width - half).max(width / 2.0));
+            let row = ends.iter().position(|&end| middle - half > end);
+            if let Some(row) = row {
+                ends[row] = middle + half + 8.0;
+            }
+            placed.push((at, row, mark.label.as_str()));
+        }
+        let rows = placed.iter().filter_map(|(_, row, _)| row.map(|row| row + 1)).max().unwrap_or(0);
+        (placed, rows)
+    }
+}
+
+/// Where the plot is, and its axes.
+struct Frame<'a> {
+    left: f64,
+    top: f64,
+    width: f64,
+    x: &'a Placed<'a>,
+    y: &'a Placed<'a>,
+}
+
+impl Frame<'_> {
+    fn bottom(&self) -> f64 {
+        self.top + PLOT_HEIGHT_PX
+    }
+
+    fn point(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
+        Some((self.left + self.x.place(x)?, self.bottom() - self.y.place(y)?))
+    }
+
+    fn axes(&self, x: &Axis, y: &Axis, y_ticks: &[(f64, String)]) -> Markup {
+        let (left, right, bottom) = (self.left, self.left + self.width, self.bottom());
+        let middle = self.top + PLOT_HEIGHT_PX / 2.0;
+        html! {
+            @for (place, label) in y_ticks {
+                (line((left, bottom - place), (right, bottom - place), Color::Grid, false))
+                (text(left - 6.0, bottom - place + 4.5, Anchor::End, Color::Faint, label))
+            }
+            @for (place, label) in &self.x.ticks() {
+                (line((left + place, bottom), (left + place, bottom + 4.0), Color::Faint, false))
+                (text(left + place, bottom + 18.0, Anchor::Middle, Color::Faint, label))
+            }
+            (line((left, bottom), (right, bottom), Color::Faint, false))
+            (text(f64::midpoint(left, right), bottom + 37.0, Anchor::Middle, Color::Ink, &x.title))
+            g transform=(format!("translate(14 {}) rotate(-90)", px(middle))) {
+                (text(0.0, 0.0, Anchor::Middle, Color::Ink, &y.title))
+            }
+        }
+    }
+
+    fn mark(&self, at: f64, row: Option<usize>, rows: usize, label: &str) -> Markup {
+        let x = self.left + at;
+        let half = text_width(label, NOTE_PX) / 2.0;
+        let middle = x.clamp(self.left + half.min(self.width / 2.0), self.left + (self.width - half).max(self.width / 2.0));
+        let baseline = |row: usize| self.top - 6.0 - (rows - 1 - row) as f64 * TEXT_LINE_PX;
+        html! {
+            (line((x, row.map_or(self.top, |row| baseline(row) + 4.0)), (x, self.bottom()), Color::Faint, true))
+            @if let Some(row) = row {
+                (sized_text((middle, baseline(row)), Anchor::Middle, Color::Faint, NOTE_PX, label))
+            }
+        }
+    }
+
+    fn level(&self, level: &Level) -> Markup {
+        let Some(place) = self.y.place(level.at) else { return html! {} };
+        let (y, right) = (self.bottom() - place, self.left + self.width);
+        html! {
+            (line((self.left, y), (right, y), Color::Faint, true))
+            (sized_text((right - 2.0, y - 5.0), Anchor::End, Color::Faint, NOTE_PX, &level.label))
+        }
+    }
+
+    fn series(&self, series: &Series, color: Color) -> Markup {
+        let shown = series.points.len() <= DOTTED;
+        html! {
+            @if !series.band.is_empty() { path d=(self.band(&series.band)) fill=(color) fill-opacity="0.18" {} }
+            @for points in &series.around {
+                path d=(self.path(points)) fill="none" stroke=(color) stroke-width="1" stroke-opacity="0.45" {}
+            }
+            path d=(self.path(&series.points)) fill="none" stroke=(color) stroke-width="2" stroke-linejoin="round"
+                stroke-dasharray=[series.dashed.then_some("5 3")] {}
+            @if shown {
+                @for (x, y) in series.points.iter().filter_map(|&point| self.point(point)) {
+                    circle cx=(px(x)) cy=(px(y)) r="2.8" fill=(color) {}
+                }
+            }
+        }
+    }
+
+    fn path(&self, points: &[(f64, f64)]) -> String {
+        let mut path = String::new();
+        let mut broken = true;
+        for &point in points {
+            match self.point(point) {
+                Some((x, y)) => {
+                    path.push_str(&format!("{}{} {}", if broken { 'M' } else { 'L' }, px(x), px(y)));
+                    broken = false;
+                }
+                None => broken = true,
+            }
+        }
+        path
+    }
+
+    /// Along the upper ends and back along the lower ones.
+    fn band(&self, band: &[(f64, f64, f64)]) -> String {
+        let upper = band.iter().map(|&(x, _, high)| (x, high));
+        let lower = band.iter().rev().map(|&(x, low, _)| (x, low));
+        let corners: Vec<String> = upper
+            .chain(lower)
+            .filter_map(|point| self.point(point))
+            .map(|(x, y)| format!("{} {}", px(x), px(y)))
+            .collect();
+        if corners.is_empty() { String::new() } else { format!("M{}Z", corners.join("L")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: &[(f64, f64)]) -> LineChart {
+        LineChart {
+            title: "Loss".into(),
+            series: vec![Series::new("training", points.to_vec())],
+            ..LineChart::new(Axis::whole("epoch"), Axis::linear("loss").from_zero())
+        }
+    }
+
+    #[test]
+    fn a_line_is_broken_where_a_value_has_no_place() {
+        let svg = chart(&[(1.0, 1.0), (2.0, 2.0), (3.0, f64::NAN), (4.0, 1.0), (5.0, 2.0)]).svg();
+        let path = svg.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 2), "{path}");
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn a_chart_of_one_point_or_none_is_drawn() {
+        for points in [&[][..], &[(1.0, 0.5)], &[(1.0, f64::NAN)]] {
+            let svg = chart(points).svg();
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            crate::figure::png(&svg).unwrap();
+        }
+    }
+
+    #[test]
+    fn higher_values_stand_higher_and_later_ones_to_the_right() {
+        let svg = chart(&[(0.0, 0.0), (1.0, 1.0)]).svg();
+        let number = |part: &str, name: &str| -> f64 {
+            part.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let dots: Vec<(f64, f64)> =
+            svg.split("<circle ").skip(1).map(|dot| (number(dot, "cx"), number(dot, "cy"))).collect();
+        assert!(dots[0].0 < dots[1].0 && dots[0].1 > dots[1].1, "{dots:?}");
+    }
+
+    #[test]
+    fn many_points_become_means_within_a_band() {
+        let points: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i), f64::from(i % 2))).collect();
+        let series = Series::binned("loss", &points, 10);
+        assert_eq!(series.points.len(), 10);
+        assert!(series.points.iter().all(|point| (point.1 - 0.5).abs() < 0.01), "{:?}", series.points);
+        assert!(series.band.iter().all(|part| (part.1, part.2) == (0.0, 1.0)), "{:?}", series.band);
+        assert_eq!(Series::binned("loss", &[(1.0, 2.0), (2.0, f64::NAN)], 10).points, [(1.0, 2.0)]);
+    }
+
+    #[test]
+    fn texts_of_marks_never_lie_on_each_other() {
+        let mut chart = chart(&[(0.0, 0.0), (100.0, 1.0)]);
+        chart.marks = (0..9).map(|at| Mark { at: 50.0 + f64::from(at), label: format!("rate {at}") }).collect();
+        let svg = chart.svg();
+        assert_eq!(svg.matches(">rate ").count(), MARK_ROWS, "{svg}");
+        assert_eq!(svg.matches("stroke-dasharray").count(), 9);
+    }
+}

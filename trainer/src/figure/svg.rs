@@ -1,0 +1,130 @@
+//! What all figures share: the document, texts, lengths.
+
+use maud::{Markup, html};
+
+use super::colors::{Color, fixed};
+
+/// Size of text in pixels.
+pub(super) const TEXT_PX: f64 = 13.0;
+/// Size of titles in pixels.
+pub(super) const TITLE_PX: f64 = 15.0;
+/// Height that a title takes.
+pub(super) const TITLE_HEIGHT_PX: f64 = 30.0;
+/// Fonts of the reader's system; where it has none of them, and in PNG, DejaVu Sans.
+const FONTS: &str = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
+
+/// Which point of a text its position is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+impl Anchor {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Middle => "middle",
+            Self::End => "end",
+        }
+    }
+}
+
+/// A whole figure; its title stands at the top.
+pub(super) fn document(title: &str, width: f64, height: f64, body: &Markup) -> String {
+    let markup = html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {} {}", px(width), px(height)))
+            width=(px(width)) height=(px(height)) role="img" font-family=(FONTS) font-size=(TEXT_PX) {
+            title { (title) }
+            text x="2" y="17" font-size=(TITLE_PX) font-weight="600" fill=(Color::Ink) { (title) }
+            (body)
+        }
+    };
+    // XML has no way to write control characters, and a file's name may hold one.
+    markup.into_string().replace(char::is_control, " ")
+}
+
+/// The figure as a file of its own: fixed light colours on white.
+#[must_use]
+pub fn standalone(svg: &str) -> String {
+    let paper = html! { rect width="100%" height="100%" fill=(Color::Paper) {} }.into_string();
+    fixed(&svg.replacen("</title>", &format!("</title>{paper}"), 1))
+}
+
+/// A line of text whose baseline is at `y`.
+pub(super) fn text(x: f64, y: f64, anchor: Anchor, color: Color, content: &str) -> Markup {
+    sized_text((x, y), anchor, color, TEXT_PX, content)
+}
+
+/// A line of text of another size than the usual.
+pub(super) fn sized_text(
+    (x, y): (f64, f64),
+    anchor: Anchor,
+    color: Color,
+    size_px: f64,
+    content: &str,
+) -> Markup {
+    html! {
+        text x=(px(x)) y=(px(y)) text-anchor=(anchor.name()) font-size=(size_px) fill=(color) { (content) }
+    }
+}
+
+/// A straight line.
+pub(super) fn line(from: (f64, f64), to: (f64, f64), color: Color, dashed: bool) -> Markup {
+    html! {
+        line x1=(px(from.0)) y1=(px(from.1)) x2=(px(to.0)) y2=(px(to.1)) stroke=(color)
+            stroke-dasharray=[dashed.then_some("4 3")] {}
+    }
+}
+
+/// A length to a tenth of a pixel.
+pub(super) fn px(length: f64) -> String {
+    let rounded = (length * 10.0).round() / 10.0;
+    // No `-0`.
+    format!("{}", rounded + 0.0)
+}
+
+/// About the width of a text; fonts differ.
+pub(super) fn text_width(content: &str, size_px: f64) -> f64 {
+    content.chars().count() as f64 * size_px * 0.58
+}
+
+/// The text, cut to about this width.
+pub(super) fn shortened(content: &str, width_px: f64, size_px: f64) -> String {
+    if text_width(content, size_px) <= width_px {
+        return content.to_owned();
+    }
+    let fits = (width_px / text_width("x", size_px)) as usize;
+    let kept: String = content.chars().take(fits.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_any_kind_is_escaped() {
+        let title = "<script>\"a\" & 'b'</script>\u{0}\n";
+        let svg = document(title, 10.0, 10.0, &text(1.0, 2.0, Anchor::Start, Color::Ink, title));
+        assert_eq!(svg.matches("&lt;script&gt;").count(), 3, "{svg}");
+        assert!(!svg.contains("<script") && !svg.contains(char::is_control), "{svg}");
+        assert!(svg.contains("&amp;"), "{svg}");
+        crate::figure::png(&svg).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_its_own_has_a_background_and_no_properties() {
+        let svg = standalone(&document("a", 10.0, 10.0, &html! {}));
+        assert!(svg.contains("</title><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\">"), "{svg}");
+        assert!(!svg.contains("var("), "{svg}");
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        assert_eq!(shortened("crane", 100.0, 13.0), "crane");
+        let cut = shortened("größte übergroße Größe", 60.0, 13.0);
+        assert!(cut.starts_with("größt") && cut.ends_with('…') && text_width(&cut, 13.0) <= 60.0, "{cut}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Round numbers along an axis.
+
+/// Values at a round distance (1, 2 or 5 times a power of ten) that lie within `low..=high`; about `most` of them at most.
+/// With `whole` only whole numbers.
+pub(super) fn linear(low: f64, high: f64, most: usize, whole: bool) -> Vec<f64> {
+    let step = round_step(high - low, most, whole);
+    // Multiples of the step, not sums of it: sums collect errors.
+    let (first, last) = ((low / step - 1e-6).ceil(), (high / step + 1e-6).floor());
+    (0..=(last - first).max(0.0) as u64).map(|index| (first + index as f64) * step + 0.0).collect()
+}
+
+/// The distance of [`linear`].
+pub(super) fn round_step(span: f64, most: usize, whole: bool) -> f64 {
+    let rough = (span / most as f64).max(f64::MIN_POSITIVE);
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0].into_iter().map(|m| m * power).find(|&step| step >= rough * (1.0 - 1e-9));
+    let step = step.unwrap_or(10.0 * power);
+    if whole { step.max(1.0) } else { step }
+}
+
+/// Powers of ten within `low..=high`, every so many that `most` suffice; with their multiples by 2 and 5 where there is room, and
+/// [`linear`]'s where no power of ten lies between.
+pub(super) fn logarithmic(low: f64, high: f64, most: usize) -> Vec<f64> {
+    let within = |value: &f64| (low * (1.0 - 1e-9)..=high * (1.0 + 1e-9)).contains(value);
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let multiples = |factors: &[f64]| -> Vec<f64> {
+        decades.clone().flat_map(|power| factors.iter().map(move |m| m * 10f64.powi(power))).filter(within).collect()
+    };
+    let powers = multiples(&[1.0]);
+    if powers.len() > most {
+        return powers.iter().copied().step_by(powers.len().div_ceil(most)).collect();
+    }
+    let finer = multiples(&[1.0, 2.0, 5.0]);
+    match finer.len() {
+        0..=2 => linear(low, high, most, false),
+        count if count <= most + 2 => finer,
+        _ => powers,
+    }
+}
+
+/// A tick's text; `step` is the distance to the next one and decides how many digits there are.
+pub(super) fn label(value: f64, step: f64, percent: bool) -> String {
+    if percent {
+        return format!("{} %", label(100.0 * value, 100.0 * step, false));
+    }
+    let magnitude = value.abs();
+    if magnitude > 0.0 && (magnitude < 9e-4 || magnitude >= 9.9e6) {
+        return scientific(value);
+    }
+    let digits = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
+    grouped(&format!("{value:.digits$}"))
+}
+
+/// `3·10⁻⁴`.
+fn scientific(value: f64) -> String {
+    let text = format!("{value:.1e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: String = exponent
+        .chars()
+        .map(|digit| digit.to_digit(10).map_or('⁻', |digit| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize).unwrap_or(' ')))
+        .collect();
+    match mantissa.trim_end_matches('0').trim_end_matches('.') {
+        "1" => format!("10{exponent}"),
+        mantissa => format!("{mantissa}·10{exponent}"),
+    }
+}
+
+/// `12,345.5`.
+pub(super) fn grouped(number: &str) -> String {
+    let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("−", rest));
+    let (whole, fraction) = rest.split_once('.').map_or((rest, None), |(whole, part)| (whole, Some(part)));
+    let mut text = sign.to_owned();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        text.push('.');
+        text.push_str(fraction);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(values: &[f64], percent: bool) -> Vec<String> {
+        let step = values.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+        values.iter().map(|&value| label(value, step.min(1.0), percent)).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_within_the_range() {
+        assert_eq!(linear(0.0, 1.0, 5, false), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(linear(0.13, 0.92, 4, false), [0.2, 0.4, 0.6000000000000001, 0.8]);
+        assert_eq!(linear(-7.0, 12.0, 4, false), [-5.0, 0.0, 5.0, 10.0]);
+        assert_eq!(linear(1.0, 3.0, 8, true), [1.0, 2.0, 3.0]);
+        assert_eq!(linear(1.0, 90.0, 8, true), [20.0, 40.0, 60.0, 80.0]);
+        assert_eq!(linear(0.0, 450_000.0, 5, true).last(), Some(&400_000.0));
+    }
+
+    #[test]
+    fn logarithmic_ticks_are_powers_of_ten_with_what_fits_between() {
+        assert_eq!(logarithmic(0.1, 1000.0, 5), [0.1, 1.0, 10.0, 100.0, 1000.0]);
+        assert_eq!(logarithmic(0.9, 12.0, 5), [1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(logarithmic(1.0, 1e12, 5).len(), 5);
+        assert_eq!(logarithmic(3.0, 4.0, 4), linear(3.0, 4.0, 4, false));
+    }
+
+    #[test]
+    fn labels_have_the_digits_that_tell_them_apart() {
+        assert_eq!(labels(&[0.0, 0.5, 1.0], false), ["0.0", "0.5", "1.0"]);
+        assert_eq!(labels(&[0.0, 0.25], false), ["0.00", "0.25"]);
+        assert_eq!(labels(&[0.0, 0.1], true), ["0 %", "10 %"]);
+        assert_eq!(labels(&[0.01, 0.015], true), ["1.0 %", "1.5 %"]);
+        assert_eq!(labels(&[-1.0, 100_000.0], false), ["−1", "100,000"]);
+        assert_eq!(labels(&[1e-5, 2e-4], false), ["10⁻⁵", "2·10⁻⁴"]);
+    }
+}
