@@ -8,6 +8,7 @@
 mod answer;
 mod feed;
 mod flat;
+mod inference;
 mod kernels;
 mod session;
 mod staging;
@@ -36,6 +37,7 @@ use crate::{
     runtime::Loaded,
 };
 
+pub use inference::Inference;
 pub use kernels::without_cuda_kernel;
 
 /// Number of the CUDA graph of a step's first batch.
@@ -410,6 +412,7 @@ impl TrainingBackend for OrtBackend {
             backend: "ort",
             device: self.options.device.to_string(),
             library: format!("ONNX Runtime 1.{}", self.loaded.minor_version),
+            threads: self.loaded.threads,
         }
     }
 
