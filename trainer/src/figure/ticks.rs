@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn labels_have_the_digits_that_tell_them_apart() {
         assert_eq!(labels(&[0.0, 0.5, 1.0], false), ["0.0", "0.5", "1.0"]);
-        assert_eq!(labels(&[0.0, 0.25], false), ["0.00", "0.25"]);
+        assert_eq!(labels(&[0.0, 0.05], false), ["0.00", "0.05"]);
         assert_eq!(labels(&[0.0, 0.1], true), ["0 %", "10 %"]);
         assert_eq!(labels(&[0.01, 0.015], true), ["1.0 %", "1.5 %"]);
         assert_eq!(labels(&[-1.0, 100_000.0], false), ["−1", "100,000"]);
