@@ -11,6 +11,7 @@
 //! | `train_badly` | `trainer` with what cannot work |
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `look` | `preview_augmentations` and `bench_loader` |
+//! | `see` | `trainer`: a run's report, features, search |
 //! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
 mod compare;
@@ -20,6 +21,7 @@ mod look;
 mod prepare;
 mod python;
 mod resume;
+mod see;
 mod support;
 mod train;
 mod train_badly;

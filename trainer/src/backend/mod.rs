@@ -27,7 +27,7 @@ use crate::{
     recipe::{Mean, Recipe},
 };
 
-pub use self::ort::{OrtBackend, OrtOptions, without_cuda_kernel};
+pub use self::ort::{Inference, OrtBackend, OrtOptions, without_cuda_kernel};
 pub use device::{Device, DeviceChoice};
 pub use error::BackendError;
 pub use masks::fill_mask;
@@ -256,6 +256,8 @@ pub struct Description {
     pub device: String,
     /// Library and version, e.g. `ONNX Runtime 1.31`.
     pub library: String,
+    /// Threads of the host that compute; as many as there are cores when 0.
+    pub threads: usize,
 }
 
 /// Size of one layer's tensors, for the report on a run that diverged.

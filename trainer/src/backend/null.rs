@@ -22,7 +22,7 @@ impl NullBackend {
 
 impl TrainingBackend for NullBackend {
     fn describe(&self) -> Description {
-        Description { backend: "null", device: "none".into(), library: "none".into() }
+        Description { backend: "null", device: "none".into(), library: "none".into(), threads: 1 }
     }
 
     fn batch_rows(&self) -> usize {

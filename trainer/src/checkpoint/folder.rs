@@ -149,6 +149,12 @@ impl Tensors {
         CheckpointError::Foreign { path: self.path.clone(), reason }
     }
 
+    /// The tensor of this name, if it is there and has not been taken.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.by_name.get(name)
+    }
+
     /// The names of the tensors that have not been taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)

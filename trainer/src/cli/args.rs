@@ -1,5 +1,7 @@
 //! What was typed.
 
+mod looking;
+
 use std::{num::NonZero, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +12,8 @@ use fovea_trainer::{
     models::PixelType,
     training::{OnNan, Which},
 };
+
+pub use looking::{FeaturesArgs, ReportArgs, SearchArgs};
 
 /// Trains image classifiers on prepared shards.
 ///
@@ -32,6 +36,12 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Say what is on photos: the five best answers with their probabilities
     Predict(PredictArgs),
+    /// Write a page about a run, finished or not: curves, kernels, answers, nearest images, confusion
+    Report(ReportArgs),
+    /// Write the activations of a layer for all images of a data set, in their order
+    Features(FeaturesArgs),
+    /// Find the images of a data set that look most like photos to the network
+    Search(SearchArgs),
     /// Write a trained network as an ONNX file that any ONNX Runtime runs
     Export(ExportArgs),
     /// Write the graphs of a training session and its initial state

@@ -7,10 +7,14 @@ mod demo;
 mod device;
 mod evaluate;
 mod export;
+mod eye;
+mod features;
 mod graphs;
 mod predict;
 mod progress;
 mod recipes;
+mod report;
+mod search;
 mod train;
 
 use std::{
@@ -39,6 +43,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Compare(args)) => compare::compare(&args),
         Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
         Some(Command::Predict(args)) => predict::predict(&args),
+        Some(Command::Report(args)) => report::report(&args),
+        Some(Command::Features(args)) => features::features(&args),
+        Some(Command::Search(args)) => search::search(&args),
         Some(Command::Export(args)) => export::export(&args),
         Some(Command::Graphs(args)) => graphs::graphs(&args),
         Some(Command::Bench(args)) => bench::bench(&args),

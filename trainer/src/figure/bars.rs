@@ -5,7 +5,10 @@ use maud::html;
 use super::{
     Axis, Color, Level, Scale, WIDTH_PX,
     axis::Placed,
-    svg::{Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_width},
+    svg::{
+        Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_over,
+        text_width,
+    },
 };
 
 /// Height that a bar takes with the space around it.
@@ -47,24 +50,30 @@ impl BarChart {
         let width_of = |text: &String| text_width(text, TEXT_PX);
         let labels: Vec<String> =
             self.bars.iter().map(|bar| shortened(&bar.label, LABEL_MOST_PX, TEXT_PX)).collect();
-        let left = 10.0 + labels.iter().map(width_of).fold(0.0, f64::max);
+        let left = 14.0 + labels.iter().map(width_of).fold(0.0, f64::max);
         let notes = self.bars.iter().map(|bar| text_width(&bar.note, NOTE_PX)).fold(0.0, f64::max);
         let width = (WIDTH_PX - left - notes - 16.0).max(120.0);
         let values = self.bars.iter().map(|bar| bar.value).chain(self.levels.iter().map(|level| level.at));
-        let axis = match self.axis.scale {
-            Scale::Linear => self.axis.clone().from_zero(),
-            Scale::Log => self.axis.clone(),
+        // On a logarithmic axis bars begin at its end, which must leave the shortest a length.
+        let (axis, spare) = match self.axis.scale {
+            Scale::Linear => (self.axis.clone().from_zero(), 1.0),
+            Scale::Log => (self.axis.clone(), 0.4),
         };
-        let x = Placed::roomy(&axis, values, width, 5);
+        let x = Placed::roomy(&axis, values.flat_map(|value| [value, spare * value]), width, 5);
         let above = if self.levels.is_empty() { 0.0 } else { 18.0 };
         let top = TITLE_HEIGHT_PX + above;
         let bottom = top + self.bars.len() as f64 * ROW_PX + 4.0;
-        // On a logarithmic axis bars begin at its end.
         let zero = if axis.scale == Scale::Linear { x.place(0.0).unwrap_or(0.0) } else { 0.0 };
         let body = html! {
             @for (place, label) in &x.ticks() {
                 (line((left + place, top), (left + place, bottom), Color::Grid, false))
                 (text(left + place, bottom + 16.0, Anchor::Middle, Color::Faint, label))
+            }
+            @for level in &self.levels {
+                @if let Some(place) = x.place(level.at) {
+                    (line((left + place, top - 2.0), (left + place, bottom), Color::Faint, true))
+                    (sized_text((left + place, top - 6.0), Anchor::Middle, Color::Faint, NOTE_PX, &level.label))
+                }
             }
             @for (index, (bar, label)) in self.bars.iter().zip(&labels).enumerate() {
                 @let middle = top + (index as f64 + 0.5) * ROW_PX + 2.0;
@@ -72,13 +81,7 @@ impl BarChart {
                 (text(left - 8.0, middle + 4.5, Anchor::End, Color::Ink, label))
                 rect x=(px(left + zero.min(end))) y=(px(middle - BAR_PX / 2.0)) width=(px((end - zero).abs()))
                     height=(BAR_PX) rx="2" fill=(bar.color) {}
-                (sized_text((left + zero.max(end) + 5.0, middle + 4.0), Anchor::Start, Color::Faint, NOTE_PX, &bar.note))
-            }
-            @for level in &self.levels {
-                @if let Some(place) = x.place(level.at) {
-                    (line((left + place, top - 2.0), (left + place, bottom), Color::Faint, true))
-                    (sized_text((left + place, top - 6.0), Anchor::Middle, Color::Faint, NOTE_PX, &level.label))
-                }
+                (text_over((left + zero.max(end) + 5.0, middle + 4.0), Anchor::Start, Color::Faint, NOTE_PX, &bar.note))
             }
             (text(left + width / 2.0, bottom + 35.0, Anchor::Middle, Color::Ink, &axis.title))
         };

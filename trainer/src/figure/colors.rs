@@ -79,9 +79,8 @@ pub fn style() -> String {
 
 /// The same markup with every colour fixed to that of light pages.
 pub(super) fn fixed(svg: &str) -> String {
-    entries().fold(svg.to_owned(), |svg, (name, light, _)| {
-        svg.replace(&format!("var(--{name},{light})"), light)
-    })
+    entries()
+        .fold(svg.to_owned(), |svg, (name, light, _)| svg.replace(&format!("var(--{name},{light})"), light))
 }
 
 #[cfg(test)]

@@ -38,13 +38,15 @@ impl HeatMap {
             labels.iter().map(|label| shortened(label, LABEL_MOST_PX, TEXT_PX)).collect()
         };
         let (rows, columns) = (cut(&self.rows), cut(&self.columns));
-        let widest = |labels: &[String]| labels.iter().map(|label| text_width(label, TEXT_PX)).fold(0.0, f64::max);
+        let widest =
+            |labels: &[String]| labels.iter().map(|label| text_width(label, TEXT_PX)).fold(0.0, f64::max);
         let left = widest(&rows) + 32.0;
         // Columns' labels rise to the right by 45 degrees.
         let slanted = widest(&columns) * 0.71;
         let top = TITLE_HEIGHT_PX + slanted + 34.0;
         let (width, height) = (columns.len() as f64 * CELL_PX, rows.len() as f64 * CELL_PX);
-        let most = self.values.iter().flatten().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
+        let most =
+            self.values.iter().flatten().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
         let body = html! {
             (text(left + width / 2.0, TITLE_HEIGHT_PX + 12.0, Anchor::Middle, Color::Faint, &self.columns_title))
             g transform=(format!("translate(14 {}) rotate(-90)", px(top + height / 2.0))) {
@@ -91,8 +93,16 @@ mod tests {
             ..HeatMap::default()
         };
         let svg = map.svg();
-        assert_eq!(svg.matches(&format!("fill=\"{}\" fill-opacity=\"0.70\"", Color::Right)).count(), 1, "{svg}");
-        assert_eq!(svg.matches(&format!("fill=\"{}\" fill-opacity=\"0.39\"", Color::Wrong)).count(), 1, "{svg}");
+        assert_eq!(
+            svg.matches(&format!("fill=\"{}\" fill-opacity=\"0.70\"", Color::Right)).count(),
+            1,
+            "{svg}"
+        );
+        assert_eq!(
+            svg.matches(&format!("fill=\"{}\" fill-opacity=\"0.39\"", Color::Wrong)).count(),
+            1,
+            "{svg}"
+        );
         assert!(!svg.contains("NaN"), "{svg}");
     }
 }

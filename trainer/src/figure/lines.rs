@@ -5,7 +5,10 @@ use maud::{Markup, html};
 use super::{
     Axis, Color, WIDTH_PX,
     axis::Placed,
-    svg::{Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_width},
+    svg::{
+        Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_over,
+        text_width,
+    },
 };
 
 /// Height of the part with the lines.
@@ -86,7 +89,8 @@ impl Series {
     /// Points that are not finite are left out. With no more points than parts it is a plain line.
     #[must_use]
     pub fn binned(name: impl Into<String>, points: &[(f64, f64)], bins: usize) -> Self {
-        let points: Vec<(f64, f64)> = points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        let points: Vec<(f64, f64)> =
+            points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
         if points.len() <= bins {
             return Self::new(name, points);
         }
@@ -156,26 +160,22 @@ impl LineChart {
         document(&self.title, WIDTH_PX, top + PLOT_HEIGHT_PX + BELOW_PX, &body)
     }
 
-    /// The legend and the number of its lines; none for a single line without a name.
+    /// The legend, in columns, and the number of its lines; none where no line has a name.
     fn legend(&self) -> (Markup, usize) {
-        let (mut x, mut row) = (0.0, 0);
-        let mut entries = Vec::new();
-        for (index, series) in self.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty()) {
-            let name = shortened(&series.name, WIDTH_PX - 60.0, TEXT_PX);
-            let width = 44.0 + text_width(&name, TEXT_PX);
-            if x > 0.0 && x + width > WIDTH_PX {
-                (x, row) = (0.0, row + 1);
-            }
-            entries.push((x, row, name, series.color.unwrap_or(Color::Series(index)), series.dashed));
-            x += width;
-        }
-        let rows = if entries.is_empty() { 0 } else { row + 1 };
+        let named: Vec<(usize, &Series)> =
+            self.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty()).collect();
+        let widest = named.iter().map(|(_, series)| text_width(&series.name, TEXT_PX)).fold(0.0, f64::max);
+        let column_px = (widest + 42.0).min(WIDTH_PX);
+        let rows = named.len().div_ceil(((WIDTH_PX / column_px) as usize).max(1));
+        // As many in each line as the last one allows.
+        let columns = named.len().div_ceil(rows.max(1)).max(1);
         let markup = html! {
-            @for (x, row, name, color, dashed) in &entries {
-                @let y = *row as f64 * TEXT_LINE_PX;
-                line x1=(px(*x)) y1=(px(y)) x2=(px(x + 20.0)) y2=(px(y)) stroke=(color) stroke-width="3"
-                    stroke-dasharray=[dashed.then_some("5 3")] {}
-                (text(x + 26.0, y + 4.5, Anchor::Start, Color::Ink, name))
+            @for (place, (index, series)) in named.iter().enumerate() {
+                @let (x, y) = ((place % columns) as f64 * column_px, (place / columns) as f64 * TEXT_LINE_PX);
+                @let color = series.color.unwrap_or(Color::Series(*index));
+                line x1=(px(x)) y1=(px(y)) x2=(px(x + 20.0)) y2=(px(y)) stroke=(color) stroke-width="3"
+                    stroke-dasharray=[series.dashed.then_some("5 3")] {}
+                (text(x + 26.0, y + 4.5, Anchor::Start, Color::Ink, &shortened(&series.name, WIDTH_PX - 30.0, TEXT_PX)))
             }
         };
         (markup, rows)
@@ -244,7 +244,10 @@ impl Frame<'_> {
     fn mark(&self, at: f64, row: Option<usize>, rows: usize, label: &str) -> Markup {
         let x = self.left + at;
         let half = text_width(label, NOTE_PX) / 2.0;
-        let middle = x.clamp(self.left + half.min(self.width / 2.0), self.left + (self.width - half).max(self.width / 2.0));
+        let middle = x.clamp(
+            self.left + half.min(self.width / 2.0),
+            self.left + (self.width - half).max(self.width / 2.0),
+        );
         let baseline = |row: usize| self.top - 6.0 - (rows - 1 - row) as f64 * TEXT_LINE_PX;
         html! {
             (line((x, row.map_or(self.top, |row| baseline(row) + 4.0)), (x, self.bottom()), Color::Faint, true))
@@ -259,7 +262,7 @@ impl Frame<'_> {
         let (y, right) = (self.bottom() - place, self.left + self.width);
         html! {
             (line((self.left, y), (right, y), Color::Faint, true))
-            (sized_text((right - 2.0, y - 5.0), Anchor::End, Color::Faint, NOTE_PX, &level.label))
+            (text_over((right - 2.0, y - 5.0), Anchor::End, Color::Ink, NOTE_PX, &level.label))
         }
     }
 
@@ -361,7 +364,8 @@ mod tests {
     #[test]
     fn texts_of_marks_never_lie_on_each_other() {
         let mut chart = chart(&[(0.0, 0.0), (100.0, 1.0)]);
-        chart.marks = (0..9).map(|at| Mark { at: 50.0 + f64::from(at), label: format!("rate {at}") }).collect();
+        chart.marks =
+            (0..9).map(|at| Mark { at: 50.0 + f64::from(at), label: format!("rate {at}") }).collect();
         let svg = chart.svg();
         assert_eq!(svg.matches(">rate ").count(), MARK_ROWS, "{svg}");
         assert_eq!(svg.matches("stroke-dasharray").count(), 9);

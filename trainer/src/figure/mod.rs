@@ -42,6 +42,7 @@ pub use lines::{Level, LineChart, Mark, Series};
 pub use pictures::{Cell, Picture, Pictures, Row};
 pub use png::{FigureError, png};
 pub use svg::standalone;
+pub use ticks::significant;
 
 /// Width of a chart: two stand side by side on a screen, and one is legible on a phone.
 pub const WIDTH_PX: f64 = 560.0;

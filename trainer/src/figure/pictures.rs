@@ -23,6 +23,8 @@ const JPEG_QUALITY: u8 = 88;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     uri: String,
+    /// Whether its pixels are to be seen as squares when it is enlarged.
+    pixelated: bool,
 }
 
 /// Pictures in rows.
@@ -69,13 +71,15 @@ impl Picture {
     pub fn from_rgb(width: u32, height: u32, pixels: Vec<u8>) -> Self {
         let image = RgbImage::from_raw(width, height, pixels).expect("three bytes for each pixel");
         let mut bytes = Cursor::new(Vec::new());
-        let (kind, packed) = if width.max(height) < PHOTO_PX {
+        let pixelated = width.max(height) < PHOTO_PX;
+        let (kind, packed) = if pixelated {
             ("png", image.write_to(&mut bytes, ImageFormat::Png))
         } else {
             ("jpeg", image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)))
         };
         packed.expect("pixels in memory can be packed");
-        Self { uri: format!("data:image/{kind};base64,{}", STANDARD.encode(bytes.into_inner())) }
+        let uri = format!("data:image/{kind};base64,{}", STANDARD.encode(bytes.into_inner()));
+        Self { uri, pixelated }
     }
 
     /// Packs planes `u8 [3,H,W]`.
@@ -134,7 +138,7 @@ impl Pictures {
         let bars_top = lines_top + cell.lines.len() as f64 * CAPTION_LINE_PX + 4.0;
         html! {
             image x=(px(x)) y=(px(y)) width=(px(side)) height=(px(side)) href=(cell.picture.uri)
-                style="image-rendering:pixelated" {}
+                style=[cell.picture.pixelated.then_some("image-rendering:pixelated")] {}
             @if let Some(color) = cell.frame {
                 rect x=(px(x)) y=(px(y)) width=(px(side)) height=(px(side)) fill="none" stroke=(color) stroke-width="3" {}
             }
@@ -147,7 +151,7 @@ impl Pictures {
                 rect x=(px(x)) y=(px(top)) width=(px(side * bar.value.clamp(0.0, 1.0))) height=(BAR_PX - 3.0) rx="1.5"
                     fill=(bar.color) fill-opacity="0.42" {}
                 (sized_text((x + 3.0, top + 11.5), Anchor::Start, Color::Ink, CAPTION_PX - 1.0,
-                    &shortened(&bar.label, side - 40.0, CAPTION_PX - 1.0)))
+                    &shortened(&bar.label, side - 34.0, CAPTION_PX - 1.0)))
                 (sized_text((x + side - 1.0, top + 11.5), Anchor::End, Color::Faint, CAPTION_PX - 2.0, &bar.note))
             }
         }
@@ -175,10 +179,15 @@ mod tests {
     fn pictures_are_drawn_into_the_png() {
         let picture = |shade| Pictures {
             side_px: 20.0,
-            rows: vec![Row { cells: vec![Cell::new(Picture::from_rgb(70, 70, vec![shade; 14_700]))], ..Row::default() }],
+            rows: vec![Row {
+                cells: vec![Cell::new(Picture::from_rgb(70, 70, vec![shade; 14_700]))],
+                ..Row::default()
+            }],
             ..Pictures::default()
         };
-        let drawn = |shade| image::load_from_memory(&crate::figure::png(&picture(shade).svg()).unwrap()).unwrap().to_rgb8();
+        let drawn = |shade| {
+            image::load_from_memory(&crate::figure::png(&picture(shade).svg()).unwrap()).unwrap().to_rgb8()
+        };
         // In the middle of the picture, two pixels for each of the figure's.
         assert_eq!(drawn(40).get_pixel(24, 80).0, [40; 3]);
         assert_eq!(drawn(200).get_pixel(24, 80).0, [200; 3]);

@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn text_is_drawn_with_the_font_inside() {
         let of = |text: &str| {
-            format!("<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><title></title>{text}</svg>")
+            format!(
+                "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><title></title>{text}</svg>"
+            )
         };
         let text = "<text x='2' y='15' font-family='system-ui, sans-serif'>§</text>";
         assert_ne!(png(&of(text)).unwrap(), png(&of("")).unwrap());

@@ -70,6 +70,15 @@ pub(super) fn sized_text(
     }
 }
 
+/// A line of text over other things, with an edge of paper that keeps it legible.
+pub(super) fn text_over(at: (f64, f64), anchor: Anchor, color: Color, size_px: f64, content: &str) -> Markup {
+    html! {
+        g stroke=(Color::Paper) stroke-width="4" stroke-linejoin="round" paint-order="stroke" {
+            (sized_text(at, anchor, color, size_px, content))
+        }
+    }
+}
+
 /// A straight line.
 pub(super) fn line(from: (f64, f64), to: (f64, f64), color: Color, dashed: bool) -> Markup {
     html! {
@@ -87,7 +96,7 @@ pub(super) fn px(length: f64) -> String {
 
 /// About the width of a text; fonts differ.
 pub(super) fn text_width(content: &str, size_px: f64) -> f64 {
-    content.chars().count() as f64 * size_px * 0.58
+    content.chars().count() as f64 * size_px * 0.6
 }
 
 /// The text, cut to about this width.

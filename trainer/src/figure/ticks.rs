@@ -24,7 +24,11 @@ pub(super) fn logarithmic(low: f64, high: f64, most: usize) -> Vec<f64> {
     let within = |value: &f64| (low * (1.0 - 1e-9)..=high * (1.0 + 1e-9)).contains(value);
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let multiples = |factors: &[f64]| -> Vec<f64> {
-        decades.clone().flat_map(|power| factors.iter().map(move |m| m * 10f64.powi(power))).filter(within).collect()
+        decades
+            .clone()
+            .flat_map(|power| factors.iter().map(move |m| m * 10f64.powi(power)))
+            .filter(within)
+            .collect()
     };
     let powers = multiples(&[1.0]);
     if powers.len() > most {
@@ -44,11 +48,18 @@ pub(super) fn label(value: f64, step: f64, percent: bool) -> String {
         return format!("{} %", label(100.0 * value, 100.0 * step, false));
     }
     let magnitude = value.abs();
-    if magnitude > 0.0 && !(9e-4..9.9e6).contains(&magnitude) {
+    if magnitude > 0.0 && !(9e-5..9.9e6).contains(&magnitude) {
         return scientific(value);
     }
     let digits = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
     grouped(&format!("{value:.digits$}"))
+}
+
+/// A number rounded to so many digits that count, from 1 on, and without more.
+#[must_use]
+pub fn significant(value: f64, digits: usize) -> String {
+    let text = format!("{value:.*e}", digits.saturating_sub(1));
+    format!("{}", text.parse().unwrap_or(value))
 }
 
 /// `3·10⁻⁴`.
@@ -57,7 +68,9 @@ fn scientific(value: f64) -> String {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: String = exponent
         .chars()
-        .map(|digit| digit.to_digit(10).map_or('⁻', |digit| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize).unwrap_or(' ')))
+        .map(|digit| {
+            digit.to_digit(10).map_or('⁻', |digit| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize).unwrap_or(' '))
+        })
         .collect();
     match mantissa.trim_end_matches('0').trim_end_matches('.') {
         "1" => format!("10{exponent}"),
@@ -93,6 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_told_without_the_digits_of_their_binary_form() {
+        assert_eq!(significant(0.001 / 10.0, 4), "0.0001");
+        assert_eq!(significant(1234.56, 3), "1230");
+        assert_eq!(significant(f64::NAN, 3), "NaN");
+    }
+
+    #[test]
     fn ticks_are_round_and_within_the_range() {
         assert_eq!(linear(0.0, 1.0, 5, false), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert_eq!(linear(0.13, 0.92, 4, false), [0.2, 0.4, 0.6000000000000001, 0.8]);
@@ -113,10 +133,10 @@ mod tests {
     #[test]
     fn labels_have_the_digits_that_tell_them_apart() {
         assert_eq!(labels(&[0.0, 0.5, 1.0], false), ["0.0", "0.5", "1.0"]);
-        assert_eq!(labels(&[0.0, 0.25], false), ["0.00", "0.25"]);
+        assert_eq!(labels(&[0.0, 0.05], false), ["0.00", "0.05"]);
         assert_eq!(labels(&[0.0, 0.1], true), ["0 %", "10 %"]);
         assert_eq!(labels(&[0.01, 0.015], true), ["1.0 %", "1.5 %"]);
         assert_eq!(labels(&[-1.0, 100_000.0], false), ["−1", "100,000"]);
-        assert_eq!(labels(&[1e-5, 2e-4], false), ["10⁻⁵", "2·10⁻⁴"]);
+        assert_eq!(labels(&[1e-5, 2e-5], false), ["10⁻⁵", "2·10⁻⁵"]);
     }
 }

@@ -11,13 +11,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use events::EventWriter;
 use tables::{JsonLines, Rows, read_rows};
 
 /// Name of the table of epochs in a run's folder.
 pub const EPOCHS: &str = "epochs.csv";
+/// The updates, a JSON object each line.
+pub const STEPS: &str = "metrics.jsonl";
 
 /// A file of metrics cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -44,17 +46,27 @@ pub struct Step {
     /// The epoch it belongs to, counted from 1.
     pub epoch: u32,
     /// Mean loss over the batch.
+    #[serde(deserialize_with = "number_or_nan")]
     pub loss: f64,
     /// Top-1 error over the batch, 0..=1.
+    #[serde(deserialize_with = "number_or_nan")]
     pub top1: f64,
     /// Top-5 error over the batch, 0..=1.
+    #[serde(deserialize_with = "number_or_nan")]
     pub top5: f64,
     /// Learning rate.
+    #[serde(deserialize_with = "number_or_nan")]
     pub lr: f64,
     /// Images trained on per second.
+    #[serde(deserialize_with = "number_or_nan")]
     pub images_per_s: f64,
     /// Share of the time spent waiting for data, 0..=1.
+    #[serde(deserialize_with = "number_or_nan")]
     pub data_wait: f64,
+}
+
+fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// One epoch with its evaluation.
@@ -152,6 +164,15 @@ impl Epoch {
     }
 }
 
+/// The updates that stand in the records of the run in the folder `run`, and the numbers, from 1, of lines that are none: a number
+/// that was not finite is NaN, a last line that is not complete is passed over.
+///
+/// # Errors
+/// [`MetricsError`] with the file.
+pub fn read_steps(run: &Path) -> Result<(Vec<Step>, Vec<usize>), MetricsError> {
+    tables::read_steps(&run.join(STEPS))
+}
+
 /// The epochs that stand in the records of the run in the folder `run`; none where there are no records. A row that was cut
 /// is left out.
 ///
@@ -177,7 +198,7 @@ impl Metrics {
     /// [`MetricsError`] with the file.
     pub fn open(run: &Path, steps: u64, epochs: u32) -> Result<Self, MetricsError> {
         Ok(Self {
-            steps: JsonLines::open(&run.join("metrics.jsonl"), |step: &Step| step.step <= steps)?,
+            steps: JsonLines::open(&run.join(STEPS), |step: &Step| step.step <= steps)?,
             epochs: Rows::open(&run.join(EPOCHS), &Epoch::COLUMNS.join(","), |epoch| {
                 epoch <= u64::from(epochs)
             })?,

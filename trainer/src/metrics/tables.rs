@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{MetricsError, Step};
 use crate::files::write_atomically;
@@ -51,8 +50,8 @@ impl JsonLines {
     /// Opens the file; of the lines in it only those are kept whose step is to be kept.
     pub(super) fn open(path: &Path, keep: impl Fn(&Step) -> bool) -> Result<Self, MetricsError> {
         let text = read_if_there(path)?;
-        let kept: Vec<&str> =
-            text.lines().filter(|line| parse_step(line).is_some_and(|step| keep(&step))).collect();
+        let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|step| keep(&step));
+        let kept: Vec<&str> = text.lines().filter(is_kept).collect();
         Appending::open(path, &kept).map(Self)
     }
 
@@ -63,13 +62,19 @@ impl JsonLines {
     }
 }
 
-/// Reads a line back; a `null` in it is a number that was not finite.
-fn parse_step(line: &str) -> Option<Step> {
-    let mut value: Value = serde_json::from_str(line).ok()?;
-    for field in value.as_object_mut()?.values_mut().filter(|field| field.is_null()) {
-        *field = Value::from(0.0);
+/// The steps in the file of JSON lines at `path`, with the numbers of the lines, from 1, that are none; a last line without an
+/// end is being written or was cut, and is passed over.
+pub(super) fn read_steps(path: &Path) -> Result<(Vec<Step>, Vec<usize>), MetricsError> {
+    let text = read_if_there(path)?;
+    let (mut steps, mut broken) = (Vec::new(), Vec::new());
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        match serde_json::from_str(line) {
+            Ok(step) => steps.push(step),
+            Err(_) if line.ends_with('\n') => broken.push(number),
+            Err(_) => {}
+        }
     }
-    serde_json::from_value(value).ok()
+    Ok((steps, broken))
 }
 
 /// The lines of a table below its heading; none where there is no table.

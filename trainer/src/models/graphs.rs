@@ -41,6 +41,8 @@ pub mod names {
     pub const LOGITS: &str = "logits";
     /// Output `f32 [N,K]`: softmax of the logits; views of one image are averaged over these.
     pub const PROBABILITIES: &str = "probabilities";
+    /// Output `f32 [N,D]`: activation of a layer, flattened.
+    pub const FEATURES: &str = "features";
     /// Input `f32 [L]` of the update: weights w.
     pub const WEIGHTS: &str = "weights";
     /// Input `f32 [L]` of the update: momenta v.
@@ -269,12 +271,49 @@ pub fn inference(
         PixelType::U8 => ElementType::U8,
         PixelType::F32 => ElementType::F32,
     };
+    let outputs = |g: &mut Builder, x| {
+        let logits = network.forward(g, x, Mode::Evaluate)?.logits;
+        answers(g, logits)
+    };
+    exported(network, options, element, mean, parameters, &outputs)
+}
+
+/// As [`inference`] for bytes, with one more output: the activation of the layer `layer`, flattened to `f32 [N,D]`.
+///
+/// # Errors
+/// Those of [`inference`], and when the network has no such layer.
+pub fn features(
+    network: &Classifier,
+    options: &GraphOptions,
+    layer: &str,
+    mean: &[f32],
+    parameters: &[&[f32]],
+) -> Result<Graph> {
+    let outputs = |g: &mut Builder, x| {
+        let (Forward { logits, .. }, activation) = network.forward_noting(g, x, layer)?;
+        let flat = g.scope("features", |g| {
+            if g.shape(activation).len() == 2 { Ok(activation) } else { g.flatten(activation, 1) }
+        })?;
+        g.output(names::FEATURES, flat)?;
+        answers(g, logits)
+    };
+    exported(network, options, ElementType::U8, mean, parameters, &outputs)
+}
+
+/// A graph of a free batch size whose mean and parameters are inside; `outputs` makes them from the centred images.
+fn exported(
+    network: &Classifier,
+    options: &GraphOptions,
+    element: ElementType,
+    mean: &[f32],
+    parameters: &[&[f32]],
+    outputs: &dyn Fn(&mut Builder, Tensor) -> Result<()>,
+) -> Result<Graph> {
     let mut graph = free_batch(|batch| {
         let mut g = Builder::new(network.name.clone(), Lowering::evaluation(options.target));
         let images = images(&mut g, network, batch, element)?;
         let x = centred(&mut g, network, images, None, options)?;
-        let logits = network.forward(&mut g, x, Mode::Evaluate)?.logits;
-        answers(&mut g, logits)?;
+        outputs(&mut g, x)?;
         Ok(g.finish())
     })?;
     let expected = network.parameters()?;
@@ -511,6 +550,42 @@ mod tests {
         }
         assert!(inference(&network, &options, PixelType::U8, &mean[1..], &parameters).is_err());
         assert!(inference(&network, &options, PixelType::U8, &mean, &parameters[1..]).is_err());
+    }
+
+    #[test]
+    fn the_features_of_a_layer_are_its_own_and_come_with_the_logits() {
+        let network = tiny();
+        let options = GraphOptions::new(1);
+        let parameters = network.parameters().unwrap();
+        let values: Vec<Vec<f32>> = parameters
+            .iter()
+            .zip(1..)
+            .map(|(p, salt)| noise(p.len(), salt).map(|v| 0.4 * (v - 0.5)).collect())
+            .collect();
+        let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        let mean = [100.0, 110.0, 120.0];
+        let pixels = || Data::U8(noise(2 * 3 * 28 * 28, 5).map(|v| (255.0 * v) as u8).collect());
+        let run = |graph: &Graph| {
+            support::run(
+                &mut support::session(&graph.to_bytes()),
+                &[(names::IMAGES, &[2, 3, 28, 28], pixels())],
+            )
+        };
+        let expected = run(&inference(&network, &options, PixelType::U8, &mean, &values).unwrap());
+        let of = |layer: &str| run(&features(&network, &options, layer, &mean, &values).unwrap());
+        for layer in &network.layers {
+            let found = of(&layer.name);
+            for (found, expected) in found[names::LOGITS].iter().zip(&expected[names::LOGITS]) {
+                assert!((found - expected).abs() < 1e-5, "{}: {found} against {expected}", layer.name);
+            }
+        }
+        // Forward runs the pool before the function, which is not what the layers are called.
+        let [conv5, relu5] = ["conv5", "relu5"].map(|layer| of(layer).remove(names::FEATURES).unwrap());
+        let rectified: Vec<f64> = conv5.iter().map(|value| value.max(0.0)).collect();
+        assert!(relu5 == rectified && relu5 != conv5);
+        assert_eq!(of("fc8")[names::FEATURES], expected[names::LOGITS]);
+        let error = features(&network, &options, "conv9", &mean, &values).unwrap_err().to_string();
+        assert!(error.contains("no layer `conv9`; its layers: conv1, relu1, "), "{error}");
     }
 
     #[test]

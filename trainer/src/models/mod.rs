@@ -8,7 +8,9 @@ mod import;
 mod init;
 mod network;
 
-pub use graphs::{GraphOptions, MeanShape, PixelType, TrainingGraphs, gradient_name, inference, names};
+pub use graphs::{
+    GraphOptions, MeanShape, PixelType, TrainingGraphs, features, gradient_name, inference, names,
+};
 pub use import::Imported;
 pub use init::Init;
 pub use network::{Classifier, DropoutMask, Forward, Mode, Parameter, ParameterKind};

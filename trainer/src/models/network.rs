@@ -113,13 +113,39 @@ impl Classifier {
     /// A layer does not fit the one before it or cannot be expressed, a name is taken twice, or the last layer does not
     /// give a value for each class.
     pub fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
-        let mut forward = match &self.file {
-            Some(path) => Imported::read(path)?.forward(g, x, mode)?,
-            None => Forward { logits: x, parameters: Vec::new(), masks: Vec::new() },
+        let mut forward = self.beginning(g, x, mode)?;
+        forward.append_all(g, self, &self.layers, mode)?;
+        self.ended(g, x, forward)
+    }
+
+    /// As [`forward`](Self::forward) in evaluation; gives the activation of the layer `layer` besides.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward), and when there is no such layer.
+    pub fn forward_noting(&self, g: &mut Builder, x: Tensor, layer: &str) -> Result<(Forward, Tensor)> {
+        let Some(at) = self.layers.iter().position(|candidate| candidate.name == layer) else {
+            let names: Vec<&str> = self.layers.iter().map(|layer| layer.name.as_str()).collect();
+            let there = if names.is_empty() { "none has a name".into() } else { names.join(", ") };
+            return Err(self.unusable(format!("it has no layer `{layer}`; its layers: {there}")));
         };
-        for layer in in_cheapest_order(&self.layers) {
-            forward.logits = forward.append(g, self, layer, mode)?;
+        // Layers change places within each part only, so what is noted is what the recipe says.
+        let (before, after) = self.layers.split_at(at + 1);
+        let mut forward = self.beginning(g, x, Mode::Evaluate)?;
+        forward.append_all(g, self, before, Mode::Evaluate)?;
+        let activation = forward.logits;
+        forward.append_all(g, self, after, Mode::Evaluate)?;
+        Ok((self.ended(g, x, forward)?, activation))
+    }
+
+    fn beginning(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
+        match &self.file {
+            Some(path) => Imported::read(path)?.forward(g, x, mode),
+            None => Ok(Forward { logits: x, parameters: Vec::new(), masks: Vec::new() }),
         }
+    }
+
+    /// Checks what the last layer gives.
+    fn ended(&self, g: &mut Builder, x: Tensor, mut forward: Forward) -> Result<Forward> {
         let shape = g.shape(forward.logits);
         if shape != [g.shape(x)[0], self.classes] {
             let classes = self.classes;
@@ -162,6 +188,19 @@ fn in_cheapest_order(layers: &[Layer]) -> Vec<&Layer> {
 }
 
 impl Forward {
+    fn append_all(
+        &mut self,
+        g: &mut Builder,
+        network: &Classifier,
+        layers: &[Layer],
+        mode: Mode,
+    ) -> Result<()> {
+        for layer in in_cheapest_order(layers) {
+            self.logits = self.append(g, network, layer, mode)?;
+        }
+        Ok(())
+    }
+
     fn append(&mut self, g: &mut Builder, network: &Classifier, layer: &Layer, mode: Mode) -> Result<Tensor> {
         let (x, name) = (self.logits, layer.name.as_str());
         match &layer.kind {

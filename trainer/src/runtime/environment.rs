@@ -21,6 +21,8 @@ pub struct Loaded {
     pub minor_version: u32,
     /// The build that was asked for when it was loaded.
     pub build: Build,
+    /// Threads that compute; as many as there are cores when 0.
+    pub threads: usize,
 }
 
 /// The driver's part of CUDA.
@@ -77,7 +79,9 @@ fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
         builder.with_name("fovea").with_telemetry(false).with_global_thread_pool(pool).build()
     });
     match built {
-        Ok(environment) => Ok(Loaded { environment, library, minor_version, build: options.build }),
+        Ok(environment) => {
+            Ok(Loaded { environment, library, minor_version, build: options.build, threads: options.threads })
+        }
         Err(reason) => Err(RuntimeError::Environment { library, reason }),
     }
 }

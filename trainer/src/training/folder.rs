@@ -98,6 +98,7 @@ impl RunFolder {
         settings: &RunSettings,
         backend: &Description,
     ) -> Result<(), TrainingError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
         self.write_json(
@@ -109,7 +110,8 @@ impl RunFolder {
                 "library": backend.library,
                 "system": std::env::consts::OS,
                 "processor": std::env::consts::ARCH,
-                "cores": thread::available_parallelism().map_or(1, usize::from),
+                "cores": cores,
+                "threads": if backend.threads == 0 { cores } else { backend.threads },
                 "arguments": std::env::args().collect::<Vec<_>>(),
             }),
         )

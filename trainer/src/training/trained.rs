@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use super::{TrainingError, folder::read_recipe, run::mean_shape};
 use crate::{
     checkpoint::{self, Meta, Store, Tensors},
-    graph::{Graph, Target},
-    models::{Classifier, GraphOptions, PixelType, inference},
+    graph::{self, Graph, Target},
+    models::{Classifier, GraphOptions, PixelType, features, inference},
     recipe::{Mean, Recipe},
 };
 
 /// Name of the mean among a checkpoint's tensors: `f32 [3,H,W]` or `[3]`.
 pub const MEAN: &str = "input.mean";
+
+/// Makes a graph from a network, its options, the mean and the parameters.
+type BuildGraph<'a> = dyn Fn(&Classifier, &GraphOptions, &[f32], &[&[f32]]) -> graph::Result<Graph> + 'a;
 
 /// Which checkpoint of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,15 +49,23 @@ impl Trained {
     /// damaged or of another recipe.
     pub fn load(run: &Path, which: Which) -> Result<Self, TrainingError> {
         let recipe = read_recipe(run)?;
-        let store = Store::new(run, usize::MAX);
-        let path = match which {
-            Which::Best => store.best()?,
-            Which::Last => store.latest()?,
-        };
+        let path = Self::path(run, which)?;
         let (meta, mut state) = checkpoint::load(&path)?;
         meta.check_recipe(&recipe.name, &recipe.hash())?;
         let mean = state.take(MEAN, &mean_shape(&recipe))?.values;
         Ok(Self { path, recipe, meta, mean, state })
+    }
+
+    /// The folder of a checkpoint of the run in the folder `run`.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] when there is none.
+    pub fn path(run: &Path, which: Which) -> Result<PathBuf, TrainingError> {
+        let store = Store::new(run, usize::MAX);
+        Ok(match which {
+            Which::Best => store.best()?,
+            Which::Last => store.latest()?,
+        })
     }
 
     /// Number of classes K.
@@ -67,7 +78,20 @@ impl Trained {
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] when a tensor is missing, [`TrainingError::Graph`] when the network cannot be expressed.
-    pub fn inference_graph(mut self, pixels: PixelType) -> Result<Graph, TrainingError> {
+    pub fn inference_graph(self, pixels: PixelType) -> Result<Graph, TrainingError> {
+        self.graph(&|network, options, mean, weights| inference(network, options, pixels, mean, weights))
+    }
+
+    /// The graph for a closer look: as [`inference_graph`](Self::inference_graph) for bytes, and the activation of the
+    /// layer `layer` besides.
+    ///
+    /// # Errors
+    /// As [`inference_graph`](Self::inference_graph), and when the recipe has no such layer.
+    pub fn feature_graph(self, layer: &str) -> Result<Graph, TrainingError> {
+        self.graph(&|network, options, mean, weights| features(network, options, layer, mean, weights))
+    }
+
+    fn graph(mut self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
         let network = Classifier::new(&self.recipe, self.classes());
         let mut weights = Vec::new();
         for parameter in network.parameters()? {
@@ -76,6 +100,6 @@ impl Trained {
         let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
         let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };
         let options = GraphOptions::of_recipe(&self.recipe, 1, Target::Cpu);
-        Ok(inference(&network, &options, pixels, &mean, &weights)?)
+        Ok(build(&network, &options, &mean, &weights)?)
     }
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod feed;
 mod flat;
+mod inference;
 mod kernels;
 mod options;
 mod session;
@@ -40,6 +41,7 @@ use crate::{
     runtime::Loaded,
 };
 
+pub use inference::Inference;
 pub use kernels::without_cuda_kernel;
 pub use options::OrtOptions;
 
@@ -357,6 +359,7 @@ impl TrainingBackend for OrtBackend {
             backend: "ort",
             device: self.options.device.to_string(),
             library: format!("ONNX Runtime 1.{}", self.loaded.minor_version),
+            threads: self.loaded.threads,
         }
     }
 

@@ -224,7 +224,7 @@ fn score(logits: &mut Images, labels: &[i64]) -> Sums {
 impl TrainingBackend for ReferenceBackend {
     fn describe(&self) -> Description {
         let library = format!("fovea {}", env!("CARGO_PKG_VERSION"));
-        Description { backend: "reference", device: "cpu".into(), library }
+        Description { backend: "reference", device: "cpu".into(), library, threads: 1 }
     }
 
     fn batch_rows(&self) -> usize {

@@ -1,0 +1,49 @@
+//! Photos as the network sees them.
+
+use std::{fs, path::Path};
+
+use anyhow::Context;
+use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_pipeline::{
+    TestViews,
+    view::{Scratch, Size, View},
+};
+use fovea_trainer::{recipe::Recipe, training::crop_size};
+
+/// Turns photos into what the network sees, as preparation and evaluation do.
+pub struct Eye {
+    image_px: u32,
+    /// Size of a view.
+    pub crop: Size,
+    /// Views of each photo.
+    pub views: TestViews,
+}
+
+impl Eye {
+    /// The eye of a network with this recipe.
+    pub fn new(recipe: &Recipe, views: TestViews) -> Self {
+        Self { image_px: recipe.input.image_px as u32, crop: crop_size(recipe), views }
+    }
+
+    /// The views of a photo, `u8 [V,3,H,W]`.
+    pub fn look_at(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut photo = Photo::default();
+        PhotoFile::parse(&bytes)
+            .and_then(|file| file.decode(&mut photo))
+            .with_context(|| format!("cannot decode {}", path.display()))?;
+        let mut shaper = Shaper::new(self.image_px, Fit::ShortSide, Filter::Lanczos3);
+        let square = shaper.shape(photo.width, photo.height, &photo.rgb);
+        let mut planes = vec![0; square.len()];
+        to_planes(square, &mut planes);
+
+        let mut scratch = Scratch::default();
+        let mut rows = vec![0; self.views.count() * 3 * self.crop.area()];
+        for (index, row) in rows.chunks_exact_mut(3 * self.crop.area()).enumerate() {
+            let mut view = View::planar(&planes, Size::square(self.image_px), &mut scratch);
+            self.views.apply(index, self.crop, &mut view);
+            view.write_u8(row);
+        }
+        Ok(rows)
+    }
+}

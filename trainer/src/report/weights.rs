@@ -1,0 +1,120 @@
+//! Figures of a checkpoint's tensors.
+
+use super::{Figure, Section};
+use crate::{
+    checkpoint::Tensor,
+    figure::{Axis, Bar, BarChart, Cell, Color, Level, Picture, Pictures, Row, significant},
+    recipe::LayerKind,
+    training::Trained,
+};
+
+/// About the side that a kernel is shown with.
+const KERNEL_PX: usize = 31;
+const KERNELS_PER_ROW: usize = 16;
+/// More would fill the page.
+const MOST_KERNELS: usize = 256;
+
+/// Kernels and norms.
+pub(super) fn section(trained: &Trained) -> Section {
+    let mut section = Section { title: "The network", ..Section::default() };
+    match kernels(trained) {
+        Ok(figure) => section.figures.push(figure),
+        Err(reason) => section.left_out.push(reason),
+    }
+    section.figures.extend(norms(trained));
+    section
+}
+
+/// The kernels of the first layer, if they look at colours (figure 3 of the paper).
+fn kernels(trained: &Trained) -> Result<Figure, String> {
+    let first = trained.recipe.network.layer.iter().find(|layer| matches!(layer.kind, LayerKind::Conv(_)));
+    let none = || "kernels of the first layer: the recipe begins with no convolution over colours".to_owned();
+    let name = &first.ok_or_else(none)?.name;
+    let weight = trained.state.get(&format!("{name}.weight")).ok_or_else(none)?;
+    let &[count, 3, side, _] = weight.shape.as_slice() else { return Err(none()) };
+    let groups = groups_after_first(trained).filter(|groups| count.is_multiple_of(*groups)).unwrap_or(1);
+    let pictures: Vec<Cell> = weight
+        .values
+        .chunks_exact(3 * side * side)
+        .take(MOST_KERNELS)
+        .map(|kernel| Cell::new(Picture::from_planes(side as u32, side as u32, &normalised(kernel))))
+        .collect();
+    let mut rows = Vec::new();
+    for (group, cells) in pictures.chunks((count / groups).max(1)).enumerate() {
+        for (index, cells) in cells.chunks(KERNELS_PER_ROW).enumerate() {
+            let caption =
+                if groups > 1 && index == 0 { format!("group {}", group + 1) } else { String::new() };
+            rows.push(Row { caption, cells: cells.to_vec() });
+        }
+    }
+    let enlarged = (KERNEL_PX as f64 / side as f64).round().max(1.0);
+    let chart =
+        Pictures { title: format!("Kernels of {name}"), side_px: side as f64 * enlarged, gap_px: 3.0, rows };
+    let shown =
+        if count > MOST_KERNELS { format!(" The first {MOST_KERNELS} of {count}.") } else { String::new() };
+    let caption = format!(
+        "{count} kernels of {side}×{side} pixels and three colours, each stretched over the whole range from black to white, as in \
+         the paper's figure 3.{shown}"
+    );
+    Ok(Figure { name: "kernels", svg: chart.svg(), caption })
+}
+
+/// The groups of the first layer's kernels, as the second convolution takes them apart.
+fn groups_after_first(trained: &Trained) -> Option<usize> {
+    let mut convolutions = trained.recipe.network.layer.iter().filter_map(|layer| match &layer.kind {
+        LayerKind::Conv(conv) => Some(conv.groups),
+        _ => None,
+    });
+    convolutions.nth(1)
+}
+
+/// A kernel stretched to 0..=255, all its colours alike; one without differences is grey.
+fn normalised(kernel: &[f32]) -> Vec<u8> {
+    let finite = || kernel.iter().copied().filter(|value| value.is_finite());
+    let (low, high) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
+    if low >= high {
+        return vec![128; kernel.len()];
+    }
+    // `as` saturates, and makes 0 of what is not a number.
+    kernel.iter().map(|value| (255.0 * (value - low) / (high - low)).round() as u8).collect()
+}
+
+/// The last update of each layer's weights beside the weights.
+fn norms(trained: &Trained) -> Option<Figure> {
+    let norm = |tensor: &Tensor| tensor.values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let state = &trained.state;
+    let weights = trained.recipe.network.layer.iter().map(|layer| format!("{}.weight", layer.name));
+    let bars: Vec<Bar> = weights
+        .filter_map(|name| {
+            let (weight, update) = (norm(state.get(&name)?), norm(state.get(&format!("{name}.momentum"))?));
+            let note = format!("|w| {}, |Δw| {}", significant(weight, 3), significant(update, 3));
+            let label = name.trim_end_matches(".weight").to_owned();
+            Some(Bar { label, value: update / weight, note, color: Color::Series(0) })
+        })
+        .collect();
+    if bars.is_empty() {
+        return None;
+    }
+    let chart = BarChart {
+        title: "Last update of the weights".into(),
+        axis: Axis::log("|Δw| / |w|"),
+        bars,
+        levels: vec![Level { at: 1e-3, label: "1/1000".into() }],
+    };
+    let caption = "Norm of the last update of each layer's weights by the norm of the weights. Far above a thousandth a layer changes in \
+                   leaps, far below it hardly learns.";
+    Some(Figure { name: "norms", svg: chart.svg(), caption: caption.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_stretched_over_the_whole_range_and_a_flat_one_is_grey() {
+        assert_eq!(normalised(&[-1.0, 0.0, 1.0]), [0, 128, 255]);
+        assert_eq!(normalised(&[0.5, 0.5]), [128, 128]);
+        assert_eq!(normalised(&[f32::NAN, 2.0, 3.0]), [0, 0, 255]);
+        assert_eq!(normalised(&[f32::NAN]), [128]);
+    }
+}
