@@ -64,23 +64,43 @@ mod tests {
     use super::*;
     use crate::view::Scratch;
 
+    /// Row and column of the upper left pixel of a view of an image of `size` pixels, whose values tell where they are.
+    fn upper_left(views: TestViews, index: usize, size: Size, crop: Size) -> (u8, u8) {
+        let (width, area) = (size.width as u8, size.area() as u8);
+        let pixels: Vec<u8> = [|i: u8, width: u8| i / width, |i, width| i % width, |_, _| 0]
+            .iter()
+            .flat_map(|value| (0..area).map(move |i| value(i, width)))
+            .collect();
+        let mut scratch = Scratch::default();
+        let mut view = View::planar(&pixels, size, &mut scratch);
+        views.apply(index, crop, &mut view);
+        let mut written = vec![0; 3 * crop.area()];
+        view.write_u8(&mut written);
+        (written[0], written[crop.area()])
+    }
+
+    #[test]
+    fn the_centre_is_in_the_middle_of_both_axes() {
+        let (size, crop) = (Size { width: 10, height: 6 }, Size { width: 3, height: 4 });
+        assert_eq!(upper_left(TestViews::Center, 0, size, crop), (1, 3));
+    }
+
+    #[test]
+    fn a_view_that_does_not_fit_is_refused_with_both_sizes() {
+        let input = Size { width: 10, height: 6 };
+        for crop in [Size { width: 11, height: 6 }, Size { width: 10, height: 7 }] {
+            let error = TestViews::Center.check(input, crop).unwrap_err().to_string();
+            assert!(error.contains(&format!("{crop} pixels out of an image of 10x6")), "{error}");
+        }
+        TestViews::TenCrop.check(input, input).unwrap();
+    }
+
     #[test]
     fn the_ten_views_are_corners_and_centre_and_their_mirror_images() {
-        // Each pixel holds its column in red and its row in green.
-        let size = Size::square(6);
-        let pixels: Vec<u8> =
-            [|i: u8| i % 6, |i: u8| i / 6, |_| 0].iter().flat_map(|value| (0..36).map(value)).collect();
-        let upper_left: Vec<(u8, u8)> = (0..10)
-            .map(|index| {
-                let mut scratch = Scratch::default();
-                let mut view = View::planar(&pixels, size, &mut scratch);
-                TestViews::TenCrop.apply(index, Size::square(4), &mut view);
-                let mut written = vec![0; 3 * 16];
-                view.write_u8(&mut written);
-                (written[0], written[16])
-            })
+        let views: Vec<(u8, u8)> = (0..10)
+            .map(|index| upper_left(TestViews::TenCrop, index, Size::square(6), Size::square(4)))
             .collect();
-        let expected = [(0, 0), (2, 0), (0, 2), (2, 2), (1, 1), (3, 0), (5, 0), (3, 2), (5, 2), (4, 1)];
-        assert_eq!(upper_left, expected);
+        let expected = [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1), (0, 3), (0, 5), (2, 3), (2, 5), (1, 4)];
+        assert_eq!(views, expected);
     }
 }
