@@ -5,6 +5,8 @@
 use std::io::Cursor;
 
 use fovea_pipeline::{Class, Split};
+use image::DynamicImage;
+use image::codecs::png::PngDecoder;
 
 use crate::{Entry, Payload, Source, SourceError};
 
@@ -44,8 +46,8 @@ impl EmbeddedSample {
     /// # Panics
     /// Never, as a test decodes the very bytes that are compiled in.
     pub fn new() -> Self {
-        let sheet = image::ImageReader::with_format(Cursor::new(SHEET), image::ImageFormat::Png)
-            .decode()
+        let sheet = PngDecoder::new(Cursor::new(SHEET))
+            .and_then(DynamicImage::from_decoder)
             .expect("the embedded sheet is a PNG file")
             .into_luma8();
         let classes = CLASSES.map(|(wnid, name)| Class {

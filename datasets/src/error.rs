@@ -68,6 +68,15 @@ pub enum SourceError {
         path: PathBuf,
     },
 
+    /// A link leads to a folder that it lies in.
+    #[error("{}: a link to {}, in which it lies itself; remove the link", path.display(), target.display())]
+    EndlessLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+
     /// Two images of a split have the same name.
     #[error("{}: two images of the {split} split are called {key:?}; remove or rename one", path.display())]
     DuplicateKey {

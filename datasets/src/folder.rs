@@ -2,23 +2,26 @@
 //! side by side.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::SourceError;
 use crate::positioned::io_error;
 use crate::tree::Listing;
 
-/// A link to a folder above itself would never end.
-const MAX_DEPTH: usize = 16;
-
 /// Lists the images below `root`; links are followed.
 pub(crate) fn list(root: &Path) -> Result<Listing<'_>, SourceError> {
     let mut names = Vec::new();
-    walk(root, "", 0, &mut names)?;
+    walk(root, "", &mut Vec::new(), &mut names)?;
     Ok(Listing::of_folder(root, names))
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -> Result<(), SourceError> {
+/// Adds the files below `folder`. `above` has the real paths of the folders in which links were followed to get there.
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    above: &mut Vec<PathBuf>,
+    names: &mut Vec<String>,
+) -> Result<(), SourceError> {
     for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
         let entry = entry.map_err(io_error(folder, "list"))?;
         let path = entry.path();
@@ -28,13 +31,24 @@ fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -> R
             continue;
         }
         let mut kind = entry.file_type().map_err(io_error(&path, "read its type"))?;
-        if kind.is_symlink() {
+        let is_link = kind.is_symlink();
+        if is_link {
             kind = fs::metadata(&path).map_err(io_error(&path, "follow the link"))?.file_type();
         }
         if kind.is_file() {
             names.push(format!("{prefix}{name}"));
-        } else if kind.is_dir() && depth < MAX_DEPTH {
-            walk(&path, &format!("{prefix}{name}/"), depth + 1, names)?;
+        } else if kind.is_dir() {
+            if is_link {
+                let target = path.canonicalize().map_err(io_error(&path, "follow the link"))?;
+                above.push(folder.canonicalize().map_err(io_error(folder, "find"))?);
+                if above.iter().any(|folder| folder.starts_with(&target)) {
+                    return Err(SourceError::EndlessLink { path, target });
+                }
+            }
+            walk(&path, &format!("{prefix}{name}/"), above, names)?;
+            if is_link {
+                above.pop();
+            }
         }
     }
     Ok(())

@@ -12,15 +12,17 @@ use crate::collection::{Found, is_image_name};
 use crate::positioned::{PositionedFile, io_error};
 use crate::tar_index::{self, Member};
 
-/// The class that an inner archive is called after.
+/// The class that an inner archive is called after. A compressed one is an archive too: it must not be overlooked, though it
+/// cannot be read in place.
 fn class_of(member: &Member) -> Option<&str> {
     let name = member.name.rsplit('/').next().unwrap_or(&member.name);
-    name.strip_suffix(".tar")
+    [".tar", ".tar.gz", ".tgz"].iter().find_map(|suffix| name.strip_suffix(suffix))
 }
 
-/// Whether an archive with these members is a tar of tars.
+/// Whether an archive with these members is a tar of tars: archives may also lie beside images by chance.
 pub(crate) fn is_tar_of_tars(members: &[Member]) -> bool {
     members.iter().any(|member| class_of(member).is_some())
+        && !members.iter().any(|member| is_image_name(&member.name))
 }
 
 /// Indexes the inner archives. Keys are `<class>/<file>`, as in a folder tree of the same images.

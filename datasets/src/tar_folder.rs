@@ -9,9 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::SourceError;
 use crate::positioned::{PositionedFile, io_error};
-use crate::tar_index::{self, Member};
+use crate::tar_index::{self, GZIP_MAGIC, Member};
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const INFLATE_BUFFER_BYTES: usize = 1 << 20;
 
 /// An archive and the list of its members.

@@ -17,6 +17,7 @@ use crate::collection::is_image_name;
 use crate::positioned::PositionedFile;
 
 const BLOCK: u64 = 512;
+pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// A long name or a pax header beyond this is not believed.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// Enough outstanding reads for an SSD. They wait for the disk, not for a core.
@@ -25,6 +26,8 @@ const INDEX_THREADS: usize = 16;
 const INCOMPLETE: &str = "the file is incomplete: download or copy it again";
 const DAMAGED: &str = "the file is damaged or no tar file: download or copy it again";
 const UNSUPPORTED: &str = "pack the archive again with regular files only";
+const COMPRESSED: &str =
+    "archives inside an archive are read in place: unpack it and pack its files again, uncompressed";
 
 /// A regular file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,7 @@ pub(crate) fn index_inner(
 /// Lists the regular files of the archive that lies at `range` of `file`; errors call it `archive`.
 fn index_range(file: &PositionedFile, range: Range<u64>, archive: &str) -> Result<Vec<Member>, SourceError> {
     let walk = Walk { file, end: range.end, archive };
+    walk.refuse_gzip(range.start)?;
     let mut members = Vec::new();
     let mut at = range.start;
     let mut extension = Extension::default();
@@ -155,6 +159,19 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Says what is wrong with an archive that begins at `at` and is compressed.
+    fn refuse_gzip(&self, at: u64) -> Result<(), SourceError> {
+        let mut magic = [0; GZIP_MAGIC.len()];
+        if self.end.saturating_sub(at) >= magic.len() as u64 {
+            self.file.read_at(at, &mut magic)?;
+        }
+        if magic != GZIP_MAGIC {
+            return Ok(());
+        }
+        let expected = format!("a header of {}", self.archive);
+        Err(self.damaged(at, &expected, "gzip data".into(), COMPRESSED))
+    }
+
     /// The header at `at`; none at the end marker, a block of zeros.
     fn header(&self, at: u64) -> Result<Option<Header>, SourceError> {
         let left = self.end.saturating_sub(at);

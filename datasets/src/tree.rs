@@ -88,6 +88,14 @@ impl<'a> Listing<'a> {
         Listing { origin: Origin::Tar(file), images }
     }
 
+    /// The folder or archive.
+    fn path(&self) -> &Path {
+        match self.origin {
+            Origin::Folder(root) => root,
+            Origin::Tar(file) => file.path(),
+        }
+    }
+
     /// Whether there are no images.
     pub(crate) fn is_empty(&self) -> bool {
         self.images.is_empty()
@@ -100,6 +108,15 @@ impl<'a> Listing<'a> {
         loop {
             let level = Level::at(&prefix, &self.images);
             let (train, val) = (level.folder_among(&TRAIN_NAMES), level.folder_among(&VAL_NAMES));
+            for name in [train, val].into_iter().flatten() {
+                if let Some(twin) = level.twin_of(name) {
+                    return Err(SourceError::Layout {
+                        path: self.path().to_owned(),
+                        found: format!("both {prefix}{name}/ and {prefix}{twin}/"),
+                        expected: "one folder for each split; put their content together".to_owned(),
+                    });
+                }
+            }
             if train.is_some() || val.is_some() {
                 let split = |name: Option<&str>| {
                     name.map(|name| self.images_below(&format!("{prefix}{name}/"))).transpose()
@@ -197,6 +214,11 @@ impl<'n> Level<'n> {
         let find =
             |name: &&str| self.folders.iter().find(|folder| folder.eq_ignore_ascii_case(name)).copied();
         names.iter().find_map(find)
+    }
+
+    /// A folder whose name differs from `name` in upper and lower case only.
+    fn twin_of(&self, name: &str) -> Option<&'n str> {
+        self.folders.iter().find(|folder| **folder != name && folder.eq_ignore_ascii_case(name)).copied()
     }
 
     fn only_folder(&self) -> Option<&'n str> {

@@ -1,6 +1,7 @@
 //! Reading a prepared data set again, every byte of it, and telling all that is wrong.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,10 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardError, shard_file_name};
-use fovea_pipeline::{DatasetInfo, Encoding, ShardInfo, Split};
-use ndarray::Array3;
-use ndarray_npy::ReadNpyExt;
+use fovea_pipeline::shard::{Shard, shard_file_name};
+use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
 
 use crate::photo::{Photo, PhotoFile};
 use crate::prepare::{PARTIAL, PREPARATION_FILE};
@@ -36,7 +35,7 @@ pub struct Report {
     pub problems: Vec<Problem>,
 }
 
-/// `dataset.json` is missing or unreadable, so there is nothing to compare with.
+/// There is no data set to compare with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
@@ -46,68 +45,35 @@ pub enum VerifyError {
         /// The folder.
         directory: PathBuf,
     },
-    /// The operating system refused.
-    #[error("{}: cannot read: {source}; expected the folder of a prepared data set", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// Not the description of a data set.
-    #[error("{}: not the description of a data set: {reason}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    /// `dataset.json` is missing or unreadable.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
 }
 
-/// Reads `dataset.json` in `directory`.
+/// Opens the data set in `directory`.
 ///
 /// # Errors
-/// When it is missing or unreadable.
-pub fn read_info(directory: &Path) -> Result<DatasetInfo, VerifyError> {
-    let path = directory.join(DatasetInfo::FILE_NAME);
-    match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map_err(|error| VerifyError::Unreadable { path, reason: error.to_string() }),
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound && directory.join(PREPARATION_FILE).exists() =>
-        {
-            Err(VerifyError::Unfinished { directory: directory.into() })
+/// When its `dataset.json` is missing or unreadable.
+pub fn open(directory: &Path) -> Result<Dataset, VerifyError> {
+    Dataset::open(directory).map_err(|error| match error {
+        DatasetError::NotPrepared { .. } if directory.join(PREPARATION_FILE).exists() => {
+            VerifyError::Unfinished { directory: directory.into() }
         }
-        Err(source) => Err(VerifyError::Io { path, source }),
-    }
+        error => error.into(),
+    })
 }
 
 /// Checks every digest and checksum, every count, label and header, and that every JPEG decodes.
 ///
 /// `on_shard` is called, by any thread, after each shard with the bytes that were read.
-///
-/// # Errors
-/// When there is no readable `dataset.json`. All else that is wrong is in the report.
-pub fn verify(
-    directory: &Path,
-    workers: NonZeroUsize,
-    on_shard: &(dyn Fn(u64) + Sync),
-) -> Result<Report, VerifyError> {
-    let info = read_info(directory)?;
+pub fn verify(dataset: &Dataset, workers: NonZeroUsize, on_shard: &(dyn Fn(u64) + Sync)) -> Report {
+    let (directory, info) = (dataset.directory(), dataset.info());
     let mut report = Report::default();
-    if info.format_version != FORMAT_VERSION {
-        report.problems.push(Problem {
-            path: directory.join(DatasetInfo::FILE_NAME),
-            what: format!("format version {}, expected {FORMAT_VERSION}", info.format_version),
-        });
-        return Ok(report);
-    }
     let shards: Vec<(Split, u32, &ShardInfo)> = Split::ALL
         .into_iter()
         .flat_map(|split| (0..).zip(info.shards(split)).map(move |(number, shard)| (split, number, shard)))
         .collect();
-    let checked = check_shards(directory, &info, &shards, workers, on_shard);
+    let checked = check_shards(dataset, &shards, workers, on_shard);
     let mut keys: [HashSet<String>; 2] = Default::default();
     for ((split, _, shard), outcome) in shards.iter().zip(checked) {
         report.shards += 1;
@@ -121,9 +87,9 @@ pub fn verify(
             }
         }
     }
-    report.problems.extend(check_mean_image(directory, &info));
+    report.problems.extend(check_mean_image(dataset));
     report.problems.extend(check_for_strays(directory, &shards));
-    Ok(report)
+    report
 }
 
 /// What one shard is like.
@@ -136,8 +102,7 @@ struct Outcome {
 
 /// Checks the shards in parallel; the outcomes are in their order.
 fn check_shards(
-    directory: &Path,
-    info: &DatasetInfo,
+    dataset: &Dataset,
     shards: &[(Split, u32, &ShardInfo)],
     workers: NonZeroUsize,
     on_shard: &(dyn Fn(u64) + Sync),
@@ -148,7 +113,7 @@ fn check_shards(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&(split, number, shard)) = shards.get(index) else { return outcomes };
-            outcomes.push((index, check_shard(directory, info, split, number, shard)));
+            outcomes.push((index, check_shard(dataset, split, number, shard)));
             on_shard(shard.bytes);
         }
     };
@@ -163,20 +128,14 @@ fn check_shards(
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-fn check_shard(
-    directory: &Path,
-    info: &DatasetInfo,
-    split: Split,
-    number: u32,
-    listed: &ShardInfo,
-) -> Outcome {
+fn check_shard(dataset: &Dataset, split: Split, number: u32, listed: &ShardInfo) -> Outcome {
     let mut outcome = Outcome::default();
     let expected_name = shard_file_name(split, number);
     if listed.file != expected_name {
         outcome.problems.push(format!("dataset.json lists it where {expected_name} is expected"));
         return outcome;
     }
-    let path = directory.join(&listed.file);
+    let path = dataset.directory().join(&listed.file);
     match digest(&path) {
         Err(error) => {
             outcome.problems.push(format!("cannot read: {error}"));
@@ -191,37 +150,18 @@ fn check_shard(
         Ok(_) => {}
     }
     match Shard::open(&path) {
-        Ok(shard) => check_records(&shard, info, split, number, listed, &mut outcome),
+        Ok(shard) => {
+            let disagreements = dataset.disagreements(&shard, split, number as usize);
+            outcome.problems.extend(disagreements.iter().map(|error| without_path(error, &path)));
+            check_records(&shard, &mut outcome);
+        }
         Err(error) => outcome.problems.push(without_path(&error, &path)),
     }
     outcome
 }
 
-fn check_records(
-    shard: &Shard,
-    info: &DatasetInfo,
-    split: Split,
-    number: u32,
-    listed: &ShardInfo,
-    outcome: &mut Outcome,
-) {
+fn check_records(shard: &Shard, outcome: &mut Outcome) {
     let header = shard.header();
-    let mut compare = |what: &str, found: String, expected: String| {
-        if found != expected {
-            outcome.problems.push(format!("its header says {what} {found}, dataset.json says {expected}"));
-        }
-    };
-    compare("split", header.split.to_string(), split.to_string());
-    compare("shard", header.shard.to_string(), number.to_string());
-    compare("encoding", header.encoding.to_string(), info.encoding.to_string());
-    compare("image size", header.image_size.to_string(), info.image_size.to_string());
-    compare("source", header.source.clone(), info.source.clone());
-    if header.classes != info.classes {
-        outcome.problems.push("its class list is not that of dataset.json".into());
-    }
-    if shard.len() as u64 != listed.images {
-        outcome.problems.push(format!("{} images, dataset.json says {}", shard.len(), listed.images));
-    }
     let mut photo = Photo::default();
     for index in 0..shard.len() {
         let record = shard.record(index);
@@ -248,7 +188,7 @@ fn check_records(
 }
 
 /// Problems are told with their path already.
-fn without_path(error: &ShardError, path: &Path) -> String {
+fn without_path(error: &impl Display, path: &Path) -> String {
     let text = error.to_string();
     text.strip_prefix(&format!("{}: ", path.display())).map(str::to_owned).unwrap_or(text)
 }
@@ -260,24 +200,21 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
 }
 
 /// Its shape, and that its channels average to the means in `dataset.json`.
-fn check_mean_image(directory: &Path, info: &DatasetInfo) -> Option<Problem> {
-    let statistics = info.statistics.as_ref()?;
-    let path = directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
-    let problem = |what| Some(Problem { path: path.clone(), what });
-    let mean = match File::open(&path).map(Array3::<f32>::read_npy) {
-        Ok(Ok(mean)) => mean,
-        Ok(Err(error)) => return problem(format!("not a NumPy file of f32 [3,S,S]: {error}")),
-        Err(error) => return problem(format!("cannot read: {error}")),
+fn check_mean_image(dataset: &Dataset) -> Option<Problem> {
+    let statistics = dataset.info().statistics.as_ref()?;
+    let path = dataset.directory().join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
+    let mean = match dataset.mean_image() {
+        Ok(mean) => mean,
+        Err(error) => return Some(Problem { what: without_path(&error, &path), path }),
     };
-    let side = info.image_size as usize;
-    if mean.shape() != [3, side, side] {
-        return problem(format!("shape {:?}, expected {:?}", mean.shape(), [3, side, side]));
-    }
     for (channel, expected) in mean.outer_iter().zip(statistics.mean) {
-        let found = channel.iter().map(|&value| f64::from(value)).sum::<f64>() / (side * side) as f64;
+        let found = channel.iter().map(|&value| f64::from(value)).sum::<f64>() / channel.len() as f64;
         let off = (found - expected).abs();
         if off.is_nan() || off > MEAN_TOLERANCE {
-            return problem(format!("a channel averages {found}, dataset.json says {expected}"));
+            return Some(Problem {
+                path,
+                what: format!("a channel averages {found}, dataset.json says {expected}"),
+            });
         }
     }
     None

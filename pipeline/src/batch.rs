@@ -33,7 +33,7 @@ pub const NO_LABEL: i64 = -1;
 pub struct Batch {
     pub(crate) buffer: Option<Buffer>,
     pub(crate) return_to: Sender<Buffer>,
-    /// Batches that are made and not yet dropped.
+    /// Batches that the consumer has received and not dropped.
     pub(crate) held: Arc<AtomicUsize>,
     pub(crate) shape: BatchShape,
     pub(crate) kind: ValueKind,

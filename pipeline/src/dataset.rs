@@ -132,39 +132,48 @@ impl Dataset {
     /// [`DatasetError::Empty`] when it has no images, [`DatasetError::Disagreement`] when a shard is not the one that
     /// `dataset.json` means, [`DatasetError::Shard`] when it cannot be read.
     pub fn records(&self, split: Split) -> Result<Records, DatasetError> {
-        let shards = self
-            .info
-            .shards(split)
-            .iter()
-            .map(|listed| {
-                let shard = Shard::open(&self.directory.join(&listed.file))?;
-                self.check_agreement(&shard, split, listed.images)?;
-                Ok(shard)
-            })
-            .collect::<Result<Vec<_>, DatasetError>>()?;
+        let mut shards = Vec::new();
+        for (number, listed) in self.info.shards(split).iter().enumerate() {
+            let shard = Shard::open(&self.directory.join(&listed.file))?;
+            if let Some(disagreement) = self.disagreements(&shard, split, number).into_iter().next() {
+                return Err(disagreement);
+            }
+            shards.push(shard);
+        }
         if shards.iter().all(Shard::is_empty) {
             return Err(DatasetError::Empty { directory: self.directory.clone(), split });
         }
         Ok(Records::new(shards))
     }
 
-    fn check_agreement(&self, shard: &Shard, split: Split, images: u64) -> Result<(), DatasetError> {
-        let header = shard.header();
-        let compare = |what, found: String, expected: String| {
-            if found == expected {
-                return Ok(());
-            }
-            Err(DatasetError::Disagreement { path: shard.path().into(), what, found, expected })
-        };
-        compare("image size", header.image_size.to_string(), self.info.image_size.to_string())?;
-        compare("encoding", header.encoding.to_string(), self.info.encoding.to_string())?;
-        compare("split", header.split.to_string(), split.to_string())?;
-        compare("number of classes", header.classes.len().to_string(), self.info.classes.len().to_string())?;
-        compare("number of images", shard.len().to_string(), images.to_string())?;
-        if header.classes != self.info.classes {
-            return compare("class list", "another".into(), "one in which some class differs".into());
+    /// All in which `shard` differs from what `dataset.json` says of shard `number` of `split`: one
+    /// [`DatasetError::Disagreement`] each.
+    ///
+    /// # Panics
+    /// When the split has not so many shards.
+    pub fn disagreements(&self, shard: &Shard, split: Split, number: usize) -> Vec<DatasetError> {
+        let (header, info) = (shard.header(), &self.info);
+        let images = info.shards(split)[number].images;
+        let mut values = vec![
+            ("image size", header.image_size.to_string(), info.image_size.to_string()),
+            ("encoding", header.encoding.to_string(), info.encoding.to_string()),
+            ("split", header.split.to_string(), split.to_string()),
+            ("position in its split", header.shard.to_string(), number.to_string()),
+            ("source", header.source.clone(), info.source.clone()),
+            ("number of classes", header.classes.len().to_string(), info.classes.len().to_string()),
+            ("number of images", shard.len().to_string(), images.to_string()),
+        ];
+        if let Some((found, expected)) = header.classes.iter().zip(&info.classes).find(|(a, b)| a != b) {
+            values.push(("class", format!("{found:?}"), format!("{expected:?}")));
         }
-        Ok(())
+        values
+            .into_iter()
+            .filter(|(_, found, expected)| found != expected)
+            .map(|(what, found, expected)| {
+                let path = shard.path().into();
+                DatasetError::Disagreement { path, what, found, expected }
+            })
+            .collect()
     }
 }
 
@@ -252,6 +261,8 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use ndarray_npy::WriteNpyExt;
     use serde_json::{Value, json};
     use tempfile::TempDir;
@@ -285,6 +296,30 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_checked_at_its_first_use_and_no_other() {
+        let directory = test_support::dataset(Encoding::Raw, 280);
+        let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+        // 70 is in the second word of bits, 6 at the same place of the first.
+        for index in [6, 7, 71, 69] {
+            records.verified_record(index).unwrap();
+        }
+        let flip_bit_of = |index: usize| {
+            let path = directory.path().join("train-00000.arrow");
+            let image = test_support::encoded(Encoding::Raw, index);
+            let place =
+                fs::read(&path).unwrap().windows(image.len()).position(|window| window == image).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.write_at(&[image[0] ^ 1], place as u64).unwrap();
+        };
+        flip_bit_of(70);
+        let error = records.verified_record(70).unwrap_err().to_string();
+        assert!(error.contains("record 70 (image-70): checksum"), "{error}");
+        records.verified_record(6).unwrap();
+        flip_bit_of(6);
+        records.verified_record(6).unwrap();
+    }
+
+    #[test]
     fn a_folder_that_is_not_prepared_is_refused_with_the_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let error = error_of(&directory);
@@ -293,8 +328,10 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_with_both() {
-        let error = error_of(&changed(|json| json["format_version"] = json!(2)));
-        assert!(error.contains("format version 2, expected 1"), "{error}");
+        for (version, found) in [(json!(2), "2"), (json!(0), "0"), (json!("1"), "none")] {
+            let error = error_of(&changed(|json| json["format_version"] = version));
+            assert!(error.contains(&format!("format version {found}, expected 1")), "{error}");
+        }
     }
 
     #[test]
@@ -309,8 +346,18 @@ mod tests {
         }
         let error = error_of(&changed(|json| json["train"][1]["images"] = json!(3)));
         assert!(error.contains("train-00001.arrow: number of images 2, but dataset.json says 3"), "{error}");
+        let directory = changed(|json| json["val"] = json["train"].clone());
+        let error = Dataset::open(directory.path()).unwrap().records(Split::Val).unwrap_err().to_string();
+        assert!(error.contains("train-00000.arrow: split train, but dataset.json says val"), "{error}");
         let error = error_of(&changed(|json| json["classes"][4]["name"] = json!("other")));
-        assert!(error.contains("class list"), "{error}");
+        assert!(error.contains("class Class") && error.contains("name: \"other\""), "{error}");
+        let error = error_of(&changed(|json| json["train"].as_array_mut().unwrap().swap(1, 2)));
+        assert!(
+            error.contains("train-00002.arrow: position in its split 2, but dataset.json says 1"),
+            "{error}"
+        );
+        let error = error_of(&changed(|json| json["source"] = json!("folders")));
+        assert!(error.contains("source test, but dataset.json says folders"), "{error}");
     }
 
     #[test]

@@ -159,6 +159,19 @@ mod tests {
                 (pixel - mean[[c, y, x]] + 10.0 * (c + 1) as f32) * normalization.scale[c]
             });
             assert_eq!(written, expected.as_slice().unwrap(), "planar: {is_planar}");
+
+            let mut rounded = [f16::ZERO; 12];
+            OutputForm::F16(normalization.clone()).write(&mut view, Slot::F16(&mut rounded));
+            assert_eq!(rounded, written.map(f16::from_f32), "planar: {is_planar}");
+
+            let constant =
+                Normalization { mean: MeanValue::Channels([5.0, 6.0, 7.0]), ..normalization.clone() };
+            OutputForm::F32(constant).write(&mut view, Slot::F32(&mut written));
+            let expected = Array3::from_shape_fn((3, 2, 2), |(c, y, x)| {
+                let pixel = f32::from(planar[c * 12 + (y + 1) * 4 + (2 - x)]);
+                (pixel - (5 + c) as f32 + 10.0 * (c + 1) as f32) * normalization.scale[c]
+            });
+            assert_eq!(written, expected.as_slice().unwrap(), "planar: {is_planar}");
         }
     }
 
@@ -168,5 +181,8 @@ mod tests {
         let center = center_of(mean.view(), Size { width: 2, height: 4 });
         assert_eq!(center.dim(), (3, 4, 2));
         assert_eq!((center[[0, 0, 0]], center[[2, 3, 1]]), (12.0, 243.0));
+        // Where the centre is not a whole number of pixels away, the smaller one counts.
+        let center = center_of(mean.view(), Size { width: 3, height: 5 });
+        assert_eq!((center[[0, 0, 0]], center[[2, 4, 2]]), (1.0, 243.0));
     }
 }

@@ -102,33 +102,50 @@ mod tests {
     use super::*;
     use crate::view::Scratch;
 
-    /// Column and row of the pixel that stands at the upper left of each view of 4×4 pixels out of 6×6.
-    fn upper_left(views: TestViews) -> Vec<(u8, u8)> {
+    /// Column and row of the pixel that stands at the upper left of each view of size `crop` out of `size` pixels.
+    fn upper_left(views: TestViews, size: Size, crop: Size) -> Vec<(u8, u8)> {
         // Each pixel holds its column in red and its row in green.
-        let size = Size::square(6);
-        let pixels: Vec<u8> =
-            [|i: u8| i % 6, |i: u8| i / 6, |_| 0].iter().flat_map(|value| (0..36).map(value)).collect();
+        let (width, area) = (size.width as u8, size.area() as u8);
+        let column = (0..area).map(|i| i % width);
+        let row = (0..area).map(|i| i / width);
+        let pixels: Vec<u8> = column.chain(row).chain((0..area).map(|_| 0)).collect();
         let written = |index| {
             let mut scratch = Scratch::default();
             let mut view = View::planar(&pixels, size, &mut scratch);
-            views.apply(index, Size::square(4), &mut view);
-            let mut written = vec![0; 3 * 16];
+            views.apply(index, crop, &mut view);
+            let mut written = vec![0; 3 * crop.area()];
             view.write_u8(&mut written);
-            (written[0], written[16])
+            (written[0], written[crop.area()])
         };
         (0..views.count()).map(written).collect()
     }
 
     #[test]
+    fn the_centre_is_in_the_middle_of_both_axes() {
+        let (size, crop) = (Size { width: 10, height: 6 }, Size { width: 3, height: 4 });
+        assert_eq!(upper_left(TestViews::Center, size, crop), [(3, 1)]);
+    }
+
+    #[test]
+    fn a_view_that_does_not_fit_is_refused_with_both_sizes() {
+        let input = Size { width: 10, height: 6 };
+        for crop in [Size { width: 11, height: 6 }, Size { width: 10, height: 7 }] {
+            let error = TestViews::Center.check(input, crop).unwrap_err().to_string();
+            assert!(error.contains(&format!("{crop} pixels out of an image of 10x6")), "{error}");
+        }
+        TestViews::TenCrop.check(input, input).unwrap();
+    }
+
+    #[test]
     fn the_ten_views_are_corners_and_centre_and_their_mirror_images() {
         let expected = [(0, 0), (2, 0), (0, 2), (2, 2), (1, 1), (3, 0), (5, 0), (3, 2), (5, 2), (4, 1)];
-        assert_eq!(upper_left(TestViews::TenCrop), expected);
+        assert_eq!(upper_left(TestViews::TenCrop, Size::square(6), Size::square(4)), expected);
     }
 
     #[test]
     fn the_nine_views_are_a_grid_from_corner_to_corner_and_none_is_mirrored() {
         let expected = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)];
-        assert_eq!(upper_left(TestViews::NineCrop), expected);
+        assert_eq!(upper_left(TestViews::NineCrop, Size::square(6), Size::square(4)), expected);
     }
 
     #[test]

@@ -175,7 +175,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Rescales what the view shows to `size`, bilinearly and antialiased.
+    /// Rescales what the view shows to `size`, bilinearly and antialiased. At its edges the pixels beyond them weigh in, as far
+    /// as the filter reaches.
     pub fn resize(&mut self, size: Size) {
         if size == self.crop.size {
             return;
@@ -287,5 +288,135 @@ impl<'a> View<'a> {
         self.layout = layout;
         self.stored = size;
         self.crop = Rect { x: 0, y: 0, size };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORED: Size = Size { width: 9, height: 6 };
+
+    /// An image in which a pixel tells its channel, row and column: 100·c + 10·y + x.
+    fn value(channel: u32, y: u32, x: u32) -> u8 {
+        (100 * channel + 10 * y + x) as u8
+    }
+
+    fn planar() -> Vec<u8> {
+        let pixels = (0..STORED.height).flat_map(|y| (0..STORED.width).map(move |x| (y, x)));
+        (0..3).flat_map(|c| pixels.clone().map(move |(y, x)| value(c, y, x))).collect()
+    }
+
+    fn interleaved() -> Vec<u8> {
+        let pixels = (0..STORED.height).flat_map(|y| (0..STORED.width).map(move |x| (y, x)));
+        pixels.flat_map(|(y, x)| (0..3).map(move |c| value(c, y, x))).collect()
+    }
+
+    /// Calls `check` with a view of the whole image, in both layouts.
+    fn in_both_layouts(check: impl Fn(View<'_>)) {
+        check(View::planar(&planar(), STORED, &mut Scratch::default()));
+        check(View::interleaved(&interleaved(), STORED, &mut Scratch::default()));
+    }
+
+    fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
+        Rect { x, y, size: Size { width, height } }
+    }
+
+    fn written(view: &View<'_>) -> Vec<u8> {
+        let mut planes = vec![0; 3 * view.size().area()];
+        view.write_u8(&mut planes);
+        planes
+    }
+
+    /// The image's pixels at the given rows and columns.
+    fn pixels(rows: &[u32], columns: &[u32]) -> Vec<u8> {
+        let places = rows.iter().flat_map(|&y| columns.iter().map(move |&x| (y, x)));
+        (0..3).flat_map(|c| places.clone().map(move |(y, x)| value(c, y, x))).collect()
+    }
+
+    #[test]
+    fn crops_count_from_the_upper_left_of_what_is_shown() {
+        in_both_layouts(|mut view| {
+            view.crop(rect(1, 2, 7, 4));
+            assert_eq!(written(&view), pixels(&[2, 3, 4, 5], &[1, 2, 3, 4, 5, 6, 7]));
+            view.flip_horizontal();
+            view.crop(rect(1, 1, 3, 2));
+            assert_eq!(written(&view), pixels(&[3, 4], &[6, 5, 4]));
+            assert_eq!(view.frame(), Frame { x: 4.0, y: 3.0, width: 3.0, height: 2.0 });
+            view.flip_horizontal();
+            view.crop(rect(1, 0, 2, 2));
+            assert_eq!(written(&view), pixels(&[3, 4], &[5, 6]));
+            assert_eq!(view.frame(), Frame { x: 5.0, y: 3.0, width: 2.0, height: 2.0 });
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "of a view of 9x6 pixels")]
+    fn a_crop_that_is_too_wide_panics() {
+        View::planar(&planar(), STORED, &mut Scratch::default()).crop(rect(1, 0, 9, 6));
+    }
+
+    #[test]
+    #[should_panic(expected = "of a view of 9x6 pixels")]
+    fn a_crop_that_is_too_high_panics() {
+        View::planar(&planar(), STORED, &mut Scratch::default()).crop(rect(0, 1, 9, 6));
+    }
+
+    #[test]
+    fn colour_offsets_add_up() {
+        in_both_layouts(|mut view| {
+            view.add_color_offset([1.0, 2.0, 3.0]);
+            view.add_color_offset([0.5, 0.0, -3.0]);
+            assert_eq!(view.color_offset(), [1.5, 2.0, 0.0]);
+        });
+    }
+
+    #[test]
+    fn resizing_shows_the_whole_of_the_part_and_nothing_else() {
+        // A slope stays a slope: the value in the middle of each new pixel is that of the place it covers.
+        let slope = |y: f32, x: f32| 20.0 * x + 8.0 * y;
+        let pixels =
+            (0..STORED.height).flat_map(|y| (0..STORED.width).map(move |x| slope(y as f32, x as f32)));
+        let plane: Vec<u8> = pixels.map(|value| value as u8).collect();
+        let planar = plane.repeat(3);
+        let interleaved: Vec<u8> = plane.iter().flat_map(|&pixel| [pixel; 3]).collect();
+        for is_planar in [true, false] {
+            let mut scratch = Scratch::default();
+            let mut view = match is_planar {
+                true => View::planar(&planar, STORED, &mut scratch),
+                false => View::interleaved(&interleaved, STORED, &mut scratch),
+            };
+            view.crop(rect(2, 1, 4, 3));
+            view.resize(Size { width: 2, height: 6 });
+            for (index, &found) in written(&view).iter().enumerate() {
+                let (y, x) = ((index / 2 % 6) as f32, (index % 2) as f32);
+                let expected = slope(1.0 + (y + 0.5) * 3.0 / 6.0 - 0.5, 2.0 + (x + 0.5) * 4.0 / 2.0 - 0.5);
+                assert!((f32::from(found) - expected).abs() <= 1.0, "{index}: {found}, expected {expected}");
+            }
+            let shown = written(&view);
+            assert_eq!(view.planes_mut().concat(), shown, "planar: {is_planar}");
+            view.crop(rect(1, 1, 1, 5));
+            assert_eq!(view.frame(), Frame { x: 4.0, y: 1.5, width: 2.0, height: 2.5 });
+        }
+    }
+
+    #[test]
+    fn changed_planes_are_those_that_are_shown() {
+        in_both_layouts(|mut view| {
+            view.flip_horizontal();
+            view.crop(rect(0, 1, 4, 3));
+            // Twice: at first the pixels come from the stored image, then from the scratch memory.
+            for (rows, columns) in [(&[1, 2, 3][..], &[5, 6, 7, 8][..]), (&[2, 3], &[6, 7, 8])] {
+                let expected = pixels(rows, columns);
+                for (plane, expected) in
+                    view.planes_mut().into_iter().zip(expected.chunks(rows.len() * columns.len()))
+                {
+                    assert_eq!(plane, expected);
+                }
+                view.crop(rect(0, 1, 3, rows.len() as u32 - 1));
+            }
+            view.planes_mut()[1].copy_from_slice(&[1, 2, 3]);
+            assert_eq!(written(&view)[3..6], [3, 2, 1]);
+        });
     }
 }

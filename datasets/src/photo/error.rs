@@ -1,5 +1,7 @@
 //! Why the bytes of a file are not an image.
 
+use fovea_pipeline::decode::JpegError;
+
 use super::MAX_PIXELS;
 
 /// A file cannot be decoded. The text is one line, made for a list of rejected images.
@@ -39,6 +41,16 @@ pub enum PhotoError {
         /// The decoder's words.
         reason: String,
     },
+}
+
+impl From<JpegError> for PhotoError {
+    fn from(error: JpegError) -> Self {
+        let format = "JPEG";
+        match error {
+            JpegError::Truncated { bytes } => PhotoError::Truncated { format, bytes },
+            JpegError::Damaged { reason } => PhotoError::Damaged { format, reason },
+        }
+    }
 }
 
 /// Magic words of formats that are not read, for a message that helps.

@@ -11,7 +11,6 @@
 
 mod encode;
 mod error;
-mod jpeg;
 mod png;
 mod shape;
 
@@ -19,7 +18,8 @@ pub use encode::{encode_jpeg, expected_jpeg_bytes};
 pub use error::PhotoError;
 pub use shape::{Filter, Fit, Shaper, to_planes};
 
-use jpeg::JpegFile;
+use fovea_pipeline::decode::JpegFile;
+
 use png::PngFile;
 
 /// Pixels above which an image is refused: 16,384 × 16,384, some 800 MB once decoded.
@@ -85,7 +85,10 @@ impl<'b> PhotoFile<'b> {
     pub fn decode(self, photo: &mut Photo) -> Result<(), PhotoError> {
         (photo.width, photo.height) = self.dimensions();
         match self.0 {
-            Format::Jpeg(file) => file.decode(&mut photo.rgb),
+            Format::Jpeg(file) => {
+                photo.rgb.resize(3 * photo.width as usize * photo.height as usize, 0);
+                Ok(file.decode(&mut photo.rgb)?)
+            }
             Format::Png(file) => file.decode(&mut photo.rgb),
         }
     }

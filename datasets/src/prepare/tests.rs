@@ -194,7 +194,8 @@ fn every_image_of_jpeg_shards_has_the_size_that_was_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let options = PrepareOptions { encoding: Encoding::Jpeg, size: 20, ..options(2) };
     prepare(&Memory::new(30, 0), options, directory.path()).unwrap();
-    let report = crate::verify::verify(directory.path(), NonZeroUsize::MIN, &|_| ()).unwrap();
+    let dataset = crate::verify::open(directory.path()).unwrap();
+    let report = crate::verify::verify(&dataset, NonZeroUsize::MIN, &|_| ());
     assert_eq!((report.images, report.problems), (29, vec![]));
 }
 

@@ -1,7 +1,10 @@
 //! One test for each way in which the input can be wrong: the error names the file, the place, what was found and
 //! what was expected.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use fovea_pipeline::Split;
@@ -58,6 +61,31 @@ fn an_inner_tar_cut_off_is_named() {
     fixture.write("train.tar", tar_bytes(&files));
     let error = error(fixture.open("train.tar", "", ""));
     assert_says(&error, &["train.tar: at byte", "\"n01443537.tar\"", "the file is incomplete"]);
+}
+
+#[test]
+fn a_compressed_inner_archive_is_not_overlooked() {
+    let inner = tar_bytes(&[("a.JPEG".to_owned(), content("a"))]);
+    for name in ["n01443537.tar", "n01443537.tar.gz", "n01443537.tgz"] {
+        let fixture = Fixture::new();
+        let files = [("n01440764.tar".to_owned(), inner.clone()), (name.to_owned(), gzip(&inner))];
+        for files in [&files[..], &files[1..]] {
+            fixture.write("train.tar", tar_bytes(files));
+            let error = error(fixture.open("train.tar", "", ""));
+            let quoted = format!("a header of {name:?}, found gzip data");
+            assert_says(&error, &["train.tar: at byte", &quoted, "pack its files again, uncompressed"]);
+        }
+    }
+}
+
+#[test]
+fn two_folders_for_one_split() {
+    let fixture = folders();
+    fixture.write("set/Train/n01440764/other.JPEG", "other");
+    assert_says(
+        &error(fixture.open("set", "", "")),
+        &["set: found both Train/ and train/", "put their content"],
+    );
 }
 
 #[test]
@@ -196,6 +224,39 @@ fn an_image_that_vanishes_after_opening_is_named() {
     fs::remove_dir_all(fixture.path("set/train/n01440764")).expect("the temporary folder is writable");
     let error = source.read(Split::Train, 0, &mut Vec::new()).expect_err("the file is gone");
     assert_says(&error, &["set/train/n01440764/n01440764_1.JPEG", "cannot open"]);
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_named() {
+    let fixture = folders();
+    let name = OsStr::from_bytes(b"caf\xe9.jpg");
+    fs::write(fixture.path("set/train/n01440764").join(name), b"").expect("the temporary folder is writable");
+    let error = error(fixture.open("set", "", ""));
+    assert_says(&error, &["set/train/n01440764/caf", "not valid UTF-8", "rename the file"]);
+}
+
+#[test]
+fn links_that_lead_nowhere_or_in_circles() {
+    let fixture = folders();
+    let link = fixture.path("set/train/n01440764/link");
+    for target in ["set/train/n01440764", "set/train", "."] {
+        symlink(fixture.path(target), &link).expect("the temporary folder has links");
+        assert_says(
+            &error(fixture.open("set", "", "")),
+            &["set/train/n01440764/link", "a link to", "in which it lies itself", "remove the link"],
+        );
+        fs::remove_file(&link).expect("the link is there");
+    }
+    // Two links that lead to each other's folder.
+    let other = fixture.path("set/train/n01443537/link");
+    symlink(fixture.path("set/train/n01443537"), &link).expect("the temporary folder has links");
+    symlink(fixture.path("set/train/n01440764"), &other).expect("the temporary folder has links");
+    assert_says(&error(fixture.open("set", "", "")), &["/link/link", "in which it lies itself"]);
+    fs::remove_file(&other).expect("the link is there");
+    fs::remove_file(&link).expect("the link is there");
+
+    symlink(fixture.path("nothing"), &link).expect("the temporary folder has links");
+    assert_says(&error(fixture.open("set", "", "")), &["set/train/n01440764/link", "follow the link"]);
 }
 
 #[test]

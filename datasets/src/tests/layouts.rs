@@ -1,5 +1,8 @@
 //! Every layout is found out and read as it should be.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+
 use fovea_pipeline::Split;
 
 use super::conformance;
@@ -160,6 +163,35 @@ fn extensions_in_any_case_and_nothing_else() {
     let keys: Vec<&str> = source.entries(Split::Train).iter().map(|entry| entry.key.as_str()).collect();
     assert_eq!(keys[..6], ["cat/a.jpg", "cat/b.JPG", "cat/c.jpeg", "cat/d.JPEG", "cat/e.Png", "cat/i.j.jpg"]);
     assert_eq!(keys.len(), 12);
+}
+
+#[test]
+fn links_to_files_and_folders_are_followed() {
+    let fixture = folders();
+    let link = |target: &str, name: &str| {
+        let path = fixture.path(name);
+        fs::create_dir_all(path.parent().expect("the path lies in the temporary folder")).expect("a folder");
+        symlink(fixture.path(target), path).expect("the temporary folder has links");
+    };
+    link(&format!("set/train/{}", WNIDS[0]), &format!("linked/train/{}", WNIDS[0]));
+    link(&format!("set/train/{}", WNIDS[1]), &format!("linked/train/{}", WNIDS[1]));
+    let files = train_files().into_iter().filter(|(name, _)| name.starts_with(WNIDS[2]));
+    files.for_each(|(name, _)| link(&format!("set/train/{name}"), &format!("linked/train/{name}")));
+    link("set/val", "linked/val");
+    check(&*fixture.open("linked", "", "").expect("the fixture is sound"), "folders");
+}
+
+#[test]
+fn folders_below_those_of_classes_belong_to_them() {
+    let fixture = Fixture::new();
+    for name in ["cat/a.jpg", "cat/more/a.jpg", "cat/more/still/a.jpg", "dog/a.jpg"] {
+        fixture.write(&format!("set/train/{name}"), name);
+    }
+    let source = fixture.open("set", "", "").expect("the fixture is sound");
+    let entries: Vec<(&str, u32)> =
+        source.entries(Split::Train).iter().map(|entry| (entry.key.as_str(), entry.label)).collect();
+    let expected = [("cat/a.jpg", 0), ("cat/more/a.jpg", 0), ("cat/more/still/a.jpg", 0), ("dog/a.jpg", 1)];
+    assert_eq!(entries, expected);
 }
 
 #[test]

@@ -110,6 +110,8 @@ fn apply(blend: Blend, factor: f32, [red, green, blue]: [&mut [u8]; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::sample_rng;
+    use crate::view::Scratch;
 
     fn blended(blend: Blend, factor: f32) -> [[u8; 2]; 3] {
         let mut planes = [[100, 200], [50, 100], [0, 250]];
@@ -139,5 +141,89 @@ mod tests {
         for blend in [Blend::Brightness, Blend::Contrast, Blend::Saturation] {
             assert_eq!(blended(blend, 1.0), [[100, 200], [50, 100], [0, 250]]);
         }
+    }
+
+    #[test]
+    fn values_are_rounded() {
+        assert_eq!(blended(Blend::Brightness, 0.006), [[1, 1], [0, 1], [0, 2]]);
+    }
+
+    /// The pixels of [`blended`] after the jitter of sample `position`.
+    fn jittered(parameters: &Parameters, position: u64) -> [[u8; 2]; 3] {
+        let mut scratch = Scratch::default();
+        let pixels = [100, 200, 50, 100, 0, 250];
+        let mut view = View::planar(&pixels, Size { width: 2, height: 1 }, &mut scratch);
+        ColorJitter::new(parameters.clone()).unwrap().apply(&mut view, &mut sample_rng(0, 0, position));
+        let mut written = [0; 6];
+        view.write_u8(&mut written);
+        [[written[0], written[1]], [written[2], written[3]], [written[4], written[5]]]
+    }
+
+    #[test]
+    fn each_parameter_is_the_reach_of_its_blend() {
+        let none = Parameters::default();
+        for (blend, parameters) in [
+            (Blend::Brightness, Parameters { brightness: 0.25, ..none.clone() }),
+            (Blend::Contrast, Parameters { contrast: 0.25, ..none.clone() }),
+            (Blend::Saturation, Parameters { saturation: 0.25, ..none.clone() }),
+        ] {
+            // Factors 0.75 to 1.25, in steps that change a value by less than rounding does.
+            let possible: Vec<_> =
+                (750..=1250).map(|factor| blended(blend, factor as f32 / 1000.0)).collect();
+            let drawn: Vec<_> = (0..300).map(|position| jittered(&parameters, position)).collect();
+            for pixels in &drawn {
+                let near = |other: &[[u8; 2]; 3]| {
+                    pixels.iter().flatten().zip(other.iter().flatten()).all(|(a, b)| a.abs_diff(*b) <= 1)
+                };
+                assert!(possible.iter().any(near), "{pixels:?}");
+            }
+            // Both ends of the range are nearly reached.
+            for end in [0.76, 1.24] {
+                let end = blended(blend, end);
+                let is_beyond = |pixels: &&[[u8; 2]; 3]| {
+                    let unchanged = blended(blend, 1.0);
+                    (0..3).all(|c| {
+                        pixels[c][0].abs_diff(unchanged[c][0]) >= end[c][0].abs_diff(unchanged[c][0])
+                    }) && pixels[0][0].cmp(&unchanged[0][0]) == end[0][0].cmp(&unchanged[0][0])
+                };
+                assert!(drawn.iter().any(|pixels| is_beyond(&pixels)), "{end:?} is never reached");
+            }
+        }
+    }
+
+    #[test]
+    fn a_factor_is_never_negative() {
+        let parameters = Parameters { saturation: 5.0, ..Parameters::default() };
+        for position in 0..200 {
+            // A negative factor would turn red into the least of the three.
+            let [red, _, blue] = jittered(&parameters, position);
+            assert!(red[0] >= blue[0], "{red:?}, {blue:?}");
+        }
+    }
+
+    #[test]
+    fn the_blends_come_in_any_order() {
+        // Contrast before or after a change of brightness that saturates gives different pixels for the same factors;
+        // the first draw of the generator decides which comes first.
+        let parameters = Parameters { brightness: 0.9, contrast: 0.9, saturation: 0.0 };
+        let mut fixed_order_fits = 0;
+        for position in 0..100 {
+            let pixels = jittered(&parameters, position);
+            let mut rng = sample_rng(0, 0, position);
+            for last in [2u32, 1] {
+                rng.random_range(0..=last);
+            }
+            let mut planes = [[100, 200], [50, 100], [0, 250]];
+            for blend in [Blend::Brightness, Blend::Contrast] {
+                let factor = rng.random_range(1.0 - 0.9f32..=1.0 + 0.9);
+                let [red, green, blue] = &mut planes;
+                apply(blend, factor, [red, green, blue]);
+            }
+            fixed_order_fits += usize::from(pixels == planes);
+        }
+        assert!(
+            (30..70).contains(&fixed_order_fits),
+            "{fixed_order_fits} of 100 in the order of the parameters"
+        );
     }
 }

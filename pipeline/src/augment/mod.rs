@@ -267,12 +267,36 @@ mod tests {
             ("random_crop", serde_json::json!({ "size": 8, "sise": 9 }), "sise"),
             ("random_resized_crop", serde_json::json!({ "size": 8, "scale": [0.5, 0.1] }), "scale"),
             ("horizontal_flip", serde_json::json!({ "p": 1.5 }), "p = 1.5"),
+            ("horizontal_flip", serde_json::json!({ "p": -0.5 }), "p = -0.5"),
             ("color_jitter", serde_json::json!({ "brightness": -1.0 }), "brightness"),
             ("pca_jitter", serde_json::json!({ "stddev": -0.1 }), "stddev"),
         ] {
             let error = build(op, parameters).unwrap_err().to_string();
             assert!(error.contains(op) && error.contains(word), "{op}: {error}");
         }
+    }
+
+    #[test]
+    fn steps_come_one_after_the_other_each_on_what_the_last_one_left() {
+        let steps = ["horizontal_flip", "random_crop", "random_crop"].map(|op| {
+            let parameters = match op {
+                "random_crop" => serde_json::json!({ "size": 8 }),
+                _ => serde_json::json!({ "p": 1.0 }),
+            };
+            AugmentationConfig::new(op, parameters)
+        });
+        let chain = Chain::from_configs(&steps, Size { width: 40, height: 30 }, None).unwrap();
+        assert_eq!(chain.output_size(), Size::square(8));
+        let mut scratch = Scratch::default();
+        let pixels = vec![0; 3600];
+        let mut view = View::planar(&pixels, chain.input_size(), &mut scratch);
+        chain.apply(&mut view, &mut sample_rng(0, 0, 0));
+        assert!(view.is_flipped() && view.size() == Size::square(8));
+
+        let too_small =
+            [8, 9].map(|size| AugmentationConfig::new("random_crop", serde_json::json!({ "size": size })));
+        let error = Chain::from_configs(&too_small, Size::square(40), None).unwrap_err().to_string();
+        assert!(error.contains("9x9 pixels out of an image of 8x8"), "{error}");
     }
 
     #[test]

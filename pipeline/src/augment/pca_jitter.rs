@@ -135,6 +135,49 @@ mod tests {
     }
 
     #[test]
+    fn the_axes_are_independent_and_reach_as_far_as_their_own_eigenvalues() {
+        let statistics = ColorStatistics {
+            eigenvalues: [3600.0, 400.0, -1e-9],
+            eigenvectors: [[0.6, 0.8, 0.0], [0.0, 0.0, 1.0], [0.8, -0.6, 0.0]],
+            ..ColorStatistics::imagenet()
+        };
+        let parameters = Parameters { stddev: 0.5, scale: PcaScale::Stddev, ..Parameters::default() };
+        let jitter = PcaJitter::new(parameters, Some(&statistics)).unwrap();
+        let draws = 20_000;
+        let mut covariance = [[0.0; 3]; 3];
+        for position in 0..draws {
+            let mut scratch = Scratch::default();
+            let mut view = View::planar(&[0; 3], Size::square(1), &mut scratch);
+            jitter.apply(&mut view, &mut sample_rng(0, 0, position));
+            let offset = view.color_offset().map(f64::from);
+            for (i, row) in covariance.iter_mut().enumerate() {
+                for (j, sum) in row.iter_mut().enumerate() {
+                    *sum += offset[i] * offset[j] / draws as f64;
+                }
+            }
+        }
+        // 0.5² · 3600 = 900 along (0.6, 0.8, 0), 0.5² · 400 = 100 along blue, nothing along the third.
+        let expected = [[324.0, 432.0, 0.0], [432.0, 576.0, 0.0], [0.0, 0.0, 100.0]];
+        for (found, expected) in covariance.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((found - expected).abs() < 20.0, "{covariance:?}, expected {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_statistics_of_imagenet_are_used_where_they_are_asked_for() {
+        let grey = ColorStatistics { eigenvalues: [0.0; 3], ..ColorStatistics::imagenet() };
+        let offset = |statistics| {
+            let parameters = Parameters { statistics, ..Parameters::default() };
+            let mut scratch = Scratch::default();
+            let mut view = View::planar(&[0; 3], Size::square(1), &mut scratch);
+            PcaJitter::new(parameters, Some(&grey)).unwrap().apply(&mut view, &mut sample_rng(0, 0, 0));
+            view.color_offset()
+        };
+        assert_eq!(offset(PcaStatistics::Dataset), [0.0; 3]);
+        assert_ne!(offset(PcaStatistics::Imagenet), [0.0; 3]);
+    }
+
+    #[test]
     fn a_data_set_without_statistics_is_refused_with_the_remedy() {
         let error = PcaJitter::new(Parameters::default(), None).unwrap_err().to_string();
         assert!(error.contains("statistics = \"imagenet\""), "{error}");

@@ -61,16 +61,26 @@ mod tests {
 
     #[test]
     fn every_position_comes_up_and_none_outside() {
-        let pixels = vec![0; 3 * 10 * 10];
+        let input = Size { width: 10, height: 11 };
+        let pixels = vec![0; 3 * input.area()];
         let crop = RandomCrop::new(Parameters { size: 8 }).unwrap();
-        let mut counts = [[0; 3]; 3];
-        for position in 0..9000 {
+        let mut counts = [[0; 3]; 4];
+        for position in 0..12_000 {
             let mut scratch = Scratch::default();
-            let mut view = View::planar(&pixels, Size::square(10), &mut scratch);
+            let mut view = View::planar(&pixels, input, &mut scratch);
             crop.apply(&mut view, &mut sample_rng(0, 0, position));
             counts[view.frame().y as usize][view.frame().x as usize] += 1;
         }
         // Expected 1000 each with a standard deviation of 30.
         assert!(counts.iter().flatten().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_crop_that_does_not_fit_is_refused_with_both_sizes() {
+        let crop = RandomCrop::new(Parameters { size: 8 }).unwrap();
+        for input in [Size { width: 7, height: 8 }, Size { width: 8, height: 7 }] {
+            let error = crop.output_size(input).unwrap_err().to_string();
+            assert!(error.contains(&format!("8x8 pixels out of an image of {input}")), "{error}");
+        }
     }
 }

@@ -102,6 +102,7 @@ impl Augmentation for RandomResizedCrop {
 mod tests {
     use super::*;
     use crate::random::sample_rng;
+    use crate::view::Scratch;
 
     fn crop(scale: [f64; 2], ratio: [f64; 2]) -> RandomResizedCrop {
         RandomResizedCrop::new(Parameters { size: 8, scale, ratio }).unwrap()
@@ -129,5 +130,51 @@ mod tests {
         let input = Size { width: 400, height: 10 };
         let Rect { x, y, size } = crop([1.0, 1.0], [1.0, 1.0]).draw(input, &mut sample_rng(0, 0, 0));
         assert_eq!((x, y, size), (195, 0, Size::square(10)));
+        let upright = Size { width: 10, height: 400 };
+        let Rect { x, y, size } = crop([1.0, 1.0], [0.5, 2.0]).draw(upright, &mut sample_rng(0, 0, 0));
+        assert_eq!((x, y, size), (0, 190, Size { width: 10, height: 20 }));
+        let Rect { x, y, size } = crop([1.0, 1.0], [0.5, 2.0]).draw(input, &mut sample_rng(0, 0, 0));
+        assert_eq!((x, y, size), (190, 0, Size { width: 20, height: 10 }));
+    }
+
+    #[test]
+    fn area_and_logarithm_of_the_shape_are_spread_evenly_and_places_reach_every_edge() {
+        let input = Size::square(1000);
+        let crop = crop([0.1, 0.5], [0.25, 4.0]);
+        let rects: Vec<Rect> = (0..4000).map(|i| crop.draw(input, &mut sample_rng(0, 0, i))).collect();
+        let share = |is: &dyn Fn(&Rect) -> bool| rects.iter().filter(|rect| is(rect)).count() as f64 / 4000.0;
+        // Half of the areas are below the middle of their range, half of the rectangles upright; large and long ones are
+        // drawn anew a little more often.
+        let small = share(&|rect| rect.size.area() < 300_000);
+        assert!((0.49..0.60).contains(&small), "{small} are small");
+        let upright = share(&|rect| rect.size.width < rect.size.height);
+        assert!((0.47..0.53).contains(&upright), "{upright} are upright");
+        let wide = share(&|rect| rect.size.width > 2 * rect.size.height);
+        assert!((0.18..0.26).contains(&wide), "{wide} are more than twice as wide as high");
+        for place in [|rect: &Rect| rect.x, |rect: &Rect| rect.y] {
+            let (first, last) = (rects.iter().map(place).min(), rects.iter().map(place).max());
+            assert!(first < Some(10) && last > Some(700), "{first:?} to {last:?}");
+        }
+    }
+
+    #[test]
+    fn the_view_shows_the_part_that_was_drawn_in_the_size_asked_for() {
+        let input = Size { width: 30, height: 20 };
+        let crop = crop([0.1, 0.5], [0.5, 2.0]);
+        let pixels = vec![0; 3 * input.area()];
+        let mut scratch = Scratch::default();
+        let mut view = View::planar(&pixels, input, &mut scratch);
+        crop.apply(&mut view, &mut sample_rng(0, 0, 3));
+        assert_eq!(view.size(), Size::square(8));
+        let Rect { x, y, size } = crop.draw(input, &mut sample_rng(0, 0, 3));
+        let frame = view.frame();
+        assert_eq!((frame.x, frame.y), (x as f32, y as f32));
+        assert_eq!((frame.width, frame.height), (size.width as f32, size.height as f32));
+    }
+
+    #[test]
+    fn ranges_are_those_of_torchvision_unless_said_otherwise() {
+        let parameters: Parameters = serde_json::from_str(r#"{ "size": 8 }"#).unwrap();
+        assert_eq!((parameters.scale, parameters.ratio), ([0.08, 1.0], [0.75, 4.0 / 3.0]));
     }
 }

@@ -203,3 +203,74 @@ impl Claim<'_> {
         unsafe { self.filling.pointers.color_offsets.add(slot * views + view).write(offset) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::Chain;
+    use crate::loader::LoaderConfig;
+    use crate::loader::plan::Plans;
+    use crate::memory::{HostMemory, MemoryProvider};
+    use crate::order::Order;
+    use crate::view::Size;
+
+    const VIEWS: usize = 2;
+
+    /// A batch of eight slots with two views of 1×1 pixels each, for records 0 to 7.
+    fn filling() -> Filling {
+        let shape = BatchShape { samples: 8, views: VIEWS, size: Size::square(1) };
+        let kind = ValueKind::F16;
+        let buffer = Buffer {
+            memory: HostMemory.allocate(shape.values() * kind.bytes()).unwrap(),
+            labels: vec![NO_LABEL; 8],
+            color_offsets: vec![[0.0; 3]; 8 * VIEWS],
+            records: Vec::new(),
+        };
+        let config = LoaderConfig {
+            batch_size: 8,
+            order: Order::Sequential,
+            ..LoaderConfig::training(Chain::empty(shape.size))
+        };
+        let (plan, _) = Plans::new(&config, 8).next().unwrap();
+        Filling::new(buffer, plan, None, shape, kind)
+    }
+
+    /// What is written for a view of a sample.
+    fn value(slot: usize, view: usize) -> f32 {
+        (10 * slot + view) as f32
+    }
+
+    #[test]
+    fn failed_slots_are_closed_up_in_whatever_order_they_fail() {
+        let filling = filling();
+        let mut claims: Vec<Claim<'_>> = std::iter::from_fn(|| filling.claim(3)).collect();
+        let slots: Vec<Range<usize>> = claims.iter().map(Claim::slots).collect();
+        assert_eq!(slots, [0..3, 3..6, 6..8]);
+        assert!(!filling.has_unclaimed());
+        for claim in &mut claims {
+            for slot in claim.slots() {
+                claim.set_label(slot, slot as i64);
+                for view in 0..VIEWS {
+                    claim.set_color_offset(slot, view, [value(slot, view); 3]);
+                    let Slot::F16(place) = claim.image(slot, view) else { panic!("the values are f16") };
+                    place.fill(f16::from_f32(value(slot, view)));
+                }
+            }
+        }
+        let [first, second, third] = claims.try_into().unwrap();
+        assert!(filling.complete(third, &[6]).is_none());
+        assert!(filling.complete(first, &[0, 1]).is_none());
+        let (buffer, len, skipped) = filling.complete(second, &[4]).expect("no slot remains");
+        assert_eq!((len, skipped), (4, 4));
+        let kept = [2, 3, 5, 7];
+        assert_eq!(buffer.records, kept.map(|slot| slot as u32));
+        assert_eq!(buffer.labels, [2, 3, 5, 7, NO_LABEL, NO_LABEL, NO_LABEL, NO_LABEL]);
+        let values = kept.iter().flat_map(|&slot| (0..VIEWS).map(move |view| value(slot, view)));
+        let values: Vec<f32> = values.chain([0.0; 4 * VIEWS]).collect();
+        let offsets: Vec<[f32; 3]> = values.iter().map(|&value| [value; 3]).collect();
+        assert_eq!(buffer.color_offsets, offsets);
+        let images: Vec<u8> =
+            values.iter().flat_map(|&value| [f16::from_f32(value).to_le_bytes(); 3].concat()).collect();
+        assert_eq!(buffer.memory.bytes()[..images.len()], images);
+    }
+}

@@ -287,7 +287,7 @@ pub struct Loader {
     stop: Option<Sender<std::convert::Infallible>>,
     workers: Vec<JoinHandle<()>>,
     counters: Arc<Counters>,
-    /// Batches that the consumer holds.
+    /// Batches that the consumer has received and not dropped.
     held: Arc<AtomicUsize>,
     buffers: usize,
     hold_timeout: Duration,
@@ -379,19 +379,16 @@ impl Loader {
     /// Waits for the next message of the workers; `None` when they have all ended.
     fn receive(&self) -> Option<Result<Batch, LoaderError>> {
         let batches = self.batches.as_ref()?;
-        let mut held_since = Instant::now();
         loop {
             match batches.recv_timeout(self.hold_timeout) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                // A batch may be slow to make; only the consumer's own hold on all buffers is hopeless. It holds no
+                // more than when it began to wait.
+                Err(RecvTimeoutError::Timeout) if self.held.load(Ordering::Relaxed) < self.buffers => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    // A batch may be slow to make; only the consumer's own hold on all buffers is hopeless.
-                    if self.held.load(Ordering::Relaxed) < self.buffers {
-                        held_since = Instant::now();
-                    } else if held_since.elapsed() >= self.hold_timeout {
-                        let (buffers, waited) = (self.buffers, self.hold_timeout);
-                        return Some(Err(LoaderError::AllBuffersHeld { buffers, waited }));
-                    }
+                    let (buffers, waited) = (self.buffers, self.hold_timeout);
+                    return Some(Err(LoaderError::AllBuffersHeld { buffers, waited }));
                 }
             }
         }
@@ -406,7 +403,9 @@ impl Iterator for Loader {
         let message = self.receive();
         stats::add(&self.counters.consumer_waiting_ns, started.elapsed().as_nanos() as u64);
         match &message {
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => {
+                self.held.fetch_add(1, Ordering::Relaxed);
+            }
             Some(Err(_)) | None => self.shut_down(),
         }
         message

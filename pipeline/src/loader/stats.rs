@@ -112,3 +112,24 @@ impl LoaderStats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_counter_counts_from_the_earlier_snapshot() {
+        let snapshot = |factor: u32| StatsSnapshot {
+            elapsed: factor * Duration::from_secs(2),
+            images: 100 * u64::from(factor),
+            bytes_read: 200 * u64::from(factor),
+            bytes_written: 300 * u64::from(factor),
+            skipped: 4 * u64::from(factor),
+            workers_busy: factor * Duration::from_secs(3),
+            workers_waiting: factor * Duration::from_secs(4),
+            consumer_waiting: factor * Duration::from_secs(5),
+        };
+        assert_eq!(snapshot(7).since(&snapshot(3)), snapshot(4));
+        assert_eq!((snapshot(1).images_per_s(), snapshot(1).bytes_per_s()), (50.0, 150.0));
+    }
+}

@@ -12,6 +12,7 @@ use crate::batch::Images;
 use crate::form::{MeanValue, Normalization};
 use crate::memory::BatchMemory;
 use crate::random::SampleRng;
+use crate::shard::ShardWriter;
 use crate::test_support::{self, SIDE, encoded, pixels};
 use crate::view::View;
 use crate::{ColorStatistics, Dataset, Encoding, Split};
@@ -51,6 +52,7 @@ struct Seen {
 }
 
 fn see(batch: Batch) -> Seen {
+    assert_eq!(batch.is_empty(), batch.len() == 0);
     Seen {
         epoch: batch.epoch(),
         index: batch.index(),
@@ -130,6 +132,7 @@ fn the_last_batch_is_padded_or_dropped_as_asked() {
     assert!(last.color_offsets[5..].iter().all(|offset| *offset == [0.0; 3]));
     let dropped = deliver(&records, one_epoch());
     assert_eq!(dropped[..], padded[..6]);
+    assert_eq!(deliver(&records, LoaderConfig { batch_size: 53, ..one_epoch() }).len(), 1);
 }
 
 #[test]
@@ -138,6 +141,9 @@ fn a_loader_that_starts_in_the_middle_delivers_what_would_have_followed() {
     let whole = deliver(&records, LoaderConfig { epochs: 0..4, ..one_epoch() });
     let rest = deliver(&records, LoaderConfig { epochs: 1..4, first_batch: 4, ..one_epoch() });
     assert_eq!(rest[..], whole[6 + 4..]);
+    // Batches may be counted beyond the end of an epoch.
+    let counted = deliver(&records, LoaderConfig { epochs: 0..4, first_batch: 6 + 4, ..one_epoch() });
+    assert_eq!(counted, rest);
 }
 
 #[test]
@@ -187,10 +193,10 @@ fn evaluation_shows_every_image_once_in_order_in_all_views() {
     assert_eq!(count, 13);
 }
 
-/// Flips a bit in the image of record 30 of 53.
-fn damage(directory: &TempDir) {
+/// Flips a bit in the image of a record of the second of three shards.
+fn damage(directory: &TempDir, record: usize) {
     let path = directory.path().join("train-00001.arrow");
-    let image = encoded(Encoding::Raw, 30);
+    let image = encoded(Encoding::Raw, record);
     let mut bytes = std::fs::read(&path).unwrap();
     let place = bytes.windows(image.len()).position(|window| window == image).unwrap();
     bytes[place] ^= 1;
@@ -200,7 +206,7 @@ fn damage(directory: &TempDir) {
 #[test]
 fn a_damaged_record_stops_the_loader_with_its_name() {
     let (directory, records) = records(Encoding::Raw, 53);
-    damage(&directory);
+    damage(&directory, 30);
     let errors: Vec<LoaderError> = Loader::start(records, LoaderConfig { workers: 3, ..one_epoch() })
         .unwrap()
         .filter_map(Result::err)
@@ -211,32 +217,87 @@ fn a_damaged_record_stops_the_loader_with_its_name() {
 }
 
 #[test]
-fn a_damaged_record_is_left_out_and_counted_when_asked() {
+fn damaged_records_are_left_out_and_counted_when_asked() {
+    const DAMAGED: [u32; 5] = [27, 28, 30, 33, 37];
     let (directory, records) = records(Encoding::Raw, 53);
-    let intact = deliver(&records, LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() });
+    let ten_crop = LoaderConfig {
+        batch_size: 20,
+        workers: 2,
+        ..LoaderConfig::evaluation(TestViews::TenCrop, Size::square(CROP))
+    };
+    let augmented = LoaderConfig { batch_size: 20, last_batch: LastBatch::Pad, ..one_epoch() };
+    let configs = [augmented, ten_crop];
+    let intact = configs.clone().map(|config| deliver(&records, config));
     drop(records);
-    damage(&directory);
-    let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
-    let config = LoaderConfig { on_bad_record: OnBadRecord::Skip, last_batch: LastBatch::Pad, ..one_epoch() };
-    let mut loader = Loader::start(records, config).unwrap();
-    let stats = loader.stats();
-    let mut skipped = 0;
-    for (batch, intact) in loader.by_ref().zip(&intact) {
-        let batch = batch.unwrap();
-        skipped += batch.skipped();
-        let kept: Vec<usize> = (0..intact.len).filter(|&slot| intact.records[slot] != 30).collect();
-        assert_eq!(batch.len(), kept.len());
-        let image_bytes = batch.shape().view_values();
-        for (slot, &was) in kept.iter().enumerate() {
-            assert_eq!(batch.records()[slot], intact.records[was]);
-            assert_eq!(batch.labels()[slot], intact.labels[was]);
-            assert_eq!(batch.color_offsets()[slot], intact.color_offsets[was]);
-            let image = |bytes: &[u8], slot: usize| bytes[slot * image_bytes..][..image_bytes].to_vec();
-            assert_eq!(image(batch.image_bytes(), slot), image(&intact.images, was));
-        }
-        assert!(batch.labels()[batch.len()..].iter().all(|&label| label == NO_LABEL));
+    for record in DAMAGED {
+        damage(&directory, record as usize);
     }
-    assert_eq!((skipped, stats.snapshot().skipped, stats.snapshot().images), (1, 1, 52));
+    for (config, intact) in configs.into_iter().zip(intact) {
+        let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
+        let config = LoaderConfig { on_bad_record: OnBadRecord::Skip, ..config };
+        let mut loader = Loader::start(records, config).unwrap();
+        let stats = loader.stats();
+        let mut skipped = 0;
+        for (batch, intact) in loader.by_ref().zip(&intact) {
+            let batch = batch.unwrap();
+            skipped += batch.skipped();
+            let is_damaged = |slot: &usize| DAMAGED.contains(&intact.records[*slot]);
+            let kept: Vec<usize> = (0..intact.len).filter(|slot| !is_damaged(slot)).collect();
+            assert_eq!((batch.len(), batch.skipped()), (kept.len(), intact.len - kept.len()));
+            let views = batch.shape().views;
+            let image_bytes = views * batch.shape().view_values();
+            for (slot, &was) in kept.iter().enumerate() {
+                assert_eq!(batch.records()[slot], intact.records[was]);
+                assert_eq!(batch.labels()[slot], intact.labels[was]);
+                let offsets = &intact.color_offsets[was * views..][..views];
+                assert_eq!(&batch.color_offsets()[slot * views..][..views], offsets);
+                let image = |bytes: &[u8], slot: usize| bytes[slot * image_bytes..][..image_bytes].to_vec();
+                assert_eq!(image(batch.image_bytes(), slot), image(&intact.images, was));
+            }
+            assert!(batch.labels()[batch.len()..].iter().all(|&label| label == NO_LABEL));
+        }
+        let snapshot = stats.snapshot();
+        assert_eq!((skipped, snapshot.skipped, snapshot.images), (5, 5, 48));
+    }
+}
+
+#[test]
+fn checksums_are_left_out_when_asked() {
+    let (directory, records) = records(Encoding::Raw, 53);
+    damage(&directory, 30);
+    let config = LoaderConfig { checksums: Checksums::Never, last_batch: LastBatch::Pad, ..one_epoch() };
+    assert_eq!(deliver(&records, config).iter().map(|batch| batch.len).sum::<usize>(), 53);
+}
+
+#[test]
+fn a_record_that_does_not_decode_is_named() {
+    let directory = test_support::dataset(Encoding::Jpeg, 53);
+    let path = directory.path().join("train-00001.arrow");
+    let mut writer = ShardWriter::create(directory.path(), test_support::header(Encoding::Jpeg, 1)).unwrap();
+    for image in 26..39 {
+        let bytes = if image == 30 { b"<html>".to_vec() } else { encoded(Encoding::Jpeg, image) };
+        writer.append(&bytes, 0, &format!("image-{image}")).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap().path, path);
+    let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
+    let config = LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() };
+    let error = Loader::start(records, config).unwrap().find_map(Result::err).unwrap().to_string();
+    assert!(error.contains("train-00001.arrow: record 4 (image-30) cannot be decoded"), "{error}");
+}
+
+#[test]
+fn what_happens_to_a_sample_depends_on_seed_epoch_and_position() {
+    let (_directory, records) = records(Encoding::Raw, 16);
+    let config = LoaderConfig { order: Order::Sequential, ..one_epoch() };
+    let offsets = |config: LoaderConfig| -> Vec<Vec<[f32; 3]>> {
+        deliver(&records, config).into_iter().map(|batch| batch.color_offsets).collect()
+    };
+    let mut all = offsets(LoaderConfig { epochs: 0..2, ..config.clone() });
+    all.extend(offsets(LoaderConfig { seed: 6, ..config }));
+    let mut draws: Vec<[u32; 3]> = all.into_iter().flatten().map(|offset| offset.map(f32::to_bits)).collect();
+    draws.sort_unstable();
+    draws.dedup();
+    assert_eq!(draws.len(), 3 * 16, "samples have draws in common");
 }
 
 /// Panics at one position of the epoch.
@@ -291,6 +352,34 @@ fn a_consumer_that_holds_every_buffer_is_told_so() {
     assert!(error.contains("all 2 buffers") && error.contains("set `buffers` higher"), "{error}");
 }
 
+/// Takes its time.
+#[derive(Debug)]
+struct Slow;
+
+impl Augmentation for Slow {
+    fn output_size(&self, input: Size) -> Result<Size, AugmentError> {
+        Ok(input)
+    }
+
+    fn apply(&self, _view: &mut View<'_>, _rng: &mut SampleRng) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_slow_loader_is_waited_for_however_often_batches_were_held_before() {
+    let (_directory, records) = records(Encoding::Raw, 24);
+    let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
+    let config = LoaderConfig {
+        views: Views::Augmented(Arc::new(chain)),
+        workers: 1,
+        buffers: 2,
+        hold_timeout: Duration::from_millis(1),
+        ..one_epoch()
+    };
+    assert_eq!(deliver(&records, config).len(), 3);
+}
+
 /// Memory with a mark by which it is recognised.
 #[derive(Debug)]
 struct MarkedMemory(Box<[[u64; 8]]>);
@@ -308,10 +397,12 @@ unsafe impl BatchMemory for MarkedMemory {
     }
 }
 
-/// Gives memory that starts `offset` bytes from an aligned address, and lists where.
+/// Gives memory, and lists where.
 struct MarkingProvider {
     given: Vec<*const u8>,
     bytes_short: usize,
+    /// What the address is beyond a multiple of 64.
+    misaligned_bytes: usize,
 }
 
 impl MemoryProvider for MarkingProvider {
@@ -319,17 +410,17 @@ impl MemoryProvider for MarkingProvider {
         &mut self,
         bytes: usize,
     ) -> Result<Box<dyn BatchMemory>, Box<dyn std::error::Error + Send + Sync>> {
-        // The allocator aligns large blocks to 16 bytes; try until one happens to be aligned to 64.
+        // The allocator aligns large blocks to 16 bytes; try until one happens to be aligned as wanted.
         for _ in 0..1000 {
             let memory =
                 MarkedMemory(vec![[0; 8]; bytes.div_ceil(64) - self.bytes_short.div_ceil(64)].into());
-            if memory.bytes().as_ptr().addr().is_multiple_of(64) {
+            if memory.bytes().as_ptr().addr() % 64 == self.misaligned_bytes {
                 self.given.push(memory.bytes().as_ptr());
                 return Ok(Box::new(memory));
             }
             std::mem::forget(memory);
         }
-        Err("no aligned memory in a thousand attempts".into())
+        Err("no such memory in a thousand attempts".into())
     }
 }
 
@@ -337,7 +428,7 @@ impl MemoryProvider for MarkingProvider {
 fn batches_live_in_the_memory_that_the_consumer_supplies() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let expected = deliver(&records, one_epoch());
-    let mut provider = MarkingProvider { given: Vec::new(), bytes_short: 0 };
+    let mut provider = MarkingProvider { given: Vec::new(), bytes_short: 0, misaligned_bytes: 0 };
     let loader = Loader::start_with_memory(records, one_epoch(), &mut provider).unwrap();
     assert_eq!(provider.given.len(), 3);
     for (batch, expected) in loader.zip(&expected) {
@@ -348,11 +439,14 @@ fn batches_live_in_the_memory_that_the_consumer_supplies() {
 }
 
 #[test]
-fn memory_that_is_too_small_is_refused() {
+fn memory_that_is_too_small_or_not_aligned_is_refused() {
     let (_directory, records) = records(Encoding::Raw, 53);
-    let mut provider = MarkingProvider { given: Vec::new(), bytes_short: 64 };
-    let error = Loader::start_with_memory(records, one_epoch(), &mut provider).unwrap_err().to_string();
-    assert!(error.contains("gave 6080 bytes") && error.contains("expected 6144"), "{error}");
+    for (bytes_short, misaligned_bytes, gave) in [(64, 0, "gave 6080 bytes"), (0, 16, "gave 6144 bytes")] {
+        let mut provider = MarkingProvider { given: Vec::new(), bytes_short, misaligned_bytes };
+        let error = Loader::start_with_memory(Arc::clone(&records), one_epoch(), &mut provider);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(gave) && error.contains("expected 6144 aligned to 64"), "{error}");
+    }
 }
 
 #[test]
@@ -368,6 +462,10 @@ fn a_configuration_that_makes_no_sense_is_refused() {
         (LoaderConfig { buffers: 0, ..one_epoch() }, "buffers = 0"),
         (LoaderConfig { rank: 2, world: 2, ..one_epoch() }, "rank 2 of 2 ranks"),
         (LoaderConfig { batch_size: 64, ..one_epoch() }, "a batch of 64 over 1 ranks is larger than"),
+        (
+            LoaderConfig { batch_size: 32, world: 2, ..one_epoch() },
+            "a batch of 32 over 2 ranks is larger than",
+        ),
         (LoaderConfig { views: Views::Augmented(Arc::new(small)), ..one_epoch() }, "64x64"),
         (LoaderConfig::evaluation(TestViews::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
         (
@@ -383,13 +481,21 @@ fn a_configuration_that_makes_no_sense_is_refused() {
 #[test]
 fn the_counters_add_up() {
     let (_directory, records) = records(Encoding::Raw, 53);
-    let mut loader =
-        Loader::start(records, LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() }).unwrap();
-    let stats = loader.stats();
-    assert_eq!(loader.by_ref().count(), 7);
-    let snapshot = stats.snapshot();
-    assert_eq!((snapshot.images, snapshot.skipped), (53, 0));
-    assert_eq!(snapshot.bytes_read, 53 * u64::from(3 * SIDE * SIDE));
-    assert_eq!(snapshot.bytes_written, 53 * u64::from(3 * CROP * CROP));
-    assert!(snapshot.workers_busy > Duration::ZERO && snapshot.consumer_waiting > Duration::ZERO);
+    let normalization = Normalization { mean: MeanValue::Channels([0.0; 3]), scale: [1.0; 3] };
+    for (views, form, view_bytes) in [
+        (one_epoch().views, OutputForm::U8, 1),
+        (one_epoch().views, OutputForm::F16(normalization), 2),
+        (Views::Test { views: TestViews::TenCrop, crop: Size::square(CROP) }, OutputForm::U8, 10),
+    ] {
+        let config = LoaderConfig { views, form, last_batch: LastBatch::Pad, ..one_epoch() };
+        let mut loader = Loader::start(Arc::clone(&records), config).unwrap();
+        let stats = loader.stats();
+        assert_eq!(loader.by_ref().count(), 7);
+        let snapshot = stats.snapshot();
+        assert_eq!((snapshot.images, snapshot.skipped), (53, 0));
+        assert_eq!(snapshot.bytes_read, 53 * u64::from(3 * SIDE * SIDE));
+        assert_eq!(snapshot.bytes_written, 53 * view_bytes * u64::from(3 * CROP * CROP));
+        assert!(snapshot.workers_busy > Duration::ZERO && snapshot.consumer_waiting > Duration::ZERO);
+        assert!(snapshot.workers_waiting > Duration::ZERO);
+    }
 }

@@ -246,7 +246,6 @@ fn send(shared: &Shared, plan: &Plan, buffer: Buffer, len: usize, skipped: usize
         index: plan.index,
         skipped,
     };
-    shared.held.fetch_add(1, Ordering::Relaxed);
     let mut outgoing = lock(&shared.outgoing);
     outgoing.early.insert(plan.sequence, batch);
     loop {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -41,7 +42,11 @@ fn records_stay_in_order_over_several_arrow_batches() {
     for index in 0..5 {
         writer.append(&vec![index as u8; bytes], index, &index.to_string()).unwrap();
     }
-    let shard = Shard::open(&writer.finish().unwrap().path).unwrap();
+    let path = writer.finish().unwrap().path;
+    // Two images of 6.75 MB fit into the 16 MB of a batch.
+    let file = fs::File::open(&path).unwrap();
+    assert_eq!(arrow_ipc::reader::FileReader::try_new(file, None).unwrap().num_batches(), 3);
+    let shard = Shard::open(&path).unwrap();
     let read: Vec<_> = (0..5).map(|i| shard.record(i)).map(|r| (r.image[0], r.label, r.key)).collect();
     assert_eq!(read, [(0, 0, "0"), (1, 1, "1"), (2, 2, "2"), (3, 3, "3"), (4, 4, "4")]);
 }
@@ -80,8 +85,13 @@ fn a_record_that_does_not_fit_is_refused_with_both_sizes() {
     let mut writer = ShardWriter::create(directory.path(), header(Encoding::Raw, 0)).unwrap();
     let error = writer.append(&[0; 10], 0, "short.jpg").unwrap_err().to_string();
     assert!(error.contains("short.jpg") && error.contains("10 bytes, expected 1200"), "{error}");
-    let error = writer.append(&encoded(Encoding::Raw, 0), 10, "x").unwrap_err().to_string();
+    let image = encoded(Encoding::Raw, 0);
+    writer.append(&image, 9, "fits.jpg").unwrap();
+    let error = writer.append(&[&image[..], &[0]].concat(), 0, "long.jpg").unwrap_err().to_string();
+    assert!(error.contains("record 1 (long.jpg): 1201 bytes, expected 1200"), "{error}");
+    let error = writer.append(&image, 10, "x").unwrap_err().to_string();
     assert!(error.contains("label 10, but there are 10 classes"), "{error}");
+    assert_eq!(writer.finish().unwrap().info.images, 1);
 }
 
 #[test]
@@ -133,10 +143,56 @@ fn no_flipped_bit_anywhere_makes_opening_or_reading_panic() {
 #[test]
 fn a_shard_of_another_version_is_refused_with_both_versions() {
     let directory = tempfile::tempdir().unwrap();
-    let future = ShardHeader { format_version: 9, ..header(Encoding::Raw, 0) };
-    let path = ShardWriter::create(directory.path(), future).unwrap().finish().unwrap().path;
+    for version in [0, 9] {
+        let other = ShardHeader { format_version: version, ..header(Encoding::Raw, 0) };
+        let path = ShardWriter::create(directory.path(), other).unwrap().finish().unwrap().path;
+        let error = Shard::open(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("version {version}")) && error.contains("version 1"), "{error}");
+    }
+}
+
+#[test]
+fn an_impossible_image_size_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = ShardHeader { image_size: 0, ..header(Encoding::Raw, 0) };
+    let path = ShardWriter::create(directory.path(), empty).unwrap().finish().unwrap().path;
     let error = Shard::open(&path).unwrap_err().to_string();
-    assert!(error.contains("version 9") && error.contains("version 1"), "{error}");
+    assert!(error.contains("image size 0, expected 1 to 16384 pixels"), "{error}");
+}
+
+/// Writes a shard of JPEG files with the given labels and keys, as another program might.
+fn foreign_shard(labels: Vec<Option<i64>>, keys: Vec<Option<&str>>) -> Result<Shard, ShardError> {
+    use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.arrow");
+    let rows = labels.len();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BinaryArray::from(vec![&b"image"[..]; rows])),
+        Arc::new(Int64Array::from(labels)),
+        Arc::new(StringArray::from(keys)),
+        Arc::new(UInt32Array::from(vec![crc32fast::hash(b"image"); rows])),
+    ];
+    let batch = RecordBatch::try_new(Arc::new(header(Encoding::Jpeg, 0).schema()), columns).unwrap();
+    let mut file =
+        arrow_ipc::writer::FileWriter::try_new(fs::File::create(&path).unwrap(), &batch.schema()).unwrap();
+    file.write(&batch).unwrap();
+    file.finish().unwrap();
+    Shard::open(&path)
+}
+
+#[test]
+fn labels_that_are_no_class_and_missing_values_are_refused_with_their_place() {
+    let keys = vec![Some("a"), Some("b")];
+    foreign_shard(vec![Some(0), Some(9)], keys.clone()).unwrap().verify(1).unwrap();
+    for label in [10, -1] {
+        let error = foreign_shard(vec![Some(0), Some(label)], keys.clone()).unwrap_err().to_string();
+        let words = format!("record batch 0: row 1: label {label}, but there are 10 classes");
+        assert!(error.contains(&words), "{error}");
+    }
+    let error = foreign_shard(vec![Some(0), None], keys).unwrap_err().to_string();
+    assert!(error.contains("record batch 0: column `label` has missing values"), "{error}");
+    let error = foreign_shard(vec![Some(0), Some(1)], vec![Some("a"), None]).unwrap_err().to_string();
+    assert!(error.contains("column `key` has missing values"), "{error}");
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn verify_names_a_shard_of_another_size() {
     succeed(&mut prepare(prepared.folders.path(), &other, &["--size", "24"]));
     fs::copy(other.join("train-00000.arrow"), prepared.shard()).unwrap();
     let problems = prepared.problems();
-    assert!(problems.contains("its header says image size 24, dataset.json says 32"), "{problems}");
+    assert!(problems.contains("image size 24, but dataset.json says 32"), "{problems}");
 }
 
 #[test]

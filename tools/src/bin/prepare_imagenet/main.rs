@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect { dir, json }) => inspect(&dir, json),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", terminal::one_line(&error));
         match error.downcast_ref() {
             Some(PrepareError::Interrupted { .. }) => ExitCode::from(INTERRUPTED),
             Some(PrepareError::Option { .. }) => ExitCode::from(USAGE),
@@ -160,10 +160,11 @@ fn run_with_progress(preparer: Preparer<'_>, total: u64) -> anyhow::Result<Summa
 }
 
 fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> anyhow::Result<ExitCode> {
-    let info = verify::read_info(dir)?;
+    let dataset = verify::open(dir)?;
+    let info = dataset.info();
     let total = Split::ALL.into_iter().flat_map(|split| info.shards(split)).map(|shard| shard.bytes).sum();
     let bar = terminal::byte_bar(total);
-    let report = verify::verify(dir, workers, &|bytes| bar.inc(bytes))?;
+    let report = verify::verify(&dataset, workers, &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
     if json {
         terminal::print(&format!("{}\n", report::verify_json(&report)))?;
@@ -174,12 +175,13 @@ fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> 
 }
 
 fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let info = verify::read_info(dir)?;
+    let dataset = verify::open(dir)?;
+    let info = dataset.info();
     let preparation = Preparation::read(dir)?;
     if json {
-        terminal::print(&format!("{}\n", report::inspect_json(&info, preparation.as_ref())))?;
+        terminal::print(&format!("{}\n", report::inspect_json(info, preparation.as_ref())))?;
     } else {
-        terminal::print(&report::inspect_text(&info, preparation.as_ref(), dir))?;
+        terminal::print(&report::inspect_text(info, preparation.as_ref(), dir))?;
     }
     Ok(ExitCode::SUCCESS)
 }

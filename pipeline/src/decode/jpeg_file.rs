@@ -1,4 +1,4 @@
-//! Decoding JPEG files.
+//! Decoding JPEG files of any size by `zune-jpeg`.
 //!
 //! The decoder is strict with the image data and lenient with everything around them: ImageNet has corrupt EXIF
 //! blocks and stray bytes between segments that every loader overlooks, but data that break off must not become grey
@@ -10,12 +10,25 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::PhotoError;
-
-const FORMAT: &str = "JPEG";
+/// A JPEG file cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JpegError {
+    /// The file ends before its image does.
+    #[error("truncated JPEG: the file ends after {bytes} bytes, before its image does")]
+    Truncated {
+        /// Size of the file.
+        bytes: usize,
+    },
+    /// The decoder gave up.
+    #[error("damaged JPEG: {reason}")]
+    Damaged {
+        /// The decoder's words.
+        reason: String,
+    },
+}
 
 /// A JPEG file whose header has been read.
-pub(super) struct JpegFile<'b> {
+pub struct JpegFile<'b> {
     decoder: JpegDecoder<ZCursor<&'b [u8]>>,
     file_bytes: usize,
     width: u32,
@@ -23,7 +36,11 @@ pub(super) struct JpegFile<'b> {
 }
 
 impl<'b> JpegFile<'b> {
-    pub(super) fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When the header is damaged, or the end of the image is missing.
+    pub fn parse(bytes: &'b [u8]) -> Result<Self, JpegError> {
         let side = usize::from(u16::MAX);
         let options = DecoderOptions::default()
             .set_max_width(side)
@@ -43,13 +60,21 @@ impl<'b> JpegFile<'b> {
         })
     }
 
-    pub(super) fn dimensions(&self) -> (u32, u32) {
+    /// Width and height in pixels.
+    pub fn dimensions(&self) -> (u32, u32) {
         (self.width, self.height)
     }
 
-    pub(super) fn decode(mut self, rgb: &mut Vec<u8>) -> Result<(), PhotoError> {
+    /// Decodes the image to `u8 [H,W,3]` RGB. What `rgb` holds after an error is unspecified.
+    ///
+    /// # Errors
+    /// When the image data are damaged or end early.
+    ///
+    /// # Panics
+    /// When `rgb` has not 3·H·W bytes.
+    pub fn decode(mut self, rgb: &mut [u8]) -> Result<(), JpegError> {
         let expected = self.width as usize * self.height as usize * 3;
-        rgb.resize(expected, 0);
+        assert_eq!(rgb.len(), expected, "bytes of an RGB image of {}x{} pixels", self.width, self.height);
         self.decoder.decode_into(rgb).map_err(|error| describe(error, self.file_bytes))?;
         match self.decoder.output_buffer_size() {
             Some(bytes) if bytes == expected => Ok(()),
@@ -58,18 +83,14 @@ impl<'b> JpegFile<'b> {
     }
 }
 
-fn damaged(reason: String) -> PhotoError {
-    PhotoError::Damaged { format: FORMAT, reason }
+fn damaged(reason: String) -> JpegError {
+    JpegError::Damaged { reason }
 }
 
-fn describe(error: DecodeErrors, bytes: usize) -> PhotoError {
+fn describe(error: DecodeErrors, bytes: usize) -> JpegError {
     match error {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => {
-            PhotoError::Truncated { format: FORMAT, bytes }
-        }
-        DecodeErrors::FormatStatic("Premature end of buffer") => {
-            PhotoError::Truncated { format: FORMAT, bytes }
-        }
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => JpegError::Truncated { bytes },
+        DecodeErrors::FormatStatic("Premature end of buffer") => JpegError::Truncated { bytes },
         DecodeErrors::Format(reason) => damaged(one_line(&reason)),
         DecodeErrors::FormatStatic(reason) => damaged(one_line(reason)),
         other => damaged(one_line(&other.to_string())),
@@ -89,7 +110,7 @@ const START_OF_SCAN: u8 = 0xda;
 /// At that marker the decoder would fill in what is missing with zeros. Without it, data that are too short are seen
 /// to be too short even in a file that was cut off and closed again. Between several scans the decoder needs the
 /// marker to know that there is no further one.
-fn without_end(bytes: &[u8]) -> Result<&[u8], PhotoError> {
+fn without_end(bytes: &[u8]) -> Result<&[u8], JpegError> {
     let Some(scan) = first_scan(bytes) else {
         // No image data: the decoder says what is wrong with the header.
         return Ok(bytes);
@@ -97,7 +118,7 @@ fn without_end(bytes: &[u8]) -> Result<&[u8], PhotoError> {
     let end = bytes[scan.start..]
         .windows(2)
         .rposition(|pair| pair == [MARKER, END_OF_IMAGE])
-        .ok_or(PhotoError::Truncated { format: FORMAT, bytes: bytes.len() })?;
+        .ok_or(JpegError::Truncated { bytes: bytes.len() })?;
     Ok(if scan.is_only_one { &bytes[..scan.start + end] } else { bytes })
 }
 

@@ -1,4 +1,9 @@
-//! JPEG bytes to pixels: by `zune-jpeg`, or by libjpeg-turbo with the feature `turbojpeg`.
+//! JPEG bytes to pixels. [`JpegFile`] decodes photos of any size by `zune-jpeg`; [`JpegDecoder`] decodes the images of
+//! a shard, by the same or, with the feature `turbojpeg`, by libjpeg-turbo.
+
+mod jpeg_file;
+
+pub use jpeg_file::{JpegError, JpegFile};
 
 #[cfg(feature = "turbojpeg")]
 use turbo as library;
@@ -37,9 +42,7 @@ fn check_size(found: (usize, usize), side: usize) -> Result<(), String> {
 
 #[cfg(not(feature = "turbojpeg"))]
 mod zune {
-    use zune_core::bytestream::ZCursor;
-    use zune_core::colorspace::ColorSpace;
-    use zune_core::options::DecoderOptions;
+    use super::JpegFile;
 
     pub const NAME: &str = "zune-jpeg";
 
@@ -48,12 +51,10 @@ mod zune {
 
     impl Decoder {
         pub fn decode(&mut self, jpeg: &[u8], side: usize, pixels: &mut [u8]) -> Result<(), String> {
-            let options =
-                DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGB).set_strict_mode(true);
-            let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
-            decoder.decode_headers().map_err(|error| error.to_string())?;
-            super::check_size(decoder.dimensions().unwrap_or_default(), side)?;
-            decoder.decode_into(pixels).map_err(|error| error.to_string())
+            let file = JpegFile::parse(jpeg).map_err(|error| error.to_string())?;
+            let (width, height) = file.dimensions();
+            super::check_size((width as usize, height as usize), side)?;
+            file.decode(pixels).map_err(|error| error.to_string())
         }
     }
 }
@@ -108,8 +109,13 @@ mod tests {
         let mut decoder = JpegDecoder::default();
         let error = decoder.decode(&jpeg, SIDE + 1).unwrap_err();
         assert_eq!(error, "20x20 pixels, expected 21x21");
-        for damaged in [&b"<html>"[..], &[], &jpeg[..jpeg.len() / 2]] {
+        for damaged in [&b"<html>"[..], &[]] {
             decoder.decode(damaged, SIDE).unwrap_err();
+        }
+        // The last segment of a file that was cut off may be complete; what libjpeg-turbo makes of the rest is its own.
+        for kept in [2, jpeg.len() / 2, jpeg.len() - 30, jpeg.len() - 2] {
+            let error = decoder.decode(&jpeg[..kept], SIDE).unwrap_err();
+            assert!(DECODER != "zune-jpeg" || error.contains(&format!("ends after {kept} bytes")), "{error}");
         }
         decoder.decode(&jpeg, SIDE).unwrap();
     }
