@@ -96,7 +96,7 @@ pub(super) fn px(length: f64) -> String {
 
 /// About the width of a text; fonts differ.
 pub(super) fn text_width(content: &str, size_px: f64) -> f64 {
-    content.chars().count() as f64 * size_px * 0.6
+    content.chars().count() as f64 * size_px * 0.62
 }
 
 /// The text, cut to about this width.
