@@ -52,7 +52,7 @@ struct Seen {
 }
 
 fn see(batch: Batch) -> Seen {
-    assert_eq!(batch.is_empty(), batch.len() == 0);
+    assert_eq!(batch.is_empty(), matches!(batch.len(), 0));
     Seen {
         epoch: batch.epoch(),
         index: batch.index(),

@@ -86,18 +86,19 @@ pub fn write_features(
     let shape = [records.len(), extractor.width()];
     let mut outcome = Ok(true);
     let written = write_atomically(path, |out| {
-        let mut write_all = || -> Result<bool, FeatureError> {
-            let fail = FeatureError::at;
-            begin(out, format, records, shape).map_err(fail(path))?;
-            let finished = extractor.look_at_all(records, workers, stop, &mut |first, seen| {
+        let fail = FeatureError::at;
+        let begun = begin(out, format, records, shape).map_err(fail(path));
+        let looked = begun.and_then(|()| {
+            extractor.look_at_all(records, workers, stop, &mut |first, seen| {
                 progress(first);
                 let bytes: Vec<u8> = seen.features.iter().flat_map(|value| value.to_le_bytes()).collect();
                 out.write_all(&bytes).map_err(fail(path))
-            })?;
+            })
+        });
+        outcome = looked.and_then(|finished| {
             end(out, format, records).map_err(fail(path))?;
             Ok(finished)
-        };
-        outcome = write_all();
+        });
         // What goes wrong, and what is not whole, leaves no file behind.
         if matches!(outcome, Ok(true)) { Ok(()) } else { Err(io::Error::other("not whole")) }
     });
