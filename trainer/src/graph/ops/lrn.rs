@@ -197,7 +197,7 @@ mod tests {
         let y = evaluate(Case::f32("LRN").values([1, 2, 2, 3], x), |g, x| g.lrn(x[0], PIXELS));
         // Rows 1 2 3 and 4 5 6 in the first channel, 7 8 9 and 10 11 12 in the second.
         for (at, x, sum) in [(0, 1.0, 46.0), (1, 2.0, 91.0), (5, 6.0, 74.0), (6, 7.0, 334.0)] {
-            let expected: f64 = x / (1.0 + 0.3 * sum as f64).powf(0.75);
+            let expected = x / f64::powf(1.0 + 0.3 * sum, 0.75);
             assert!((y[at] - expected).abs() < 1e-6, "place {at}: {} against {expected}", y[at]);
         }
     }
