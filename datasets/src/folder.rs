@@ -11,17 +11,12 @@ use crate::tree::Listing;
 /// Lists the images below `root`; links are followed.
 pub(crate) fn list(root: &Path) -> Result<Listing<'_>, SourceError> {
     let mut names = Vec::new();
-    walk(root, "", &mut Vec::new(), &mut names)?;
+    walk(root, "", &[], &mut names)?;
     Ok(Listing::of_folder(root, names))
 }
 
 /// Adds the files below `folder`. `above` has the real paths of the folders in which links were followed to get there.
-fn walk(
-    folder: &Path,
-    prefix: &str,
-    above: &mut Vec<PathBuf>,
-    names: &mut Vec<String>,
-) -> Result<(), SourceError> {
+fn walk(folder: &Path, prefix: &str, above: &[PathBuf], names: &mut Vec<String>) -> Result<(), SourceError> {
     for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
         let entry = entry.map_err(io_error(folder, "list"))?;
         let path = entry.path();
@@ -38,16 +33,17 @@ fn walk(
         if kind.is_file() {
             names.push(format!("{prefix}{name}"));
         } else if kind.is_dir() {
+            let inside = format!("{prefix}{name}/");
             if is_link {
                 let target = path.canonicalize().map_err(io_error(&path, "follow the link"))?;
-                above.push(folder.canonicalize().map_err(io_error(folder, "find"))?);
+                let here = folder.canonicalize().map_err(io_error(folder, "find"))?;
+                let above = [above, &[here]].concat();
                 if above.iter().any(|folder| folder.starts_with(&target)) {
                     return Err(SourceError::EndlessLink { path, target });
                 }
-            }
-            walk(&path, &format!("{prefix}{name}/"), above, names)?;
-            if is_link {
-                above.pop();
+                walk(&path, &inside, &above, names)?;
+            } else {
+                walk(&path, &inside, above, names)?;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Every layout is found out and read as it should be.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -288,6 +289,7 @@ fn the_embedded_sample_is_balanced_and_looks_like_clothes() {
     let sample = EmbeddedSample::new();
     conformance::check(&sample);
     let mut mean_by_class = [0.0; 10];
+    let (mut seen, mut repeated) = (HashSet::new(), 0);
     for (split, per_class) in [(Split::Train, 600), (Split::Val, 100)] {
         let mut counts = [0; 10];
         for (index, entry) in sample.entries(split).iter().enumerate() {
@@ -299,10 +301,13 @@ fn the_embedded_sample_is_balanced_and_looks_like_clothes() {
             };
             let mean = rgb.iter().map(|&b| f64::from(b)).sum::<f64>() / rgb.len() as f64;
             assert!(mean > 1.0, "{split} image {} is blank", entry.key);
+            repeated += usize::from(!seen.insert(rgb.to_vec()));
             mean_by_class[entry.label as usize] += mean / 700.0;
         }
         assert_eq!(counts, [per_class; 10]);
     }
+    // Fashion-MNIST has a few images twice; were validation images read from the wrong rows, there would be hundreds.
+    assert!(repeated < 10, "{repeated} images are there twice");
     // Sandals are mostly background, coats fill the picture; the means of the whole data set are 35 and 98.
     let (sandal, coat) = (mean_by_class[5], mean_by_class[4]);
     assert!((sandal - 35.0).abs() < 3.0 && (coat - 98.0).abs() < 3.0, "sandal {sandal:.1}, coat {coat:.1}");

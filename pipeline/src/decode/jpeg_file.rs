@@ -156,3 +156,45 @@ fn first_scan(bytes: &[u8]) -> Option<Scan> {
         position += usize::from(u16::from_be_bytes([length[0], length[1]]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jpeg_encoder::{ColorType, Encoder};
+
+    use super::*;
+
+    const WIDTH: u16 = 48;
+    const HEIGHT: u16 = 40;
+
+    fn encoded(progressive: bool) -> Vec<u8> {
+        let pixels = u32::from(WIDTH) * u32::from(HEIGHT);
+        let rgb: Vec<u8> = (0..3 * pixels).map(|i| (i.wrapping_mul(i / 97) >> 5) as u8).collect();
+        let mut jpeg = Vec::new();
+        let mut encoder = Encoder::new(&mut jpeg, 90);
+        encoder.set_progressive(progressive);
+        encoder.encode(&rgb, WIDTH, HEIGHT, ColorType::Rgb).expect("the pixels fit the size");
+        jpeg
+    }
+
+    fn decode(bytes: &[u8]) -> Result<(), JpegError> {
+        JpegFile::parse(bytes)?.decode(&mut vec![0; 3 * usize::from(WIDTH) * usize::from(HEIGHT)])
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_refused_wherever_it_is_cut_and_if_it_is_closed_again() {
+        for progressive in [false, true] {
+            let bytes = encoded(progressive);
+            decode(&bytes).unwrap();
+            for kept in (2..bytes.len()).step_by(7) {
+                let error = decode(&bytes[..kept]).unwrap_err();
+                assert!(
+                    error.to_string().contains("JPEG"),
+                    "progressive {progressive}, {kept} bytes: {error}"
+                );
+            }
+        }
+        let bytes = encoded(false);
+        let cut = [&bytes[..bytes.len() * 2 / 3], &[MARKER, END_OF_IMAGE]].concat();
+        assert_eq!(decode(&cut), Err(JpegError::Truncated { bytes: cut.len() }));
+    }
+}
