@@ -381,3 +381,13 @@ fn reset_peak_rss() {
     // Where this is not allowed, the peak is that of the whole process.
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle_whatever_the_order() {
+        assert_eq!(median(vec![5.0, -1.0, 3.0, 100.0, 2.0]), 3.0);
+    }
+}

@@ -249,6 +249,60 @@ mod tests {
         assert_eq!(sheet.width(), GAP_PX + 7 * 28 + 10 * (7 * 24 + GAP_PX) + 2 * GAP_PX);
     }
 
+    /// The frames of the views of three rows of four.
+    fn frames(seed: u64) -> Vec<Vec<Frame>> {
+        let chain = Chain::from_configs(&augment::alexnet(), Size::square(256), None);
+        assert!(chain.is_err(), "the paper's jitter needs statistics");
+        let chain = Chain::from_configs(&augment::alexnet()[..2], Size::square(256), None).unwrap();
+        let views = SheetViews::Augmented { chain: &chain, count: 4, seed };
+        let originals = originals(3, 256);
+        let frames = |row: usize| {
+            make_views(&originals[row], row as u64, &views).iter().map(|view| view.frame).collect()
+        };
+        (0..3).map(frames).collect()
+    }
+
+    #[test]
+    fn every_view_has_its_own_draws_which_the_seed_determines() {
+        let all: Vec<Frame> = frames(1).into_iter().chain(frames(2)).flatten().collect();
+        // Of 33 × 33 positions some may come up twice, but not many.
+        let repeated = (0..all.len()).filter(|&index| all[..index].contains(&all[index])).count();
+        assert!(repeated <= 2, "{repeated} of {} frames repeat another", all.len());
+        assert_eq!(frames(1), frames(1));
+    }
+
+    #[test]
+    fn captions_tell_place_size_mirroring_and_colours() {
+        let view = Drawn {
+            image: RgbImage::new(224, 224),
+            frame: Frame { x: 3.0, y: 20.0, width: 224.0, height: 224.0 },
+            flipped: true,
+            offset: [1.25, -2.0, 0.0],
+        };
+        assert_eq!(captions(&view), ("x3 y20 mirrored".into(), "R+1.2 G-2.0 B+0.0".into()));
+        let rescaled = Drawn {
+            frame: Frame { x: 3.0, y: 20.0, width: 100.0, height: 60.0 },
+            flipped: false,
+            offset: [0.0; 3],
+            ..view
+        };
+        assert_eq!(captions(&rescaled), ("x3 y20 100x60".into(), String::new()));
+    }
+
+    #[test]
+    fn frames_are_drawn_around_what_the_views_show() {
+        let views = SheetViews::Test { views: TestViews::Center, crop: Size::square(224) };
+        let sheet = draw(&originals(1, 256), &views);
+        let original = |x: u32, y: u32| *sheet.get_pixel(GAP_PX + x, GAP_PX + LINE_PX + y);
+        let (frame, picture) = (hue(0, 1), Rgb([100; 3]));
+        for (x, y) in [(16, 16), (239, 16), (16, 239), (239, 239), (128, 16), (16, 128)] {
+            assert_eq!(original(x, y), frame, "{x}, {y}");
+        }
+        for (x, y) in [(15, 15), (240, 240), (128, 128), (17, 17)] {
+            assert_eq!(original(x, y), picture, "{x}, {y}");
+        }
+    }
+
     #[test]
     fn a_colour_offset_is_seen_in_the_view() {
         let picture = to_rgb(&[100; 12], Size::square(2), [20.4, -200.0, 200.0]);

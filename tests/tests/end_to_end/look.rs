@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use fovea_pipeline::Split;
 use image::ImageFormat;
 use serde_json::Value;
 
@@ -32,6 +33,9 @@ fn a_preview_shows_an_image_a_folder_or_a_data_set() {
     assert_eq!(width, 14 + 256 + 2 * (224 + 14) + 2 * 14);
     let (_, two_rows) = sheet(&class, &["--count", "2"]);
     assert_eq!(two_rows - 14, 2 * (one_row - 14));
+    fs::write(class.join("notes.txt"), "no image").unwrap();
+    let (_, limited) = sheet(&class, &["--count", "2", "--rows", "1"]);
+    assert_eq!(limited, one_row);
 
     for encoding in ["raw", "jpeg"] {
         let shards = folders.path().join(encoding);
@@ -86,7 +90,11 @@ fn the_benchmark_prints_one_object_for_each_number_of_workers() {
     let folders = Folders::new(8, 0, 40);
     let shards = folders.path().join("shards");
     succeed(&mut prepare(folders.path(), &shards, &["--size", "32"]));
-    for form in ["u8", "f16", "f32"] {
+    let mapped_bytes: u64 = crate::support::shards(&shards, Split::Train)
+        .iter()
+        .map(|shard| fs::metadata(shard).unwrap().len())
+        .sum();
+    for (form, value_bytes) in [("u8", 1.0), ("f16", 2.0), ("f32", 4.0)] {
         let mut bench = Command::new(fovea_tests::tool("bench_loader"));
         bench.args([
             text(&shards),
@@ -116,6 +124,11 @@ fn the_benchmark_prints_one_object_for_each_number_of_workers() {
                 assert!(measured[key].as_f64().unwrap() > 0.0, "{key}: {measured}");
             }
             assert!(measured["cpu_s_per_1000"].is_f64());
+            assert_eq!(measured["mapped_bytes"].as_u64(), Some(mapped_bytes));
+            // The crop is 7/8 of the side of 32 pixels.
+            let image_bytes =
+                measured["bytes_per_s"].as_f64().unwrap() / measured["images_per_s"].as_f64().unwrap();
+            assert!((image_bytes - 3.0 * 28.0 * 28.0 * value_bytes).abs() < 1e-6, "{measured}");
             assert!((0.0..=1.0).contains(&measured["consumer_wait_share"].as_f64().unwrap()), "{measured}");
         }
     }
