@@ -155,6 +155,15 @@ impl DatasetInfo {
         }
     }
 
+    /// A digest of the images of `split` and their order, in hexadecimal: BLAKE3 of the digests of its shards.
+    pub fn digest(&self, split: Split) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for shard in self.shards(split) {
+            hasher.update(shard.blake3.as_bytes());
+        }
+        hasher.finalize().to_string()
+    }
+
     /// The number of images of `split`.
     pub fn images(&self, split: Split) -> u64 {
         self.shards(split).iter().map(|shard| shard.images).sum()

@@ -1,14 +1,17 @@
-//! How long a training step takes, and how much memory: one batch of noise, over and over, without a loader.
+//! How long a training step takes, and how much memory: one batch of noise, over and over, without a loader; and what the
+//! loader costs a step: batches of a data set, against one of them over and over.
 
 use std::{fs, time::Instant};
 
+use fovea_pipeline::{Batch, loader::OnBadRecord};
 use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
 use serde::Serialize;
 
 use crate::{
-    backend::{BackendError, OrtBackend, OrtOptions, Pass, Rows, Setup, TrainingBackend, Update},
+    backend::{BackendError, OrtBackend, OrtOptions, Pass, Rows, Setup, Sums, TrainingBackend, Update},
     recipe::{Mean, Recipe},
     runtime::Loaded,
+    training::{Batches, TrainingData, TrainingError},
 };
 
 /// Seed of the initial weights, the noise and the dropout masks.
@@ -98,24 +101,13 @@ pub fn bench_step(
     let started = Instant::now();
     let mut backend = backend(loaded, recipe, classes, batch_rows, options)?;
     let startup_s = started.elapsed().as_secs_f64();
-    let optimizer = &recipe.optimizer;
-    let update = Update {
-        learning_rate: optimizer.learning_rate,
-        momentum: optimizer.momentum,
-        weight_decay: optimizer.weight_decay,
-        bias_lr_mult: optimizer.bias_lr_mult,
-        bias_decay: optimizer.bias_decay,
-    };
     let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..steps as u64 {
         let (started, cpu_before) = (Instant::now(), processor_seconds());
-        let pass = Pass { seed: SEED, step, part: 0, gradient_scale: 1.0 / batch_rows as f32 };
-        let sums = backend.accumulate(rows, pass)?;
-        // An overflow of f16 takes a step's time too.
-        let _ = backend.update(update)?;
+        let sums = take_step(&mut backend, recipe, rows, step)?;
         step_s.push(started.elapsed().as_secs_f64());
         step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
-        losses.push(sums.loss / batch_rows as f64);
+        losses.push(sums.mean_loss());
     }
     let started = Instant::now();
     backend.evaluate(rows, &mut vec![0.0; batch_rows * classes])?;
@@ -134,6 +126,104 @@ pub fn bench_step(
         losses,
         peak_bytes: peak_bytes(),
     })
+}
+
+fn take_step(
+    backend: &mut dyn TrainingBackend,
+    recipe: &Recipe,
+    rows: Rows<'_>,
+    step: u64,
+) -> Result<Sums, BackendError> {
+    let pass = Pass { seed: SEED, step, part: 0, gradient_scale: 1.0 / rows.labels.len() as f32 };
+    let sums = backend.accumulate(rows, pass)?;
+    // An overflow of f16 takes a step's time too.
+    let _ = backend.update(Update::of_recipe(recipe, recipe.optimizer.learning_rate))?;
+    Ok(sums)
+}
+
+/// Blocks of steps of each kind: they take turns, as the speed of a machine drifts.
+const BLOCKS: u32 = 2;
+
+/// What the loader costs a training step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoaderBench {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// `cpu` or `cuda:0`, say.
+    pub device: String,
+    /// Library and version.
+    pub library: String,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Threads that make batches.
+    pub workers: usize,
+    /// Seconds of every step on the same batch, with an idle loader.
+    pub repeated_step_s: Vec<f64>,
+    /// Seconds of every step on a batch of its own, the wait for it included, while the loader makes the next ones.
+    pub loaded_step_s: Vec<f64>,
+    /// Share of the latter that was spent waiting for the batch.
+    pub data_wait: f64,
+    /// Speed with the loader as a share of the speed without, at the median steps: 1 if the loader costs nothing.
+    pub speed_ratio: f64,
+}
+
+/// Takes twice `steps` training steps on one batch of `data` and as many on batches that the loader makes meanwhile.
+///
+/// # Errors
+/// [`TrainingError::Backend`], and [`TrainingError::Loader`] when the data set cannot be read or is smaller than a batch.
+pub fn bench_loader(
+    backend: &mut dyn TrainingBackend,
+    recipe: &Recipe,
+    data: &TrainingData,
+    workers: usize,
+    steps: usize,
+) -> Result<LoaderBench, TrainingError> {
+    let batch_rows = recipe.training.batch_size;
+    let memory = backend.batch_memory()?;
+    let mut batches =
+        Batches::new(data, batch_rows, SEED, workers, OnBadRecord::Stop, None, memory).with_one_more_buffer();
+    let places = batches.per_epoch();
+    let mut places = (0..).flat_map(|epoch| (0..places).map(move |batch| (epoch, batch)));
+    let mut next = || {
+        let (epoch, batch) = places.next().expect("epochs do not end");
+        batches.at(epoch, batch)
+    };
+
+    let kept = next()?;
+    // The first step of a session allocates its memory.
+    take_step(backend, recipe, rows_of(&kept), 0)?;
+    let (mut repeated_step_s, mut loaded_step_s, mut waited_s) = (Vec::new(), Vec::new(), 0.0);
+    for step in 1..=u64::from(BLOCKS) * steps as u64 {
+        let started = Instant::now();
+        take_step(backend, recipe, rows_of(&kept), step)?;
+        repeated_step_s.push(started.elapsed().as_secs_f64());
+        if !step.is_multiple_of(steps as u64) {
+            continue;
+        }
+        for _ in 0..steps {
+            let started = Instant::now();
+            let batch = next()?;
+            waited_s += started.elapsed().as_secs_f64();
+            take_step(backend, recipe, rows_of(&batch), step)?;
+            loaded_step_s.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let description = backend.describe();
+    Ok(LoaderBench {
+        recipe: recipe.name.clone(),
+        device: description.device,
+        library: description.library,
+        batch_rows,
+        workers,
+        data_wait: waited_s / loaded_step_s.iter().sum::<f64>(),
+        speed_ratio: median(&repeated_step_s) / median(&loaded_step_s),
+        repeated_step_s,
+        loaded_step_s,
+    })
+}
+
+fn rows_of(batch: &Batch) -> Rows<'_> {
+    Rows { images: batch.image_bytes(), color_offsets: batch.color_offsets(), labels: batch.labels() }
 }
 
 /// The median; not a number if there is nothing.

@@ -190,6 +190,9 @@ fn a_network_from_a_file_begins_with_its_weights() {
     let further = report(succeed(&mut further));
     let loss = |report: &Value| report["score"]["loss"].as_f64().unwrap();
     assert!((loss(&trained) - loss(&further)).abs() < 1e-3, "{trained} against {further}");
+    // A run keeps what it needs.
+    fs::remove_file(&file).unwrap();
+    succeed(resume(&second).args(["--epochs", "2"]));
     let again = prepared.path("again.onnx");
     succeed(&mut trainer(&["export", text(&second), "--out", text(&again)]));
 }
@@ -220,4 +223,26 @@ fn a_benchmark_tells_the_time_of_each_step() {
         ["bench", "--recipe", "demo", "--classes", "10", "--batch-size", "4", "--steps", "2", "--json"];
     let found: Value = serde_json::from_str(&succeed(&mut trainer(&arguments))).unwrap();
     assert_eq!(found["step_s"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_benchmark_tells_what_the_loader_costs() {
+    let prepared = Prepared::new();
+    let bench = |batch: &str| {
+        let mut bench = trainer(&["bench", "--data", text(&prepared.data), "--recipe", "demo", "--json"]);
+        bench.args(["--set", "input.image_px=32", "--steps", "3", "--batch-size", batch]);
+        bench
+    };
+    let found: Value = serde_json::from_str(&succeed(&mut bench("8"))).unwrap();
+    let mean = |key: &str| {
+        let steps: Vec<f64> = found[key].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
+        assert_eq!(steps.len(), 6, "{key}: {found}");
+        steps.iter().sum::<f64>() / 6.0
+    };
+    assert!(mean("repeated_step_s") > 0.0 && mean("loaded_step_s") > 0.0);
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&number("data_wait")) && number("speed_ratio") > 0.0, "{found}");
+    assert_eq!(found["batch_rows"], 8);
+    let too_few = fail(&mut bench("100"), 1);
+    assert!(too_few.contains("72") && too_few.contains("100"), "{too_few}");
 }

@@ -320,6 +320,16 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
     assert!(backend.extremes().unwrap().iter().all(|extreme| extreme.gradient.is_nan()));
 }
 
+fn equal_answers_are_ranked_by_class(backend: Make) {
+    let mut backend = make(backend, &["network.layer.fc5.weight_std=0"]);
+    let batch = Batch { labels: vec![0, 0, 1, 4, 5, 6], ..Batch::new(1) };
+    let trained = backend.accumulate(batch.rows(), pass(0)).unwrap();
+    let evaluated = backend.evaluate(batch.rows(), &mut [0.0; ROWS * CLASSES]).unwrap();
+    for sums in [trained, evaluated] {
+        assert_eq!((sums.top1, sums.top5), (2, 4));
+    }
+}
+
 /// One test for each property of a backend.
 macro_rules! conforms {
     ($backend:ident: $($property:ident),+ $(,)?) => {
@@ -343,6 +353,7 @@ macro_rules! conforms {
             a_state_of_another_network_is_refused,
             dropout_depends_on_seed_and_step,
             the_largest_values_are_told_for_every_parameter,
+            equal_answers_are_ranked_by_class,
         );
     };
 }
@@ -461,7 +472,7 @@ fn the_loss_scale_is_part_of_the_state() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_one_clear_error() {
-    if crate::runtime::has_driver() {
+    if crate::runtime::check_gpu(true).is_ok() {
         println!("skipped: there is a GPU");
         return;
     }

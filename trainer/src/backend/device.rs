@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::runtime::{Build, has_driver};
+use crate::runtime::{Build, RuntimeError, check_gpu};
 
 /// A device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl fmt::Display for Device {
 /// What the user said about the device: `auto`, `cpu`, `cuda` or `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU where NVIDIA's driver is installed, else the processor.
+    /// The first GPU where NVIDIA's driver has one, else the processor.
     #[default]
     Auto,
     /// This one.
@@ -44,13 +44,20 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device that is meant on this machine.
+    /// The device that is meant on this machine. Where there is a driver that cannot be used, the log says why the processor
+    /// takes its place.
     #[must_use]
     pub fn resolve(self) -> Device {
         match self {
             Self::Exactly(device) => device,
-            Self::Auto if has_driver() => Device::Cuda(0),
-            Self::Auto => Device::Cpu,
+            Self::Auto => match check_gpu(true) {
+                Ok(()) => Device::Cuda(0),
+                Err(RuntimeError::NoDriver { .. }) => Device::Cpu,
+                Err(reason) => {
+                    tracing::warn!("computing on the CPU: {reason}");
+                    Device::Cpu
+                }
+            },
         }
     }
 }

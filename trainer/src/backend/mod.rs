@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checkpoint::{TensorRef, Tensors},
     models::ParameterKind,
-    recipe::{Mean, Recipe},
+    recipe::{Mean, Optimizer, Recipe},
 };
 
 pub use self::ort::{Inference, OrtBackend, OrtOptions, without_cuda_kernel};
@@ -178,6 +178,13 @@ pub struct Update {
 }
 
 impl Update {
+    /// The update that a recipe makes at this rate.
+    #[must_use]
+    pub fn of_recipe(recipe: &Recipe, learning_rate: f64) -> Self {
+        let Optimizer { momentum, weight_decay, bias_lr_mult, bias_decay, .. } = recipe.optimizer;
+        Self { learning_rate, momentum, weight_decay, bias_lr_mult, bias_decay }
+    }
+
     /// ε and λ of a parameter of this kind whose layer may have a decay of its own.
     #[must_use]
     pub fn rate_and_decay(&self, kind: ParameterKind, own_decay: Option<f64>) -> (f64, f64) {
@@ -228,6 +235,17 @@ impl AddAssign for Sums {
 }
 
 impl Sums {
+    /// Those of one row whose K answers are `values`, the greatest the best. Of equal ones the lower class comes first; a
+    /// label whose value is not a number is never right.
+    #[must_use]
+    pub fn of_row(loss: f64, values: &[f64], label: usize) -> Self {
+        let own = values[label];
+        let ahead = |(class, &other): (usize, &f64)| !(other < own || other == own && class >= label);
+        let rank = values.iter().enumerate().filter(|&candidate| ahead(candidate)).count();
+        let hit = |best: usize| u64::from(rank < best.min(values.len()));
+        Self { rows: 1, loss, top1: hit(1), top5: hit(5) }
+    }
+
     /// Mean loss of a row; not a number without rows.
     #[must_use]
     pub fn mean_loss(&self) -> f64 {
@@ -336,6 +354,25 @@ pub trait TrainingBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_right_class_counts_by_its_rank() {
+        let probabilities = [0.3, 0.1, 0.25, 0.2, 0.05, 0.1];
+        let counts = |label| {
+            let sums = Sums::of_row(0.5, &probabilities, label);
+            assert_eq!((sums.rows, sums.loss), (1, 0.5));
+            (sums.top1, sums.top5)
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5].map(counts), [(1, 1), (0, 1), (0, 1), (0, 1), (0, 0), (0, 1)]);
+    }
+
+    #[test]
+    fn of_equal_answers_the_lower_class_comes_first_and_nan_is_never_right() {
+        assert_eq!([0, 1].map(|label| Sums::of_row(0.0, &[0.5, 0.5], label).top1), [1, 0]);
+        for values in [&[f64::NAN; 8][..], &[f64::NAN; 3]] {
+            assert_eq!([0, 1].map(|label| Sums::of_row(0.0, values, label).top5), [0, 0]);
+        }
+    }
 
     #[test]
     fn biases_have_a_rate_and_a_decay_of_their_own_and_layers_may_have_a_decay() {

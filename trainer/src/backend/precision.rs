@@ -13,7 +13,7 @@ pub enum Precision {
     F32,
     /// Single precision, but a GPU may round the factors of products to TF32 (10 bits of mantissa).
     Tf32,
-    /// Half precision: activations and products are f16; normalisation, softmax, loss and sums f32.
+    /// Half precision: activations and products are f16; normalisation, softmax, loss and sums f32, or TF32 on a GPU.
     F16,
 }
 

@@ -29,7 +29,8 @@ pub enum CheckpointError {
     },
     /// The file is cut off.
     #[error(
-        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; use an earlier checkpoint",
+        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; without its folder, the checkpoint \
+         before it is used",
         path.display()
     )]
     Truncated {
@@ -41,13 +42,19 @@ pub enum CheckpointError {
         expected_bytes: u64,
     },
     /// The file has other bytes than were written.
-    #[error("{} is damaged: its sha256 is not the one that was noted; use an earlier checkpoint", path.display())]
+    #[error(
+        "{} is damaged: its sha256 is not the one that was noted; without its folder, the checkpoint before it is used",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
     },
     /// The file is no checkpoint of ours.
-    #[error("{} is not part of a checkpoint: {reason}", path.display())]
+    #[error(
+        "{} is not part of a checkpoint: {reason}; without its folder, the checkpoint before it is used",
+        path.display()
+    )]
     Foreign {
         /// The file.
         path: PathBuf,

@@ -18,6 +18,10 @@ use crate::files::{hexadecimal, sha256_of, sync_folder, write_atomically};
 
 const TENSORS: &str = "state.safetensors";
 const META: &str = "checkpoint.json";
+/// With what the name of a checkpoint begins.
+pub(super) const PREFIX: &str = "step-";
+/// What stands before it until the checkpoint is complete.
+const HIDDEN: &str = ".";
 
 /// A tensor in someone else's memory, to be written.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +85,10 @@ pub fn save(folder: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result
 }
 
 fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<(), CheckpointError> {
+    if hidden.exists() {
+        // Half a checkpoint of a trainer that was killed.
+        fs::remove_dir_all(hidden).map_err(CheckpointError::write(hidden))?;
+    }
     fs::create_dir_all(hidden).map_err(CheckpointError::write(hidden))?;
     let path = hidden.join(TENSORS);
     let written = safetensors::serialize_to_file(tensors.iter().copied(), None, &path);
@@ -103,9 +111,14 @@ fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Res
 }
 
 fn hidden_sibling(folder: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
+    let mut name = OsString::from(HIDDEN);
     name.push(folder.file_name().unwrap_or_default());
     folder.with_file_name(name)
+}
+
+/// Whether a folder of this name is a checkpoint that is not complete.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.strip_prefix(HIDDEN).is_some_and(|name| name.starts_with(PREFIX))
 }
 
 /// The tensors of a checkpoint, by name.

@@ -4,7 +4,6 @@
 //! RUN/lock                                      held by the trainer at work
 //! RUN/checkpoints/step-000000120/state.safetensors
 //! RUN/checkpoints/step-000000120/checkpoint.json  with the size and the hash of the tensors
-//! RUN/checkpoints/best.json                     names the best one
 //! ```
 //!
 //! A checkpoint is written under a hidden name, synced and renamed, so a trainer that is killed at any moment leaves the
@@ -47,6 +46,10 @@ pub struct Meta {
     pub classes: Vec<String>,
     /// Their names for people, in the same order.
     pub class_names: Vec<String>,
+    /// [`fovea_pipeline::DatasetInfo::digest`] of the training images.
+    pub data: String,
+    /// Whether the validation error was lower than ever when it was saved.
+    pub is_best: bool,
     /// Seed of the run.
     pub seed: u64,
     /// Updates done.
@@ -107,6 +110,8 @@ pub(crate) mod tests {
             recipe_hash: "ab12".to_owned(),
             classes: vec!["n01".to_owned(), "n02".to_owned()],
             class_names: vec!["crane".to_owned(), "crane".to_owned()],
+            data: "ef56".to_owned(),
+            is_best: false,
             seed: u64::MAX,
             step,
             epoch: 3,

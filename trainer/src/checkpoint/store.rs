@@ -5,12 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{CheckpointError, Meta, TensorRef, folder};
-use crate::files::{FileLock, write_atomically};
-
-const PREFIX: &str = "step-";
+use super::{
+    CheckpointError, Meta, TensorRef,
+    folder::{self, PREFIX},
+};
+use crate::files::FileLock;
 
 /// Keeps other trainers out of a run's folder while it lives.
 #[derive(Debug)]
@@ -33,12 +32,6 @@ impl RunLock {
     }
 }
 
-/// What stands in `best.json`.
-#[derive(Serialize, Deserialize)]
-struct Best {
-    checkpoint: String,
-}
-
 /// The checkpoints of a run.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -57,22 +50,10 @@ impl Store {
     ///
     /// # Errors
     /// [`CheckpointError::Write`]; earlier checkpoints are as they were then.
-    pub fn save(
-        &self,
-        meta: &Meta,
-        tensors: &[(&str, TensorRef)],
-        is_best: bool,
-    ) -> Result<PathBuf, CheckpointError> {
+    pub fn save(&self, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(&self.root).map_err(CheckpointError::write(&self.root))?;
-        let name = self.free_name(meta.step);
-        let path = self.root.join(&name);
+        let path = self.root.join(self.free_name(meta.step));
         folder::save(&path, meta, tensors)?;
-        if is_best {
-            let pointer = self.root.join("best.json");
-            let best = Best { checkpoint: name };
-            write_atomically(&pointer, |out| serde_json::to_writer(out, &best).map_err(io::Error::from))
-                .map_err(CheckpointError::write(pointer))?;
-        }
         self.prune()?;
         Ok(path)
     }
@@ -94,32 +75,33 @@ impl Store {
         self.all()?.pop().ok_or_else(|| CheckpointError::None { path: self.root.clone() })
     }
 
-    /// The folder of the checkpoint that was saved as the best, or of the latest when none was.
+    /// The folder of the last checkpoint that was saved as the best, or of the latest when none was.
     ///
     /// # Errors
-    /// As [`Store::latest`], and [`CheckpointError::Foreign`] when the note of the best is damaged.
+    /// As [`Store::latest`], and those of [`read_meta`](super::read_meta).
     pub fn best(&self) -> Result<PathBuf, CheckpointError> {
-        self.noted_best()?.map_or_else(|| self.latest(), Ok)
+        self.saved_as_best()?.map_or_else(|| self.latest(), Ok)
     }
 
-    fn noted_best(&self) -> Result<Option<PathBuf>, CheckpointError> {
-        let path = self.root.join("best.json");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(CheckpointError::read(path)(error)),
-        };
-        match serde_json::from_str::<Best>(&text) {
-            Ok(best) if order_of(&best.checkpoint).is_some() => Ok(Some(self.root.join(best.checkpoint))),
-            Ok(best) => {
-                Err(CheckpointError::Foreign { path, reason: format!("it names `{}`", best.checkpoint) })
+    fn saved_as_best(&self) -> Result<Option<PathBuf>, CheckpointError> {
+        for path in self.all()?.into_iter().rev() {
+            if folder::read_meta(&path)?.is_best {
+                return Ok(Some(path));
             }
-            Err(error) => Err(CheckpointError::Foreign { path, reason: error.to_string() }),
         }
+        Ok(None)
     }
 
     /// All checkpoints, the earliest first.
     fn all(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let mut found: Vec<_> =
+            self.entries()?.into_iter().filter_map(|(name, path)| Some((order_of(&name)?, path))).collect();
+        found.sort();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// What lies beside each other, by name; what has a name that is no text is not ours.
+    fn entries(&self) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -128,19 +110,20 @@ impl Store {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(CheckpointError::read(&self.root))?;
-            if let Some(order) = entry.file_name().to_str().and_then(order_of) {
-                found.push((order, entry.path()));
+            if let Ok(name) = entry.file_name().into_string() {
+                found.push((name, entry.path()));
             }
         }
-        found.sort();
-        Ok(found.into_iter().map(|(_, path)| path).collect())
+        Ok(found)
     }
 
+    /// Removes the checkpoints that need not be kept, and what killed trainers left half written.
     fn prune(&self) -> Result<(), CheckpointError> {
-        let all = self.all()?;
-        let best = self.noted_best()?;
-        for path in all.iter().rev().skip(self.keep).filter(|path| Some(*path) != best.as_ref()) {
-            fs::remove_dir_all(path).map_err(CheckpointError::write(path))?;
+        let (all, best) = (self.all()?, self.saved_as_best()?);
+        let old = all.into_iter().rev().skip(self.keep).filter(|path| Some(path) != best.as_ref());
+        let half = self.entries()?.into_iter().filter(|(name, _)| folder::is_hidden(name));
+        for path in old.chain(half.map(|(_, path)| path)) {
+            fs::remove_dir_all(&path).map_err(CheckpointError::write(path))?;
         }
         Ok(())
     }
@@ -162,7 +145,7 @@ mod tests {
 
     fn save(store: &Store, step: u64, is_best: bool) {
         let tensors = [("w", TensorRef { shape: &[1], values: &[step as f32] })];
-        store.save(&meta(step), &tensors, is_best).unwrap();
+        store.save(&Meta { is_best, ..meta(step) }, &tensors).unwrap();
     }
 
     fn step_in(folder: &Path) -> u64 {
@@ -188,7 +171,7 @@ mod tests {
         let store = Store::new(run.path(), 2);
         for epoch in [3, 4] {
             let tensors = [("w", TensorRef { shape: &[1], values: &[0.0] })];
-            store.save(&Meta { epoch, ..meta(9) }, &tensors, false).unwrap();
+            store.save(&Meta { epoch, ..meta(9) }, &tensors).unwrap();
         }
         assert_eq!(load(&store.latest().unwrap()).unwrap().0.epoch, 4);
         assert_eq!(store.all().unwrap().len(), 2);
@@ -213,28 +196,31 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_trainer_left_half_written_is_not_seen_and_is_overwritten() {
+    fn what_a_killed_trainer_left_half_written_is_not_seen_and_goes_with_the_next_checkpoint() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
         save(&store, 1, false);
-        let half = run.path().join("checkpoints/.step-000000002");
-        fs::create_dir(&half).unwrap();
-        fs::write(half.join("state.safetensors"), b"half").unwrap();
+        let halves =
+            [".step-000000002", ".step-000000007"].map(|name| run.path().join("checkpoints").join(name));
+        for half in &halves {
+            fs::create_dir(half).unwrap();
+            fs::write(half.join("state.safetensors"), b"half").unwrap();
+            fs::write(half.join(".checkpoint.json.tmp-1"), b"half").unwrap();
+        }
         assert_eq!(step_in(&store.latest().unwrap()), 1);
         save(&store, 2, false);
-        assert_eq!(step_in(&store.latest().unwrap()), 2);
-        assert!(!half.exists());
+        let latest = store.latest().unwrap();
+        assert_eq!((step_in(&latest), fs::read_dir(latest).unwrap().count()), (2, 2));
+        assert!(!halves.iter().any(|half| half.exists()));
     }
 
     #[test]
-    fn a_damaged_note_of_the_best_is_told() {
+    fn a_damaged_checkpoint_is_told_where_the_best_is_looked_for() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
         save(&store, 1, true);
-        for text in ["{", r#"{"checkpoint": "../../etc"}"#] {
-            fs::write(run.path().join("checkpoints/best.json"), text).unwrap();
-            assert!(matches!(store.best().unwrap_err(), CheckpointError::Foreign { .. }), "{text}");
-        }
+        fs::write(run.path().join("checkpoints/step-000000001/checkpoint.json"), "{").unwrap();
+        assert!(matches!(store.best().unwrap_err(), CheckpointError::Foreign { .. }));
     }
 
     #[test]

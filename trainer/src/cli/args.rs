@@ -46,7 +46,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Write the graphs of a training session and its initial state
     Graphs(GraphsArgs),
-    /// Time training steps on one batch of noise
+    /// Time training steps on one batch of noise, or what the loader adds to them
     Bench(BenchArgs),
     /// List the built-in recipes
     Recipes {
@@ -317,13 +317,19 @@ pub struct BenchArgs {
     /// Give a key of the recipe another value; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Measure what the loader costs: steps on batches of this prepared data set, against steps on one of them, repeated
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads that make batches, with --data [default: number of cores]
+    #[arg(long, value_name = "THREADS", requires = "data")]
+    pub workers: Option<NonZero<usize>>,
     /// Number of classes
-    #[arg(long, default_value = "1000")]
+    #[arg(long, default_value = "1000", conflicts_with = "data")]
     pub classes: NonZero<usize>,
     /// Images of a batch [default: the recipe's batch]
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<NonZero<usize>>,
-    /// Steps to take; the first ones are slower
+    /// Steps to take, of which the first ones are slower; with --data, steps of a block: two of each kind take turns
     #[arg(long, value_name = "N", default_value = "5")]
     pub steps: NonZero<usize>,
     #[command(flatten)]

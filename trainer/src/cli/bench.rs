@@ -1,28 +1,69 @@
-//! `bench`: how long a training step takes.
+//! `bench`: how long a training step takes, and what the loader adds to it.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
-use fovea_trainer::{backend::Precision, bench::bench_step, recipe::Recipe};
+use fovea_trainer::{
+    backend::{OrtBackend, Precision},
+    bench::{SEED, bench_loader, bench_step},
+    recipe::Recipe,
+    training::{TrainingData, default_workers},
+};
 
-use super::{args::BenchArgs, device};
+use super::{args::BenchArgs, device, percent};
 
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    let recipe = Recipe::load(&args.recipe, &args.set)?;
-    let rows = args.batch_size.map_or(recipe.training.batch_size, usize::from);
+    let mut overrides = args.set.clone();
+    overrides.extend(args.batch_size.map(|size| format!("training.batch_size={size}")));
+    let recipe = Recipe::load(&args.recipe, &overrides)?;
+    match &args.data {
+        None => step(args, &recipe)?,
+        Some(data) => loader(args, &recipe, data)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
+    let rows = recipe.training.batch_size;
     let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
-    let found = bench_step(loaded, &recipe, args.classes.get(), rows, args.steps.get(), options)?;
+    let found = bench_step(loaded, recipe, args.classes.get(), rows, args.steps.get(), options)?;
     if args.json {
         println!("{}", serde_json::to_string(&found)?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
-    let steps: Vec<String> = found.step_s.iter().map(|seconds| format!("{seconds:.3}")).collect();
-    println!("recipe        {}, batch of {} images", found.recipe, found.batch_rows);
-    println!("device        {} ({})", found.device, found.library);
+    print_setting(&found.recipe, found.batch_rows, &found.device, &found.library);
     println!("start-up      {:.2} s", found.startup_s);
-    println!("steps         {} s", steps.join(", "));
+    println!("steps         {}", seconds(&found.step_s));
     println!("speed         {:.1} images/s at the median step", found.images_per_s);
     if let Some(bytes) = found.peak_bytes {
         println!("peak memory   {:.2} GB", bytes as f64 / 1e9);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> {
+    let data = TrainingData::open(data, recipe)?;
+    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
+    let mut backend = OrtBackend::new(loaded, &data.setup(recipe, None, SEED), options)?;
+    let found = bench_loader(&mut backend, recipe, &data, workers, args.steps.get())?;
+    if args.json {
+        println!("{}", serde_json::to_string(&found)?);
+        return Ok(());
+    }
+    print_setting(&found.recipe, found.batch_rows, &found.device, &found.library);
+    println!("one batch     {}", seconds(&found.repeated_step_s));
+    println!("loader        {} ({} workers)", seconds(&found.loaded_step_s), found.workers);
+    println!("waiting       {} of the time", percent(found.data_wait));
+    println!("speed         {} of that with one batch, at the median steps", percent(found.speed_ratio));
+    Ok(())
+}
+
+fn print_setting(recipe: &str, rows: usize, device: &str, library: &str) {
+    println!("recipe        {recipe}, batch of {rows} images");
+    println!("device        {device} ({library})");
+}
+
+fn seconds(steps: &[f64]) -> String {
+    let steps: Vec<String> = steps.iter().map(|seconds| format!("{seconds:.3}")).collect();
+    format!("{} s", steps.join(", "))
 }

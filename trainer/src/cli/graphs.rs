@@ -9,7 +9,7 @@ use fovea_trainer::{
     files::write_atomically,
     graph::{ElementType, Target},
     models::{Classifier, GraphOptions, TrainingGraphs, names},
-    recipe::{Mean, Optimizer, Recipe},
+    recipe::{Mean, Recipe},
     training::TrainingData,
 };
 
@@ -71,8 +71,7 @@ fn description(
     classes: usize,
     precision: Precision,
 ) -> serde_json::Value {
-    let Optimizer { learning_rate, momentum, weight_decay, bias_lr_mult, bias_decay, .. } = recipe.optimizer;
-    let update = Update { learning_rate, momentum, weight_decay, bias_lr_mult, bias_decay };
+    let update = Update::of_recipe(recipe, recipe.optimizer.learning_rate);
     let parameters = graphs.parameters.iter().map(|parameter| {
         let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
         json!({ "name": parameter.name, "shape": parameter.shape, "learning_rate": rate, "decay": decay })
@@ -84,7 +83,7 @@ fn description(
         "batch_size": rows,
         "classes": classes,
         "precision": precision,
-        "momentum": momentum,
+        "momentum": update.momentum,
         "parameters": parameters.collect::<Vec<_>>(),
         "masks": masks.collect::<Vec<_>>(),
     })

@@ -38,7 +38,18 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Does what was asked for; says on stderr what went wrong.
 pub fn run(cli: Cli) -> ExitCode {
-    let result = listen_to_interrupts().and_then(|()| match cli.command {
+    let listens = !matches!(
+        cli.command,
+        Some(
+            Command::Predict(_)
+                | Command::Export(_)
+                | Command::Graphs(_)
+                | Command::Bench(_)
+                | Command::Recipes { .. }
+        )
+    );
+    let listening = if listens { listen_to_interrupts() } else { Ok(()) };
+    let result = listening.and_then(|()| match cli.command {
         None => train::train(&cli.train),
         Some(Command::Compare(args)) => compare::compare(&args),
         Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
@@ -65,6 +76,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<RecipeError>() || error.downcast_ref().is_some_and(ComparisonError::is_usage)
 }
 
+/// For commands that look at [`STOP`]; the others end at once when they are interrupted.
 fn listen_to_interrupts() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {

@@ -56,7 +56,6 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let setup = data.setup(&recipe, settings.micro_batch, args.seed);
     let mut backend = device::backend(&training.device, &setup, settings.precision)?;
     let about = backend.describe();
-    folder.describe(&recipe, &settings, &about)?;
     eprintln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
 
     let options = RunOptions { limit_batches: settings.limit_batches, ..options };
@@ -65,6 +64,8 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     if let Some((meta, state)) = saved {
         run.restore(meta, state)?;
     }
+    // Not before it is known that the run can go on like this.
+    folder.describe(&recipe, &settings, &about)?;
     match run.train()? {
         Outcome::Finished(report) => {
             print_report(&report, folder.store(), &path, args.json)?;

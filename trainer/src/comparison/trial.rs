@@ -195,8 +195,7 @@ impl<'a> Trial<'a> {
                 self.seed,
             ))?),
         };
-        folder.describe(&self.recipe, &self.settings, &backend.describe())?;
-
+        let about = backend.describe();
         let pause = AtomicBool::new(false);
         let mut listening = Listening {
             watcher: workshop.watcher,
@@ -213,6 +212,7 @@ impl<'a> Trial<'a> {
         if let Some((meta, state)) = saved {
             run.restore(meta, state)?;
         }
+        folder.describe(&self.recipe, &self.settings, &about)?;
         let outcome = run.train();
         self.heard = self.epochs.len();
         match outcome {

@@ -38,7 +38,10 @@ pub use network::{
 };
 pub use shapes::LayerShape;
 
-use crate::{files::hexadecimal, schedule};
+use crate::{
+    files::{hexadecimal, sha256_of},
+    schedule,
+};
 
 /// A complete recipe, with every value in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,7 +215,8 @@ impl Recipe {
     }
 
     /// A hash, in hexadecimal, of everything that decides how training goes: two recipes with the same hash take the same
-    /// steps. The name, the description and the number of epochs are left out, so that a run may go on for longer.
+    /// steps. The name, the description and the number of epochs are left out, so that a run may go on for longer; of a
+    /// network's file it is the content that counts, wherever it lies, unless it cannot be read.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a validated recipe holds finite numbers only");
@@ -220,6 +224,11 @@ impl Recipe {
             if let Some(object) = value.pointer_mut(section).and_then(|value| value.as_object_mut()) {
                 object.remove(key);
             }
+        }
+        if let (Some(file), Some(path)) = (value.pointer_mut("/network/onnx"), &self.network.onnx)
+            && let Ok(digest) = sha256_of(path)
+        {
+            *file = digest.into();
         }
         let mut canonical = String::new();
         write_canonical(&value, &mut canonical);

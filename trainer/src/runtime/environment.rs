@@ -1,13 +1,13 @@
 //! The one ONNX Runtime environment of the process.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
-use super::{Build, Located, Options, Progress, RuntimeError, check_library, library, locate};
+use super::{Build, Located, Options, Progress, RuntimeError, check_gpu, check_library, library, locate};
 
 /// ONNX Runtime, loaded.
 #[derive(Debug)]
@@ -25,9 +25,6 @@ pub struct Loaded {
     pub threads: usize,
 }
 
-/// The driver's part of CUDA.
-const DRIVER: &str = "libcuda.so.1";
-
 static LOADED: OnceLock<Loaded> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
@@ -35,7 +32,7 @@ static LOADING: Mutex<()> = Mutex::new(());
 /// The number of threads is that of the first call.
 ///
 /// # Errors
-/// Those of [`locate`] and [`check_library`], [`RuntimeError::NoDriver`], and [`RuntimeError::OtherBuildLoaded`] when CUDA is asked for after the CPU
+/// Those of [`locate`] and [`check_library`], [`check_gpu`], and [`RuntimeError::OtherBuildLoaded`] when CUDA is asked for after the CPU
 /// build was loaded. After an error another call may succeed.
 pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'static Loaded, RuntimeError> {
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +41,7 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
         None => {
             if options.build == Build::Cuda {
                 // Before a gigabyte is fetched in vain.
-                check_driver(DRIVER)?;
+                check_gpu(options.dylib.is_none())?;
             }
             let loaded = start(options, locate(options, progress)?)?;
             LOADED.get_or_init(|| loaded)
@@ -55,16 +52,6 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
         return Err(RuntimeError::OtherBuildLoaded { loaded: loaded.build, library, wanted: options.build });
     }
     Ok(loaded)
-}
-
-/// Whether NVIDIA's driver is installed.
-#[must_use]
-pub fn has_driver() -> bool {
-    check_driver(DRIVER).is_ok()
-}
-
-fn check_driver(library: &str) -> Result<(), RuntimeError> {
-    library::load(Path::new(library)).map_err(|reason| RuntimeError::NoDriver { reason })
 }
 
 fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
@@ -96,12 +83,6 @@ mod tests {
 
     use super::*;
     use crate::runtime::OLDEST_MINOR;
-
-    #[test]
-    fn a_missing_driver_is_told_with_what_to_do() {
-        let error = check_driver("libcuda-that-is-nowhere.so.1").unwrap_err().to_string();
-        assert!(error.contains("libcuda-that-is-nowhere.so.1") && error.contains("--device cpu"), "{error}");
-    }
 
     /// Fetches the wheel on a machine that has never done so.
     #[test]

@@ -2,26 +2,24 @@
 
 use std::{io, path::PathBuf};
 
-use super::Build;
+use super::{Build, Wheel};
 
 /// Why ONNX Runtime cannot be used; each text ends with what the user can do.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// A wheel is neither in the cache nor to be had.
     #[error(
-        "cannot fetch {file}: {reason}; put that file ({bytes} bytes, sha256 {sha256}) at {} or set ORT_DYLIB_PATH to a \
+        "cannot fetch {}: {reason}; put that file ({} bytes, sha256 {}) at {}{} or set ORT_DYLIB_PATH to a \
          libonnxruntime.so of version 1.{} or newer",
-        put_at.display(), super::OLDEST_MINOR
+        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), beside(further), super::OLDEST_MINOR
     )]
     CannotFetch {
-        /// Name of the wheel.
-        file: String,
-        /// Its size.
-        bytes: u64,
-        /// Its pinned hash.
-        sha256: String,
+        /// The wheel.
+        wheel: Wheel,
         /// Where a copy made by hand is looked for.
         put_at: PathBuf,
+        /// Wheels that are needed besides and are not there either.
+        further: Vec<Wheel>,
         /// What happened.
         reason: Box<FetchError>,
     },
@@ -90,6 +88,12 @@ pub enum RuntimeError {
     )]
     NoDriver {
         /// What the linker said.
+        reason: String,
+    },
+    /// There is a driver, but nothing to compute on.
+    #[error("CUDA cannot be used: {reason}, or use --device cpu")]
+    NoGpu {
+        /// What the driver said, and the remedy.
         reason: String,
     },
     /// One process can load one library only, and another one is loaded.
@@ -201,5 +205,14 @@ impl FetchError {
     pub(super) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |reason| Self::Disk { path, reason }
+    }
+}
+
+/// What else to put into the folder of a wheel.
+fn beside(further: &[Wheel]) -> String {
+    let name = |wheel: &Wheel| format!("{} ({} bytes, sha256 {})", wheel.file, wheel.bytes, wheel.sha256);
+    match further {
+        [] => String::new(),
+        further => format!(", beside it {},", further.iter().map(name).collect::<Vec<_>>().join(", ")),
     }
 }

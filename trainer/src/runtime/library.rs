@@ -36,8 +36,12 @@ pub fn check_library(path: &Path) -> Result<u32, RuntimeError> {
 
 /// Loads a shared library for the rest of the process; what the dynamic linker says if it cannot.
 pub(super) fn load(path: &Path) -> Result<(), String> {
-    ort::util::preload_dylib(path)
-        .map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
+    ort::util::preload_dylib(path).map_err(|error| innermost(&error))
+}
+
+/// What the dynamic linker itself said.
+pub(super) fn innermost(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Checks what can be seen without loading: that the file is there, and on Linux that it is a whole shared object for
@@ -111,7 +115,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests {
+pub(super) mod tests {
     use std::{path::PathBuf, process::Command};
 
     use super::*;
@@ -126,7 +130,7 @@ mod tests {
     }
 
     /// A shared library compiled from `source`.
-    fn compiled(folder: &Path, source: &str) -> PathBuf {
+    pub fn compiled(folder: &Path, source: &str) -> PathBuf {
         let (file, library) = (folder.join("fake.rs"), folder.join("libfake.so"));
         fs::write(&file, source).unwrap();
         let status = Command::new("rustc")

@@ -56,8 +56,13 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located,
     let cache = options.cache()?;
     let mut source = Source::Cache;
     let mut folders = Vec::with_capacity(pinned.len());
-    for wheel in pinned {
-        let (folder, fetched) = provide(&cache, wheel, options, progress)?;
+    for (at, wheel) in pinned.iter().enumerate() {
+        let (folder, fetched) = provide(&cache, wheel, options, progress).map_err(|mut error| {
+            if let RuntimeError::CannotFetch { further, .. } = &mut error {
+                *further = missing(&cache, &pinned[at + 1..]);
+            }
+            error
+        })?;
         if fetched {
             source = Source::Fetched;
         }
@@ -65,6 +70,21 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located,
     }
     let library = folders[0].join(format!("libonnxruntime.so.{}", super::ORT_VERSION));
     Ok(Located { library, preload: preload_order(&folders), source })
+}
+
+/// Those of the wheels that are neither unpacked nor there to be.
+fn missing(cache: &Path, wheels: &[Wheel]) -> Vec<Wheel> {
+    let is_there = |wheel: &&Wheel| {
+        let (folder, file) = places(cache, wheel);
+        is_complete(&folder) || file.exists()
+    };
+    wheels.iter().filter(|wheel| !is_there(wheel)).copied().collect()
+}
+
+/// Where a wheel is unpacked, and where it lies before.
+fn places(cache: &Path, wheel: &Wheel) -> (PathBuf, PathBuf) {
+    let root = cache.join("onnxruntime");
+    (root.join(wheel.file.trim_end_matches(".whl")), root.join(wheel.file))
 }
 
 /// The libraries of [`PRELOAD`] that lie in `folders`, in its order.
@@ -80,32 +100,29 @@ fn provide(
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<(PathBuf, bool), RuntimeError> {
-    let root = cache.join("onnxruntime");
-    let folder = root.join(wheel.file.trim_end_matches(".whl"));
+    let (folder, file) = places(cache, wheel);
     if is_complete(&folder) {
         return Ok((folder, false));
     }
-    let file = root.join(wheel.file);
-    fetch(&root, &file, &folder, wheel, options, progress).map(|()| (folder, true)).map_err(|reason| {
-        RuntimeError::CannotFetch {
-            file: wheel.file.to_owned(),
-            bytes: wheel.bytes,
-            sha256: wheel.sha256.to_owned(),
-            put_at: file,
-            reason: Box::new(reason),
+    match fetch(&file, &folder, wheel, options, progress) {
+        Ok(()) => Ok((folder, true)),
+        Err(reason) => {
+            let (wheel, reason) = (*wheel, Box::new(reason));
+            Err(RuntimeError::CannotFetch { wheel, put_at: file, further: Vec::new(), reason })
         }
-    })
+    }
 }
 
 fn fetch(
-    root: &Path,
     file: &Path,
     folder: &Path,
     wheel: &Wheel,
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<(), FetchError> {
-    fs::create_dir_all(root).map_err(FetchError::disk(root))?;
+    if let Some(root) = file.parent() {
+        fs::create_dir_all(root).map_err(FetchError::disk(root))?;
+    }
     let _lock = lock(&beside(folder, "lock"), progress)?;
     // Another process may have done it while this one waited.
     if is_complete(folder) {
@@ -213,6 +230,20 @@ mod tests {
         fs::write(put_at, &content).unwrap();
         let (folder, _) = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap();
         assert!(folder.join("libpack.so").exists());
+    }
+
+    #[test]
+    fn offline_all_wheels_that_are_missing_are_told_at_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let options = Options { build: Build::Cuda, cache: Some(cache.path().to_owned()), ..offline() };
+        let all = wheels(Build::Cuda, consts::OS, consts::ARCH).unwrap();
+        let there = cache.path().join("onnxruntime").join(all[2].file);
+        fs::create_dir_all(there.parent().unwrap()).unwrap();
+        fs::write(there, b"").unwrap();
+        let text = locate(&options, &mut ()).unwrap_err().to_string();
+        for (index, wheel) in all.iter().enumerate() {
+            assert_eq!(text.contains(wheel.sha256), index != 2, "{}: {text}", wheel.file);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `FOVEA_OFFLINE` | `1` forbids fetching |
 
 mod download;
+mod driver;
 mod environment;
 mod error;
 mod index;
@@ -26,7 +27,8 @@ mod unpack;
 #[cfg(test)]
 mod test_server;
 
-pub use environment::{Loaded, environment, has_driver};
+pub use driver::check_gpu;
+pub use environment::{Loaded, environment};
 pub use error::{FetchError, RuntimeError};
 pub use library::{OLDEST_MINOR, check_library};
 pub use locate::{Located, Source, locate};

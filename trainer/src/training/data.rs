@@ -45,6 +45,7 @@ pub fn crop_size(recipe: &Recipe) -> Size {
 #[derive(Debug)]
 pub struct TrainingData {
     classes: Vec<Class>,
+    digest: String,
     mean: Vec<f32>,
     train: Arc<Records>,
     evaluated: Arc<Records>,
@@ -72,14 +73,20 @@ impl TrainingData {
             info.statistics.as_ref(),
         )?;
         let mean = mean_of(&dataset, recipe)?;
-        let (classes, chain) = (info.classes.clone(), Arc::new(chain));
-        Ok(Self { classes, mean, train, evaluated, has_validation, chain })
+        let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
+        Ok(Self { classes, digest, mean, train, evaluated, has_validation, chain })
     }
 
     /// The classes in the order of their labels.
     #[must_use]
     pub fn classes(&self) -> &[Class] {
         &self.classes
+    }
+
+    /// [`DatasetInfo::digest`](fovea_pipeline::DatasetInfo::digest) of the training images.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// What is subtracted from images, in units of 0..=255: `f32 [3,H,W]` or `[3]`, as [`crate::backend::Setup`] takes it.
@@ -131,7 +138,7 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
 }
 
 /// The training batches of a run, from any place on.
-pub(super) struct Batches {
+pub(crate) struct Batches {
     records: Arc<Records>,
     config: LoaderConfig,
     limit: Option<u64>,
@@ -155,6 +162,12 @@ impl Batches {
         let config =
             LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
         Self { records: Arc::clone(&data.train), config, limit, memory, running: None }
+    }
+
+    /// For a caller who keeps a batch while others are made.
+    pub fn with_one_more_buffer(mut self) -> Self {
+        self.config.buffers += 1;
+        self
     }
 
     /// Batches of an epoch; never 0, as a loader that cannot fill one batch says so when it is asked for the first.

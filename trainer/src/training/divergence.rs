@@ -14,15 +14,15 @@ pub enum OnNan {
     Stop,
 }
 
-/// Where a run was when its loss was no longer a finite number.
+/// Where a run was when its loss or its weights were no longer finite numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
     /// Updates done before it.
     pub step: u64,
     /// The epoch, counted from 1.
     pub epoch: u32,
-    /// The mean loss of the batch.
-    pub loss: f64,
+    /// The mean loss of the batch; `None` where it is the weights that are not finite.
+    pub loss: Option<f64>,
     /// Learning rate.
     pub learning_rate: f64,
     /// Largest weight and gradient of each parameter.
@@ -53,7 +53,11 @@ impl Divergence {
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { step, epoch, loss, learning_rate, .. } = self;
-        write!(f, "the loss is {loss} after step {step} (epoch {epoch}, learning rate {learning_rate}); ")?;
+        match loss {
+            Some(loss) => write!(f, "the loss is {loss}")?,
+            None => f.write_str("weights or momenta are not finite")?,
+        }
+        write!(f, " after step {step} (epoch {epoch}, learning rate {learning_rate}); ")?;
         match &self.checkpoint {
             Some(path) => write!(f, "the last good checkpoint is {}; ", path.display())?,
             None => write!(f, "there is no checkpoint yet; ")?,
@@ -72,8 +76,14 @@ mod tests {
             ParameterExtremes { name: "conv1.weight".into(), weight: 0.5, gradient: f32::INFINITY },
             ParameterExtremes { name: "fc8.bias".into(), weight: f32::NAN, gradient: 2.0 },
         ];
-        let divergence =
-            Divergence { step: 7, epoch: 1, loss: f64::NAN, learning_rate: 0.1, extremes, checkpoint: None };
+        let divergence = Divergence {
+            step: 7,
+            epoch: 1,
+            loss: Some(f64::NAN),
+            learning_rate: 0.1,
+            extremes,
+            checkpoint: None,
+        };
         let table = divergence.table();
         let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[1], ["conv1.weight", "5.0000e-1", "inf"]);

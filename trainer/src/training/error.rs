@@ -55,11 +55,17 @@ pub enum TrainingError {
         /// Side of what the network sees.
         crop_px: usize,
     },
-    /// The mean of the data set is not the checkpoint's.
+    /// The training images are not those of the checkpoint.
     #[error(
-        "the data set has another mean than the one of the checkpoint; resume with the data set of the run"
+        "the training images are not those of the checkpoint, or lie in other shards (digest {found}, expected {saved}); \
+         resume with the data set of the run"
     )]
-    OtherData,
+    OtherData {
+        /// Digest of the checkpoint's.
+        saved: String,
+        /// Digest of those in the data set.
+        found: String,
+    },
     /// The checkpoint stands behind the end of an epoch of this data set.
     #[error(
         "the checkpoint stands at batch {batch} of an epoch, which has {batches} batches of this data set; resume with the \

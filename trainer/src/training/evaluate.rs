@@ -92,7 +92,9 @@ impl Evaluation {
         }
         let mut sums = Sums::default();
         for (of_image, &label) in probabilities.chunks_exact(views * self.classes).zip(labels) {
-            sums += score_of_image(&average(of_image, self.classes), label as usize);
+            let mean = average(of_image, self.classes);
+            let loss = -mean[label as usize].max(f64::MIN_POSITIVE).ln();
+            sums += Sums::of_row(loss, &mean, label as usize);
         }
         Ok(sums)
     }
@@ -132,16 +134,6 @@ pub fn average(rows: &[f32], classes: usize) -> Vec<f64> {
     mean
 }
 
-/// Loss and counts of one image; of equal probabilities the earlier class comes first.
-fn score_of_image(probabilities: &[f64], label: usize) -> Sums {
-    let own = probabilities[label];
-    // A probability that is not a number is never a right answer.
-    let before = |(class, &other): (usize, &f64)| !(other < own || (other == own && class >= label));
-    let rank = probabilities.iter().enumerate().filter(|&candidate| before(candidate)).count();
-    let hit = |best: usize| u64::from(rank < best);
-    Sums { rows: 1, loss: -own.max(f64::MIN_POSITIVE).ln(), top1: hit(1), top5: hit(5) }
-}
-
 /// Threads for a loader: one for each core.
 #[must_use]
 pub fn default_workers() -> usize {
@@ -151,23 +143,6 @@ pub fn default_workers() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_right_class_counts_by_its_rank() {
-        let probabilities = [0.3, 0.1, 0.25, 0.2, 0.05, 0.1];
-        let counts = |label| {
-            let sums = score_of_image(&probabilities, label);
-            (sums.top1, sums.top5)
-        };
-        assert_eq!([0, 1, 2, 3, 4, 5].map(counts), [(1, 1), (0, 1), (0, 1), (0, 1), (0, 0), (0, 1)]);
-        assert!((score_of_image(&probabilities, 2).loss - 4f64.ln()).abs() < 1e-12);
-    }
-
-    #[test]
-    fn of_equal_probabilities_the_earlier_class_comes_first_and_nan_is_never_right() {
-        assert_eq!([0, 1].map(|label| score_of_image(&[0.5, 0.5], label).top1), [1, 0]);
-        assert_eq!([0, 1].map(|label| score_of_image(&[f64::NAN; 8], label).top5), [0, 0]);
-    }
 
     #[test]
     fn views_are_averaged_by_their_probabilities() {

@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `recipe.toml` | the complete recipe, overrides included |
+//! | `network.onnx` | the file of the recipe's network, if it names one |
 //! | `run.json` | what else the run was told ([`RunSettings`]), for those who resume it |
 //! | `environment.json` | program, device, library, machine |
 //! | `metrics.jsonl`, `epochs.csv`, `events.out.tfevents.*` | see [`crate::metrics`] |
@@ -10,7 +11,8 @@
 //! | `report.json` | the result, once the run is over |
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     thread,
 };
@@ -26,6 +28,7 @@ use crate::{
     recipe::Recipe,
 };
 
+const NETWORK: &str = "network.onnx";
 const RECIPE: &str = "recipe.toml";
 const SETTINGS: &str = "run.json";
 const ENVIRONMENT: &str = "environment.json";
@@ -99,6 +102,11 @@ impl RunFolder {
         backend: &Description,
     ) -> Result<(), TrainingError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut recipe = recipe.clone();
+        if let Some(file) = &mut recipe.network.onnx {
+            self.keep_network(file)?;
+            *file = NETWORK.into();
+        }
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
         self.write_json(
@@ -125,6 +133,18 @@ impl RunFolder {
         self.write_json(REPORT, report)
     }
 
+    /// Copies the file of a network, which must be there as long as the run is.
+    fn keep_network(&self, file: &Path) -> Result<(), TrainingError> {
+        let kept = self.path.join(NETWORK);
+        let read = |reason: io::Error| TrainingError::Read { path: file.into(), reason: reason.to_string() };
+        if kept.exists() && fs::canonicalize(file).map_err(read)? == fs::canonicalize(&kept).map_err(read)? {
+            return Ok(());
+        }
+        let mut network = File::open(file).map_err(read)?;
+        write_atomically(&kept, |out| io::copy(&mut network, out).map(|_| ()))
+            .map_err(|reason| TrainingError::Write { path: kept, reason })
+    }
+
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
         let mut text = serde_json::to_vec_pretty(value).expect("plain data can be written as JSON");
         text.push(b'\n');
@@ -145,7 +165,11 @@ impl RunFolder {
 pub fn read_recipe(folder: &Path) -> Result<Recipe, TrainingError> {
     let path = folder.join(RECIPE);
     let text = read(&path)?;
-    Ok(Recipe::from_toml(&text, &path.display().to_string())?)
+    let mut recipe = Recipe::from_toml(&text, &path.display().to_string())?;
+    if let Some(file) = &mut recipe.network.onnx {
+        *file = folder.join(&*file);
+    }
+    Ok(recipe)
 }
 
 /// The settings of the run in `folder`.

@@ -22,6 +22,7 @@ mod run;
 mod tests;
 mod trained;
 
+pub(crate) use data::Batches;
 pub use data::{TrainingData, crop_size, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;

@@ -25,13 +25,13 @@ impl Plateau {
     pub fn lies_there(&mut self, loss: f64) -> bool {
         self.smoothed += FRESH * (loss - self.smoothed);
         let near = (self.smoothed - self.level).abs() <= TOLERANCE * self.level;
-        // Saturating: it is said once only, also in a run that never leaves.
-        self.updates = if near { self.updates.saturating_add(1) } else { 0 };
-        if !near {
-            // It has left for good, or blown up; either way there is nothing to explain any more.
+        self.updates = if near { self.updates + 1 } else { 0 };
+        let told = self.updates == PATIENCE;
+        if told || !near && self.smoothed < self.level {
+            // Said once, or it has learnt something: there is nothing to explain any more.
             self.level = f64::NAN;
         }
-        self.updates == PATIENCE
+        told
     }
 }
 
@@ -46,6 +46,20 @@ mod tests {
             .filter(|i| plateau.lies_there(6.907 + if i % 2 == 0 { 0.05 } else { -0.04 }))
             .collect();
         assert_eq!(told, [PATIENCE]);
+    }
+
+    #[test]
+    fn a_loss_that_begins_above_ln_k_is_told_once_it_lies_there() {
+        let mut plateau = Plateau::new(1000);
+        assert!(!(0..300).any(|_| plateau.lies_there(7.3)));
+        assert!((0..600).any(|_| plateau.lies_there(6.9)));
+    }
+
+    #[test]
+    fn a_network_that_has_learnt_something_and_forgets_it_is_not_told() {
+        let mut plateau = Plateau::new(1000);
+        assert!(!(0..300).any(|_| plateau.lies_there(6.0)));
+        assert!(!(0..1000).any(|_| plateau.lies_there(6.907)));
     }
 
     #[test]

@@ -102,6 +102,8 @@ impl<'a> Run<'a> {
             recipe_hash: recipe.hash(),
             classes: data.classes().iter().map(|class| class.wnid.clone()).collect(),
             class_names: data.classes().iter().map(|class| class.name.clone()).collect(),
+            data: data.digest().to_owned(),
+            is_best: false,
             seed: options.seed,
             step: 0,
             epoch: 0,
@@ -118,14 +120,20 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] when recipe or classes are others, [`TrainingError::OtherData`] when the data set is
-    /// another, [`TrainingError::Backend`] when the tensors do not fit.
+    /// another, [`TrainingError::Position`] when the epochs are too short, [`TrainingError::Backend`] when the tensors do
+    /// not fit.
     pub fn restore(&mut self, meta: Meta, mut state: Tensors) -> Result<(), TrainingError> {
         meta.check_recipe(&self.recipe.name, &self.meta.recipe_hash)?;
         meta.check_classes(&self.meta.classes)?;
-        let mean = state.take(MEAN, &mean_shape(self.recipe))?;
-        if mean.values != self.data.mean() {
-            return Err(TrainingError::OtherData);
+        let batches = self.batches()?.per_epoch();
+        if meta.batch > batches {
+            return Err(TrainingError::Position { batch: meta.batch, batches });
         }
+        if meta.data != self.meta.data {
+            return Err(TrainingError::OtherData { saved: meta.data, found: self.meta.data.clone() });
+        }
+        // The data set's own is the same.
+        state.take(MEAN, &mean_shape(self.recipe))?;
         self.backend.import(state)?;
         self.meta = Meta { written_by: self.meta.written_by.clone(), ..meta };
         Ok(())
@@ -138,9 +146,6 @@ impl<'a> Run<'a> {
     pub fn train(mut self) -> Result<Outcome, TrainingError> {
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
-        if self.meta.batch > per_epoch {
-            return Err(TrainingError::Position { batch: self.meta.batch, batches: per_epoch });
-        }
         let mut metrics = Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch)?;
         self.announce(per_epoch);
         let mut plateau = Plateau::new(self.data.classes().len());
@@ -153,7 +158,7 @@ impl<'a> Run<'a> {
                 }
                 self.step(&mut batches, &mut metrics, &mut clock, &mut plateau)?;
                 if self.saved_at.elapsed() >= self.options.checkpoint_every {
-                    self.save(false)?;
+                    self.save()?;
                 }
             }
             match self.evaluate(self.recipe.evaluation.every_epoch)? {
@@ -200,6 +205,7 @@ impl<'a> Run<'a> {
         let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
         let waited = begin.elapsed();
         self.meta.batch += 1;
+        self.meta.is_best = false;
         if batch.is_empty() {
             // All its records are damaged.
             return Ok(());
@@ -209,14 +215,7 @@ impl<'a> Run<'a> {
             return self.not_finite(&sums);
         }
         let learning_rate = self.schedule().rate();
-        let optimizer = &self.recipe.optimizer;
-        let updated = self.backend.update(Update {
-            learning_rate,
-            momentum: optimizer.momentum,
-            weight_decay: optimizer.weight_decay,
-            bias_lr_mult: optimizer.bias_lr_mult,
-            bias_decay: optimizer.bias_decay,
-        })?;
+        let updated = self.backend.update(Update::of_recipe(self.recipe, learning_rate))?;
         if let Updated::Overflow { loss_scale } = updated {
             self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
             return Ok(());
@@ -271,22 +270,27 @@ impl<'a> Run<'a> {
     }
 
     fn not_finite(&mut self, sums: &Sums) -> Result<(), TrainingError> {
-        let divergence = Divergence {
-            step: self.meta.step,
-            epoch: self.meta.epoch + 1,
-            loss: sums.mean_loss(),
-            learning_rate: self.schedule().rate(),
-            extremes: self.backend.extremes()?,
-            checkpoint: self.folder.store().latest().ok(),
-        };
+        let loss = sums.mean_loss();
+        let divergence = self.divergence(Some(loss))?;
         if self.options.on_nan == OnNan::Stop || divergence.weights_are_lost() {
             return Err(TrainingError::NotFinite(Box::new(divergence)));
         }
         self.backend.discard();
         self.meta.discarded += 1;
-        let (loss, step, total) = (divergence.loss, self.meta.step, self.meta.discarded);
+        let (step, total) = (self.meta.step, self.meta.discarded);
         self.observer.warn(&Warning::Discarded { loss, step, total });
         Ok(())
+    }
+
+    fn divergence(&mut self, loss: Option<f64>) -> Result<Divergence, TrainingError> {
+        Ok(Divergence {
+            step: self.meta.step,
+            epoch: self.meta.epoch + u32::from(self.meta.batch > 0),
+            loss,
+            learning_rate: self.schedule().rate(),
+            extremes: self.backend.extremes()?,
+            checkpoint: self.folder.store().latest().ok(),
+        })
     }
 
     fn evaluate(&mut self, views: TestViews) -> Result<Option<Score>, TrainingError> {
@@ -323,14 +327,14 @@ impl<'a> Run<'a> {
             data_wait: clock.sum.data_wait(),
             seconds: clock.started.elapsed().as_secs_f64(),
         };
-        let is_best = score.top1 < self.meta.schedule.best_error.unwrap_or(f64::INFINITY);
+        self.meta.is_best = score.top1 < self.meta.schedule.best_error.unwrap_or(f64::INFINITY);
         schedule.epoch_done(score.top1);
         self.meta.schedule = schedule.state().clone();
         self.meta.epoch += 1;
         self.meta.batch = 0;
         self.meta.sums = Sums::default();
         metrics.epoch(&epoch)?;
-        self.save(is_best)?;
+        self.save()?;
         self.observer.epoch(&epoch, schedule.rate());
         Ok(())
     }
@@ -357,12 +361,12 @@ impl<'a> Run<'a> {
     }
 
     fn interrupted(mut self) -> Result<Outcome, TrainingError> {
-        self.save(false)?;
+        self.save()?;
         Ok(Outcome::Interrupted { step: self.meta.step })
     }
 
-    /// Writes a checkpoint unless the last one holds the same.
-    fn save(&mut self, is_best: bool) -> Result<(), TrainingError> {
+    /// Writes a checkpoint unless the last one holds the same. Weights that are not finite are none to go on from.
+    fn save(&mut self) -> Result<(), TrainingError> {
         if self.saved.as_ref().is_some_and(|(meta, _)| *meta == self.meta) {
             return Ok(());
         }
@@ -372,9 +376,13 @@ impl<'a> Run<'a> {
         let mut path = None;
         self.backend.export(&mut |tensors| {
             let all: Vec<_> = tensors.iter().copied().chain([mean]).collect();
-            path = Some(store.save(meta, &all, is_best));
+            if all.iter().all(|(_, tensor)| tensor.values.iter().all(|value| value.is_finite())) {
+                path = Some(store.save(meta, &all));
+            }
         })?;
-        let path = path.expect("a backend that exports lends its state")?;
+        let Some(path) = path.transpose()? else {
+            return Err(TrainingError::NotFinite(Box::new(self.divergence(None)?)));
+        };
         self.observer.saved(&path);
         self.saved = Some((self.meta.clone(), path));
         self.saved_at = Instant::now();

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 STEPS = 20
+# Updates after which weights and momenta are noted besides those of the end: few enough that rounding hardly matters.
+EARLY = 4
 SAMPLES = 12
 np.seterr(over="ignore")
 
@@ -144,7 +146,7 @@ def train(net):
     mean = np.array([127.25, 119.75, 105.0]).reshape(1, 3, 1, 1)
     x = torch.tensor((images - mean + offsets) / 128.0)
     y = torch.tensor(labels)
-    result = {"losses": [], "top1": [], "gradients": {}, "weights": {}, "momenta": {}}
+    result = {"losses": [], "top1": [], "gradients": {}}
     for step in range(STEPS):
         masks = [
             torch.tensor((uniform(1000 + 10 * step + i, batch * width) < 0.5).astype(np.float64)).reshape(batch, width)
@@ -162,9 +164,14 @@ def train(net):
                 momenta[name] = 0.9 * momenta[name] - 0.0005 * net["rate"] * w - net["rate"] * g
                 w += momenta[name]
         print(step, loss.item(), flush=True)
-    for name, w in parameters.items():
-        result["weights"][name], result["momenta"][name] = summary(w), summary(momenta[name])
+        if step + 1 == EARLY:
+            result["early"] = {"updates": EARLY} | state(parameters, momenta)
+    result["end"] = {"updates": STEPS} | state(parameters, momenta)
     return result
+
+
+def state(parameters, momenta):
+    return {"weights": {n: summary(w) for n, w in parameters.items()}, "momenta": {n: summary(v) for n, v in momenta.items()}}
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ pub(super) struct Feed<T: PrimitiveTensorElementType + Debug> {
     name: String,
     host: Tensor<T>,
     device: Option<Tensor<T>>,
+    /// Whether the device has what the host's side holds.
+    is_sent: bool,
 }
 
-impl<T: PrimitiveTensorElementType + Debug + Copy + Default + 'static> Feed<T> {
+impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'static> Feed<T> {
     /// An input of `session` with this name and shape, filled with the type's default.
     pub fn new(session: &Session, device: Device, name: &str, shape: &[usize]) -> Result<Self, BackendError> {
         let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
@@ -37,7 +39,7 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + 'static> Feed<T> {
             Device::Cpu => None,
             Device::Cuda(_) => Some(make(&device_allocator(session, device)?)?),
         };
-        Ok(Self { name: name.to_owned(), host, device })
+        Ok(Self { name: name.to_owned(), host, device, is_sent: false })
     }
 
     /// Binds it.
@@ -49,12 +51,19 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + 'static> Feed<T> {
     /// Has values written and brings them to the device.
     pub fn write(&mut self, write: impl FnOnce(&mut [T])) -> Result<(), BackendError> {
         write(self.host.extract_tensor_mut().1);
-        match &mut self.device {
-            None => Ok(()),
-            Some(device) => {
-                self.host.copy_into(device).map_err(BackendError::session("copy an input to the GPU"))
-            }
+        if let Some(device) = &mut self.device {
+            self.host.copy_into(device).map_err(BackendError::session("copy an input to the GPU"))?;
+            self.is_sent = true;
         }
+        Ok(())
+    }
+
+    /// Makes all values `value`; what the device has already is not sent again, as every copy waits for the GPU.
+    pub fn fill(&mut self, value: T) -> Result<(), BackendError> {
+        if self.is_sent && self.host.extract_tensor().1.iter().all(|&there| there == value) {
+            return Ok(());
+        }
+        self.write(|values| values.fill(value))
     }
 
     /// Runs a session with `values` as this input. The CPU reads them where they are if they fill it, a GPU gets its copy
@@ -86,6 +95,7 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + 'static> Feed<T> {
         let len = self.host.extract_tensor().1.len();
         match &mut self.device {
             Some(device) if values.len() >= len => {
+                self.is_sent = false;
                 copy_to(&values[..len], device).map_err(BackendError::session("copy an input to the GPU"))
             }
             _ => self.write(|host| {

@@ -73,6 +73,7 @@ pub struct OrtBackend {
 
 /// Inputs that training and evaluation share.
 struct BatchFeeds {
+    rows: usize,
     images: Feed<u8>,
     labels: Feed<i64>,
     valid: Feed<bool>,
@@ -232,6 +233,7 @@ impl BatchFeeds {
     fn new(session: &Session, device: Device, setup: &Setup<'_>) -> Result<Self, BackendError> {
         let (rows, px) = (setup.batch_rows, setup.recipe.input.crop_px);
         Ok(Self {
+            rows,
             images: Feed::new(session, device, names::IMAGES, &[rows, 3, px, px])?,
             labels: Feed::new(session, device, names::LABELS, &[rows])?,
             valid: Feed::new(session, device, names::VALID, &[rows])?,
@@ -248,6 +250,9 @@ impl BatchFeeds {
     fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let count = rows.labels.len();
         self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
+        if count == self.rows {
+            return self.valid.fill(true);
+        }
         self.valid.write(|valid| {
             valid[..count].fill(true);
             valid[count..].fill(false);
@@ -387,9 +392,9 @@ impl TrainingBackend for OrtBackend {
             // Rows that do not count must at least be numbers: 0 · NaN would be NaN.
             values[3 * count..].fill(0.0);
         })?;
-        self.train.scale.write(|value| value[0] = pass.gradient_scale)?;
+        self.train.scale.fill(pass.gradient_scale)?;
         if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
-            half.loss_scale.write(|value| value[0] = scale.factor())?;
+            half.loss_scale.fill(scale.factor())?;
         }
         for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
             feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;

@@ -24,7 +24,7 @@ pub(super) enum Role {
     Train,
     /// Runs again and again: what it has allocated stays with it.
     Step,
-    /// Runs now and then: gives its memory back after each run.
+    /// Runs now and then: on the CPU it gives its memory back after each run.
     Seldom,
 }
 
@@ -62,7 +62,9 @@ fn provide(
             let provider = ep::CPU::default().with_arena_allocator(arena).build();
             with_provider(builder, provider).map_err(BackendError::session("set up a session on the CPU"))
         }
+        // A node on the CPU would see the inputs of the first run for ever: they are bound once, and brought there then.
         Device::Cuda(id) => with_provider(builder, cuda(id, options, role))
+            .and_then(|builder| Ok(builder.with_disable_cpu_fallback()?))
             .map_err(|reason| BackendError::Cuda { id, reason }),
     }
 }
@@ -78,7 +80,8 @@ fn with_provider(
 fn cuda(id: u32, options: &OrtOptions, role: Role) -> ExecutionProviderDispatch {
     CUDA::default()
         .with_device_id(id as i32)
-        .with_tf32(options.precision == Precision::Tf32)
+        // In half precision the products that stay f32, those of the normalisation, need no more bits than the others have.
+        .with_tf32(options.precision != Precision::F32)
         // The exhaustive search runs every algorithm once, which the first of many thousand steps can afford.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Exhaustive)
         .with_conv_max_workspace(true)

@@ -84,11 +84,11 @@ impl Updater {
     }
 
     pub fn run(&mut self, update: &Update) -> Result<(), BackendError> {
-        self.momentum.write(|value| value[0] = update.momentum as f32)?;
+        self.momentum.fill(update.momentum as f32)?;
         for GroupRuns { group, rate, decay, runs } in &mut self.groups {
             let (new_rate, new_decay) = update.rate_and_decay(group.kind, group.weight_decay);
-            rate.write(|value| value[0] = new_rate as f32)?;
-            decay.write(|value| value[0] = new_decay as f32)?;
+            rate.fill(new_rate as f32)?;
+            decay.fill(new_decay as f32)?;
             for binding in runs {
                 binding.run(&mut self.session).map_err(BackendError::session("update the weights"))?;
             }

@@ -204,18 +204,13 @@ impl State {
 
 /// Loss and counts; softmax of the logits in place.
 fn score(logits: &mut Images, labels: &[i64]) -> Sums {
-    let mut sums = Sums { rows: labels.len() as u64, ..Sums::default() };
+    let mut sums = Sums::default();
     for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
-        let of_label = row[[label as usize, 0, 0]];
-        // Written so that NaN counts as wrong.
-        let better =
-            row.iter().filter(|&&logit| logit.is_nan() || of_label.is_nan() || logit > of_label).count();
-        sums.top1 += u64::from(better < 1);
-        sums.top5 += u64::from(better < 5);
+        let values: Vec<f64> = row.iter().copied().collect();
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|logit| (logit - most).exp());
         let total = row.sum();
-        sums.loss += total.ln() + most - of_label;
+        sums += Sums::of_row(total.ln() + most - values[label as usize], &values, label as usize);
         row.mapv_inplace(|power| power / total);
     }
     sums

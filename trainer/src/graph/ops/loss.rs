@@ -34,7 +34,8 @@ impl Builder {
             let reason = "expected floating-point logits [N,K], i64 labels [N] and Boolean valid [N]";
             return Err(self.mismatch("cross_entropy", &[logits, labels, valid], reason));
         }
-        let (columns, row_labels, one_hot) = self.one_hot(labels, ty.shape[1])?;
+        let classes = ty.shape[1];
+        let (columns, row_labels, one_hot) = self.one_hot(labels, classes)?;
         let rows = self.unsqueeze(valid, &[1])?;
         let zero = self.scalar(ty.element, 0.0);
         let outputs = self.composite(&[logits], |g| {
@@ -54,7 +55,9 @@ impl Builder {
             Ok((vec![loss], rule))
         })?;
         let rank = self.rank_of_label(logits, columns, row_labels, one_hot)?;
-        let (top1, top5) = (self.count_below(rank, 1.0, valid)?, self.count_below(rank, 5.0, valid)?);
+        // A label whose logit is NaN has rank K, which may be below 5.
+        let five = classes.min(5) as f64;
+        let (top1, top5) = (self.count_below(rank, 1.0, valid)?, self.count_below(rank, five, valid)?);
         Ok(CrossEntropy { loss: outputs[0], top1, top5 })
     }
 
@@ -157,7 +160,9 @@ mod tests {
 
     #[test]
     fn logits_that_are_not_numbers_are_never_right() {
-        assert_eq!(counts(&[f64::NAN; 7], 7, &[0], &[true])[1..], [0.0, 0.0]);
+        for classes in [7, 3] {
+            assert_eq!(counts(&vec![f64::NAN; classes], classes, &[0], &[true])[1..], [0.0, 0.0]);
+        }
     }
 
     #[test]

@@ -259,6 +259,16 @@ fn a_recipe_names_its_network_from_its_own_folder() {
     let recipe = Recipe::load(path.to_str().unwrap(), &[]).unwrap();
     assert_eq!(recipe.network.onnx.as_deref(), Some(file.path.as_path()));
     assert_eq!(Recipe::from_toml(&recipe.to_toml(), "again").unwrap(), recipe);
+    let hash = recipe.hash();
+    let moved = folder.join("moved.onnx");
+    fs::copy(&file.path, &moved).unwrap();
+    let from = |file: &Path| {
+        let network = format!("network={{onnx={:?}}}", file.to_str().unwrap());
+        Recipe::load("demo", &[network]).unwrap()
+    };
+    assert_eq!(from(&moved).hash(), hash, "the same network elsewhere");
+    fs::write(&moved, b"another").unwrap();
+    assert_ne!(from(&moved).hash(), hash);
     let both = Recipe::load("demo", &["network.onnx=x.onnx".to_owned()]).unwrap_err().to_string();
     assert!(both.contains("`network.onnx` is x.onnx") && both.contains("not both"), "{both}");
 }

@@ -4,7 +4,7 @@ use super::support::*;
 use crate::{
     backend::BackendError,
     checkpoint::CheckpointError,
-    training::{OnNan, Outcome, RunFolder, TrainingError, Warning},
+    training::{OnNan, Outcome, RunFolder, TrainingError, Warning, read_recipe, read_settings},
 };
 
 fn error(attempt: &mut Attempt<'_>) -> TrainingError {
@@ -81,6 +81,17 @@ fn weights_that_are_not_finite_end_the_run_even_where_batches_may_be_left_out() 
 }
 
 #[test]
+fn weights_that_are_not_finite_are_never_saved() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.infinite_after = Some(7);
+    let TrainingError::NotFinite(divergence) = error(&mut attempt) else { panic!("another error") };
+    assert_eq!((divergence.step, divergence.epoch), (10, 2));
+    assert!(divergence.to_string().starts_with("weights or momenta are not finite"), "{divergence}");
+    assert!(divergence.checkpoint.unwrap().ends_with("step-000000005"));
+}
+
+#[test]
 fn a_data_set_that_is_missing_or_of_another_size_is_named_with_the_remedy() {
     let place = Place::new();
     let mut missing = Attempt::new(&place, "run");
@@ -153,9 +164,12 @@ fn a_run_does_not_go_on_with_another_recipe_or_other_data() {
         panic!("{refused}")
     };
     let refused = resumed(&place, |attempt| attempt.data = "other-images");
-    assert!(matches!(refused, TrainingError::OtherData), "{refused}");
+    assert!(matches!(refused, TrainingError::OtherData { .. }), "{refused}");
     let refused = resumed(&place, |attempt| attempt.options.limit_batches = Some(3));
     assert!(matches!(refused, TrainingError::Position { batch: 4, batches: 3 }), "{refused}");
+    // None of this has changed what the run is.
+    assert_eq!(read_settings(&place.path("run")).unwrap().data, place.path("data"));
+    assert_eq!(read_recipe(&place.path("run")).unwrap().optimizer.momentum, 0.9);
 }
 
 #[test]

@@ -181,6 +181,8 @@ pub struct Attempt<'a> {
     /// Passes, counted from 0, whose gradients overflow.
     pub overflowing: &'a [u32],
     pub lost: bool,
+    /// Passes after which weights are exported as infinite.
+    pub infinite_after: Option<u32>,
     /// Where batches lie.
     pub blocks: Blocks,
 }
@@ -199,6 +201,7 @@ impl<'a> Attempt<'a> {
             spoilt: &[],
             overflowing: &[],
             lost: false,
+            infinite_after: None,
             blocks: Blocks::default(),
         }
     }
@@ -216,15 +219,15 @@ impl<'a> Attempt<'a> {
         };
         let inner = ReferenceBackend::new(&setup)?;
         let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
-        let blocks = self.blocks.clone();
-        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost, blocks };
+        let (infinite_after, blocks) = (self.infinite_after, self.blocks.clone());
+        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost, infinite_after, blocks };
         let settings = RunSettings {
             data: self.place.path(self.data),
             limit_batches: None,
             micro_batch: None,
             precision: Precision::F32,
         };
-        folder.describe(&self.recipe, &settings, &backend.describe())?;
+        let about = backend.describe();
         let stop = AtomicBool::new(false);
         let mut watching = Watching { watcher: &mut self.watcher, stop: &stop };
         let mut run =
@@ -233,6 +236,7 @@ impl<'a> Attempt<'a> {
             let (meta, state) = checkpoint::load(&folder.store().latest()?)?;
             run.restore(meta, state)?;
         }
+        folder.describe(&self.recipe, &settings, &about)?;
         run.train()
     }
 
@@ -353,6 +357,7 @@ struct Spoiling<'a> {
     spoilt: &'a [u32],
     overflowing: &'a [u32],
     lost: bool,
+    infinite_after: Option<u32>,
     blocks: Blocks,
 }
 
@@ -405,7 +410,15 @@ impl TrainingBackend for Spoiling<'_> {
     }
 
     fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
-        self.inner.export(save)
+        if self.infinite_after.is_none_or(|passes| self.passes < passes) {
+            return self.inner.export(save);
+        }
+        self.inner.export(&mut |tensors| {
+            let infinite = vec![f32::INFINITY; tensors[0].1.values.len()];
+            let mut tensors = tensors.to_vec();
+            tensors[0].1.values = &infinite;
+            save(&tensors);
+        })
     }
 
     fn import(&mut self, state: Tensors) -> Result<(), BackendError> {
