@@ -2,16 +2,19 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufWriter, Read},
+    io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
+/// What the name of a file has behind it while it is written; then comes the number of the process.
+const TEMPORARY: &str = ".tmp-";
+
 /// Writes `path` so that a reader, or a crash at any moment, sees the old content or the new one, never a part.
 ///
 /// The bytes go to a hidden sibling that is synced and renamed over `path`; then the folder is synced. The sibling is
-/// removed when anything fails.
+/// removed when anything fails. What is no regular file, as a pipe, is written to directly.
 ///
 /// # Errors
 /// Whatever the file system answers, a full disk among it; `path` is then as it was.
@@ -19,6 +22,16 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
+    let path = &match fs::metadata(path) {
+        // A device or a pipe cannot be replaced, only written to.
+        Ok(there) if !there.is_file() && !there.is_dir() => {
+            let mut out = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+            return write(&mut out).and_then(|()| out.flush());
+        }
+        // Behind a link lies the file that is meant.
+        Ok(_) => path.canonicalize()?,
+        Err(_) => path.to_owned(),
+    };
     let temporary = hidden_sibling(path)?;
     let result = write_synced(&temporary, write).and_then(|()| fs::rename(&temporary, path));
     if result.is_err() {
@@ -40,7 +53,22 @@ fn hidden_sibling(path: &Path) -> io::Result<PathBuf> {
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?
         .to_string_lossy();
-    Ok(path.with_file_name(format!(".{name}.tmp-{}", std::process::id())))
+    Ok(path.with_file_name(format!(".{name}{TEMPORARY}{}", std::process::id())))
+}
+
+/// Removes what writers that were killed left in `folder`, where no other is at work.
+///
+/// # Errors
+/// When the folder cannot be listed or a file not removed.
+pub fn remove_temporary_files(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with('.') && name.contains(TEMPORARY)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Syncs the folder that holds `path`, so that a rename in it survives a power cut.
@@ -147,6 +175,34 @@ mod tests {
         write_atomically(&path, |out| out.write_all(b"a long first content")).unwrap();
         write_atomically(&path, |out| out.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_file_is_replaced_and_a_device_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("state"), folder.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&link, |out| out.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // A link, so that a mistake would cost the link and not the device.
+        let device = folder.path().join("full");
+        std::os::unix::fs::symlink("/dev/full", &device).unwrap();
+        let failed = write_atomically(&device, |out| out.write_all(b"new")).unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
+        assert!(!fs::metadata(&device).unwrap().is_file());
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".state.tmp-17", "state", ".hidden", "x.tmp-1"] {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        remove_temporary_files(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), [".hidden", "state", "x.tmp-1"]);
     }
 
     #[test]

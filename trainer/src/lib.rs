@@ -15,6 +15,7 @@ pub mod recipe;
 pub mod report;
 pub mod runtime;
 pub mod schedule;
+pub mod terminal;
 pub mod training;
 
 // The support module is shared with the integration tests, which see the crate from outside.

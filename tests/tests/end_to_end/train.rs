@@ -113,6 +113,18 @@ fn killed_at_any_moment_and_resumed_it_comes_to_the_same_bits() {
 }
 
 #[test]
+fn killed_before_its_first_checkpoint_it_begins_anew_as_it_was_begun() {
+    let prepared = Prepared::new();
+    let [whole, killed] = ["whole", "killed"].map(|name| prepared.path(name));
+    for run in [&whole, &killed] {
+        succeed(&mut prepared.train(run, 1, &["--seed", "7"]));
+    }
+    fs::remove_dir_all(killed.join("checkpoints")).unwrap();
+    succeed(&mut resume(&killed));
+    assert!(result(&killed) == result(&whole));
+}
+
+#[test]
 fn interrupted_it_saves_and_says_how_to_go_on() {
     let prepared = Prepared::new();
     let run = prepared.path("run");

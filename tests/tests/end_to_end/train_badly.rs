@@ -52,7 +52,74 @@ fn a_batch_larger_than_the_data_set_is_told() {
     let arguments = ["--data", text(&prepared.data), "--recipe", "demo", "--set", "input.image_px=32"];
     let mut command = trainer(&arguments);
     command.args(["--batch-size", "73", "--run", text(&prepared.path("run"))]);
-    refuse(&mut command, 1, &["batch of 73", "72 images"]);
+    refuse(
+        &mut command,
+        1,
+        &[text(&prepared.data), "batch of 73 images", "72 training images", "--batch-size"],
+    );
+    assert!(!prepared.path("run").exists());
+}
+
+#[test]
+fn layers_that_do_not_fit_are_wrong_usage_and_leave_no_run() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    for (set, part) in [
+        ("network.layer.conv1.kernel=100", "`conv1`"),
+        ("network.layer.conv1.groups=2", "`conv1`"),
+        ("name=../evil", "`name` is `../evil`"),
+    ] {
+        refuse(&mut prepared.train(&run, 1, &["--set", set]), 2, &[part]);
+    }
+    let mut bench = trainer(&["bench", "--recipe", "demo", "--set", "network.layer.conv1.kernel=100"]);
+    refuse(&mut bench, 2, &["`conv1`"]);
+    refuse(&mut prepared.train(&run, 1, &["--checkpoint-minutes", "0"]), 2, &["minutes above 0"]);
+    assert!(!run.exists());
+}
+
+#[test]
+fn cuda_is_no_silent_run_on_a_library_without_it() {
+    let prepared = Prepared::new();
+    let mut command = trainer(&["--data", text(&prepared.data), "--run", text(&prepared.path("run"))]);
+    command.args(["--recipe", "demo", "--set", "input.image_px=32", "--batch-size", "8", "--device", "cuda"]);
+    // Without a driver it is that which is missing.
+    let message = fail(&mut command, 1);
+    assert!(message.contains("NVIDIA driver") || message.contains("cuda:0 cannot be used"), "{message}");
+    assert!(message.contains("--device cpu") && !prepared.path("run").exists(), "{message}");
+}
+
+#[test]
+fn the_null_backend_leaves_no_weights_and_takes_none() {
+    let prepared = Prepared::new();
+    let (run, null) = (prepared.path("run"), prepared.path("null"));
+    succeed(&mut prepared.train(&run, 1, &[]));
+    for command in ["--resume", "evaluate"] {
+        refuse(
+            trainer(&[command, text(&run)]).args(["--backend", "null"]),
+            1,
+            &["null backend has no weights"],
+        );
+    }
+    succeed(&mut prepared.train(&null, 1, &["--backend", "null"]));
+    refuse(&mut trainer(&["evaluate", text(&null)]), 1, &["there is no checkpoint in"]);
+}
+
+#[test]
+fn a_run_does_not_need_anybody_to_listen() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    let mut deaf = start(&mut prepared.train(&run, 2, &[]));
+    drop((deaf.stdout.take(), deaf.stderr.take()));
+    assert_eq!(deaf.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 18);
+    // A result that cannot be written is another matter.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    if let Ok(full) = full {
+        let output = trainer(&["recipes"]).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let message = all_output(&output);
+        assert!(message.starts_with("error: cannot write to standard output"), "{message}");
+    }
 }
 
 #[test]
@@ -96,7 +163,7 @@ fn a_library_that_is_too_old_is_named_with_its_version_and_the_remedy() {
 fn what_only_a_gpu_can_do_is_refused_on_the_cpu() {
     let prepared = Prepared::new();
     let mut command = prepared.train(&prepared.path("run"), 1, &["--cuda-graph"]);
-    refuse(&mut command, 1, &["the device is cpu", "--device cuda"]);
+    refuse(&mut command, 2, &["the device is cpu", "--device cuda"]);
 }
 
 #[test]
@@ -134,7 +201,11 @@ fn a_run_that_cannot_go_on_says_why() {
     let bytes = fs::read(&last).unwrap();
     fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
     for command in [&["--resume", text(&run)][..], &["evaluate", text(&run), "--checkpoint", "last"]] {
-        refuse(&mut trainer(command), 1, &[text(&last), "is truncated", "use an earlier checkpoint"]);
+        refuse(
+            &mut trainer(command),
+            1,
+            &[text(&last), "is truncated", "without its folder, the checkpoint before"],
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
 use fovea_tools::bench::{Form, Measurement, Plan, Subtract, measure};
 use fovea_tools::terminal;
+use fovea_trainer::say;
 
 /// Measures the loader over the training images of a prepared data set.
 ///
@@ -67,9 +68,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     for &workers in &arguments.workers {
         let measurement = measure(&dataset, &plan, workers)?;
         if arguments.json {
-            println!("{}", serde_json::to_string(&measurement)?);
+            say!("{}", serde_json::to_string(&measurement)?)?;
         } else {
-            print_for_people(&measurement, one_worker);
+            print_for_people(&measurement, one_worker)?;
         }
         if workers == 1 {
             one_worker = Some(measurement.images_per_s);
@@ -78,26 +79,28 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn print_for_people(m: &Measurement, one_worker: Option<f64>) {
-    println!("{} -> {}, batch {}, {} workers", m.encoding, m.form, m.batch, m.workers);
-    println!("  {:>10.0} images/s   {:.2} GB/s of batches", m.images_per_s, m.bytes_per_s / 1e9);
+fn print_for_people(m: &Measurement, one_worker: Option<f64>) -> Result<()> {
+    say!("{} -> {}, batch {}, {} workers", m.encoding, m.form, m.batch, m.workers)?;
+    say!("  {:>10.0} images/s   {:.2} GB/s of batches", m.images_per_s, m.bytes_per_s / 1e9)?;
     if let Some(one) = one_worker.filter(|_| m.workers > 1) {
-        println!("  {:>10.2} times the speed of one worker", m.images_per_s / one);
+        say!("  {:>10.2} times the speed of one worker", m.images_per_s / one)?;
     }
-    println!(
+    say!(
         "  {:>10.0} images/s   the bare loop; the loader reaches {:.2} of it",
-        m.ceiling_images_per_s, m.ratio_to_ceiling
-    );
-    println!("  {:>10.3} CPU seconds per 1000 images", m.cpu_s_per_1000);
-    println!(
+        m.ceiling_images_per_s,
+        m.ratio_to_ceiling
+    )?;
+    say!("  {:>10.3} CPU seconds per 1000 images", m.cpu_s_per_1000)?;
+    say!(
         "  {:>10.0} MB peak memory beside the mapped shards ({:.0} MB with the mapped pages)",
         m.peak_anonymous_bytes as f64 / 1e6,
         m.peak_rss_bytes as f64 / 1e6
-    );
-    println!("  {:>10.2} GB/s memcpy on {} threads", m.memcpy_bytes_per_s / 1e9, m.workers);
-    println!(
+    )?;
+    say!("  {:>10.2} GB/s memcpy on {} threads", m.memcpy_bytes_per_s / 1e9, m.workers)?;
+    say!(
         "  {:>9.0}% of the time the consumer waited; workers waited {:.0}%",
         100.0 * m.consumer_wait_share,
         100.0 * m.workers_wait_share
-    );
+    )?;
+    Ok(())
 }

@@ -1,10 +1,14 @@
 //! Fetches ONNX Runtime into the cache ahead of time, and says where it lies.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
-use fovea_trainer::runtime::{Bar, Build, Options, Source, check_library, locate};
+use fovea_trainer::{
+    runtime::{Bar, Build, Options, Source, check_library, locate},
+    say, tell,
+    terminal::exit_code,
+};
 
 /// Fetch ONNX Runtime into the cache, so that the trainer needs no network
 ///
@@ -25,8 +29,11 @@ struct Arguments {
     cache: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    exit_code(run(Arguments::parse()))
+}
+
+fn run(arguments: Arguments) -> Result<()> {
     let from_env = Options::from_env(arguments.device);
     let options = Options {
         // This program is about the cache, whatever library is in use otherwise.
@@ -38,7 +45,7 @@ fn main() -> Result<()> {
     let located = locate(&options, &mut Bar::default())?;
     let minor = check_library(&located.library)?;
     let how = if located.source == Source::Fetched { "fetched" } else { "already there" };
-    eprintln!("ONNX Runtime 1.{minor} for {}: {how}", options.build);
-    println!("{}", located.library.display());
+    tell!("ONNX Runtime 1.{minor} for {}: {how}", options.build);
+    say!("{}", located.library.display())?;
     Ok(())
 }

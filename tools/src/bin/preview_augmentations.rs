@@ -15,7 +15,7 @@ use fovea_pipeline::{
 };
 use fovea_tools::contact_sheet::{Original, SheetViews, draw};
 use fovea_tools::terminal;
-use fovea_trainer::recipe::Recipe;
+use fovea_trainer::{recipe::Recipe, say};
 
 /// Draws a contact sheet: each row an image with the frames of its crops, and the augmented views as the network sees
 /// them (the mean is not subtracted). Below each view: where its upper left corner is, whether it is mirrored, and what
@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     sheet
         .save_with_format(&arguments.out, image::ImageFormat::Png)
         .with_context(|| format!("cannot write {}", arguments.out.display()))?;
-    println!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height());
+    say!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height())?;
     Ok(())
 }
 

@@ -37,6 +37,9 @@ pub enum BackendError {
         /// What it said.
         reason: ort::Error,
     },
+    /// Weights were to be given to a backend that computes nothing.
+    #[error("the null backend has no weights to put to use; leave --backend out")]
+    Weightless,
     /// No loss scale is small enough.
     #[error(
         "the gradients are not finite, however small the loss scale; lower optimizer.learning_rate, or use --precision f32"

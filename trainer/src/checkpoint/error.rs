@@ -22,7 +22,9 @@ pub enum CheckpointError {
         reason: io::Error,
     },
     /// There is nothing to resume from.
-    #[error("there is no checkpoint in {}", path.display())]
+    #[error(
+        "there is no checkpoint in {}: the run has to go on for an epoch, or for --checkpoint-minutes", path.display()
+    )]
     None {
         /// The folder that was looked into.
         path: PathBuf,
@@ -61,8 +63,8 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// It was written by a later version.
-    #[error("{} has format {found}, and this version reads {known}; use a newer version", path.display())]
+    /// It was written by another version.
+    #[error("{} has format {found}, and this version reads {known}; use the version that wrote it", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -83,7 +85,9 @@ pub enum CheckpointError {
         wanted: String,
     },
     /// It has another number of classes.
-    #[error("the checkpoint has {saved} classes, the data set has {data}")]
+    #[error(
+        "the checkpoint has {saved} classes, the data set has {data}; use a data set with the classes of the run's"
+    )]
     ClassCount {
         /// The checkpoint's number.
         saved: usize,
@@ -91,7 +95,10 @@ pub enum CheckpointError {
         data: usize,
     },
     /// It has other classes, or has them in another order.
-    #[error("class {index} is `{saved}` in the checkpoint and `{data}` in the data set")]
+    #[error(
+        "class {index} is `{saved}` in the checkpoint and `{data}` in the data set; use a data set with the classes of the \
+         run's"
+    )]
     ClassOrder {
         /// Index of the first class that differs.
         index: usize,
@@ -101,7 +108,7 @@ pub enum CheckpointError {
         data: String,
     },
     /// A tensor that the network needs is missing.
-    #[error("{} lacks the tensor `{name}`", path.display())]
+    #[error("{} lacks the tensor `{name}`; without its folder, the checkpoint before it is used", path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,

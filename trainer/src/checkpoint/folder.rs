@@ -105,9 +105,12 @@ fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Res
         tensors_sha256: sha256_of(&path).map_err(CheckpointError::read(&path))?,
         meta: meta.clone(),
     };
-    let path = hidden.join(META);
+    let (tensors, path) = (path, hidden.join(META));
     write_atomically(&path, |out| serde_json::to_writer_pretty(out, &file).map_err(io::Error::from))
-        .map_err(CheckpointError::write(path))
+        .map_err(CheckpointError::write(&path))?;
+    // The library gives its file to the owner alone; whoever may read the one may read the other.
+    let permissions = fs::metadata(&path).map_err(CheckpointError::read(&path))?.permissions();
+    fs::set_permissions(&tensors, permissions).map_err(CheckpointError::write(&tensors))
 }
 
 fn hidden_sibling(folder: &Path) -> PathBuf {
@@ -302,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_a_later_format_is_told_as_such() {
+    fn a_checkpoint_of_another_format_is_told_as_such() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("step-1");
         save_sample(&folder, 1).unwrap();
-        fs::write(folder.join(META), r#"{"format": 2, "something": "new"}"#).unwrap();
+        fs::write(folder.join(META), r#"{"format": 3, "something": "new"}"#).unwrap();
         let error = load(&folder).unwrap_err();
-        assert!(matches!(error, CheckpointError::Format { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, CheckpointError::Format { found: 3, known: 2, .. }), "{error}");
     }
 
     /// Run again by `a_full_disk_leaves_the_earlier_checkpoint_and_no_litter`, under a limit on the size of files.

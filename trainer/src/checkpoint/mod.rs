@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 pub use error::CheckpointError;
 pub use folder::{TensorRef, Tensors, load, read_meta, save};
-pub use store::{RunLock, Store};
+pub use store::{LOCK, RunLock, Store};
 
 use crate::{backend::Sums, schedule};
 
-/// The only layout so far.
-const FORMAT: u32 = 1;
+/// The layout that is written and read.
+const FORMAT: u32 = 2;
 
 /// A tensor in memory of its own.
 #[derive(Debug, Clone, PartialEq)]

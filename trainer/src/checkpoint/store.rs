@@ -11,6 +11,9 @@ use super::{
 };
 use crate::files::FileLock;
 
+/// The file in a run's folder that the trainer at work there holds.
+pub const LOCK: &str = "lock";
+
 /// Keeps other trainers out of a run's folder while it lives.
 #[derive(Debug)]
 pub struct RunLock {
@@ -24,7 +27,7 @@ impl RunLock {
     /// [`CheckpointError::InUse`] when another trainer is at work there.
     pub fn acquire(run: &Path) -> Result<Self, CheckpointError> {
         fs::create_dir_all(run).map_err(CheckpointError::write(run))?;
-        let path = run.join("lock");
+        let path = run.join(LOCK);
         match FileLock::try_acquire(&path).map_err(CheckpointError::write(&path))? {
             Some(lock) => Ok(Self { _lock: lock }),
             None => Err(CheckpointError::InUse { path: run.to_owned() }),
@@ -80,16 +83,12 @@ impl Store {
     /// # Errors
     /// As [`Store::latest`], and those of [`read_meta`](super::read_meta).
     pub fn best(&self) -> Result<PathBuf, CheckpointError> {
-        self.saved_as_best()?.map_or_else(|| self.latest(), Ok)
-    }
-
-    fn saved_as_best(&self) -> Result<Option<PathBuf>, CheckpointError> {
         for path in self.all()?.into_iter().rev() {
             if folder::read_meta(&path)?.is_best {
-                return Ok(Some(path));
+                return Ok(path);
             }
         }
-        Ok(None)
+        self.latest()
     }
 
     /// All checkpoints, the earliest first.
@@ -100,7 +99,7 @@ impl Store {
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// What lies beside each other, by name; what has a name that is no text is not ours.
+    /// The folders that lie there, by name; what has a name that is no text is not ours.
     fn entries(&self) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -110,8 +109,9 @@ impl Store {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(CheckpointError::read(&self.root))?;
-            if let Ok(name) = entry.file_name().into_string() {
-                found.push((name, entry.path()));
+            match entry.file_name().into_string() {
+                Ok(name) if entry.path().is_dir() => found.push((name, entry.path())),
+                _ => {}
             }
         }
         Ok(found)
@@ -119,7 +119,10 @@ impl Store {
 
     /// Removes the checkpoints that need not be kept, and what killed trainers left half written.
     fn prune(&self) -> Result<(), CheckpointError> {
-        let (all, best) = (self.all()?, self.saved_as_best()?);
+        let all = self.all()?;
+        // One that cannot be read is none to fall back on.
+        let is_best = |path: &&PathBuf| folder::read_meta(path).is_ok_and(|meta| meta.is_best);
+        let best = all.iter().rev().find(is_best).cloned();
         let old = all.into_iter().rev().skip(self.keep).filter(|path| Some(path) != best.as_ref());
         let half = self.entries()?.into_iter().filter(|(name, _)| folder::is_hidden(name));
         for path in old.chain(half.map(|(_, path)| path)) {
@@ -221,6 +224,21 @@ mod tests {
         save(&store, 1, true);
         fs::write(run.path().join("checkpoints/step-000000001/checkpoint.json"), "{").unwrap();
         assert!(matches!(store.best().unwrap_err(), CheckpointError::Foreign { .. }));
+        // Training goes on, and the damaged one goes when its turn comes.
+        for step in 2..=4 {
+            save(&store, step, step == 2);
+        }
+        let steps: Vec<_> = store.all().unwrap().iter().map(|path| step_in(path)).collect();
+        assert_eq!(steps, [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_file_with_the_name_of_a_checkpoint_is_none() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::new(run.path(), 2);
+        save(&store, 1, false);
+        fs::write(run.path().join("checkpoints/step-000000009"), "").unwrap();
+        assert_eq!(step_in(&store.latest().unwrap()), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod looking;
 
-use std::{num::NonZero, path::PathBuf};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fovea_pipeline::TestViews;
@@ -106,8 +106,8 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "BATCHES")]
     pub limit_batches: Option<NonZero<u64>>,
     /// Minutes between checkpoints within an epoch; there is one after each epoch anyway
-    #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
-    pub checkpoint_minutes: f64,
+    #[arg(long, value_name = "MINUTES", default_value = "30", value_parser = minutes)]
+    pub checkpoint_minutes: Duration,
     /// Checkpoints that are kept besides the best
     #[arg(long, value_name = "N", default_value = "3")]
     pub keep: NonZero<usize>,
@@ -337,6 +337,14 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Minutes above 0.
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| *minutes > 0.0);
+    minutes
+        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
+        .ok_or_else(|| "expected a number of minutes above 0".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,13 +7,15 @@ use fovea_trainer::{
     comparison::{self, Contestant, Event, Metric, Plan, Rates, Watcher, Workshop, default_folder},
     metrics,
     recipe::Recipe,
+    say, tell,
+    terminal::print,
     training::{self, Observer, Warning},
 };
 
 use super::{INTERRUPTED, STOP, args::CompareArgs, demo, device, progress::Terminal, train};
 
 pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
-    let options = train::options(&args.training, 0)?;
+    let options = train::options(&args.training, 0);
     let plan = plan(args)?;
     let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
     let precision = args.training.device.runtime.precision.unwrap_or_default();
@@ -27,15 +29,15 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         watcher: &mut progress,
     };
     let Some(comparison) = comparison::compare(&plan, &mut workshop)? else {
-        eprintln!("stopped; the same command goes on");
+        tell!("stopped; the same command goes on");
         return Ok(ExitCode::from(INTERRUPTED));
     };
     if args.json {
-        println!("{}", serde_json::to_string(&comparison)?);
+        say!("{}", serde_json::to_string(&comparison)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    print!("{comparison}");
-    println!("\nruns, chart, comparison.json and comparison.csv are in {}", plan.out.display());
+    print(&comparison.to_string())?;
+    say!("\nruns, chart, comparison.json and comparison.csv are in {}", plan.out.display())?;
     Ok(ExitCode::SUCCESS)
 }
 

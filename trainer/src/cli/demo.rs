@@ -8,7 +8,7 @@ use fovea_datasets::{
     prepare::{PrepareOptions, Preparer, Progress},
 };
 use fovea_pipeline::Split;
-use fovea_trainer::{recipe::Recipe, runtime::cache_folder};
+use fovea_trainer::{recipe::Recipe, runtime::cache_folder, tell};
 
 /// Side in pixels above which the sample's images, 28 pixels wide, would only be blown up.
 const LARGEST_PX: usize = 64;
@@ -30,9 +30,7 @@ pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let preparer = Preparer::new(&sample, options, &folder)?;
     if preparer.shards_kept() < preparer.shards() {
         let [train, val] = Split::ALL.map(|split| sample.entries(split).len());
-        eprintln!(
-            "preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images"
-        );
+        tell!("preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images");
     }
     preparer.run(&Progress::default())?;
     Ok(folder)

@@ -6,6 +6,7 @@ use anyhow::Context;
 use fovea_pipeline::{Split, TestViews};
 use fovea_trainer::{
     backend::Setup,
+    say,
     training::{Evaluation, Trained, crop_size, default_workers, open_dataset, read_settings},
 };
 use serde_json::json;
@@ -53,19 +54,19 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let scores: serde_json::Map<_, _> =
             results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
-        println!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }));
+        say!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step);
-    println!("images        {images} of {}", directory.display());
+    say!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step)?;
+    say!("images        {images} of {}", directory.display())?;
     for (views, score) in results {
-        println!(
+        say!(
             "{:13} top-1 error {}, top-5 error {}, loss {:.4}",
             views_name(views),
             percent(score.top1),
             percent(score.top5),
             score.loss
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

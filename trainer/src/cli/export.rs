@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use fovea_trainer::{files::write_atomically, training::Trained};
+use fovea_trainer::{files::write_atomically, say, tell, training::Trained};
 
 use super::args::ExportArgs;
 
@@ -14,13 +14,13 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let bytes = graph.to_bytes();
     write_atomically(&args.out, |out| out.write_all(&bytes))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    eprintln!("from {}", path.display());
+    tell!("from {}", path.display());
     for (way, ports) in [("in ", graph.inputs()), ("out", graph.outputs())] {
         for port in ports {
             let rest: Vec<String> = port.ty.shape.iter().skip(1).map(|length| format!(",{length}")).collect();
-            eprintln!("{way}  {} {:?} [N{}]", port.name, port.ty.element, rest.concat());
+            tell!("{way}  {} {:?} [N{}]", port.name, port.ty.element, rest.concat());
         }
     }
-    println!("{}", args.out.display());
+    say!("{}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
 use fovea_pipeline::{
     TestViews,
@@ -27,7 +27,10 @@ impl Eye {
 
     /// The views of a photo, `u8 [V,3,H,W]`.
     pub fn look_at(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let read = || format!("cannot read {}", path.display());
+        let about = fs::metadata(path).with_context(read)?;
+        ensure!(about.is_file(), "{} is no file; name a JPEG or PNG photo", path.display());
+        let bytes = fs::read(path).with_context(read)?;
         let mut photo = Photo::default();
         PhotoFile::parse(&bytes)
             .and_then(|file| file.decode(&mut photo))

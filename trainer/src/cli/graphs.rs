@@ -10,6 +10,7 @@ use fovea_trainer::{
     graph::{ElementType, Target},
     models::{Classifier, GraphOptions, TrainingGraphs, names},
     recipe::{Mean, Recipe},
+    say,
     training::TrainingData,
 };
 
@@ -29,6 +30,7 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     let rows = args.batch_size.map_or(recipe.training.batch_size, usize::from);
     let data = args.data.as_deref().map(|directory| TrainingData::open(directory, &recipe)).transpose()?;
     let classes = data.as_ref().map_or(args.classes.get(), |data| data.classes().len());
+    recipe.shapes(3, classes)?;
     let network = Classifier::new(&recipe, classes);
     let compute = match args.precision {
         Precision::F16 => ElementType::F16,
@@ -42,7 +44,7 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         let path = args.out.join(name);
         write_atomically(&path, |out| io::Write::write_all(out, bytes))
             .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{}", path.display());
+        say!("{}", path.display())?;
         anyhow::Ok(())
     };
     write("train.onnx", &graphs.train.to_bytes())?;

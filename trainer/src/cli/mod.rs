@@ -23,7 +23,10 @@ use std::{
 };
 
 use anyhow::Context;
-use fovea_trainer::{comparison::ComparisonError, recipe::RecipeError, training::TrainingError};
+use fovea_trainer::{
+    backend::BackendError, comparison::ComparisonError, recipe::RecipeError, tell, terminal::one_line,
+    training::TrainingError,
+};
 
 pub use args::Cli;
 use args::Command;
@@ -64,16 +67,18 @@ pub fn run(cli: Cli) -> ExitCode {
     });
     result.unwrap_or_else(|error| {
         if let Some(TrainingError::NotFinite(divergence)) = error.downcast_ref() {
-            eprint!("{}", divergence.table());
+            tell!("{}", divergence.table().trim_end());
         }
-        eprintln!("error: {error:#}");
+        tell!("error: {}", one_line(&error));
         ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
     })
 }
 
 /// Whether the command line or a recipe is to blame.
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<RecipeError>() || error.downcast_ref().is_some_and(ComparisonError::is_usage)
+    error.is::<RecipeError>()
+        || error.downcast_ref().is_some_and(ComparisonError::is_usage)
+        || matches!(error.downcast_ref(), Some(BackendError::Layers(_) | BackendError::CudaGraph { .. }))
 }
 
 /// For commands that look at [`STOP`]; the others end at once when they are interrupted.
@@ -83,7 +88,7 @@ fn listen_to_interrupts() -> anyhow::Result<()> {
             // Asked twice: whoever asks does not want to wait. The last checkpoint stays.
             process::exit(INTERRUPTED.into());
         }
-        eprintln!("\ninterrupted: finishing the step (again to stop at once)");
+        tell!("\ninterrupted: finishing the step (again to stop at once)");
     })
     .context("cannot listen to Ctrl-C")
 }

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use fovea_trainer::{
     backend::{Precision, Setup, TrainingBackend},
+    say,
     training::{Trained, average, probabilities},
 };
 use serde_json::json;
@@ -39,13 +41,13 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
             printed.push(json!({ "image": path, "answers": best }));
             continue;
         }
-        println!("{}", path.display());
+        say!("{}", path.display())?;
         for (id, name, probability) in best {
-            println!("  {:>7}  {name}  ({id})", percent(probability));
+            say!("  {:>7}  {name}  ({id})", percent(probability))?;
         }
     }
     if args.json {
-        println!("{}", serde_json::Value::from(printed));
+        say!("{}", serde_json::Value::from(printed))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -60,6 +62,10 @@ fn answers(
     // The labels only matter for the sums, which nobody looks at.
     let labels = vec![0; eye.views.count()];
     let (all, _) = probabilities(backend, rows, &labels, eye.crop, classes)?;
+    ensure!(
+        all.iter().all(|probability| probability.is_finite()),
+        "the network's answers are no numbers: its training has diverged; use an earlier run, or train with a lower rate"
+    );
     let mut answers: Vec<_> = average(&all, classes).into_iter().enumerate().collect();
     answers.sort_by(|a, b| b.1.total_cmp(&a.1));
     Ok(answers)

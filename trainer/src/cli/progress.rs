@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fovea_pipeline::TestViews;
 use fovea_trainer::{
-    metrics,
+    metrics, tell,
     training::{Observer, Plan, Score, Warning},
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -88,8 +88,8 @@ impl Terminal {
     /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) if !bar.is_hidden() => bar.suspend(|| eprintln!("{line}")),
-            _ => eprintln!("{line}"),
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| tell!("{line}")),
+            _ => tell!("{line}"),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Observer for Terminal {
             bar.set_message(line);
         } else if self.last_line.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
             self.last_line = Some(Instant::now());
-            eprintln!("{epoch}, batch {batch}/{}: {line}", plan.batches);
+            tell!("{epoch}, batch {batch}/{}: {line}", plan.batches);
         }
     }
 

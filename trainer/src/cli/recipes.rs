@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fovea_trainer::recipe::Recipe;
+use fovea_trainer::{recipe::Recipe, say};
 use serde_json::{Value, json};
 
 pub fn recipes(as_json: bool) -> anyhow::Result<ExitCode> {
@@ -19,12 +19,12 @@ pub fn recipes(as_json: bool) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
-        println!("{}", Value::from(list));
+        say!("{}", Value::from(list))?;
         return Ok(ExitCode::SUCCESS);
     }
     let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or(0);
     for recipe in &recipes {
-        println!("{:width$}  {:3} px  {}", recipe.name, recipe.input.image_px, recipe.description);
+        say!("{:width$}  {:3} px  {}", recipe.name, recipe.input.image_px, recipe.description)?;
     }
     Ok(ExitCode::SUCCESS)
 }

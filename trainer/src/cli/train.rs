@@ -3,13 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fovea_trainer::{
-    checkpoint::{self, Store},
+    checkpoint::{self, CheckpointError, Store},
     recipe::Recipe,
+    say, tell,
+    terminal::print,
     training::{
         Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
         read_settings,
@@ -23,6 +24,9 @@ use super::{
     progress::Terminal,
 };
 
+/// The recipe of the demonstration.
+const DEMO: &str = "demo";
+
 /// A run as it was asked for.
 struct Plan {
     recipe: Recipe,
@@ -33,18 +37,21 @@ struct Plan {
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let training = &args.training;
-    let options = options(training, args.seed)?;
     let Plan { recipe, settings, folder: path, is_demo } = match &args.resume {
         Some(run) => old_run(args, run)?,
         None => new_run(args)?,
     };
     let data = TrainingData::open(&settings.data, &recipe)?;
+    data.check_batch(&recipe)?;
+    recipe.shapes(3, data.classes().len())?;
     let keep = training.keep.get();
     let folder =
         if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
-    let saved = match &args.resume {
-        Some(_) => Some(checkpoint::load(&folder.store().latest()?)?),
-        None => None,
+    let saved = match folder.store().latest() {
+        Ok(latest) => Some(checkpoint::load(&latest)?),
+        // One that was killed before its first checkpoint begins anew.
+        Err(CheckpointError::None { .. }) => None,
+        Err(error) => return Err(error.into()),
     };
     if let Some((meta, _)) = &saved {
         // Before the backend is made, which may have to fetch ONNX Runtime.
@@ -53,12 +60,12 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         meta.check_classes(&classes)?;
     }
 
-    let setup = data.setup(&recipe, settings.micro_batch, args.seed);
+    let setup = data.setup(&recipe, settings.micro_batch, settings.seed);
     let mut backend = device::backend(&training.device, &setup, settings.precision)?;
     let about = backend.describe();
-    eprintln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+    tell!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
 
-    let options = RunOptions { limit_batches: settings.limit_batches, ..options };
+    let options = RunOptions { limit_batches: settings.limit_batches, ..options(training, settings.seed) };
     let mut terminal = Terminal::default();
     let mut run = Run::new(&recipe, &data, &mut *backend, &folder, options, &STOP, &mut terminal);
     if let Some((meta, state)) = saved {
@@ -70,35 +77,26 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         Outcome::Finished(report) => {
             print_report(&report, folder.store(), &path, args.json)?;
             if is_demo && !args.json {
-                print!("{}", demo::next_commands(&path));
+                print(&demo::next_commands(&path))?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { step } => {
-            eprintln!("stopped after step {step}; go on with: trainer --resume {}", path.display());
+            tell!("stopped after step {step}; go on with: trainer --resume {}", path.display());
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
 }
 
 /// How runs are to go about their work.
-pub fn options(args: &TrainingArgs, seed: u64) -> anyhow::Result<RunOptions> {
-    Ok(RunOptions {
+pub fn options(args: &TrainingArgs, seed: u64) -> RunOptions {
+    RunOptions {
         seed,
         workers: args.workers.map_or_else(default_workers, usize::from),
         limit_batches: args.limit_batches.map(u64::from),
-        checkpoint_every: checkpoint_interval(args.checkpoint_minutes)?,
+        checkpoint_every: args.checkpoint_minutes,
         on_nan: args.on_nan.into(),
         on_bad_record: args.on_bad_record.into(),
-    })
-}
-
-fn checkpoint_interval(minutes: f64) -> anyhow::Result<Duration> {
-    let refuse = || format!("--checkpoint-minutes is {minutes}, expected a number of minutes above 0");
-    if minutes > 0.0 {
-        Duration::try_from_secs_f64(minutes * 60.0).with_context(refuse)
-    } else {
-        bail!(refuse())
     }
 }
 
@@ -111,7 +109,7 @@ pub fn overrides(args: &TrainingArgs) -> Vec<String> {
 }
 
 fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
-    let default = if args.data.is_some() { "alexnet" } else { "demo" };
+    let default = if args.data.is_some() { "alexnet" } else { DEMO };
     let mut overrides = overrides(&args.training);
     if let Some(file) = &args.network {
         let file =
@@ -128,9 +126,11 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
         limit_batches: args.training.limit_batches.map(u64::from),
         micro_batch: args.training.micro_batch.map(usize::from),
         precision: args.training.device.runtime.precision.unwrap_or_default(),
+        seed: args.seed,
     };
+    let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
-    Ok(Plan { recipe, settings, folder, is_demo: args.data.is_none() })
+    Ok(Plan { recipe, settings, folder, is_demo })
 }
 
 /// A run that goes on as it began, but for what the command line says.
@@ -146,6 +146,7 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
         limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
         precision: args.training.device.runtime.precision.unwrap_or(before.precision),
+        seed: before.seed,
     };
     Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
 }
@@ -161,29 +162,32 @@ fn free_folder(name: &str) -> PathBuf {
 }
 
 fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyhow::Result<()> {
-    let best = store.best()?;
+    // The null backend has none.
+    let best = store.best().ok().map(|best| best.display().to_string());
     if json {
         let mut value = serde_json::to_value(report)?;
         value["run"] = run.display().to_string().into();
-        value["best_checkpoint"] = best.display().to_string().into();
-        println!("{value}");
+        value["best_checkpoint"] = best.into();
+        say!("{value}")?;
         return Ok(());
     }
     let views = super::evaluate::views_name(report.views);
-    println!("trained       {} epochs, {} updates", report.epochs, report.step);
+    say!("trained       {} epochs, {} updates", report.epochs, report.step)?;
     if report.discarded > 0 {
-        println!("left out      {} batches whose loss was not finite", report.discarded);
+        say!("left out      {} batches whose loss was not finite", report.discarded)?;
     }
-    println!(
+    say!(
         "{views:13} top-1 error {}, top-5 error {}, loss {:.4}",
         percent(report.score.top1),
         percent(report.score.top5),
         report.score.loss
-    );
-    println!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images);
+    )?;
+    say!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images)?;
     if let Some(top1) = report.best_top1 {
-        println!("best epoch    top-1 error {}", percent(top1));
+        say!("best epoch    top-1 error {}", percent(top1))?;
     }
-    println!("checkpoint    {}", best.display());
+    if let Some(best) = best {
+        say!("checkpoint    {best}")?;
+    }
     Ok(())
 }

@@ -24,6 +24,7 @@ pub fn compare(plan: &Plan, workshop: &mut Workshop<'_>) -> Result<Option<Compar
     let mut data = Vec::new();
     for Contestant { recipe, data: folder } in &plan.contestants {
         let opened = TrainingData::open(folder, recipe)?;
+        opened.check_batch(recipe)?;
         plan.check_target(opened.classes().len())?;
         data.push(opened);
     }
@@ -142,8 +143,9 @@ impl<'a> Contest<'a> {
             limit_batches: workshop.options.limit_batches,
             micro_batch: workshop.micro_batch,
             precision: workshop.precision,
+            seed,
         };
         let folder = self.plan.out.join(run_folder(recipe, rate, seed));
-        Trial::open(with_rate(recipe, rate), self.data, settings, &folder, seed)
+        Trial::open(with_rate(recipe, rate), self.data, settings, &folder)
     }
 }

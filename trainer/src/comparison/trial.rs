@@ -120,7 +120,6 @@ pub(super) struct Trial<'a> {
     data: &'a TrainingData,
     settings: RunSettings,
     folder: PathBuf,
-    seed: u64,
     /// Epochs that are done, and how many of them have been heard.
     epochs: Vec<Epoch>,
     heard: usize,
@@ -135,10 +134,9 @@ impl<'a> Trial<'a> {
         data: &'a TrainingData,
         settings: RunSettings,
         folder: &Path,
-        seed: u64,
     ) -> Result<Self, ComparisonError> {
         let epochs = epochs_done(folder)?;
-        Ok(Self { recipe, data, settings, folder: folder.into(), seed, epochs, heard: 0, backend: None })
+        Ok(Self { recipe, data, settings, folder: folder.into(), epochs, heard: 0, backend: None })
     }
 
     /// The epochs that were heard.
@@ -156,7 +154,7 @@ impl<'a> Trial<'a> {
         let place = Place {
             recipe: &self.recipe.name.clone(),
             rate: self.recipe.optimizer.learning_rate,
-            seed: self.seed,
+            seed: self.settings.seed,
         };
         let all = self.recipe.training.epochs as usize;
         while self.heard < all {
@@ -192,7 +190,7 @@ impl<'a> Trial<'a> {
             none => none.insert((workshop.backend)(&self.data.setup(
                 &self.recipe,
                 workshop.micro_batch,
-                self.seed,
+                self.settings.seed,
             ))?),
         };
         let about = backend.describe();
@@ -206,7 +204,7 @@ impl<'a> Trial<'a> {
             epochs: &mut self.epochs,
             hear,
         };
-        let options = RunOptions { seed: self.seed, ..workshop.options };
+        let options = RunOptions { seed: self.settings.seed, ..workshop.options };
         let mut run =
             Run::new(&self.recipe, self.data, &mut **backend, &folder, options, &pause, &mut listening);
         if let Some((meta, state)) = saved {

@@ -86,9 +86,7 @@ impl EventWriter {
             OpenOptions::new().create_new(true).append(true).open(&path).map_err(MetricsError::at(&path))?;
         let mut writer = Self { path, file };
         writer.write(0, What::FileVersion("brain.Event:2".to_owned()))?;
-        if steps > 0 {
-            writer.write(steps + 1, What::SessionLog(SessionLog { status: START }))?;
-        }
+        writer.write(steps + 1, What::SessionLog(SessionLog { status: START }))?;
         Ok(writer)
     }
 
@@ -192,10 +190,15 @@ mod tests {
         let mut writer = EventWriter::create(folder.path(), 0).unwrap();
         writer.scalars(7, &[("loss", 0.0), ("rate", 0.01)]).unwrap();
         let events = read(writer.path());
-        assert_eq!(events.len(), 2);
+        assert_eq!(events.len(), 3);
         assert_eq!(events[0].what, Some(What::FileVersion("brain.Event:2".to_owned())));
-        assert_eq!(events[1].step, 7);
-        let Some(What::Summary(summary)) = &events[1].what else { panic!("{events:?}") };
+        // Whatever an attempt before it left in the folder is to be forgotten.
+        assert_eq!(
+            (events[1].step, &events[1].what),
+            (1, &Some(What::SessionLog(SessionLog { status: START })))
+        );
+        assert_eq!(events[2].step, 7);
+        let Some(What::Summary(summary)) = &events[2].what else { panic!("{events:?}") };
         let values: Vec<_> = summary.value.iter().map(|v| (v.tag.as_str(), v.simple_value)).collect();
         assert_eq!(values, [("loss", Some(0.0)), ("rate", Some(0.01))]);
     }

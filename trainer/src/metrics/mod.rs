@@ -188,6 +188,8 @@ pub struct Metrics {
     steps: JsonLines,
     epochs: Rows,
     events: EventWriter,
+    /// Files that lack updates or epochs which were done, with how many.
+    missing: Vec<(PathBuf, u64)>,
 }
 
 impl Metrics {
@@ -197,13 +199,19 @@ impl Metrics {
     /// # Errors
     /// [`MetricsError`] with the file.
     pub fn open(run: &Path, steps: u64, epochs: u32) -> Result<Self, MetricsError> {
-        Ok(Self {
-            steps: JsonLines::open(&run.join(STEPS), |step: &Step| step.step <= steps)?,
-            epochs: Rows::open(&run.join(EPOCHS), &Epoch::COLUMNS.join(","), |epoch| {
-                epoch <= u64::from(epochs)
-            })?,
-            events: EventWriter::create(run, steps)?,
-        })
+        let (steps_path, epochs_path) = (run.join(STEPS), run.join(EPOCHS));
+        let (lines, missing_steps) = JsonLines::open(&steps_path, steps)?;
+        let (rows, missing_epochs) = Rows::open(&epochs_path, &Epoch::COLUMNS.join(","), epochs.into())?;
+        let mut missing = vec![(steps_path, missing_steps), (epochs_path, missing_epochs)];
+        missing.retain(|(_, count)| *count > 0);
+        Ok(Self { steps: lines, epochs: rows, events: EventWriter::create(run, steps)?, missing })
+    }
+
+    /// Files that lack updates or epochs which were done before they were opened, with how many: somebody has changed them, or a
+    /// machine has failed.
+    #[must_use]
+    pub fn missing(&self) -> &[(PathBuf, u64)] {
+        &self.missing
     }
 
     /// Writes down an update.

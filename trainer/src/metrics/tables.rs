@@ -47,12 +47,23 @@ fn read_if_there(path: &Path) -> Result<String, MetricsError> {
 pub(super) struct JsonLines(Appending);
 
 impl JsonLines {
-    /// Opens the file; of the lines in it only those are kept whose step is to be kept.
-    pub(super) fn open(path: &Path, keep: impl Fn(&Step) -> bool) -> Result<Self, MetricsError> {
+    /// Opens the file for a run that has done `steps` updates: lines beyond are removed, and such as are no steps or not
+    /// after the one before. The number of the first `steps` that are missing then comes second.
+    pub(super) fn open(path: &Path, steps: u64) -> Result<(Self, u64), MetricsError> {
         let text = read_if_there(path)?;
-        let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|step| keep(&step));
-        let kept: Vec<&str> = text.lines().filter(is_kept).collect();
-        Appending::open(path, &kept).map(Self)
+        let mut last = 0;
+        let kept: Vec<&str> = text
+            .lines()
+            .filter(|line| match serde_json::from_str::<Step>(line) {
+                Ok(step) if step.step > last && step.step <= steps => {
+                    last = step.step;
+                    true
+                }
+                _ => false,
+            })
+            .collect();
+        let missing = steps - kept.len() as u64;
+        Ok((Self(Appending::open(path, &kept)?), missing))
     }
 
     pub(super) fn write(&mut self, record: &impl Serialize) -> Result<(), MetricsError> {
@@ -87,15 +98,21 @@ pub(super) fn read_rows(path: &Path) -> Result<Vec<String>, MetricsError> {
 pub(super) struct Rows(Appending);
 
 impl Rows {
-    /// Opens the file; of the rows in it only those are kept whose number is to be kept.
-    pub(super) fn open(path: &Path, header: &str, keep: impl Fn(u64) -> bool) -> Result<Self, MetricsError> {
+    /// Opens the file for a run that has `count` rows behind it: rows beyond are removed, and such as are cut or not after the
+    /// one before. How many of the first `count` are missing then comes second.
+    pub(super) fn open(path: &Path, header: &str, count: u64) -> Result<(Self, u64), MetricsError> {
         let text = read_if_there(path)?;
         let columns = header.split(',').count();
-        let whole = |line: &&str| line.split(',').count() == columns;
-        let number = |line: &str| line.split(',').next().and_then(|first| first.parse().ok());
-        let mut kept = vec![header];
-        kept.extend(text.lines().filter(whole).filter(|line| number(line).is_some_and(&keep)));
-        Appending::open(path, &kept).map(Self)
+        let number = |line: &str| line.split(',').next().and_then(|first| first.parse::<u64>().ok());
+        let (mut kept, mut last) = (vec![header], 0);
+        for line in text.lines().filter(|line| line.split(',').count() == columns) {
+            if let Some(number) = number(line).filter(|number| *number > last && *number <= count) {
+                kept.push(line);
+                last = number;
+            }
+        }
+        let missing = count - (kept.len() as u64 - 1);
+        Ok((Self(Appending::open(path, &kept)?), missing))
     }
 
     pub(super) fn write(&mut self, row: &str) -> Result<(), MetricsError> {
@@ -113,8 +130,24 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let line = r#"{"step":1,"epoch":1,"loss":null,"top1":1.0,"top5":1.0,"lr":0.1,"images_per_s":1.0,"data_wait":0.0}"#;
         fs::write(&path, format!("{line}\n{}", &line[..40])).unwrap();
-        drop(JsonLines::open(&path, |step| step.step <= 5).unwrap());
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{line}\n"));
+        let (_, missing) = JsonLines::open(&path, 1).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap(), missing), (format!("{line}\n"), 0));
+    }
+
+    #[test]
+    fn lines_that_are_damaged_or_repeated_are_removed_and_counted_as_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let line = |step: u64| {
+            format!(
+                r#"{{"step":{step},"epoch":1,"loss":1.0,"top1":1.0,"top5":1.0,"lr":0.1,"images_per_s":1.0,"data_wait":0.0}}"#
+            )
+        };
+        let lines = [line(1), line(2), line(2), "garbage".to_owned(), line(4), line(5)];
+        fs::write(&path, lines.join("\n")).unwrap();
+        let (_, missing) = JsonLines::open(&path, 4).unwrap();
+        let expected = [1, 2, 4].map(|step| line(step) + "\n").concat();
+        assert_eq!((fs::read_to_string(&path).unwrap(), missing), (expected, 1));
     }
 
     #[test]
@@ -122,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("epochs.csv");
         fs::write(&path, "epoch,lr\n1,0.1\n2").unwrap();
-        drop(Rows::open(&path, "epoch,lr", |epoch| epoch <= 9).unwrap());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "epoch,lr\n1,0.1\n");
+        let (_, missing) = Rows::open(&path, "epoch,lr", 2).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), missing), ("epoch,lr\n1,0.1\n", 1));
     }
 }

@@ -33,15 +33,15 @@ impl Check<'_> {
     }
 
     fn positive(&self, key: &str, value: f64) -> Result<(), RecipeError> {
-        self.that(value > 0.0 && value.is_finite(), key, value, "a finite number above 0")
+        self.that(value > 0.0 && fits_f32(value), key, short(value), "a number above 0 that f32 holds")
     }
 
     fn not_negative(&self, key: &str, value: f64) -> Result<(), RecipeError> {
-        self.that(value >= 0.0 && value.is_finite(), key, value, "a finite number, 0 or above")
+        self.that(value >= 0.0 && fits_f32(value), key, short(value), "a number, 0 or above, that f32 holds")
     }
 
     fn finite(&self, key: &str, value: f64) -> Result<(), RecipeError> {
-        self.that(value.is_finite(), key, value, "a finite number")
+        self.that(fits_f32(value), key, short(value), "a number that f32 holds")
     }
 
     fn at_least_one(&self, key: &str, value: usize) -> Result<(), RecipeError> {
@@ -66,12 +66,31 @@ impl Check<'_> {
     }
 }
 
+/// Whether a network, which computes in f32, can work with the number.
+fn fits_f32(value: f64) -> bool {
+    (value as f32).is_finite()
+}
+
+/// The number without hundreds of zeros.
+fn short(value: f64) -> String {
+    if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") }
+}
+
 impl Recipe {
     /// Checks every value by itself; whether the layers fit together is for [`Recipe::shapes`], which needs the data
     /// set's channels and classes.
     pub(super) fn validate(&self) -> Result<(), RecipeError> {
         let check = |section: &str| Check { recipe: &self.name, section: section.to_owned() };
 
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+        if !self.name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !self.name.chars().all(plain) {
+            return Err(RecipeError::BadValue {
+                recipe: self.name.clone(),
+                key: "name".to_owned(),
+                given: format!("`{}`", self.name),
+                expected: "letters, digits, `-`, `_`, `.` and `+`, a letter or digit first: folders are called so",
+            });
+        }
         let input = check("input");
         input.at_least_one("crop_px", self.input.crop_px)?;
         let fits = self.input.crop_px <= self.input.image_px;
@@ -216,7 +235,7 @@ fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), 
         }
         LayerKind::Activation(_) => Ok(()),
         LayerKind::Lrn(lrn) => {
-            check.that(lrn.size % 2 == 1, "size", lrn.size, "an odd number")?;
+            check.that(lrn.size % 2 == 1 && lrn.size < 1000, "size", lrn.size, "an odd number below 1000")?;
             check.positive("k", lrn.k)?;
             check.not_negative("alpha", lrn.alpha)?;
             check.positive("beta", lrn.beta)
@@ -244,7 +263,8 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused_by_their_key() {
         for (key, values) in [
-            ("optimizer.learning_rate", &["0", "-0.01", "nan", "inf"] as &[_]),
+            ("name", &["../evil", "", ".hidden", "a b"] as &[_]),
+            ("optimizer.learning_rate", &["0", "-0.01", "nan", "inf", "1e39"]),
             ("optimizer.momentum", &["1", "-0.1", "nan"]),
             ("optimizer.weight_decay", &["-1", "nan"]),
             ("optimizer.bias_lr_mult", &["-1"]),
@@ -266,7 +286,7 @@ mod tests {
             ("network.layer.conv1.weight_std", &["-1", "nan"]),
             ("network.layer.conv1.bias", &["inf"]),
             ("network.layer.conv1.weight_decay", &["-1"]),
-            ("network.layer.norm1.size", &["0", "4"]),
+            ("network.layer.norm1.size", &["0", "4", "1000001"]),
             ("network.layer.norm1.k", &["0"]),
             ("network.layer.norm1.alpha", &["-1"]),
             ("network.layer.norm1.beta", &["0"]),

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::tell;
+
 /// Hears how fetching goes; every method does nothing unless written.
 pub trait Progress {
     /// A download of `total_bytes` begins, of which `have_bytes` lie here from an earlier attempt.
@@ -39,7 +41,7 @@ impl Progress for Bar {
         let bar = ProgressBar::new(total_bytes).with_position(have_bytes).with_message(file.to_owned());
         if bar.is_hidden() {
             let megabytes = total_bytes as f64 / 1e6;
-            eprintln!("fetching {file} ({megabytes:.1} MB)");
+            tell!("fetching {file} ({megabytes:.1} MB)");
         }
         let style = ProgressStyle::with_template(
             "{msg}\n  {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec} ({eta})",
@@ -63,6 +65,6 @@ impl Progress for Bar {
     }
 
     fn waiting(&mut self, lock: &Path) {
-        eprintln!("waiting for another process that is fetching the same file ({})", lock.display());
+        tell!("waiting for another process that is fetching the same file ({})", lock.display());
     }
 }

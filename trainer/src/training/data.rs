@@ -1,6 +1,9 @@
 //! The data set of a run, as its recipe wants it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use fovea_pipeline::{
     Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split,
@@ -44,6 +47,7 @@ pub fn crop_size(recipe: &Recipe) -> Size {
 /// A data set made ready for training with a recipe.
 #[derive(Debug)]
 pub struct TrainingData {
+    directory: PathBuf,
     classes: Vec<Class>,
     digest: String,
     mean: Vec<f32>,
@@ -74,7 +78,20 @@ impl TrainingData {
         )?;
         let mean = mean_of(&dataset, recipe)?;
         let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
-        Ok(Self { classes, digest, mean, train, evaluated, has_validation, chain })
+        let directory = directory.into();
+        Ok(Self { directory, classes, digest, mean, train, evaluated, has_validation, chain })
+    }
+
+    /// Checks that there is a batch's worth of training images.
+    ///
+    /// # Errors
+    /// [`TrainingError::Batch`].
+    pub fn check_batch(&self, recipe: &Recipe) -> Result<(), TrainingError> {
+        let (images, batch) = (self.train.len(), recipe.training.batch_size);
+        if batch <= images {
+            return Ok(());
+        }
+        Err(TrainingError::Batch { directory: self.directory.clone(), images, batch })
     }
 
     /// The classes in the order of their labels.

@@ -77,6 +77,29 @@ pub enum TrainingError {
         /// Batches of an epoch.
         batches: u64,
     },
+    /// The checkpoint stands in an epoch after the last.
+    #[error(
+        "the checkpoint stands in epoch {epochs}, and {wanted} are to be trained; give --epochs {epochs} or more"
+    )]
+    Over {
+        /// Epochs begun.
+        epochs: u32,
+        /// Epochs in all.
+        wanted: u32,
+    },
+    /// A batch has more images than there are.
+    #[error(
+        "{}: a batch of {batch} images is larger than the data set of {images} training images; lower --batch-size",
+        directory.display()
+    )]
+    Batch {
+        /// The data set.
+        directory: PathBuf,
+        /// Its training images.
+        images: usize,
+        /// Images of a batch.
+        batch: usize,
+    },
     /// A new run was to begin in a folder with checkpoints.
     #[error("{} holds a run already; go on with --resume, or give another --run folder", path.display())]
     RunExists {
@@ -124,5 +147,5 @@ fn size_remedy(found_px: usize, expected_px: usize, crop_px: usize) -> String {
     if found_px < crop_px {
         return prepare;
     }
-    format!("{prepare}, or train on them as they are with --set input.image_px={found_px}")
+    format!("{prepare}, or begin a run on them as they are with --set input.image_px={found_px}")
 }

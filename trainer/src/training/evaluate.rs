@@ -93,8 +93,7 @@ impl Evaluation {
         let mut sums = Sums::default();
         for (of_image, &label) in probabilities.chunks_exact(views * self.classes).zip(labels) {
             let mean = average(of_image, self.classes);
-            let loss = -mean[label as usize].max(f64::MIN_POSITIVE).ln();
-            sums += Sums::of_row(loss, &mean, label as usize);
+            sums += Sums::of_row(loss(mean[label as usize]), &mean, label as usize);
         }
         Ok(sums)
     }
@@ -134,6 +133,12 @@ pub fn average(rows: &[f32], classes: usize) -> Vec<f64> {
     mean
 }
 
+/// Cross-entropy of the label's probability, finite where that is 0.
+fn loss(probability: f64) -> f64 {
+    // `max` would make a number of NaN.
+    if probability.is_nan() { probability } else { -probability.max(f64::MIN_POSITIVE).ln() }
+}
+
 /// Threads for a loader: one for each core.
 #[must_use]
 pub fn default_workers() -> usize {
@@ -143,6 +148,13 @@ pub fn default_workers() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loss_of_an_impossible_answer_is_finite_and_that_of_none_is_not() {
+        assert!((loss(0.25) - 4f64.ln()).abs() < 1e-12);
+        assert!(loss(0.0) > 700.0 && loss(0.0).is_finite());
+        assert!(loss(f64::NAN).is_nan());
+    }
 
     #[test]
     fn views_are_averaged_by_their_probabilities() {

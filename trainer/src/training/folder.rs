@@ -23,8 +23,8 @@ use serde_json::json;
 use super::TrainingError;
 use crate::{
     backend::{Description, Precision},
-    checkpoint::{RunLock, Store},
-    files::write_atomically,
+    checkpoint::{LOCK, RunLock, Store},
+    files::{remove_temporary_files, write_atomically},
     recipe::Recipe,
 };
 
@@ -44,8 +44,9 @@ pub struct RunSettings {
     /// Rows that the backend takes at once; the recipe's batch when `None`.
     pub micro_batch: Option<usize>,
     /// What the backend computes with.
-    #[serde(default)]
     pub precision: Precision,
+    /// Seed of a run that has no checkpoint yet.
+    pub seed: u64,
 }
 
 /// A run's folder, locked for one trainer.
@@ -54,6 +55,18 @@ pub struct RunFolder {
     path: PathBuf,
     store: Store,
     _lock: RunLock,
+}
+
+impl Drop for RunFolder {
+    /// A run that could not begin leaves no folder.
+    fn drop(&mut self) {
+        let only_lock = fs::read_dir(&self.path)
+            .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK)));
+        if only_lock {
+            // Whatever keeps them there, they do no harm.
+            let _ = fs::remove_file(self.path.join(LOCK)).and_then(|()| fs::remove_dir(&self.path));
+        }
+    }
 }
 
 impl RunFolder {
@@ -76,6 +89,7 @@ impl RunFolder {
     /// [`TrainingError::Checkpoint`] when another trainer is at work there or it cannot be written to.
     pub fn open(path: &Path, keep: usize) -> Result<Self, TrainingError> {
         let lock = RunLock::acquire(path)?;
+        remove_temporary_files(path).map_err(|reason| TrainingError::Write { path: path.into(), reason })?;
         Ok(Self { path: path.into(), store: Store::new(path, keep), _lock: lock })
     }
 

@@ -1,6 +1,6 @@
 //! Whoever watches a run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fovea_pipeline::TestViews;
 
@@ -29,6 +29,13 @@ pub struct Plan {
 pub enum Warning {
     /// The data set has no validation images.
     NoValidation,
+    /// Records of what was done before are not there.
+    MissingRecords {
+        /// The file.
+        path: PathBuf,
+        /// How many it lacks.
+        records: u64,
+    },
     /// The loss lies at ln K.
     Plateau {
         /// Number of classes K.
@@ -60,6 +67,12 @@ impl std::fmt::Display for Warning {
             Self::NoValidation => write!(
                 f,
                 "the data set has no validation images: errors are measured on the centre of the training images"
+            ),
+            Self::MissingRecords { path, records } => write!(
+                f,
+                "{} lacks {records} of the records of what was done before: it was damaged or changed; the run goes on \
+                 without them",
+                path.display()
             ),
             Self::Plateau { classes, step } => write!(
                 f,

@@ -1,7 +1,6 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
 use std::{
-    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -80,8 +79,8 @@ pub struct Run<'a> {
     observer: &'a mut dyn Observer,
     /// All state besides the backend's.
     meta: Meta,
-    /// The state of the last checkpoint of this process, and where it is.
-    saved: Option<(Meta, PathBuf)>,
+    /// The state of the last checkpoint.
+    saved: Option<Meta>,
     saved_at: Instant,
 }
 
@@ -120,7 +119,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] when recipe or classes are others, [`TrainingError::OtherData`] when the data set is
-    /// another, [`TrainingError::Position`] when the epochs are too short, [`TrainingError::Backend`] when the tensors do
+    /// another, [`TrainingError::Position`] and [`TrainingError::Over`] when it stands behind the end, [`TrainingError::Backend`] when the tensors do
     /// not fit.
     pub fn restore(&mut self, meta: Meta, mut state: Tensors) -> Result<(), TrainingError> {
         meta.check_recipe(&self.recipe.name, &self.meta.recipe_hash)?;
@@ -129,6 +128,10 @@ impl<'a> Run<'a> {
         if meta.batch > batches {
             return Err(TrainingError::Position { batch: meta.batch, batches });
         }
+        let (epochs, wanted) = (meta.epoch + u32::from(meta.batch > 0), self.recipe.training.epochs);
+        if epochs > wanted {
+            return Err(TrainingError::Over { epochs, wanted });
+        }
         if meta.data != self.meta.data {
             return Err(TrainingError::OtherData { saved: meta.data, found: self.meta.data.clone() });
         }
@@ -136,6 +139,7 @@ impl<'a> Run<'a> {
         state.take(MEAN, &mean_shape(self.recipe))?;
         self.backend.import(state)?;
         self.meta = Meta { written_by: self.meta.written_by.clone(), ..meta };
+        self.saved = Some(self.meta.clone());
         Ok(())
     }
 
@@ -148,6 +152,9 @@ impl<'a> Run<'a> {
         let per_epoch = batches.per_epoch();
         let mut metrics = Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch)?;
         self.announce(per_epoch);
+        for (path, records) in metrics.missing() {
+            self.observer.warn(&Warning::MissingRecords { path: path.clone(), records: *records });
+        }
         let mut plateau = Plateau::new(self.data.classes().len());
         let mut last_score = None;
         while self.meta.epoch < self.recipe.training.epochs {
@@ -327,7 +334,8 @@ impl<'a> Run<'a> {
             data_wait: clock.sum.data_wait(),
             seconds: clock.started.elapsed().as_secs_f64(),
         };
-        self.meta.is_best = score.top1 < self.meta.schedule.best_error.unwrap_or(f64::INFINITY);
+        self.meta.is_best =
+            score.loss.is_finite() && score.top1 < self.meta.schedule.best_error.unwrap_or(f64::INFINITY);
         schedule.epoch_done(score.top1);
         self.meta.schedule = schedule.state().clone();
         self.meta.epoch += 1;
@@ -367,24 +375,32 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint unless the last one holds the same. Weights that are not finite are none to go on from.
     fn save(&mut self) -> Result<(), TrainingError> {
-        if self.saved.as_ref().is_some_and(|(meta, _)| *meta == self.meta) {
+        if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
         }
         let shape = mean_shape(self.recipe);
         let mean = (MEAN, TensorRef { shape: &shape, values: self.data.mean() });
         let (store, meta) = (self.folder.store(), &self.meta);
         let mut path = None;
+        let mut is_weightless = false;
         self.backend.export(&mut |tensors| {
+            is_weightless = tensors.is_empty();
             let all: Vec<_> = tensors.iter().copied().chain([mean]).collect();
-            if all.iter().all(|(_, tensor)| tensor.values.iter().all(|value| value.is_finite())) {
+            if !is_weightless
+                && all.iter().all(|(_, tensor)| tensor.values.iter().all(|value| value.is_finite()))
+            {
                 path = Some(store.save(meta, &all));
             }
         })?;
+        if is_weightless {
+            // The loader was measured, and there is nothing to go on from.
+            return Ok(());
+        }
         let Some(path) = path.transpose()? else {
             return Err(TrainingError::NotFinite(Box::new(self.divergence(None)?)));
         };
         self.observer.saved(&path);
-        self.saved = Some((self.meta.clone(), path));
+        self.saved = Some(self.meta.clone());
         self.saved_at = Instant::now();
         Ok(())
     }

@@ -16,6 +16,7 @@ use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Sum
 use fovea_datasets::{EmbeddedSample, OpenOptions, Source, verify};
 use fovea_pipeline::Split;
 use fovea_tools::{bytes, terminal};
+use fovea_trainer::tell;
 
 use args::{Cli, Command, PrepareArgs, available_workers};
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect { dir, json }) => inspect(&dir, json),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", terminal::one_line(&error));
+        tell!("error: {}", terminal::one_line(&error));
         match error.downcast_ref() {
             Some(PrepareError::Interrupted { .. }) => ExitCode::from(INTERRUPTED),
             Some(PrepareError::Option { .. }) => ExitCode::from(USAGE),
@@ -72,7 +73,7 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     }
     match max_rejects {
         Some(max) if summary.rejected > max => {
-            eprintln!("error: {}", report::too_many_rejects(summary.rejected, max, &out));
+            tell!("error: {}", report::too_many_rejects(summary.rejected, max, &out));
             Ok(ExitCode::FAILURE)
         }
         _ => Ok(ExitCode::SUCCESS),
@@ -105,22 +106,22 @@ fn verify_tars(paths: &OpenOptions) -> anyhow::Result<()> {
 /// Says what will be done, and warns of a disk that is too small.
 fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
     let [train, val] = Split::ALL.map(|split| source.entries(split).len());
-    eprintln!(
+    tell!(
         "{}: {train} training and {val} validation images, {} classes",
         source.name(),
         source.classes().len()
     );
     if preparer.shards_kept() > 0 {
-        eprintln!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
+        tell!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
     }
     let needed = preparer.expected_bytes();
     if needed > 0 {
-        eprintln!("writing about {} to {}", bytes::describe(needed), out.display());
+        tell!("writing about {} to {}", bytes::describe(needed), out.display());
     }
     // Where the system does not tell, there is nothing to warn of.
     let free = rustix::fs::statvfs(out).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
     if free < needed {
-        eprintln!(
+        tell!(
             "warning: only {} are free there; when the disk is full, free some and run the same command again",
             bytes::describe(free)
         );

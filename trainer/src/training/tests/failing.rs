@@ -4,7 +4,7 @@ use super::support::*;
 use crate::{
     backend::BackendError,
     checkpoint::CheckpointError,
-    training::{OnNan, Outcome, RunFolder, TrainingError, Warning, read_recipe, read_settings},
+    training::{OnNan, Outcome, RunFolder, TrainingData, TrainingError, Warning, read_recipe, read_settings},
 };
 
 fn error(attempt: &mut Attempt<'_>) -> TrainingError {
@@ -118,6 +118,22 @@ fn a_batch_larger_than_the_data_set_is_told() {
     attempt.rows = 48;
     let text = error(&mut attempt).to_string();
     assert!(text.contains("batch of 48") && text.contains("47 images"), "{text}");
+    let data = TrainingData::open(&place.path("data"), &attempt.recipe).unwrap();
+    let text = data.check_batch(&attempt.recipe).unwrap_err().to_string();
+    assert!(text.starts_with(place.path("data").to_str().unwrap()) && text.contains("batch of 48"), "{text}");
+    data.check_batch(&recipe(&["training.batch_size=47"])).unwrap();
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let place = Place::new();
+    drop(RunFolder::create(&place.path("run"), 1).unwrap());
+    assert!(!place.path("run").exists());
+    // What somebody has put there stays.
+    std::fs::create_dir(place.path("run")).unwrap();
+    std::fs::write(place.path("run/notes.txt"), "mine").unwrap();
+    drop(RunFolder::create(&place.path("run"), 1).unwrap());
+    assert!(place.path("run/notes.txt").exists());
 }
 
 #[test]

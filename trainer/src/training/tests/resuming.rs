@@ -1,6 +1,9 @@
 //! A run that was stopped goes on to the same bits.
 
+use std::fs;
+
 use super::support::*;
+use crate::training::{TrainingError, Warning};
 
 /// Stops a run as `stop` sets it up, lets it go on, and compares what it leaves with an undisturbed run.
 fn stop_and_go_on(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
@@ -45,4 +48,49 @@ fn a_run_that_is_over_can_be_given_more_epochs() {
     assert_eq!(longer.finish().epochs, 3);
     Attempt::new(&place, "undisturbed").finish();
     assert!(traces(&place.path("run")) == traces(&place.path("undisturbed")));
+}
+
+#[test]
+fn stopped_again_before_it_has_done_anything_it_saves_nothing_twice() {
+    let place = Place::new();
+    let checkpoints = || fs::read_dir(place.path("run/checkpoints")).unwrap().count();
+    let mut first = Attempt::new(&place, "run");
+    first.watcher.stop_after_steps = Some(7);
+    first.be_interrupted();
+    let before = checkpoints();
+    let mut second = Attempt::new(&place, "run");
+    second.resumes = true;
+    second.watcher.stop_at_once = true;
+    second.be_interrupted();
+    assert_eq!(checkpoints(), before);
+}
+
+#[test]
+fn records_that_were_damaged_in_the_meantime_are_told() {
+    let place = Place::new();
+    let mut first = Attempt::new(&place, "run");
+    first.watcher.stop_after_steps = Some(7);
+    first.be_interrupted();
+    let path = place.path("run/metrics.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("{\"step\":3,", "{\"step\":x,", 1)).unwrap();
+    let mut second = Attempt::new(&place, "run");
+    second.resumes = true;
+    second.finish();
+    assert_eq!(second.watcher.warnings, [Warning::MissingRecords { path, records: 1 }]);
+}
+
+#[test]
+fn a_run_does_not_go_back_to_an_earlier_epoch() {
+    let place = Place::new();
+    let mut first = Attempt::new(&place, "run");
+    first.watcher.stop_after_steps = Some(7);
+    first.be_interrupted();
+    let mut second = Attempt::new(&place, "run");
+    second.resumes = true;
+    second.recipe = recipe(&["training.epochs=1"]);
+    let refused = second.go().unwrap_err();
+    assert!(matches!(refused, TrainingError::Over { epochs: 2, wanted: 1 }), "{refused}");
+    second.recipe = recipe(&["training.epochs=2"]);
+    second.finish();
 }

@@ -32,7 +32,7 @@ use crate::{
     metrics,
     recipe::Recipe,
     training::{
-        Observer, OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData,
+        self, Observer, OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData,
         TrainingError, Warning,
     },
 };
@@ -226,6 +226,7 @@ impl<'a> Attempt<'a> {
             limit_batches: None,
             micro_batch: None,
             precision: Precision::F32,
+            seed: self.options.seed,
         };
         let about = backend.describe();
         let stop = AtomicBool::new(false);
@@ -258,6 +259,8 @@ impl<'a> Attempt<'a> {
 pub struct Watcher {
     pub warnings: Vec<Warning>,
     pub losses: Vec<f64>,
+    /// Stop before the first update.
+    pub stop_at_once: bool,
     /// Stop after this many updates.
     pub stop_after_steps: Option<usize>,
     /// Stop when evaluations have said this many times how far they are.
@@ -271,6 +274,10 @@ struct Watching<'a> {
 }
 
 impl Observer for Watching<'_> {
+    fn started(&mut self, _plan: &training::Plan) {
+        self.stop.store(self.watcher.stop_at_once, Ordering::Relaxed);
+    }
+
     fn step(&mut self, step: &metrics::Step, _batch: u64) {
         self.watcher.losses.push(step.loss);
         if self.watcher.stop_after_steps == Some(self.watcher.losses.len()) {
