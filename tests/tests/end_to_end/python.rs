@@ -71,6 +71,40 @@ fn the_documented_script_trains_with_the_graphs_and_their_state() {
     if !python.has(&["onnxruntime", "numpy", "safetensors"]) {
         return;
     }
+    train_with_graphs(&python);
+}
+
+#[test]
+fn the_graphs_run_on_the_oldest_onnx_runtime_they_are_made_for() {
+    let Ok(python) = std::env::var("FOVEA_TEST_OLDEST_PYTHON") else {
+        println!("skipped: FOVEA_TEST_OLDEST_PYTHON is not set");
+        return;
+    };
+    let python = Python(python);
+    let version = python.run(&["-c", "import onnxruntime; print(onnxruntime.__version__)"]);
+    assert!(version.starts_with("1.17."), "{version}");
+    train_with_graphs(&python);
+    let folder = tempfile::tempdir().unwrap();
+    for recipe in ["alexnet", "alexnet-torchvision", "cifar-quick", "cifar-11pct"] {
+        let out = folder.path().join(recipe);
+        let arguments = ["graphs", "--recipe", recipe, "--batch-size", "2", "--out", text(&out)];
+        succeed(&mut trainer(&arguments));
+        let opened = python.run(&["-c", OPEN, text(&out)]);
+        assert_eq!(opened.trim(), "4", "{recipe}");
+    }
+}
+
+/// Opens the graphs in a folder; prints how many there are.
+const OPEN: &str = "
+import pathlib, sys, onnxruntime
+graphs = list(pathlib.Path(sys.argv[1]).glob('*.onnx'))
+for graph in graphs:
+    onnxruntime.InferenceSession(str(graph), providers=['CPUExecutionProvider'])
+print(len(graphs))
+";
+
+/// Has the documented script train with the graphs of a small network, in several forms.
+fn train_with_graphs(python: &Python) {
     let prepared = Prepared::new();
     let script = script("train_in_python.py");
     for more in [
