@@ -180,7 +180,7 @@ impl LineChart {
         let mut xs = self.series.iter().flat_map(Series::xs);
         let first = xs.next()?;
         let middle = (self.series.len() - 1) as f64 / 2.0;
-        (self.series.len() > 1 && xs.all(|x| x == first)).then(|| ASIDE_PX * (index as f64 - middle))
+        (self.series.len() > 1 && xs.all(|x| x == first)).then_some(ASIDE_PX * (index as f64 - middle))
     }
 
     /// The legend, in columns, and the number of its lines; none where no line has a name.

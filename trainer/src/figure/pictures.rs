@@ -270,6 +270,7 @@ mod tests {
         assert!(svg.contains("<title>long white heron</title>") && !svg.contains("<title>crane"), "{svg}");
         assert!(place(&svg, "heron").1 > place(&svg, "crane").1);
         assert_eq!(place(&svg, "1.5").1, place(&svg, "2.5").1);
+        assert!(place(&svg, "2.5").1 > place(&svg, "heron").1 + 5.0, "{svg}");
         crate::figure::png(&svg).unwrap();
     }
 

@@ -116,11 +116,9 @@ pub(super) fn wrapped(content: &str, width_px: f64, size_px: f64) -> Vec<String>
     let fits = ((width_px / text_width("x", size_px)) as usize).max(1);
     let characters: Vec<char> = content.chars().collect();
     // A space falls away, other marks stay at the end of the line.
-    let breaks = (1..characters.len()).rev().find_map(|at| match (characters[at], characters[at - 1]) {
-        (' ', _) if at <= fits => Some(at),
-        (_, '-' | '/') if at <= fits => Some(at),
-        _ => None,
-    });
+    let breaks = (1..characters.len().min(fits + 1))
+        .rev()
+        .find(|&at| characters[at] == ' ' || matches!(characters[at - 1], '-' | '/'));
     let (first, second) = characters.split_at(breaks.unwrap_or(fits.min(characters.len())));
     let line = |part: &[char]| part.iter().collect::<String>().trim().to_owned();
     vec![line(first), shortened(&line(second), width_px, size_px)]
