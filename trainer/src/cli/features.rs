@@ -46,15 +46,18 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
 /// The layer that was asked for, or the last hidden one; what is wrong with the command line if there is none.
 pub fn layer(asked: Option<&str>, recipe: &Recipe) -> Result<String, String> {
     let name = &recipe.name;
-    let Some(last) = last_hidden(recipe) else {
-        return Err(format!("recipe `{name}` names no hidden layer; its network is a file"));
-    };
-    let layer = asked.unwrap_or(last);
-    if recipe.network.layer.iter().any(|known| known.name == layer) {
-        return Ok(layer.to_owned());
-    }
     let known: Vec<&str> = recipe.network.layer.iter().map(|layer| layer.name.as_str()).collect();
-    Err(format!("recipe `{name}` has no layer `{layer}`; its layers: {}", known.join(", ")))
+    if known.is_empty() {
+        return Err(format!("recipe `{name}` names no layer; its network is a file"));
+    }
+    let known_names = known.join(", ");
+    match asked.or_else(|| last_hidden(recipe)) {
+        None => Err(format!(
+            "recipe `{name}` has no hidden layer before a linear one; give one with --layer: {known_names}"
+        )),
+        Some(layer) if known.contains(&layer) => Ok(layer.to_owned()),
+        Some(layer) => Err(format!("recipe `{name}` has no layer `{layer}`; its layers: {known_names}")),
+    }
 }
 
 /// Whether a file can be where it is wanted, before much time is spent on what shall stand in it.
@@ -84,6 +87,11 @@ mod tests {
         assert_eq!(layer(Some("conv1"), &recipe).unwrap(), "conv1");
         let error = layer(Some("conv9"), &recipe).unwrap_err();
         assert!(error.contains("no layer `conv9`; its layers: conv1, relu1, "), "{error}");
+        let mut convolutions = recipe.clone();
+        convolutions.network.layer.truncate(4);
+        assert_eq!(layer(Some("pool1"), &convolutions).unwrap(), "pool1");
+        let error = layer(None, &convolutions).unwrap_err();
+        assert!(error.ends_with("give one with --layer: conv1, relu1, norm1, pool1"), "{error}");
     }
 
     #[test]
