@@ -60,9 +60,15 @@ fn a_report_holds_every_figure_and_loads_nothing_from_elsewhere() {
     let page = page_of(&run);
     assert_eq!(figures(&page), [&OF_METRICS[..], &OF_THE_CHECKPOINT, &OF_IMAGES].concat());
     assert!(!page.contains("Left out"), "{page}");
-    for part in
-        ["kind = &quot;conv&quot;", "ONNX Runtime 1.", text(&prepared.data), "2 of 2", "group 2", "class"]
-    {
+    for part in [
+        "kind = &quot;conv&quot;",
+        "ONNX Runtime 1.",
+        text(&prepared.data),
+        "2 of 2",
+        "group 2",
+        "class",
+        "Checkpoint: step ",
+    ] {
         assert!(page.contains(part), "`{part}` is missing");
     }
     for foreign in ["<script", "<link", "<iframe", "src=", "href=\"http", "url(", "@import", "http-equiv"] {
@@ -149,6 +155,17 @@ fn features_are_in_order_and_give_the_networks_logits() {
     };
     let file = write("drop7", "features.safetensors");
     let expected = records(&prepared.data, Split::Val);
+    let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
+    let metadata = metadata.metadata().clone().expect("the file tells where it comes from");
+    let newest = checkpoints(&run).pop().unwrap();
+    for (name, value) in [
+        ("layer", "drop7"),
+        ("run", text(&run)),
+        ("checkpoint", newest.file_name().unwrap().to_str().unwrap()),
+        ("classes", "[\"n001\",\"n002\",\"n003\"]"),
+    ] {
+        assert_eq!(metadata[name], value, "{name}");
+    }
     let (shape, features) = floats(&file, "features");
     assert_eq!(shape, [15, 256]);
     let tensors = SafeTensors::deserialize(&file).unwrap();
@@ -189,6 +206,7 @@ fn features_are_in_order_and_give_the_networks_logits() {
     let table = fs::read_to_string(prepared.path("features.csv")).unwrap();
     let rows: Vec<String> =
         expected.iter().map(|(key, label)| format!("{label},\"n00{}\",\"{key}\"", label + 1)).collect();
+    assert_eq!(table.lines().next(), Some("label,wnid,key"));
     assert_eq!(table.lines().skip(1).collect::<Vec<_>>(), rows);
 }
 
@@ -213,6 +231,10 @@ fn a_search_finds_the_photo_itself_first() {
         let distances: Vec<f64> = nearest.iter().map(|found| found["distance"].as_f64().unwrap()).collect();
         assert!(distances[0] < 1e-3 && distances[1] > distances[0] && distances.is_sorted(), "{printed}");
     }
+    let drawn = prepared.path("found.svg");
+    succeed(search().args(["--out", text(&drawn)]));
+    let svg = fs::read_to_string(drawn).unwrap();
+    assert!(svg.contains("<title>Nearest images by Euclidean distance in relu7</title>"), "{svg}");
     let (width, height) = image::image_dimensions(&out).unwrap();
     assert!(width > 800 && height > 500, "{width}×{height}");
     let printed = succeed(&mut search());
@@ -226,7 +248,7 @@ fn layers_and_formats_that_do_not_exist_are_told_with_those_that_do() {
     let features = |more: &[&str]| {
         let mut command = trainer(&["features", text(&run), text(&prepared.data), "--device", "cpu"]);
         command.args(more);
-        fail(&mut command, 1)
+        fail(&mut command, 2)
     };
     let (good, bad) = (prepared.path("f.npy"), prepared.path("f.txt"));
     let error = features(&["--out", text(&good), "--layer", "fc9"]);
@@ -236,6 +258,29 @@ fn layers_and_formats_that_do_not_exist_are_told_with_those_that_do() {
     assert!(error.contains("f.txt") && error.contains(".safetensors or .npy"), "{error}");
     let photo = prepared.path("val/n002/n002_000.JPEG");
     let arguments = ["search", text(&run), text(&photo), "--in", text(&prepared.data), "--out", "found.gif"];
-    let error = fail(&mut trainer(&arguments), 1);
+    let error = fail(&mut trainer(&arguments), 2);
     assert!(error.contains("found.gif") && error.contains(".png or .svg"), "{error}");
+    let arguments = ["search", text(&run), text(&photo), "--in", text(&prepared.data), "--layer", "fc9"];
+    let error = fail(&mut trainer(&arguments), 2);
+    assert!(error.contains("no layer `fc9`; its layers: conv1, relu1,"), "{error}");
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_told_before_anything_is_looked_at() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    succeed(&mut prepared.train(&run, 1, &[]));
+    let photo = prepared.path("val/n002/n002_000.JPEG");
+    let of = |name: &str| prepared.path("nowhere").join(name);
+    let [page, picture, file] = ["page.html", "found.png", "f.npy"].map(of);
+    for arguments in [
+        vec!["report", text(&run), "--out", text(&page)],
+        vec!["search", text(&run), text(&photo), "--in", text(&prepared.data), "--out", text(&picture)],
+        vec!["features", text(&run), text(&prepared.data), "--out", text(&file)],
+    ] {
+        // No library is loaded to look with.
+        let mut command = trainer(&arguments);
+        let error = fail(command.env("ORT_DYLIB_PATH", text(&prepared.path("no-library"))), 1);
+        assert!(error.contains("there is no folder") && error.contains("nowhere"), "{error}");
+    }
 }

@@ -12,13 +12,16 @@ use fovea_trainer::{
     report::{Fingerprint, ReportOptions, Reporter},
 };
 
-use super::{INTERRUPTED, STOP, args::ReportArgs, device};
+use super::{INTERRUPTED, STOP, args::ReportArgs, device, features::check_folder_of};
 
 /// Time between two looks at whether the user wants no more.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let run = &args.trained.run;
+    if let Some(out) = &args.out {
+        check_folder_of(out)?;
+    }
     let out = args.out.clone().unwrap_or_else(|| run.join("report.html"));
     let options = ReportOptions {
         data: args.data.clone(),

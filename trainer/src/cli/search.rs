@@ -13,18 +13,31 @@ use fovea_trainer::{
 };
 use serde_json::json;
 
-use super::{INTERRUPTED, STOP, args::SearchArgs, device, eye::Eye, features::layer, progress};
+use super::{
+    INTERRUPTED, STOP,
+    args::SearchArgs,
+    device,
+    eye::Eye,
+    features::{check_folder_of, layer, wrong_usage},
+    progress,
+};
 
 pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
-        is_svg(out)?;
+        if let Err(error) = is_svg(out) {
+            return Ok(wrong_usage(&error));
+        }
+        check_folder_of(out)?;
     }
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let layer = match layer(args.layer.as_deref(), &trained.recipe) {
+        Ok(layer) => layer,
+        Err(error) => return Ok(wrong_usage(&error)),
+    };
     let eye = Eye::new(&trained.recipe, TestViews::Center);
     let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);
-    let layer = layer(args.layer.as_deref(), &trained.recipe)?;
     let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
     let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;
 
@@ -116,7 +129,7 @@ impl Findings<'_> {
             }
             rows.push(Row { cells, ..Row::default() });
         }
-        let title = format!("Nearest images by the distance of {layer}");
+        let title = format!("Nearest images by Euclidean distance in {layer}");
         let svg = Pictures { title, side_px: 112.0, gap_px: 12.0, rows }.svg();
         let bytes = if is_svg(out)? { figure::standalone(&svg).into_bytes() } else { figure::png(&svg)? };
         write_atomically(out, |file| file.write_all(&bytes))

@@ -22,19 +22,63 @@ impl Comparison {
                 .join(", "),
             series: self.recipes.iter().map(series).collect(),
             levels: self.until.map(level).into_iter().collect(),
+            note: self.note(),
             ..LineChart::new(Axis::whole("epoch"), y)
         }
     }
+
+    /// What the thin lines and the bands are, as far as there are any.
+    fn note(&self) -> String {
+        let any = |is: &dyn Fn(&Compared) -> bool| self.recipes.iter().any(is);
+        let trained_on = any(&|compared| longer(compared).next().is_some());
+        let around = match (any(&|compared| lost(compared).next().is_some()), trained_on) {
+            (true, true) => "other rates, and seeds that took longer",
+            (true, false) => "other rates",
+            (false, true) => "seeds that took longer",
+            (false, false) => "",
+        };
+        // A training of one epoch is a dot.
+        let lines =
+            any(&|compared| compared.tried.iter().chain(&compared.runs).any(|run| run.values.len() > 1));
+        let around =
+            (!around.is_empty()).then(|| format!("{}: {around}", if lines { "thin" } else { "pale" }));
+        let spread =
+            |is: &dyn Fn(usize) -> bool| any(&|compared| compared.runs.len() > 1 && is(common(compared)));
+        let spread = match (spread(&|epochs| epochs > 1), spread(&|epochs| epochs == 1)) {
+            (true, true) => Some("band or bar"),
+            (true, false) => Some("band"),
+            (false, true) => Some("bar"),
+            (false, false) => None,
+        };
+        let spread = spread.map(|what| format!("{what}: ± one standard deviation over seeds"));
+        around.into_iter().chain(spread).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Epochs that all seeds trained.
+fn common(compared: &Compared) -> usize {
+    compared.runs.iter().map(|run| run.values.len()).min().unwrap_or(0)
+}
+
+/// Seeds that trained on when others were done.
+fn longer(compared: &Compared) -> impl Iterator<Item = &Trained> {
+    let common = common(compared);
+    compared.runs.iter().filter(move |run| run.values.len() > common)
+}
+
+/// Trainings with rates that were not the best one.
+fn lost(compared: &Compared) -> impl Iterator<Item = &Trained> {
+    compared.tried.iter().filter(|run| Some(run.rate) != compared.rate)
 }
 
 fn series(compared: &Compared) -> Series {
-    let Compared { recipe, runs, tried, rate, .. } = compared;
+    let Compared { recipe, runs, rate, .. } = compared;
     let name = match (rate, runs.len()) {
         (None, _) => format!("{recipe}: no rate is left"),
         (Some(rate), 1) => format!("{recipe}, rate {rate}"),
         (Some(rate), seeds) => format!("{recipe}, rate {rate}, mean of {seeds} seeds"),
     };
-    let common = runs.iter().map(|run| run.values.len()).min().unwrap_or(0);
+    let common = common(compared);
     let mut series = Series::new(name, Vec::new());
     for index in 0..common {
         let values: Vec<f64> = runs.iter().map(|run| run.values[index]).collect();
@@ -43,10 +87,8 @@ fn series(compared: &Compared) -> Series {
         series.points.push((epoch, mean));
         series.band.extend(deviation.map(|deviation| (epoch, mean - deviation, mean + deviation)));
     }
-    let longer = runs.iter().filter(|run| run.values.len() > common);
-    series.around.extend(longer.map(|run| points(run, common.max(1))));
-    let lost = tried.iter().filter(|run| Some(run.rate) != *rate);
-    series.around.extend(lost.map(|run| points(run, 1)));
+    series.around.extend(longer(compared).map(|run| points(run, common.max(1))));
+    series.around.extend(lost(compared).map(|run| points(run, 1)));
     series
 }
 
@@ -89,5 +131,27 @@ mod tests {
         assert_eq!(series.around, [vec![(2.0, 0.6), (3.0, 0.2)], vec![(1.0, 0.9)]]);
         assert_eq!(chart.levels[0].label, "target: 25 %");
         assert!(chart.svg().contains("relu, rate 0.1, mean of 2 seeds"));
+        assert_eq!(
+            chart.note,
+            "thin: other rates, and seeds that took longer; band: ± one standard deviation over seeds"
+        );
+    }
+
+    #[test]
+    fn one_epoch_of_one_rate_is_a_point_with_its_spread_and_nothing_thin_to_tell_of() {
+        let runs = vec![run(0.1, 0, &[0.4]), run(0.1, 1, &[0.6])];
+        let compared = Compared::new("relu", 1, None, vec![runs[0].clone()], runs);
+        let mut comparison =
+            Comparison { metric: Metric::TrainError, until: None, seeds: 2, recipes: vec![compared] };
+        let chart = comparison.chart();
+        assert_eq!(chart.note, "bar: ± one standard deviation over seeds");
+        let svg = chart.svg();
+        assert!(
+            svg.contains(">1</text>") && !svg.contains(">2</text>") && !svg.contains(">0</text>"),
+            "{svg}"
+        );
+        assert!(svg.contains("bar: ±") && !svg.contains("fill-opacity=\"0.18\""), "{svg}");
+        comparison.recipes[0].runs.truncate(1);
+        assert_eq!(comparison.chart().note, "");
     }
 }

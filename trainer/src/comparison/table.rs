@@ -21,6 +21,9 @@ impl fmt::Display for Comparison {
             None => writeln!(f, "{metric} after the last epoch; {seeds}\n")?,
         }
         write_aligned(f, &rows)?;
+        if rows.iter().flatten().any(|cell| cell.contains('±')) {
+            writeln!(f, "\n±: one standard deviation over seeds")?;
+        }
         let notes: Vec<String> = recipes.iter().flat_map(|compared| self.notes(compared)).collect();
         if !notes.is_empty() {
             writeln!(f)?;
@@ -180,7 +183,11 @@ mod tests {
             "fast 0.01 2.00 ± 1.41 1.00, 3.00 1.00 50 % ± 0 % 62.50 % ± 0 % 2.0 s"
         );
         assert!(cells[1].join(" ").starts_with("slow 0.01 6.00 ± 0.00 6.00, 6.00 3.00 "), "{text}");
-        assert_eq!(cells.len(), 2, "{text}");
+        assert_eq!(
+            cells[2..],
+            [vec![], "±: one standard deviation over seeds".split(' ').collect()],
+            "{text}"
+        );
     }
 
     #[test]
@@ -191,6 +198,7 @@ mod tests {
         let partly = Compared::new("partly", 9, Some(Border::Lowest), tried, runs);
         let never = Compared::new("never", 9, None, vec![lost], Vec::new());
         let text = comparison(vec![partly, never]).to_string();
+        assert!(text.contains("\n±: one standard deviation over seeds\n"), "{text}");
         for part in [
             "not reached by 1 of 2",
             "partly: the best learning rate, 0.01, is the lowest of those tried",

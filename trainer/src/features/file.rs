@@ -1,7 +1,8 @@
 //! Features in a file, for other programs.
 //!
-//! `.safetensors` holds `features` f32 `[N,D]`, `labels` i64 `[N]`, and `keys` u8: the images' names, each ended by a line feed.
-//! `.npy` holds the features alone; a `.csv` of the same name beside it has a row for each image: label, class and key.
+//! `.safetensors` holds `features` f32 `[N,D]`, `labels` i64 `[N]`, and `keys` u8: the images' names in UTF-8, each ended by a line
+//! feed. Its metadata tell `layer`, `run`, `checkpoint`, and `classes`: the WordNet IDs in the order of the labels, as a JSON array.
+//! `.npy` holds the features alone; a `.csv` of the same name beside it has a row for each image: label, WordNet ID and key.
 //! Both are written as the features come, so that they need not fit into memory.
 
 use std::{
@@ -69,6 +70,31 @@ impl Format {
     }
 }
 
+/// Where features come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The layer whose activations they are.
+    pub layer: String,
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Folder of the checkpoint.
+    pub checkpoint: PathBuf,
+}
+
+impl Origin {
+    /// As the metadata of a file, which are texts alone.
+    fn metadata(&self, classes: &[Class]) -> serde_json::Value {
+        let wnids: Vec<&str> = classes.iter().map(|class| class.wnid.as_str()).collect();
+        let checkpoint = self.checkpoint.file_name().unwrap_or(self.checkpoint.as_os_str());
+        json!({
+            "layer": self.layer,
+            "run": self.run.display().to_string(),
+            "checkpoint": checkpoint.to_string_lossy(),
+            "classes": json!(wnids).to_string(),
+        })
+    }
+}
+
 /// Writes what `extractor` sees in every image of `records`, in their order, to `path`; `progress` hears how many images are done.
 /// `false` when `stop` was set meanwhile; there is no file then.
 ///
@@ -76,7 +102,7 @@ impl Format {
 /// [`FeatureError`]; `path` is as it was then.
 pub fn write_features(
     path: &Path,
-    extractor: &mut Extractor,
+    (extractor, origin): (&mut Extractor, &Origin),
     (records, classes): (&Arc<Records>, &[Class]),
     workers: usize,
     stop: &AtomicBool,
@@ -87,7 +113,8 @@ pub fn write_features(
     let mut outcome = Ok(true);
     let written = write_atomically(path, |out| {
         let fail = FeatureError::at;
-        let begun = begin(out, format, records, shape).map_err(fail(path));
+        let metadata = origin.metadata(classes);
+        let begun = begin(out, format, records, shape, metadata).map_err(fail(path));
         let looked = begun.and_then(|()| {
             extractor.look_at_all(records, workers, stop, &mut |first, seen| {
                 progress(first);
@@ -115,7 +142,13 @@ pub fn write_features(
 }
 
 /// Everything before the features.
-fn begin(out: &mut BufWriter<File>, format: Format, records: &Records, shape: [usize; 2]) -> io::Result<()> {
+fn begin(
+    out: &mut BufWriter<File>,
+    format: Format,
+    records: &Records,
+    shape: [usize; 2],
+    metadata: serde_json::Value,
+) -> io::Result<()> {
     let [rows, width] = shape;
     if format == Format::Npy {
         return out.write_all(&npy_header(&format!("({rows}, {width})")));
@@ -123,6 +156,7 @@ fn begin(out: &mut BufWriter<File>, format: Format, records: &Records, shape: [u
     let keys: usize = (0..rows).map(|index| records.record(index).key.len() + 1).sum();
     let (labels_end, features_end) = (8 * rows, 8 * rows + 4 * rows * width);
     let header = json!({
+        "__metadata__": metadata,
         "labels": { "dtype": "I64", "shape": [rows], "data_offsets": [0, labels_end] },
         "features": { "dtype": "F32", "shape": shape, "data_offsets": [labels_end, features_end] },
         "keys": { "dtype": "U8", "shape": [keys], "data_offsets": [features_end, features_end + keys] },
@@ -159,7 +193,7 @@ fn npy_header(shape: &str) -> Vec<u8> {
 }
 
 fn write_table(out: &mut BufWriter<File>, records: &Records, classes: &[Class]) -> io::Result<()> {
-    writeln!(out, "label,class,key")?;
+    writeln!(out, "label,wnid,key")?;
     (0..records.len()).try_for_each(|index| {
         let record = records.record(index);
         let class = usize::try_from(record.label).ok().and_then(|label| classes.get(label));

@@ -12,6 +12,6 @@ mod gallery;
 mod nearest;
 
 pub use extractor::{Extractor, Seen, last_hidden};
-pub use file::{FeatureError, Format, write_features};
+pub use file::{FeatureError, Format, Origin, write_features};
 pub use gallery::{Gallery, spread};
 pub use nearest::{Found, Nearest};

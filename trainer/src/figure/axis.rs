@@ -1,6 +1,12 @@
 //! An axis: what it shows, and where its values lie.
 
-use super::ticks;
+use super::{
+    svg::{TEXT_PX, text_width},
+    ticks,
+};
+
+/// Space between the texts of ticks that stand beside each other.
+const BETWEEN_TICKS_PX: f64 = 10.0;
 
 /// How values become places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub struct Axis {
     pub percent: bool,
     /// Whether only whole numbers get a tick.
     pub whole: bool,
+    /// A value that the axis must reach, whatever there is to show.
+    pub reach: Option<f64>,
 }
 
 impl Axis {
@@ -57,6 +65,12 @@ impl Axis {
     pub fn from_zero(self) -> Self {
         Self { from_zero: true, ..self }
     }
+
+    /// The same axis with `value` on it.
+    #[must_use]
+    pub fn reaching(self, value: f64) -> Self {
+        Self { reach: Some(value), ..self }
+    }
 }
 
 /// An axis over certain values, `length_px` long.
@@ -76,7 +90,9 @@ impl<'a> Placed<'a> {
         length_px: f64,
         most_ticks: usize,
     ) -> Self {
-        let shown = values.filter(|value| value.is_finite() && (axis.scale == Scale::Linear || *value > 0.0));
+        let shown = values
+            .chain(axis.reach)
+            .filter(|value| value.is_finite() && (axis.scale == Scale::Linear || *value > 0.0));
         let (mut low, mut high) = shown
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
         if low > high {
@@ -89,7 +105,8 @@ impl<'a> Placed<'a> {
             // One value stands in the middle.
             (low, high) = match axis.scale {
                 Scale::Log => (low / 2.0, high * 2.0),
-                Scale::Linear if axis.whole || low == 0.0 => (low - 1.0, high + 1.0),
+                Scale::Linear if axis.whole => (low - 0.5, high + 0.5),
+                Scale::Linear if low == 0.0 => (low - 1.0, high + 1.0),
                 Scale::Linear => (low - low.abs() / 2.0, high + high.abs() / 2.0),
             };
         }
@@ -124,15 +141,37 @@ impl<'a> Placed<'a> {
         share.is_finite().then_some(share * self.length_px)
     }
 
-    /// Places and texts of the ticks.
+    /// Places and texts of the ticks, for texts below each other.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
-        let values = match self.axis.scale {
-            Scale::Linear => ticks::linear(self.low, self.high, self.most_ticks, self.axis.whole),
-            Scale::Log => ticks::logarithmic(self.low, self.high, self.most_ticks),
+        self.at_most(self.most_ticks)
+    }
+
+    /// Places and texts of the ticks, for texts beside each other: as many as do not touch.
+    pub(super) fn ticks_beside(&self) -> Vec<(f64, String)> {
+        let half = |(_, text): &(f64, String)| text_width(text, TEXT_PX) / 2.0;
+        let apart = |ticks: &[(f64, String)]| {
+            ticks
+                .windows(2)
+                .all(|pair| pair[1].0 - half(&pair[1]) >= pair[0].0 + half(&pair[0]) + BETWEEN_TICKS_PX)
         };
-        let text = |value: f64| {
-            let step = if self.axis.scale == Scale::Linear { self.step() } else { value.abs() };
-            ticks::label(value, step, self.axis.percent)
+        let fewer = (1..=self.most_ticks).rev().map(|most| self.at_most(most));
+        fewer.into_iter().find(|ticks| apart(ticks)).unwrap_or_default()
+    }
+
+    fn at_most(&self, most: usize) -> Vec<(f64, String)> {
+        let Axis { scale, percent, whole, .. } = *self.axis;
+        let values = match scale {
+            Scale::Linear => ticks::linear(self.low, self.high, most, whole),
+            Scale::Log => ticks::logarithmic(self.low, self.high, most),
+        };
+        // One way of writing for all that stand beside each other.
+        let powers = scale == Scale::Log && !percent && values.iter().any(|value| !ticks::is_plain(*value));
+        let text = |value: f64| match scale {
+            _ if powers => ticks::scientific(value),
+            Scale::Linear => {
+                ticks::label(value, ticks::round_step(self.high - self.low, most, whole), percent)
+            }
+            Scale::Log => ticks::label(value, value.abs(), percent),
         };
         values.into_iter().filter_map(|value| Some((self.place(value)?, text(value)))).collect()
     }
@@ -164,6 +203,38 @@ mod tests {
                 let ticks = placed.ticks();
                 assert!(!ticks.is_empty(), "{axis:?} {values:?}");
                 assert!(ticks.iter().all(|(place, _)| (-1e-6..=100.0 + 1e-6).contains(place)), "{ticks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_whole_number_is_the_only_tick_and_stands_in_the_middle() {
+        let axis = Axis::whole("epoch");
+        assert_eq!(Placed::tight(&axis, [1.0].into_iter(), 100.0, 7).ticks(), [(50.0, "1".to_owned())]);
+    }
+
+    #[test]
+    fn an_axis_reaches_what_it_must_and_further_where_values_do() {
+        let axis = Axis::percent("share").from_zero().reaching(0.1);
+        for (value, expected) in [(0.001, "10 %"), (0.35, "40 %")] {
+            let ticks = Placed::roomy(&axis, [value].into_iter(), 100.0, 5).ticks();
+            assert_eq!(ticks.last().unwrap().1, expected);
+        }
+    }
+
+    #[test]
+    fn texts_of_ticks_beside_each_other_do_not_touch_and_are_written_alike() {
+        for (low, high) in [(4e-5, 6e-3), (2e-6, 0.5), (1e-3, 3e-3), (2e-5, 9e-5), (1e-12, 1e9), (1.0, 900.0)]
+        {
+            let axis = Axis::log("ratio");
+            let ticks = Placed::roomy(&axis, [low, high].into_iter(), 250.0, 6).ticks_beside();
+            assert!(!ticks.is_empty(), "{low} to {high}");
+            for pair in ticks.windows(2) {
+                let [left, right] = [&pair[0], &pair[1]];
+                let room = (text_width(&left.1, TEXT_PX) + text_width(&right.1, TEXT_PX)) / 2.0;
+                assert!(right.0 - left.0 > room, "{ticks:?}");
+                let [left, right] = [left, right].map(|tick| tick.1.contains(|c| "⁰¹²³⁴⁵⁶⁷⁸⁹".contains(c)));
+                assert_eq!(left, right, "{ticks:?}");
             }
         }
     }

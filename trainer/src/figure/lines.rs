@@ -6,8 +6,8 @@ use super::{
     Axis, Color, WIDTH_PX,
     axis::Placed,
     svg::{
-        Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_over,
-        text_width,
+        Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_width,
+        with_hint,
     },
 };
 
@@ -19,12 +19,18 @@ const TEXT_LINE_PX: f64 = 18.0;
 const RIGHT_PX: f64 = 14.0;
 /// Space below the plot: ticks and the axis' title.
 const BELOW_PX: f64 = 44.0;
-/// Size of the texts at marks and levels.
+/// Size of the texts at marks and below the axis.
 const NOTE_PX: f64 = 11.0;
 /// Rows that marks' texts take at most; a text that has no place in them is left out.
 const MARK_ROWS: usize = 3;
 /// Points of a series up to which each gets a dot.
 const DOTTED: usize = 30;
+/// Half the width of an error bar's ends.
+const ERROR_END_PX: f64 = 4.0;
+/// Distance between series that have a point each at the same place.
+const ASIDE_PX: f64 = 16.0;
+/// Dashes of a level, which are not those of a series.
+const LEVEL_DASHES: &str = "2 3";
 
 /// Lines over an axis.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,8 +45,10 @@ pub struct LineChart {
     pub series: Vec<Series>,
     /// Vertical lines where something happens.
     pub marks: Vec<Mark>,
-    /// Horizontal lines to compare with.
+    /// Horizontal lines to compare with; the legend tells what they are.
     pub levels: Vec<Level>,
+    /// What else is to be told, below the axis; none if empty.
+    pub note: String,
 }
 
 /// A line, with its spread if there is one.
@@ -50,7 +58,7 @@ pub struct Series {
     pub name: String,
     /// x and y, from left to right; the line is broken at values that have no place.
     pub points: Vec<(f64, f64)>,
-    /// A shaded band: x, lower and upper end.
+    /// A shaded band: x, lower and upper end; of a single x an error bar.
     pub band: Vec<(f64, f64, f64)>,
     /// Thin lines around the thick one: single seeds around their mean, for instance.
     pub around: Vec<Vec<(f64, f64)>>,
@@ -148,34 +156,60 @@ impl LineChart {
         let (marks, mark_rows) = self.placed_marks(&x, width);
         let top = TITLE_HEIGHT_PX + (legend_rows + mark_rows) as f64 * TEXT_LINE_PX + 6.0;
         let frame = Frame { left, top, width, x: &x, y: &y };
+        let below = BELOW_PX + if self.note.is_empty() { 0.0 } else { TEXT_LINE_PX };
         let body = html! {
             g transform=(format!("translate(2 {})", px(TITLE_HEIGHT_PX + 6.0))) { (legend) }
             (frame.axes(&self.x, &self.y, &y_ticks))
             @for (at, row, label) in &marks { (frame.mark(*at, *row, mark_rows, label)) }
             @for (index, series) in self.series.iter().enumerate() {
-                (frame.series(series, series.color.unwrap_or(Color::Series(index))))
+                @let color = series.color.unwrap_or(Color::Series(index));
+                g transform=[self.aside(index).map(|aside| format!("translate({} 0)", px(aside)))] {
+                    (frame.series(series, color))
+                }
             }
             @for level in &self.levels { (frame.level(level)) }
+            @if !self.note.is_empty() {
+                (sized_text((left, top + PLOT_HEIGHT_PX + BELOW_PX + 10.0), Anchor::Start, Color::Faint, NOTE_PX, &self.note))
+            }
         };
-        document(&self.title, WIDTH_PX, top + PLOT_HEIGHT_PX + BELOW_PX, &body)
+        document(&self.title, WIDTH_PX, top + PLOT_HEIGHT_PX + below, &body)
+    }
+
+    /// How far a series is put aside where all series have one and the same x, so that none hides another.
+    fn aside(&self, index: usize) -> Option<f64> {
+        let mut xs = self.series.iter().flat_map(Series::xs);
+        let first = xs.next()?;
+        let middle = (self.series.len() - 1) as f64 / 2.0;
+        (self.series.len() > 1 && xs.all(|x| x == first)).then_some(ASIDE_PX * (index as f64 - middle))
     }
 
     /// The legend, in columns, and the number of its lines; none where no line has a name.
     fn legend(&self) -> (Markup, usize) {
-        let named: Vec<(usize, &Series)> =
-            self.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty()).collect();
-        let widest = named.iter().map(|(_, series)| text_width(&series.name, TEXT_PX)).fold(0.0, f64::max);
+        let series = self.series.iter().enumerate().map(|(index, series)| Named {
+            name: &series.name,
+            color: series.color.unwrap_or(Color::Series(index)),
+            width: 3.0,
+            dashes: series.dashed.then_some("5 3"),
+        });
+        let levels = self.levels.iter().map(|level| Named {
+            name: &level.label,
+            color: Color::Faint,
+            width: 1.5,
+            dashes: Some(LEVEL_DASHES),
+        });
+        let named: Vec<Named<'_>> = series.chain(levels).filter(|line| !line.name.is_empty()).collect();
+        let widest = named.iter().map(|line| text_width(line.name, TEXT_PX)).fold(0.0, f64::max);
         let column_px = (widest + 42.0).min(WIDTH_PX);
         let rows = named.len().div_ceil(((WIDTH_PX / column_px) as usize).max(1));
         // As many in each line as the last one allows.
         let columns = named.len().div_ceil(rows.max(1)).max(1);
         let markup = html! {
-            @for (place, (index, series)) in named.iter().enumerate() {
+            @for (place, named) in named.iter().enumerate() {
                 @let (x, y) = ((place % columns) as f64 * column_px, (place / columns) as f64 * TEXT_LINE_PX);
-                @let color = series.color.unwrap_or(Color::Series(*index));
-                line x1=(px(x)) y1=(px(y)) x2=(px(x + 20.0)) y2=(px(y)) stroke=(color) stroke-width="3"
-                    stroke-dasharray=[series.dashed.then_some("5 3")] {}
-                (text(x + 26.0, y + 4.5, Anchor::Start, Color::Ink, &shortened(&series.name, WIDTH_PX - 30.0, TEXT_PX)))
+                @let shown = shortened(named.name, WIDTH_PX - 30.0, TEXT_PX);
+                line x1=(px(x)) y1=(px(y)) x2=(px(x + 20.0)) y2=(px(y)) stroke=(named.color) stroke-width=(named.width)
+                    stroke-dasharray=[named.dashes] {}
+                (with_hint(named.name, shown == named.name, text(x + 26.0, y + 4.5, Anchor::Start, Color::Ink, &shown)))
             }
         };
         (markup, rows)
@@ -198,6 +232,14 @@ impl LineChart {
         let rows = placed.iter().filter_map(|(_, row, _)| row.map(|row| row + 1)).max().unwrap_or(0);
         (placed, rows)
     }
+}
+
+/// A line of the legend.
+struct Named<'a> {
+    name: &'a str,
+    color: Color,
+    width: f64,
+    dashes: Option<&'static str>,
 }
 
 /// Where a mark stands, the row of its text, and the text.
@@ -229,7 +271,7 @@ impl Frame<'_> {
                 (line((left, bottom - place), (right, bottom - place), Color::Grid, false))
                 (text(left - 6.0, bottom - place + 4.5, Anchor::End, Color::Faint, label))
             }
-            @for (place, label) in &self.x.ticks() {
+            @for (place, label) in &self.x.ticks_beside() {
                 (line((left + place, bottom), (left + place, bottom + 4.0), Color::Faint, false))
                 (text(left + place, bottom + 18.0, Anchor::Middle, Color::Faint, label))
             }
@@ -261,17 +303,24 @@ impl Frame<'_> {
         let Some(place) = self.y.place(level.at) else { return html! {} };
         let (y, right) = (self.bottom() - place, self.left + self.width);
         html! {
-            (line((self.left, y), (right, y), Color::Faint, true))
-            (text_over((right - 2.0, y - 5.0), Anchor::End, Color::Ink, NOTE_PX, &level.label))
+            line x1=(px(self.left)) y1=(px(y)) x2=(px(right)) y2=(px(y)) stroke=(Color::Faint) stroke-width="1.5"
+                stroke-dasharray=(LEVEL_DASHES) {}
         }
     }
 
     fn series(&self, series: &Series, color: Color) -> Markup {
         let shown = series.points.len() <= DOTTED;
         html! {
-            @if !series.band.is_empty() { path d=(self.band(&series.band)) fill=(color) fill-opacity="0.18" {} }
+            @match series.band.as_slice() {
+                [] => {},
+                [part] => (self.error_bar(*part, color)),
+                band => { path d=(self.band(band)) fill=(color) fill-opacity="0.18" {} },
+            }
             @for points in &series.around {
                 path d=(self.path(points)) fill="none" stroke=(color) stroke-width="1" stroke-opacity="0.45" {}
+                @if let [point] = points.as_slice() && let Some((x, y)) = self.point(*point) {
+                    circle cx=(px(x)) cy=(px(y)) r="2" fill=(color) fill-opacity="0.45" {}
+                }
             }
             path d=(self.path(&series.points)) fill="none" stroke=(color) stroke-width="2" stroke-linejoin="round"
                 stroke-dasharray=[series.dashed.then_some("5 3")] {}
@@ -281,6 +330,14 @@ impl Frame<'_> {
                 }
             }
         }
+    }
+
+    fn error_bar(&self, (x, low, high): (f64, f64, f64), color: Color) -> Markup {
+        let (Some((x, low)), Some((_, high))) = (self.point((x, low)), self.point((x, high))) else {
+            return html! {};
+        };
+        let end = |y: f64| line((x - ERROR_END_PX, y), (x + ERROR_END_PX, y), color, false);
+        html! { (line((x, low), (x, high), color, false)) (end(low)) (end(high)) }
     }
 
     fn path(&self, points: &[(f64, f64)]) -> String {
@@ -359,6 +416,40 @@ mod tests {
         assert!(series.points.iter().all(|point| (point.1 - 0.5).abs() < 0.01), "{:?}", series.points);
         assert!(series.band.iter().all(|part| (part.1, part.2) == (0.0, 1.0)), "{:?}", series.band);
         assert_eq!(Series::binned("loss", &[(1.0, 2.0), (2.0, f64::NAN)], 10).points, [(1.0, 2.0)]);
+    }
+
+    #[test]
+    fn what_a_level_is_stands_in_the_legend_and_nowhere_over_the_lines() {
+        let mut chart = chart(&[(0.0, 0.0), (1.0, 1.0)]);
+        chart.levels = vec![Level { at: 1.0, label: "all classes alike".into() }];
+        let svg = chart.svg();
+        let before = svg.split(">all classes alike</text>").next().unwrap();
+        let y: f64 = before.rsplit(" y=\"").next().unwrap().split('"').next().unwrap().parse().unwrap();
+        assert!(y < TEXT_LINE_PX, "{svg}");
+        assert_eq!(
+            svg.matches(&format!("dasharray=\"{LEVEL_DASHES}\"")).count(),
+            2,
+            "in the legend and in the plot"
+        );
+        assert!(!svg.contains("paint-order"), "{svg}");
+    }
+
+    #[test]
+    fn the_spread_of_a_single_point_is_an_error_bar_and_points_at_one_place_stand_beside_each_other() {
+        let series = |name: &str, at: f64| Series {
+            band: vec![(1.0, at - 0.1, at + 0.1)],
+            around: vec![vec![(1.0, 0.9)]],
+            ..Series::new(name, vec![(1.0, at)])
+        };
+        let mut chart = chart(&[]);
+        chart.series = vec![series("a", 0.5), series("b", 0.6)];
+        let svg = chart.svg();
+        assert!(!svg.contains("fill-opacity=\"0.18\""), "{svg}");
+        assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
+        assert!(svg.contains("translate(-8 0)") && svg.contains("translate(8 0)"), "{svg}");
+        assert!(svg.contains(">1</text>") && !svg.contains(">2</text>"), "{svg}");
+        chart.series[0].points.push((2.0, 0.4));
+        assert!(!chart.svg().contains("translate(8 0)"));
     }
 
     #[test]

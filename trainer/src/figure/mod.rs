@@ -22,7 +22,7 @@
 //! A figure of a new kind is a file here: a struct of plain data, and a method `svg` that lays it out and gives its elements to
 //! `svg::document`. Markup is written with [`maud`], which escapes all text. Colours are [`Color`]s; lengths are pixels of
 //! a figure that is [`WIDTH_PX`] wide unless its content says otherwise. A figure of the report is a function in
-//! `report/figures.rs` that fills one of these structs.
+//! `report/` that fills one of these structs.
 
 mod axis;
 mod bars;
@@ -42,7 +42,7 @@ pub use lines::{Level, LineChart, Mark, Series};
 pub use pictures::{Cell, Picture, Pictures, Row};
 pub use png::{FigureError, png};
 pub use svg::standalone;
-pub use ticks::significant;
+pub use ticks::{compact, grouped, significant};
 
 /// Width of a chart: two stand side by side on a screen, and one is legible on a phone.
 pub const WIDTH_PX: f64 = 560.0;

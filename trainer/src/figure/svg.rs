@@ -70,13 +70,12 @@ pub(super) fn sized_text(
     }
 }
 
-/// A line of text over other things, with an edge of paper that keeps it legible.
-pub(super) fn text_over(at: (f64, f64), anchor: Anchor, color: Color, size_px: f64, content: &str) -> Markup {
-    html! {
-        g stroke=(Color::Paper) stroke-width="4" stroke-linejoin="round" paint-order="stroke" {
-            (sized_text(at, anchor, color, size_px, content))
-        }
+/// Markup that tells `whole` when pointed at, where it shows less than that.
+pub(super) fn with_hint(whole: &str, is_whole: bool, shown: Markup) -> Markup {
+    if is_whole {
+        return shown;
     }
+    html! { g { title { (whole) } (shown) } }
 }
 
 /// A straight line.
@@ -109,6 +108,22 @@ pub(super) fn shortened(content: &str, width_px: f64, size_px: f64) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// The text in one line or two of about this width; the second is cut where it must be.
+pub(super) fn wrapped(content: &str, width_px: f64, size_px: f64) -> Vec<String> {
+    if text_width(content, size_px) <= width_px {
+        return vec![content.to_owned()];
+    }
+    let fits = ((width_px / text_width("x", size_px)) as usize).max(1);
+    let characters: Vec<char> = content.chars().collect();
+    // A space falls away, other marks stay at the end of the line.
+    let breaks = (1..characters.len().min(fits + 1))
+        .rev()
+        .find(|&at| characters[at] == ' ' || matches!(characters[at - 1], '-' | '/'));
+    let (first, second) = characters.split_at(breaks.unwrap_or(fits.min(characters.len())));
+    let line = |part: &[char]| part.iter().collect::<String>().trim().to_owned();
+    vec![line(first), shortened(&line(second), width_px, size_px)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +150,17 @@ mod tests {
         assert_eq!(shortened("crane", 100.0, 13.0), "crane");
         let cut = shortened("größte übergroße Größe", 60.0, 13.0);
         assert!(cut.starts_with("größt") && cut.ends_with('…') && text_width(&cut, 13.0) <= 60.0, "{cut}");
+    }
+
+    #[test]
+    fn a_text_goes_on_in_a_second_line_after_a_whole_word_if_it_can() {
+        let lines = |content| wrapped(content, 74.0, 11.0);
+        assert_eq!(lines("crane"), ["crane"]);
+        assert_eq!(lines("ankle boot, high"), ["ankle", "boot, high"]);
+        assert_eq!(lines("T-shirt/top"), ["T-shirt/", "top"]);
+        assert_eq!(lines("hippopotamus"), ["hippopotam", "us"]);
+        let cut = lines("German short-haired pointer");
+        assert_eq!(cut[0], "German");
+        assert!(cut[1].starts_with("short-") && cut[1].ends_with('…'), "{cut:?}");
     }
 }

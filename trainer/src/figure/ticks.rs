@@ -47,8 +47,7 @@ pub(super) fn label(value: f64, step: f64, percent: bool) -> String {
     if percent {
         return format!("{} %", label(100.0 * value, 100.0 * step, false));
     }
-    let magnitude = value.abs();
-    if magnitude > 0.0 && !(9e-5..9.9e6).contains(&magnitude) {
+    if !is_plain(value) {
         return scientific(value);
     }
     let digits = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
@@ -62,8 +61,19 @@ pub fn significant(value: f64, digits: usize) -> String {
     format!("{}", text.parse().unwrap_or(value))
 }
 
+/// A number of so many digits as it stands in a table: very large and very small ones by their powers of ten.
+#[must_use]
+pub fn compact(value: f64, digits: usize) -> String {
+    if is_plain(value) { significant(value, digits) } else { scientific(value) }
+}
+
+/// Whether a number is legible without its power of ten.
+pub(super) fn is_plain(value: f64) -> bool {
+    value == 0.0 || !value.is_finite() || (9e-5..9.9e6).contains(&value.abs())
+}
+
 /// `3·10⁻⁴`.
-fn scientific(value: f64) -> String {
+pub(super) fn scientific(value: f64) -> String {
     let text = format!("{value:.1e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: String = exponent
@@ -79,7 +89,8 @@ fn scientific(value: f64) -> String {
 }
 
 /// `12,345.5`.
-pub(super) fn grouped(number: &str) -> String {
+#[must_use]
+pub fn grouped(number: &str) -> String {
     let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("−", rest));
     let (whole, fraction) = rest.split_once('.').map_or((rest, None), |(whole, part)| (whole, Some(part)));
     let mut text = sign.to_owned();
@@ -110,6 +121,11 @@ mod tests {
         assert_eq!(significant(0.001 / 10.0, 4), "0.0001");
         assert_eq!(significant(1234.56, 3), "1230");
         assert_eq!(significant(f64::NAN, 3), "NaN");
+        assert_eq!(
+            [14.13, 2.34e13, 3e-7, 0.0].map(|value| compact(value, 3)),
+            ["14.1", "2.3·10¹³", "3·10⁻⁷", "0"]
+        );
+        assert_eq!(compact(f64::INFINITY, 3), "inf");
     }
 
     #[test]

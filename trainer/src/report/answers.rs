@@ -10,7 +10,10 @@ use std::{
 
 use fovea_pipeline::{Dataset, Records, Split, dataset::DatasetError, view::Size};
 
-use super::{Figure, OpenRuntime, Section, confusion::Confusion};
+use super::{
+    Figure, OpenRuntime, Section,
+    confusion::{Confusion, some_of},
+};
 use crate::{
     features::{Extractor, Gallery, Nearest, last_hidden, spread},
     figure::{Bar, Cell, Color, Picture, Pictures, Row},
@@ -28,7 +31,10 @@ const NEIGHBOURS: usize = 6;
 /// Images that are read and looked at at once.
 const CHUNK: usize = 256;
 
-/// Answers, neighbours, confusion; what cannot be had is left out with the reason.
+/// Why the rest is missing of a report that was interrupted.
+const INTERRUPTED: &str = "interrupted";
+
+/// Answers, neighbours, confusion; what cannot be had is left out with the reason, and all that follows once `stop` is set.
 pub(super) fn section(
     trained: Trained,
     data: Option<&Path>,
@@ -75,17 +81,20 @@ fn fill(
     section.figures.push(viewer.predictions(&mut tested, &asked, split).map_err(|error| told(&error))?);
     match (layer, records(&dataset, Split::Train)) {
         (Some(layer), Ok(train)) => {
-            let neighbours = viewer.neighbours(&mut tested, &asked, &mut Gallery::new(train), images, &layer);
-            section.figures.extend(neighbours.map_err(|error| told(&error))?);
+            let (mut train, from) = (Gallery::new(train), (&asked[..], split));
+            let neighbours = viewer.neighbours(&mut tested, from, &mut train, images, &layer);
+            section.figures.push(neighbours.map_err(|error| told(&error))?.ok_or(INTERRUPTED)?);
         }
         (None, _) => {
             section.left_out.push("nearest training images: the recipe names no hidden layer".into())
         }
         (_, Err(error)) => section.left_out.push(format!("nearest training images: {error}")),
     }
-    match viewer.confusion(&mut tested, &asked).map_err(|error| told(&error))? {
-        Some(figure) => section.figures.push(figure),
-        None => section.left_out.push(format!("confusion of classes: none in {} images", asked.len())),
+    let confusion =
+        viewer.confusion(&mut tested, &asked).map_err(|error| told(&error))?.ok_or(INTERRUPTED)?;
+    match confusion.figure(&viewer.names, tested.records().len(), split) {
+        Ok(figure) => section.figures.push(figure),
+        Err(reason) => section.left_out.push(format!("confusion of classes: {reason}")),
     }
     Ok(())
 }
@@ -136,7 +145,7 @@ impl Viewer<'_> {
             let bars = best(probabilities).into_iter().map(|class| Bar {
                 label: self.names[class].clone(),
                 value: f64::from(probabilities[class]),
-                note: percent(probabilities[class]),
+                notes: vec![percent(probabilities[class])],
                 color: if class as i64 == label { Color::Right } else { Color::Series(0) },
             });
             cells.push(Cell { bars: bars.collect(), ..self.cell(gallery, index)? });
@@ -155,7 +164,7 @@ impl Viewer<'_> {
     fn neighbours(
         &mut self,
         tested: &mut Gallery,
-        asked: &[usize],
+        (asked, split): (&[usize], &str),
         train: &mut Gallery,
         images: usize,
         layer: &str,
@@ -184,20 +193,19 @@ impl Viewer<'_> {
             rows.push(Row { cells, ..Row::default() });
         }
         let pictures = Pictures { title: "Nearest training images".into(), side_px: 74.0, gap_px: 8.0, rows };
-        let of = if candidates.len() < train.records().len() {
-            format!(" Looked for among {} of {} training images.", candidates.len(), train.records().len())
-        } else {
-            String::new()
-        };
+        let among = some_of(candidates.len(), train.records().len());
         let caption = format!(
-            "Left, in a frame, an image that the network has not been trained on; beside it the training images nearest to it by the \
-             Euclidean distance between the activations of {layer} ({width} values), which stands below each. As the paper's figure 4, \
-             right.{of}"
+            "Left, in a frame, a {split} image; beside it those of {among} training images that are nearest to it by the Euclidean \
+             distance between the activations of {layer} ({width} values), which stands below each. As the paper's figure 4, right."
         );
         Ok(Some(Figure { name: "nearest", svg: pictures.svg(), caption }))
     }
 
-    fn confusion(&mut self, gallery: &mut Gallery, asked: &[usize]) -> Result<Option<Figure>, TrainingError> {
+    fn confusion(
+        &mut self,
+        gallery: &mut Gallery,
+        asked: &[usize],
+    ) -> Result<Option<Confusion>, TrainingError> {
         let mut confusion = Confusion::default();
         for indices in asked.chunks(CHUNK) {
             if self.stop.load(Ordering::Relaxed) {
@@ -213,11 +221,11 @@ impl Viewer<'_> {
                 }
             }
         }
-        Ok(confusion.figure(&self.names))
+        Ok(Some(confusion))
     }
 }
 
-/// A probability in the little room at the end of a bar.
+/// A probability in the little room beside a bar.
 fn percent(probability: f32) -> String {
     let percent = 100.0 * probability;
     if percent < 0.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }

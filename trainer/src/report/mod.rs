@@ -21,7 +21,7 @@ mod weights;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 pub use record::Fingerprint;
@@ -29,6 +29,7 @@ use record::Record;
 
 use crate::{
     backend::{BackendError, OrtOptions},
+    checkpoint::Meta,
     figure::{self, FigureError},
     files::write_atomically,
     runtime::Loaded,
@@ -86,6 +87,15 @@ struct Section {
     left_out: Vec<String>,
 }
 
+/// What was seen in a checkpoint.
+#[derive(Clone, Debug, Default)]
+struct LookedInto {
+    path: PathBuf,
+    /// Which checkpoint it is, for people.
+    told: String,
+    sections: Vec<Section>,
+}
+
 /// Makes ONNX Runtime ready.
 pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static Loaded, OrtOptions), BackendError> + 'a;
 
@@ -95,8 +105,8 @@ pub struct Reporter<'a> {
     options: ReportOptions,
     runtime: &'a mut OpenRuntime<'a>,
     stop: &'a AtomicBool,
-    /// The sections about a checkpoint; they are made anew when there is another one.
-    looked_into: Option<(PathBuf, Vec<Section>)>,
+    /// What was seen in a checkpoint; it is looked at anew when there is another one.
+    looked_into: Option<LookedInto>,
     /// The figures that stand in files, as they were written.
     written: Vec<Figure>,
 }
@@ -118,44 +128,50 @@ impl<'a> Reporter<'a> {
     /// # Errors
     /// [`ReportError::Run`] when the folder is not that of a run, else when something cannot be written.
     pub fn write(&mut self, refresh_s: Option<u64>) -> Result<Vec<String>, ReportError> {
-        let record = Record::read(&self.run)?;
+        let record = Record::read(&self.run, self.options.data.as_deref())?;
         let mut sections = vec![curves::learning(&record), curves::speed(&record)];
-        sections.extend(self.checkpoint_sections(&record));
+        let LookedInto { told, sections: of_checkpoint, .. } = self.look_into_checkpoint(&record);
+        sections.extend(of_checkpoint);
         let left_out: Vec<String> = record
             .damage
             .iter()
             .chain(sections.iter().flat_map(|section| &section.left_out))
             .cloned()
             .collect();
-        let page = page::page(&record, &sections, refresh_s);
+        let page = page::page(&record, &told, &sections, refresh_s);
         write(&self.options.out, page.as_bytes())?;
         self.write_figures(sections.into_iter().flat_map(|section| section.figures).collect())?;
         Ok(left_out)
     }
 
-    fn checkpoint_sections(&mut self, record: &Record) -> Vec<Section> {
+    fn look_into_checkpoint(&mut self, record: &Record) -> LookedInto {
         // Before the checkpoint is read, which may be large.
         let path = Trained::path(&self.run, self.options.which);
-        if let (Ok(path), Some((looked_into, sections))) = (&path, &self.looked_into)
-            && path == looked_into
+        if let Some(known) = &self.looked_into
+            && (self.stop.load(Ordering::Relaxed) || path.as_ref().is_ok_and(|path| *path == known.path))
         {
-            return sections.clone();
+            return known.clone();
         }
         let loaded = path.and_then(|path| Ok((path, Trained::load(&self.run, self.options.which)?)));
         let (path, trained) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 let left_out = vec![format!("the network's kernels, norms and answers: {error}")];
-                return vec![Section { title: "The network", left_out, ..Section::default() }];
+                let sections = vec![Section { title: "The network", left_out, ..Section::default() }];
+                return LookedInto { sections, ..LookedInto::default() };
             }
         };
+        let told = told(&trained.meta, self.options.which, record.has_validation());
         let network = weights::section(&trained);
         let data =
             self.options.data.as_deref().or(record.settings.as_ref().map(|settings| settings.data.as_path()));
         let answers = answers::section(trained, data, self.options.images, self.runtime, self.stop);
-        let sections = vec![network, answers];
-        self.looked_into = Some((path, sections.clone()));
-        sections
+        let seen = LookedInto { path, told, sections: vec![network, answers] };
+        if self.stop.load(Ordering::Relaxed) {
+            // What was not finished does not take the place of what was.
+            return self.looked_into.get_or_insert(seen).clone();
+        }
+        self.looked_into.insert(seen).clone()
     }
 
     /// Figures as SVG and PNG; only those that have changed.
@@ -174,4 +190,55 @@ impl<'a> Reporter<'a> {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     write_atomically(path, |out| io::Write::write_all(out, bytes))
         .map_err(|reason| ReportError::Write { path: path.into(), reason })
+}
+
+/// Which checkpoint it is, for people.
+fn told(meta: &Meta, which: Which, has_validation: bool) -> String {
+    let epoch =
+        if meta.batch > 0 { format!("in epoch {}", meta.epoch + 1) } else { format!("epoch {}", meta.epoch) };
+    let why = match (which, meta.is_best) {
+        (Which::Best, true) if has_validation => "lowest validation error",
+        (Which::Best, true) => "lowest error",
+        // None was saved as the best.
+        (Which::Best, false) | (Which::Last, _) => "latest",
+    };
+    format!("Checkpoint: step {}, {epoch} ({why})", meta.step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{checkpoint::tests::meta, recipe::Recipe};
+
+    #[test]
+    fn the_page_tells_which_checkpoint_it_shows_and_why() {
+        let best = Meta { is_best: true, batch: 0, ..meta(180) };
+        assert_eq!(told(&best, Which::Best, true), "Checkpoint: step 180, epoch 3 (lowest validation error)");
+        assert_eq!(told(&best, Which::Best, false), "Checkpoint: step 180, epoch 3 (lowest error)");
+        assert_eq!(told(&best, Which::Last, true), "Checkpoint: step 180, epoch 3 (latest)");
+        assert_eq!(told(&meta(190), Which::Best, true), "Checkpoint: step 190, in epoch 4 (latest)");
+    }
+
+    #[test]
+    fn once_it_is_interrupted_a_report_keeps_what_was_seen_before() {
+        let run = tempfile::tempdir().unwrap();
+        fs::write(run.path().join("recipe.toml"), Recipe::load("demo", &[]).unwrap().to_toml()).unwrap();
+        let out = run.path().join("report.html");
+        let options = ReportOptions { data: None, which: Which::Best, images: 10, out: out.clone() };
+        let stop = AtomicBool::new(false);
+        let mut runtime = || -> Result<(&'static Loaded, OrtOptions), BackendError> {
+            unreachable!("there is no checkpoint to ask")
+        };
+        let mut reporter = Reporter::new(run.path(), options, &mut runtime, &stop);
+        let figure = Figure { name: "answers", svg: "<svg>before</svg>".into(), caption: String::new() };
+        let sections =
+            vec![Section { title: "What it says", figures: vec![figure.clone()], ..Section::default() }];
+        let told = "Checkpoint: step 1".to_owned();
+        reporter.looked_into = Some(LookedInto { path: run.path().join("step-1"), told, sections });
+        reporter.written = vec![figure];
+        stop.store(true, Ordering::Relaxed);
+        reporter.write(None).unwrap();
+        let page = fs::read_to_string(&out).unwrap();
+        assert!(page.contains("<svg>before</svg>") && page.contains("Checkpoint: step 1"), "{page}");
+    }
 }

@@ -3,15 +3,12 @@
 use super::{Figure, Section};
 use crate::{
     checkpoint::Tensor,
-    figure::{Axis, Bar, BarChart, Cell, Color, Level, Picture, Pictures, Row, significant},
+    figure::{Axis, Bar, BarChart, Cell, Color, Level, Picture, Pictures, Row, compact},
     recipe::LayerKind,
     training::Trained,
 };
 
-/// About the side that a kernel is shown with.
-const KERNEL_PX: usize = 31;
-const KERNELS_PER_ROW: usize = 16;
-/// More would fill the page.
+/// More kernels would fill the page.
 const MOST_KERNELS: usize = 256;
 
 /// Kernels and norms.
@@ -39,17 +36,16 @@ fn kernels(trained: &Trained) -> Result<Figure, String> {
         .take(MOST_KERNELS)
         .map(|kernel| Cell::new(Picture::from_planes(side as u32, side as u32, &normalised(kernel))))
         .collect();
+    let (side_px, per_row) = arrangement(side, count);
     let mut rows = Vec::new();
     for (group, cells) in pictures.chunks((count / groups).max(1)).enumerate() {
-        for (index, cells) in cells.chunks(KERNELS_PER_ROW).enumerate() {
+        for (index, cells) in cells.chunks(per_row).enumerate() {
             let caption =
                 if groups > 1 && index == 0 { format!("group {}", group + 1) } else { String::new() };
             rows.push(Row { caption, cells: cells.to_vec() });
         }
     }
-    let enlarged = (KERNEL_PX as f64 / side as f64).round().max(1.0);
-    let chart =
-        Pictures { title: format!("Kernels of {name}"), side_px: side as f64 * enlarged, gap_px: 3.0, rows };
+    let chart = Pictures { title: format!("Kernels of {name}"), side_px, gap_px: 3.0, rows };
     let shown =
         if count > MOST_KERNELS { format!(" The first {MOST_KERNELS} of {count}.") } else { String::new() };
     let caption = format!(
@@ -57,6 +53,13 @@ fn kernels(trained: &Trained) -> Result<Figure, String> {
          the paper's figure 3.{shown}"
     );
     Ok(Figure { name: "kernels", svg: chart.svg(), caption })
+}
+
+/// The side that a kernel is shown with, a multiple of its own, and how many stand in a row. A few small ones are enlarged more.
+fn arrangement(side: usize, count: usize) -> (f64, usize) {
+    let (shown_px, per_row) = if side < 9 && count <= 64 { (63.0, 8) } else { (31.0, 16) };
+    let side = side as f64;
+    (side * (shown_px / side).round().max(1.0), per_row)
 }
 
 /// The groups of the first layer's kernels, as the second convolution takes them apart.
@@ -87,9 +90,9 @@ fn norms(trained: &Trained) -> Option<Figure> {
     let bars: Vec<Bar> = weights
         .filter_map(|name| {
             let (weight, update) = (norm(state.get(&name)?), norm(state.get(&format!("{name}.momentum"))?));
-            let note = format!("|w| {}, |Δw| {}", significant(weight, 3), significant(update, 3));
+            let notes = [weight, update].map(|norm| compact(norm, 3)).to_vec();
             let label = name.trim_end_matches(".weight").to_owned();
-            Some(Bar { label, value: update / weight, note, color: Color::Series(0) })
+            Some(Bar { label, value: update / weight, notes, color: Color::Series(0) })
         })
         .collect();
     if bars.is_empty() {
@@ -99,10 +102,11 @@ fn norms(trained: &Trained) -> Option<Figure> {
         title: "Last update of the weights".into(),
         axis: Axis::log("|Δw| / |w|"),
         bars,
+        columns: ["|w|", "|Δw|"].map(str::to_owned).to_vec(),
         levels: vec![Level { at: 1e-3, label: "1/1000".into() }],
     };
-    let caption = "Norm of the last update of each layer's weights by the norm of the weights. Far above a thousandth a layer changes in \
-                   leaps, far below it hardly learns.";
+    let caption = "Norm of each layer's last update, divided by the norm of its weights. Far above one thousandth a layer jumps; far \
+                   below it hardly learns.";
     Some(Figure { name: "norms", svg: chart.svg(), caption: caption.into() })
 }
 
@@ -116,5 +120,14 @@ mod tests {
         assert_eq!(normalised(&[0.5, 0.5]), [128, 128]);
         assert_eq!(normalised(&[f32::NAN, 2.0, 3.0]), [0, 0, 255]);
         assert_eq!(normalised(&[f32::NAN]), [128]);
+    }
+
+    #[test]
+    fn kernels_of_few_pixels_are_enlarged_more_unless_there_are_many_and_always_by_whole_numbers() {
+        assert_eq!(arrangement(11, 96), (33.0, 16));
+        assert_eq!(arrangement(5, 32), (65.0, 8));
+        assert_eq!(arrangement(3, 64), (63.0, 8));
+        assert_eq!(arrangement(3, 256), (30.0, 16));
+        assert_eq!(arrangement(40, 96), (40.0, 16));
     }
 }
