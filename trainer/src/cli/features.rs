@@ -1,27 +1,23 @@
 //! `features`: activations of a layer as a file.
 
-use std::{fmt::Display, path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::bail;
 use fovea_trainer::{
     backend::Precision,
     features::{Extractor, Format, Origin, last_hidden, write_features},
     recipe::Recipe,
+    say, tell,
     training::{Trained, default_workers, open_dataset},
 };
 
-use super::{INTERRUPTED, STOP, USAGE, args::FeaturesArgs, device, progress};
+use super::{INTERRUPTED, STOP, WrongUsage, args::FeaturesArgs, device, progress};
 
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
-    if let Err(error) = Format::of(&args.out) {
-        return Ok(wrong_usage(&error));
-    }
+    Format::of(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
     check_folder_of(&args.out)?;
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let layer = match layer(args.layer.as_deref(), &trained.recipe) {
-        Ok(layer) => layer,
-        Err(error) => return Ok(wrong_usage(&error)),
-    };
+    let layer = layer(args.layer.as_deref(), &trained.recipe)?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);
     let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
@@ -38,25 +34,27 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     if !written {
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    eprintln!("{}: f32 [{}, {}]", origin.layer, records.len(), extractor.width());
-    println!("{}", args.out.display());
+    tell!("{}: f32 [{}, {}]", origin.layer, records.len(), extractor.width());
+    say!("{}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The layer that was asked for, or the last hidden one; what is wrong with the command line if there is none.
-pub fn layer(asked: Option<&str>, recipe: &Recipe) -> Result<String, String> {
+pub fn layer(asked: Option<&str>, recipe: &Recipe) -> Result<String, WrongUsage> {
     let name = &recipe.name;
     let known: Vec<&str> = recipe.network.layer.iter().map(|layer| layer.name.as_str()).collect();
     if known.is_empty() {
-        return Err(format!("recipe `{name}` names no layer; its network is a file"));
+        return Err(WrongUsage(format!("recipe `{name}` names no layer; its network is a file")));
     }
     let known_names = known.join(", ");
     match asked.or_else(|| last_hidden(recipe)) {
-        None => Err(format!(
+        None => Err(WrongUsage(format!(
             "recipe `{name}` has no hidden layer before a linear one; give one with --layer: {known_names}"
-        )),
+        ))),
         Some(layer) if known.contains(&layer) => Ok(layer.to_owned()),
-        Some(layer) => Err(format!("recipe `{name}` has no layer `{layer}`; its layers: {known_names}")),
+        Some(layer) => {
+            Err(WrongUsage(format!("recipe `{name}` has no layer `{layer}`; its layers: {known_names}")))
+        }
     }
 }
 
@@ -70,12 +68,6 @@ pub fn check_folder_of(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Tells what is wrong with the command line.
-pub fn wrong_usage(error: &dyn Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(USAGE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,12 +77,12 @@ mod tests {
         let recipe = Recipe::load("demo", &[]).unwrap();
         assert_eq!(layer(None, &recipe).unwrap(), "relu7");
         assert_eq!(layer(Some("conv1"), &recipe).unwrap(), "conv1");
-        let error = layer(Some("conv9"), &recipe).unwrap_err();
+        let error = layer(Some("conv9"), &recipe).unwrap_err().to_string();
         assert!(error.contains("no layer `conv9`; its layers: conv1, relu1, "), "{error}");
         let mut convolutions = recipe.clone();
         convolutions.network.layer.truncate(4);
         assert_eq!(layer(Some("pool1"), &convolutions).unwrap(), "pool1");
-        let error = layer(None, &convolutions).unwrap_err();
+        let error = layer(None, &convolutions).unwrap_err().to_string();
         assert!(error.ends_with("give one with --layer: conv1, relu1, norm1, pool1"), "{error}");
     }
 

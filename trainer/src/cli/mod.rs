@@ -36,6 +36,11 @@ const USAGE: u8 = 2;
 /// Exit code after Ctrl-C: 128 and the number of the signal.
 const INTERRUPTED: u8 = 130;
 
+/// A command line that cannot be followed, with what would do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(String);
+
 /// Set at the first Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -77,6 +82,7 @@ pub fn run(cli: Cli) -> ExitCode {
 /// Whether the command line or a recipe is to blame.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<RecipeError>()
+        || error.is::<WrongUsage>()
         || error.downcast_ref().is_some_and(ComparisonError::is_usage)
         || matches!(error.downcast_ref(), Some(BackendError::Layers(_) | BackendError::CudaGraph { .. }))
 }

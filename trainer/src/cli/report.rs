@@ -10,6 +10,7 @@ use std::{
 use fovea_trainer::{
     backend::Precision,
     report::{Fingerprint, ReportOptions, Reporter},
+    say, tell,
 };
 
 use super::{INTERRUPTED, STOP, args::ReportArgs, device, features::check_folder_of};
@@ -37,11 +38,11 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     for note in left_out {
-        eprintln!("left out: {note}");
+        tell!("left out: {note}");
     }
-    println!("{}", out.display());
+    say!("{}", out.display())?;
     if let Some(seconds) = args.watch {
-        eprintln!("watching the run; end with Ctrl-C");
+        tell!("watching the run; end with Ctrl-C");
         while wait(Duration::from_secs(seconds.get().into())) {
             let now = Fingerprint::of(run);
             if now != seen {

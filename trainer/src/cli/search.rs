@@ -2,38 +2,34 @@
 
 use std::{ffi::OsStr, io::Write, path::Path, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fovea_pipeline::{Records, TestViews, view::Size};
 use fovea_trainer::{
     backend::Precision,
     features::{Extractor, Found, Gallery, Nearest},
     figure::{self, Cell, Color, Picture, Pictures, Row},
     files::write_atomically,
+    say,
     training::{Trained, TrainingError, default_workers, open_dataset},
 };
 use serde_json::json;
 
 use super::{
-    INTERRUPTED, STOP,
+    INTERRUPTED, STOP, WrongUsage,
     args::SearchArgs,
     device,
     eye::Eye,
-    features::{check_folder_of, layer, wrong_usage},
+    features::{check_folder_of, layer},
     progress,
 };
 
 pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
-        if let Err(error) = is_svg(out) {
-            return Ok(wrong_usage(&error));
-        }
+        is_svg(out)?;
         check_folder_of(out)?;
     }
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let layer = match layer(args.layer.as_deref(), &trained.recipe) {
-        Ok(layer) => layer,
-        Err(error) => return Ok(wrong_usage(&error)),
-    };
+    let layer = layer(args.layer.as_deref(), &trained.recipe)?;
     let eye = Eye::new(&trained.recipe, TestViews::Center);
     let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
@@ -89,14 +85,14 @@ impl Findings<'_> {
                 json!({ "image": path, "nearest": nearest })
             };
             let all: Vec<_> = self.args.images.iter().zip(&self.found).map(of_photo).collect();
-            println!("{}", serde_json::to_string(&all)?);
+            say!("{}", serde_json::to_string(&all)?)?;
             return Ok(());
         }
         for (path, found) in self.args.images.iter().zip(&self.found) {
-            println!("{}", path.display());
+            say!("{}", path.display())?;
             for found in found {
                 let key = self.records.record(found.index).key;
-                println!("  {:>9.3}  {}  ({key})", found.distance, self.name(found.index));
+                say!("  {:>9.3}  {}  ({key})", found.distance, self.name(found.index))?;
             }
         }
         Ok(())
@@ -138,10 +134,10 @@ impl Findings<'_> {
 }
 
 /// Whether a picture is to be SVG rather than PNG.
-fn is_svg(path: &Path) -> anyhow::Result<bool> {
+fn is_svg(path: &Path) -> Result<bool, WrongUsage> {
     match path.extension().and_then(OsStr::to_str) {
         Some("svg") => Ok(true),
         Some("png") => Ok(false),
-        _ => bail!("{}: expected a name that ends with .png or .svg", path.display()),
+        _ => Err(WrongUsage(format!("{}: expected a name that ends with .png or .svg", path.display()))),
     }
 }

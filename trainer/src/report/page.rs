@@ -191,6 +191,7 @@ mod tests {
             limit_batches,
             micro_batch,
             precision: Precision::F32,
+            seed: 0,
         };
         let mut record = examples::record(&[]);
         record.recipe.training.batch_size = 64;

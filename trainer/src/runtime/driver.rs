@@ -14,6 +14,9 @@ const DRIVER: &str = "libcuda.so.1";
 /// The version of CUDA that the pinned libraries need, as the driver counts: 13.0.
 const OLDEST_CUDA: c_int = 13_000;
 
+type Init = unsafe extern "C" fn(c_uint) -> c_int;
+type Ask = unsafe extern "C" fn(*mut c_int) -> c_int;
+
 /// Checks that NVIDIA's driver is installed, sees a GPU and, if `pinned`, is new enough for the pinned CUDA libraries.
 ///
 /// # Errors
@@ -47,18 +50,12 @@ fn ask(driver: &str) -> Result<(c_int, c_int), String> {
     let text = |error: libloading::Error| library::innermost(&error);
     // SAFETY: NVIDIA's driver may be loaded by any program, and is loaded already.
     let library = unsafe { Library::new(driver) }.map_err(text)?;
-    // SAFETY: these are the functions' types in NVIDIA's documentation of the driver API.
-    let (init, version_of, count): (
-        Symbol<'_, unsafe extern "C" fn(c_uint) -> c_int>,
-        Symbol<'_, unsafe extern "C" fn(*mut c_int) -> c_int>,
-        Symbol<'_, unsafe extern "C" fn(*mut c_int) -> c_int>,
-    ) = unsafe {
-        (
-            library.get(b"cuInit\0").map_err(text)?,
-            library.get(b"cuDriverGetVersion\0").map_err(text)?,
-            library.get(b"cuDeviceGetCount\0").map_err(text)?,
-        )
-    };
+    // SAFETY: this is the function's type in NVIDIA's documentation of the driver API.
+    let init: Symbol<'_, Init> = unsafe { library.get(b"cuInit\0") }.map_err(text)?;
+    // SAFETY: likewise.
+    let version_of: Symbol<'_, Ask> = unsafe { library.get(b"cuDriverGetVersion\0") }.map_err(text)?;
+    // SAFETY: likewise.
+    let count: Symbol<'_, Ask> = unsafe { library.get(b"cuDeviceGetCount\0") }.map_err(text)?;
     let (mut version, mut gpus) = (0, 0);
     // SAFETY: the functions write one `int` each, and may be called from any thread.
     let (told, begun) = unsafe { (version_of(&raw mut version), init(0)) };

@@ -131,7 +131,7 @@ impl RunFolder {
                 "device": backend.device,
                 "library": backend.library,
                 "system": std::env::consts::OS,
-                "processor": std::env::consts::ARCH,
+                "processor": processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
                 "cores": cores,
                 "threads": if backend.threads == 0 { cores } else { backend.threads },
                 "arguments": std::env::args().collect::<Vec<_>>(),
@@ -170,6 +170,13 @@ impl RunFolder {
         write_atomically(&path, |out| io::Write::write_all(out, bytes))
             .map_err(|reason| TrainingError::Write { path, reason })
     }
+}
+
+/// The processor's model (Linux on x86-64).
+fn processor() -> Option<String> {
+    let about = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = about.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// The recipe of the run in `folder`.

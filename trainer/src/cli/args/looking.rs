@@ -37,7 +37,8 @@ pub struct FeaturesArgs {
     /// Layer of the recipe [default: the last hidden one, after its activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
-    /// File to write: .safetensors (features, labels, keys) or .npy (features; labels and keys in a .csv beside it)
+    /// File to write: .safetensors (features, labels, and keys: names, UTF-8, one a line; the layer, run, checkpoint and
+    /// classes in its metadata) or .npy (features; label, WordNet ID and key of each image in a .csv beside it)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Images that are looked at
