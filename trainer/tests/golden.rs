@@ -259,7 +259,16 @@ fn alexnet_follows_pytorch_for_twenty_steps() {
 #[test]
 fn the_reduced_alexnet_follows_pytorch_for_twenty_steps_with_a_partial_batch() {
     follows_pytorch(
-        &network("demo", 10, &["input.image_px=32", "input.crop_px=32", "network.layer.dropout.p=0.5"]),
+        &network(
+            "demo",
+            10,
+            &[
+                "input.image_px=32",
+                "input.crop_px=32",
+                "network.layer.dropout.p=0.5",
+                "network.layer.lrn.alpha=1e-4",
+            ],
+        ),
         include_str!("golden/demo.json"),
         &SAME_TURNS,
     );
