@@ -116,7 +116,7 @@ fn train_with_graphs(python: &Python) {
         let mut command = trainer(&["graphs", "--recipe", "demo", "--out", text(folder.path())]);
         command.args(["--set", "input.image_px=32", "--batch-size", "8"]).args(more);
         succeed(&mut command);
-        let printed = python.run(&[text(&script), text(folder.path()), "20"]);
+        let printed = python.run(&[text(&script), text(folder.path()), "60"]);
         let losses: Vec<f64> =
             printed.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
         assert!(losses.len() == 2 && losses[1] < 0.7 * losses[0], "{more:?}: {printed}");
