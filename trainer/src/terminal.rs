@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Prints a line to stdout, as `println!` formats it; gives [`print`]'s result.
+/// Prints a line to stdout, as `println!` formats it; gives the result of [`print()`].
 #[macro_export]
 macro_rules! say {
     ($($text:tt)*) => { $crate::terminal::print(&::std::format!("{}\n", ::std::format_args!($($text)*))) };
