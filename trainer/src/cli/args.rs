@@ -183,7 +183,7 @@ pub struct DeviceArgs {
 
 #[derive(Args, Debug)]
 pub struct RuntimeArgs {
-    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver is installed
+    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver has one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else fetched into the cache]
