@@ -1,11 +1,12 @@
-"""The loader and PyTorch's DataLoader on this machine: the same shards, crops, flips and batches, in turns.
+"""The loader, PyTorch's DataLoader and NVIDIA's DALI on this machine: the same shards, crops, flips and batches, in turns.
 
     cargo build --release --bin bench_loader
     python compare_loaders.py DIR [--workers 2] [--images 16000] [--rounds 3]
 
-Needs torch, numpy and pyarrow, for JPEG shards pillow as well. DIR is a folder that prepare_imagenet has written. DataLoader
-reads the shards as Fovea does, mapped into memory through pyarrow, and makes what its users make: u8 [N,3,H,W] from raw
-shards, f32 [N,3,H,W] minus the channel means from JPEG shards. It leaves the colour jitter out, which Fovea does.
+Needs torch, numpy and pyarrow, for JPEG shards pillow as well; DALI (nvidia-dali-cuda130, which works on the CPU too) takes
+part where it is installed. DIR is a folder that prepare_imagenet has written. All read the shards mapped into memory, the
+others through pyarrow, and make what their users make: u8 [N,3,H,W] from raw shards, f32 [N,3,H,W] minus the channel means
+from JPEG shards. The others leave the colour jitter out, which Fovea does.
 """
 
 import argparse
@@ -69,6 +70,42 @@ def data_loader(shards, workers):
     return count / (time.perf_counter() - started)
 
 
+def dali(shards, workers):
+    """Images per second of DALI's pipeline on the CPU, which draws its images itself."""
+    from nvidia.dali import fn, pipeline_def, types
+
+    draws = np.random.default_rng(0)
+
+    def source():
+        drawn = [np.frombuffer(shards.records[i], np.uint8) for i in draws.integers(len(shards.records), size=BATCH)]
+        return np.stack(drawn).reshape(BATCH, 3, shards.side, shards.side) if shards.raw else drawn
+
+    @pipeline_def(batch_size=BATCH, num_threads=workers, device_id=None)
+    def pipeline():
+        images = fn.external_source(source=source, batch=True, layout="CHW" if shards.raw else None, dtype=types.UINT8)
+        view = {
+            "crop": (shards.crop, shards.crop),
+            "crop_pos_x": fn.random.uniform(range=(0.0, 1.0)),
+            "crop_pos_y": fn.random.uniform(range=(0.0, 1.0)),
+            "mirror": fn.random.coin_flip(),
+            "output_layout": "CHW",
+        }
+        if shards.raw:
+            return fn.crop_mirror_normalize(images, dtype=types.UINT8, mean=[0.0], std=[1.0], **view)
+        images = fn.decoders.image(images, device="cpu")
+        means = shards.info["statistics"]["mean"]
+        return fn.crop_mirror_normalize(images, dtype=types.FLOAT, mean=means, std=[1.0] * 3, **view)
+
+    built = pipeline()
+    built.build()
+    built.run()
+    batches = shards.images // BATCH
+    started = time.perf_counter()
+    for _ in range(batches):
+        built.run()
+    return batches * BATCH / (time.perf_counter() - started)
+
+
 def fovea(directory, workers, form):
     command = [str(BENCH), str(directory), "--workers", str(workers), "--form", form, "--batch", str(BATCH), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -79,19 +116,29 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--images", type=int, default=16000, help="images of a round of DataLoader")
+    parser.add_argument("--images", type=int, default=16000, help="images of a round of the others")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     shards = Shards(options.directory, options.images)
     form = "u8" if shards.raw else "f32"
-    ours, theirs = [], []
+    runners = {
+        "Fovea": lambda: fovea(options.directory, options.workers, form),
+        f"DataLoader (PyTorch {torch.__version__})": lambda: data_loader(shards, options.workers),
+    }
+    try:
+        import nvidia.dali
+
+        runners[f"DALI {nvidia.dali.__version__}"] = lambda: dali(shards, options.workers)
+    except ImportError as reason:
+        print(f"without DALI: {reason}")
+    found = {name: [] for name in runners}
     for _ in range(options.rounds):
-        ours.append(fovea(options.directory, options.workers, form))
-        theirs.append(data_loader(shards, options.workers))
-    ratios = [a / b for a, b in zip(ours, theirs)]
+        for name, runner in runners.items():
+            found[name].append(runner())
     print(f"{shards.info['encoding']} -> {form}, {options.workers} workers, medians of {options.rounds} rounds:")
-    print(f"fovea {statistics.median(ours):.0f} images/s, DataLoader (PyTorch {torch.__version__}) {statistics.median(theirs):.0f}, "
-          f"ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})")
+    for name, speeds in found.items():
+        ratios = [ours / theirs for ours, theirs in zip(found["Fovea"], speeds)]
+        print(f"{name}: {statistics.median(speeds):.0f} images/s; Fovea is {statistics.median(ratios):.1f} times as fast")
 
 
 if __name__ == "__main__":
