@@ -1,12 +1,13 @@
 """Training steps of AlexNet: Fovea and PyTorch on this machine, same weights, same batch, same number of threads.
 
     cargo build --release -p fovea-trainer --example bench_step
-    python compare_pytorch.py [--batch 128] [--steps 5] [--threads 2] [--device cpu|cuda] [--check]
+    python compare_pytorch.py [--batch 128] [--steps 5] [--threads 2] [--check] [--device cpu|cuda] [--precision f16] …
 
 The two take turns, each in a process of its own, so that neither finds the other's memory or threads and both see the
-same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed
-and, with `--tuned`, with glibc told to keep large blocks (which spares it page faults). `--check` leaves dropout out and
-compares the losses step by step.
+same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed;
+with `--tuned` also with glibc told to keep large blocks (which spares it page faults), with `--compile` also through
+`torch.compile`. Half precision is autocast with a gradient scaler there. Both upload the batch in every step, from
+page-locked memory where there is a GPU. `--check` leaves dropout out and compares the losses step by step.
 """
 
 import argparse
@@ -32,7 +33,9 @@ def pytorch(options):
     import torch.nn.functional as F
 
     torch.set_num_threads(options.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+    half, cuda = options.precision == "f16", options.device.startswith("cuda")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision != "f32"
+    torch.backends.cudnn.benchmark = True
     folder, device = pathlib.Path(options.state), torch.device(options.device)
     raw = (folder / "state.safetensors").read_bytes()
     length = int.from_bytes(raw[:8], "little")
@@ -43,8 +46,11 @@ def pytorch(options):
             values = np.frombuffer(raw, np.float32, (end - start) // 4, 8 + length + start).reshape(entry["shape"])
             weights[name] = torch.tensor(values, device=device, requires_grad=True)
     images = torch.from_numpy(np.fromfile(folder / "images.u8", np.uint8).reshape(options.batch, 3, 224, 224))
+    if cuda:
+        images = images.pin_memory()
     labels = torch.arange(options.batch, device=device) % 1000
     optimizer = torch.optim.SGD(weights.values(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+    scaler = torch.amp.GradScaler(device.type, enabled=half)
 
     def layer(x, name, **geometry):
         return F.relu(F.conv2d(x, weights[name + ".weight"], weights[name + ".bias"], **geometry))
@@ -65,15 +71,20 @@ def pytorch(options):
             x = drop(F.relu(F.linear(x, weights[name + ".weight"], weights[name + ".bias"])))
         return F.linear(x, weights["fc8.weight"], weights["fc8.bias"])
 
-    if options.compile:
-        forward = torch.compile(forward)
+    def loss_of(x):
+        with torch.autocast(device.type, torch.float16, enabled=half):
+            return F.cross_entropy(forward(x.float() - 127.5), labels)
+
+    if options.compiled:
+        loss_of = torch.compile(loss_of)
     seconds, cpu_seconds, losses = [], [], []
     for _ in range(options.steps):
         started, cpu = time.perf_counter(), time.process_time()
-        loss = F.cross_entropy(forward(images.to(device).float() - 127.5), labels)
+        loss = loss_of(images.to(device, non_blocking=True))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)
         cpu_seconds.append(time.process_time() - cpu)
@@ -94,26 +105,27 @@ def main():
     parser.add_argument("--rounds", type=int, default=1, help="turns that each one gets")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tf32", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="PyTorch with torch.compile")
+    parser.add_argument("--precision", choices=["f32", "tf32", "f16"], default="f32")
+    parser.add_argument("--compile", action="store_true", help="PyTorch with torch.compile as well")
     parser.add_argument("--tuned", action="store_true", help="PyTorch with a tuned allocator as well")
     parser.add_argument("--check", action="store_true", help="no dropout; compare the losses")
     parser.add_argument("--state", help=argparse.SUPPRESS)
+    parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.state:
         return pytorch(options)
 
     bench = [str(BENCH), "--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
-    bench += ["--precision", "tf32" if options.tf32 else "f32"] + ["--set", "network.layer.dropout.p=0"] * options.check
+    bench += ["--precision", options.precision] + ["--set", "network.layer.dropout.p=0"] * options.check
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(bench + ["--state", folder], check=True)
         other = [sys.executable, __file__, *sys.argv[1:], "--state", folder]
-        runners = {
-            "fovea": lambda: run(bench + ["--steps", str(options.steps)]),
-            "pytorch": lambda: run(other),
-        }
+        steps = ["--steps", str(options.steps)]
+        runners = {"fovea": lambda: run(bench + steps), "pytorch": lambda: run(other)}
         if options.tuned:
             runners["pytorch, tuned"] = lambda: run(other, **TUNED)
+        if options.compile:
+            runners["pytorch, compiled"] = lambda: run(other + ["--compiled"])
         found = {name: [] for name in runners}
         for _ in range(options.rounds):
             for name, runner in runners.items():
@@ -127,7 +139,7 @@ def main():
         best[name] = (min(steps), statistics.median(steps), statistics.median(cpu))
         peak = max(one["peak_bytes"] for one in runs) / 1e9
         start = f", start {max(one['startup_s'] for one in runs):.2f} s" if "startup_s" in runs[0] else ""
-        print(f"{name:15} {runs[0]['library']}: step {best[name][0]:.3f} s least, {best[name][1]:.3f} s median, "
+        print(f"{name:18} {runs[0]['library']}: step {best[name][0]:.4f} s least, {best[name][1]:.4f} s median, "
               f"{best[name][2]:.2f} processor seconds; peak {peak:.2f} GB{start}")
     for name in list(best)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(best["fovea"], best[name])]

@@ -39,6 +39,9 @@ struct Arguments {
     /// f32, tf32 or f16
     #[arg(long, default_value = "f32")]
     precision: Precision,
+    /// Do not record the step as a CUDA graph
+    #[arg(long)]
+    no_cuda_graph: bool,
     /// Threads of ONNX Runtime; 0 for one per core
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -53,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     let device = arguments.device.resolve();
     let options = Options { threads: arguments.threads, ..Options::from_env(device.build()) };
     let loaded = runtime::environment(&options, &mut ())?;
-    let options = OrtOptions { precision: arguments.precision, ..OrtOptions::new(device) };
+    let options = OrtOptions { precision: arguments.precision, cuda_graph: !arguments.no_cuda_graph, device };
     let (classes, rows) = (arguments.classes, arguments.batch);
     if let Some(folder) = arguments.state {
         let mut backend = backend(loaded, &recipe, classes, rows, options)?;

@@ -160,13 +160,6 @@ fn a_library_that_is_too_old_is_named_with_its_version_and_the_remedy() {
 }
 
 #[test]
-fn what_only_a_gpu_can_do_is_refused_on_the_cpu() {
-    let prepared = Prepared::new();
-    let mut command = prepared.train(&prepared.path("run"), 1, &["--cuda-graph"]);
-    refuse(&mut command, 2, &["the device is cpu", "--device cuda"]);
-}
-
-#[test]
 fn cuda_without_a_driver_is_an_error_and_no_silent_run_on_the_cpu() {
     if std::path::Path::new("/proc/driver/nvidia").exists() {
         println!("skipped: this machine has NVIDIA's driver");

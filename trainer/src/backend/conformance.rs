@@ -100,12 +100,12 @@ fn make(backend: Make, overrides: &[&str]) -> Box<dyn TrainingBackend> {
 }
 
 fn ort(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
-    let backend = OrtBackend::new(support::runtime(), setup, OrtOptions::new(Device::Cpu));
+    let backend = OrtBackend::new(support::runtime(), setup, support::options());
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn ort_f16(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
-    let options = OrtOptions { precision: Precision::F16, ..OrtOptions::new(Device::Cpu) };
+    let options = OrtOptions { precision: Precision::F16, ..support::options() };
     let backend = OrtBackend::new(support::runtime(), setup, options);
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
@@ -484,15 +484,6 @@ fn a_gpu_that_is_not_there_is_one_clear_error() {
     let told = error.to_string();
     assert!(matches!(error, BackendError::Cuda { id: 0, .. }), "{told}");
     assert!(told.contains("--device cpu") && !told.contains('\n'), "{told}");
-}
-
-#[test]
-fn a_cuda_graph_on_the_cpu_is_refused() {
-    let (recipe, mean) = (recipe(&[]), mean());
-    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 };
-    let options = OrtOptions { cuda_graph: true, ..OrtOptions::new(Device::Cpu) };
-    let error = OrtBackend::new(support::runtime(), &setup, options).err().expect("an error").to_string();
-    assert!(error.contains("the device is cpu") && error.contains("--device cuda"), "{error}");
 }
 
 #[test]

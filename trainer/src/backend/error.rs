@@ -1,6 +1,5 @@
 //! What can go wrong in a backend.
 
-use super::Device;
 use crate::{checkpoint::CheckpointError, graph::GraphError, recipe::RecipeError, runtime::RuntimeError};
 
 /// A backend cannot be made or cannot go on.
@@ -45,12 +44,6 @@ pub enum BackendError {
         "the gradients are not finite, however small the loss scale; lower optimizer.learning_rate, or use --precision f32"
     )]
     Gradients,
-    /// A CUDA graph was asked for on another device.
-    #[error("--cuda-graph needs a GPU, and the device is {device}; leave it out, or use --device cuda")]
-    CudaGraph {
-        /// The device.
-        device: Device,
-    },
     /// The GPU cannot be used.
     #[error(
         "cuda:{id} cannot be used: {reason}; check that the GPU exists and that ONNX Runtime is a build with CUDA \

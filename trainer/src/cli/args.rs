@@ -196,9 +196,9 @@ pub struct RuntimeArgs {
     /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,
-    /// Have a GPU record the training step once and replay it, which spares the launching of its kernels one by one
+    /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
     #[arg(long)]
-    pub cuda_graph: bool,
+    pub no_cuda_graph: bool,
 }
 
 #[derive(Args, Debug)]

@@ -37,5 +37,5 @@ pub fn runtime(args: &RuntimeArgs, of_run: Precision) -> Result<(&'static Loaded
     };
     let loaded = environment(&options, &mut Bar::default())?;
     let precision = args.precision.unwrap_or(of_run);
-    Ok((loaded, OrtOptions { precision, cuda_graph: args.cuda_graph, ..OrtOptions::new(device) }))
+    Ok((loaded, OrtOptions { device, precision, cuda_graph: !args.no_cuda_graph }))
 }

@@ -4,11 +4,10 @@ use std::{fs, io, process::ExitCode};
 
 use anyhow::Context;
 use fovea_trainer::{
-    backend::{Device, Precision, Update, momentum_name},
+    backend::{OrtOptions, Precision, Update, momentum_name},
     checkpoint::TensorRef,
     files::write_atomically,
-    graph::{ElementType, Target},
-    models::{Classifier, GraphOptions, TrainingGraphs, names},
+    models::{Classifier, TrainingGraphs, names},
     recipe::{Mean, Recipe},
     say,
     training::TrainingData,
@@ -23,20 +22,13 @@ const MIDDLE: f32 = 127.5;
 
 pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
-    let target = match args.device.resolve() {
-        Device::Cpu => Target::Cpu,
-        Device::Cuda(_) => Target::Cuda,
-    };
     let rows = args.batch_size.map_or(recipe.training.batch_size, usize::from);
     let data = args.data.as_deref().map(|directory| TrainingData::open(directory, &recipe)).transpose()?;
     let classes = data.as_ref().map_or(args.classes.get(), |data| data.classes().len());
     recipe.shapes(3, classes)?;
     let network = Classifier::new(&recipe, classes);
-    let compute = match args.precision {
-        Precision::F16 => ElementType::F16,
-        Precision::F32 | Precision::Tf32 => ElementType::F32,
-    };
-    let options = GraphOptions { compute, ..GraphOptions::of_recipe(&recipe, rows, target) };
+    let device = args.device.resolve();
+    let options = OrtOptions { precision: args.precision, ..OrtOptions::new(device) }.graphs(&recipe, rows);
     let graphs = TrainingGraphs::build(&network, &options)?;
 
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ort::session::Session;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -34,8 +35,8 @@ impl Case {
     }
 
     fn new(name: &str, element: ElementType) -> Self {
-        let mut lowerings = vec![Lowering::training(Target::Cpu), Lowering::training(Target::Cuda)];
-        lowerings.dedup();
+        let targets = [Target::Cpu, Target::Cuda, Target::CudaTf32, Target::CudaF16];
+        let lowerings = targets.map(Lowering::training).to_vec();
         let random = ChaCha8Rng::seed_from_u64(7);
         Self { name: name.to_owned(), element, lowerings, operands: Vec::new(), random }
     }
@@ -102,7 +103,7 @@ pub(crate) fn evaluate(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Re
     let x = operands(&mut g, &case);
     let y = build(&mut g, &x).unwrap();
     g.output("y", y).unwrap();
-    let mut session = support::session(&g.finish().to_bytes());
+    let mut session = open(&g.finish());
     run_case(&mut session, &case, &case.operands, None).remove("y").unwrap()
 }
 
@@ -126,7 +127,7 @@ fn check(case: &Case, lowering: Lowering, build: &impl Fn(&mut Builder, &[Tensor
     for (i, gradient) in gradients.into_iter().enumerate() {
         g.output(&format!("d{i}"), gradient).unwrap();
     }
-    let mut session = support::session(&g.finish().to_bytes());
+    let mut session = open(&g.finish());
 
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let r: Vec<f64> = (0..ty.len()).map(|_| random.random::<f64>() - 0.3).collect();
@@ -170,7 +171,7 @@ fn operands(g: &mut Builder, case: &Case) -> Vec<Tensor> {
 type Operand = (Vec<usize>, Vec<f64>);
 
 fn run_case(
-    session: &mut ort::session::Session,
+    session: &mut Session,
     case: &Case,
     operands: &[Operand],
     r: Option<&Operand>,
@@ -180,6 +181,13 @@ fn run_case(
     let inputs: Vec<_> =
         named.map(|(name, (shape, values))| (name, shape.as_slice(), case.data(values))).collect();
     support::run(session, &inputs)
+}
+
+/// A session over `graph`; double precision is for the CPU.
+fn open(graph: &Graph) -> Session {
+    let is_double = graph.inputs().iter().any(|port| port.ty.element == ElementType::F64);
+    let open = if is_double { support::cpu_session } else { support::session };
+    open(&graph.to_bytes())
 }
 
 /// Runs a graph whose inputs are all f32.
@@ -205,5 +213,5 @@ fn run_graph(
             (*name, port.ty.shape.as_slice(), data(values))
         })
         .collect();
-    support::run(&mut support::session(&graph.to_bytes()), &inputs)
+    support::run(&mut open(graph), &inputs)
 }

@@ -1,8 +1,11 @@
 //! Running models through ONNX Runtime in tests.
 
 use std::collections::HashMap;
+use std::env;
 
-use fovea_trainer::runtime::{Build, Loaded, Options, environment};
+use fovea_trainer::backend::{Device, DeviceChoice, OrtOptions};
+use fovea_trainer::runtime::{Loaded, Options, environment};
+use ort::ep::CUDA;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
@@ -17,19 +20,43 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
+/// The device that tests compute on: the CPU, or what `FOVEA_TEST_DEVICE` says (`cuda`).
+pub fn device() -> Device {
+    let said = env::var("FOVEA_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    said.parse::<DeviceChoice>().unwrap_or_else(|error| panic!("FOVEA_TEST_DEVICE: {error}")).resolve()
+}
+
+/// How the backend under test computes: there, in full precision.
+pub fn options() -> OrtOptions {
+    OrtOptions::new(device())
+}
+
 /// ONNX Runtime, fetched on a machine that has never done so; two threads.
 pub fn runtime() -> &'static Loaded {
-    let options = Options { threads: 2, ..Options::from_env(Build::Cpu) };
+    let options = Options { threads: 2, ..Options::from_env(device().build()) };
     environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A session over the bytes of a model, as the trainer would make it.
 pub fn session(model: &[u8]) -> Session {
+    open(model, device())
+}
+
+/// A session on the CPU. There alone everything in f64 is computed in f64: the softmax of CUDA is not.
+pub fn cpu_session(model: &[u8]) -> Session {
+    open(model, Device::Cpu)
+}
+
+fn open(model: &[u8], device: Device) -> Session {
     let open = || -> ort::Result<Session> {
-        Session::builder(&runtime().environment)?
+        let mut builder = Session::builder(&runtime().environment)?
             .with_optimization_level(GraphOptimizationLevel::Level2)?
-            .with_memory_pattern(false)?
-            .commit_from_memory(model)
+            .with_memory_pattern(false)?;
+        if let Device::Cuda(id) = device {
+            let cuda = CUDA::default().with_device_id(id as i32).with_tf32(false).build().error_on_failure();
+            builder = builder.with_execution_providers([cuda])?;
+        }
+        builder.commit_from_memory(model)
     };
     open().unwrap_or_else(|error| panic!("the model does not load: {error}"))
 }

@@ -245,7 +245,7 @@ mod tests {
         let x = g.input("x", TensorType::f32([len])).unwrap();
         let y = g.add(x, x).unwrap();
         g.output("y", y).unwrap();
-        support::session(&g.finish().to_bytes())
+        support::cpu_session(&g.finish().to_bytes())
     }
 
     fn counting(len: usize) -> SharedFlat {

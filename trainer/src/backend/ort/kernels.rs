@@ -98,8 +98,9 @@ pub fn without_cuda_kernel(graph: &Graph) -> Vec<(&'static str, ElementType)> {
 mod tests {
     use super::*;
     use crate::{
+        backend::{Device, OrtOptions, Precision},
         graph::{Builder, Lowering, Target, TensorType},
-        models::{Classifier, GraphOptions, TrainingGraphs},
+        models::{Classifier, TrainingGraphs},
         recipe::Recipe,
     };
 
@@ -107,8 +108,8 @@ mod tests {
     fn graphs_for_a_gpu_hold_only_operators_that_run_there() {
         for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
-            for compute in [F32, F16] {
-                let options = GraphOptions { compute, ..GraphOptions::of_recipe(&recipe, 4, Target::Cuda) };
+            for precision in [Precision::F32, Precision::Tf32, Precision::F16] {
+                let options = OrtOptions { precision, ..OrtOptions::new(Device::Cuda(0)) }.graphs(&recipe, 4);
                 let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 10), &options).unwrap();
                 for graph in [&graphs.train, &graphs.update, &graphs.accumulate, &graphs.evaluate] {
                     assert_eq!(without_cuda_kernel(graph), [], "{name}: {}", graph.name());

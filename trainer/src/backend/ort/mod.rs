@@ -36,8 +36,8 @@ use super::{
 };
 use crate::{
     checkpoint::{TensorRef, Tensors},
-    graph::{ElementType, Graph, Target},
-    models::{Classifier, DropoutMask, GraphOptions, Parameter, TrainingGraphs, gradient_name, names},
+    graph::Graph,
+    models::{Classifier, DropoutMask, Parameter, TrainingGraphs, gradient_name, names},
     runtime::Loaded,
 };
 
@@ -120,19 +120,9 @@ impl OrtBackend {
         setup: &Setup<'_>,
         options: OrtOptions,
     ) -> Result<Self, BackendError> {
-        if options.cuda_graph && options.device == Device::Cpu {
-            return Err(BackendError::CudaGraph { device: options.device });
-        }
         let mean = setup.mean()?;
         setup.recipe.shapes(3, setup.classes)?;
-        let target = match options.device {
-            Device::Cpu => Target::Cpu,
-            Device::Cuda(_) => Target::Cuda,
-        };
-        let half = options.precision == Precision::F16;
-        let compute = if half { ElementType::F16 } else { ElementType::F32 };
-        let graph_options =
-            GraphOptions { compute, ..GraphOptions::of_recipe(setup.recipe, setup.batch_rows, target) };
+        let graph_options = options.graphs(setup.recipe, setup.batch_rows);
         let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
         warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
@@ -170,7 +160,7 @@ impl OrtBackend {
             further: None,
             accumulate_graph: accumulate,
             batches_of_step: 0,
-            loss_scale: half.then(LossScale::default),
+            loss_scale: (options.precision == Precision::F16).then(LossScale::default),
             overflows: false,
         };
         backend.fill_weights(setup.seed)?;
@@ -271,7 +261,7 @@ impl Train {
         let device = options.device;
         // A CUDA graph writes to the GPU alone; else ONNX Runtime brings the numbers to the host.
         let place =
-            if options.cuda_graph { device_allocator(&session, device)? } else { Allocator::default() };
+            if options.records() { device_allocator(&session, device)? } else { Allocator::default() };
         let half = match options.precision {
             Precision::F16 => Some(HalfPrecision {
                 loss_scale: Feed::new(&session, device, names::LOSS_SCALE, &[])?,
@@ -400,7 +390,10 @@ impl TrainingBackend for OrtBackend {
             feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;
         }
         let Train { session, binding, .. } = &mut self.train;
-        let doing = "run a training step";
+        let doing = match self.options.records() {
+            true => "record or replay a training step (--no-cuda-graph launches its kernels one by one)",
+            false => "run a training step",
+        };
         if self.batches_of_step == 0 {
             self.batch.images.run_with(rows.images, binding, session, doing)?;
         } else {

@@ -1,7 +1,12 @@
 //! How sessions are to compute.
 
 use super::flat::Binding;
-use crate::backend::{BackendError, Device, Precision};
+use crate::{
+    backend::{BackendError, Device, Precision},
+    graph::{ElementType, Target},
+    models::GraphOptions,
+    recipe::Recipe,
+};
 
 /// Number of the CUDA graph of a step's first batch.
 pub(super) const FIRST_GRAPH: u32 = 1;
@@ -16,20 +21,41 @@ pub struct OrtOptions {
     /// With what numbers.
     pub precision: Precision,
     /// Whether a GPU records the step at its first run and replays it from then on, which spares the launching of its kernels
-    /// one by one.
+    /// one by one; without meaning on the CPU.
     pub cuda_graph: bool,
 }
 
 impl OrtOptions {
-    /// On `device`, in full single precision, without a CUDA graph.
+    /// On `device`, in full single precision, with a CUDA graph.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, precision: Precision::F32, cuda_graph: false }
+        Self { device, precision: Precision::F32, cuda_graph: true }
+    }
+
+    /// Whether the step is recorded.
+    pub(super) fn records(&self) -> bool {
+        self.cuda_graph && self.device != Device::Cpu
+    }
+
+    /// What graphs of `recipe` for batches of `rows` are built with.
+    #[must_use]
+    pub fn graphs(&self, recipe: &Recipe, rows: usize) -> GraphOptions {
+        let target = match (self.device, self.precision) {
+            (Device::Cpu, _) => Target::Cpu,
+            (Device::Cuda(_), Precision::F32) => Target::Cuda,
+            (Device::Cuda(_), Precision::Tf32) => Target::CudaTf32,
+            (Device::Cuda(_), Precision::F16) => Target::CudaF16,
+        };
+        let compute = match self.precision {
+            Precision::F32 | Precision::Tf32 => ElementType::F32,
+            Precision::F16 => ElementType::F16,
+        };
+        GraphOptions { compute, ..GraphOptions::of_recipe(recipe, rows, target) }
     }
 
     /// Has runs of `binding` recorded if asked for.
     pub(super) fn record(&self, binding: &mut Binding, number: u32) -> Result<(), BackendError> {
-        if !self.cuda_graph {
+        if !self.records() {
             return Ok(());
         }
         binding.record_as(number).map_err(BackendError::session("set up a CUDA graph"))

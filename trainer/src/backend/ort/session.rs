@@ -86,7 +86,7 @@ fn cuda(id: u32, options: &OrtOptions, role: Role) -> ExecutionProviderDispatch 
         .with_conv_algorithm_search(ConvAlgorithmSearch::Exhaustive)
         .with_conv_max_workspace(true)
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-        .with_cuda_graph(options.cuda_graph && role == Role::Train)
+        .with_cuda_graph(options.records() && role == Role::Train)
         .build()
         .error_on_failure()
 }

@@ -71,6 +71,16 @@ impl Builder {
     pub fn conv(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>, conv: Conv) -> Result<Tensor> {
         let operands: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
         let shape = self.conv_shape(&operands, &conv)?;
+        let lowering = self.lowering();
+        if conv.strides != [1, 1]
+            && conv.dilations == [1, 1]
+            && self.shape(w)[1] <= lowering.space_to_depth_channels
+        {
+            return self.conv_by_space_to_depth(x, w, b, conv, [shape[2], shape[3]]);
+        }
+        if (2..=lowering.groups_apart).contains(&conv.groups) {
+            return self.conv_by_groups(x, w, b, conv);
+        }
         let y = self.emit("Conv", &operands, conv.attributes(), self.ty(x).reshaped(shape));
         let (x_shape, w_shape) = (self.shape(x).to_vec(), self.shape(w).to_vec());
         self.record(&operands, &[y], move |g, up| {
@@ -86,6 +96,61 @@ impl Builder {
         Ok(y)
     }
 
+    /// A convolution with an output of `out` as one of stride 1. Of the offsets of its kernel, a = s·i + r, the classes r
+    /// become channels of data and weights, and i the offsets.
+    fn conv_by_space_to_depth(
+        &mut self,
+        x: Tensor,
+        w: Tensor,
+        b: Option<Tensor>,
+        conv: Conv,
+        out: [usize; 2],
+    ) -> Result<Tensor> {
+        let offsets = [0, 1].map(|a| self.shape(w)[2 + a].div_ceil(conv.strides[a]));
+        let rows = [0, 1].map(|a| (out[a] + offsets[a] - 1) * conv.strides[a]);
+        let x = self.fit(x, conv.pads_before, rows)?;
+        let x = self.space_to_depth(x, conv.strides)?;
+        let w = self.fit(w, [0; 2], [0, 1].map(|a| offsets[a] * conv.strides[a]))?;
+        let w = self.space_to_depth(w, conv.strides)?;
+        self.conv(x, w, b, Conv::new(1, 0).groups(conv.groups))
+    }
+
+    /// `x` `[N,C,s·H,t·W]` as `[N,C·s·t,H,W]`.
+    fn space_to_depth(&mut self, x: Tensor, [s, t]: [usize; 2]) -> Result<Tensor> {
+        let (n, c, h, w) = (self.shape(x)[0], self.shape(x)[1], self.shape(x)[2] / s, self.shape(x)[3] / t);
+        let x = self.reshape(x, &[n, c, h, s, w, t])?;
+        let x = self.transpose(x, &[0, 1, 3, 5, 2, 4])?;
+        self.reshape(x, &[n, c * s * t, h, w])
+    }
+
+    /// A convolution for each group.
+    fn conv_by_groups(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>, conv: Conv) -> Result<Tensor> {
+        let xs = self.split_evenly(x, 1, conv.groups)?;
+        let ws = self.split_evenly(w, 0, conv.groups)?;
+        let bs = b.map(|b| self.split_evenly(b, 0, conv.groups)).transpose()?;
+        let alone = conv.groups(1);
+        let ys: Vec<Tensor> = (0..conv.groups)
+            .map(|group| self.conv(xs[group], ws[group], bs.as_ref().map(|bs| bs[group]), alone))
+            .collect::<Result<_>>()?;
+        self.concat(&ys, 1)
+    }
+
+    /// `x` in `parts` equal parts along `axis`.
+    pub(crate) fn split_evenly(&mut self, x: Tensor, axis: usize, parts: usize) -> Result<Vec<Tensor>> {
+        self.split(x, axis, &vec![self.shape(x)[axis] / parts; parts])
+    }
+
+    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cut at the end to `lengths`.
+    pub(crate) fn fit(&mut self, mut x: Tensor, before: [usize; 2], lengths: [usize; 2]) -> Result<Tensor> {
+        let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
+        for a in 0..2 {
+            let end = lengths[a].saturating_sub(before[a]).min(self.shape(x)[2 + a]);
+            x = self.slice(x, 2 + a, 0, end)?;
+            (front[2 + a], back[2 + a]) = (before[a], lengths[a] - before[a] - end);
+        }
+        self.pad(x, &front, &back)
+    }
+
     /// A convolution with stride 1 and without padding.
     pub(crate) fn conv_forward(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
         self.conv(x, w, b, Conv::default())
@@ -99,6 +164,9 @@ impl Builder {
         conv: Conv,
         shape: &[usize],
     ) -> Result<Tensor> {
+        if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
+            return self.conv_data_by_flipped_kernel(dy, w, conv, shape);
+        }
         let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
         // Rows at the end that no kernel position reached get zeros: the output padding of the operator.
         let rest: Vec<usize> = (0..2)
@@ -111,6 +179,34 @@ impl Builder {
         attributes.push(ints("output_padding", &rest));
         let ty = self.ty(dy).reshaped(shape);
         Ok(self.emit("ConvTranspose", &[dy, w], attributes, ty))
+    }
+
+    /// A transposed convolution of stride 1 is a convolution with the kernel turned around and its channels swapped.
+    fn conv_data_by_flipped_kernel(
+        &mut self,
+        dy: Tensor,
+        w: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let ty = self.ty(w).clone();
+        let (filters, inner) = (ty.shape[0] / conv.groups, ty.shape[1]);
+        let kernel = [ty.shape[2], ty.shape[3]];
+        let ends = [
+            w,
+            self.sizes(&kernel.map(|k| k - 1)),
+            self.integers(&[i64::MIN; 2]),
+            self.sizes(&[2, 3]),
+            self.integers(&[-1; 2]),
+        ];
+        let w = self.emit("Slice", &ends, vec![], ty);
+        let w = self.reshape(w, &[conv.groups, filters, inner, kernel[0], kernel[1]])?;
+        let w = self.transpose(w, &[0, 2, 1, 3, 4])?;
+        let w = self.reshape(w, &[conv.groups * inner, filters, kernel[0], kernel[1]])?;
+        let rest = |pads: [usize; 2]| [0, 1].map(|a| conv.reach(a, kernel[a]) - 1 - pads[a]);
+        let back = Conv { pads_before: rest(conv.pads_before), pads_after: rest(conv.pads_after), ..conv };
+        let ty = self.ty(dy).reshaped(shape);
+        Ok(self.emit("Conv", &[dy, w], back.attributes(), ty))
     }
 
     /// Checks the operands of a convolution and gives the shape of its result.
@@ -176,13 +272,36 @@ mod tests {
             (Conv::new(1, 0).groups(3), [1, 3, 4, 4], [3, 1, 2, 2]),
             (uneven, [2, 4, 7, 8], [2, 2, 3, 2]),
         ];
-        for form in [ConvWeightForm::DilatedConv, ConvWeightForm::OffsetGemm] {
+        let dilated = |parts| lowering(ConvWeightForm::DilatedConv { parts });
+        let by_offsets = lowering(ConvWeightForm::OffsetGemm);
+        let apart = Lowering { groups_apart: 2, ..dilated(1) };
+        let to_depth = Lowering { space_to_depth_channels: 8, ..by_offsets };
+        let limited = Lowering { conv_weight_dilated_px: 3, ..dilated(1) };
+        let flipped = Lowering { conv_data_by_flipped_kernel: true, ..by_offsets };
+        for lowering in [dilated(1), dilated(2), by_offsets, apart, to_depth, limited, flipped] {
             for (conv, x, w) in cases {
-                let case = Case::f32(&format!("Conv {form:?} {conv:?}")).lowering(lowering(form));
+                let case = Case::f32(&format!("Conv {conv:?} by {lowering:?}")).lowering(lowering);
                 gradients_agree(case.normal(x).normal(w).normal([w[0]]), |g, t| {
                     g.conv(t[0], t[1], Some(t[2]), conv)
                 });
             }
+        }
+    }
+
+    #[test]
+    fn all_forms_of_a_convolution_give_the_same() {
+        let conv = Conv { pads_before: [2, 1], pads_after: [1, 2], ..Conv::new(3, 0) }.groups(2);
+        let given = |lowering| {
+            let case = Case::f32("Conv").lowering(lowering).normal([2, 4, 10, 11]).normal([6, 2, 5, 4]);
+            evaluate(case.normal([6]), |g, x| g.conv(x[0], x[1], Some(x[2]), conv))
+        };
+        let plain = lowering(ConvWeightForm::OffsetGemm);
+        let expected = given(plain);
+        let apart = Lowering { groups_apart: 2, ..plain };
+        let to_depth = Lowering { space_to_depth_channels: 2, ..plain };
+        for other in [apart, to_depth, Lowering { groups_apart: 2, ..to_depth }] {
+            let worst = given(other).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-5, "{other:?}: {worst}");
         }
     }
 

@@ -18,48 +18,66 @@ impl Builder {
         let unit = conv.strides == [1, 1];
         let lowering = self.lowering();
         let form = if unit { lowering.conv_weight_unit_stride } else { lowering.conv_weight_strided };
+        let is_small = self.shape(dy)[2..].iter().all(|&side| side <= lowering.conv_weight_dilated_px);
+        // Space to depth would mix kernel elements of a dilated kernel: only the dilated convolution does both.
+        let has_offsets = unit || conv.dilations == [1, 1];
         match form {
-            // Space to depth would mix kernel elements of a dilated kernel: only the general form does both.
-            ConvWeightForm::OffsetGemm if unit || conv.dilations == [1, 1] => {
-                self.conv_weight_by_offsets(x, dy, conv, shape)
+            ConvWeightForm::DilatedConv { parts } if is_small || !has_offsets => {
+                self.conv_weight_by_dilated_conv(x, dy, conv, shape, parts)
             }
-            _ => self.conv_weight_by_dilated_conv(x, dy, conv, shape),
+            ConvWeightForm::OffsetGemm if !has_offsets => {
+                self.conv_weight_by_dilated_conv(x, dy, conv, shape, 1)
+            }
+            _ => self.conv_weight_by_offsets(x, dy, conv, shape),
         }
     }
 
-    /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels n.
+    /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels n. Parts of the
+    /// images are groups of it.
     fn conv_weight_by_dilated_conv(
         &mut self,
         x: Tensor,
         dy: Tensor,
         conv: Conv,
         shape: &[usize],
+        parts: usize,
     ) -> Result<Tensor> {
         let swap = [1, 0, 2, 3];
-        let (mut xt, dt) = (self.transpose(x, &swap)?, self.transpose(dy, &swap)?);
+        let mut xt = self.transpose(x, &swap)?;
+        let (batch, out) = (self.shape(dy)[0], self.shape(dy)[2..].to_vec());
         let mut pads_after = [0; 2];
         for a in 0..2 {
             let length = self.shape(xt)[2 + a];
-            let out = self.shape(dt)[2 + a];
-            let needed = (shape[2 + a] - 1) * conv.dilations[a] + (out - 1) * conv.strides[a] + 1;
+            let needed = (shape[2 + a] - 1) * conv.dilations[a] + (out[a] - 1) * conv.strides[a] + 1;
             // Rows at the end that no kernel position reached must not become further offsets.
             let end = needed.saturating_sub(conv.pads_before[a]).min(length);
             xt = self.slice(xt, 2 + a, 0, end)?;
             pads_after[a] = needed - conv.pads_before[a] - end;
         }
+        let parts = (1..=parts).rev().find(|&parts| batch.is_multiple_of(parts)).unwrap_or(1);
         let geometry = Conv {
             strides: conv.dilations,
             pads_before: conv.pads_before,
             pads_after,
             dilations: conv.strides,
-            groups: 1,
+            groups: parts,
         };
-        let per_group: Vec<Tensor> = self
-            .group_pairs(xt, dt, conv.groups)?
+        let filters = shape[0] / conv.groups;
+        let dt = self.reshape(dy, &[parts, batch / parts, conv.groups, filters, out[0], out[1]])?;
+        let dt = self.transpose(dt, &[2, 0, 3, 1, 4, 5])?;
+        let dt = self.reshape(dt, &[conv.groups * parts * filters, batch / parts, out[0], out[1]])?;
+        let xts = self.split_evenly(xt, 0, conv.groups)?;
+        let dts = self.split_evenly(dt, 0, conv.groups)?;
+        let per_group: Vec<Tensor> = xts
             .into_iter()
+            .zip(dts)
             .map(|(xt, dt)| {
+                // [C/g, parts·O/g, k, k]
                 let dw = self.conv(xt, dt, None, geometry)?;
-                self.transpose(dw, &swap)
+                let dw = self.reshape(dw, &[shape[1], parts, filters, shape[2], shape[3]])?;
+                let dw = if parts > 1 { self.reduce_sum(dw, &[1], true)? } else { dw };
+                let dw = self.transpose(dw, &[2, 1, 0, 3, 4])?;
+                self.reshape(dw, &[filters, shape[1], shape[2], shape[3]])
             })
             .collect::<Result<_>>()?;
         self.concat(&per_group, 0)
@@ -79,12 +97,8 @@ impl Builder {
         // With stride s the kernel's offsets a = s·i + r fall into s classes r, which become channels: then the
         // kernel has ⌈k/s⌉ offsets and stride 1.
         let offsets: Vec<usize> = (0..2).map(|a| shape[2 + a].div_ceil(steps[a])).collect();
-        let mut x = x;
-        for a in 0..2 {
-            let rows = out[a] + (offsets[a] - 1) * conv.dilations[a];
-            x = self.fit(x, 2 + a, conv.pads_before[a], rows * steps[a])?;
-        }
-        let rows: Vec<usize> = (0..2).map(|a| self.shape(x)[2 + a] / steps[a]).collect();
+        let rows = [0, 1].map(|a| out[a] + (offsets[a] - 1) * conv.dilations[a]);
+        let x = self.fit(x, conv.pads_before, [rows[0] * steps[0], rows[1] * steps[1]])?;
         let x = self.reshape(x, &[batch, channels, rows[0], steps[0], rows[1], steps[1]])?;
         let x = self.transpose(x, &[1, 3, 5, 2, 4, 0])?;
         let x = self.reshape(x, &[channels * steps[0] * steps[1], rows[0], rows[1], batch])?;
@@ -122,24 +136,5 @@ impl Builder {
         let dw = self.reshape(dw, &[shape[0], shape[1], offsets[0] * steps[0], offsets[1] * steps[1]])?;
         let dw = self.slice(dw, 2, 0, shape[2])?;
         self.slice(dw, 3, 0, shape[3])
-    }
-
-    /// `x` with `before` zeros in front along `axis`, padded or cut at the end to `length`.
-    fn fit(&mut self, x: Tensor, axis: usize, before: usize, length: usize) -> Result<Tensor> {
-        let end = length.saturating_sub(before).min(self.shape(x)[axis]);
-        let x = self.slice(x, axis, 0, end)?;
-        let (mut front, mut back) = (vec![0; self.shape(x).len()], vec![0; self.shape(x).len()]);
-        front[axis] = before;
-        back[axis] = length - before - end;
-        self.pad(x, &front, &back)
-    }
-
-    /// `x` and `dy` split along axis 0 into pairs that belong to one group.
-    fn group_pairs(&mut self, x: Tensor, dy: Tensor, groups: usize) -> Result<Vec<(Tensor, Tensor)>> {
-        let lengths = |t: Tensor, g: &Self| vec![g.shape(t)[0] / groups; groups];
-        let (x_lengths, dy_lengths) = (lengths(x, self), lengths(dy, self));
-        let xs = self.split(x, 0, &x_lengths)?;
-        let dys = self.split(dy, 0, &dy_lengths)?;
-        Ok(xs.into_iter().zip(dys).collect())
     }
 }

@@ -34,6 +34,13 @@ pub enum LrnRegion {
     Pixels,
 }
 
+/// sᵝ.
+#[derive(Clone, Copy)]
+enum Power {
+    Itself(Tensor),
+    Inverse(Tensor),
+}
+
 impl Builder {
     /// Local response normalisation of `x` `[N,C,H,W]`.
     ///
@@ -59,8 +66,8 @@ impl Builder {
             let (y, powers) = match form {
                 LrnForm::BandedConv => {
                     let s = g.neighbour_sum_of_squares(x, &lrn)?;
-                    let q = g.denominator(s, lrn.beta)?;
-                    (g.div(x, q)?, Some((s, q)))
+                    let power = g.power(s, lrn.beta)?;
+                    (g.over(x, power)?, Some((s, power)))
                 }
                 LrnForm::Operator => {
                     let attributes = vec![
@@ -74,14 +81,14 @@ impl Builder {
             };
             // dx = dy / sᵝ − x · 2αβ · Σⱼ dyⱼ xⱼ / sⱼᵝ⁺¹, the sum over the same neighbours.
             let rule = move |g: &mut Self, up: &Upstream| {
-                let (s, q) = match powers {
+                let (s, power) = match powers {
                     Some(powers) => powers,
                     None => {
                         let s = g.neighbour_sum_of_squares(x, &lrn)?;
-                        (s, g.denominator(s, lrn.beta)?)
+                        (s, g.power(s, lrn.beta)?)
                     }
                 };
-                let d = g.div(up.single(), q)?;
+                let d = g.over(up.single(), power)?;
                 let weighted = g.mul(d, x)?;
                 let ratio = g.div(weighted, s)?;
                 let u = g.neighbour_sum(ratio, &lrn, 2.0 * lrn.alpha * lrn.beta, None)?;
@@ -123,15 +130,23 @@ impl Builder {
         }
     }
 
-    /// sᵝ; for the usual β = ¾ by two square roots, which are several times faster than a power.
-    fn denominator(&mut self, s: Tensor, beta: f64) -> Result<Tensor> {
-        if beta == 0.75 {
+    /// sᵝ in the form that is fastest on the device.
+    fn power(&mut self, s: Tensor, beta: f64) -> Result<Power> {
+        if beta == 0.75 && self.lowering().power_by_roots {
             let root = self.sqrt(s)?;
             let fourth = self.sqrt(root)?;
-            return self.mul(root, fourth);
+            return Ok(Power::Itself(self.mul(root, fourth)?));
         }
-        let beta = self.scalar(self.element(s), beta);
-        self.pow(s, beta)
+        let exponent = self.scalar(self.element(s), -beta);
+        Ok(Power::Inverse(self.pow(s, exponent)?))
+    }
+
+    /// x / sᵝ.
+    fn over(&mut self, x: Tensor, power: Power) -> Result<Tensor> {
+        match power {
+            Power::Itself(power) => self.div(x, power),
+            Power::Inverse(power) => self.mul(x, power),
+        }
     }
 
     /// The weights of a 1×1 convolution that sums `size` neighbouring channels of `x` times `factor`.
@@ -165,16 +180,17 @@ mod tests {
     const PIXELS: Lrn = Lrn { region: LrnRegion::Pixels, ..STRONG };
     const MANY_PIXELS: Lrn = Lrn { region: LrnRegion::Pixels, ..OTHER_POWER };
 
-    fn forms() -> [Lowering; 2] {
-        let banded = Lowering::training(Target::Cpu);
-        [banded, Lowering { lrn: LrnForm::Operator, ..banded }]
+    fn forms() -> [Lowering; 3] {
+        let roots = Lowering::training(Target::Cpu);
+        let operator = Lowering { lrn: LrnForm::Operator, ..roots };
+        [roots, Lowering { power_by_roots: false, ..roots }, operator]
     }
 
     #[test]
-    fn gradients_of_both_forms_agree_with_finite_differences() {
+    fn gradients_of_all_forms_agree_with_finite_differences() {
         for lowering in forms() {
             for lrn in [PAPER, STRONG, OTHER_POWER, PIXELS, MANY_PIXELS] {
-                let name = format!("LRN {lrn:?} as {:?}", lowering.lrn);
+                let name = format!("LRN {lrn:?} by {lowering:?}");
                 gradients_agree(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
                     g.lrn(x[0], lrn)
                 });
@@ -183,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_give_the_printed_formula() {
+    fn all_forms_give_the_printed_formula() {
         for lowering in forms() {
             let case = Case::f32("LRN").lowering(lowering).values([1, 3, 1, 1], vec![1.0, 2.0, 3.0]);
             let y = evaluate(case, |g, x| g.lrn(x[0], STRONG));

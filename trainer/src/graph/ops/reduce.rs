@@ -42,6 +42,17 @@ impl Builder {
                 format!("axes {axes:?} must be different axes of the operand"),
             ));
         }
+        let mut runs: Vec<Vec<usize>> = Vec::new();
+        for axis in (0..ty.rank()).filter(|&axis| listed(axis)) {
+            match runs.last_mut() {
+                Some(run) if axis > 0 && run.last() == Some(&(axis - 1)) => run.push(axis),
+                _ => runs.push(vec![axis]),
+            }
+        }
+        if self.lowering().reduce_by_runs && runs.len() > 1 {
+            // From the last run on, so that the axes of the others stay where they are.
+            return runs.iter().rev().try_fold(x, |x, run| self.reduce(operator, x, run, keep));
+        }
         let kept: Vec<usize> = (0..ty.rank()).map(|i| if listed(i) { 1 } else { ty.shape[i] }).collect();
         let shape = if keep {
             kept.clone()
@@ -68,7 +79,13 @@ mod tests {
 
     #[test]
     fn gradients_of_reductions_agree_with_finite_differences() {
-        for (axes, keep) in [(vec![0], false), (vec![1, 2], true), (vec![0, 2], false)] {
+        for (axes, keep) in [
+            (vec![0], false),
+            (vec![1, 2], true),
+            (vec![0, 2], false),
+            (vec![2, 0], true),
+            (vec![0, 1, 2], false),
+        ] {
             let case = |name: &str| Case::f64(name).normal([3, 2, 4]);
             gradients_agree(case("ReduceSum"), |g, x| g.reduce_sum(x[0], &axes, keep));
             gradients_agree(case("ReduceMean"), |g, x| g.reduce_mean(x[0], &axes, keep));
