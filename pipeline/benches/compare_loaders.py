@@ -1,15 +1,25 @@
-"""The loader, PyTorch's DataLoader and NVIDIA's DALI on this machine: the same shards, crops, flips and batches, in turns.
+"""The loader, PyTorch's DataLoader, DALI and FFCV on this machine: the same images, crops, flips and batches, in turns.
 
     cargo build --release --bin bench_loader
-    python compare_loaders.py DIR [--workers 2] [--images 16000] [--rounds 3]
+    python compare_loaders.py DIR [--form u8|f32] [--workers 2] [--images 16000] [--rounds 3]
 
-Needs torch, numpy and pyarrow, for JPEG shards pillow as well; DALI (nvidia-dali-cuda130, which works on the CPU too) takes
-part where it is installed. DIR is a folder that prepare_imagenet has written. All read the shards mapped into memory, the
-others through pyarrow, and make what their users make: u8 [N,3,H,W] from raw shards, f32 [N,3,H,W] minus the channel means
-from JPEG shards. The others leave the colour jitter out, which Fovea does.
+Needs torch, numpy and pyarrow, for JPEG shards pillow as well. DALI and FFCV take part where they are installed:
+
+    pip install nvidia-dali-cuda130    # works on the CPU too
+    apt-get install g++ pkg-config libopencv-dev libturbojpeg0-dev
+    pip install pillow ffcv
+
+DIR is a folder that prepare_imagenet has written. DataLoader and DALI read the shards mapped into memory through
+pyarrow. FFCV maps a .beton file, which is first written to a temporary folder: pixels from raw shards, the very JPEG
+files from JPEG shards. All make u8 [N,3,H,W] or f32 [N,3,H,W] minus the channel means, as their users do; left out,
+the form is u8 from raw shards and f32 from JPEG shards. FFCV takes part twice: as it comes, with batches that are NHWC
+in memory (`channels_last`), and with NCHW in memory, like all others. The others leave the colour jitter out, which
+Fovea does.
 """
 
 import argparse
+import functools
+import importlib.metadata
 import io
 import json
 import os
@@ -17,6 +27,7 @@ import pathlib
 import random
 import statistics
 import subprocess
+import tempfile
 import time
 
 import numpy as np
@@ -31,9 +42,10 @@ BATCH = 128
 class Shards(torch.utils.data.Dataset):
     """`images` views of the training images, which may come several times."""
 
-    def __init__(self, directory, images):
+    def __init__(self, directory, images, form):
         self.info = json.loads((directory / "dataset.json").read_text())
         self.raw = self.info["encoding"] == "raw"
+        self.form = form or ("u8" if self.raw else "f32")
         self.side, self.images = self.info["image_size"], images
         self.crop = self.side * 7 // 8
         tables = [pa.ipc.open_file(pa.memory_map(str(directory / shard["file"]))).read_all() for shard in self.info["train"]]
@@ -57,17 +69,20 @@ class Shards(torch.utils.data.Dataset):
         if random.random() < 0.5:
             view = view[:, :, ::-1]
         view = torch.from_numpy(view.copy())
-        return (view if self.raw else view.float() - self.mean), self.labels[index]
+        return (view if self.form == "u8" else view.float() - self.mean), self.labels[index]
 
 
-def data_loader(shards, workers):
-    """Images per second over one pass; the workers are started before the clock."""
-    loader = torch.utils.data.DataLoader(shards, BATCH, shuffle=True, num_workers=workers, drop_last=True)
+def one_pass(loader):
+    """Images per second over one pass; workers are started and code is compiled before the clock."""
     batches = iter(loader)
     next(batches)
     started = time.perf_counter()
     count = sum(len(labels) for _, labels in batches)
     return count / (time.perf_counter() - started)
+
+
+def data_loader(shards, workers):
+    return one_pass(torch.utils.data.DataLoader(shards, BATCH, shuffle=True, num_workers=workers, drop_last=True))
 
 
 def dali(shards, workers):
@@ -90,9 +105,10 @@ def dali(shards, workers):
             "mirror": fn.random.coin_flip(),
             "output_layout": "CHW",
         }
-        if shards.raw:
+        if not shards.raw:
+            images = fn.decoders.image(images, device="cpu")
+        if shards.form == "u8":
             return fn.crop_mirror_normalize(images, dtype=types.UINT8, mean=[0.0], std=[1.0], **view)
-        images = fn.decoders.image(images, device="cpu")
         means = shards.info["statistics"]["mean"]
         return fn.crop_mirror_normalize(images, dtype=types.FLOAT, mean=means, std=[1.0] * 3, **view)
 
@@ -106,6 +122,65 @@ def dali(shards, workers):
     return batches * BATCH / (time.perf_counter() - started)
 
 
+def ffcv_loaders(shards, workers, folder):
+    """FFCV's loaders of one .beton file, by how their batches lie in memory."""
+    import numba
+
+    numba.config.THREADING_LAYER = "omp"  # as fast as TBB, and faster where PyTorch copies the batch
+
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
+    from ffcv.fields.rgb_image import IMAGE_MODES
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
+    from ffcv.writer import DatasetWriter
+
+    class StoredImage(RGBImageField):
+        """An image whose bytes go into the file as they are: RGBImageField would compress pixels to JPEG itself."""
+
+        def encode(self, destination, image, malloc):
+            destination["mode"] = IMAGE_MODES["raw" if shards.raw else "jpg"]
+            destination["height"] = destination["width"] = shards.side
+            destination["data_ptr"], storage = malloc(image.nbytes)
+            storage[:] = image
+
+    class Samples:
+        def __len__(self):
+            return min(len(shards.records), shards.images)
+
+        def __getitem__(self, index):
+            image = np.frombuffer(shards.records[index], np.uint8)
+            return (image.reshape(3, -1).T.reshape(-1) if shards.raw else image), shards.labels[index]
+
+    path, samples = os.path.join(folder, "train.beton"), Samples()
+    fields = {"image": StoredImage(), "label": IntField()}
+    DatasetWriter(path, fields, num_workers=workers).from_indexed_dataset(samples)
+
+    def loader(channels_last):
+        # A square of this share of the area is the crop, so that nothing is resized.
+        share = (shards.crop / shards.side) ** 2
+        image = [
+            RandomResizedCropRGBImageDecoder((shards.crop, shards.crop), scale=(share, share), ratio=(1.0, 1.0)),
+            RandomHorizontalFlip(),
+        ]
+        if shards.form == "f32":
+            image.append(NormalizeImage(np.array(shards.info["statistics"]["mean"]), np.ones(3), np.float32))
+        image += [ToTensor(), ToTorchImage(channels_last=channels_last)]
+        return Loader(
+            path,
+            BATCH,
+            num_workers=workers,
+            os_cache=True,
+            order=OrderOption.RANDOM,
+            indices=np.arange(shards.images, dtype=np.uint64) % np.uint64(len(samples)),
+            pipelines={"image": image, "label": [IntDecoder(), ToTensor(), Squeeze()]},
+            custom_fields=fields,
+            drop_last=True,
+        )
+
+    return {"NHWC in memory": loader(True), "NCHW in memory": loader(False)}
+
+
 def fovea(directory, workers, form):
     command = [str(BENCH), str(directory), "--workers", str(workers), "--form", form, "--batch", str(BATCH), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -115,14 +190,14 @@ def fovea(directory, workers, form):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--form", choices=("u8", "f32"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--images", type=int, default=16000, help="images of a round of the others")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    shards = Shards(options.directory, options.images)
-    form = "u8" if shards.raw else "f32"
+    shards = Shards(options.directory, options.images, options.form)
     runners = {
-        "Fovea": lambda: fovea(options.directory, options.workers, form),
+        "Fovea": lambda: fovea(options.directory, options.workers, shards.form),
         f"DataLoader (PyTorch {torch.__version__})": lambda: data_loader(shards, options.workers),
     }
     try:
@@ -131,11 +206,18 @@ def main():
         runners[f"DALI {nvidia.dali.__version__}"] = lambda: dali(shards, options.workers)
     except ImportError as reason:
         print(f"without DALI: {reason}")
-    found = {name: [] for name in runners}
-    for _ in range(options.rounds):
-        for name, runner in runners.items():
-            found[name].append(runner())
-    print(f"{shards.info['encoding']} -> {form}, {options.workers} workers, medians of {options.rounds} rounds:")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for layout, loader in ffcv_loaders(shards, options.workers, folder).items():
+                name = f"FFCV {importlib.metadata.version('ffcv')}, {layout}"
+                runners[name] = functools.partial(one_pass, loader)
+        except ImportError as reason:
+            print(f"without FFCV: {reason}")
+        for _ in range(options.rounds):
+            for name, runner in runners.items():
+                found.setdefault(name, []).append(runner())
+    print(f"{shards.info['encoding']} -> {shards.form}, {options.workers} workers, medians of {options.rounds} rounds:")
     for name, speeds in found.items():
         ratios = [ours / theirs for ours, theirs in zip(found["Fovea"], speeds)]
         print(f"{name}: {statistics.median(speeds):.0f} images/s; Fovea is {statistics.median(ratios):.1f} times as fast")
