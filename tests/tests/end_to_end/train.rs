@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use image::{Rgb, RgbImage};
 use serde_json::Value;
 
 use crate::support::*;
@@ -171,6 +172,33 @@ fn a_trained_network_is_evaluated_asked_and_exported() {
     let printed = succeed(&mut trainer(&["export", text(&run), "--out", text(&file), "--pixels", "f32"]));
     assert_eq!(printed.trim(), text(&file));
     assert!(fs::metadata(&file).unwrap().len() > 100_000);
+}
+
+#[test]
+fn photos_are_made_square_as_those_of_the_data_set_were() {
+    let prepared = Prepared::new();
+    let squashed = Prepared { data: prepared.path("squashed"), ..Prepared::new() };
+    succeed(&mut prepare(prepared.folders.path(), &squashed.data, &["--size", "32", "--resize", "squash"]));
+    // Wide photos that differ in what is left and right of the central square.
+    let photo = |name: &str, outside: [u8; 3]| {
+        let path = prepared.path(name);
+        let pixel = |x, y| match x {
+            40..80 => Rgb([(3 * x) as u8, (5 * y) as u8, 90]),
+            _ => Rgb(outside),
+        };
+        RgbImage::from_fn(120, 40, pixel).save(&path).unwrap();
+        path
+    };
+    let photos = [photo("white.png", [255; 3]), photo("blue.png", [0, 0, 255])];
+    for (data, name, sees_all) in [(&prepared, "cut", false), (&squashed, "whole", true)] {
+        let run = prepared.path(name);
+        succeed(&mut data.train(&run, 1, &[]));
+        // The run knows by itself.
+        fs::remove_dir_all(&data.data).unwrap();
+        let mut command = trainer(&["predict", text(&run), "--json", "--device", "cpu"]);
+        let printed: Value = serde_json::from_str(&succeed(command.args(&photos))).unwrap();
+        assert_eq!(printed[0]["answers"] != printed[1]["answers"], sees_all, "{name}: {printed}");
+    }
 }
 
 #[test]

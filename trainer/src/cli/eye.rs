@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, ensure};
-use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_datasets::{
+    photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes},
+    prepare::Preparation,
+};
 use fovea_pipeline::{
     TestViews,
     view::{Scratch, Size, View},
@@ -13,6 +16,8 @@ use fovea_trainer::{recipe::Recipe, training::crop_size};
 /// Turns photos into what the network sees, as preparation and evaluation do.
 pub struct Eye {
     image_px: u32,
+    fit: Fit,
+    filter: Filter,
     /// Size of a view.
     pub crop: Size,
     /// Views of each photo.
@@ -20,9 +25,14 @@ pub struct Eye {
 }
 
 impl Eye {
-    /// The eye of a network with this recipe.
-    pub fn new(recipe: &Recipe, views: TestViews) -> Self {
-        Self { image_px: recipe.input.image_px as u32, crop: crop_size(recipe), views }
+    /// The eye of the network of a run with this recipe. Photos are made square as those of its data set were, which the run
+    /// has noted; by default where a data set does not tell.
+    pub fn of_run(run: &Path, recipe: &Recipe, views: TestViews) -> anyhow::Result<Self> {
+        let (fit, filter) = match Preparation::read(run)? {
+            Some(preparation) => (preparation.resize, preparation.filter),
+            None => Default::default(),
+        };
+        Ok(Self { image_px: recipe.input.image_px as u32, fit, filter, crop: crop_size(recipe), views })
     }
 
     /// The views of a photo, `u8 [V,3,H,W]`.
@@ -35,7 +45,7 @@ impl Eye {
         PhotoFile::parse(&bytes)
             .and_then(|file| file.decode(&mut photo))
             .with_context(|| format!("cannot decode {}", path.display()))?;
-        let mut shaper = Shaper::new(self.image_px, Fit::ShortSide, Filter::Lanczos3);
+        let mut shaper = Shaper::new(self.image_px, self.fit, self.filter);
         let square = shaper.shape(photo.width, photo.height, &photo.rgb);
         let mut planes = vec![0; square.len()];
         to_planes(square, &mut planes);

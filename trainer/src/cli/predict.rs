@@ -19,7 +19,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
     let Trained { recipe, mean, state, meta, .. } = trained;
     let views = args.views.views();
-    let eye = Eye::new(&recipe, views);
+    let eye = Eye::of_run(&args.trained.run, &recipe, views)?;
     // All are read before anything is computed: a mistyped name is told at once.
     let images = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
 

@@ -30,7 +30,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     }
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
     let layer = layer(args.layer.as_deref(), &trained.recipe)?;
-    let eye = Eye::new(&trained.recipe, TestViews::Center);
+    let eye = Eye::of_run(&args.trained.run, &trained.recipe, TestViews::Center)?;
     let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);

@@ -17,6 +17,7 @@ use std::{
     thread,
 };
 
+use fovea_datasets::prepare::PREPARATION_FILE;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -105,10 +106,10 @@ impl RunFolder {
         &self.store
     }
 
-    /// Writes down what the run is.
+    /// Writes down what the run is, and how the images of its data set were made, if that is told.
     ///
     /// # Errors
-    /// [`TrainingError::Write`].
+    /// [`TrainingError::Write`], and [`TrainingError::Read`] when a file that is to be kept cannot be read.
     pub fn describe(
         &self,
         recipe: &Recipe,
@@ -118,8 +119,12 @@ impl RunFolder {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut recipe = recipe.clone();
         if let Some(file) = &mut recipe.network.onnx {
-            self.keep_network(file)?;
+            self.keep(file, NETWORK)?;
             *file = NETWORK.into();
+        }
+        let preparation = settings.data.join(PREPARATION_FILE);
+        if preparation.exists() {
+            self.keep(&preparation, PREPARATION_FILE)?;
         }
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
@@ -147,15 +152,15 @@ impl RunFolder {
         self.write_json(REPORT, report)
     }
 
-    /// Copies the file of a network, which must be there as long as the run is.
-    fn keep_network(&self, file: &Path) -> Result<(), TrainingError> {
-        let kept = self.path.join(NETWORK);
+    /// Copies a file, which must be there as long as the run is.
+    fn keep(&self, file: &Path, name: &str) -> Result<(), TrainingError> {
+        let kept = self.path.join(name);
         let read = |reason: io::Error| TrainingError::Read { path: file.into(), reason: reason.to_string() };
         if kept.exists() && fs::canonicalize(file).map_err(read)? == fs::canonicalize(&kept).map_err(read)? {
             return Ok(());
         }
-        let mut network = File::open(file).map_err(read)?;
-        write_atomically(&kept, |out| io::copy(&mut network, out).map(|_| ()))
+        let mut source = File::open(file).map_err(read)?;
+        write_atomically(&kept, |out| io::copy(&mut source, out).map(|_| ()))
             .map_err(|reason| TrainingError::Write { path: kept, reason })
     }
 
