@@ -4,10 +4,11 @@
     python compare_pytorch.py [--batch 128] [--steps 5] [--threads 2] [--check] [--device cpu|cuda] [--precision f16] …
 
 The two take turns, each in a process of its own, so that neither finds the other's memory or threads and both see the
-same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed;
-with `--tuned` also with glibc told to keep large blocks (which spares it page faults), with `--compile` also through
-`torch.compile`. Half precision is autocast with a gradient scaler there. Both upload the batch in every step, from
-page-locked memory where there is a GPU. `--check` leaves dropout out and compares the losses step by step.
+same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed
+(on a GPU cuDNN looks for the fastest algorithms, as Fovea has it do), with `--tuned` also with glibc told to keep large
+blocks (which spares it page faults), with `--compile` also through `torch.compile`. Half precision is autocast with a
+gradient scaler there. Both upload the batch in every step, from page-locked memory where there is a GPU. `--check` leaves
+dropout out and compares the losses step by step.
 """
 
 import argparse

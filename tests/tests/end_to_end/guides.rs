@@ -17,7 +17,7 @@ const SHORTENED: &[(&str, &str)] = &[
 ];
 
 /// The blocks of a guide in one language.
-fn blocks<'a>(guide: &'a str, language: &str) -> Vec<&'a str> {
+pub fn blocks<'a>(guide: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
     guide.split(&fence).skip(1).map(|rest| rest.split_once("```").expect("blocks end").0).collect()
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use image::{ImageFormat, RgbImage};
 use serde_json::Value;
 
+use crate::guides::blocks;
 use crate::support::*;
 use crate::train::Prepared;
 
@@ -63,6 +64,29 @@ fn the_documented_script_reads_raw_and_jpeg_shards() {
             println!("{} has no datasets: that part is skipped", python.0);
         }
     }
+}
+
+#[test]
+fn the_lines_in_the_description_of_shards_work_as_written() {
+    let python = Python::find();
+    if !python.has(&["pyarrow", "numpy", "datasets"]) {
+        return;
+    }
+    let folders = Folders::new(4, 2, 300);
+    let out = folders.path().join("shards");
+    succeed(&mut prepare(folders.path(), &out, &["--encoding", "raw"]));
+    let lines = blocks(include_str!("../../../docs/SHARDS.md"), "python").concat();
+    let lines = lines
+        + "\nprint(image.shape, int(image.max()) > 0, images['train'].num_rows, images['train'].features['label'])";
+    let mut command = Command::new(&python.0);
+    // Nothing that was there before can answer for the files, and nobody is asked.
+    command
+        .args(["-c", &lines])
+        .current_dir(&out)
+        .env("HF_HOME", folders.path().join("hub"))
+        .env("HF_HUB_OFFLINE", "1");
+    let printed = succeed(&mut command);
+    assert_eq!(printed.trim(), "(3, 256, 256) True 12 ClassLabel(names=['n001', 'n002', 'n003'])");
 }
 
 #[test]

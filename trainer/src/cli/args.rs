@@ -304,7 +304,7 @@ pub struct GraphsArgs {
     /// The device whose forms of the gradients are written: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
-    /// What the graphs compute with; tf32 is a matter of whoever runs them
+    /// What the graphs compute with; for tf32 the forms alone are chosen, rounding is up to whoever runs them
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub precision: Precision,
 }

@@ -43,7 +43,7 @@ pub enum LrnForm {
 /// The forms chosen for one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lowering {
-    /// Channels of a group up to which a strided convolution is computed as one of stride 1 whose input has the pixels of a
+    /// Channels up to which a strided convolution is computed as one of stride 1 whose input has the pixels of a
     /// stride × stride square as channels (space to depth); 0 for never.
     pub space_to_depth_channels: usize,
     /// Number of groups up to which each group is a convolution of its own.
@@ -81,7 +81,7 @@ impl Lowering {
             conv_weight_product_rows: 512,
             lrn: LrnForm::BandedConv,
             power_by_roots: false,
-            // cuDNN reduces N, H and W at once eight times slower than H and W, then N.
+            // cuDNN reduces N, H and W at once six to eight times slower than H and W, then N.
             reduce_by_runs: true,
         };
         match target {

@@ -111,6 +111,12 @@ impl Graph {
         operators
     }
 
+    /// Every node: its operator, and the types of its operands and of its results.
+    pub fn nodes(&self) -> impl Iterator<Item = (&'static str, Vec<&TensorType>, Vec<&TensorType>)> {
+        let types = |tensors: &[Tensor]| tensors.iter().map(|t| &self.values[t.index()].ty).collect();
+        self.nodes.iter().map(move |node| (node.operator, types(&node.inputs), types(&node.outputs)))
+    }
+
     /// Turns the input `name` into a constant of little-endian `bytes`.
     ///
     /// # Errors

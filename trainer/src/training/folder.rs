@@ -123,8 +123,14 @@ impl RunFolder {
             *file = NETWORK.into();
         }
         let preparation = settings.data.join(PREPARATION_FILE);
-        if preparation.exists() {
+        let read =
+            |reason: io::Error| TrainingError::Read { path: preparation.clone(), reason: reason.to_string() };
+        if preparation.try_exists().map_err(read)? {
             self.keep(&preparation, PREPARATION_FILE)?;
+        } else if let Err(reason) = fs::remove_file(self.path.join(PREPARATION_FILE))
+            && reason.kind() != io::ErrorKind::NotFound
+        {
+            return Err(TrainingError::Write { path: self.path.join(PREPARATION_FILE), reason });
         }
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;

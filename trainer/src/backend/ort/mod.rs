@@ -24,6 +24,7 @@ use self::{
     answer::{Answer, SumAnswers},
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
+    kernels::is_replayable,
     options::{FIRST_GRAPH, FURTHER_GRAPH},
     session::{Role, device_allocator, open, staging_allocator},
     staging::StagingMemory,
@@ -126,6 +127,7 @@ impl OrtBackend {
         let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
         warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
+        let options = OrtOptions { cuda_graph: options.cuda_graph && is_replayable(&train), ..options };
 
         let layout = Layout::new(&parameters);
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
@@ -178,6 +180,7 @@ impl OrtBackend {
         lock(&self.weights).write(fill).map_err(BackendError::session("write the weights"))
     }
 
+    /// A CUDA graph of the first batch, recorded before, may write to the gradients made here: they are in the sum by then.
     fn make_further(&mut self) -> Result<(), BackendError> {
         let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
         let mut binding =

@@ -21,7 +21,9 @@ pub struct OrtOptions {
     /// With what numbers.
     pub precision: Precision,
     /// Whether a GPU records the step at its first run and replays it from then on, which spares the launching of its kernels
-    /// one by one; without meaning on the CPU.
+    /// one by one; without meaning on the CPU, and left out for networks whose step ONNX Runtime does not replay faithfully.
+    /// While it records, no other thread of the process may allocate or free memory for the GPU: CUDA ends the process then.
+    /// (A loader's workers do neither.)
     pub cuda_graph: bool,
 }
 
@@ -59,5 +61,26 @@ impl OrtOptions {
             return Ok(());
         }
         binding.record_as(number).map_err(BackendError::session("set up a CUDA graph"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn graphs_are_built_for_device_and_precision_and_only_a_gpu_records() {
+        let recipe = Recipe::load("demo", &[]).unwrap();
+        let built = |device, precision| {
+            let graphs = OrtOptions { precision, ..OrtOptions::new(device) }.graphs(&recipe, 4);
+            (graphs.target, graphs.compute)
+        };
+        use ElementType::{F16, F32};
+        assert_eq!(built(Device::Cpu, Precision::F32), (Target::Cpu, F32));
+        assert_eq!(built(Device::Cpu, Precision::F16), (Target::Cpu, F16));
+        assert_eq!(built(Device::Cuda(1), Precision::F32), (Target::Cuda, F32));
+        assert_eq!(built(Device::Cuda(0), Precision::Tf32), (Target::CudaTf32, F32));
+        assert_eq!(built(Device::Cuda(0), Precision::F16), (Target::CudaF16, F16));
+        assert!(OrtOptions::new(Device::Cuda(0)).records() && !OrtOptions::new(Device::Cpu).records());
     }
 }

@@ -71,18 +71,18 @@ impl Builder {
     pub fn conv(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>, conv: Conv) -> Result<Tensor> {
         let operands: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
         let shape = self.conv_shape(&operands, &conv)?;
-        let lowering = self.lowering();
-        if conv.strides != [1, 1]
-            && conv.dilations == [1, 1]
-            && self.shape(w)[1] <= lowering.space_to_depth_channels
-        {
+        let (lowering, w_shape) = (self.lowering(), self.shape(w).to_vec());
+        let has_few_channels = conv.groups == 1 && w_shape[1] <= lowering.space_to_depth_channels;
+        let overlaps = conv.dilations == [1, 1]
+            && (0..2).any(|a| conv.strides[a] > 1 && w_shape[2 + a] > conv.strides[a]);
+        if has_few_channels && overlaps {
             return self.conv_by_space_to_depth(x, w, b, conv, [shape[2], shape[3]]);
         }
         if (2..=lowering.groups_apart).contains(&conv.groups) {
             return self.conv_by_groups(x, w, b, conv);
         }
         let y = self.emit("Conv", &operands, conv.attributes(), self.ty(x).reshaped(shape));
-        let (x_shape, w_shape) = (self.shape(x).to_vec(), self.shape(w).to_vec());
+        let x_shape = self.shape(x).to_vec();
         self.record(&operands, &[y], move |g, up| {
             let dy = up.single();
             let dx = g.when(up.wanted[0], |g| g.conv_data_gradient(dy, w, conv, &x_shape))?;
@@ -133,22 +133,6 @@ impl Builder {
             .map(|group| self.conv(xs[group], ws[group], bs.as_ref().map(|bs| bs[group]), alone))
             .collect::<Result<_>>()?;
         self.concat(&ys, 1)
-    }
-
-    /// `x` in `parts` equal parts along `axis`.
-    pub(crate) fn split_evenly(&mut self, x: Tensor, axis: usize, parts: usize) -> Result<Vec<Tensor>> {
-        self.split(x, axis, &vec![self.shape(x)[axis] / parts; parts])
-    }
-
-    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cut at the end to `lengths`.
-    pub(crate) fn fit(&mut self, mut x: Tensor, before: [usize; 2], lengths: [usize; 2]) -> Result<Tensor> {
-        let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
-        for a in 0..2 {
-            let end = lengths[a].saturating_sub(before[a]).min(self.shape(x)[2 + a]);
-            x = self.slice(x, 2 + a, 0, end)?;
-            (front[2 + a], back[2 + a]) = (before[a], lengths[a] - before[a] - end);
-        }
-        self.pad(x, &front, &back)
     }
 
     /// A convolution with stride 1 and without padding.
@@ -271,6 +255,9 @@ mod tests {
             (Conv::new(2, 2).dilation(2), [2, 2, 9, 8], [3, 2, 3, 2]),
             (Conv::new(1, 0).groups(3), [1, 3, 4, 4], [3, 1, 2, 2]),
             (uneven, [2, 4, 7, 8], [2, 2, 3, 2]),
+            (Conv::new(1, 1), [3, 2, 1, 1], [3, 2, 3, 3]),
+            (Conv::new(1, 2), [3, 2, 2, 1], [2, 2, 5, 5]),
+            (Conv::new(2, 1), [3, 2, 2, 2], [2, 2, 3, 3]),
         ];
         let dilated = |parts| lowering(ConvWeightForm::DilatedConv { parts });
         let by_offsets = lowering(ConvWeightForm::OffsetGemm);
@@ -278,7 +265,7 @@ mod tests {
         let to_depth = Lowering { space_to_depth_channels: 8, ..by_offsets };
         let limited = Lowering { conv_weight_dilated_px: 3, ..dilated(1) };
         let flipped = Lowering { conv_data_by_flipped_kernel: true, ..by_offsets };
-        for lowering in [dilated(1), dilated(2), by_offsets, apart, to_depth, limited, flipped] {
+        for lowering in [dilated(1), dilated(2), dilated(3), by_offsets, apart, to_depth, limited, flipped] {
             for (conv, x, w) in cases {
                 let case = Case::f32(&format!("Conv {conv:?} by {lowering:?}")).lowering(lowering);
                 gradients_agree(case.normal(x).normal(w).normal([w[0]]), |g, t| {
@@ -290,19 +277,58 @@ mod tests {
 
     #[test]
     fn all_forms_of_a_convolution_give_the_same() {
-        let conv = Conv { pads_before: [2, 1], pads_after: [1, 2], ..Conv::new(3, 0) }.groups(2);
-        let given = |lowering| {
-            let case = Case::f32("Conv").lowering(lowering).normal([2, 4, 10, 11]).normal([6, 2, 5, 4]);
-            evaluate(case.normal([6]), |g, x| g.conv(x[0], x[1], Some(x[2]), conv))
-        };
+        let uneven = Conv { pads_before: [2, 1], pads_after: [1, 2], strides: [3, 2], ..Conv::new(1, 0) };
         let plain = lowering(ConvWeightForm::OffsetGemm);
-        let expected = given(plain);
         let apart = Lowering { groups_apart: 2, ..plain };
-        let to_depth = Lowering { space_to_depth_channels: 2, ..plain };
-        for other in [apart, to_depth, Lowering { groups_apart: 2, ..to_depth }] {
-            let worst = given(other).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            assert!(worst < 1e-5, "{other:?}: {worst}");
+        let to_depth = Lowering { space_to_depth_channels: 4, ..plain };
+        let cases = [
+            (uneven, [2, 4, 10, 11], [6, 4, 5, 4], to_depth),
+            (
+                Conv { pads_before: [1, 0], pads_after: [1, 1], ..uneven },
+                [2, 4, 10, 11],
+                [6, 4, 2, 3],
+                to_depth,
+            ),
+            (uneven.groups(2), [2, 4, 10, 11], [6, 2, 5, 4], apart),
+        ];
+        for (conv, x, w, other) in cases {
+            let given = |lowering| {
+                let case = Case::f32("Conv").lowering(lowering).normal(x).normal(w).normal([w[0]]);
+                evaluate(case, |g, t| g.conv(t[0], t[1], Some(t[2]), conv))
+            };
+            let (expected, found) = (given(plain), given(other));
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-5, "{conv:?} by {other:?}: {worst}");
         }
+    }
+
+    #[test]
+    fn each_device_has_the_forms_of_its_column() {
+        let operators = |target, conv: Conv, x: [usize; 4], w: [usize; 4]| {
+            let mut g = Builder::new("test", Lowering::training(target));
+            let x = g.input("x", TensorType::f32(x)).unwrap();
+            let w = g.input("w", TensorType::f32(w)).unwrap();
+            let y = g.conv(x, w, None, conv).unwrap();
+            let loss = g.sum(y).unwrap();
+            for (name, gradient) in ["dx", "dw"].into_iter().zip(g.grad(loss, &[x, w]).unwrap()) {
+                g.output(name, gradient).unwrap();
+            }
+            g.output("y", y).unwrap();
+            let graph = g.finish();
+            let count = |name| graph.nodes().filter(|(operator, ..)| *operator == name).count();
+            [count("Conv"), count("ConvTranspose"), count("Gemm")]
+        };
+        // Convolutions are forward, data and weight gradient in turn; two groups double them where they are apart.
+        let second = |target| operators(target, Conv::new(1, 2).groups(2), [8, 96, 27, 27], [256, 48, 5, 5]);
+        assert_eq!(second(Target::Cpu), [1, 1, 2 * 25]);
+        assert_eq!(second(Target::Cuda), [2 * 3, 0, 0]);
+        assert_eq!(second(Target::CudaTf32), [1 + 2, 1, 0]);
+        assert_eq!(second(Target::CudaF16), [1 + 2, 1, 0]);
+        let first = |target| operators(target, Conv::new(4, 2), [8, 3, 224, 224], [96, 3, 11, 11]);
+        assert_eq!(first(Target::Cpu), [1 + 1, 1, 0]);
+        assert_eq!(first(Target::Cuda), [3, 0, 0]);
+        assert_eq!(first(Target::CudaTf32), [1, 1, 1]);
+        assert_eq!(first(Target::CudaF16), [1, 1, 1]);
     }
 
     #[test]

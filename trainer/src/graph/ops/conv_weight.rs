@@ -6,6 +6,9 @@ use crate::graph::builder::{Builder, Result};
 use crate::graph::lowering::ConvWeightForm;
 use crate::graph::node::Tensor;
 
+/// Values of the windows that share a product at most: 1 GiB in f32.
+const PRODUCT_VALUES: usize = 1 << 28;
+
 impl Builder {
     /// The gradient of weights of `shape` `[O,C/g,k,k]` from the input `x` `[N,C,H,W]` and the gradient `dy` `[N,O,P,Q]`.
     pub(crate) fn conv_weight_gradient(
@@ -25,10 +28,8 @@ impl Builder {
             ConvWeightForm::DilatedConv { parts } if is_small || !has_offsets => {
                 self.conv_weight_by_dilated_conv(x, dy, conv, shape, parts)
             }
-            ConvWeightForm::OffsetGemm if !has_offsets => {
-                self.conv_weight_by_dilated_conv(x, dy, conv, shape, 1)
-            }
-            _ => self.conv_weight_by_offsets(x, dy, conv, shape),
+            _ if has_offsets => self.conv_weight_by_offsets(x, dy, conv, shape),
+            _ => self.conv_weight_by_dilated_conv(x, dy, conv, shape, 1),
         }
     }
 
@@ -42,30 +43,33 @@ impl Builder {
         shape: &[usize],
         parts: usize,
     ) -> Result<Tensor> {
-        let swap = [1, 0, 2, 3];
-        let mut xt = self.transpose(x, &swap)?;
-        let (batch, out) = (self.shape(dy)[0], self.shape(dy)[2..].to_vec());
-        let mut pads_after = [0; 2];
-        for a in 0..2 {
-            let length = self.shape(xt)[2 + a];
-            let needed = (shape[2 + a] - 1) * conv.dilations[a] + (out[a] - 1) * conv.strides[a] + 1;
-            // Rows at the end that no kernel position reached must not become further offsets.
-            let end = needed.saturating_sub(conv.pads_before[a]).min(length);
-            xt = self.slice(xt, 2 + a, 0, end)?;
-            pads_after[a] = needed - conv.pads_before[a] - end;
-        }
-        let parts = (1..=parts).rev().find(|&parts| batch.is_multiple_of(parts)).unwrap_or(1);
-        let geometry = Conv {
-            strides: conv.dilations,
-            pads_before: conv.pads_before,
-            pads_after,
-            dilations: conv.strides,
-            groups: parts,
+        let (batch, out) = (self.shape(dy)[0], [self.shape(dy)[2], self.shape(dy)[3]]);
+        // Rows at the end that no kernel position reached must not become further offsets.
+        let rows =
+            [0, 1].map(|a| (shape[2 + a] - 1) * conv.dilations[a] + (out[a] - 1) * conv.strides[a] + 1);
+        let end = [0, 1].map(|a| rows[a].saturating_sub(conv.pads_before[a]).min(self.shape(x)[2 + a]));
+        let pads_after = [0, 1].map(|a| rows[a] - conv.pads_before[a] - end[a]);
+        // A convolution's padding is smaller than its kernel, which the gradient is here.
+        let is_inside = |pads: [usize; 2]| (0..2).all(|a| pads[a] <= (out[a] - 1) * conv.strides[a]);
+        let (x, pads_before, pads_after) = if is_inside(conv.pads_before) && is_inside(pads_after) {
+            let x = self.slice(x, 2, 0, end[0])?;
+            (self.slice(x, 3, 0, end[1])?, conv.pads_before, pads_after)
+        } else {
+            (self.fit(x, conv.pads_before, rows)?, [0; 2], [0; 2])
         };
+        let xt = self.transpose(x, &[1, 0, 2, 3])?;
+        let parts = (1..=parts).rev().find(|&parts| batch.is_multiple_of(parts)).unwrap_or(1);
+        let (strides, dilations) = (conv.dilations, conv.strides);
+        let geometry = Conv { strides, pads_before, pads_after, dilations, groups: parts };
         let filters = shape[0] / conv.groups;
-        let dt = self.reshape(dy, &[parts, batch / parts, conv.groups, filters, out[0], out[1]])?;
-        let dt = self.transpose(dt, &[2, 0, 3, 1, 4, 5])?;
-        let dt = self.reshape(dt, &[conv.groups * parts * filters, batch / parts, out[0], out[1]])?;
+        // [g·parts·O/g, N/parts, P, Q]
+        let dt = if parts == 1 {
+            self.transpose(dy, &[1, 0, 2, 3])?
+        } else {
+            let dt = self.reshape(dy, &[parts, batch / parts, conv.groups, filters, out[0], out[1]])?;
+            let dt = self.transpose(dt, &[2, 0, 3, 1, 4, 5])?;
+            self.reshape(dt, &[conv.groups * parts * filters, batch / parts, out[0], out[1]])?
+        };
         let xts = self.split_evenly(xt, 0, conv.groups)?;
         let dts = self.split_evenly(dt, 0, conv.groups)?;
         let per_group: Vec<Tensor> = xts
@@ -120,8 +124,9 @@ impl Builder {
                 let view = self.cut(x, &[channels, window(0, i), window(1, j)])?;
                 windows.push(self.reshape(view, &[inner, columns])?);
             }
-            // A product reads all of dy: with few channels, windows share one.
-            let shared = (self.lowering().conv_weight_product_rows / inner).max(1);
+            // A product reads all of dy: with few channels, windows share one, as long as they are not large.
+            let rows = self.lowering().conv_weight_product_rows.min(PRODUCT_VALUES / columns);
+            let shared = (rows / inner).max(1);
             let mut products = Vec::with_capacity(windows.len().div_ceil(shared));
             for windows in windows.chunks(shared) {
                 let rows = self.concat(windows, 0)?;

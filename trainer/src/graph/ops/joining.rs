@@ -85,6 +85,22 @@ impl Builder {
         Ok(parts)
     }
 
+    /// `x` in `parts` equal parts along `axis`.
+    pub(crate) fn split_evenly(&mut self, x: Tensor, axis: usize, parts: usize) -> Result<Vec<Tensor>> {
+        self.split(x, axis, &vec![self.shape(x)[axis] / parts; parts])
+    }
+
+    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cut at the end to `lengths`.
+    pub(crate) fn fit(&mut self, mut x: Tensor, before: [usize; 2], lengths: [usize; 2]) -> Result<Tensor> {
+        let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
+        for a in 0..2 {
+            let end = lengths[a].saturating_sub(before[a]).min(self.shape(x)[2 + a]);
+            x = self.slice(x, 2 + a, 0, end)?;
+            (front[2 + a], back[2 + a]) = (before[a], lengths[a] - before[a] - end);
+        }
+        self.pad(x, &front, &back)
+    }
+
     /// Elements `start..end` of `axis`.
     ///
     /// # Errors

@@ -42,16 +42,18 @@ impl Builder {
                 format!("axes {axes:?} must be different axes of the operand"),
             ));
         }
-        let mut runs: Vec<Vec<usize>> = Vec::new();
-        for axis in (0..ty.rank()).filter(|&axis| listed(axis)) {
-            match runs.last_mut() {
-                Some(run) if axis > 0 && run.last() == Some(&(axis - 1)) => run.push(axis),
-                _ => runs.push(vec![axis]),
+        if self.lowering().reduce_by_runs {
+            let mut runs: Vec<Vec<usize>> = Vec::new();
+            for axis in (0..ty.rank()).filter(|&axis| listed(axis)) {
+                match runs.last_mut() {
+                    Some(run) if run.last() == Some(&(axis - 1)) => run.push(axis),
+                    _ => runs.push(vec![axis]),
+                }
             }
-        }
-        if self.lowering().reduce_by_runs && runs.len() > 1 {
-            // From the last run on, so that the axes of the others stay where they are.
-            return runs.iter().rev().try_fold(x, |x, run| self.reduce(operator, x, run, keep));
+            if runs.len() > 1 {
+                // From the last run on, so that the axes of the others stay where they are.
+                return runs.iter().rev().try_fold(x, |x, run| self.reduce(operator, x, run, keep));
+            }
         }
         let kept: Vec<usize> = (0..ty.rank()).map(|i| if listed(i) { 1 } else { ty.shape[i] }).collect();
         let shape = if keep {
