@@ -233,7 +233,8 @@ fn rows_of(batch: &Batch) -> Rows<'_> {
 }
 
 /// The median; not a number if there is nothing.
-fn median(values: &[f64]) -> f64 {
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

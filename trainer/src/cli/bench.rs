@@ -4,7 +4,7 @@ use std::{io, path::Path, process::ExitCode};
 
 use fovea_trainer::{
     backend::{OrtBackend, Precision},
-    bench::{SEED, bench_loader, bench_step},
+    bench::{SEED, bench_loader, bench_step, median},
     recipe::Recipe,
     say,
     training::{TrainingData, default_workers},
@@ -34,7 +34,7 @@ fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
     say!("start-up      {:.2} s", found.startup_s)?;
-    say!("steps         {}", seconds(&found.step_s))?;
+    say!("steps         {}", times(&found.step_s))?;
     say!("speed         {:.1} images/s at the median step", found.images_per_s)?;
     if let Some(bytes) = found.peak_bytes {
         say!("peak memory   {:.2} GB", bytes as f64 / 1e9)?;
@@ -55,8 +55,8 @@ fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> 
         return Ok(());
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
-    say!("one batch     {}", seconds(&found.repeated_step_s))?;
-    say!("loader        {} ({} workers)", seconds(&found.loaded_step_s), found.workers)?;
+    say!("one batch     {}", times(&found.repeated_step_s))?;
+    say!("loader        {} ({} workers)", times(&found.loaded_step_s), found.workers)?;
     say!("waiting       {} of the time", percent(found.data_wait))?;
     say!("speed         {} of that with one batch, at the median steps", percent(found.speed_ratio))?;
     Ok(())
@@ -67,7 +67,32 @@ fn print_setting(recipe: &str, rows: usize, device: &str, library: &str) -> io::
     say!("device        {device} ({library})")
 }
 
-fn seconds(steps: &[f64]) -> String {
-    let steps: Vec<String> = steps.iter().map(|seconds| format!("{seconds:.3}")).collect();
-    format!("{} s", steps.join(", "))
+/// Times that are told one by one.
+const FEW: usize = 10;
+
+/// The times of a few steps, given in seconds; of many the least, the median and the most.
+fn times(steps: &[f64]) -> String {
+    let median = median(steps);
+    let (unit, in_unit, decimals) = if median < 0.1 { ("ms", 1e3, 2) } else { ("s", 1.0, 3) };
+    let text = |seconds: &f64| format!("{:.decimals$}", seconds * in_unit);
+    if steps.len() <= FEW {
+        let steps: Vec<String> = steps.iter().map(text).collect();
+        return format!("{} {unit}", steps.join(", "));
+    }
+    let least = steps.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = steps.iter().copied().fold(0.0, f64::max);
+    format!("{} {unit} median of {}, {} to {}", text(&median), steps.len(), text(&least), text(&most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_times_are_listed_and_many_summed_up_in_the_unit_that_suits_them() {
+        assert_eq!(times(&[2.5, 1.0, 0.25]), "2.500, 1.000, 0.250 s");
+        assert_eq!(times(&[0.0145, 0.7, 0.0145]), "14.50, 700.00, 14.50 ms");
+        let many: Vec<f64> = (1..=21).map(|step| f64::from(step) / 1000.0).collect();
+        assert_eq!(times(&many), "11.00 ms median of 21, 1.00 to 21.00");
+    }
 }

@@ -127,7 +127,13 @@ impl OrtBackend {
         let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
         warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
-        let options = OrtOptions { cuda_graph: options.cuda_graph && is_replayable(&train), ..options };
+        let is_replayable = is_replayable(&train);
+        if options.records() && !is_replayable {
+            tracing::info!(
+                "kernels are launched one by one: a CUDA graph of this network would not be faithful"
+            );
+        }
+        let options = OrtOptions { cuda_graph: options.cuda_graph && is_replayable, ..options };
 
         let layout = Layout::new(&parameters);
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
