@@ -96,7 +96,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// A convolution with an output of `out` as one of stride 1. Of the offsets of its kernel, a = s·i + r, the classes r
+    /// A convolution of one group with an output of `out` as one of stride 1. Of the offsets of its kernel, a = s·i + r, the classes r
     /// become channels of data and weights, and i the offsets.
     fn conv_by_space_to_depth(
         &mut self,
@@ -112,7 +112,7 @@ impl Builder {
         let x = self.space_to_depth(x, conv.strides)?;
         let w = self.fit(w, [0; 2], [0, 1].map(|a| offsets[a] * conv.strides[a]))?;
         let w = self.space_to_depth(w, conv.strides)?;
-        self.conv(x, w, b, Conv::new(1, 0).groups(conv.groups))
+        self.conv(x, w, b, Conv::default())
     }
 
     /// `x` `[N,C,s·H,t·W]` as `[N,C·s·t,H,W]`.
