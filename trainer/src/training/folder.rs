@@ -122,16 +122,7 @@ impl RunFolder {
             self.keep(file, NETWORK)?;
             *file = NETWORK.into();
         }
-        let preparation = settings.data.join(PREPARATION_FILE);
-        let read =
-            |reason: io::Error| TrainingError::Read { path: preparation.clone(), reason: reason.to_string() };
-        if preparation.try_exists().map_err(read)? {
-            self.keep(&preparation, PREPARATION_FILE)?;
-        } else if let Err(reason) = fs::remove_file(self.path.join(PREPARATION_FILE))
-            && reason.kind() != io::ErrorKind::NotFound
-        {
-            return Err(TrainingError::Write { path: self.path.join(PREPARATION_FILE), reason });
-        }
+        self.keep_preparation(&settings.data)?;
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
         self.write_json(
@@ -156,6 +147,21 @@ impl RunFolder {
     /// [`TrainingError::Write`].
     pub fn report(&self, report: &impl Serialize) -> Result<(), TrainingError> {
         self.write_json(REPORT, report)
+    }
+
+    /// Copies what the data set in `data` tells of its preparation; where it tells nothing, nothing older stays.
+    fn keep_preparation(&self, data: &Path) -> Result<(), TrainingError> {
+        let (told, kept) = (data.join(PREPARATION_FILE), self.path.join(PREPARATION_FILE));
+        match told.try_exists() {
+            Ok(true) => self.keep(&told, PREPARATION_FILE),
+            Ok(false) => match fs::remove_file(&kept) {
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+                    Err(TrainingError::Write { path: kept, reason })
+                }
+                _ => Ok(()),
+            },
+            Err(reason) => Err(TrainingError::Read { path: told, reason: reason.to_string() }),
+        }
     }
 
     /// Copies a file, which must be there as long as the run is.

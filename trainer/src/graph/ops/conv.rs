@@ -148,8 +148,10 @@ impl Builder {
         conv: Conv,
         shape: &[usize],
     ) -> Result<Tensor> {
+        let ty = self.ty(dy).reshaped(shape);
         if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
-            return self.conv_data_by_flipped_kernel(dy, w, conv, shape);
+            let (w, conv) = self.turned_around(w, conv)?;
+            return Ok(self.emit("Conv", &[dy, w], conv.attributes(), ty));
         }
         let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
         // Rows at the end that no kernel position reached get zeros: the output padding of the operator.
@@ -161,18 +163,12 @@ impl Builder {
             .collect();
         let mut attributes = conv.attributes();
         attributes.push(ints("output_padding", &rest));
-        let ty = self.ty(dy).reshaped(shape);
         Ok(self.emit("ConvTranspose", &[dy, w], attributes, ty))
     }
 
-    /// A transposed convolution of stride 1 is a convolution with the kernel turned around and its channels swapped.
-    fn conv_data_by_flipped_kernel(
-        &mut self,
-        dy: Tensor,
-        w: Tensor,
-        conv: Conv,
-        shape: &[usize],
-    ) -> Result<Tensor> {
+    /// Weights and geometry of the convolution that is the transposed one of stride 1 with `w`: its kernel turned around, its
+    /// channels swapped.
+    fn turned_around(&mut self, w: Tensor, conv: Conv) -> Result<(Tensor, Conv)> {
         let ty = self.ty(w).clone();
         let (filters, inner) = (ty.shape[0] / conv.groups, ty.shape[1]);
         let kernel = [ty.shape[2], ty.shape[3]];
@@ -188,9 +184,7 @@ impl Builder {
         let w = self.transpose(w, &[0, 2, 1, 3, 4])?;
         let w = self.reshape(w, &[conv.groups * inner, filters, kernel[0], kernel[1]])?;
         let rest = |pads: [usize; 2]| [0, 1].map(|a| conv.reach(a, kernel[a]) - 1 - pads[a]);
-        let back = Conv { pads_before: rest(conv.pads_before), pads_after: rest(conv.pads_after), ..conv };
-        let ty = self.ty(dy).reshaped(shape);
-        Ok(self.emit("Conv", &[dy, w], back.attributes(), ty))
+        Ok((w, Conv { pads_before: rest(conv.pads_before), pads_after: rest(conv.pads_after), ..conv }))
     }
 
     /// Checks the operands of a convolution and gives the shape of its result.
