@@ -70,7 +70,7 @@ fn print_setting(recipe: &str, rows: usize, device: &str, library: &str) -> io::
 /// Times that are told one by one.
 const FEW: usize = 10;
 
-/// The times of a few steps, given in seconds; of many the least, the median and the most.
+/// The times of a few steps, given in seconds; of many the median, the least and the most.
 fn times(steps: &[f64]) -> String {
     let median = median(steps);
     let (unit, in_unit, decimals) = if median < 0.1 { ("ms", 1e3, 2) } else { ("s", 1.0, 3) };
