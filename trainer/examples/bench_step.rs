@@ -42,6 +42,9 @@ struct Arguments {
     /// Do not record the step as a CUDA graph
     #[arg(long)]
     no_cuda_graph: bool,
+    /// Do not copy a batch beside the step before
+    #[arg(long)]
+    no_copy_ahead: bool,
     /// Threads of ONNX Runtime; 0 for one per core
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -56,7 +59,12 @@ fn main() -> anyhow::Result<()> {
     let device = arguments.device.resolve();
     let options = Options { threads: arguments.threads, ..Options::from_env(device.build()) };
     let loaded = runtime::environment(&options, &mut ())?;
-    let options = OrtOptions { precision: arguments.precision, cuda_graph: !arguments.no_cuda_graph, device };
+    let options = OrtOptions {
+        device,
+        precision: arguments.precision,
+        cuda_graph: !arguments.no_cuda_graph,
+        copy_ahead: !arguments.no_copy_ahead,
+    };
     let (classes, rows) = (arguments.classes, arguments.batch);
     if let Some(folder) = arguments.state {
         let mut backend = backend(loaded, &recipe, classes, rows, options)?;

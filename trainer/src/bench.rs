@@ -110,7 +110,7 @@ pub fn bench_step(
     let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..steps as u64 {
         let (started, cpu_before) = (Instant::now(), processor_seconds());
-        let sums = take_step(&mut backend, recipe, rows, step)?;
+        let sums = take_step(&mut backend, recipe, rows, Some(rows.images), step)?;
         step_s.push(started.elapsed().as_secs_f64());
         step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
         losses.push(sums.mean_loss());
@@ -134,14 +134,19 @@ pub fn bench_step(
     })
 }
 
+/// One step; `next` are the images of the one that follows, if they are known.
 fn take_step(
     backend: &mut dyn TrainingBackend,
     recipe: &Recipe,
     rows: Rows<'_>,
+    next: Option<&[u8]>,
     step: u64,
 ) -> Result<Sums, BackendError> {
     let pass = Pass { seed: SEED, step, part: 0, gradient_scale: 1.0 / rows.labels.len() as f32 };
-    let sums = backend.accumulate(rows, pass)?;
+    let sums = match next {
+        Some(next) => backend.accumulate_and_fetch(rows, pass, next)?,
+        None => backend.accumulate(rows, pass)?,
+    };
     // An overflow of f16 takes a step's time too.
     let _ = backend.update(Update::of_recipe(recipe, recipe.optimizer.learning_rate))?;
     Ok(sums)
@@ -186,31 +191,34 @@ pub fn bench_loader(
 ) -> Result<LoaderBench, TrainingError> {
     let batch_rows = recipe.training.batch_size;
     let memory = backend.batch_memory()?;
-    let mut batches =
-        Batches::new(data, batch_rows, SEED, workers, OnBadRecord::Stop, None, memory).with_one_more_buffer();
+    let fetches_ahead = backend.fetches_ahead();
+    // One batch is kept for ever, and one may be fetched ahead.
+    let mut batches = Batches::new(data, batch_rows, SEED, workers, OnBadRecord::Stop, None, memory)
+        .with_more_buffers(1 + usize::from(fetches_ahead));
     let places = batches.per_epoch();
     let mut places = (0..).flat_map(|epoch| (0..places).map(move |batch| (epoch, batch)));
-    let mut next = || {
+    let mut next = |batches: &mut Batches| {
         let (epoch, batch) = places.next().expect("epochs do not end");
         batches.at(epoch, batch)
     };
 
-    let kept = next()?;
+    let kept = next(&mut batches)?;
     // The first step of a session allocates its memory, and a GPU records it.
-    take_step(backend, recipe, rows_of(&kept), 0)?;
+    take_step(backend, recipe, rows_of(&kept), None, 0)?;
     let (mut repeated_step_s, mut loaded_step_s, mut waited_s) = (Vec::new(), Vec::new(), 0.0);
     for step in 1..=u64::from(BLOCKS) * steps as u64 {
         let started = Instant::now();
-        take_step(backend, recipe, rows_of(&kept), step)?;
+        take_step(backend, recipe, rows_of(&kept), Some(kept.image_bytes()), step)?;
         repeated_step_s.push(started.elapsed().as_secs_f64());
         if !step.is_multiple_of(steps as u64) {
             continue;
         }
         for _ in 0..steps {
             let started = Instant::now();
-            let batch = next()?;
+            let batch = next(&mut batches)?;
             waited_s += started.elapsed().as_secs_f64();
-            take_step(backend, recipe, rows_of(&batch), step)?;
+            let coming = if fetches_ahead { batches.ready().map(Batch::image_bytes) } else { None };
+            take_step(backend, recipe, rows_of(&batch), coming, step)?;
             loaded_step_s.push(started.elapsed().as_secs_f64());
         }
     }

@@ -376,6 +376,13 @@ impl Loader {
         LoaderStats::new(Arc::clone(&self.counters))
     }
 
+    /// The next batch if it has been made already, without waiting. `None` when it has not, or when there is none, which
+    /// [`next`](Iterator::next) tells apart.
+    pub fn next_if_ready(&mut self) -> Option<Result<Batch, LoaderError>> {
+        let message = self.batches.as_ref()?.try_recv().ok();
+        message.map(|message| self.hand_over(message))
+    }
+
     /// Waits for the next message of the workers; `None` when they have all ended.
     fn receive(&self) -> Option<Result<Batch, LoaderError>> {
         let batches = self.batches.as_ref()?;
@@ -402,17 +409,25 @@ impl Iterator for Loader {
         let started = Instant::now();
         let message = self.receive();
         stats::add(&self.counters.consumer_waiting_ns, started.elapsed().as_nanos() as u64);
-        match &message {
-            Some(Ok(_)) => {
-                self.held.fetch_add(1, Ordering::Relaxed);
-            }
-            Some(Err(_)) | None => self.shut_down(),
+        if message.is_none() {
+            self.shut_down();
         }
-        message
+        message.map(|message| self.hand_over(message))
     }
 }
 
 impl Loader {
+    /// A batch is the consumer's from here on; an error is the last thing that comes.
+    fn hand_over(&mut self, message: Result<Batch, LoaderError>) -> Result<Batch, LoaderError> {
+        match &message {
+            Ok(_) => {
+                self.held.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => self.shut_down(),
+        }
+        message
+    }
+
     fn shut_down(&mut self) {
         self.stop = None;
         self.batches = None;

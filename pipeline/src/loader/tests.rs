@@ -380,6 +380,38 @@ fn a_slow_loader_is_waited_for_however_often_batches_were_held_before() {
     assert_eq!(deliver(&records, config).len(), 3);
 }
 
+#[test]
+fn a_batch_that_is_ready_is_taken_without_waiting_and_in_its_turn() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let expected = deliver(&records, one_epoch());
+    let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
+    let slow = LoaderConfig { views: Views::Augmented(Arc::new(chain)), workers: 1, ..one_epoch() };
+    assert!(Loader::start(Arc::clone(&records), slow).unwrap().next_if_ready().is_none());
+
+    let mut loader = Loader::start(records, one_epoch()).unwrap();
+    let mut seen = vec![see(loader.next().unwrap().unwrap())];
+    while seen.len() < expected.len() {
+        // Every other batch is waited for.
+        let batch = if seen.len().is_multiple_of(2) { loader.next() } else { loader.next_if_ready() };
+        seen.extend(batch.map(|batch| see(batch.unwrap())));
+    }
+    assert_eq!(seen, expected);
+    assert!(loader.next_if_ready().is_none() && loader.next().is_none());
+}
+
+#[test]
+fn a_batch_that_was_taken_without_waiting_is_held_too() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { buffers: 1, hold_timeout: Duration::from_millis(20), ..one_epoch() };
+    let mut loader = Loader::start(records, config).unwrap();
+    let _held = loop {
+        if let Some(batch) = loader.next_if_ready() {
+            break batch.unwrap();
+        }
+    };
+    assert!(matches!(loader.next(), Some(Err(LoaderError::AllBuffersHeld { buffers: 1, .. }))));
+}
+
 /// Memory with a mark by which it is recognised.
 #[derive(Debug)]
 struct MarkedMemory(Box<[[u64; 8]]>);

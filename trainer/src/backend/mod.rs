@@ -317,13 +317,34 @@ pub trait TrainingBackend {
     /// [`BackendError`] when the rows do not fit or the device fails.
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError>;
 
+    /// Whether [`accumulate_and_fetch`](Self::accumulate_and_fetch) does more than [`accumulate`](Self::accumulate).
+    fn fetches_ahead(&self) -> bool {
+        false
+    }
+
+    /// As [`accumulate`](Self::accumulate), and meanwhile the images of the rows that come next, or more than those, are
+    /// brought to the device. They are known again by their address: until they have come, or
+    /// [`discard`](Self::discard) is called, their memory must not get other images.
+    ///
+    /// # Errors
+    /// As [`accumulate`](Self::accumulate).
+    fn accumulate_and_fetch(
+        &mut self,
+        rows: Rows<'_>,
+        pass: Pass,
+        next: &[u8],
+    ) -> Result<Sums, BackendError> {
+        let _ = next;
+        self.accumulate(rows, pass)
+    }
+
     /// Changes the weights by the gradients of the step, and begins a new one.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails, or the gradients are not finite with any loss scale.
     fn update(&mut self, update: Update) -> Result<Updated, BackendError>;
 
-    /// Forgets the gradients of the step.
+    /// Forgets the gradients of the step, and the images that were fetched for the next one.
     fn discard(&mut self);
 
     /// Softmax outputs of a batch, `f32 [N,K]`, written to the front of `probabilities`, and sums over its rows.

@@ -199,6 +199,9 @@ pub struct RuntimeArgs {
     /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
     #[arg(long)]
     pub no_cuda_graph: bool,
+    /// Copy each batch to a GPU when its step begins, instead of beside the step before
+    #[arg(long)]
+    pub no_copy_ahead: bool,
 }
 
 #[derive(Args, Debug)]

@@ -37,5 +37,8 @@ pub fn runtime(args: &RuntimeArgs, of_run: Precision) -> Result<(&'static Loaded
     };
     let loaded = environment(&options, &mut Bar::default())?;
     let precision = args.precision.unwrap_or(of_run);
-    Ok((loaded, OrtOptions { device, precision, cuda_graph: !args.no_cuda_graph }))
+    Ok((
+        loaded,
+        OrtOptions { device, precision, cuda_graph: !args.no_cuda_graph, copy_ahead: !args.no_copy_ahead },
+    ))
 }

@@ -10,7 +10,7 @@ use libloading::{Library, Symbol};
 use super::{RuntimeError, library};
 
 /// The driver's part of CUDA.
-const DRIVER: &str = "libcuda.so.1";
+pub(super) const DRIVER: &str = "libcuda.so.1";
 /// The version of CUDA that the pinned libraries need, as the driver counts: 13.0.
 const OLDEST_CUDA: c_int = 13_000;
 

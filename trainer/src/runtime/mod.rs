@@ -12,6 +12,7 @@
 //! | `PIP_INDEX_URL` | package index to fetch from; else `https://pypi.org/simple` |
 //! | `FOVEA_OFFLINE` | `1` forbids fetching |
 
+pub(crate) mod copies;
 mod download;
 mod driver;
 mod environment;

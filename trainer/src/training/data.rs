@@ -8,7 +8,7 @@ use std::{
 use fovea_pipeline::{
     Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split,
     form::center_of,
-    loader::{OnBadRecord, Views},
+    loader::{LoaderError, OnBadRecord, Views},
     memory::MemoryProvider,
     view::Size,
 };
@@ -162,6 +162,8 @@ pub(crate) struct Batches {
     memory: Box<dyn MemoryProvider>,
     /// With the epoch and number of the batch that comes next.
     running: Option<(Loader, (u64, u64))>,
+    /// That batch, if it has been looked at before its turn.
+    ahead: Option<Result<Batch, LoaderError>>,
 }
 
 impl Batches {
@@ -178,12 +180,12 @@ impl Batches {
         let views = Views::Augmented(Arc::clone(&data.chain));
         let config =
             LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
-        Self { records: Arc::clone(&data.train), config, limit, memory, running: None }
+        Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }
     }
 
-    /// For a caller who keeps a batch while others are made.
-    pub fn with_one_more_buffer(mut self) -> Self {
-        self.config.buffers += 1;
+    /// For a caller who keeps so many batches while others are made.
+    pub fn with_more_buffers(mut self, buffers: usize) -> Self {
+        self.config.buffers += buffers;
         self
     }
 
@@ -199,11 +201,12 @@ impl Batches {
     /// # Errors
     /// [`TrainingError::Loader`].
     pub fn at(&mut self, epoch: u64, batch: u64) -> Result<Batch, TrainingError> {
-        let (mut loader, _) = match self.running.take() {
-            Some((loader, next)) if next == (epoch, batch) => (loader, next),
-            _ => (self.start(epoch, batch)?, (epoch, batch)),
+        let ahead = self.ahead.take();
+        let (mut loader, ahead) = match self.running.take() {
+            Some((loader, next)) if next == (epoch, batch) => (loader, ahead),
+            _ => (self.start(epoch, batch)?, None),
         };
-        let made = match loader.next() {
+        let made = match ahead.or_else(|| loader.next()) {
             Some(made) => made?,
             // Its epochs have no end, so the workers are gone, which they tell before they go.
             None => unreachable!("a loader ends with an error only"),
@@ -213,6 +216,14 @@ impl Batches {
             self.running = Some((loader, next));
         }
         Ok(made)
+    }
+
+    /// The batch that comes after the last one, if it has been made already and no new loader must be started for it.
+    pub fn ready(&mut self) -> Option<&Batch> {
+        if let (None, Some((loader, _))) = (&self.ahead, &mut self.running) {
+            self.ahead = loader.next_if_ready();
+        }
+        self.ahead.as_ref()?.as_ref().ok()
     }
 
     fn start(&mut self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {

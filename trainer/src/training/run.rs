@@ -183,7 +183,9 @@ impl<'a> Run<'a> {
         let RunOptions { workers, on_bad_record, limit_batches, .. } = self.options;
         let batch_size = self.recipe.training.batch_size;
         let (seed, memory) = (self.meta.seed, self.backend.batch_memory()?);
-        Ok(Batches::new(self.data, batch_size, seed, workers, on_bad_record, limit_batches, memory))
+        let batches =
+            Batches::new(self.data, batch_size, seed, workers, on_bad_record, limit_batches, memory);
+        Ok(batches.with_more_buffers(usize::from(self.backend.fetches_ahead())))
     }
 
     fn announce(&mut self, batches: u64) {
@@ -217,7 +219,8 @@ impl<'a> Run<'a> {
             // All its records are damaged.
             return Ok(());
         }
-        let sums = self.accumulate(&batch)?;
+        let next = if self.backend.fetches_ahead() { batches.ready() } else { None };
+        let sums = self.accumulate(&batch, next)?;
         if !sums.loss.is_finite() {
             return self.not_finite(&sums);
         }
@@ -251,24 +254,30 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Gradients over a batch, in as many parts as the backend needs; ends at the first part whose loss is not finite.
-    fn accumulate(&mut self, batch: &Batch) -> Result<Sums, TrainingError> {
+    /// Gradients over a batch, in as many parts as the backend needs; ends at the first part whose loss is not finite. `next`
+    /// is the batch that comes then, if it is known.
+    fn accumulate(&mut self, batch: &Batch, next: Option<&Batch>) -> Result<Sums, TrainingError> {
         let rows = self.backend.batch_rows();
         let row_bytes = batch.shape().view_values();
         let labels = &batch.labels()[..batch.len()];
-        let parts = labels
-            .chunks(rows)
-            .zip(batch.color_offsets().chunks(rows))
-            .zip(batch.image_bytes().chunks(rows * row_bytes));
+        let parts = labels.chunks(rows).zip(batch.color_offsets().chunks(rows));
+        let images: Vec<_> = batch.image_bytes().chunks(rows * row_bytes).take(parts.len()).collect();
+        let images_of_next = next.filter(|next| !next.is_empty()).map(Batch::image_bytes);
         let mut sums = Sums::default();
-        for (part, ((labels, color_offsets), images)) in (0..).zip(parts) {
+        for (part, (labels, color_offsets)) in parts.enumerate() {
+            let next = images.get(part + 1).copied().or(images_of_next);
+            let images = images[part];
             let pass = Pass {
                 seed: self.meta.seed,
                 step: self.meta.step,
-                part,
+                part: part as u32,
                 gradient_scale: 1.0 / batch.len() as f32,
             };
-            sums += self.backend.accumulate(Rows { images, color_offsets, labels }, pass)?;
+            let rows = Rows { images, color_offsets, labels };
+            sums += match next {
+                Some(next) => self.backend.accumulate_and_fetch(rows, pass, next)?,
+                None => self.backend.accumulate(rows, pass)?,
+            };
             if !sums.loss.is_finite() {
                 break;
             }

@@ -75,7 +75,7 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         session: &mut Session,
         doing: &'static str,
     ) -> Result<(), BackendError> {
-        let len = self.host.extract_tensor().1.len();
+        let len = self.len();
         let run = if self.device.is_none() && values.len() >= len {
             binding.run_with(session, &self.name, &values[..len], &self.host)
         } else {
@@ -91,8 +91,20 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         self.host.extract_tensor().1
     }
 
-    fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
-        let len = self.host.extract_tensor().1.len();
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.host.shape().num_elements()
+    }
+
+    /// What sessions read, for all of its values to be replaced.
+    pub fn overwritten(&mut self) -> &mut Tensor<T> {
+        self.is_sent = false;
+        self.device.as_mut().unwrap_or(&mut self.host)
+    }
+
+    /// Brings `values` to the device; if they are fewer than the input has, they replace the front of what was there before.
+    pub fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
+        let len = self.len();
         match &mut self.device {
             Some(device) if values.len() >= len => {
                 self.is_sent = false;

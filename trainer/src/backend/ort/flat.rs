@@ -143,11 +143,12 @@ pub(super) struct Binding {
     binding: IoBinding,
     buffers: Vec<SharedFlat>,
     options: Option<RunOptions>,
+    has_run: bool,
 }
 
 impl Binding {
     pub fn new(session: &Session) -> ort::Result<Self> {
-        Ok(Self { binding: session.create_binding()?, buffers: Vec::new(), options: None })
+        Ok(Self { binding: session.create_binding()?, buffers: Vec::new(), options: None, has_run: false })
     }
 
     /// Binds a tensor that lies where the session wants it; its memory is used in place.
@@ -195,12 +196,19 @@ impl Binding {
     }
 
     /// Runs the session, with all buffers locked.
-    pub fn run(&self, session: &mut Session) -> ort::Result<()> {
+    pub fn run(&mut self, session: &mut Session) -> ort::Result<()> {
         let _locked: Vec<_> = self.buffers.iter().map(|flat| lock(flat)).collect();
         match &self.options {
             Some(options) => session.run_binding_with_options(&self.binding, options).map(drop),
             None => session.run_binding(&self.binding).map(drop),
-        }
+        }?;
+        self.has_run = true;
+        Ok(())
+    }
+
+    /// Whether it has run: what the first run allocates and records is there.
+    pub fn has_run(&self) -> bool {
+        self.has_run
     }
 
     /// Runs the session once with `values` of the host as the input `name`, where they are, and binds `usual` again.

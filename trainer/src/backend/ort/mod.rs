@@ -8,6 +8,7 @@
 mod answer;
 mod feed;
 mod flat;
+mod images;
 mod inference;
 mod kernels;
 mod options;
@@ -24,6 +25,7 @@ use self::{
     answer::{Answer, SumAnswers},
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
+    images::Images,
     kernels::is_replayable,
     options::{FIRST_GRAPH, FURTHER_GRAPH},
     session::{Role, device_allocator, open, staging_allocator},
@@ -75,7 +77,7 @@ pub struct OrtBackend {
 /// Inputs that training and evaluation share.
 struct BatchFeeds {
     rows: usize,
-    images: Feed<u8>,
+    images: Images,
     labels: Feed<i64>,
     valid: Feed<bool>,
 }
@@ -139,7 +141,7 @@ impl OrtBackend {
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
         let flat = || zeros(&session, options.device, layout.len);
         let (weights, momenta, gradients) = (flat()?, flat()?, flat()?);
-        let batch = BatchFeeds::new(&session, options.device, setup)?;
+        let batch = BatchFeeds::new(&session, &options, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
         let mean_shape: &[usize] = &mean_shape;
         let mut train = Train::new(session, &options, setup, &masks, mean_shape)?;
@@ -229,13 +231,13 @@ fn warn_of_copies(device: Device, graphs: &[&Graph]) {
 }
 
 impl BatchFeeds {
-    fn new(session: &Session, device: Device, setup: &Setup<'_>) -> Result<Self, BackendError> {
-        let (rows, px) = (setup.batch_rows, setup.recipe.input.crop_px);
+    fn new(session: &Session, options: &OrtOptions, setup: &Setup<'_>) -> Result<Self, BackendError> {
+        let rows = setup.batch_rows;
         Ok(Self {
             rows,
-            images: Feed::new(session, device, names::IMAGES, &[rows, 3, px, px])?,
-            labels: Feed::new(session, device, names::LABELS, &[rows])?,
-            valid: Feed::new(session, device, names::VALID, &[rows])?,
+            images: Images::new(session, options, setup)?,
+            labels: Feed::new(session, options.device, names::LABELS, &[rows])?,
+            valid: Feed::new(session, options.device, names::VALID, &[rows])?,
         })
     }
 
@@ -383,49 +385,25 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
-        self.limits.check_training(&rows)?;
-        self.batch.write(&rows)?;
-        let count = rows.labels.len();
-        self.train.offsets.write(|values| {
-            values[..3 * count].copy_from_slice(rows.color_offsets[..count].as_flattened());
-            // Rows that do not count must at least be numbers: 0 · NaN would be NaN.
-            values[3 * count..].fill(0.0);
-        })?;
-        self.train.scale.fill(pass.gradient_scale)?;
-        if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
-            half.loss_scale.fill(scale.factor())?;
-        }
-        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
-            feed.write(|values| fill_mask(&pass, index, mask.keep, values))?;
-        }
-        let Train { session, binding, .. } = &mut self.train;
-        let doing = match self.options.records() {
-            true => "record or replay a training step (--no-cuda-graph launches its kernels one by one)",
-            false => "run a training step",
-        };
-        if self.batches_of_step == 0 {
-            self.batch.images.run_with(rows.images, binding, session, doing)?;
-        } else {
-            if self.further.is_none() {
-                self.make_further()?;
-            }
-            if let Some(further) = &mut self.further {
-                let (session, binding) = (&mut self.train.session, &mut further.binding);
-                self.batch.images.run_with(rows.images, binding, session, doing)?;
-                further.adder.run()?;
-            }
-        }
-        self.batches_of_step += 1;
-        let read = BackendError::session("read the sums of a step");
-        if let Some(half) = &self.train.half {
-            self.overflows |= !half.gradient_sum.read().map_err(&read)?.is_finite();
-        }
-        self.train.sums.read(count).map_err(read)
+        self.compute(&rows, &pass, None)
+    }
+
+    fn fetches_ahead(&self) -> bool {
+        self.batch.images.fetches_ahead()
+    }
+
+    fn accumulate_and_fetch(
+        &mut self,
+        rows: Rows<'_>,
+        pass: Pass,
+        next: &[u8],
+    ) -> Result<Sums, BackendError> {
+        self.compute(&rows, &pass, Some(next))
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         let overflows = self.overflows;
-        self.discard();
+        self.begin_step();
         if let Some(scale) = &mut self.loss_scale {
             if overflows {
                 let loss_scale = scale.overflowed().then(|| scale.factor()).ok_or(BackendError::Gradients)?;
@@ -438,8 +416,8 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn discard(&mut self) {
-        self.batches_of_step = 0;
-        self.overflows = false;
+        self.begin_step();
+        self.batch.images.forget();
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
@@ -525,6 +503,54 @@ impl TrainingBackend for OrtBackend {
 }
 
 impl OrtBackend {
+    /// Gradients of a batch, while the images of the next one are fetched.
+    fn compute(&mut self, rows: &Rows<'_>, pass: &Pass, next: Option<&[u8]>) -> Result<Sums, BackendError> {
+        self.limits.check_training(rows)?;
+        self.batch.write(rows)?;
+        let count = rows.labels.len();
+        self.train.offsets.write(|values| {
+            values[..3 * count].copy_from_slice(rows.color_offsets[..count].as_flattened());
+            // Rows that do not count must at least be numbers: 0 · NaN would be NaN.
+            values[3 * count..].fill(0.0);
+        })?;
+        self.train.scale.fill(pass.gradient_scale)?;
+        if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
+            half.loss_scale.fill(scale.factor())?;
+        }
+        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
+            feed.write(|values| fill_mask(pass, index, mask.keep, values))?;
+        }
+        let Train { session, binding, .. } = &mut self.train;
+        let doing = match self.options.records() {
+            true => "record or replay a training step (--no-cuda-graph launches its kernels one by one)",
+            false => "run a training step",
+        };
+        if self.batches_of_step == 0 {
+            self.batch.images.run_and_fetch(rows.images, next, binding, session, doing)?;
+        } else {
+            if self.further.is_none() {
+                self.make_further()?;
+            }
+            if let Some(further) = &mut self.further {
+                let (session, binding) = (&mut self.train.session, &mut further.binding);
+                self.batch.images.run_and_fetch(rows.images, next, binding, session, doing)?;
+                further.adder.run()?;
+            }
+        }
+        self.batches_of_step += 1;
+        let read = BackendError::session("read the sums of a step");
+        if let Some(half) = &self.train.half {
+            self.overflows |= !half.gradient_sum.read().map_err(&read)?.is_finite();
+        }
+        self.train.sums.read(count).map_err(read)
+    }
+
+    /// Forgets the gradients of the step.
+    fn begin_step(&mut self) {
+        self.batches_of_step = 0;
+        self.overflows = false;
+    }
+
     /// The largest magnitude in each parameter's range; not finite if any value is not.
     fn largest(&self, values: &[f32]) -> Vec<f32> {
         let ranges =

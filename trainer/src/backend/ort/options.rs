@@ -25,13 +25,15 @@ pub struct OrtOptions {
     /// While it records, no other thread of the process may allocate or free memory for the GPU: CUDA ends the process then.
     /// (A loader's workers do neither.)
     pub cuda_graph: bool,
+    /// Whether a GPU gets the images of the next batch while it computes a step; without meaning on the CPU.
+    pub copy_ahead: bool,
 }
 
 impl OrtOptions {
-    /// On `device`, in full single precision, with a CUDA graph.
+    /// On `device`, in full single precision, with a CUDA graph and copies ahead.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, precision: Precision::F32, cuda_graph: true }
+        Self { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true }
     }
 
     /// Whether the step is recorded.

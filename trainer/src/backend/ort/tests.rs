@@ -1,7 +1,7 @@
 //! What cannot be seen through the interface of backends.
 
 use super::*;
-use crate::{recipe::Recipe, support};
+use crate::{recipe::Recipe, runtime::copies::tests::FakeDriver, support};
 
 const ROWS: usize = 4;
 
@@ -46,5 +46,117 @@ fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
     let sum: f64 = copied.iter().sum();
     for loss in in_place {
         assert!((loss / sum - 1.0).abs() < 1e-5, "{loss} against {sum}");
+    }
+}
+
+/// A backend that fetches images over a driver whose GPU is the processor.
+struct Fetching {
+    driver: FakeDriver,
+    backend: OrtBackend,
+}
+
+impl Fetching {
+    fn new() -> Self {
+        let recipe = Recipe::load("demo", &[]).unwrap();
+        let (driver, mut backend) = (FakeDriver::new(), backend(&recipe));
+        backend.batch.images.fetch_over(driver.stream().unwrap(), &backend.train.session, Device::Cpu);
+        Self { driver, backend }
+    }
+
+    /// Images of whole batches.
+    fn batches(&self) -> [Vec<u8>; 4] {
+        let bytes = ROWS * self.backend.limits.row_bytes;
+        [1, 2, 3, 4].map(|salt| (0..bytes).map(|i| ((i + salt) * (7919 + salt) % 251) as u8).collect())
+    }
+
+    fn rows(images: &[u8], rows: usize) -> Rows<'_> {
+        Rows { images, color_offsets: &[[0.0; 3]; ROWS][..rows], labels: &[0, 3, 5, 9][..rows] }
+    }
+
+    /// The loss of a whole batch, told what comes next; with the masks of part 0, whichever part of the step it is.
+    fn pass(&mut self, images: &[u8], next: Option<&[u8]>) -> Result<f64, BackendError> {
+        let (rows, pass) =
+            (Self::rows(images, ROWS), Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 });
+        let sums = match next {
+            Some(next) => self.backend.accumulate_and_fetch(rows, pass, next),
+            None => self.backend.accumulate(rows, pass),
+        };
+        sums.map(|sums| sums.loss)
+    }
+
+    /// That of the first batch of a step.
+    fn first(&mut self, images: &[u8], next: Option<&[u8]>) -> f64 {
+        self.backend.begin_step();
+        self.pass(images, next).unwrap()
+    }
+}
+
+#[test]
+fn images_are_fetched_beside_a_step_and_used_in_the_next() {
+    let (mut plain, mut ahead) = (Fetching::new(), Fetching::new());
+    assert!(ahead.backend.fetches_ahead());
+    let batches = plain.batches();
+    let mut copies = Vec::new();
+    for at in 0..5 {
+        let (images, next) = (&batches[at % 4], &batches[(at + 1) % 4]);
+        assert_eq!(ahead.pass(images, Some(next)).unwrap(), plain.pass(images, None).unwrap(), "batch {at}");
+        copies.push(ahead.driver.copies());
+    }
+    // The first run for the first batch of a step and that for further ones fetch nothing: a GPU may record them.
+    assert_eq!((copies, plain.driver.copies()), (vec![0, 0, 1, 3, 5], 0));
+    let gradients = |of: &mut Fetching| lock(&of.backend.gradients).read(<[f32]>::to_vec).unwrap();
+    assert!(gradients(&mut plain) == gradients(&mut ahead));
+}
+
+#[test]
+fn images_that_were_fetched_in_vain_are_not_used() {
+    let mut f = Fetching::new();
+    let batches = f.batches();
+    let losses = batches.each_ref().map(|images| f.first(images, None));
+
+    // Another batch comes than was told; and what was told is not remembered beyond it.
+    f.first(&batches[0], Some(&batches[1]));
+    assert_eq!((f.first(&batches[2], None), f.driver.copies()), (losses[2], 1));
+    assert_eq!((f.first(&batches[1], None), f.driver.copies()), (losses[1], 1));
+
+    // The step is given up, and the memory gets other images.
+    let mut next = batches[1].clone();
+    f.first(&batches[0], Some(&next));
+    f.backend.discard();
+    next.copy_from_slice(&batches[3]);
+    assert_eq!((f.first(&next, None), f.driver.copies()), (losses[3], 2));
+
+    // Images that do not fill the input are not fetched; and of a batch that was, a part is not taken for the whole.
+    f.first(&batches[0], Some(&batches[1][1..]));
+    assert_eq!(f.driver.copies(), 2);
+    f.first(&batches[0], Some(&batches[1]));
+    let part = Fetching::rows(&batches[1][..batches[1].len() / 2], ROWS / 2);
+    let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 };
+    f.backend.accumulate(part, pass).unwrap();
+    assert_eq!(f.driver.copies(), 3);
+}
+
+#[test]
+fn an_evaluation_between_steps_leaves_what_was_fetched() {
+    let mut f = Fetching::new();
+    let batches = f.batches();
+    let losses = batches.each_ref().map(|images| f.first(images, None));
+    f.first(&batches[0], Some(&batches[1]));
+    f.backend.evaluate(Fetching::rows(&batches[3], ROWS), &mut [0.0; ROWS * 10]).unwrap();
+    assert_eq!((f.first(&batches[1], None), f.driver.copies()), (losses[1], 2));
+}
+
+#[test]
+fn a_copy_that_fails_is_told_with_what_to_do() {
+    let mut f = Fetching::new();
+    let batches = f.batches();
+    f.first(&batches[0], None);
+    for function in ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoDAsync_v2"] {
+        f.driver.fail("");
+        f.first(&batches[0], Some(&batches[1]));
+        f.driver.fail(function);
+        f.backend.begin_step();
+        let error = f.pass(&batches[1], Some(&batches[2])).unwrap_err().to_string();
+        assert!(error.contains("--no-copy-ahead") && error.contains(function), "{error}");
     }
 }

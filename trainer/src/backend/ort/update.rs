@@ -128,7 +128,7 @@ impl Adder {
     }
 
     pub fn run(&mut self) -> Result<(), BackendError> {
-        for binding in &self.runs {
+        for binding in &mut self.runs {
             binding.run(&mut self.session).map_err(BackendError::session("add gradients"))?;
         }
         Ok(())

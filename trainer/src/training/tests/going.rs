@@ -11,8 +11,8 @@ use crate::{
     models::PixelType,
     support::{self, Data},
     training::{
-        Evaluation, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities, read_recipe,
-        read_settings,
+        Evaluation, OnNan, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities,
+        read_recipe, read_settings,
     },
 };
 
@@ -53,6 +53,26 @@ fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
     assert_eq!(trained.meta.epoch as usize, first_best, "{errors:?}");
     assert_eq!(Trained::load(&place.path("run"), Which::Last).unwrap().meta.epoch, 8);
     assert_eq!(trained.meta.class_names[1], "colour 1");
+}
+
+#[test]
+fn a_backend_that_fetches_ahead_is_told_what_comes_and_makes_the_same_run() {
+    let place = Place::new();
+    // Batches of eight, whole or in parts of three, three and two, of which only a whole one is waited for.
+    for (rows, at_least) in [(8, 5), (3, 15 * 2 - 1)] {
+        let [mut plain, mut ahead] = ["plain", "ahead"].map(|name| Attempt::new(&place, name));
+        ahead.fetches_ahead = true;
+        for attempt in [&mut plain, &mut ahead] {
+            (attempt.rows, attempt.options.on_nan, attempt.spoilt) = (rows, OnNan::Skip, &[4]);
+            attempt.finish();
+        }
+        assert!(traces(&place.path("plain")) == traces(&place.path("ahead")));
+        assert_eq!(plain.fetched, 0);
+        assert!(ahead.fetched >= at_least, "{} of batches in parts of {rows}", ahead.fetched);
+        for name in ["plain", "ahead"] {
+            fs::remove_dir_all(place.path(name)).unwrap();
+        }
+    }
 }
 
 #[test]

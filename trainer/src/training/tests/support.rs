@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -185,6 +186,10 @@ pub struct Attempt<'a> {
     pub infinite_after: Option<u32>,
     /// Where batches lie.
     pub blocks: Blocks,
+    /// Whether the backend takes the images that come next before their turn.
+    pub fetches_ahead: bool,
+    /// How often the images that came were those that it took before.
+    pub fetched: usize,
 }
 
 impl<'a> Attempt<'a> {
@@ -203,6 +208,8 @@ impl<'a> Attempt<'a> {
             lost: false,
             infinite_after: None,
             blocks: Blocks::default(),
+            fetches_ahead: false,
+            fetched: 0,
         }
     }
 
@@ -220,7 +227,9 @@ impl<'a> Attempt<'a> {
         let inner = ReferenceBackend::new(&setup)?;
         let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
         let (infinite_after, blocks) = (self.infinite_after, self.blocks.clone());
-        let mut backend = Spoiling { inner, passes: 0, spoilt, overflowing, lost, infinite_after, blocks };
+        let ahead = self.fetches_ahead.then(Ahead::default);
+        let mut backend =
+            Spoiling { inner, passes: 0, spoilt, overflowing, lost, infinite_after, blocks, ahead };
         let settings = RunSettings {
             data: self.place.path(self.data),
             limit_batches: None,
@@ -238,7 +247,9 @@ impl<'a> Attempt<'a> {
             run.restore(meta, state)?;
         }
         folder.describe(&self.recipe, &settings, &about)?;
-        run.train()
+        let outcome = run.train();
+        self.fetched = backend.ahead.map_or(0, |ahead| ahead.fetched);
+        outcome
     }
 
     pub fn finish(&mut self) -> Report {
@@ -357,6 +368,27 @@ impl Drop for Block {
     }
 }
 
+/// What is said to come next.
+#[derive(Default)]
+struct Ahead {
+    /// Where images lie, and what they were.
+    promised: Option<(*const u8, Vec<u8>)>,
+    fetched: usize,
+}
+
+impl Ahead {
+    /// A pace at which the loader keeps up.
+    const STEP: Duration = Duration::from_millis(3);
+
+    fn compare(&mut self, images: &[u8]) {
+        thread::sleep(Self::STEP);
+        if let Some((_, promised)) = self.promised.take().filter(|(start, _)| *start == images.as_ptr()) {
+            assert!(promised.starts_with(images), "the images have changed since they were fetched");
+            self.fetched += 1;
+        }
+    }
+}
+
 /// The reference backend with memory of its own for batches, but some losses are not numbers and some gradients overflow.
 struct Spoiling<'a> {
     inner: ReferenceBackend,
@@ -366,6 +398,7 @@ struct Spoiling<'a> {
     lost: bool,
     infinite_after: Option<u32>,
     blocks: Blocks,
+    ahead: Option<Ahead>,
 }
 
 impl TrainingBackend for Spoiling<'_> {
@@ -383,11 +416,31 @@ impl TrainingBackend for Spoiling<'_> {
 
     fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
         assert!(self.blocks.hold(rows.images), "images of a step were copied");
+        if let Some(ahead) = &mut self.ahead {
+            ahead.compare(rows.images);
+        }
         let mut sums = self.inner.accumulate(rows, pass)?;
         if self.spoilt.contains(&self.passes) {
             sums.loss = f64::NAN;
         }
         self.passes += 1;
+        Ok(sums)
+    }
+
+    fn fetches_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    fn accumulate_and_fetch(
+        &mut self,
+        rows: Rows<'_>,
+        pass: Pass,
+        next: &[u8],
+    ) -> Result<Sums, BackendError> {
+        let sums = self.accumulate(rows, pass)?;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.promised = Some((next.as_ptr(), next.to_vec()));
+        }
         Ok(sums)
     }
 
@@ -401,6 +454,9 @@ impl TrainingBackend for Spoiling<'_> {
 
     fn discard(&mut self) {
         self.inner.discard();
+        if let Some(ahead) = &mut self.ahead {
+            ahead.promised = None;
+        }
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {

@@ -1,0 +1,398 @@
+//! Copies to a GPU beside what it computes, by NVIDIA's driver.
+//!
+//! ONNX Runtime copies in the order of its sessions' work; a stream of the driver's own does not wait for that.
+
+use std::{
+    ffi::{c_int, c_uint, c_void},
+    fmt, ptr,
+};
+
+use libloading::Library;
+
+use super::{driver::DRIVER, library};
+
+/// A stream that does not wait for the default one.
+const NON_BLOCKING: c_uint = 1;
+
+/// An address in a GPU's memory.
+type DevicePointer = u64;
+
+/// The driver's functions, under their names and with their types in NVIDIA's documentation of the driver API.
+#[allow(non_snake_case)]
+struct Functions {
+    cuInit: unsafe extern "C" fn(c_uint) -> c_int,
+    cuDeviceGet: unsafe extern "C" fn(*mut c_int, c_int) -> c_int,
+    cuDevicePrimaryCtxRetain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int,
+    cuDevicePrimaryCtxRelease_v2: unsafe extern "C" fn(c_int) -> c_int,
+    cuCtxSetCurrent: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuStreamCreate: unsafe extern "C" fn(*mut *mut c_void, c_uint) -> c_int,
+    cuStreamDestroy_v2: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuStreamSynchronize: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuMemcpyHtoDAsync_v2: unsafe extern "C" fn(DevicePointer, *const c_void, usize, *mut c_void) -> c_int,
+    cuMemcpyDtoDAsync_v2: unsafe extern "C" fn(DevicePointer, DevicePointer, usize, *mut c_void) -> c_int,
+}
+
+/// Takes each function by its name from a library.
+macro_rules! functions {
+    ($library:expr, $($name:ident),+ $(,)?) => {
+        Functions {
+            // SAFETY: the type is that of the function in NVIDIA's documentation.
+            $($name: *unsafe { $library.get(concat!(stringify!($name), "\0").as_bytes()) }
+                .map_err(|error| library::innermost(&error))?,)+
+        }
+    };
+}
+
+/// Calls a function of the driver; an error names it.
+macro_rules! call {
+    ($functions:expr, $name:ident($($argument:expr),*)) => {
+        // SAFETY: the caller of this macro says why.
+        match unsafe { ($functions.$name)($($argument),*) } {
+            0 => Ok(()),
+            code => Err(format!(concat!(stringify!($name), " of the NVIDIA driver gave error {}"), code)),
+        }
+    };
+}
+
+/// A stream for copies to one GPU, in the context that CUDA's runtime, and with it ONNX Runtime, uses there.
+pub(crate) struct CopyStream {
+    functions: Functions,
+    /// The functions' home.
+    _library: Library,
+    device: c_int,
+    context: *mut c_void,
+    stream: *mut c_void,
+}
+
+impl CopyStream {
+    /// A stream to the GPU with this number.
+    ///
+    /// # Errors
+    /// What the driver cannot do.
+    pub fn open(device: u32) -> Result<Self, String> {
+        Self::open_with(DRIVER, device)
+    }
+
+    fn open_with(driver: &str, device: u32) -> Result<Self, String> {
+        // SAFETY: NVIDIA's driver may be loaded by any program.
+        let library = unsafe { Library::new(driver) }.map_err(|error| library::innermost(&error))?;
+        let functions = functions!(
+            library,
+            cuInit,
+            cuDeviceGet,
+            cuDevicePrimaryCtxRetain,
+            cuDevicePrimaryCtxRelease_v2,
+            cuCtxSetCurrent,
+            cuStreamCreate,
+            cuStreamDestroy_v2,
+            cuStreamSynchronize,
+            cuMemcpyHtoDAsync_v2,
+            cuMemcpyDtoDAsync_v2,
+        );
+        let (mut handle, mut context) = (0, ptr::null_mut());
+        // The functions may be called from any thread, and write one value each.
+        call!(functions, cuInit(0))?;
+        call!(functions, cuDeviceGet(&raw mut handle, device as c_int))?;
+        call!(functions, cuDevicePrimaryCtxRetain(&raw mut context, handle))?;
+        // From here on dropping it gives the context back.
+        let stream = ptr::null_mut();
+        let mut made = Self { functions, _library: library, device: handle, context, stream };
+        made.enter()?;
+        call!(made.functions, cuStreamCreate(&raw mut made.stream, NON_BLOCKING))?;
+        Ok(made)
+    }
+
+    /// Copies `source` to `target` while `work` goes on; both are over when this returns. A copy out of page-locked memory
+    /// goes on by itself, one out of other memory comes before the work.
+    ///
+    /// # Errors
+    /// What the driver cannot do, if need be after the work.
+    ///
+    /// # Safety
+    /// At `target` the GPU has as many bytes as `source`, and nobody else uses them meanwhile.
+    pub unsafe fn copy_during<R>(
+        &self,
+        source: &[u8],
+        target: DevicePointer,
+        work: impl FnOnce() -> R,
+    ) -> Result<R, String> {
+        self.enter()?;
+        // Waits before the borrow of the source ends, even if the work panics.
+        let wait = WaitAtEnd(self);
+        // The bytes are there on both sides until the wait is over: the source is borrowed, the target is the caller's promise.
+        call!(
+            self.functions,
+            cuMemcpyHtoDAsync_v2(target, source.as_ptr().cast(), source.len(), self.stream)
+        )?;
+        let result = work();
+        wait.end()?;
+        Ok(result)
+    }
+
+    /// Copies within the GPU, and waits until that is done.
+    ///
+    /// # Errors
+    /// What the driver cannot do.
+    ///
+    /// # Safety
+    /// At both addresses the GPU has as many bytes, and nobody else uses them meanwhile.
+    pub unsafe fn copy_within(
+        &self,
+        source: DevicePointer,
+        target: DevicePointer,
+        bytes: usize,
+    ) -> Result<(), String> {
+        self.enter()?;
+        let wait = WaitAtEnd(self);
+        // The caller promises that the bytes are there.
+        call!(self.functions, cuMemcpyDtoDAsync_v2(target, source, bytes, self.stream))?;
+        wait.end()
+    }
+
+    /// Makes the context that of the calling thread, which may have had none yet.
+    fn enter(&self) -> Result<(), String> {
+        // The context lives until it is given back in `drop`.
+        call!(self.functions, cuCtxSetCurrent(self.context))
+    }
+
+    fn wait(&self) -> Result<(), String> {
+        // The stream lives until `drop`.
+        call!(self.functions, cuStreamSynchronize(self.stream))
+    }
+}
+
+/// Waits for the stream's copies when it is dropped, or ended, which tells what went wrong.
+struct WaitAtEnd<'a>(&'a CopyStream);
+
+impl WaitAtEnd<'_> {
+    fn end(self) -> Result<(), String> {
+        let waited = self.0.wait();
+        std::mem::forget(self);
+        waited
+    }
+}
+
+impl Drop for WaitAtEnd<'_> {
+    fn drop(&mut self) {
+        // There is another error or a panic to tell.
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for CopyStream {
+    fn drop(&mut self) {
+        // Nobody else has the stream or this claim to the context, and there is nobody to tell an error to.
+        if !self.stream.is_null() {
+            let _ = self.enter().and_then(|()| call!(self.functions, cuStreamDestroy_v2(self.stream)));
+        }
+        let _ = call!(self.functions, cuDevicePrimaryCtxRelease_v2(self.device));
+    }
+}
+
+impl fmt::Debug for CopyStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyStream").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) mod tests {
+    use std::{
+        cell::Cell,
+        panic::{AssertUnwindSafe, catch_unwind},
+    };
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::runtime::library::tests::compiled;
+
+    /// A driver whose GPU is the host's memory. It copies as late as it may: when the stream is waited for.
+    const SOURCE: &str = r#"
+        use std::{cell::Cell, sync::{Mutex, atomic::{AtomicI32, Ordering::SeqCst}}};
+
+        const CONTEXT: usize = 40;
+        const STREAM: usize = 80;
+        static FAILING: Mutex<&str> = Mutex::new("");
+        static OUTSTANDING: AtomicI32 = AtomicI32::new(0);
+        static PENDING: Mutex<Vec<[usize; 3]>> = Mutex::new(Vec::new());
+        static COPIES: AtomicI32 = AtomicI32::new(0);
+        thread_local! { static CURRENT: Cell<usize> = Cell::new(0); }
+
+        fn done(name: &str, is_right: bool, work: impl FnOnce()) -> i32 {
+            if *FAILING.lock().unwrap() == name { return 999; }
+            if !is_right { return 1; }
+            work();
+            0
+        }
+        fn has_context() -> bool { CURRENT.get() == CONTEXT }
+        fn copy(name: &str, target: u64, source: usize, bytes: usize, stream: usize) -> i32 {
+            done(name, has_context() && stream == STREAM, || PENDING.lock().unwrap().push([target as usize, source, bytes]))
+        }
+
+        #[unsafe(no_mangle)] pub extern "C" fn cuInit(flags: u32) -> i32 { done("cuInit", flags == 0, || ()) }
+        #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, number: i32) -> i32 {
+            done("cuDeviceGet", number == 1, || unsafe { *device = 7 })
+        }
+        #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut usize, device: i32) -> i32 {
+            done("cuDevicePrimaryCtxRetain", device == 7, || { OUTSTANDING.fetch_add(1, SeqCst); unsafe { *context = CONTEXT } })
+        }
+        #[unsafe(no_mangle)] pub extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> i32 {
+            done("cuDevicePrimaryCtxRelease_v2", device == 7, || { OUTSTANDING.fetch_sub(1, SeqCst); })
+        }
+        #[unsafe(no_mangle)] pub extern "C" fn cuCtxSetCurrent(context: usize) -> i32 {
+            done("cuCtxSetCurrent", context == CONTEXT, || CURRENT.set(context))
+        }
+        #[unsafe(no_mangle)] pub unsafe extern "C" fn cuStreamCreate(stream: *mut usize, flags: u32) -> i32 {
+            let is_right = flags == 1 && has_context();
+            done("cuStreamCreate", is_right, || { OUTSTANDING.fetch_add(1, SeqCst); unsafe { *stream = STREAM } })
+        }
+        #[unsafe(no_mangle)] pub extern "C" fn cuStreamDestroy_v2(stream: usize) -> i32 {
+            done("cuStreamDestroy_v2", stream == STREAM && has_context(), || { OUTSTANDING.fetch_sub(1, SeqCst); })
+        }
+        #[unsafe(no_mangle)] pub unsafe extern "C" fn cuStreamSynchronize(stream: usize) -> i32 {
+            done("cuStreamSynchronize", stream == STREAM && has_context(), || for [target, source, bytes] in PENDING.lock().unwrap().drain(..) {
+                unsafe { std::ptr::copy(source as *const u8, target as *mut u8, bytes) };
+                COPIES.fetch_add(1, SeqCst);
+            })
+        }
+        #[unsafe(no_mangle)] pub extern "C" fn cuMemcpyHtoDAsync_v2(target: u64, source: usize, bytes: usize, stream: usize) -> i32 {
+            copy("cuMemcpyHtoDAsync_v2", target, source, bytes, stream)
+        }
+        #[unsafe(no_mangle)] pub extern "C" fn cuMemcpyDtoDAsync_v2(target: u64, source: u64, bytes: usize, stream: usize) -> i32 {
+            copy("cuMemcpyDtoDAsync_v2", target, source as usize, bytes, stream)
+        }
+
+        #[unsafe(no_mangle)] pub fn fake_fail(name: &'static str) { *FAILING.lock().unwrap() = name; }
+        #[unsafe(no_mangle)] pub fn fake_outstanding() -> i32 { OUTSTANDING.load(SeqCst) + PENDING.lock().unwrap().len() as i32 }
+        #[unsafe(no_mangle)] pub fn fake_copies() -> i32 { COPIES.load(SeqCst) }
+    "#;
+
+    /// A driver of its own for a test.
+    pub struct FakeDriver {
+        library: Library,
+        path: String,
+        _folder: TempDir,
+    }
+
+    impl FakeDriver {
+        pub fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = compiled(folder.path(), SOURCE).to_str().unwrap().to_owned();
+            // SAFETY: nothing runs when the library is loaded.
+            let library = unsafe { Library::new(&path) }.unwrap();
+            Self { library, path, _folder: folder }
+        }
+
+        /// A stream to its GPU number 1.
+        pub fn stream(&self) -> Result<CopyStream, String> {
+            CopyStream::open_with(&self.path, 1)
+        }
+
+        /// From now on the function with this name fails.
+        pub fn fail(&self, name: &'static str) {
+            // SAFETY: the source above has it, made by the same compiler.
+            let fail = unsafe { self.library.get::<fn(&'static str)>(b"fake_fail\0") }.unwrap();
+            fail(name);
+        }
+
+        /// Contexts and streams that have not been given back, and copies that have not been waited for.
+        pub fn outstanding(&self) -> i32 {
+            self.count(b"fake_outstanding\0")
+        }
+
+        /// Copies that are done.
+        pub fn copies(&self) -> i32 {
+            self.count(b"fake_copies\0")
+        }
+
+        fn count(&self, name: &[u8]) -> i32 {
+            // SAFETY: the source above has them, made by the same compiler.
+            let count = unsafe { self.library.get::<fn() -> i32>(name) }.unwrap();
+            count()
+        }
+    }
+
+    fn address(values: &mut [u8]) -> DevicePointer {
+        values.as_mut_ptr().addr() as DevicePointer
+    }
+
+    #[test]
+    fn copies_go_on_beside_the_work_and_are_over_after_it() {
+        let driver = FakeDriver::new();
+        let stream = driver.stream().unwrap();
+        let (mut spare, mut used) = (vec![0; 5], vec![0; 5]);
+        let in_work = Cell::new(-1);
+        let work = || {
+            in_work.set(driver.copies());
+            "result"
+        };
+        // SAFETY: the fake's GPU is the host's memory, and both vectors have five bytes.
+        let result = unsafe { stream.copy_during(&[1, 2, 3, 4, 5], address(&mut spare), work) };
+        assert_eq!((result, in_work.get(), driver.copies()), (Ok("result"), 0, 1));
+        assert_eq!(spare, [1, 2, 3, 4, 5]);
+        // SAFETY: likewise.
+        unsafe { stream.copy_within(address(&mut spare), address(&mut used), 4) }.unwrap();
+        assert_eq!(used, [1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn contexts_and_streams_are_given_back() {
+        let driver = FakeDriver::new();
+        let streams = [driver.stream().unwrap(), driver.stream().unwrap()];
+        assert_eq!(driver.outstanding(), 4);
+        drop(streams);
+        assert_eq!(driver.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_panic_of_the_work_waits_for_the_copy() {
+        let driver = FakeDriver::new();
+        let stream = driver.stream().unwrap();
+        let mut target = vec![0; 2];
+        let to = address(&mut target);
+        // SAFETY: the fake's GPU is the host's memory, and the target has two bytes.
+        let panicking = || unsafe { stream.copy_during(&[8, 9], to, || panic!("no")) };
+        assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
+        assert_eq!((target, driver.copies()), (vec![8, 9], 1));
+    }
+
+    #[test]
+    fn a_function_that_fails_is_named_and_nothing_is_left_behind() {
+        let opening =
+            ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuStreamCreate"];
+        let driver = FakeDriver::new();
+        for name in opening {
+            driver.fail(name);
+            let error = driver.stream().unwrap_err();
+            assert_eq!(error, format!("{name} of the NVIDIA driver gave error 999"));
+            assert_eq!(driver.outstanding(), 0, "{name}");
+        }
+        driver.fail("");
+        let stream = driver.stream().unwrap();
+        let mut target = vec![0; 2];
+        let to = address(&mut target);
+        let has_worked = Cell::new(false);
+        for (name, works) in [("cuMemcpyHtoDAsync_v2", false), ("cuStreamSynchronize", true)] {
+            driver.fail(name);
+            has_worked.set(false);
+            // SAFETY: the fake's GPU is the host's memory, and the target has two bytes.
+            let result = unsafe { stream.copy_during(&[8, 9], to, || has_worked.set(true)) };
+            assert!(result.as_ref().is_err_and(|error| error.starts_with(name)), "{result:?}");
+            assert_eq!(has_worked.get(), works, "{name}");
+        }
+        driver.fail("cuMemcpyDtoDAsync_v2");
+        // SAFETY: likewise.
+        assert!(unsafe { stream.copy_within(to, to, 2) }.is_err());
+    }
+
+    #[test]
+    fn a_driver_that_is_not_there_or_is_none_is_told() {
+        let error = CopyStream::open_with("libcuda-that-is-nowhere.so.1", 0).unwrap_err();
+        assert!(error.contains("libcuda-that-is-nowhere.so.1"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let other = compiled(folder.path(), "pub fn nothing() {}");
+        let error = CopyStream::open_with(other.to_str().unwrap(), 0).unwrap_err();
+        assert!(error.contains("cuInit"), "{error}");
+    }
+}
