@@ -7,6 +7,17 @@ use super::Pass;
 /// Bytes of randomness that are drawn at once.
 const BLOCK_BYTES: usize = 4096;
 
+/// The bits of every byte, lowest first.
+static BITS: [[bool; 8]; 256] = {
+    let mut bits = [[false; 8]; 256];
+    let mut place = 0;
+    while place < 256 * 8 {
+        bits[place / 8][place % 8] = (place / 8) >> (place % 8) & 1 == 1;
+        place += 1;
+    }
+    bits
+};
+
 /// Fills the mask number `index` of a pass: each value is true with probability `keep`, rounded to a multiple of 2⁻¹⁶.
 ///
 /// The values depend on seed, step, part, index and place alone, on every platform: they come from `ChaCha8Rng` with these
@@ -17,10 +28,13 @@ pub fn fill_mask(pass: &Pass, index: u32, keep: f64, mask: &mut [bool]) {
     if keep == 0.5 {
         for values in mask.chunks_mut(BLOCK_BYTES * 8) {
             random.fill_bytes(&mut block);
-            for (values, byte) in values.chunks_mut(8).zip(block) {
-                for (bit, value) in values.iter_mut().enumerate() {
-                    *value = (byte >> bit) & 1 == 1;
-                }
+            let mut bits = block.iter().map(|&byte| &BITS[usize::from(byte)]);
+            let (whole, rest) = values.as_chunks_mut();
+            for (values, bits) in whole.iter_mut().zip(&mut bits) {
+                *values = *bits;
+            }
+            if let Some(bits) = bits.next() {
+                rest.copy_from_slice(&bits[..rest.len()]);
             }
         }
     } else {

@@ -137,11 +137,15 @@ fn images_that_were_fetched_in_vain_are_not_used() {
 }
 
 #[test]
-fn an_evaluation_between_steps_leaves_what_was_fetched() {
+fn update_and_evaluation_between_steps_leave_what_was_fetched() {
     let mut f = Fetching::new();
     let batches = f.batches();
     let losses = batches.each_ref().map(|images| f.first(images, None));
     f.first(&batches[0], Some(&batches[1]));
+    // An update that leaves the weights as they are.
+    let still =
+        Update { learning_rate: 0.0, momentum: 0.0, weight_decay: 0.0, bias_lr_mult: 1.0, bias_decay: false };
+    assert_eq!(f.backend.update(still).unwrap(), Updated::Done);
     f.backend.evaluate(Fetching::rows(&batches[3], ROWS), &mut [0.0; ROWS * 10]).unwrap();
     assert_eq!((f.first(&batches[1], None), f.driver.copies()), (losses[1], 2));
 }
