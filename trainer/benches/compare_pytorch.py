@@ -7,8 +7,8 @@ The two take turns, each in a process of its own, so that neither finds the othe
 same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed
 (on a GPU cuDNN looks for the fastest algorithms, as Fovea has it do), with `--tuned` also with glibc told to keep large
 blocks (which spares it page faults), with `--compile` also through `torch.compile`. Half precision is autocast with a
-gradient scaler there. Both upload the batch in every step, from page-locked memory where there is a GPU. `--check` leaves
-dropout out and compares the losses step by step.
+gradient scaler there. Both upload the batch at the beginning of every step, from page-locked memory where there is a GPU.
+`--check` leaves dropout out and compares the losses step by step.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def main():
         return pytorch(options)
 
     bench = [str(BENCH), "--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
-    bench += ["--precision", options.precision] + ["--set", "network.layer.dropout.p=0"] * options.check
+    bench += ["--no-copy-ahead", "--precision", options.precision] + ["--set", "network.layer.dropout.p=0"] * options.check
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(bench + ["--state", folder], check=True)
         other = [sys.executable, __file__, *sys.argv[1:], "--state", folder]

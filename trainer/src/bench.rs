@@ -222,6 +222,8 @@ pub fn bench_loader(
             loaded_step_s.push(started.elapsed().as_secs_f64());
         }
     }
+    // What was fetched last lies in memory that ends here.
+    backend.discard();
     let description = backend.describe();
     Ok(LoaderBench {
         recipe: recipe.name.clone(),

@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use serde::{Deserialize, Serialize};
 
 pub use stats::{LoaderStats, StatsSnapshot};
 
@@ -75,9 +76,11 @@ pub enum LastBatch {
 }
 
 /// What to do with a record that does not match its checksum or cannot be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnBadRecord {
     /// End with an error that names it.
+    #[default]
     Stop,
     /// Leave it out of its batch and count it.
     Skip,

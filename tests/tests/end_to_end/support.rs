@@ -36,7 +36,8 @@ pub fn trainer(arguments: &[&str]) -> Command {
         given.unwrap_or_else(fetch)
     });
     let mut command = Command::new(fovea_tests::tool("trainer"));
-    command.args(arguments).env("ORT_DYLIB_PATH", library);
+    // The library is a build for the CPU, whatever GPU there may be.
+    command.args(arguments).env("ORT_DYLIB_PATH", library).env("CUDA_VISIBLE_DEVICES", "-1");
     command
 }
 

@@ -146,6 +146,21 @@ fn interrupted_it_saves_and_says_how_to_go_on() {
 }
 
 #[test]
+fn a_run_that_leaves_damaged_images_out_goes_on_to_do_so() {
+    let prepared = Prepared::new();
+    let run = prepared.path("run");
+    let shard = prepared.data.join("train-00000.arrow");
+    let mut bytes = fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    succeed(&mut prepared.train(&run, 1, &["--on-bad-record", "skip"]));
+    succeed(resume(&run).args(["--epochs", "2"]));
+    let told = fail(resume(&run).args(["--epochs", "3", "--on-bad-record", "stop"]), 1);
+    assert!(told.contains("train-00000.arrow") && told.contains("checksum"), "{told}");
+}
+
+#[test]
 fn a_trained_network_is_evaluated_asked_and_exported() {
     let prepared = Prepared::new();
     let run = prepared.path("run");

@@ -104,6 +104,17 @@ fn ort(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
 
+/// One that fetches images, over a driver whose GPU is the processor.
+#[cfg(target_os = "linux")]
+fn ort_fetching(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
+    use super::ort::tests::fetching::fetch_over;
+    use crate::runtime::copies::tests::FakeDriver;
+
+    let mut backend = OrtBackend::new(support::runtime(), setup, OrtOptions::new(Device::Cpu)).unwrap();
+    fetch_over(&FakeDriver::new(), &mut backend);
+    Box::new(backend)
+}
+
 fn ort_f16(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
     let options = OrtOptions { precision: Precision::F16, ..support::options() };
     let backend = OrtBackend::new(support::runtime(), setup, options);
@@ -267,6 +278,37 @@ fn a_discarded_batch_leaves_no_trace(backend: Make) {
     assert_eq!(state(&mut *plain), state(&mut *other));
 }
 
+fn what_is_fetched_ahead_changes_nothing(backend: Make) {
+    let (mut plain, mut ahead) = (make(backend, &[]), make(backend, &[]));
+    let batches = [0, 1, 2, 3].map(Batch::new);
+    let bytes = batches[0].images.len();
+    let mut memory = ahead.batch_memory().unwrap();
+    let mut images = [0, 1, 2, 3].map(|_| memory.allocate(bytes).unwrap());
+    for (to, from) in images.iter_mut().zip(&batches) {
+        to.bytes_mut()[..bytes].copy_from_slice(&from.images);
+    }
+    let of_ahead = |at: usize| Rows { images: &images[at % 4].bytes()[..bytes], ..batches[at % 4].rows() };
+    let mut probabilities = vec![0.0; ROWS * CLASSES];
+    let mut at = 0;
+    // The first run of each kind may be recorded; the later ones are what counts.
+    for (step, parts) in [1, 2, 1, 2, 3, 1, 1].into_iter().enumerate() {
+        for part in 0..parts {
+            let pass = Pass { part, ..pass(step as u64) };
+            let expected = plain.accumulate(batches[at % 4].rows(), pass).unwrap();
+            let found = ahead.accumulate_and_fetch(of_ahead(at), pass, of_ahead(at + 1).images).unwrap();
+            assert_eq!(found, expected, "step {step}, part {part}");
+            at += 1;
+        }
+        for backend in [&mut plain, &mut ahead] {
+            assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
+        }
+        // Between a batch that was fetched and its step.
+        ahead.evaluate(of_ahead(at + 2), &mut probabilities).unwrap();
+    }
+    assert_eq!(state(&mut *plain), state(&mut *ahead));
+    ahead.discard();
+}
+
 fn a_saved_state_goes_on_to_the_same_bits(backend: Make) {
     let folder = tempfile::tempdir().unwrap();
     let mut first = make(backend, &[]);
@@ -349,6 +391,7 @@ macro_rules! conforms {
             counts_only_the_rows_there_are,
             two_halves_of_a_batch_make_the_step_of_the_whole,
             a_discarded_batch_leaves_no_trace,
+            what_is_fetched_ahead_changes_nothing,
             a_saved_state_goes_on_to_the_same_bits,
             a_state_of_another_network_is_refused,
             dropout_depends_on_seed_and_step,
@@ -364,11 +407,14 @@ conforms!(
     ort_f16: refuses_rows_that_do_not_fit,
     learns_a_batch_by_heart,
     a_discarded_batch_leaves_no_trace,
+    what_is_fetched_ahead_changes_nothing,
     a_saved_state_goes_on_to_the_same_bits,
     a_state_of_another_network_is_refused,
     dropout_depends_on_seed_and_step,
 );
 conforms!(null: refuses_rows_that_do_not_fit);
+#[cfg(target_os = "linux")]
+conforms!(ort_fetching: what_is_fetched_ahead_changes_nothing);
 
 #[test]
 fn onnx_runtime_follows_the_reference_for_twenty_steps() {

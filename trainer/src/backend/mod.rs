@@ -27,7 +27,7 @@ use crate::{
     recipe::{Mean, Optimizer, Recipe},
 };
 
-pub use self::ort::{Inference, OrtBackend, OrtOptions, without_cuda_kernel};
+pub use self::ort::{Inference, OrtBackend, OrtOptions};
 pub use device::{Device, DeviceChoice};
 pub use error::BackendError;
 pub use masks::fill_mask;

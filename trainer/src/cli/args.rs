@@ -111,14 +111,17 @@ pub struct TrainingArgs {
     /// Checkpoints that are kept besides the best
     #[arg(long, value_name = "N", default_value = "3")]
     pub keep: NonZero<usize>,
-    /// What to do with a batch whose loss is not finite: end the run with a report, or leave the batch out
-    #[arg(long, value_enum, default_value = "stop")]
-    pub on_nan: OnNanName,
-    /// What to do with an image that is damaged: end the run, or leave the image out
-    #[arg(long, value_enum, default_value = "stop")]
-    pub on_bad_record: OnBadRecordName,
+    /// What to do with a batch whose loss is not finite: end the run with a report, or leave the batch out [default: stop, or
+    /// as the run had it]
+    #[arg(long, value_enum)]
+    pub on_nan: Option<OnNanName>,
+    /// What to do with an image that is damaged: end the run, or leave the image out [default: stop, or as the run had it]
+    #[arg(long, value_enum)]
+    pub on_bad_record: Option<OnBadRecordName>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub step: StepArgs,
 }
 
 /// Train recipes, the learning rate tuned for each by itself, and compare how fast or how far they get
@@ -196,6 +199,11 @@ pub struct RuntimeArgs {
     /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,
+}
+
+/// How a GPU goes about training steps.
+#[derive(Args, Debug)]
+pub struct StepArgs {
     /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
     #[arg(long)]
     pub no_cuda_graph: bool,
@@ -337,6 +345,8 @@ pub struct BenchArgs {
     pub steps: NonZero<usize>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub step: StepArgs,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

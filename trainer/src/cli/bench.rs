@@ -26,7 +26,7 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
     let rows = recipe.training.batch_size;
     recipe.shapes(3, args.classes.get())?;
-    let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
+    let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     let found = bench_step(loaded, recipe, args.classes.get(), rows, args.steps.get(), options)?;
     if args.json {
         say!("{}", serde_json::to_string(&found)?)?;
@@ -47,7 +47,7 @@ fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> 
     data.check_batch(recipe)?;
     recipe.shapes(3, data.classes().len())?;
     let workers = args.workers.map_or_else(default_workers, usize::from);
-    let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
+    let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     let mut backend = OrtBackend::new(loaded, &data.setup(recipe, None, SEED), options)?;
     let found = bench_loader(&mut backend, recipe, &data, workers, args.steps.get())?;
     if args.json {

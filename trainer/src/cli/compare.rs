@@ -24,7 +24,9 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         micro_batch: args.training.micro_batch.map(usize::from),
         precision,
         keep: args.training.keep.get(),
-        backend: &mut |setup| device::backend(&args.training.device, setup, precision),
+        backend: &mut |setup| {
+            device::backend(&args.training.device, Some(&args.training.step), setup, precision)
+        },
         stop: &STOP,
         watcher: &mut progress,
     };

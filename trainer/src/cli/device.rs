@@ -8,11 +8,12 @@ use fovea_trainer::{
     runtime::{Bar, Loaded, Options, environment},
 };
 
-use super::args::{BackendName, DeviceArgs, RuntimeArgs};
+use super::args::{BackendName, DeviceArgs, RuntimeArgs, StepArgs};
 
-/// Makes the backend, for the precision of a run if the command line names none.
+/// Makes the backend, for the precision of a run if the command line names none; without `step` it is to take no training steps.
 pub fn backend(
     args: &DeviceArgs,
+    step: Option<&StepArgs>,
     setup: &Setup<'_>,
     of_run: Precision,
 ) -> Result<Box<dyn TrainingBackend>, BackendError> {
@@ -20,14 +21,18 @@ pub fn backend(
         BackendName::Null => Box::new(NullBackend::new(setup)),
         BackendName::Reference => Box::new(ReferenceBackend::new(setup)?),
         BackendName::Ort => {
-            let (loaded, options) = runtime(&args.runtime, of_run)?;
+            let (loaded, options) = runtime(&args.runtime, step, of_run)?;
             Box::new(OrtBackend::new(loaded, setup, options)?)
         }
     })
 }
 
-/// Loads ONNX Runtime, fetching it first if need be.
-pub fn runtime(args: &RuntimeArgs, of_run: Precision) -> Result<(&'static Loaded, OrtOptions), BackendError> {
+/// Loads ONNX Runtime, fetching it first if need be; without `step` it is to take no training steps.
+pub fn runtime(
+    args: &RuntimeArgs,
+    step: Option<&StepArgs>,
+    of_run: Precision,
+) -> Result<(&'static Loaded, OrtOptions), BackendError> {
     let device = args.device.resolve();
     let from_env = Options::from_env(device.build());
     let options = Options {
@@ -37,8 +42,7 @@ pub fn runtime(args: &RuntimeArgs, of_run: Precision) -> Result<(&'static Loaded
     };
     let loaded = environment(&options, &mut Bar::default())?;
     let precision = args.precision.unwrap_or(of_run);
-    Ok((
-        loaded,
-        OrtOptions { device, precision, cuda_graph: !args.no_cuda_graph, copy_ahead: !args.no_copy_ahead },
-    ))
+    let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
+    let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);
+    Ok((loaded, OrtOptions { device, precision, cuda_graph, copy_ahead }))
 }

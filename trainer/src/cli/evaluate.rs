@@ -25,7 +25,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
     let Trained { path, recipe, mean, state, meta } = trained;
     let setup = Setup { recipe: &recipe, classes: meta.classes.len(), batch_rows, mean: &mean, seed: 0 };
-    let mut backend = device::backend(&args.device, &setup, settings.precision)?;
+    let mut backend = device::backend(&args.device, None, &setup, settings.precision)?;
     backend.import(state)?;
 
     let mut evaluation = Evaluation {

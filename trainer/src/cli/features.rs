@@ -20,7 +20,7 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     let layer = layer(args.layer.as_deref(), &trained.recipe)?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);
-    let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
+    let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let origin = Origin { layer, run: args.trained.run.clone(), checkpoint: trained.path.clone() };
     let mut extractor = Extractor::new(trained, Some(&origin.layer), loaded, &options)?;
 

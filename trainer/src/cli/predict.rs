@@ -25,7 +25,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
 
     let classes = meta.classes.len();
     let setup = Setup { recipe: &recipe, classes, batch_rows: views.count(), mean: &mean, seed: 0 };
-    let mut backend = device::backend(&args.device, &setup, Precision::F32)?;
+    let mut backend = device::backend(&args.device, None, &setup, Precision::F32)?;
     backend.import(state)?;
     let mut printed = Vec::new();
     for (path, rows) in args.images.iter().zip(images) {

@@ -30,7 +30,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         images: args.images.get(),
         out: out.clone(),
     };
-    let mut runtime = || device::runtime(&args.runtime, Precision::F32);
+    let mut runtime = || device::runtime(&args.runtime, None, Precision::F32);
     let mut reporter = Reporter::new(run, options, &mut runtime, &STOP);
     let mut seen = Fingerprint::of(run);
     let left_out = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;

@@ -34,7 +34,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);
-    let (loaded, options) = device::runtime(&args.runtime, Precision::F32)?;
+    let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;
 
     let queries = extractor.look(&photos.concat())?.features;

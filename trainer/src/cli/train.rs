@@ -6,13 +6,14 @@ use std::{
 };
 
 use anyhow::Context;
+use fovea_pipeline::loader::OnBadRecord;
 use fovea_trainer::{
     checkpoint::{self, CheckpointError, Store},
     recipe::Recipe,
     say, tell,
     terminal::print,
     training::{
-        Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
+        OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
         read_settings,
     },
 };
@@ -61,11 +62,12 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 
     let setup = data.setup(&recipe, settings.micro_batch, settings.seed);
-    let mut backend = device::backend(&training.device, &setup, settings.precision)?;
+    let mut backend = device::backend(&training.device, Some(&training.step), &setup, settings.precision)?;
     let about = backend.describe();
     tell!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
 
-    let options = RunOptions { limit_batches: settings.limit_batches, ..options(training, settings.seed) };
+    let RunSettings { limit_batches, on_nan, on_bad_record, seed, .. } = settings;
+    let options = RunOptions { limit_batches, on_nan, on_bad_record, ..options(training, seed) };
     let mut terminal = Terminal::default();
     let mut run = Run::new(&recipe, &data, &mut *backend, &folder, options, &STOP, &mut terminal);
     if let Some((meta, state)) = saved {
@@ -95,8 +97,8 @@ pub fn options(args: &TrainingArgs, seed: u64) -> RunOptions {
         workers: args.workers.map_or_else(default_workers, usize::from),
         limit_batches: args.limit_batches.map(u64::from),
         checkpoint_every: args.checkpoint_minutes,
-        on_nan: args.on_nan.into(),
-        on_bad_record: args.on_bad_record.into(),
+        on_nan: args.on_nan.map(OnNan::from).unwrap_or_default(),
+        on_bad_record: args.on_bad_record.map(OnBadRecord::from).unwrap_or_default(),
     }
 }
 
@@ -127,6 +129,8 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
         micro_batch: args.training.micro_batch.map(usize::from),
         precision: args.training.device.runtime.precision.unwrap_or_default(),
         seed: args.seed,
+        on_nan: args.training.on_nan.map(OnNan::from).unwrap_or_default(),
+        on_bad_record: args.training.on_bad_record.map(OnBadRecord::from).unwrap_or_default(),
     };
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
@@ -147,6 +151,8 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
         precision: args.training.device.runtime.precision.unwrap_or(before.precision),
         seed: before.seed,
+        on_nan: args.training.on_nan.map_or(before.on_nan, OnNan::from),
+        on_bad_record: args.training.on_bad_record.map_or(before.on_bad_record, OnBadRecord::from),
     };
     Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
 }

@@ -144,6 +144,8 @@ impl<'a> Contest<'a> {
             micro_batch: workshop.micro_batch,
             precision: workshop.precision,
             seed,
+            on_nan: workshop.options.on_nan,
+            on_bad_record: workshop.options.on_bad_record,
         };
         let folder = self.plan.out.join(run_folder(recipe, rate, seed));
         Trial::open(with_rate(recipe, rate), self.data, settings, &folder)

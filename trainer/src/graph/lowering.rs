@@ -3,6 +3,10 @@
 //! All forms compute the same thing in standard operators; they differ in speed. The columns were measured on AlexNet at
 //! batch 128: that of the CPU on two cores, those of CUDA on an H100 (`docs/BENCHMARKS.md`).
 
+/// Pieces, all alike, up to which kernels of CUDA that join or part them take their addresses as arguments, not from a list in
+/// memory.
+pub(crate) const ADDRESSES_AS_ARGUMENTS: usize = 32;
+
 /// The kind of device that a graph is built for, and what it multiplies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
@@ -59,6 +63,8 @@ pub struct Lowering {
     pub conv_weight_dilated_px: usize,
     /// Rows (offsets × channels of a group) up to which offsets share a matrix product.
     pub conv_weight_product_rows: usize,
+    /// Whether all these products are of as many offsets, at most 32: their joins leave a CUDA graph faithful.
+    pub conv_weight_products_alike: bool,
     /// Local response normalisation.
     pub lrn: LrnForm,
     /// Whether the power ¾ is made of square roots.
@@ -79,6 +85,7 @@ impl Lowering {
             conv_weight_strided: ConvWeightForm::OffsetGemm,
             conv_weight_dilated_px: 32,
             conv_weight_product_rows: 512,
+            conv_weight_products_alike: true,
             lrn: LrnForm::BandedConv,
             power_by_roots: false,
             // cuDNN reduces N, H and W at once six to eight times slower than H and W, then N.
@@ -93,6 +100,7 @@ impl Lowering {
                 conv_weight_strided: ConvWeightForm::DilatedConv { parts: 1 },
                 conv_weight_dilated_px: usize::MAX,
                 conv_weight_product_rows: 64,
+                conv_weight_products_alike: false,
                 lrn: LrnForm::BandedConv,
                 power_by_roots: true,
                 reduce_by_runs: false,

@@ -22,6 +22,7 @@ mod check;
 
 pub use builder::{Builder, Result};
 pub use error::GraphError;
+pub(crate) use lowering::ADDRESSES_AS_ARGUMENTS;
 pub use lowering::{ConvWeightForm, Lowering, LrnForm, Target};
 pub use model::{Graph, IR_VERSION, OPSET, Port, free_batch};
 pub use node::Tensor;

@@ -182,7 +182,9 @@ mod tests {
         super::record::{DataFacts, examples},
         *,
     };
-    use crate::backend::Precision;
+    use fovea_pipeline::loader::OnBadRecord;
+
+    use crate::{backend::Precision, training::OnNan};
 
     #[test]
     fn the_table_tells_how_much_of_an_epoch_and_of_a_batch_was_taken() {
@@ -192,6 +194,8 @@ mod tests {
             micro_batch,
             precision: Precision::F32,
             seed: 0,
+            on_nan: OnNan::Stop,
+            on_bad_record: OnBadRecord::Stop,
         };
         let mut record = examples::record(&[]);
         record.recipe.training.batch_size = 64;

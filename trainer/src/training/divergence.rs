@@ -2,10 +2,13 @@
 
 use std::{fmt, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::ParameterExtremes;
 
 /// What to do with a batch whose loss is not finite.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnNan {
     /// Leave the batch out and count it, as long as the weights are finite.
     Skip,

@@ -18,10 +18,11 @@ use std::{
 };
 
 use fovea_datasets::prepare::PREPARATION_FILE;
+use fovea_pipeline::loader::OnBadRecord;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::TrainingError;
+use super::{OnNan, TrainingError};
 use crate::{
     backend::{Description, Precision},
     checkpoint::{LOCK, RunLock, Store},
@@ -48,6 +49,12 @@ pub struct RunSettings {
     pub precision: Precision,
     /// Seed of a run that has no checkpoint yet.
     pub seed: u64,
+    /// What to do when the loss is not finite.
+    #[serde(default)]
+    pub on_nan: OnNan,
+    /// What to do with damaged records.
+    #[serde(default)]
+    pub on_bad_record: OnBadRecord,
 }
 
 /// A run's folder, locked for one trainer.

@@ -148,6 +148,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`TrainingError`]; the checkpoints that were written stay.
     pub fn train(mut self) -> Result<Outcome, TrainingError> {
+        // Nothing of another run may come into this one's first step.
+        self.backend.discard();
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
         let mut metrics = Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch)?;

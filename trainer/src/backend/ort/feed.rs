@@ -67,7 +67,7 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
     }
 
     /// Runs a session with `values` as this input. The CPU reads them where they are if they fill it, a GPU gets its copy
-    /// straight from there; if they are fewer, they replace the front of what was there before.
+    /// straight from there; if they are fewer, what was last written to the host's side follows them.
     pub fn run_with(
         &mut self,
         values: &[T],
@@ -102,7 +102,8 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         self.device.as_mut().unwrap_or(&mut self.host)
     }
 
-    /// Brings `values` to the device; if they are fewer than the input has, they replace the front of what was there before.
+    /// Brings `values` to the device; if they are fewer than the input has, what was last written to the host's side follows
+    /// them.
     pub fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
         let len = self.len();
         match &mut self.device {

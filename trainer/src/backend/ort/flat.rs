@@ -117,8 +117,8 @@ pub(super) fn copy_to<T: PrimitiveTensorElementType + Debug>(
     let count: usize = shape.iter().product();
     assert_eq!(values.len(), count, "a copy needs as many values as its target has");
     let host = Allocator::default();
-    // SAFETY: the values outlive the copy, which is complete when `copy_into` returns, and are only read. The session that
-    // `ort` copies with may hold the tensor until its next copy, but does not look at it.
+    // SAFETY: the values outlive the copy, which is complete when `copy_into` returns, and are only read; what `ort` copies
+    // with has let go of the tensor by then.
     let source = unsafe { over(host.memory_info(), values.as_ptr().cast_mut(), &shape, &host) }?;
     source.copy_into(target)
 }

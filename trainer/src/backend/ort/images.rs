@@ -74,15 +74,17 @@ impl Images {
         }
         // The first run allocates, and may record a CUDA graph, during which others had better leave the GPU alone.
         let next = next.and_then(|next| next.get(..self.feed.len())).filter(|_| binding.has_run());
-        let run = match next {
-            Some(next) => ahead.fetch_during(next, || binding.run(session))?,
-            None => binding.run(session),
+        let (run, fetched) = match next {
+            Some(next) => ahead.fetch_during(next, || binding.run(session)),
+            None => (binding.run(session), Ok(())),
         };
-        run.map_err(BackendError::session(doing))
+        // Where the run has failed the copy may have failed of it.
+        run.map_err(BackendError::session(doing))?;
+        fetched
     }
 
     /// Fetches over `stream`, to memory that the device of `session` has.
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux"))]
     pub fn fetch_over(&mut self, stream: CopyStream, session: &Session, device: Device) {
         self.ahead = Some(Ahead::new(stream, session, device, self.feed.len()).unwrap());
     }
@@ -104,7 +106,8 @@ impl Images {
 /// The images of the next batch.
 struct Ahead {
     stream: CopyStream,
-    /// Where they are on the GPU, `u8 [N·3·H·W]`. A session is bound to other memory, as a CUDA graph keeps its addresses.
+    /// Where they are on the GPU, `u8 [N·3·H·W]`. Sessions are bound to other memory, as a CUDA graph keeps its addresses; and it
+    /// is there before one is recorded, during which nothing may be allocated.
     spare: Tensor<u8>,
     /// Where they were fetched from; null if there are none.
     fetched: *const u8,
@@ -119,10 +122,11 @@ impl Ahead {
 
     /// Moves images to `feed` if they are those that were fetched; whether they are.
     fn put(&mut self, images: &[u8], feed: &mut Feed<u8>) -> Result<bool, BackendError> {
-        if std::mem::replace(&mut self.fetched, ptr::null()) != images.as_ptr() || images.len() < feed.len() {
+        let len = self.len();
+        assert_eq!(feed.len(), len, "images are fetched for an input as large");
+        if std::mem::replace(&mut self.fetched, ptr::null()) != images.as_ptr() || images.len() < len {
             return Ok(false);
         }
-        let len = feed.len();
         let (from, to) = (address(&mut self.spare), address(feed.overwritten()));
         // SAFETY: both tensors have as many bytes, on the GPU of the stream, which has nothing else to do: every run and every
         // copy is waited for.
@@ -131,12 +135,20 @@ impl Ahead {
     }
 
     /// Has `next` fetched, as many images as an input has, while `run` goes on.
-    fn fetch_during<R>(&mut self, next: &[u8], run: impl FnOnce() -> R) -> Result<R, BackendError> {
+    fn fetch_during<R>(&mut self, next: &[u8], run: impl FnOnce() -> R) -> (R, Result<(), BackendError>) {
+        assert_eq!(next.len(), self.len(), "images fill the input");
         let to = address(&mut self.spare);
         // SAFETY: the tensor has as many bytes, and no session knows it.
-        let result = unsafe { self.stream.copy_during(next, to, run) }.map_err(failed)?;
-        self.fetched = next.as_ptr();
-        Ok(result)
+        let (result, copied) = unsafe { self.stream.copy_during(next, to, run) };
+        if copied.is_ok() {
+            self.fetched = next.as_ptr();
+        }
+        (result, copied.map_err(failed))
+    }
+
+    /// Number of bytes.
+    fn len(&self) -> usize {
+        self.spare.shape().num_elements()
     }
 }
 
@@ -145,8 +157,5 @@ fn address(tensor: &mut Tensor<u8>) -> u64 {
 }
 
 fn failed(reason: String) -> BackendError {
-    BackendError::Session {
-        doing: "copy images to the GPU (--no-copy-ahead does it between steps)",
-        reason: ort::Error::new(reason),
-    }
+    BackendError::CopyAhead { reason }
 }

@@ -1,6 +1,7 @@
 //! Which operators ONNX Runtime runs on a GPU, and which it records.
 
 use crate::graph::{
+    ADDRESSES_AS_ARGUMENTS,
     ElementType::{self, Bool, F16, F32, I64, U8},
     Graph, TensorType,
 };
@@ -84,18 +85,14 @@ const KERNELS_OF_CUDA: &[Kernel] = &[
     ("Where", CHOSEN),
 ];
 
-/// Operators of `graph`, with the type of their data, that the CUDA provider has no kernel for: ONNX Runtime would run them
-/// on the CPU, with copies there and back in every step.
-pub fn without_cuda_kernel(graph: &Graph) -> Vec<(&'static str, ElementType)> {
+/// Operators of `graph`, with the type of their data, that the CUDA provider is not known to have a kernel for.
+pub(super) fn without_cuda_kernel(graph: &Graph) -> Vec<(&'static str, ElementType)> {
     let mut used = graph.operators_with_types();
     used.retain(|(operator, element)| {
         !KERNELS_OF_CUDA.iter().any(|(known, types)| known == operator && types.contains(element))
     });
     used
 }
-
-/// Addresses that are among the arguments of a kernel of Concat or Split.
-const ADDRESSES: usize = 32;
 
 /// Whether a CUDA graph of `graph` computes the same at every replay.
 ///
@@ -104,7 +101,7 @@ const ADDRESSES: usize = 32;
 /// by then.
 pub(super) fn is_replayable(graph: &Graph) -> bool {
     let are_arguments = |pieces: &[&TensorType]| {
-        pieces.len() <= ADDRESSES && pieces.iter().all(|piece| piece.shape == pieces[0].shape)
+        pieces.len() <= ADDRESSES_AS_ARGUMENTS && pieces.iter().all(|piece| piece.shape == pieces[0].shape)
     };
     graph.nodes().all(|(operator, operands, results)| match operator {
         "Concat" => are_arguments(&operands),
@@ -119,7 +116,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::{Device, OrtOptions, Precision},
-        graph::{Builder, Lowering, Result, Target, Tensor},
+        graph::{Builder, Lowering, Result, Target, Tensor, ops::Conv},
         models::{Classifier, TrainingGraphs},
         recipe::Recipe,
     };
@@ -171,6 +168,23 @@ mod tests {
             })
         };
         assert!(product(&[66, 4], &[4, 66]) && !product(&[6, 11, 4], &[6, 4, 11]));
+    }
+
+    #[test]
+    fn weight_gradients_are_joined_from_pieces_alike_on_a_gpu() {
+        // Products of eight offsets and of one would be unequal, and 121 offsets in one too many.
+        for (channels, kernel) in [(64, 3), (32, 5), (3, 11)] {
+            for target in [Target::Cuda, Target::CudaTf32, Target::CudaF16] {
+                let mut g = Builder::new("large", Lowering::training(target));
+                let x = g.input("x", TensorType::f32([2, channels, 80, 80])).unwrap();
+                let w = g.input("w", TensorType::f32([8, channels, kernel, kernel])).unwrap();
+                let y = g.conv(x, w, None, Conv::new(1, kernel / 2)).unwrap();
+                let loss = g.sum(y).unwrap();
+                let gradient = g.grad(loss, &[w]).unwrap()[0];
+                g.output("dw", gradient).unwrap();
+                assert!(is_replayable(&g.finish()), "{channels} channels, {kernel}x{kernel}, {target:?}");
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate* (made when a
 //! step first takes a second batch) and *evaluate*. Weights, momenta and gradients lie in one flat buffer each, on the
 //! device; the sessions read and write pieces of them in place, bound once. In a step only images, labels, offsets and
-//! dropout masks go to the device, and three sums come back.
+//! dropout masks go to the device, and three sums come back (in half precision that of the gradients too).
 
 mod answer;
 mod feed;
@@ -15,7 +15,7 @@ mod options;
 mod session;
 mod staging;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod update;
 
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
@@ -26,7 +26,7 @@ use self::{
     feed::Feed,
     flat::{Binding, Flat, SharedFlat, lock},
     images::Images,
-    kernels::is_replayable,
+    kernels::{is_replayable, without_cuda_kernel},
     options::{FIRST_GRAPH, FURTHER_GRAPH},
     session::{Role, device_allocator, open, staging_allocator},
     staging::StagingMemory,
@@ -45,7 +45,6 @@ use crate::{
 };
 
 pub use inference::Inference;
-pub use kernels::without_cuda_kernel;
 pub use options::OrtOptions;
 
 /// The backend over ONNX Runtime.
@@ -128,7 +127,7 @@ impl OrtBackend {
         let graph_options = options.graphs(setup.recipe, setup.batch_rows);
         let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
-        warn_of_copies(options.device, &[&train, &update, &accumulate, &evaluate]);
+        warn_of_missing_kernels(options.device, &[&train, &update, &accumulate, &evaluate]);
         let is_replayable = is_replayable(&train);
         if options.records() && !is_replayable {
             tracing::info!(
@@ -213,8 +212,8 @@ fn zeros(session: &Session, device: Device, len: usize) -> Result<SharedFlat, Ba
     Flat::zeros(allocator, len).map_err(BackendError::session("allocate the parameters"))
 }
 
-/// Operators without a CUDA kernel make ONNX Runtime copy to the CPU and back.
-fn warn_of_copies(device: Device, graphs: &[&Graph]) {
+/// No graph of ours should have an operator without a CUDA kernel: ONNX Runtime refuses it, as nothing may run on the CPU instead.
+fn warn_of_missing_kernels(device: Device, graphs: &[&Graph]) {
     if device == Device::Cpu {
         return;
     }
@@ -224,7 +223,7 @@ fn warn_of_copies(device: Device, graphs: &[&Graph]) {
                 graph = graph.name(),
                 operator,
                 %element,
-                "no CUDA kernel: runs on the CPU, with copies"
+                "no CUDA kernel is known: ONNX Runtime will probably refuse the graph"
             );
         }
     }

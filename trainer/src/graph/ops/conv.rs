@@ -258,8 +258,11 @@ mod tests {
         let apart = Lowering { groups_apart: 2, ..dilated(1) };
         let to_depth = Lowering { space_to_depth_channels: 8, ..by_offsets };
         let limited = Lowering { conv_weight_dilated_px: 3, ..dilated(1) };
+        let alike = Lowering { conv_weight_products_alike: true, conv_weight_product_rows: 10, ..by_offsets };
         let flipped = Lowering { conv_data_by_flipped_kernel: true, ..by_offsets };
-        for lowering in [dilated(1), dilated(2), dilated(3), by_offsets, apart, to_depth, limited, flipped] {
+        for lowering in
+            [dilated(1), dilated(2), dilated(3), by_offsets, alike, apart, to_depth, limited, flipped]
+        {
             for (conv, x, w) in cases {
                 let case = Case::f32(&format!("Conv {conv:?} by {lowering:?}")).lowering(lowering);
                 gradients_agree(case.normal(x).normal(w).normal([w[0]]), |g, t| {

@@ -3,11 +3,16 @@
 use super::Conv;
 use super::joining::Cut;
 use crate::graph::builder::{Builder, Result};
-use crate::graph::lowering::ConvWeightForm;
+use crate::graph::lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm};
 use crate::graph::node::Tensor;
 
 /// Values of the windows that share a product at most: 1 GiB in f32.
 const PRODUCT_VALUES: usize = 1 << 28;
+
+/// The largest divisor of `value` up to `limit`; 1 for a limit of 0.
+fn largest_divisor(value: usize, limit: usize) -> usize {
+    (1..=limit).rev().find(|&divisor| value.is_multiple_of(divisor)).unwrap_or(1)
+}
 
 impl Builder {
     /// The gradient of weights of `shape` `[O,C/g,k,k]` from the input `x` `[N,C,H,W]` and the gradient `dy` `[N,O,P,Q]`.
@@ -47,7 +52,7 @@ impl Builder {
         // Rows at the end that no kernel position reached must not become further offsets.
         let rows =
             [0, 1].map(|a| (shape[2 + a] - 1) * conv.dilations[a] + (out[a] - 1) * conv.strides[a] + 1);
-        let end = [0, 1].map(|a| rows[a].saturating_sub(conv.pads_before[a]).min(self.shape(x)[2 + a]));
+        let end = [0, 1].map(|a| (rows[a] - conv.pads_before[a]).min(self.shape(x)[2 + a]));
         let pads_after = [0, 1].map(|a| rows[a] - conv.pads_before[a] - end[a]);
         // A convolution's padding is smaller than its kernel, which the gradient is here.
         let is_inside = |pads: [usize; 2]| (0..2).all(|a| pads[a] <= (out[a] - 1) * conv.strides[a]);
@@ -58,7 +63,7 @@ impl Builder {
             (self.fit(x, conv.pads_before, rows)?, [0; 2], [0; 2])
         };
         let xt = self.transpose(x, &[1, 0, 2, 3])?;
-        let parts = (1..=parts).rev().find(|&parts| batch.is_multiple_of(parts)).unwrap_or(1);
+        let parts = largest_divisor(batch, parts);
         let (strides, dilations) = (conv.dilations, conv.strides);
         let geometry = Conv { strides, pads_before, pads_after, dilations, groups: parts };
         let filters = shape[0] / conv.groups;
@@ -126,7 +131,11 @@ impl Builder {
             }
             // A product reads all of dy: with few channels, windows share one, as long as they are not large.
             let rows = self.lowering().conv_weight_product_rows.min(PRODUCT_VALUES / columns);
-            let shared = (rows / inner).max(1);
+            let shared = (rows / inner).clamp(1, windows.len());
+            let shared = match self.lowering().conv_weight_products_alike {
+                true => largest_divisor(windows.len(), shared.min(ADDRESSES_AS_ARGUMENTS)),
+                false => shared,
+            };
             let mut products = Vec::with_capacity(windows.len().div_ceil(shared));
             for windows in windows.chunks(shared) {
                 let rows = self.concat(windows, 0)?;

@@ -94,7 +94,7 @@ impl Builder {
     pub(crate) fn fit(&mut self, mut x: Tensor, before: [usize; 2], lengths: [usize; 2]) -> Result<Tensor> {
         let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
         for a in 0..2 {
-            let end = lengths[a].saturating_sub(before[a]).min(self.shape(x)[2 + a]);
+            let end = (lengths[a] - before[a]).min(self.shape(x)[2 + a]);
             x = self.slice(x, 2 + a, 0, end)?;
             (front[2 + a], back[2 + a]) = (before[a], lengths[a] - before[a] - end);
         }

@@ -78,6 +78,17 @@ fn a_backend_that_fetches_ahead_is_told_what_comes_and_makes_the_same_run() {
 }
 
 #[test]
+fn what_a_backend_did_before_does_not_come_into_a_run() {
+    let place = Place::new();
+    let [mut new, mut used] = ["new", "used"].map(|name| Attempt::new(&place, name));
+    used.is_amid_a_step = true;
+    for attempt in [&mut new, &mut used] {
+        attempt.finish();
+    }
+    assert!(traces(&place.path("new")) == traces(&place.path("used")));
+}
+
+#[test]
 fn a_batch_in_parts_gives_the_same_update_but_for_rounding() {
     let place = Place::new();
     for (run, rows) in [("whole", 8), ("parts", 3)] {

@@ -190,6 +190,8 @@ pub struct Attempt<'a> {
     pub fetches_ahead: bool,
     /// How often the images that came were those that it took before.
     pub fetched: usize,
+    /// Whether somebody left the backend in the middle of a step.
+    pub is_amid_a_step: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -210,6 +212,7 @@ impl<'a> Attempt<'a> {
             blocks: Blocks::default(),
             fetches_ahead: false,
             fetched: 0,
+            is_amid_a_step: false,
         }
     }
 
@@ -224,7 +227,12 @@ impl<'a> Attempt<'a> {
             mean: data.mean(),
             seed: self.options.seed,
         };
-        let inner = ReferenceBackend::new(&setup)?;
+        let mut inner = ReferenceBackend::new(&setup)?;
+        if self.is_amid_a_step {
+            let images = vec![9; 3 * self.recipe.input.crop_px.pow(2)];
+            let rows = Rows { images: &images, color_offsets: &[[0.0; 3]], labels: &[0] };
+            inner.accumulate(rows, Pass { seed: 0, step: 0, part: 0, gradient_scale: 1.0 })?;
+        }
         let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
         let (infinite_after, blocks) = (self.infinite_after, self.blocks.clone());
         let ahead = self.fetches_ahead.then(Ahead::default);
@@ -236,6 +244,8 @@ impl<'a> Attempt<'a> {
             micro_batch: None,
             precision: Precision::F32,
             seed: self.options.seed,
+            on_nan: self.options.on_nan,
+            on_bad_record: self.options.on_bad_record,
         };
         let about = backend.describe();
         let stop = AtomicBool::new(false);

@@ -1,52 +1,11 @@
-//! What cannot be seen through the interface of backends.
+//! Images fetched beside a step, over a driver whose GPU is the processor.
 
 use super::*;
-use crate::{recipe::Recipe, runtime::copies::tests::FakeDriver, support};
+use crate::runtime::copies::tests::FakeDriver;
 
-const ROWS: usize = 4;
-
-fn backend(recipe: &Recipe) -> OrtBackend {
-    let px = recipe.input.crop_px;
-    let setup = Setup { recipe, classes: 10, batch_rows: ROWS, mean: &vec![100.0; 3 * px * px], seed: 1 };
-    OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap()
-}
-
-#[test]
-fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
-    let recipe = Recipe::load("demo", &["network.layer.dropout.p=0".to_owned()]).unwrap();
-    let mut backend = backend(&recipe);
-    let row_bytes = 3 * recipe.input.crop_px * recipe.input.crop_px;
-    let images: Vec<u8> = (0..ROWS * row_bytes).map(|i| (i * 7919 % 251) as u8 | 1).collect();
-    let (offsets, labels) = ([[0.0; 3]; ROWS], [0, 3, 5, 9]);
-    let whole = Rows { images: &images, color_offsets: &offsets, labels: &labels };
-    let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 };
-    let loss = |sums: Sums| sums.loss;
-    let mut probabilities = vec![0.0; ROWS * 10];
-
-    let in_place = [
-        loss(backend.accumulate(whole, pass).unwrap()),
-        loss(backend.accumulate(whole, Pass { part: 1, ..pass }).unwrap()),
-        loss(backend.evaluate(whole, &mut probabilities).unwrap()),
-    ];
-    assert!(backend.batch.images.copied().iter().all(|&byte| byte == 0), "images were copied");
-
-    // A part of a batch has no memory behind its last row, and is copied.
-    let part = Rows { images: &images[..3 * row_bytes], labels: &labels[..3], ..whole };
-    backend.accumulate(part, pass).unwrap();
-    assert!(backend.batch.images.copied().starts_with(part.images));
-    assert!(backend.batch.images.copied()[part.images.len()..].iter().all(|&byte| byte == 0));
-
-    let copied: Vec<f64> = (0..ROWS)
-        .map(|row| {
-            let images = &images[row * row_bytes..(row + 1) * row_bytes];
-            let one = Rows { images, color_offsets: &offsets, labels: &labels[row..row + 1] };
-            loss(backend.accumulate(one, pass).unwrap())
-        })
-        .collect();
-    let sum: f64 = copied.iter().sum();
-    for loss in in_place {
-        assert!((loss / sum - 1.0).abs() < 1e-5, "{loss} against {sum}");
-    }
+/// Has `backend` fetch images over `driver`.
+pub fn fetch_over(driver: &FakeDriver, backend: &mut OrtBackend) {
+    backend.batch.images.fetch_over(driver.stream().unwrap(), &backend.train.session, Device::Cpu);
 }
 
 /// A backend that fetches images over a driver whose GPU is the processor.
@@ -59,7 +18,7 @@ impl Fetching {
     fn new() -> Self {
         let recipe = Recipe::load("demo", &[]).unwrap();
         let (driver, mut backend) = (FakeDriver::new(), backend(&recipe));
-        backend.batch.images.fetch_over(driver.stream().unwrap(), &backend.train.session, Device::Cpu);
+        fetch_over(&driver, &mut backend);
         Self { driver, backend }
     }
 
@@ -154,7 +113,7 @@ fn update_and_evaluation_between_steps_leave_what_was_fetched() {
 fn a_copy_that_fails_is_told_with_what_to_do() {
     let mut f = Fetching::new();
     let batches = f.batches();
-    f.first(&batches[0], None);
+    let losses = batches.each_ref().map(|images| f.first(images, None));
     for function in ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoDAsync_v2"] {
         f.driver.fail("");
         f.first(&batches[0], Some(&batches[1]));
@@ -162,5 +121,22 @@ fn a_copy_that_fails_is_told_with_what_to_do() {
         f.backend.begin_step();
         let error = f.pass(&batches[1], Some(&batches[2])).unwrap_err().to_string();
         assert!(error.contains("--no-copy-ahead") && error.contains(function), "{error}");
+        // What was not fetched is not used.
+        f.driver.fail("");
+        assert_eq!(f.first(&batches[2], None), losses[2]);
     }
+}
+
+#[test]
+fn a_run_that_fails_is_told_before_a_copy_that_fails_with_it() {
+    let mut f = Fetching::new();
+    let batches = f.batches();
+    f.first(&batches[0], None);
+    f.driver.fail("cuStreamSynchronize");
+    // The session for evaluations does not know the other inputs of a step.
+    std::mem::swap(&mut f.backend.train.session, &mut f.backend.evaluate.session);
+    f.backend.begin_step();
+    let error = f.pass(&batches[0], Some(&batches[1])).unwrap_err();
+    assert!(matches!(error, BackendError::Session { doing: "run a training step", .. }), "{error}");
+    assert!(error.to_string().contains("offsets"), "{error}");
 }
