@@ -1,6 +1,6 @@
 """Reads a data set that prepare_imagenet has written: python3 read_shards.py DIR
 
-Needs pyarrow and numpy; with Hugging Face's `datasets` installed it shows that way too.
+Needs pyarrow and numpy, and Pillow for JPEG shards; with Hugging Face's `datasets` installed it shows that way too.
 """
 
 import json

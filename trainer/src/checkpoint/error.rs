@@ -76,7 +76,7 @@ pub enum CheckpointError {
     /// It belongs to another recipe.
     #[error(
         "the checkpoint was trained with another recipe (`{saved}`) than the one in use (`{wanted}`, with its \
-         overrides); resume with the recipe of its run"
+         overrides); leave out what changes the recipe (--set, --batch-size), or begin a new run"
     )]
     OtherRecipe {
         /// The checkpoint's recipe.
