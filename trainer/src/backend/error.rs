@@ -36,14 +36,6 @@ pub enum BackendError {
         /// What it said.
         reason: ort::Error,
     },
-    /// NVIDIA's driver refused.
-    #[error(
-        "images cannot be copied to the GPU beside a step: {reason}; --no-copy-ahead copies them between steps"
-    )]
-    CopyAhead {
-        /// What it said.
-        reason: String,
-    },
     /// Weights were to be given to a backend that computes nothing.
     #[error("the null backend has no weights to put to use; leave --backend out")]
     Weightless,

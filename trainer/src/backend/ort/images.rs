@@ -27,7 +27,7 @@ impl Images {
             Device::Cuda(id) if options.copy_ahead => match CopyStream::open(id) {
                 Ok(stream) => Some(Ahead::new(stream, session, options.device, feed.len())?),
                 Err(reason) => {
-                    tracing::warn!(reason, "batches are copied to the GPU between steps, not beside them");
+                    tracing::warn!(reason, NOT_BESIDE);
                     None
                 }
             },
@@ -43,7 +43,7 @@ impl Images {
 
     /// Whether [`run_and_fetch`](Self::run_and_fetch) fetches.
     pub fn fetches_ahead(&self) -> bool {
-        self.ahead.is_some()
+        self.ahead.as_ref().is_some_and(|ahead| !ahead.has_failed)
     }
 
     /// Runs a session with these images, see [`Feed::run_with`].
@@ -57,7 +57,8 @@ impl Images {
         self.feed.run_with(images, binding, session, doing)
     }
 
-    /// Runs a session with these images, which may have been fetched; and has `next` fetched meanwhile, if there are enough of them.
+    /// Runs a session with these images, which may have been fetched; and has `next` fetched meanwhile, if there are enough of
+    /// them. What the driver refuses to copy is copied as without it, and nothing is fetched from then on.
     pub fn run_and_fetch(
         &mut self,
         images: &[u8],
@@ -66,21 +67,19 @@ impl Images {
         session: &mut Session,
         doing: &'static str,
     ) -> Result<(), BackendError> {
-        let Some(ahead) = &mut self.ahead else {
+        let Some(ahead) = self.ahead.as_mut().filter(|ahead| !ahead.has_failed) else {
             return self.feed.run_with(images, binding, session, doing);
         };
-        if !ahead.put(images, &mut self.feed)? {
+        if !ahead.put(images, &mut self.feed) {
             self.feed.copy_from(images)?;
         }
         // The first run allocates, and may record a CUDA graph, during which others had better leave the GPU alone.
-        let next = next.and_then(|next| next.get(..self.feed.len())).filter(|_| binding.has_run());
-        let (run, fetched) = match next {
+        let may_fetch = binding.has_run() && !ahead.has_failed;
+        let run = match next.and_then(|next| next.get(..self.feed.len())).filter(|_| may_fetch) {
             Some(next) => ahead.fetch_during(next, || binding.run(session)),
-            None => (binding.run(session), Ok(())),
+            None => binding.run(session),
         };
-        // Where the run has failed the copy may have failed of it.
-        run.map_err(BackendError::session(doing))?;
-        fetched
+        run.map_err(BackendError::session(doing))
     }
 
     /// Fetches over `stream`, to memory that the device of `session` has.
@@ -103,6 +102,9 @@ impl Images {
     }
 }
 
+/// What it means when the driver refuses.
+const NOT_BESIDE: &str = "batches are copied to the GPU between steps, not beside them";
+
 /// The images of the next batch.
 struct Ahead {
     stream: CopyStream,
@@ -111,39 +113,52 @@ struct Ahead {
     spare: Tensor<u8>,
     /// Where they were fetched from; null if there are none.
     fetched: *const u8,
+    /// Whether a copy has failed. It may be under way still, and so its target stays.
+    has_failed: bool,
 }
 
 impl Ahead {
     fn new(stream: CopyStream, session: &Session, device: Device, len: usize) -> Result<Self, BackendError> {
         let spare = Tensor::new(&device_allocator(session, device)?, [len])
             .map_err(BackendError::session("allocate an input"))?;
-        Ok(Self { stream, spare, fetched: ptr::null() })
+        Ok(Self { stream, spare, fetched: ptr::null(), has_failed: false })
     }
 
-    /// Moves images to `feed` if they are those that were fetched; whether they are.
-    fn put(&mut self, images: &[u8], feed: &mut Feed<u8>) -> Result<bool, BackendError> {
+    /// Moves images to `feed` if they are those that were fetched; whether it has.
+    fn put(&mut self, images: &[u8], feed: &mut Feed<u8>) -> bool {
         let len = self.len();
         assert_eq!(feed.len(), len, "images are fetched for an input as large");
         if std::mem::replace(&mut self.fetched, ptr::null()) != images.as_ptr() || images.len() < len {
-            return Ok(false);
+            return false;
         }
         let (from, to) = (address(&mut self.spare), address(feed.overwritten()));
         // SAFETY: both tensors have as many bytes, on the GPU of the stream, which has nothing else to do: every run and every
         // copy is waited for.
-        unsafe { self.stream.copy_within(from, to, len) }.map_err(failed)?;
-        Ok(true)
+        match unsafe { self.stream.copy_within(from, to, len) } {
+            Ok(()) => true,
+            Err(reason) => {
+                self.fail(&reason);
+                false
+            }
+        }
     }
 
     /// Has `next` fetched, as many images as an input has, while `run` goes on.
-    fn fetch_during<R>(&mut self, next: &[u8], run: impl FnOnce() -> R) -> (R, Result<(), BackendError>) {
+    fn fetch_during<R>(&mut self, next: &[u8], run: impl FnOnce() -> R) -> R {
         assert_eq!(next.len(), self.len(), "images fill the input");
         let to = address(&mut self.spare);
         // SAFETY: the tensor has as many bytes, and no session knows it.
         let (result, copied) = unsafe { self.stream.copy_during(next, to, run) };
-        if copied.is_ok() {
-            self.fetched = next.as_ptr();
+        match copied {
+            Ok(()) => self.fetched = next.as_ptr(),
+            Err(reason) => self.fail(&reason),
         }
-        (result, copied.map_err(failed))
+        result
+    }
+
+    fn fail(&mut self, reason: &str) {
+        tracing::warn!(reason, NOT_BESIDE);
+        self.has_failed = true;
     }
 
     /// Number of bytes.
@@ -154,8 +169,4 @@ impl Ahead {
 
 fn address(tensor: &mut Tensor<u8>) -> u64 {
     tensor.data_ptr_mut().addr() as u64
-}
-
-fn failed(reason: String) -> BackendError {
-    BackendError::CopyAhead { reason }
 }
