@@ -124,7 +124,7 @@ impl Ahead {
         Ok(Self { stream, spare, fetched: ptr::null(), has_failed: false })
     }
 
-    /// Moves images to `feed` if they are those that were fetched; whether it has.
+    /// Moves images to `feed` if they are those that were fetched; tells whether it did.
     fn put(&mut self, images: &[u8], feed: &mut Feed<u8>) -> bool {
         let len = self.len();
         assert_eq!(feed.len(), len, "images are fetched for an input as large");
