@@ -29,7 +29,7 @@ pub enum BackendError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// ONNX Runtime refused.
-    #[error("ONNX Runtime cannot {doing}: {reason}")]
+    #[error("ONNX Runtime cannot {doing}: {}", .reason.to_string().trim_end())]
     Session {
         /// What was to be done.
         doing: &'static str,
@@ -46,8 +46,9 @@ pub enum BackendError {
     Gradients,
     /// The GPU cannot be used.
     #[error(
-        "cuda:{id} cannot be used: {reason}; check that the GPU exists and that ONNX Runtime is a build with CUDA \
-         (unset ORT_DYLIB_PATH to have one fetched), or use --device cpu"
+        "cuda:{id} cannot be used: {}; check that the GPU exists and that ONNX Runtime is a build with CUDA \
+         (unset ORT_DYLIB_PATH to have one fetched), or use --device cpu",
+        .reason.to_string().trim_end()
     )]
     Cuda {
         /// Number of the GPU.
@@ -61,5 +62,22 @@ impl BackendError {
     /// For `map_err`: ONNX Runtime's refusal, with what was being done.
     pub(super) fn session(doing: &'static str) -> impl Fn(ort::Error) -> Self {
         move |reason| Self::Session { doing, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_onnx_runtime_says_keeps_to_its_line() {
+        // Its CUDA provider ends what it says with a line feed.
+        let reason = || ort::Error::new("libcudnn.so.9 is missing\n");
+        let errors =
+            [BackendError::Cuda { id: 1, reason: reason() }, BackendError::session("load a graph")(reason())];
+        for error in errors {
+            let told = error.to_string();
+            assert!(told.contains("libcudnn.so.9 is missing") && !told.contains('\n'), "{told}");
+        }
     }
 }
