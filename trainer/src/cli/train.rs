@@ -123,14 +123,15 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,
     };
+    let RunOptions { seed, limit_batches, on_nan, on_bad_record, .. } = options(&args.training, args.seed);
     let settings = RunSettings {
         data: absolute(&data)?,
-        limit_batches: args.training.limit_batches.map(u64::from),
+        limit_batches,
         micro_batch: args.training.micro_batch.map(usize::from),
         precision: args.training.device.runtime.precision.unwrap_or_default(),
-        seed: args.seed,
-        on_nan: args.training.on_nan.map(OnNan::from).unwrap_or_default(),
-        on_bad_record: args.training.on_bad_record.map(OnBadRecord::from).unwrap_or_default(),
+        seed,
+        on_nan,
+        on_bad_record,
     };
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));

@@ -22,6 +22,14 @@ impl Fetching {
         Self { driver, backend }
     }
 
+    /// One that has run each of its batches, told nothing, and their losses.
+    fn with_losses() -> (Self, [Vec<u8>; 4], [f64; 4]) {
+        let mut fetching = Self::new();
+        let batches = fetching.batches();
+        let losses = batches.each_ref().map(|images| fetching.first(images, None));
+        (fetching, batches, losses)
+    }
+
     /// Images of whole batches.
     fn batches(&self) -> [Vec<u8>; 4] {
         let bytes = ROWS * self.backend.limits.row_bytes;
@@ -69,9 +77,7 @@ fn images_are_fetched_beside_a_step_and_used_in_the_next() {
 
 #[test]
 fn images_that_were_fetched_in_vain_are_not_used() {
-    let mut f = Fetching::new();
-    let batches = f.batches();
-    let losses = batches.each_ref().map(|images| f.first(images, None));
+    let (mut f, batches, losses) = Fetching::with_losses();
 
     // Another batch comes than was told; and what was told is not remembered beyond it.
     f.first(&batches[0], Some(&batches[1]));
@@ -97,9 +103,7 @@ fn images_that_were_fetched_in_vain_are_not_used() {
 
 #[test]
 fn update_and_evaluation_between_steps_leave_what_was_fetched() {
-    let mut f = Fetching::new();
-    let batches = f.batches();
-    let losses = batches.each_ref().map(|images| f.first(images, None));
+    let (mut f, batches, losses) = Fetching::with_losses();
     f.first(&batches[0], Some(&batches[1]));
     // An update that leaves the weights as they are.
     let still =
@@ -112,9 +116,7 @@ fn update_and_evaluation_between_steps_leave_what_was_fetched() {
 #[test]
 fn a_copy_that_fails_costs_speed_and_nothing_else() {
     for function in ["cuMemcpyHtoDAsync_v2", "cuStreamSynchronize", "cuMemcpyDtoDAsync_v2"] {
-        let mut f = Fetching::new();
-        let batches = f.batches();
-        let losses = batches.each_ref().map(|images| f.first(images, None));
+        let (mut f, batches, losses) = Fetching::with_losses();
         f.first(&batches[0], Some(&batches[1]));
         f.driver.fail(function);
         assert_eq!(f.first(&batches[1], Some(&batches[2])), losses[1], "{function}");
