@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use fovea_pipeline::Class;
 
-use crate::SourceError;
 use crate::collection::{ClassList, Found};
-use crate::folder;
 use crate::positioned::io_error;
 use crate::tree::Images;
+use crate::{SourceError, folder};
 
 const SOLUTION: &str = "LOC_val_solution.csv";
 const MAPPING: &str = "LOC_synset_mapping.txt";

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use fovea_pipeline::Class;
 
-use crate::SourceError;
 use crate::collection::{ClassList, Found};
-use crate::folder;
 use crate::positioned::io_error;
 use crate::tree::Images;
+use crate::{SourceError, folder};
 
 /// The data set's folder: `root` or the one in it that bears its usual name.
 pub(crate) fn find(root: &Path) -> Option<PathBuf> {

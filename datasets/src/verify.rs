@@ -3,17 +3,16 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::{io, thread};
 
 use fovea_pipeline::shard::{Shard, shard_file_name};
 use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
 
 use crate::photo::{Photo, PhotoFile};
-use crate::prepare::{PARTIAL, PREPARATION_FILE};
+use crate::prepare::PARTIAL;
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ pub enum VerifyError {
 /// When its `dataset.json` is missing or unreadable.
 pub fn open(directory: &Path) -> Result<Dataset, VerifyError> {
     Dataset::open(directory).map_err(|error| match error {
-        DatasetError::NotPrepared { .. } if directory.join(PREPARATION_FILE).exists() => {
+        DatasetError::NotPrepared { .. } if directory.join(DatasetInfo::PREPARATION_FILE_NAME).exists() => {
             VerifyError::Unfinished { directory: directory.into() }
         }
         error => error.into(),

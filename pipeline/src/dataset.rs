@@ -1,9 +1,8 @@
 //! A prepared data set: a directory of shards with its `dataset.json`.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
 
 use ndarray::Array3;
 use ndarray_npy::ReadNpyExt;

@@ -144,6 +144,9 @@ impl DatasetInfo {
     /// Name of the file that holds this, beside the shards.
     pub const FILE_NAME: &'static str = "dataset.json";
 
+    /// Name of the file that says how the shards were made, beside them.
+    pub const PREPARATION_FILE_NAME: &'static str = "preparation.json";
+
     /// Name of the file that holds the mean image, `f32 [3,S,S]`, beside the shards.
     pub const MEAN_IMAGE_FILE_NAME: &'static str = "mean_image.npy";
 

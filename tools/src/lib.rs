@@ -1,6 +1,6 @@
-//! What the command-line tools share.
+//! What all command lines share: printing, bars, exit codes, signals.
 
-pub mod bench;
+pub mod bars;
 pub mod bytes;
-pub mod contact_sheet;
+pub mod signals;
 pub mod terminal;

@@ -1,6 +1,6 @@
 """Training steps of AlexNet: Fovea and PyTorch on this machine, same weights, same batch, same number of threads.
 
-    cargo build --release -p fovea-trainer --example bench_step
+    cargo build --release --bin trainer
     python compare_pytorch.py [--batch 128] [--steps 5] [--threads 2] [--check] [--device cpu|cuda] [--precision f16] …
 
 The two take turns, each in a process of its own, so that neither finds the other's memory or threads and both see the
@@ -23,7 +23,7 @@ import tempfile
 import time
 
 BENCH = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).parents[2] / "target"))
-BENCH = BENCH / "release" / "examples" / "bench_step"
+BENCH = [str(BENCH / "release" / "trainer"), "bench"]
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 
 
@@ -116,10 +116,10 @@ def main():
     if options.state:
         return pytorch(options)
 
-    bench = [str(BENCH), "--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
+    bench = [*BENCH, "--batch-size", str(options.batch), "--threads", str(options.threads), "--device", options.device]
     bench += ["--no-copy-ahead", "--precision", options.precision] + ["--set", "network.layer.dropout.p=0"] * options.check
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(bench + ["--state", folder], check=True)
+        subprocess.run(bench + ["--state", folder], check=True, stdout=subprocess.DEVNULL)
         other = [sys.executable, __file__, *sys.argv[1:], "--state", folder]
         steps = ["--steps", str(options.steps)]
         runners = {"fovea": lambda: run(bench + steps), "pytorch": lambda: run(other)}

@@ -1,18 +1,21 @@
 //! How long a training step takes, and how much memory: one batch of noise, over and over, without a loader; and what the
 //! loader costs a step: batches of a data set, against one of them over and over.
 
-use std::{fs, time::Instant};
+use std::fs;
+use std::time::Instant;
 
-use fovea_pipeline::{Batch, loader::OnBadRecord};
-use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+use fovea_pipeline::Batch;
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_runtime::Loaded;
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::{
-    backend::{BackendError, OrtBackend, OrtOptions, Pass, Rows, Setup, Sums, TrainingBackend, Update},
-    recipe::{Mean, Recipe},
-    runtime::Loaded,
-    training::{Batches, TrainingData, TrainingError},
+use crate::backend::{
+    BackendError, OrtBackend, OrtOptions, Pass, Rows, Setup, Sums, TrainingBackend, Update,
 };
+use crate::recipe::{Mean, Recipe};
+use crate::training::{Batches, TrainingData, TrainingError};
 
 /// Seed of the initial weights, the noise and the dropout masks.
 pub const SEED: u64 = 1;
@@ -80,7 +83,7 @@ pub fn backend(
         Mean::Channel | Mean::Values(_) | Mean::None => 3,
     };
     let mean = vec![127.5; values];
-    OrtBackend::new(loaded, &Setup { recipe, classes, batch_rows, mean: &mean, seed: SEED }, options)
+    OrtBackend::new(loaded, &Setup::new(recipe, classes, batch_rows, &mean, SEED)?, options)
 }
 
 /// Takes `steps` training steps of `recipe` on one batch of noise, and evaluates it.
@@ -269,14 +272,15 @@ fn processor_seconds() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use fovea_runtime::{Device, testing};
+
     use super::*;
-    use crate::{backend::Device, support};
 
     #[test]
     fn a_benchmark_takes_the_steps_and_measures_each() {
         let recipe = Recipe::load("demo", &[]).unwrap();
         let options = OrtOptions::new(Device::Cpu);
-        let found = bench_step(support::runtime(), &recipe, 10, 4, 3, options).unwrap();
+        let found = bench_step(testing::runtime(), &recipe, 10, 4, 3, options).unwrap();
         assert_eq!((found.step_s.len(), found.losses.len(), found.batch_rows), (3, 3, 4));
         assert!(found.step_s.iter().all(|&s| s > 0.0) && found.startup_s > 0.0);
         assert!(found.losses[2] != found.losses[0]);

@@ -3,18 +3,15 @@
 //! `golden/make_golden.py` wrote the expected values; PyTorch is not needed here. Inputs are drawn from the same hash
 //! on both sides.
 
-#[allow(dead_code)] // Every test binary uses its own part of the support module.
-mod support;
-
 use std::collections::HashMap;
 
-use fovea_trainer::backend::Device;
-use fovea_trainer::graph::{Graph, Target};
-use fovea_trainer::models::{Classifier, GraphOptions, ParameterKind, TrainingGraphs, gradient_name, names};
+use fovea_graph::{Graph, ParameterKind, Target};
+use fovea_runtime::Device;
+use fovea_runtime::testing::{self, Data};
+use fovea_trainer::models::{Classifier, GraphOptions, TrainingGraphs, gradient_name, names};
 use fovea_trainer::recipe::Recipe;
 use ort::session::Session;
 use serde::Deserialize;
-use support::Data;
 
 /// Largest differences: of a loss, relative; of a tensor's entries, relative to its root mean square.
 struct Tolerance {
@@ -80,7 +77,7 @@ fn draw<T>(stream: u64, count: usize, map: impl Fn(f64) -> T) -> Vec<T> {
 /// The network of a built-in recipe.
 fn network(recipe: &str, classes: usize, overrides: &[&str]) -> Classifier {
     let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
-    Classifier::new(&Recipe::load(recipe, &overrides).unwrap(), classes)
+    Classifier::new(&Recipe::load(recipe, &overrides).unwrap(), classes).unwrap()
 }
 
 /// Weights and momenta of one parameter.
@@ -104,7 +101,7 @@ impl Run {
         let options =
             GraphOptions { target, pixel_scale: [1.0 / 128.0; 3], ..GraphOptions::new(golden.batch) };
         let graphs = TrainingGraphs::build(network, &options).unwrap();
-        let open = |graph: &Graph| support::session(&graph.to_bytes());
+        let open = |graph: &Graph| testing::session(&graph.to_bytes());
         let (train, update) = (open(&graphs.train), open(&graphs.update));
         let (batch, px) = (golden.batch, network.input_px);
         let classes = network.classes as f64;
@@ -150,12 +147,12 @@ impl Run {
         for (parameter, state) in self.graphs.parameters.iter().zip(&self.states) {
             inputs.push((&parameter.name, &parameter.shape, Data::F32(state.weights.clone())));
         }
-        let outputs = support::run(&mut self.train, &inputs);
+        let outputs = testing::run(&mut self.train, &inputs);
         for (parameter, state) in self.graphs.parameters.iter().zip(&mut self.states) {
             let gradients = outputs[&gradient_name(&parameter.name)].iter().map(|&g| g as f32).collect();
             let length = [parameter.len()];
             let list = |values: &mut Vec<f32>| Data::F32(std::mem::take(values));
-            let mut new = support::run(
+            let mut new = testing::run(
                 &mut self.update,
                 &[
                     (names::WEIGHTS, &length, list(&mut state.weights)),
@@ -219,7 +216,7 @@ fn gradients_agree(run: &Run, outputs: &HashMap<String, Vec<f64>>) {
 }
 
 fn follows_pytorch(network: &Classifier, golden: &str, tolerance: &Tolerance) {
-    let target = match support::device() {
+    let target = match testing::device() {
         Device::Cpu => Target::Cpu,
         Device::Cuda(_) => Target::Cuda,
     };
@@ -275,7 +272,7 @@ fn the_reduced_alexnet_follows_pytorch_for_twenty_steps_with_a_partial_batch() {
             ],
         ),
         include_str!("golden/demo.json"),
-        match support::device() {
+        match testing::device() {
             Device::Cpu => &SAME_TURNS,
             // Its other roundings turn a unit over.
             Device::Cuda(_) => &OTHER_TURNS,

@@ -1,6 +1,7 @@
 //! The event files as the `tensorboard` package reads them; skipped where Python (`FOVEA_TEST_PYTHON`, else `python3`) lacks it.
 
-use std::{env, process::Command};
+use std::env;
+use std::process::Command;
 
 use fovea_trainer::metrics::{Metrics, Step};
 use serde_json::{Value, json};

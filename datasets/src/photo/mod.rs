@@ -19,7 +19,6 @@ pub use error::PhotoError;
 pub use shape::{Filter, Fit, Shaper, to_planes};
 
 use fovea_pipeline::decode::JpegFile;
-
 use png::PngFile;
 
 /// Pixels above which an image is refused: 16,384 × 16,384, some 800 MB once decoded.

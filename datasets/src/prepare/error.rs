@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::shard::ShardError;
 
 use crate::SourceError;
@@ -53,7 +54,7 @@ pub enum PrepareError {
     /// The folder holds shards, but not the file that says how they were made.
     #[error(
         "{} holds shards of which nothing is known ({} among them, without {}); choose another folder \
-         or remove them", directory.display(), file, super::plan::PREPARATION_FILE
+         or remove them", directory.display(), file, DatasetInfo::PREPARATION_FILE_NAME
     )]
     UnknownShards {
         /// The folder.

@@ -34,14 +34,15 @@ use ndarray_npy::WriteNpyExt;
 
 pub use error::PrepareError;
 pub use options::PrepareOptions;
-pub use plan::{PREPARATION_FILE, Preparation};
+pub use plan::Preparation;
 pub use progress::Progress;
 pub use rejected::{REJECTED_FILE, Rejection};
 
-use crate::Source;
 use plan::{Plan, WRITER};
 use progress::{Finished, PROGRESS_FILE};
 use run::Run;
+
+use crate::Source;
 
 pub(crate) use durable::PARTIAL;
 
@@ -208,7 +209,7 @@ fn lock(directory: &Path) -> Result<File, PrepareError> {
 
 /// Notes in the folder what is prepared there, or compares with what is noted.
 fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError> {
-    let path = directory.join(PREPARATION_FILE);
+    let path = directory.join(DatasetInfo::PREPARATION_FILE_NAME);
     if let Some(there) = Preparation::read(directory)? {
         return match preparation.difference(&there) {
             None => Ok(()),

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use fovea_pipeline::shard::{FORMAT_VERSION, shard_file_name};
-use fovea_pipeline::{Encoding, Split};
+use fovea_pipeline::{DatasetInfo, Encoding, Split};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,6 @@ use serde_json::Value;
 use super::{PrepareError, PrepareOptions, durable};
 use crate::photo::{Filter, Fit};
 use crate::{Entry, Source};
-
-/// Name of the file that says how the shards beside it are made.
-pub const PREPARATION_FILE: &str = "preparation.json";
 
 /// The program and version that writes shards.
 pub(crate) const WRITER: &str = concat!("fovea ", env!("CARGO_PKG_VERSION"));
@@ -62,7 +59,7 @@ impl Preparation {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn read(directory: &Path) -> Result<Option<Self>, PrepareError> {
-        durable::read_json(&directory.join(PREPARATION_FILE))
+        durable::read_json(&directory.join(DatasetInfo::PREPARATION_FILE_NAME))
     }
 
     pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Self {

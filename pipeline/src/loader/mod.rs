@@ -39,6 +39,10 @@ use serde::{Deserialize, Serialize};
 
 pub use stats::{LoaderStats, StatsSnapshot};
 
+use plan::Plans;
+use stats::Counters;
+use worker::Shared;
+
 use crate::augment::{AugmentError, Chain};
 use crate::batch::{Batch, BatchShape, Buffer, NO_LABEL};
 use crate::dataset::Records;
@@ -48,9 +52,6 @@ use crate::order::Order;
 use crate::shard::ShardError;
 use crate::test_views::TestViews;
 use crate::view::Size;
-use plan::Plans;
-use stats::Counters;
-use worker::Shared;
 
 /// What is made of each sample.
 #[derive(Clone, Debug)]

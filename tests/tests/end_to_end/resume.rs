@@ -1,9 +1,8 @@
 //! A preparation that does not end as it should, and the next one.
 
-use std::fs;
 use std::process::Command;
-use std::thread;
 use std::time::Instant;
+use std::{fs, thread};
 
 use crate::support::*;
 

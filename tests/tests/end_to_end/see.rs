@@ -1,10 +1,9 @@
 //! `trainer report`, `features` and `search`: looking at a run, and through its network.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use fovea_pipeline::Split;
 use safetensors::SafeTensors;

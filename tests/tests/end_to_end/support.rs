@@ -1,13 +1,12 @@
 //! What the tests share.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use fovea_pipeline::Split;
 use fovea_pipeline::shard::Shard;

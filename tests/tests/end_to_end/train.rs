@@ -1,10 +1,9 @@
 //! `trainer` as a user runs it, with a small network.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;

@@ -1,14 +1,14 @@
 //! Fetches ONNX Runtime into the cache ahead of time, and says where it lies.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use fovea_trainer::{
-    runtime::{Bar, Build, Options, Source, check_library, locate},
-    say, tell,
-    terminal::exit_code,
-};
+use fovea_runtime::{Build, Options, Source, check_library, locate};
+use fovea_tools::bars::FetchBar;
+use fovea_tools::terminal::exit_code;
+use fovea_tools::{say, tell};
 
 /// Fetch ONNX Runtime into the cache, so that the trainer needs no network
 ///
@@ -42,7 +42,7 @@ fn run(arguments: Arguments) -> Result<()> {
         index_url: arguments.index_url.unwrap_or(from_env.index_url),
         ..from_env
     };
-    let located = locate(&options, &mut Bar::default())?;
+    let located = locate(&options, &mut FetchBar::default())?;
     let minor = check_library(&located.library)?;
     let how = if located.source == Source::Fetched { "fetched" } else { "already there" };
     tell!("ONNX Runtime 1.{minor} for {}: {how}", options.build);

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use fovea_runtime::{Device, testing};
+
 use super::*;
-use crate::{checkpoint, support};
+use crate::checkpoint;
 
 const ROWS: usize = 6;
 const CLASSES: usize = 7;
@@ -96,28 +98,29 @@ type Make = fn(&Setup<'_>) -> Box<dyn TrainingBackend>;
 
 fn make(backend: Make, overrides: &[&str]) -> Box<dyn TrainingBackend> {
     let (recipe, mean) = (recipe(overrides), mean());
-    backend(&Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 })
+    backend(&Setup::new(&recipe, CLASSES, ROWS, &mean, 3).unwrap())
 }
 
 fn ort(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
-    let backend = OrtBackend::new(support::runtime(), setup, support::options());
+    let backend = OrtBackend::new(testing::runtime(), setup, OrtOptions::new(testing::device()));
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// One that fetches images, over a driver whose GPU is the processor.
 #[cfg(target_os = "linux")]
 fn ort_fetching(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
-    use super::ort::tests::fetching::fetch_over;
-    use crate::runtime::copies::tests::FakeDriver;
+    use fovea_runtime::testing::FakeDriver;
 
-    let mut backend = OrtBackend::new(support::runtime(), setup, OrtOptions::new(Device::Cpu)).unwrap();
+    use super::ort::tests::fetching::fetch_over;
+
+    let mut backend = OrtBackend::new(testing::runtime(), setup, OrtOptions::new(Device::Cpu)).unwrap();
     fetch_over(&FakeDriver::new(), &mut backend);
     Box::new(backend)
 }
 
 fn ort_f16(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
-    let options = OrtOptions { precision: Precision::F16, ..support::options() };
-    let backend = OrtBackend::new(support::runtime(), setup, options);
+    let options = OrtOptions { precision: Precision::F16, ..OrtOptions::new(testing::device()) };
+    let backend = OrtBackend::new(testing::runtime(), setup, options);
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
 
@@ -518,13 +521,13 @@ fn the_loss_scale_is_part_of_the_state() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_one_clear_error() {
-    if crate::runtime::check_gpu(true).is_ok() {
+    if fovea_runtime::check_gpu(true).is_ok() {
         println!("skipped: there is a GPU");
         return;
     }
     let (recipe, mean) = (recipe(&[]), mean());
-    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &mean, seed: 3 };
-    let Err(error) = OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cuda(0))) else {
+    let setup = Setup::new(&recipe, CLASSES, ROWS, &mean, 3).unwrap();
+    let Err(error) = OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(Device::Cuda(0))) else {
         panic!("a session for a GPU was made without one");
     };
     let told = error.to_string();
@@ -535,7 +538,7 @@ fn a_gpu_that_is_not_there_is_one_clear_error() {
 #[test]
 fn a_mean_of_another_size_is_refused() {
     let recipe = recipe(&[]);
-    let setup = Setup { recipe: &recipe, classes: CLASSES, batch_rows: ROWS, mean: &[0.0; 3], seed: 3 };
+    let setup = Setup::new(&recipe, CLASSES, ROWS, &[0.0; 3], 3).unwrap();
     let error = ReferenceBackend::new(&setup).unwrap_err().to_string();
     assert!(error.contains("values of the mean: 3, expected 507"), "{error}");
 }

@@ -1,6 +1,10 @@
 //! What can go wrong in a backend.
 
-use crate::{checkpoint::CheckpointError, graph::GraphError, recipe::RecipeError, runtime::RuntimeError};
+use fovea_graph::GraphError;
+use fovea_runtime::RuntimeError;
+
+use crate::checkpoint::CheckpointError;
+use crate::recipe::RecipeError;
 
 /// A backend cannot be made or cannot go on.
 #[derive(Debug, thiserror::Error)]

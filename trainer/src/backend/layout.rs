@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::models::{Parameter, ParameterKind};
+use fovea_graph::{Parameter, ParameterKind};
 
 /// Every parameter starts at a multiple of this many values: 256 bytes, the alignment of device memory.
 const ALIGNMENT: usize = 64;
@@ -55,8 +55,9 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    use fovea_graph::Init;
+
     use super::*;
-    use crate::models::Init;
 
     fn parameter(count: usize, kind: ParameterKind, weight_decay: Option<f64>) -> Parameter {
         let (name, init) = (String::new(), Init::Constant(0.0));

@@ -1,6 +1,7 @@
 //! Dropout masks as a function of where the training is.
 
-use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
 
 use super::Pass;
 

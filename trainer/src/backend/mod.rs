@@ -7,7 +7,6 @@
 
 #[cfg(test)]
 mod conformance;
-mod device;
 mod error;
 mod layout;
 mod masks;
@@ -15,116 +14,25 @@ mod null;
 mod ort;
 mod precision;
 mod reference;
+mod setup;
 
 use std::ops::AddAssign;
 
+use fovea_graph::ParameterKind;
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    checkpoint::{TensorRef, Tensors},
-    models::ParameterKind,
-    recipe::{Mean, Optimizer, Recipe},
-};
+use crate::checkpoint::{TensorRef, Tensors};
+use crate::recipe::{Optimizer, Recipe};
 
 pub use self::ort::{Inference, OrtBackend, OrtOptions};
-pub use device::{Device, DeviceChoice};
 pub use error::BackendError;
 pub use masks::fill_mask;
 pub use null::NullBackend;
 pub use precision::Precision;
 pub use reference::ReferenceBackend;
-
-/// What every backend is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup<'a> {
-    /// Network and input.
-    pub recipe: &'a Recipe,
-    /// Number of classes K.
-    pub classes: usize,
-    /// Rows that a batch can have, in training and in evaluation.
-    pub batch_rows: usize,
-    /// What is subtracted from images, in units of 0..=255: `f32 [3,H,W]` for [`Mean::Image`], else `f32 [3]` (not used for
-    /// [`Mean::None`]).
-    pub mean: &'a [f32],
-    /// Determines the initial weights.
-    pub seed: u64,
-}
-
-impl Setup<'_> {
-    /// The mean as graphs subtract it.
-    ///
-    /// # Errors
-    /// [`BackendError::Rows`] if it has another number of values than the recipe needs.
-    fn mean(&self) -> Result<Vec<f32>, BackendError> {
-        let expected = match self.recipe.input.mean {
-            Mean::None => return Ok(vec![0.0; 3]),
-            Mean::Channel | Mean::Values(_) => 3,
-            Mean::Image => 3 * self.recipe.input.crop_px * self.recipe.input.crop_px,
-        };
-        if self.mean.len() == expected {
-            return Ok(self.mean.to_vec());
-        }
-        let (found, expected) = (self.mean.len().to_string(), expected.to_string());
-        Err(BackendError::Rows { what: "values of the mean", found, expected })
-    }
-
-    fn limits(&self) -> Limits {
-        let px = self.recipe.input.crop_px;
-        Limits { rows: self.batch_rows, row_bytes: 3 * px * px, classes: self.classes }
-    }
-}
-
-/// What rows must fit.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    rows: usize,
-    row_bytes: usize,
-    classes: usize,
-}
-
-impl Limits {
-    /// Checks images and labels.
-    fn check(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
-        let refuse = |what, found: String, expected| Err(BackendError::Rows { what, found, expected });
-        let count = rows.labels.len();
-        if count == 0 || count > self.rows {
-            return refuse("rows of a batch", count.to_string(), format!("1 to {}", self.rows));
-        }
-        if rows.images.len() < count * self.row_bytes {
-            let expected = format!("{count} images of {} bytes", self.row_bytes);
-            return refuse("bytes of images", rows.images.len().to_string(), expected);
-        }
-        match rows.labels.iter().position(|&label| usize::try_from(label).map_or(true, |k| k >= self.classes))
-        {
-            Some(row) => {
-                let found = format!("{} in row {row}", rows.labels[row]);
-                refuse("label", found, format!("0 to {}", self.classes - 1))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Checks what [`check`](Self::check) does, and the colour offsets, which only training has.
-    fn check_training(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
-        self.check(rows)?;
-        if rows.color_offsets.len() < rows.labels.len() {
-            let (found, expected) = (rows.color_offsets.len().to_string(), rows.labels.len().to_string());
-            return Err(BackendError::Rows { what: "colour offsets", found, expected });
-        }
-        Ok(())
-    }
-
-    /// Checks where probabilities go.
-    fn check_probabilities(&self, rows: &Rows<'_>, given: usize) -> Result<(), BackendError> {
-        let needed = rows.labels.len() * self.classes;
-        if given < needed {
-            let (found, expected) = (given.to_string(), format!("{needed} or more"));
-            return Err(BackendError::Rows { what: "room for probabilities", found, expected });
-        }
-        Ok(())
-    }
-}
+use setup::Limits;
+pub use setup::{Pass, Rows, Setup};
 
 /// The largest magnitude; NaN if there is one.
 fn largest_magnitude(values: &[f32]) -> f32 {
@@ -136,30 +44,6 @@ fn largest_magnitude(values: &[f32]) -> f32 {
 #[must_use]
 pub fn momentum_name(parameter: &str) -> String {
     format!("{parameter}.momentum")
-}
-
-/// Rows for a step or an evaluation, at most as many as the backend was made for.
-#[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
-    /// `u8 [N,3,H,W]` 0..=255; at least as many images as labels.
-    pub images: &'a [u8],
-    /// What colour augmentation adds to R, G and B, `f32 [N,3]` in units of 0..=255; not used in evaluation.
-    pub color_offsets: &'a [[f32; 3]],
-    /// Position of the class of each row, `[N]`; as many rows count as there are labels.
-    pub labels: &'a [i64],
-}
-
-/// One batch of a step: where it stands, for what must be drawn, and how much it weighs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pass {
-    /// Determines the dropout masks, together with the two numbers that follow.
-    pub seed: u64,
-    /// Updates done before this step.
-    pub step: u64,
-    /// Number of the batch within the step, where one step takes several.
-    pub part: u32,
-    /// Factor of the gradients: 1 / (rows of all batches of the step).
-    pub gradient_scale: f32,
 }
 
 /// The update v ← μ·v − ε·(λ·w + g), w ← w + v.

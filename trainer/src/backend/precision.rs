@@ -1,6 +1,7 @@
 //! What numbers a backend computes with, and the loss scale that half precision needs.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 

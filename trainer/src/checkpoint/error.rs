@@ -1,6 +1,7 @@
 //! What can be wrong with a checkpoint or its folder.
 
-use std::{io, path::PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 /// Why a checkpoint cannot be written or used.
 #[derive(Debug, thiserror::Error)]

@@ -1,20 +1,18 @@
 //! One checkpoint on the disk.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    ffi::OsString,
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
+use fovea_files::{hexadecimal, sha256_of, sync_folder, write_atomically};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{CheckpointError, FORMAT, Meta, Tensor};
-use crate::files::{hexadecimal, sha256_of, sync_folder, write_atomically};
 
 const TENSORS: &str = "state.safetensors";
 const META: &str = "checkpoint.json";

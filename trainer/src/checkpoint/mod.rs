@@ -19,7 +19,8 @@ pub use error::CheckpointError;
 pub use folder::{TensorRef, Tensors, load, read_meta, save};
 pub use store::{LOCK, RunLock, Store};
 
-use crate::{backend::Sums, schedule};
+use crate::backend::Sums;
+use crate::schedule;
 
 /// The layout that is written and read.
 const FORMAT: u32 = 2;

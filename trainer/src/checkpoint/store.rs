@@ -1,15 +1,12 @@
 //! The checkpoints of one run: the last few and the best.
 
-use std::{
-    fs, io, iter,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+use std::{fs, io, iter};
 
-use super::{
-    CheckpointError, Meta, TensorRef,
-    folder::{self, PREFIX},
-};
-use crate::files::FileLock;
+use fovea_files::FileLock;
+
+use super::folder::{self, PREFIX};
+use super::{CheckpointError, Meta, TensorRef};
 
 /// The file in a run's folder that the trainer at work there holds.
 pub const LOCK: &str = "lock";
@@ -144,7 +141,8 @@ fn order_of(name: &str) -> Option<(u64, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{load, tests::meta};
+    use crate::checkpoint::load;
+    use crate::checkpoint::tests::meta;
 
     fn save(store: &Store, step: u64, is_best: bool) {
         let tensors = [("w", TensorRef { shape: &[1], values: &[step as f32] })];

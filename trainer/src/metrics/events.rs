@@ -4,14 +4,12 @@
 //! checksum of it; a checksum is a CRC-32C, masked so that a CRC over data that holds CRCs stays sound. Of the messages
 //! (`tensorboard/compat/proto/event.proto` and `summary.proto`) only the fields that scalars need are written.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU32, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 

@@ -1,15 +1,13 @@
 //! Text files that grow by one line a record and are cut back when a run is resumed.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use fovea_files::write_atomically;
 use serde::Serialize;
 
 use super::{MetricsError, Step};
-use crate::files::write_atomically;
 
 /// A file that only grows.
 #[derive(Debug)]

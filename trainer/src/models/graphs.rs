@@ -7,10 +7,12 @@
 //! In half precision activations are f16, everything that is kept is f32. The loss is multiplied by the loss scale before it
 //! is differentiated and the gradients are divided by it afterwards, in f32: small gradients do not vanish in f16 on their way.
 
-use super::network::{Classifier, DropoutMask, Forward, Mode, Parameter};
-use crate::graph::{
-    Builder, ElementType, Graph, GraphError, Lowering, Result, Target, Tensor, TensorType, free_batch,
+use fovea_graph::{
+    Builder, DropoutMask, ElementType, Forward, Graph, GraphError, Lowering, Mode, Parameter, Result, Target,
+    Tensor, TensorType, free_batch,
 };
+
+use super::Classifier;
 use crate::recipe::{Mean, Recipe};
 
 /// Names of inputs and outputs; parameters and masks go by their own names.
@@ -144,7 +146,7 @@ impl TrainingGraphs {
     pub fn build(network: &Classifier, options: &GraphOptions) -> Result<Self> {
         if options.batch == 0 {
             let reason = "a batch needs at least one row, given 0".into();
-            return Err(GraphError::Network { network: network.name.clone(), reason });
+            return Err(GraphError::Network { network: network.name().to_owned(), reason });
         }
         let (train, parameters, masks) = train(network, options)?;
         Ok(Self {
@@ -159,7 +161,7 @@ impl TrainingGraphs {
 }
 
 fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Vec<Parameter>, Vec<DropoutMask>)> {
-    let mut g = Builder::new(format!("{}_train", network.name), Lowering::training(options.target));
+    let mut g = Builder::new(format!("{}_train", network.name()), Lowering::training(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let offsets = g.input(names::OFFSETS, TensorType::f32([options.batch, 3]))?;
     let x = centred(&mut g, network, images, Some(offsets), options)?;
@@ -199,7 +201,7 @@ fn gradients_by_scaled_loss(g: &mut Builder, loss: Tensor, parameters: &[Tensor]
 }
 
 fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
-    let mut g = Builder::new(format!("{}_evaluate", network.name), Lowering::evaluation(options.target));
+    let mut g = Builder::new(format!("{}_evaluate", network.name()), Lowering::evaluation(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let x = centred(&mut g, network, images, None, options)?;
     let (labels, valid) = targets(&mut g, options.batch)?;
@@ -243,99 +245,18 @@ fn accumulate() -> Result<Graph> {
     })
 }
 
-/// Element type of the images that an exported graph takes; values are 0..=255 in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PixelType {
-    /// Bytes.
-    #[default]
-    U8,
-    /// Single precision.
-    F32,
-}
-
-/// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters inside.
-///
-/// `mean` has the shape of `options.mean`; `parameters` are in the network's order. The batch of `options` is not
-/// used.
-///
-/// # Errors
-/// The layers do not fit, or `mean` or a parameter has another number of values.
-pub fn inference(
+pub(super) fn images(
+    g: &mut Builder,
     network: &Classifier,
-    options: &GraphOptions,
-    pixels: PixelType,
-    mean: &[f32],
-    parameters: &[&[f32]],
-) -> Result<Graph> {
-    let element = match pixels {
-        PixelType::U8 => ElementType::U8,
-        PixelType::F32 => ElementType::F32,
-    };
-    let outputs = |g: &mut Builder, x| {
-        let logits = network.forward(g, x, Mode::Evaluate)?.logits;
-        answers(g, logits)
-    };
-    exported(network, options, element, mean, parameters, &outputs)
-}
-
-/// As [`inference`] for bytes, with one more output: the activation of the layer `layer`, flattened to `f32 [N,D]`.
-///
-/// # Errors
-/// Those of [`inference`], and when the network has no such layer.
-pub fn features(
-    network: &Classifier,
-    options: &GraphOptions,
-    layer: &str,
-    mean: &[f32],
-    parameters: &[&[f32]],
-) -> Result<Graph> {
-    let outputs = |g: &mut Builder, x| {
-        let (Forward { logits, .. }, activation) = network.forward_noting(g, x, layer)?;
-        let flat = g.scope("features", |g| {
-            if g.shape(activation).len() == 2 { Ok(activation) } else { g.flatten(activation, 1) }
-        })?;
-        g.output(names::FEATURES, flat)?;
-        answers(g, logits)
-    };
-    exported(network, options, ElementType::U8, mean, parameters, &outputs)
-}
-
-/// A graph of a free batch size whose mean and parameters are inside; `outputs` makes them from the centred images.
-fn exported(
-    network: &Classifier,
-    options: &GraphOptions,
+    batch: usize,
     element: ElementType,
-    mean: &[f32],
-    parameters: &[&[f32]],
-    outputs: &dyn Fn(&mut Builder, Tensor) -> Result<()>,
-) -> Result<Graph> {
-    let mut graph = free_batch(|batch| {
-        let mut g = Builder::new(network.name.clone(), Lowering::evaluation(options.target));
-        let images = images(&mut g, network, batch, element)?;
-        let x = centred(&mut g, network, images, None, options)?;
-        outputs(&mut g, x)?;
-        Ok(g.finish())
-    })?;
-    let expected = network.parameters()?;
-    if expected.len() != parameters.len() {
-        let reason = format!("it has {} parameters, given {}", expected.len(), parameters.len());
-        return Err(GraphError::Network { network: network.name.clone(), reason });
-    }
-    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    graph.set_input(names::MEAN, bytes(mean))?;
-    for (parameter, values) in expected.iter().zip(parameters) {
-        graph.set_input(&parameter.name, bytes(values))?;
-    }
-    Ok(graph)
-}
-
-fn images(g: &mut Builder, network: &Classifier, batch: usize, element: ElementType) -> Result<Tensor> {
+) -> Result<Tensor> {
     let px = network.input_px;
     g.input(names::IMAGES, TensorType::new(element, [batch, 3, px, px]))
 }
 
 /// (images − mean + offsets) · scale, in the type of activations.
-fn centred(
+pub(super) fn centred(
     g: &mut Builder,
     network: &Classifier,
     images: Tensor,
@@ -388,7 +309,7 @@ fn counts(g: &mut Builder, logits: Tensor, labels: Tensor, valid: Tensor) -> Res
     Ok(sums.loss)
 }
 
-fn answers(g: &mut Builder, logits: Tensor) -> Result<()> {
+pub(super) fn answers(g: &mut Builder, logits: Tensor) -> Result<()> {
     let probabilities = g.softmax(logits, 1)?;
     g.output(names::LOGITS, logits)?;
     g.output(names::PROBABILITIES, probabilities)
@@ -397,11 +318,14 @@ fn answers(g: &mut Builder, logits: Tensor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use fovea_graph::Port;
+    use fovea_runtime::testing::{self, Data};
 
     use super::*;
-    use crate::graph::Port;
+    use crate::models::{Layers, PixelType, features, inference};
     use crate::recipe::Recipe;
-    use crate::support::{self, Data};
 
     const BATCH: usize = 3;
 
@@ -412,7 +336,7 @@ mod tests {
             "network.layer.fc6.out=16",
             "network.layer.fc7.out=16",
         ];
-        Classifier::new(&Recipe::load("demo", &set.map(str::to_owned)).unwrap(), 4)
+        Classifier::new(&Recipe::load("demo", &set.map(str::to_owned)).unwrap(), 4).unwrap()
     }
 
     fn noise(count: usize, salt: usize) -> impl Iterator<Item = f32> {
@@ -443,7 +367,7 @@ mod tests {
 
     fn run(graph: &Graph, rows: usize, garbage: u8) -> HashMap<String, Vec<f64>> {
         let ports = graph.inputs();
-        support::run(&mut support::session(&graph.to_bytes()), &feed(&ports, rows, garbage))
+        testing::run(&mut testing::session(&graph.to_bytes()), &feed(&ports, rows, garbage))
     }
 
     #[test]
@@ -463,7 +387,7 @@ mod tests {
     fn every_built_in_recipe_has_graphs_for_training_evaluation_and_export() {
         for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
-            let network = Classifier::new(&recipe, 10);
+            let network = Classifier::new(&recipe, 10).unwrap();
             let options = GraphOptions::of_recipe(&recipe, 2, Target::Cpu);
             let graphs = TrainingGraphs::build(&network, &options).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(graphs.train.outputs().len(), 3 + graphs.parameters.len(), "{name}");
@@ -497,8 +421,7 @@ mod tests {
 
     #[test]
     fn a_mean_for_every_pixel_is_subtracted_too_and_every_channel_has_its_factor() {
-        let network =
-            Classifier { name: "pixels".into(), input_px: 2, classes: 12, layers: Vec::new(), file: None };
+        let network = Classifier { input_px: 2, ..tiny() };
         let mut g = Builder::new("input", Lowering::training(Target::Cpu));
         let images = images(&mut g, &network, 1, ElementType::U8).unwrap();
         let offsets = g.input(names::OFFSETS, TensorType::f32([1, 3])).unwrap();
@@ -512,7 +435,7 @@ mod tests {
             (names::OFFSETS, &[1, 3], Data::F32(vec![1.0, 2.0, 3.0])),
             (names::MEAN, &[3, 2, 2], Data::F32(mean)),
         ];
-        let x = support::run(&mut support::session(&g.finish().to_bytes()), &inputs).remove("x").unwrap();
+        let x = testing::run(&mut testing::session(&g.finish().to_bytes()), &inputs).remove("x").unwrap();
         let expected: Vec<f64> =
             (0..12).map(|i| (20.0 - i as f64 + (i / 4 + 1) as f64) * pixel_scale[i / 4]).collect();
         assert_eq!(x, expected);
@@ -525,7 +448,7 @@ mod tests {
         let graphs = TrainingGraphs::build(&network, &options).unwrap();
         let ports = graphs.evaluate.inputs();
         let inputs = feed(&ports, BATCH, 0);
-        let expected = support::run(&mut support::session(&graphs.evaluate.to_bytes()), &inputs);
+        let expected = testing::run(&mut testing::session(&graphs.evaluate.to_bytes()), &inputs);
         let floats = |name: &str| match &inputs.iter().find(|(n, ..)| *n == name).unwrap().2 {
             Data::F32(values) => values.clone(),
             other => panic!("{name} is {other:?}"),
@@ -535,11 +458,11 @@ mod tests {
         let mean = floats(names::MEAN);
         let graph = inference(&network, &options, PixelType::U8, &mean, &parameters).unwrap();
         assert!(graph.inputs()[0].free_batch && graph.inputs().len() == 1);
-        let mut session = support::session(&graph.to_bytes());
+        let mut session = testing::session(&graph.to_bytes());
         let Data::U8(pixels) = &inputs[0].2 else { panic!("images are bytes") };
         for rows in [1, BATCH] {
             let images = Data::U8(pixels[..rows * 3 * 28 * 28].to_vec());
-            let given = support::run(&mut session, &[(names::IMAGES, &[rows, 3, 28, 28], images)]);
+            let given = testing::run(&mut session, &[(names::IMAGES, &[rows, 3, 28, 28], images)]);
             for (i, value) in given[names::PROBABILITIES].iter().enumerate() {
                 let expected = expected[names::PROBABILITIES][i];
                 assert!(
@@ -566,17 +489,17 @@ mod tests {
         let mean = [100.0, 110.0, 120.0];
         let pixels = || Data::U8(noise(2 * 3 * 28 * 28, 5).map(|v| (255.0 * v) as u8).collect());
         let run = |graph: &Graph| {
-            support::run(
-                &mut support::session(&graph.to_bytes()),
+            testing::run(
+                &mut testing::session(&graph.to_bytes()),
                 &[(names::IMAGES, &[2, 3, 28, 28], pixels())],
             )
         };
         let expected = run(&inference(&network, &options, PixelType::U8, &mean, &values).unwrap());
         let of = |layer: &str| run(&features(&network, &options, layer, &mean, &values).unwrap());
-        for layer in &network.layers {
-            let found = of(&layer.name);
+        for layer in network.network.taps() {
+            let found = of(&layer);
             for (found, expected) in found[names::LOGITS].iter().zip(&expected[names::LOGITS]) {
-                assert!((found - expected).abs() < 1e-5, "{}: {found} against {expected}", layer.name);
+                assert!((found - expected).abs() < 1e-5, "{layer}: {found} against {expected}");
             }
         }
         // Forward runs the pool before the function, which is not what the layers are called.
@@ -600,25 +523,27 @@ mod tests {
             (names::MOMENTUM, &[], scalar(0.5)),
             (names::DECAY, &[], scalar(2.0)),
         ];
-        let new = support::run(&mut support::session(&graphs.update.to_bytes()), &inputs);
+        let new = testing::run(&mut testing::session(&graphs.update.to_bytes()), &inputs);
         assert_eq!(new[names::NEW_MOMENTA], [0.25 - 0.25 - 0.5, 0.125 + 0.5 - 1.0]);
         assert_eq!(new[names::NEW_WEIGHTS], [0.5, -2.375]);
         let sum: [(&str, &[usize], Data); 2] = [
             (names::SUM, &[2], Data::F32(vec![1.0, 2.0])),
             (names::GRADIENTS, &[2], Data::F32(vec![3.0, 5.0])),
         ];
-        let sum = support::run(&mut support::session(&graphs.accumulate.to_bytes()), &sum);
+        let sum = testing::run(&mut testing::session(&graphs.accumulate.to_bytes()), &sum);
         assert_eq!(sum[names::NEW_SUM], [4.0, 7.0]);
     }
 
     #[test]
     fn networks_that_do_not_fit_are_refused_with_their_name() {
+        let mut layers = Layers::new(&Recipe::load("demo", &[]).unwrap(), 4);
+        layers.layers.pop();
         let mut network = tiny();
-        let last = network.layers.pop().unwrap();
+        network.network = Arc::new(layers);
         let error = TrainingGraphs::build(&network, &GraphOptions::new(1)).unwrap_err();
-        assert!(error.to_string().starts_with("network `demo`: the last layer gives [1, 16]"), "{error}");
+        assert!(error.to_string().starts_with("network `demo`: the last layer gives [1, 256]"), "{error}");
         assert!(TrainingGraphs::build(&tiny(), &GraphOptions::new(0)).is_err());
-        network.layers.push(last);
+        let mut network = tiny();
         network.input_px = 8;
         assert!(matches!(
             TrainingGraphs::build(&network, &GraphOptions::new(1)),

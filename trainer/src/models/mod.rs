@@ -1,16 +1,17 @@
-//! Recipes' networks as the graphs that train, evaluate and export them.
+//! Networks as the graphs that train, evaluate and export them.
 //!
-//! A [`Classifier`] is a recipe's list of layers, or a network [from a file](Imported), with the data set's number of classes. [`TrainingGraphs`] turns it into
-//! the graphs of a training session, [`inference`] into one for export.
+//! A [`Classifier`] is a [`Network`](fovea_graph::Network) (a recipe's [`Layers`], or an imported file) with the data
+//! set's number of classes. [`TrainingGraphs`] turns it into the graphs of a training session, [`inference`] into one
+//! for export.
 
+mod classifier;
+mod export;
 mod graphs;
-mod import;
-mod init;
-mod network;
+#[cfg(test)]
+mod imported_tests;
+mod layers;
 
-pub use graphs::{
-    GraphOptions, MeanShape, PixelType, TrainingGraphs, features, gradient_name, inference, names,
-};
-pub use import::Imported;
-pub use init::Init;
-pub use network::{Classifier, DropoutMask, Forward, Mode, Parameter, ParameterKind};
+pub use classifier::Classifier;
+pub use export::{PixelType, features, inference};
+pub use graphs::{GraphOptions, MeanShape, TrainingGraphs, gradient_name, names};
+pub use layers::Layers;

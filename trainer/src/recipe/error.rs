@@ -1,6 +1,7 @@
 //! What can be wrong with a recipe.
 
-use std::{io, path::PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 /// Why a recipe cannot be used; keys are written as they would be for `--set`.
 #[derive(Debug, thiserror::Error)]

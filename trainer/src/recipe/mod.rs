@@ -24,10 +24,8 @@ mod validate;
 
 use std::collections::BTreeMap;
 
-use fovea_pipeline::{
-    AugmentationConfig, TestViews,
-    augment::{CenterCrop, RandomCrop, RandomResizedCrop},
-};
+use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop};
+use fovea_pipeline::{AugmentationConfig, TestViews};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -38,10 +36,9 @@ pub use network::{
 };
 pub use shapes::LayerShape;
 
-use crate::{
-    files::{hexadecimal, sha256_of},
-    schedule,
-};
+use fovea_files::{hexadecimal, sha256_of};
+
+use crate::schedule;
 
 /// A complete recipe, with every value in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

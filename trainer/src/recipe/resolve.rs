@@ -1,13 +1,12 @@
 //! From text to a complete recipe: bases, layers left out, values set, and errors that name the key.
 
-use std::{
-    fs, io,
-    path::{self, Path},
-};
+use std::path::{self, Path};
+use std::{fs, io};
 
 use toml::{Table, Value};
 
-use super::{Recipe, RecipeError, built_in, nearest::nearest};
+use super::nearest::nearest;
+use super::{Recipe, RecipeError, built_in};
 
 /// Recipes that may build upon each other in a row.
 const DEEPEST: usize = 8;

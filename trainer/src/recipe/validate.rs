@@ -1,10 +1,14 @@
 //! Values that have the right type and make no sense.
 
-use std::{collections::HashSet, fmt::Display};
+use std::collections::HashSet;
+use std::fmt::Display;
 
-use fovea_pipeline::{Chain, augment::AugmentError, view::Size};
+use fovea_pipeline::Chain;
+use fovea_pipeline::augment::AugmentError;
+use fovea_pipeline::view::Size;
 
-use super::{LayerKind, Mean, Recipe, RecipeError, Weights, resolve::unknown};
+use super::resolve::unknown;
+use super::{LayerKind, Mean, Recipe, RecipeError, Weights};
 use crate::schedule::Rule;
 
 /// Gathers the recipe's name and the section, so that each check is one line.

@@ -1,23 +1,17 @@
 //! The data set of a run, as its recipe wants it.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use fovea_pipeline::{
-    Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split,
-    form::center_of,
-    loader::{LoaderError, OnBadRecord, Views},
-    memory::MemoryProvider,
-    view::Size,
-};
+use fovea_pipeline::form::center_of;
+use fovea_pipeline::loader::{LoaderError, OnBadRecord, Views};
+use fovea_pipeline::memory::MemoryProvider;
+use fovea_pipeline::view::Size;
+use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split};
 
 use super::TrainingError;
-use crate::{
-    backend::Setup,
-    recipe::{Mean, Recipe},
-};
+use crate::backend::{BackendError, Setup};
+use crate::recipe::{Mean, Recipe};
 
 /// Opens the data set in `directory` and checks that its images have the recipe's size.
 ///
@@ -126,15 +120,20 @@ impl TrainingData {
 
     /// What the backend of a run with this recipe needs; it takes `micro_batch` rows at once, or the whole batch when `None`.
     #[must_use]
-    pub fn setup<'a>(&'a self, recipe: &'a Recipe, micro_batch: Option<usize>, seed: u64) -> Setup<'a> {
+    pub fn setup<'a>(
+        &'a self,
+        recipe: &'a Recipe,
+        micro_batch: Option<usize>,
+        seed: u64,
+    ) -> Result<Setup<'a>, BackendError> {
         let batch = recipe.training.batch_size;
-        Setup {
+        Setup::new(
             recipe,
-            classes: self.classes.len(),
-            batch_rows: micro_batch.map_or(batch, |rows| rows.min(batch)),
-            mean: &self.mean,
+            self.classes.len(),
+            micro_batch.map_or(batch, |rows| rows.min(batch)),
+            &self.mean,
             seed,
-        }
+        )
     }
 
     pub(super) fn has_validation(&self) -> bool {

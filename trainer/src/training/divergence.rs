@@ -1,6 +1,7 @@
 //! A loss that is not finite: what is told about it.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,14 +1,17 @@
 //! What can end a run.
 
-use std::{io, path::PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-use fovea_pipeline::{DatasetError, LoaderError, augment::AugmentError};
+use fovea_graph::GraphError;
+use fovea_pipeline::augment::AugmentError;
+use fovea_pipeline::{DatasetError, LoaderError};
 
 use super::Divergence;
-use crate::{
-    backend::BackendError, checkpoint::CheckpointError, graph::GraphError, metrics::MetricsError,
-    recipe::RecipeError,
-};
+use crate::backend::BackendError;
+use crate::checkpoint::CheckpointError;
+use crate::metrics::MetricsError;
+use crate::recipe::RecipeError;
 
 /// A run cannot begin or go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,12 @@
 //! The error of a network over a data set.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use fovea_pipeline::{Batch, Loader, LoaderConfig, Records, TestViews, loader::OnBadRecord, view::Size};
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::view::Size;
+use fovea_pipeline::{Batch, Loader, LoaderConfig, Records, TestViews};
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;

@@ -10,25 +10,21 @@
 //! | `checkpoints/` | see [`crate::checkpoint`] |
 //! | `report.json` | the result, once the run is over |
 
-use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::{io, thread};
 
-use fovea_datasets::prepare::PREPARATION_FILE;
+use fovea_files::{remove_temporary_files, write_atomically};
+use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::loader::OnBadRecord;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{OnNan, TrainingError};
-use crate::{
-    backend::{Description, Precision},
-    checkpoint::{LOCK, RunLock, Store},
-    files::{remove_temporary_files, write_atomically},
-    recipe::Recipe,
-};
+use crate::backend::{Description, Precision};
+use crate::checkpoint::{LOCK, RunLock, Store};
+use crate::recipe::Recipe;
 
 const NETWORK: &str = "network.onnx";
 const RECIPE: &str = "recipe.toml";
@@ -158,9 +154,12 @@ impl RunFolder {
 
     /// Copies what the data set in `data` tells of its preparation; where it tells nothing, nothing older stays.
     fn keep_preparation(&self, data: &Path) -> Result<(), TrainingError> {
-        let (told, kept) = (data.join(PREPARATION_FILE), self.path.join(PREPARATION_FILE));
+        let (told, kept) = (
+            data.join(DatasetInfo::PREPARATION_FILE_NAME),
+            self.path.join(DatasetInfo::PREPARATION_FILE_NAME),
+        );
         match told.try_exists() {
-            Ok(true) => self.keep(&told, PREPARATION_FILE),
+            Ok(true) => self.keep(&told, DatasetInfo::PREPARATION_FILE_NAME),
             Ok(false) => match fs::remove_file(&kept) {
                 Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
                     Err(TrainingError::Write { path: kept, reason })

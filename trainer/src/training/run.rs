@@ -1,26 +1,23 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use fovea_pipeline::{Batch, TestViews, loader::OnBadRecord};
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::{Batch, TestViews};
 use serde::Serialize;
 
+use super::data::{Batches, crop_size};
+use super::plateau::Plateau;
+use super::trained::MEAN;
 use super::{
     Divergence, Evaluation, Observer, OnNan, Plan, RunFolder, Score, TrainingData, TrainingError, Warning,
-    data::{Batches, crop_size},
-    plateau::Plateau,
-    trained::MEAN,
 };
-use crate::{
-    backend::{Pass, Rows, Sums, TrainingBackend, Update, Updated},
-    checkpoint::{Meta, TensorRef, Tensors},
-    metrics::{self, Metrics},
-    recipe::{Mean, Recipe},
-    schedule::{self, Schedule},
-};
+use crate::backend::{Pass, Rows, Sums, TrainingBackend, Update, Updated};
+use crate::checkpoint::{Meta, TensorRef, Tensors};
+use crate::metrics::{self, Metrics};
+use crate::recipe::{Mean, Recipe};
+use crate::schedule::{self, Schedule};
 
 /// How a run goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq)]

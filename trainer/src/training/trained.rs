@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{TrainingError, folder::read_recipe, run::mean_shape};
-use crate::{
-    checkpoint::{self, Meta, Store, Tensors},
-    graph::{self, Graph, Target},
-    models::{Classifier, GraphOptions, PixelType, features, inference},
-    recipe::{Mean, Recipe},
-};
+use fovea_graph::{self, Graph, Target};
+
+use super::TrainingError;
+use super::folder::read_recipe;
+use super::run::mean_shape;
+use crate::checkpoint::{self, Meta, Store, Tensors};
+use crate::models::{Classifier, GraphOptions, PixelType, features, inference};
+use crate::recipe::{Mean, Recipe};
 
 /// Name of the mean among a checkpoint's tensors: `f32 [3,H,W]` or `[3]`.
 pub const MEAN: &str = "input.mean";
 
 /// Makes a graph from a network, its options, the mean and the parameters.
-type BuildGraph<'a> = dyn Fn(&Classifier, &GraphOptions, &[f32], &[&[f32]]) -> graph::Result<Graph> + 'a;
+type BuildGraph<'a> =
+    dyn Fn(&Classifier, &GraphOptions, &[f32], &[&[f32]]) -> fovea_graph::Result<Graph> + 'a;
 
 /// Which checkpoint of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Trained {
     pub mean: Vec<f32>,
     /// Weights and momenta.
     pub state: Tensors,
+    /// The recipe's network for the checkpoint's classes.
+    pub network: Classifier,
 }
 
 impl Trained {
@@ -46,14 +50,15 @@ impl Trained {
     ///
     /// # Errors
     /// [`TrainingError::Read`] when it is no run, [`TrainingError::Checkpoint`] when there is no checkpoint, or it is
-    /// damaged or of another recipe.
+    /// damaged or of another recipe, [`TrainingError::Graph`] when the network's file cannot be read.
     pub fn load(run: &Path, which: Which) -> Result<Self, TrainingError> {
         let recipe = read_recipe(run)?;
         let path = Self::path(run, which)?;
         let (meta, mut state) = checkpoint::load(&path)?;
         meta.check_recipe(&recipe.name, &recipe.hash())?;
         let mean = state.take(MEAN, &mean_shape(&recipe))?.values;
-        Ok(Self { path, recipe, meta, mean, state })
+        let network = Classifier::new(&recipe, meta.classes.len())?;
+        Ok(Self { path, recipe, meta, mean, state, network })
     }
 
     /// The folder of a checkpoint of the run in the folder `run`.
@@ -92,14 +97,13 @@ impl Trained {
     }
 
     fn graph(mut self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
-        let network = Classifier::new(&self.recipe, self.classes());
         let mut weights = Vec::new();
-        for parameter in network.parameters()? {
+        for parameter in self.network.parameters()? {
             weights.push(self.state.take(&parameter.name, &parameter.shape)?.values);
         }
         let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
         let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };
         let options = GraphOptions::of_recipe(&self.recipe, 1, Target::Cpu);
-        Ok(build(&network, &options, &mean, &weights)?)
+        Ok(build(&self.network, &options, &mean, &weights)?)
     }
 }

@@ -9,20 +9,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::Parser;
 use fovea_datasets::official::{self, OfficialFile};
 use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Summary};
 use fovea_datasets::{EmbeddedSample, OpenOptions, Source, verify};
 use fovea_pipeline::Split;
-use fovea_tools::{bytes, terminal};
-use fovea_trainer::tell;
+use fovea_tools::signals::on_interrupt;
+use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
+use fovea_tools::{bars, bytes, tell};
 
-use args::{Cli, Command, PrepareArgs, available_workers};
-
-/// Exit code after Ctrl-C: 128 and the number of the signal.
-const INTERRUPTED: u8 = 130;
-const USAGE: u8 = 2;
+use crate::args::{Cli, Command, PrepareArgs, available_workers};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -94,7 +90,7 @@ fn verify_tars(paths: &OpenOptions) -> anyhow::Result<()> {
         .collect();
     let files: Vec<(OfficialFile, &Path)> =
         files.iter().map(|(file, path)| (*file, path.as_path())).collect();
-    let bar = terminal::byte_bar(0);
+    let bar = bars::byte_bar(0);
     official::verify_tars(&files, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -131,18 +127,12 @@ fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
 /// Runs, draws the bar meanwhile, and stops at Ctrl-C.
 fn run_with_progress(preparer: Preparer<'_>, total: u64) -> anyhow::Result<Summary> {
     let progress = Arc::new(Progress::default());
-    let on_interrupt = Arc::clone(&progress);
-    ctrlc::set_handler(move || {
-        if on_interrupt.is_cancelled() {
-            // Asked twice: whoever asks does not want to wait. Nothing is lost but the unfinished shard.
-            std::process::exit(INTERRUPTED.into());
-        }
-        on_interrupt.cancel();
-    })
-    .context("cannot listen to Ctrl-C")?;
+    let stopped = Arc::clone(&progress);
+    // Nothing is lost but the unfinished shard.
+    on_interrupt(move || stopped.cancel())?;
 
     let kept = preparer.images_kept();
-    let bar = terminal::item_bar(total, "images").with_position(kept);
+    let bar = bars::item_bar(total, "images").with_position(kept);
     // The speed is that of this run.
     bar.reset_eta();
     thread::scope(|scope| {
@@ -164,7 +154,7 @@ fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> 
     let dataset = verify::open(dir)?;
     let info = dataset.info();
     let total = Split::ALL.into_iter().flat_map(|split| info.shards(split)).map(|shard| shard.bytes).sum();
-    let bar = terminal::byte_bar(total);
+    let bar = bars::byte_bar(total);
     let report = verify::verify(&dataset, workers, &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
     if json {

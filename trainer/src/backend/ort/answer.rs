@@ -1,9 +1,11 @@
 //! Numbers that come back from a run.
 
-use ort::{memory::Allocator, value::Tensor};
+use ort::memory::Allocator;
+use ort::value::Tensor;
 
 use super::flat::{Binding, is_host};
-use crate::{backend::Sums, models::names};
+use crate::backend::Sums;
+use crate::models::names;
 
 /// A scalar output.
 #[derive(Debug)]

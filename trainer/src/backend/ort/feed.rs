@@ -2,17 +2,14 @@
 
 use std::fmt::Debug;
 
-use ort::{
-    memory::Allocator,
-    session::Session,
-    value::{PrimitiveTensorElementType, Tensor},
-};
+use fovea_runtime::Device;
+use ort::memory::Allocator;
+use ort::session::Session;
+use ort::value::{PrimitiveTensorElementType, Tensor};
 
-use super::{
-    flat::{Binding, copy_to},
-    session::{device_allocator, staging_allocator},
-};
-use crate::backend::{BackendError, Device};
+use super::flat::{Binding, copy_to};
+use super::session::{device_allocator, staging_allocator};
+use crate::backend::BackendError;
 
 /// An input that the host writes: in place on the CPU, through staging memory for a GPU.
 ///

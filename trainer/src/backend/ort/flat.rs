@@ -4,20 +4,16 @@
 //! tensors over someone else's memory that look owned to `ort`; they never leave this file, and a [`Binding`] that
 //! holds them holds the buffer too.
 
-use std::{
-    ffi::c_void,
-    fmt::Debug,
-    ptr::{self, NonNull},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::ffi::c_void;
+use std::fmt::Debug;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ort::{
-    AsPointer,
-    memory::{AllocationDevice, Allocator, MemoryInfo},
-    session::{IoBinding, RunOptions, Session},
-    sys::OrtValue,
-    value::{PrimitiveTensorElementType, Tensor, Value, ValueTypeMarker},
-};
+use ort::AsPointer;
+use ort::memory::{AllocationDevice, Allocator, MemoryInfo};
+use ort::session::{IoBinding, RunOptions, Session};
+use ort::sys::OrtValue;
+use ort::value::{PrimitiveTensorElementType, Tensor, Value, ValueTypeMarker};
 
 /// A flat buffer that bindings share; a run locks all it works on.
 pub(super) type SharedFlat = Arc<Mutex<Flat>>;
@@ -242,18 +238,17 @@ impl Binding {
 
 #[cfg(test)]
 mod tests {
+    use fovea_graph::{Builder, Lowering, Target, TensorType};
+    use fovea_runtime::testing;
+
     use super::*;
-    use crate::{
-        graph::{Builder, Lowering, Target, TensorType},
-        support,
-    };
 
     fn doubling(len: usize) -> Session {
         let mut g = Builder::new("double", Lowering::evaluation(Target::Cpu));
         let x = g.input("x", TensorType::f32([len])).unwrap();
         let y = g.add(x, x).unwrap();
         g.output("y", y).unwrap();
-        support::cpu_session(&g.finish().to_bytes())
+        testing::cpu_session(&g.finish().to_bytes())
     }
 
     fn counting(len: usize) -> SharedFlat {
@@ -328,7 +323,7 @@ mod tests {
 
     #[test]
     fn values_of_the_host_are_copied_to_a_tensor() {
-        support::runtime();
+        testing::runtime();
         for salt in 0..3 {
             let values: Vec<u8> = (0..6).map(|i| i + salt).collect();
             let mut target = Tensor::<u8>::new(&Allocator::default(), [2_usize, 3]).unwrap();

@@ -2,14 +2,17 @@
 
 use std::ptr;
 
-use ort::{session::Session, value::Tensor};
+use fovea_runtime::Device;
+use fovea_runtime::copies::CopyStream;
+use ort::session::Session;
+use ort::value::Tensor;
 
-use super::{OrtOptions, feed::Feed, flat::Binding, session::device_allocator};
-use crate::{
-    backend::{BackendError, Device, Setup},
-    models::names,
-    runtime::copies::CopyStream,
-};
+use super::OrtOptions;
+use super::feed::Feed;
+use super::flat::Binding;
+use super::session::device_allocator;
+use crate::backend::{BackendError, Setup};
+use crate::models::names;
 
 /// The input of images, `u8 [N,3,H,W]`.
 pub(super) struct Images {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ort::{session::Session, value::Tensor};
+use fovea_graph::Graph;
+use fovea_runtime::Loaded;
+use ort::session::Session;
+use ort::value::Tensor;
 
-use super::{
-    OrtOptions,
-    session::{Role, open},
-};
-use crate::{backend::BackendError, graph::Graph, models::names, runtime::Loaded};
+use super::OrtOptions;
+use super::session::{Role, open};
+use crate::backend::BackendError;
+use crate::models::names;
 
 /// A graph for export at work: images in, its outputs out.
 pub struct Inference {

@@ -1,10 +1,7 @@
 //! Which operators ONNX Runtime runs on a GPU, and which it records.
 
-use crate::graph::{
-    ADDRESSES_AS_ARGUMENTS,
-    ElementType::{self, Bool, F16, F32, I64, U8},
-    Graph, TensorType,
-};
+use fovea_graph::ElementType::{self, Bool, F16, F32, I64, U8};
+use fovea_graph::{ADDRESSES_AS_ARGUMENTS, Graph, TensorType};
 
 /// An operator and the types that the CUDA provider has kernels for.
 type Kernel = (&'static str, &'static [ElementType]);
@@ -113,13 +110,14 @@ pub(super) fn is_replayable(graph: &Graph) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fovea_graph::ops::Conv;
+    use fovea_graph::{Builder, Lowering, Result, Target, Tensor};
+    use fovea_runtime::Device;
+
     use super::*;
-    use crate::{
-        backend::{Device, OrtOptions, Precision},
-        graph::{Builder, Lowering, Result, Target, Tensor, ops::Conv},
-        models::{Classifier, TrainingGraphs},
-        recipe::Recipe,
-    };
+    use crate::backend::{OrtOptions, Precision};
+    use crate::models::{Classifier, TrainingGraphs};
+    use crate::recipe::Recipe;
 
     #[test]
     fn graphs_for_a_gpu_hold_only_operators_that_run_there() {
@@ -127,7 +125,7 @@ mod tests {
             let recipe = Recipe::load(name, &[]).unwrap();
             for precision in [Precision::F32, Precision::Tf32, Precision::F16] {
                 let options = OrtOptions { precision, ..OrtOptions::new(Device::Cuda(0)) }.graphs(&recipe, 4);
-                let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 10), &options).unwrap();
+                let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 10).unwrap(), &options).unwrap();
                 for graph in [&graphs.train, &graphs.update, &graphs.accumulate, &graphs.evaluate] {
                     assert_eq!(without_cuda_kernel(graph), [], "{name}: {}", graph.name());
                 }
@@ -140,7 +138,7 @@ mod tests {
         let recipe = Recipe::load("alexnet", &[]).unwrap();
         for precision in [Precision::F32, Precision::Tf32, Precision::F16] {
             let options = OrtOptions { precision, ..OrtOptions::new(Device::Cuda(0)) }.graphs(&recipe, 128);
-            let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 1000), &options).unwrap();
+            let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 1000).unwrap(), &options).unwrap();
             assert!(is_replayable(&graphs.train), "{precision:?}");
         }
         let judged = |build: &dyn Fn(&mut Builder, Tensor) -> Result<Tensor>| {

@@ -18,31 +18,30 @@ mod staging;
 pub(super) mod tests;
 mod update;
 
+use fovea_graph::{DropoutMask, Graph, Parameter};
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
-use ort::{memory::Allocator, session::Session, value::Tensor};
+use fovea_runtime::{Device, Loaded};
+use ort::memory::Allocator;
+use ort::session::Session;
+use ort::value::Tensor;
 
-use self::{
-    answer::{Answer, SumAnswers},
-    feed::Feed,
-    flat::{Binding, Flat, SharedFlat, lock},
-    images::Images,
-    kernels::{is_replayable, without_cuda_kernel},
-    options::{FIRST_GRAPH, FURTHER_GRAPH},
-    session::{Role, device_allocator, open, staging_allocator},
-    staging::StagingMemory,
-    update::{Adder, Updater},
-};
+use self::answer::{Answer, SumAnswers};
+use self::feed::Feed;
+use self::flat::{Binding, Flat, SharedFlat, lock};
+use self::images::Images;
+use self::kernels::{is_replayable, without_cuda_kernel};
+use self::options::{FIRST_GRAPH, FURTHER_GRAPH};
+use self::session::{Role, device_allocator, open, staging_allocator};
+use self::staging::StagingMemory;
+use self::update::{Adder, Updater};
+use super::layout::Layout;
+use super::precision::LossScale;
 use super::{
-    BackendError, Description, Device, Limits, ParameterExtremes, Pass, Precision, Rows, Save, Setup, Sums,
-    TrainingBackend, Update, Updated, fill_mask, largest_magnitude, layout::Layout, momentum_name,
-    precision::LossScale,
+    BackendError, Description, Limits, ParameterExtremes, Pass, Precision, Rows, Save, Setup, Sums,
+    TrainingBackend, Update, Updated, fill_mask, largest_magnitude, momentum_name,
 };
-use crate::{
-    checkpoint::{TensorRef, Tensors},
-    graph::Graph,
-    models::{Classifier, DropoutMask, Parameter, TrainingGraphs, gradient_name, names},
-    runtime::Loaded,
-};
+use crate::checkpoint::{TensorRef, Tensors};
+use crate::models::{TrainingGraphs, gradient_name, names};
 
 pub use inference::Inference;
 pub use options::OrtOptions;
@@ -123,9 +122,8 @@ impl OrtBackend {
         options: OrtOptions,
     ) -> Result<Self, BackendError> {
         let mean = setup.mean()?;
-        setup.recipe.shapes(3, setup.classes)?;
         let graph_options = options.graphs(setup.recipe, setup.batch_rows);
-        let graphs = TrainingGraphs::build(&Classifier::new(setup.recipe, setup.classes), &graph_options)?;
+        let graphs = TrainingGraphs::build(&setup.network, &graph_options)?;
         let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
         warn_of_missing_kernels(options.device, &[&train, &update, &accumulate, &evaluate]);
         let is_replayable = is_replayable(&train);
@@ -346,7 +344,8 @@ impl Evaluate {
             }
             let mut sums = SumAnswers::new(&Allocator::default())?;
             sums.bind(&mut binding)?;
-            let mut probabilities = Tensor::new(&Allocator::default(), [setup.batch_rows, setup.classes])?;
+            let mut probabilities =
+                Tensor::new(&Allocator::default(), [setup.batch_rows, setup.network.classes])?;
             binding.output(names::PROBABILITIES, &mut probabilities)?;
             Ok((binding, sums, probabilities))
         };

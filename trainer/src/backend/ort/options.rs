@@ -1,12 +1,12 @@
 //! How sessions are to compute.
 
+use fovea_graph::{ElementType, Target};
+use fovea_runtime::Device;
+
 use super::flat::Binding;
-use crate::{
-    backend::{BackendError, Device, Precision},
-    graph::{ElementType, Target},
-    models::GraphOptions,
-    recipe::Recipe,
-};
+use crate::backend::{BackendError, Precision};
+use crate::models::GraphOptions;
+use crate::recipe::Recipe;
 
 /// Number of the CUDA graph of a step's first batch.
 pub(super) const FIRST_GRAPH: u32 = 1;

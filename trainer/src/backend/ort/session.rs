@@ -1,21 +1,16 @@
 //! Sessions as training needs them.
 
-use ort::{
-    environment::Environment,
-    ep::{
-        self, ArenaExtendStrategy, ExecutionProviderDispatch,
-        cuda::{CUDA, ConvAlgorithmSearch},
-    },
-    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
-    session::{
-        Session,
-        builder::{GraphOptimizationLevel, SessionBuilder},
-    },
-};
+use fovea_graph::Graph;
+use fovea_runtime::Device;
+use ort::environment::Environment;
+use ort::ep::cuda::{CUDA, ConvAlgorithmSearch};
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch};
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::OrtOptions;
-use crate::backend::{BackendError, Device, Precision};
-use crate::graph::Graph;
+use crate::backend::{BackendError, Precision};
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,8 @@
 //! Host memory that the device copies from, for the loader to fill.
 
-use std::{
-    error::Error,
-    fmt, ptr, slice,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, ptr, slice};
 
 use fovea_pipeline::memory::{ALIGNMENT_BYTES, BatchMemory, MemoryProvider};
 use ort::memory::Allocator;
@@ -77,12 +75,13 @@ impl fmt::Debug for Block {
 
 #[cfg(test)]
 mod tests {
+    use fovea_runtime::testing;
+
     use super::*;
-    use crate::support;
 
     #[test]
     fn blocks_keep_what_is_written_and_outlive_their_provider() {
-        support::runtime();
+        testing::runtime();
         let mut provider = StagingMemory::new(Allocator::default());
         let mut blocks: Vec<_> = (0..3).map(|_| provider.allocate(1000).unwrap()).collect();
         drop(provider);

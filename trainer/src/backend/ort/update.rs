@@ -3,22 +3,18 @@
 //! Input and output of a piece are the same memory. ONNX Runtime does not know that, but in these graphs every value is
 //! read before the one output that replaces it is written, element by element.
 
-use ort::{environment::Environment, session::Session};
+use fovea_graph::Graph;
+use fovea_runtime::Device;
+use ort::environment::Environment;
+use ort::session::Session;
 
-use super::{
-    OrtOptions,
-    feed::Feed,
-    flat::{Binding, SharedFlat},
-    session::{Role, open},
-};
-use crate::{
-    backend::{
-        BackendError, Device, Update,
-        layout::{Group, Layout},
-    },
-    graph::Graph,
-    models::names,
-};
+use super::OrtOptions;
+use super::feed::Feed;
+use super::flat::{Binding, SharedFlat};
+use super::session::{Role, open};
+use crate::backend::layout::{Group, Layout};
+use crate::backend::{BackendError, Update};
+use crate::models::names;
 
 /// Values of one run on the CPU: 1 MiB of each buffer stays in the caches from one operator to the next. It is a matter of
 /// speed alone.

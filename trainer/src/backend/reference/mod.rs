@@ -4,6 +4,7 @@
 
 mod layers;
 
+use fovea_graph::{GraphError, Mode, Parameter};
 use ndarray::Axis;
 
 use self::layers::{Images, Window};
@@ -11,18 +12,15 @@ use super::{
     BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
     Update, Updated, fill_mask, largest_magnitude, momentum_name,
 };
-use crate::{
-    checkpoint::{TensorRef, Tensors},
-    graph::GraphError,
-    models::{Classifier, Mode, Parameter},
-    recipe::{DropoutScaling, LayerKind},
-};
+use crate::checkpoint::{TensorRef, Tensors};
+use crate::recipe::{DropoutScaling, Layer, LayerKind};
 
 /// The backend in plain Rust, for small networks.
 #[derive(Clone, Debug)]
 pub struct ReferenceBackend {
     limits: Limits,
-    network: Classifier,
+    layers: Vec<Layer>,
+    input_px: usize,
     mean: Vec<f32>,
     factors: [f64; 3],
     parameters: Vec<State>,
@@ -53,8 +51,7 @@ impl ReferenceBackend {
             let reason = "the reference backend computes layers only; use --backend ort".into();
             return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
         }
-        let network = Classifier::new(setup.recipe, setup.classes);
-        let states = network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
+        let states = setup.network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
             weights: parameter.initial(setup.seed, index),
             momenta: vec![0.0; parameter.len()],
             gradients: vec![0.0; parameter.len()],
@@ -62,12 +59,13 @@ impl ReferenceBackend {
         });
         let parameters = states.collect();
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
-        Ok(Self { limits: setup.limits(), network, mean, factors, parameters })
+        let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
+        Ok(Self { limits: setup.limits(), layers, input_px, mean, factors, parameters })
     }
 
     /// (images − mean + offsets) · factor of the rows that count.
     fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Images {
-        let (n, px) = (rows.labels.len(), self.network.input_px);
+        let (n, px) = (rows.labels.len(), self.input_px);
         Images::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
             let place = (channel * px + y) * px + x;
             let mean = if self.mean.len() == 3 { self.mean[channel] } else { self.mean[place] };
@@ -112,7 +110,7 @@ impl ReferenceBackend {
     fn forward(&self, x: Images, mode: Mode, pass: Option<&Pass>) -> Trace {
         let mut trace = Trace { values: vec![x], masks: Vec::new() };
         let mut parameter = 0;
-        for layer in &self.network.layers {
+        for layer in &self.layers {
             let x = &trace.values[trace.values.len() - 1];
             let y = match &layer.kind {
                 LayerKind::Activation(activation) => layers::activation(activation.function, x),
@@ -160,8 +158,8 @@ impl ReferenceBackend {
     /// Adds to the gradients of all parameters, from that of the logits.
     fn backward(&mut self, mut trace: Trace, mut dy: Images) {
         let mut parameter = self.parameters.len();
-        let network = self.network.layers.clone();
-        for (at, layer) in network.iter().enumerate().rev() {
+        let layers = self.layers.clone();
+        for (at, layer) in layers.iter().enumerate().rev() {
             let (x, y) = (&trace.values[at], &trace.values[at + 1]);
             dy = match &layer.kind {
                 LayerKind::Activation(activation) => layers::activation_backward(activation.function, y, &dy),

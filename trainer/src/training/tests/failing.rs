@@ -1,10 +1,10 @@
 //! Runs that cannot begin or go on.
 
 use super::support::*;
-use crate::{
-    backend::BackendError,
-    checkpoint::CheckpointError,
-    training::{OnNan, Outcome, RunFolder, TrainingData, TrainingError, Warning, read_recipe, read_settings},
+use crate::backend::BackendError;
+use crate::checkpoint::CheckpointError;
+use crate::training::{
+    OnNan, Outcome, RunFolder, TrainingData, TrainingError, Warning, read_recipe, read_settings,
 };
 
 fn error(attempt: &mut Attempt<'_>) -> TrainingError {

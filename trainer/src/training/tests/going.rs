@@ -1,19 +1,19 @@
 //! Runs that go well.
 
-use std::{fs, sync::atomic::AtomicBool};
+use std::fs;
+use std::sync::atomic::AtomicBool;
 
-use fovea_pipeline::{TestViews, loader::OnBadRecord};
+use fovea_pipeline::TestViews;
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_runtime::testing::{self, Data};
 
 use super::support::{Attempt, Place, TRAIN, VAL, recipe, traces};
-use crate::{
-    backend::{ReferenceBackend, Setup, TrainingBackend},
-    checkpoint::Store,
-    models::PixelType,
-    support::{self, Data},
-    training::{
-        Evaluation, OnNan, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities,
-        read_recipe, read_settings,
-    },
+use crate::backend::{ReferenceBackend, Setup, TrainingBackend};
+use crate::checkpoint::Store;
+use crate::models::PixelType;
+use crate::training::{
+    Evaluation, OnNan, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities, read_recipe,
+    read_settings,
 };
 
 #[test]
@@ -156,7 +156,7 @@ fn a_loss_that_stays_at_ln_k_is_explained_once() {
 fn score(place: &Place, views: TestViews, rows: usize) -> Score {
     let recipe = recipe(&["network.layer.fc1.weight_std=2"]);
     let data = TrainingData::open(&place.path("data"), &recipe).unwrap();
-    let setup = Setup { recipe: &recipe, classes: 3, batch_rows: rows, mean: data.mean(), seed: 1 };
+    let setup = Setup::new(&recipe, 3, rows, data.mean(), 1).unwrap();
     let mut backend = ReferenceBackend::new(&setup).unwrap();
     let evaluation = Evaluation {
         records: data.evaluated().clone(),
@@ -209,7 +209,7 @@ fn the_exported_graph_answers_as_the_backend_does() {
     Attempt::new(&place, "run").finish();
     let load = || Trained::load(&place.path("run"), Which::Last).unwrap();
     let Trained { recipe, mean, state, .. } = load();
-    let setup = Setup { recipe: &recipe, classes: 3, batch_rows: 4, mean: &mean, seed: 0 };
+    let setup = Setup::new(&recipe, 3, 4, &mean, 0).unwrap();
     let mut backend = ReferenceBackend::new(&setup).unwrap();
     backend.import(state).unwrap();
     let images: Vec<u8> = (0..4 * 3 * 36).map(|i| (i * 7919 % 251) as u8).collect();
@@ -221,7 +221,7 @@ fn the_exported_graph_answers_as_the_backend_does() {
         };
         let graph = load().inference_graph(pixels).unwrap();
         let answers =
-            support::run(&mut support::session(&graph.to_bytes()), &[("images", &[4, 3, 6, 6][..], data)]);
+            testing::run(&mut testing::session(&graph.to_bytes()), &[("images", &[4, 3, 6, 6][..], data)]);
         for (found, expected) in answers["probabilities"].iter().zip(&expected) {
             assert!((found - f64::from(*expected)).abs() < 1e-5, "{pixels:?}: {found}, expected {expected}");
         }

@@ -1,41 +1,30 @@
 //! What the tests share.
 
-use std::{
-    error::Error,
-    fs,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::error::Error;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{fs, thread};
 
-use fovea_datasets::{
-    Entry, Payload, Source, SourceError,
-    prepare::{PrepareOptions, Preparer, Progress},
-};
-use fovea_pipeline::{
-    Class, Split, TestViews,
-    loader::OnBadRecord,
-    memory::{BatchMemory, HostMemory, MemoryProvider},
-};
+use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
+use fovea_datasets::{Entry, Payload, Source, SourceError};
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::memory::{BatchMemory, HostMemory, MemoryProvider};
+use fovea_pipeline::{Class, Split, TestViews};
 use serde_json::Value;
 
-use crate::{
-    backend::{
-        BackendError, Description, ParameterExtremes, Pass, Precision, ReferenceBackend, Rows, Save, Setup,
-        Sums, TrainingBackend, Update, Updated,
-    },
-    checkpoint::{self, Tensors},
-    metrics,
-    recipe::Recipe,
-    training::{
-        self, Observer, OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData,
-        TrainingError, Warning,
-    },
+use crate::backend::{
+    BackendError, Description, ParameterExtremes, Pass, Precision, ReferenceBackend, Rows, Save, Setup, Sums,
+    TrainingBackend, Update, Updated,
+};
+use crate::checkpoint::{self, Tensors};
+use crate::metrics;
+use crate::recipe::Recipe;
+use crate::training::{
+    self, Observer, OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData,
+    TrainingError, Warning,
 };
 
 pub const IMAGE_PX: u32 = 8;
@@ -220,13 +209,8 @@ impl<'a> Attempt<'a> {
         let data = TrainingData::open(&self.place.path(self.data), &self.recipe)?;
         let run = self.place.path(self.run);
         let folder = if self.resumes { RunFolder::open(&run, 2)? } else { RunFolder::create(&run, 2)? };
-        let setup = Setup {
-            recipe: &self.recipe,
-            classes: data.classes().len(),
-            batch_rows: self.rows,
-            mean: data.mean(),
-            seed: self.options.seed,
-        };
+        let setup = Setup::new(&self.recipe, data.classes().len(), self.rows, data.mean(), self.options.seed)
+            .unwrap();
         let mut inner = ReferenceBackend::new(&setup)?;
         if self.is_amid_a_step {
             let images = vec![9; 3 * self.recipe.input.crop_px.pow(2)];

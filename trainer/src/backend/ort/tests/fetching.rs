@@ -1,7 +1,8 @@
 //! Images fetched beside a step, over a driver whose GPU is the processor.
 
+use fovea_runtime::testing::FakeDriver;
+
 use super::*;
-use crate::runtime::copies::tests::FakeDriver;
 
 /// Has `backend` fetch images over `driver`.
 pub fn fetch_over(driver: &FakeDriver, backend: &mut OrtBackend) {

@@ -3,15 +3,18 @@
 #[cfg(target_os = "linux")]
 pub mod fetching;
 
+use fovea_runtime::testing;
+
 use super::*;
-use crate::{recipe::Recipe, support};
+use crate::recipe::Recipe;
 
 const ROWS: usize = 4;
 
 fn backend(recipe: &Recipe) -> OrtBackend {
     let px = recipe.input.crop_px;
-    let setup = Setup { recipe, classes: 10, batch_rows: ROWS, mean: &vec![100.0; 3 * px * px], seed: 1 };
-    OrtBackend::new(support::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap()
+    let mean = vec![100.0; 3 * px * px];
+    let setup = Setup::new(recipe, 10, ROWS, &mean, 1).unwrap();
+    OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap()
 }
 
 #[test]

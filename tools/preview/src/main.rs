@@ -1,0 +1,174 @@
+//! `preview_augmentations`: a picture of what augmentation does to images.
+
+mod contact_sheet;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_pipeline::decode::JpegDecoder;
+use fovea_pipeline::order::Order;
+use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_pipeline::{
+    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, Encoding, Split, TestViews, augment,
+};
+use fovea_tools::{say, terminal};
+use fovea_trainer::recipe::Recipe;
+
+use crate::contact_sheet::{Original, SheetViews, draw};
+
+/// Draws a contact sheet: each row an image with the frames of its crops, and the augmented views as the network sees
+/// them (the mean is not subtracted). Below each view: where its upper left corner is, whether it is mirrored, and what
+/// was added to red, green and blue.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// An image file, a folder of them, or a folder that prepare_imagenet has written.
+    source: PathBuf,
+    /// Views of each image.
+    #[arg(long, default_value_t = 8, value_name = "VIEWS")]
+    count: usize,
+    /// Images, at most.
+    #[arg(long, default_value_t = 6, value_name = "IMAGES")]
+    rows: usize,
+    /// Determines which images of a data set are shown and what happens to them.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The picture to write, a PNG file.
+    #[arg(long, default_value = "preview.png", value_name = "FILE")]
+    out: PathBuf,
+    /// Shows the views of a test instead: center, ten-crop (corners and centre, and their mirror images) or nine-crop (a
+    /// grid of three by three).
+    #[arg(long, value_name = "VIEWS", conflicts_with = "count")]
+    views: Option<TestViews>,
+    /// The same as --views ten-crop.
+    #[arg(long, conflicts_with_all = ["count", "views"])]
+    ten_crop: bool,
+    /// The recipe whose augmentation is shown: a built-in name or a TOML file [default: the paper's crop of 7/8 of the
+    /// side, mirroring and colour jitter].
+    #[arg(long, value_name = "NAME|FILE")]
+    recipe: Option<String>,
+}
+
+/// Side of photos that are prepared for the preview, in pixels.
+const PHOTO_SIDE_PX: u32 = 256;
+
+fn main() -> ExitCode {
+    terminal::exit_code(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    for (name, value) in [("--count", arguments.count), ("--rows", arguments.rows)] {
+        ensure!((1..=64).contains(&value), "{name} {value}: expected 1 to 64");
+    }
+    let (originals, statistics) = originals(arguments)?;
+    let stored = originals[0].size;
+    let recipe = arguments.recipe.as_deref().map(|name| Recipe::load(name, &[])).transpose()?;
+    let crop = match &recipe {
+        Some(recipe) => u32::try_from(recipe.input.crop_px).context("the recipe's input.crop_px")?,
+        None => stored.width * 7 / 8,
+    };
+    let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
+    let chain = Chain::from_configs(&steps, stored, Some(&statistics))?;
+    let views = match arguments.views.or(arguments.ten_crop.then_some(TestViews::TenCrop)) {
+        Some(views) => {
+            let crop = Size::square(crop);
+            views.check(stored, crop)?;
+            SheetViews::Test { views, crop }
+        }
+        None => SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed },
+    };
+    let sheet = draw(&originals, &views);
+    sheet
+        .save_with_format(&arguments.out, image::ImageFormat::Png)
+        .with_context(|| format!("cannot write {}", arguments.out.display()))?;
+    say!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height())?;
+    Ok(())
+}
+
+/// The augmentation of the paper with another size of crop.
+fn paper(crop: u32) -> Vec<AugmentationConfig> {
+    let mut steps = augment::alexnet();
+    steps[0].parameters.insert("size".into(), crop.into());
+    steps
+}
+
+/// The images to show, all of one size, and the colour statistics that belong to them.
+fn originals(arguments: &Arguments) -> Result<(Vec<Original>, ColorStatistics)> {
+    let source = &arguments.source;
+    if source.join(DatasetInfo::FILE_NAME).is_file() {
+        let dataset = Dataset::open(source)?;
+        let statistics = dataset.info().statistics.clone().unwrap_or_else(ColorStatistics::imagenet);
+        return Ok((from_shards(&dataset, arguments)?, statistics));
+    }
+    let metadata = fs::metadata(source).with_context(|| format!("cannot open {}", source.display()))?;
+    let files = if metadata.is_dir() { image_files(source, arguments.rows)? } else { vec![source.clone()] };
+    let originals = files.iter().map(|file| from_photo(file)).collect::<Result<_>>()?;
+    Ok((originals, ColorStatistics::imagenet()))
+}
+
+fn from_shards(dataset: &Dataset, arguments: &Arguments) -> Result<Vec<Original>> {
+    let split = if dataset.info().train.is_empty() { Split::Val } else { Split::Train };
+    let records = dataset.records(split)?;
+    let size = Size::square(records.image_size());
+    let order = Order::Shuffled.permutation(arguments.seed, 0, u32::try_from(records.len())?);
+    let mut decoder = JpegDecoder::default();
+    let mut scratch = Scratch::default();
+    order
+        .into_iter()
+        .take(arguments.rows)
+        .map(|index| {
+            let record = records.verified_record(index as usize)?;
+            let mut planes = vec![0; 3 * size.area()];
+            match records.encoding() {
+                Encoding::Raw => planes.copy_from_slice(record.image),
+                Encoding::Jpeg => {
+                    let pixels = decoder
+                        .decode(record.image, size.width)
+                        .map_err(|reason| anyhow::anyhow!("{}: {reason}", record.key))?;
+                    View::interleaved(pixels, size, &mut scratch).write_u8(&mut planes);
+                }
+            }
+            let class = &dataset.info().classes[record.label as usize];
+            let name = class.name.split(',').next().unwrap_or(&class.wnid).to_owned();
+            Ok(Original { name, planes, size })
+        })
+        .collect()
+}
+
+/// The first `most` image files of a folder, by name.
+fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if ["jpg", "jpeg", "png"].contains(&extension.to_ascii_lowercase().as_str()) {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        bail!(
+            "{}: neither a prepared data set (no dataset.json) nor a folder with .jpg, .jpeg or .png files",
+            folder.display()
+        );
+    }
+    files.sort();
+    files.truncate(most);
+    Ok(files)
+}
+
+fn from_photo(path: &Path) -> Result<Original> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut photo = Photo::default();
+    PhotoFile::parse(&bytes)
+        .and_then(|file| file.decode(&mut photo))
+        .with_context(|| format!("cannot decode {}", path.display()))?;
+    let mut shaper = Shaper::new(PHOTO_SIDE_PX, Fit::ShortSide, Filter::Lanczos3);
+    let mut planes = vec![0; 3 * Size::square(PHOTO_SIDE_PX).area()];
+    to_planes(shaper.shape(photo.width, photo.height, &photo.rgb), &mut planes);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Original { name, planes, size: Size::square(PHOTO_SIDE_PX) })
+}

@@ -1,0 +1,108 @@
+//! `bench_loader`: how fast a loader is, compared with the bare work that it does.
+
+mod measure;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use fovea_pipeline::{Dataset, Split};
+use fovea_tools::{say, terminal};
+
+use crate::measure::{Form, Measurement, Plan, Subtract, measure};
+
+/// Measures the loader over the training images of a prepared data set.
+///
+/// Beside it, in turn with it, runs a bare loop that only crops, flips and normalises (and decodes) on as many threads:
+/// the ceiling. The page cache is warm and every checksum has been checked when the clock starts.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// A folder that prepare_imagenet has written.
+    directory: PathBuf,
+    /// Numbers of workers to measure, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N")]
+    workers: Vec<usize>,
+    /// What the batches hold.
+    #[arg(long, value_enum, default_value = "u8")]
+    form: Form,
+    /// What the forms f16 and f32 subtract.
+    #[arg(long, value_enum, default_value = "channel")]
+    subtract: Subtract,
+    /// Images of a batch.
+    #[arg(long, default_value_t = 128, value_name = "IMAGES")]
+    batch: usize,
+    /// Epochs of each of the five rounds [default: as many as make 16,000 images].
+    #[arg(long, value_name = "K")]
+    epochs: Option<u64>,
+    /// Side of the random crop in pixels [default: 7/8 of the image's].
+    #[arg(long, value_name = "PIXELS")]
+    crop: Option<u32>,
+    /// Prints one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Rounds in which the loader and the bare loop take turns.
+const ROUNDS: usize = 5;
+
+/// Images of a round unless epochs are given.
+const IMAGES_PER_ROUND: u64 = 16_000;
+
+fn main() -> ExitCode {
+    terminal::exit_code(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let dataset = Dataset::open(&arguments.directory)?;
+    let images = dataset.info().images(Split::Train).max(1);
+    ensure!(arguments.epochs != Some(0), "--epochs 0: expected at least 1");
+    let plan = Plan {
+        form: arguments.form,
+        subtract: arguments.subtract,
+        batch: arguments.batch,
+        epochs: arguments.epochs.unwrap_or_else(|| IMAGES_PER_ROUND.div_ceil(images)),
+        rounds: ROUNDS,
+        crop: arguments.crop.unwrap_or(dataset.info().image_size * 7 / 8),
+    };
+    let mut one_worker = None;
+    for &workers in &arguments.workers {
+        let measurement = measure(&dataset, &plan, workers)?;
+        if arguments.json {
+            say!("{}", serde_json::to_string(&measurement)?)?;
+        } else {
+            print_for_people(&measurement, one_worker)?;
+        }
+        if workers == 1 {
+            one_worker = Some(measurement.images_per_s);
+        }
+    }
+    Ok(())
+}
+
+fn print_for_people(m: &Measurement, one_worker: Option<f64>) -> Result<()> {
+    say!("{} -> {}, batch {}, {} workers", m.encoding, m.form, m.batch, m.workers)?;
+    say!("  {:>10.0} images/s   {:.2} GB/s of batches", m.images_per_s, m.bytes_per_s / 1e9)?;
+    if let Some(one) = one_worker.filter(|_| m.workers > 1) {
+        say!("  {:>10.2} times the speed of one worker", m.images_per_s / one)?;
+    }
+    say!(
+        "  {:>10.0} images/s   the bare loop; the loader reaches {:.2} of it",
+        m.ceiling_images_per_s,
+        m.ratio_to_ceiling
+    )?;
+    say!("  {:>10.3} CPU seconds per 1000 images", m.cpu_s_per_1000)?;
+    say!(
+        "  {:>10.0} MB peak memory beside the mapped shards ({:.0} MB with the mapped pages)",
+        m.peak_anonymous_bytes as f64 / 1e6,
+        m.peak_rss_bytes as f64 / 1e6
+    )?;
+    say!("  {:>10.2} GB/s memcpy on {} threads", m.memcpy_bytes_per_s / 1e9, m.workers)?;
+    say!(
+        "  {:>9.0}% of the time the consumer waited; workers waited {:.0}%",
+        100.0 * m.consumer_wait_share,
+        100.0 * m.workers_wait_share
+    )?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What is compared, and when it reaches a target.
+
+use std::fmt;
+
+use fovea_trainer::metrics::Epoch;
+use serde::{Deserialize, Serialize};
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Top-1 error over the training images of an epoch, 0..=1: each image as it was augmented and with dropout at work, just
+    /// before the update that it takes part in.
+    TrainError,
+    /// Top-1 error over the validation images after an epoch, 0..=1.
+    ValError,
+    /// Mean loss over the training images of an epoch, seen as for the error.
+    TrainLoss,
+}
+
+impl Metric {
+    /// Its value for an epoch.
+    #[must_use]
+    pub fn of(self, epoch: &Epoch) -> f64 {
+        match self {
+            Self::TrainError => epoch.train_top1,
+            Self::ValError => epoch.val_top1,
+            Self::TrainLoss => epoch.train_loss,
+        }
+    }
+
+    /// Its value for a network that gives all K classes the same probability, as before the first update.
+    #[must_use]
+    pub fn of_guessing(self, classes: usize) -> f64 {
+        match self {
+            Self::TrainError | Self::ValError => 1.0 - 1.0 / classes as f64,
+            Self::TrainLoss => (classes as f64).ln(),
+        }
+    }
+
+    /// A value as people read it.
+    #[must_use]
+    pub fn text(self, value: f64) -> String {
+        match self {
+            Self::TrainError | Self::ValError => {
+                let text = format!("{:.2}", 100.0 * value);
+                // A target of 0.25 is 25 %.
+                format!("{} %", text.strip_suffix(".00").unwrap_or(&text))
+            }
+            Self::TrainLoss => format!("{value:.4}"),
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TrainError => "training error",
+            Self::ValError => "validation error",
+            Self::TrainLoss => "training loss",
+        })
+    }
+}
+
+/// Epochs after which `values`, one an epoch, come down to `target`: between two epochs on the line that joins them, before
+/// the first on the one from `start`, which lies above the target. `None` when they do not.
+#[must_use]
+pub fn epochs_to(target: f64, start: f64, values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut before = start;
+    for (epoch, value) in (0_u32..).zip(values) {
+        if value <= target {
+            return Some(f64::from(epoch) + (before - target) / (before - value));
+        }
+        before = value;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_reached_between_two_epochs_on_the_line_that_joins_them() {
+        assert_eq!(epochs_to(0.25, 0.9, [0.5, 0.3, 0.1, 0.05]), Some(2.25));
+        assert_eq!(epochs_to(0.25, 0.75, [0.5, 0.25]), Some(2.0));
+        assert_eq!(epochs_to(0.5, 1.0, [0.0]), Some(0.5));
+        assert_eq!(epochs_to(0.25, 0.9, [0.5, f64::NAN, 0.3]), None);
+    }
+
+    #[test]
+    fn values_are_told_without_idle_digits() {
+        assert_eq!(Metric::TrainError.text(0.25), "25 %");
+        assert_eq!(Metric::ValError.text(0.12345), "12.35 %");
+        assert_eq!(Metric::TrainLoss.text(0.5), "0.5000");
+    }
+}

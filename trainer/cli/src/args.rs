@@ -1,0 +1,493 @@
+//! What was typed.
+
+mod looking;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fovea_analysis::comparison::Metric;
+use fovea_pipeline::TestViews;
+use fovea_runtime::DeviceChoice;
+use fovea_trainer::backend::Precision;
+use fovea_trainer::models::PixelType;
+use fovea_trainer::training::{OnNan, Which};
+
+pub use looking::{FeaturesArgs, ReportArgs, SearchArgs};
+
+/// Trains image classifiers on prepared shards.
+///
+/// Without a command it trains; without any argument it trains a small network on a small data set inside the program, which
+/// takes some minutes. Progress goes to stderr, results to stdout. Exit codes: 0 done, 1 failed, 2 wrong usage or recipe,
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Compare(CompareArgs),
+    /// Measure the error of a trained network on validation images
+    Evaluate(EvaluateArgs),
+    /// Say what is on photos: the five best answers with their probabilities
+    Predict(PredictArgs),
+    /// Write a page about a run, finished or not: curves, kernels, answers, nearest images, confusion
+    Report(ReportArgs),
+    /// Write the activations of a layer for all images of a data set, in their order
+    Features(FeaturesArgs),
+    /// Find the images of a data set that look most like photos to the network
+    Search(SearchArgs),
+    /// Write a trained network as an ONNX file that any ONNX Runtime runs
+    Export(ExportArgs),
+    /// Write the graphs of a training session and its initial state
+    Graphs(GraphsArgs),
+    /// Time training steps on one batch of noise, or what the loader adds to them
+    Bench(BenchArgs),
+    /// List the built-in recipes
+    Recipes {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// Folder of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
+    pub recipe: Option<String>,
+    /// An .onnx file for inference whose network takes the place of the recipe's; it begins with the file's values
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub network: Option<PathBuf>,
+    /// Seed of initial weights, order, augmentation and dropout
+    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
+    pub seed: u64,
+    /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run: Option<PathBuf>,
+    /// Go on with the run in this folder, from its last checkpoint
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What every command that trains takes.
+#[derive(Args, Debug)]
+pub struct TrainingArgs {
+    /// Passes over the training images [default: the recipe's, 90 for alexnet]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<NonZero<u32>>,
+    /// Give a key of the recipe another value, as in optimizer.learning_rate=0.02; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Images of an update [default: the recipe's, 128 for alexnet]
+    #[arg(long, value_name = "IMAGES", allow_negative_numbers = true)]
+    pub batch_size: Option<String>,
+    /// Images that the device takes at once, where memory does not do for a whole batch; gradients are added up [default:
+    /// the batch]
+    #[arg(long, value_name = "IMAGES")]
+    pub micro_batch: Option<NonZero<usize>>,
+    /// Threads that make batches [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub workers: Option<NonZero<usize>>,
+    /// End each epoch after this many batches [default: no limit]
+    #[arg(long, value_name = "BATCHES")]
+    pub limit_batches: Option<NonZero<u64>>,
+    /// Minutes between checkpoints within an epoch; there is one after each epoch anyway
+    #[arg(long, value_name = "MINUTES", default_value = "30", value_parser = minutes)]
+    pub checkpoint_minutes: Duration,
+    /// Checkpoints that are kept besides the best
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub keep: NonZero<usize>,
+    /// What to do with a batch whose loss is not finite: end the run with a report, or leave the batch out [default: stop, or
+    /// as the run had it]
+    #[arg(long, value_enum)]
+    pub on_nan: Option<OnNanName>,
+    /// What to do with an image that is damaged: end the run, or leave the image out [default: stop, or as the run had it]
+    #[arg(long, value_enum)]
+    pub on_bad_record: Option<OnBadRecordName>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub step: StepArgs,
+}
+
+/// Train recipes, the learning rate tuned for each by itself, and compare how fast or how far they get
+///
+/// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. What is interrupted and started again with the same
+/// arguments goes on where it was; a run made by hand in such a folder is used. The learning rate is tuned with seed 0; the
+/// other seeds train with the best one. With --until the rates race: each trains an epoch in turn, and a training ends once
+/// it has got to the target, cannot be the first any more, or has fallen behind (after four epochs, eight, … it is not where
+/// another was a quarter sooner); the time to the target is read from the line that joins two epochs. Without --until each
+/// training has all epochs, and the rate with the lowest last value is the best. When the best rate is the lowest or the
+/// highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or lies above ln K (K
+/// classes) after three epochs and no lower than in the first, is given up. OUT gets
+/// comparison.json, comparison.csv and a chart, comparison.svg and comparison.png.
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all
+    #[arg(required = true, value_name = "RECIPE")]
+    pub recipes: Vec<String>,
+    /// Folder of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What is compared. The training error is the top-1 error over an epoch's images as they are trained on: augmented, with
+    /// dropout, each before its update; the training loss likewise. The validation error is measured after each epoch
+    #[arg(long, value_enum, default_value = "train_error")]
+    pub metric: MetricName,
+    /// Train until the metric is this low; errors are shares, as in 0.25 [default: train all epochs]
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub until: Option<f64>,
+    /// Number of seeds: 0 and on
+    #[arg(long, value_name = "K", default_value = "3")]
+    pub seeds: NonZero<u32>,
+    /// Learning rates to try, for all recipes [default: a third of the recipe's own, its own, three times its own]
+    #[arg(
+        long,
+        value_name = "R,R,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        conflicts_with = "no_tuning"
+    )]
+    pub rates: Vec<f64>,
+    /// Train each recipe with its own learning rate only
+    #[arg(long)]
+    pub no_tuning: bool,
+    /// Folder for runs and result [default: runs/compare-RECIPE+RECIPE…]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print the content of comparison.json instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct DeviceArgs {
+    /// What computes: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
+    #[arg(long, value_enum, default_value = "ort")]
+    pub backend: BackendName,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct RuntimeArgs {
+    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver has one
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else fetched into the cache]
+    #[arg(long, value_name = "PATH")]
+    pub ort_dylib: Option<PathBuf>,
+    /// Threads of ONNX Runtime [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub threads: Option<NonZero<usize>>,
+    /// What forward and backward compute with: f32; tf32, where a GPU may round the factors of products to 10 bits; f16, half
+    /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
+}
+
+/// How a GPU goes about training steps.
+#[derive(Args, Debug)]
+pub struct StepArgs {
+    /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
+    #[arg(long)]
+    pub no_cuda_graph: bool,
+    /// Copy each batch to a GPU when its step begins, instead of beside the step before
+    #[arg(long)]
+    pub no_copy_ahead: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct TrainedArgs {
+    /// Folder of a run
+    pub run: PathBuf,
+    /// Which checkpoint: the one with the lowest validation error, or the last
+    #[arg(long, value_enum, default_value = "best")]
+    pub checkpoint: WhichName,
+}
+
+#[derive(Args, Debug)]
+pub struct ViewsArgs {
+    /// Views of each image over which answers are averaged: center, ten-crop (corners and centre, each also mirrored) or
+    /// nine-crop (a grid of three by three)
+    #[arg(long, value_name = "VIEWS", default_value = TestViews::Center.name())]
+    views: TestViews,
+    /// The same as --views ten-crop
+    #[arg(long, conflicts_with = "views")]
+    ten_crop: bool,
+}
+
+impl ViewsArgs {
+    /// The views that were asked for.
+    pub fn views(&self) -> TestViews {
+        if self.ten_crop { TestViews::TenCrop } else { self.views }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Folder of a prepared data set [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub views: ViewsArgs,
+    /// Images that the device takes at once [default: the recipe's batch]
+    #[arg(long, value_name = "IMAGES")]
+    pub batch_size: Option<NonZero<usize>>,
+    /// Threads that make batches [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub workers: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Photos, JPEG or PNG
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub views: ViewsArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Type of the pixels that the graph takes, 0 to 255 in both; `[N,3,H,W]`, RGB
+    #[arg(long, value_enum, default_value = "u8")]
+    pub pixels: PixelName,
+}
+
+#[derive(Args, Debug)]
+pub struct GraphsArgs {
+    /// Built-in recipe or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
+    pub recipe: String,
+    /// Give a key of the recipe another value; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5, --classes]
+    #[arg(long, value_name = "DIR", conflicts_with = "classes")]
+    pub data: Option<PathBuf>,
+    /// Number of classes
+    #[arg(long, default_value = "1000")]
+    pub classes: NonZero<usize>,
+    /// Rows of a batch [default: the recipe's batch]
+    #[arg(long, value_name = "ROWS")]
+    pub batch_size: Option<NonZero<usize>>,
+    /// Seed of the initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The device whose forms of the gradients are written: cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// What the graphs compute with; for tf32 the forms alone are chosen, rounding is up to whoever runs them
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub precision: Precision,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Built-in recipe or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
+    pub recipe: String,
+    /// Give a key of the recipe another value; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Measure what the loader costs: steps on batches of this prepared data set, against steps on one of them, repeated
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads that make batches, with --data [default: number of cores]
+    #[arg(long, value_name = "THREADS", requires = "data")]
+    pub workers: Option<NonZero<usize>>,
+    /// Number of classes
+    #[arg(long, default_value = "1000", conflicts_with = "data")]
+    pub classes: NonZero<usize>,
+    /// Images of a batch [default: the recipe's batch]
+    #[arg(long, value_name = "IMAGES")]
+    pub batch_size: Option<NonZero<usize>>,
+    /// Steps to take, of which the first ones are slower; with --data, steps of a block: two of each kind take turns
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub steps: NonZero<usize>,
+    /// Take no step, and write the initial weights and the batch to this folder, for a comparison from the same start
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "json"])]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub step: StepArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Minutes above 0.
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| *minutes > 0.0);
+    minutes
+        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
+        .ok_or_else(|| "expected a number of minutes above 0".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    Ort,
+    Reference,
+    Null,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum MetricName {
+    TrainError,
+    ValError,
+    TrainLoss,
+}
+
+impl From<MetricName> for Metric {
+    fn from(name: MetricName) -> Self {
+        match name {
+            MetricName::TrainError => Self::TrainError,
+            MetricName::ValError => Self::ValError,
+            MetricName::TrainLoss => Self::TrainLoss,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OnNanName {
+    Skip,
+    Stop,
+}
+
+impl From<OnNanName> for OnNan {
+    fn from(name: OnNanName) -> Self {
+        match name {
+            OnNanName::Skip => Self::Skip,
+            OnNanName::Stop => Self::Stop,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OnBadRecordName {
+    Skip,
+    Stop,
+}
+
+impl From<OnBadRecordName> for fovea_pipeline::loader::OnBadRecord {
+    fn from(name: OnBadRecordName) -> Self {
+        match name {
+            OnBadRecordName::Skip => Self::Skip,
+            OnBadRecordName::Stop => Self::Stop,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum WhichName {
+    Best,
+    Last,
+}
+
+impl From<WhichName> for Which {
+    fn from(name: WhichName) -> Self {
+        match name {
+            WhichName::Best => Self::Best,
+            WhichName::Last => Self::Last,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PixelName {
+    U8,
+    F32,
+}
+
+impl From<PixelName> for PixelType {
+    fn from(name: PixelName) -> Self {
+        match name {
+            PixelName::U8 => Self::U8,
+            PixelName::F32 => Self::F32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn training_needs_no_arguments_and_the_other_commands_name_a_run() {
+        assert!(Cli::parse_from(["trainer"]).command.is_none());
+        for bad in [
+            &["trainer", "evaluate"][..],
+            &["trainer", "predict", "run"],
+            &["trainer", "export", "run"],
+            &["trainer", "--resume", "a", "--run", "b"],
+            &["trainer", "--device", "gpu"],
+            &["trainer", "--limit-batches", "0"],
+            &["trainer", "evaluate", "run", "--views", "ten"],
+            &["trainer", "evaluate", "run", "--views", "center", "--ten-crop"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn views_are_asked_for_by_name() {
+        for (given, expected) in [
+            (&[][..], TestViews::Center),
+            (&["--ten-crop"], TestViews::TenCrop),
+            (&["--views", "ten-crop"], TestViews::TenCrop),
+            (&["--views", "nine-crop"], TestViews::NineCrop),
+        ] {
+            let cli = Cli::parse_from([&["trainer", "evaluate", "run"], given].concat());
+            let Some(Command::Evaluate(args)) = cli.command else { panic!("{given:?}") };
+            assert_eq!(args.views.views(), expected);
+        }
+    }
+}

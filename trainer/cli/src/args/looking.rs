@@ -1,0 +1,100 @@
+//! What was typed for the commands that look at a run or through its network.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use fovea_pipeline::Split;
+
+use super::{RuntimeArgs, TrainedArgs};
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Folder of a prepared data set [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where the page goes; the folder `figures` beside it gets each figure as SVG and PNG [default: RUN/report.html]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the report again whenever the run has gone on, looking every so many seconds, until interrupted; the page reloads
+    /// itself meanwhile
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    pub watch: Option<NonZero<u32>>,
+    /// Images of each split that the network is asked about, evenly spread over the split
+    #[arg(long, value_name = "N", default_value = "2000")]
+    pub images: NonZero<usize>,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct FeaturesArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Folder of a prepared data set
+    pub data: PathBuf,
+    /// Layer of the recipe [default: the last hidden one, after its activation]
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// File to write: .safetensors (features, labels, and keys: names, UTF-8, one a line; the layer, run, checkpoint and
+    /// classes in its metadata) or .npy (features; label, WordNet ID and key of each image in a .csv beside it)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Images that are looked at
+    #[arg(long, value_enum, default_value = "val")]
+    pub split: SplitName,
+    /// Threads that make batches [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub workers: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// Photos, JPEG or PNG
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Folder of the prepared data set to look in
+    #[arg(long = "in", value_name = "DATA")]
+    pub data: PathBuf,
+    /// Images to look among
+    #[arg(long, value_enum, default_value = "train")]
+    pub split: SplitName,
+    /// Images that are told for each photo
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub count: NonZero<usize>,
+    /// Layer of the recipe whose activations are compared [default: the last hidden one, after its activation]
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Draw photos and found images to this file, .png or .svg [default: no picture]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Threads that make batches [default: number of cores]
+    #[arg(long, value_name = "THREADS")]
+    pub workers: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SplitName {
+    Train,
+    Val,
+}
+
+impl From<SplitName> for Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Self::Train,
+            SplitName::Val => Self::Val,
+        }
+    }
+}

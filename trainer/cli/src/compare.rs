@@ -1,0 +1,123 @@
+//! `compare`: recipes against each other.
+
+use std::process::ExitCode;
+
+use fovea_analysis::comparison::{
+    self, Contestant, Event, Metric, Plan, Rates, Watcher, Workshop, default_folder,
+};
+use fovea_pipeline::TestViews;
+use fovea_tools::terminal::{INTERRUPTED, print};
+use fovea_tools::{say, tell};
+use fovea_trainer::metrics;
+use fovea_trainer::recipe::Recipe;
+use fovea_trainer::training::{self, Observer, Warning};
+
+use super::args::CompareArgs;
+use super::progress::Terminal;
+use super::{STOP, demo, device, train};
+
+pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    let options = train::options(&args.training, 0);
+    let plan = plan(args)?;
+    let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
+    let precision = args.training.device.runtime.precision.unwrap_or_default();
+    let mut workshop = Workshop {
+        options,
+        micro_batch: args.training.micro_batch.map(usize::from),
+        precision,
+        keep: args.training.keep.get(),
+        backend: &mut |setup| {
+            device::backend(&args.training.device, Some(&args.training.step), setup, precision)
+        },
+        stop: &STOP,
+        watcher: &mut progress,
+    };
+    let Some(comparison) = comparison::compare(&plan, &mut workshop)? else {
+        tell!("stopped; the same command goes on");
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    if args.json {
+        say!("{}", serde_json::to_string(&comparison)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&comparison.to_string())?;
+    say!("\nruns, chart, comparison.json and comparison.csv are in {}", plan.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(args: &CompareArgs) -> anyhow::Result<Plan> {
+    let overrides = train::overrides(&args.training);
+    let load = |name: &String| Recipe::load(name, &overrides);
+    let recipes = args.recipes.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let out = args.out.clone().unwrap_or_else(|| default_folder(&recipes));
+    let contestant = |recipe: Recipe| {
+        let data = match &args.data {
+            Some(data) => data.clone(),
+            None => demo::prepared_sample(&recipe)?,
+        };
+        anyhow::Ok(Contestant { data: train::absolute(&data)?, recipe })
+    };
+    Ok(Plan {
+        contestants: recipes.into_iter().map(contestant).collect::<Result<_, _>>()?,
+        metric: args.metric.into(),
+        until: args.until,
+        seeds: args.seeds.get().into(),
+        rates: match args.rates.as_slice() {
+            _ if args.no_tuning => Rates::Own,
+            [] => Rates::AroundOwn,
+            given => Rates::Given(given.to_vec()),
+        },
+        out,
+    })
+}
+
+/// A line for each epoch and each decision, over the bar of the run at work.
+struct Progress {
+    metric: Metric,
+    /// Of the training at work.
+    title: String,
+    terminal: Terminal,
+}
+
+impl Watcher for Progress {
+    fn happened(&mut self, event: &Event<'_>) {
+        let line = match event {
+            Event::Trains { place } => {
+                self.title = format!("{place}, ");
+                return;
+            }
+            Event::Epoch { place, epoch } => {
+                let value = self.metric.text(self.metric.of(epoch));
+                format!("{place}, epoch {}: {} {value}, {:.1} s", epoch.epoch, self.metric, epoch.seconds)
+            }
+            Event::GivenUp { place, why } => format!("{place}: given up, {why}"),
+            Event::Extended { recipe, best: Some(best), rate } => {
+                format!("{recipe}: the best rate, {best}, is at the border of those tried; trying {rate}")
+            }
+            Event::Extended { recipe, best: None, rate } => {
+                format!("{recipe}: no rate is left; trying {rate}")
+            }
+            Event::Tuned { recipe, rate: Some(rate) } => format!("{recipe}: the best rate is {rate}"),
+            Event::Tuned { recipe, rate: None } => format!("{recipe}: no rate is left"),
+        };
+        self.terminal.say(&line);
+    }
+}
+
+impl Observer for Progress {
+    fn started(&mut self, plan: &training::Plan) {
+        self.terminal.watch(plan, self.title.clone());
+    }
+
+    fn step(&mut self, step: &metrics::Step, batch: u64) {
+        self.terminal.step(step, batch);
+    }
+
+    fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
+        self.terminal.evaluating(views, images, of);
+    }
+
+    fn warn(&mut self, warning: &Warning) {
+        self.terminal.warn(warning);
+    }
+}

@@ -1,0 +1,50 @@
+//! The small data set inside the program, and what to do after it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
+use fovea_datasets::{EmbeddedSample, Source};
+use fovea_pipeline::Split;
+use fovea_runtime::cache_folder;
+use fovea_tools::tell;
+use fovea_trainer::recipe::Recipe;
+
+/// Side in pixels above which the sample's images, 28 pixels wide, would only be blown up.
+const LARGEST_PX: usize = 64;
+
+/// The folder with the embedded sample in the size that the recipe wants; it is prepared once and kept.
+pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
+    let px = recipe.input.image_px;
+    if px > LARGEST_PX {
+        bail!(
+            "recipe `{}` is made for images of {px} pixels; name a prepared data set with --data, or leave --recipe out for \
+             the demonstration",
+            recipe.name
+        );
+    }
+    let cache = cache_folder().context("no folder to prepare the sample in; set FOVEA_CACHE")?;
+    let folder = cache.join("datasets").join(format!("embedded-sample-{px}"));
+    let sample = EmbeddedSample::new();
+    let options = PrepareOptions { size: px as u32, ..PrepareOptions::default() };
+    let preparer = Preparer::new(&sample, options, &folder)?;
+    if preparer.shards_kept() < preparer.shards() {
+        let [train, val] = Split::ALL.map(|split| sample.entries(split).len());
+        tell!("preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images");
+    }
+    preparer.run(&Progress::default())?;
+    Ok(folder)
+}
+
+/// What to do after the demonstration.
+pub fn next_commands(run: &Path) -> String {
+    format!(
+        "\nThis was the demonstration. For ImageNet (ILSVRC-2012), with the official archives in one folder:\n\
+         \n  cargo run --release --bin prepare_imagenet -- --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar \
+         --devkit ILSVRC2012_devkit_t12.tar.gz --out shards\
+         \n  cargo run --release --bin trainer -- --data shards --epochs 90\
+         \n  cargo run --release --bin trainer -- evaluate runs/alexnet-1 --data shards --ten-crop\n\
+         \nThe metrics of this run are in {}; `tensorboard --logdir runs` draws them.\n",
+        run.display()
+    )
+}

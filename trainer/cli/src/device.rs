@@ -1,0 +1,46 @@
+//! The device and the backend that the command line asks for.
+
+use fovea_runtime::{Loaded, Options, environment};
+use fovea_tools::bars::FetchBar;
+use fovea_trainer::backend::{
+    BackendError, NullBackend, OrtBackend, OrtOptions, Precision, ReferenceBackend, Setup, TrainingBackend,
+};
+
+use super::args::{BackendName, DeviceArgs, RuntimeArgs, StepArgs};
+
+/// Makes the backend, for the precision of a run if the command line names none; without `step` it is to take no training steps.
+pub fn backend(
+    args: &DeviceArgs,
+    step: Option<&StepArgs>,
+    setup: &Setup<'_>,
+    of_run: Precision,
+) -> Result<Box<dyn TrainingBackend>, BackendError> {
+    Ok(match args.backend {
+        BackendName::Null => Box::new(NullBackend::new(setup)),
+        BackendName::Reference => Box::new(ReferenceBackend::new(setup)?),
+        BackendName::Ort => {
+            let (loaded, options) = runtime(&args.runtime, step, of_run)?;
+            Box::new(OrtBackend::new(loaded, setup, options)?)
+        }
+    })
+}
+
+/// Loads ONNX Runtime, fetching it first if need be; without `step` it is to take no training steps.
+pub fn runtime(
+    args: &RuntimeArgs,
+    step: Option<&StepArgs>,
+    of_run: Precision,
+) -> Result<(&'static Loaded, OrtOptions), BackendError> {
+    let device = args.device.resolve();
+    let from_env = Options::from_env(device.build());
+    let options = Options {
+        dylib: args.ort_dylib.clone().or(from_env.dylib),
+        threads: args.threads.map_or(0, usize::from),
+        ..from_env
+    };
+    let loaded = environment(&options, &mut FetchBar::default())?;
+    let precision = args.precision.unwrap_or(of_run);
+    let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
+    let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);
+    Ok((loaded, OrtOptions { device, precision, cuda_graph, copy_ahead }))
+}

@@ -1,0 +1,81 @@
+//! `evaluate`: the error of a trained network.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use fovea_pipeline::{Split, TestViews};
+use fovea_tools::say;
+use fovea_tools::terminal::INTERRUPTED;
+use fovea_trainer::backend::Setup;
+use fovea_trainer::training::{Evaluation, Trained, crop_size, default_workers, open_dataset, read_settings};
+use serde_json::json;
+
+use super::args::EvaluateArgs;
+use super::{STOP, device, percent, progress};
+
+pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let settings = read_settings(&args.trained.run)?;
+    let directory = args.data.clone().unwrap_or(settings.data);
+    let dataset = open_dataset(&directory, &trained.recipe)?;
+    let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
+    trained.meta.check_classes(&wnids)?;
+    let records = dataset.records(Split::Val).context("nothing to evaluate on")?.into();
+
+    let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
+    let Trained { path, recipe, mean, state, meta, network } = trained;
+    let setup = Setup { recipe: &recipe, network, batch_rows, mean: &mean, seed: 0 };
+    let mut backend = device::backend(&args.device, None, &setup, settings.precision)?;
+    backend.import(state)?;
+
+    let mut evaluation = Evaluation {
+        records,
+        views: TestViews::Center,
+        crop: crop_size(&recipe),
+        classes: meta.classes.len(),
+        on_bad_record: fovea_pipeline::loader::OnBadRecord::Stop,
+        workers: args.workers.map_or_else(default_workers, usize::from),
+    };
+    let images = evaluation.records.len() as u64;
+    // The centre view costs little beside several.
+    let mut wanted = vec![TestViews::Center, args.views.views()];
+    wanted.dedup();
+    let mut results = Vec::new();
+    for views in wanted {
+        evaluation.views = views;
+        let bar = progress::images_bar(images, views_name(views));
+        let score = evaluation.run(&mut *backend, &STOP, &mut |done| bar.set_position(done))?;
+        bar.finish_and_clear();
+        match score {
+            Some(score) => results.push((views, score)),
+            None => return Ok(ExitCode::from(INTERRUPTED)),
+        }
+    }
+    if args.json {
+        let scores: serde_json::Map<_, _> =
+            results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
+        say!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step)?;
+    say!("images        {images} of {}", directory.display())?;
+    for (views, score) in results {
+        say!(
+            "{:13} top-1 error {}, top-5 error {}, loss {:.4}",
+            views_name(views),
+            percent(score.top1),
+            percent(score.top5),
+            score.loss
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Views as people call them.
+pub fn views_name(views: TestViews) -> &'static str {
+    match views {
+        TestViews::Center => "centre view",
+        TestViews::TenCrop => "ten views",
+        TestViews::NineCrop => "nine views",
+    }
+}

@@ -1,0 +1,29 @@
+//! `export`: a trained network as an ONNX file.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use fovea_files::write_atomically;
+use fovea_tools::{say, tell};
+use fovea_trainer::training::Trained;
+
+use super::args::ExportArgs;
+
+pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let path = trained.path.clone();
+    let graph = trained.inference_graph(args.pixels.into())?;
+    let bytes = graph.to_bytes();
+    write_atomically(&args.out, |out| out.write_all(&bytes))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    tell!("from {}", path.display());
+    for (way, ports) in [("in ", graph.inputs()), ("out", graph.outputs())] {
+        for port in ports {
+            let rest: Vec<String> = port.ty.shape.iter().skip(1).map(|length| format!(",{length}")).collect();
+            tell!("{way}  {} {:?} [N{}]", port.name, port.ty.element, rest.concat());
+        }
+    }
+    say!("{}", args.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,60 @@
+//! Photos as the network sees them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_datasets::prepare::Preparation;
+use fovea_pipeline::TestViews;
+use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_trainer::recipe::Recipe;
+use fovea_trainer::training::crop_size;
+
+/// Turns photos into what the network sees, as preparation and evaluation do.
+pub struct Eye {
+    image_px: u32,
+    fit: Fit,
+    filter: Filter,
+    /// Size of a view.
+    pub crop: Size,
+    /// Views of each photo.
+    pub views: TestViews,
+}
+
+impl Eye {
+    /// The eye of the network of a run with this recipe. Photos are made square as those of its data set were, which the run
+    /// has noted; by default where a data set does not tell.
+    pub fn of_run(run: &Path, recipe: &Recipe, views: TestViews) -> anyhow::Result<Self> {
+        let (fit, filter) = match Preparation::read(run)? {
+            Some(preparation) => (preparation.resize, preparation.filter),
+            None => Default::default(),
+        };
+        Ok(Self { image_px: recipe.input.image_px as u32, fit, filter, crop: crop_size(recipe), views })
+    }
+
+    /// The views of a photo, `u8 [V,3,H,W]`.
+    pub fn look_at(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        let read = || format!("cannot read {}", path.display());
+        let about = fs::metadata(path).with_context(read)?;
+        ensure!(about.is_file(), "{} is no file; name a JPEG or PNG photo", path.display());
+        let bytes = fs::read(path).with_context(read)?;
+        let mut photo = Photo::default();
+        PhotoFile::parse(&bytes)
+            .and_then(|file| file.decode(&mut photo))
+            .with_context(|| format!("cannot decode {}", path.display()))?;
+        let mut shaper = Shaper::new(self.image_px, self.fit, self.filter);
+        let square = shaper.shape(photo.width, photo.height, &photo.rgb);
+        let mut planes = vec![0; square.len()];
+        to_planes(square, &mut planes);
+
+        let mut scratch = Scratch::default();
+        let mut rows = vec![0; self.views.count() * 3 * self.crop.area()];
+        for (index, row) in rows.chunks_exact_mut(3 * self.crop.area()).enumerate() {
+            let mut view = View::planar(&planes, Size::square(self.image_px), &mut scratch);
+            self.views.apply(index, self.crop, &mut view);
+            view.write_u8(row);
+        }
+        Ok(rows)
+    }
+}

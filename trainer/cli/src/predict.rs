@@ -1,0 +1,72 @@
+//! `predict`: what is on photos.
+
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use fovea_tools::say;
+use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
+use fovea_trainer::training::{Trained, average, probabilities};
+use serde_json::json;
+
+use super::args::PredictArgs;
+use super::eye::Eye;
+use super::{device, percent};
+
+/// Answers that are printed.
+const ANSWERS: usize = 5;
+
+pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
+    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let Trained { recipe, mean, state, meta, network, .. } = trained;
+    let views = args.views.views();
+    let eye = Eye::of_run(&args.trained.run, &recipe, views)?;
+    // All are read before anything is computed: a mistyped name is told at once.
+    let images = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
+
+    let classes = meta.classes.len();
+    let setup = Setup { recipe: &recipe, network, batch_rows: views.count(), mean: &mean, seed: 0 };
+    let mut backend = device::backend(&args.device, None, &setup, Precision::F32)?;
+    backend.import(state)?;
+    let mut printed = Vec::new();
+    for (path, rows) in args.images.iter().zip(images) {
+        let answers = answers(&eye, &mut *backend, &rows, classes)?;
+        let best = answers
+            .iter()
+            .take(ANSWERS)
+            .map(|&(class, probability)| (&meta.classes[class], &meta.class_names[class], probability));
+        if args.json {
+            let best: Vec<_> = best
+                .map(|(id, name, probability)| json!({ "class": id, "name": name, "probability": probability }))
+                .collect();
+            printed.push(json!({ "image": path, "answers": best }));
+            continue;
+        }
+        say!("{}", path.display())?;
+        for (id, name, probability) in best {
+            say!("  {:>7}  {name}  ({id})", percent(probability))?;
+        }
+    }
+    if args.json {
+        say!("{}", serde_json::Value::from(printed))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Classes and their probabilities, the best first.
+fn answers(
+    eye: &Eye,
+    backend: &mut dyn TrainingBackend,
+    rows: &[u8],
+    classes: usize,
+) -> anyhow::Result<Vec<(usize, f64)>> {
+    // The labels only matter for the sums, which nobody looks at.
+    let labels = vec![0; eye.views.count()];
+    let (all, _) = probabilities(backend, rows, &labels, eye.crop, classes)?;
+    ensure!(
+        all.iter().all(|probability| probability.is_finite()),
+        "the network's answers are no numbers: its training has diverged; use an earlier run, or train with a lower rate"
+    );
+    let mut answers: Vec<_> = average(&all, classes).into_iter().enumerate().collect();
+    answers.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok(answers)
+}

@@ -1,0 +1,31 @@
+//! `recipes`: what there is to train.
+
+use std::process::ExitCode;
+
+use fovea_tools::say;
+use fovea_trainer::recipe::Recipe;
+use serde_json::{Value, json};
+
+pub fn recipes(as_json: bool) -> anyhow::Result<ExitCode> {
+    let recipes = Recipe::built_in().map(|name| Recipe::load(name, &[])).collect::<Result<Vec<_>, _>>()?;
+    if as_json {
+        let list: Vec<Value> = recipes
+            .iter()
+            .map(|recipe| {
+                json!({
+                    "name": recipe.name,
+                    "description": recipe.description,
+                    "image_px": recipe.input.image_px,
+                    "epochs": recipe.training.epochs,
+                })
+            })
+            .collect();
+        say!("{}", Value::from(list))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or(0);
+    for recipe in &recipes {
+        say!("{:width$}  {:3} px  {}", recipe.name, recipe.input.image_px, recipe.description)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,68 @@
+//! `report`: a page about a run.
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fovea_analysis::report::{Fingerprint, ReportOptions, Reporter};
+use fovea_tools::terminal::INTERRUPTED;
+use fovea_tools::{say, tell};
+use fovea_trainer::backend::Precision;
+
+use super::args::ReportArgs;
+use super::features::check_folder_of;
+use super::{STOP, device};
+
+/// Time between two looks at whether the user wants no more.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    let run = &args.trained.run;
+    if let Some(out) = &args.out {
+        check_folder_of(out)?;
+    }
+    let out = args.out.clone().unwrap_or_else(|| run.join("report.html"));
+    let options = ReportOptions {
+        data: args.data.clone(),
+        which: args.trained.checkpoint.into(),
+        images: args.images.get(),
+        out: out.clone(),
+    };
+    let mut runtime = || device::runtime(&args.runtime, None, Precision::F32);
+    let mut reporter = Reporter::new(run, options, &mut runtime, &STOP);
+    let mut seen = Fingerprint::of(run);
+    let left_out = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;
+    if args.watch.is_none() && STOP.load(Ordering::Relaxed) {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    for note in left_out {
+        tell!("left out: {note}");
+    }
+    say!("{}", out.display())?;
+    if let Some(seconds) = args.watch {
+        tell!("watching the run; end with Ctrl-C");
+        while wait(Duration::from_secs(seconds.get().into())) {
+            let now = Fingerprint::of(run);
+            if now != seen {
+                seen = now;
+                reporter.write(Some(seconds.get().into()))?;
+            }
+        }
+        // The last page stays as it is, and need not be loaded again.
+        reporter.write(None)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits; `false` once the user wants no more.
+fn wait(time: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        if STOP.load(Ordering::Relaxed) {
+            return false;
+        }
+        thread::sleep(PATIENCE.min(time));
+    }
+    !STOP.load(Ordering::Relaxed)
+}

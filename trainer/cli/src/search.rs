@@ -1,0 +1,143 @@
+//! `search`: images that look alike to the network.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use fovea_analysis::features::{Extractor, Found, Gallery, Nearest};
+use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
+use fovea_files::write_atomically;
+use fovea_pipeline::view::Size;
+use fovea_pipeline::{Records, TestViews};
+use fovea_tools::say;
+use fovea_tools::terminal::INTERRUPTED;
+use fovea_trainer::backend::Precision;
+use fovea_trainer::training::{Trained, TrainingError, default_workers, open_dataset};
+use serde_json::json;
+
+use super::args::SearchArgs;
+use super::eye::Eye;
+use super::features::{check_folder_of, layer};
+use super::{STOP, WrongUsage, device, progress};
+
+pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
+    if let Some(out) = &args.out {
+        is_svg(out)?;
+        check_folder_of(out)?;
+    }
+    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let layer = layer(args.layer.as_deref(), &trained.recipe)?;
+    let eye = Eye::of_run(&args.trained.run, &trained.recipe, TestViews::Center)?;
+    let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let dataset = open_dataset(&args.data, &trained.recipe)?;
+    let records = Arc::new(dataset.records(args.split.into())?);
+    let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
+    let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;
+
+    let queries = extractor.look(&photos.concat())?.features;
+    let of_photo = |query: &[f32]| Nearest::new(query.to_vec(), args.count.get());
+    let mut nearest: Vec<Nearest> = queries.chunks_exact(extractor.width()).map(of_photo).collect();
+    let bar = progress::images_bar(records.len() as u64, "looking");
+    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let finished = extractor.look_at_all::<TrainingError>(&records, workers, &STOP, &mut |first, seen| {
+        nearest.iter_mut().for_each(|nearest| nearest.offer(first, &seen.features));
+        bar.set_position(first as u64);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    if !finished {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    let found: Vec<Vec<Found>> = nearest.iter().map(Nearest::found).collect();
+    let names: Vec<String> = dataset.info().classes.iter().map(|class| class.name.clone()).collect();
+    let findings = Findings { args, records, names, photos, found, crop: eye.crop };
+    findings.print()?;
+    if let Some(out) = &args.out {
+        findings.draw(out, &layer)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Photos and what was found for each.
+struct Findings<'a> {
+    args: &'a SearchArgs,
+    records: Arc<Records>,
+    names: Vec<String>,
+    /// `u8 [3,H,W]` each.
+    photos: Vec<Vec<u8>>,
+    found: Vec<Vec<Found>>,
+    crop: Size,
+}
+
+impl Findings<'_> {
+    fn name(&self, index: usize) -> &str {
+        let label = usize::try_from(self.records.record(index).label).ok();
+        label.and_then(|label| self.names.get(label)).map_or("?", String::as_str)
+    }
+
+    fn print(&self) -> anyhow::Result<()> {
+        if self.args.json {
+            let of_photo = |(path, found): (_, &Vec<Found>)| {
+                let nearest: Vec<_> = found.iter().map(|found| self.json(found)).collect();
+                json!({ "image": path, "nearest": nearest })
+            };
+            let all: Vec<_> = self.args.images.iter().zip(&self.found).map(of_photo).collect();
+            say!("{}", serde_json::to_string(&all)?)?;
+            return Ok(());
+        }
+        for (path, found) in self.args.images.iter().zip(&self.found) {
+            say!("{}", path.display())?;
+            for found in found {
+                let key = self.records.record(found.index).key;
+                say!("  {:>9.3}  {}  ({key})", found.distance, self.name(found.index))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json(&self, found: &Found) -> serde_json::Value {
+        let record = self.records.record(found.index);
+        json!({
+            "index": found.index,
+            "key": record.key,
+            "label": record.label,
+            "class": self.name(found.index),
+            "distance": found.distance,
+        })
+    }
+
+    fn draw(&self, out: &Path, layer: &str) -> anyhow::Result<()> {
+        let mut gallery = Gallery::new(Arc::clone(&self.records));
+        let picture = |planes: &[u8]| Picture::from_planes(self.crop.width, self.crop.height, planes);
+        let mut rows = Vec::new();
+        for ((path, photo), found) in self.args.images.iter().zip(&self.photos).zip(&self.found) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let lines = vec![(name, Color::Ink)];
+            let mut cells = vec![Cell { lines, frame: Some(Color::Series(0)), ..Cell::new(picture(photo)) }];
+            for found in found {
+                let planes = gallery.center(found.index, self.crop)?;
+                let distance = (format!("{:.2}", found.distance), Color::Faint);
+                let lines = vec![(self.name(found.index).to_owned(), Color::Ink), distance];
+                cells.push(Cell { lines, ..Cell::new(picture(&planes)) });
+            }
+            rows.push(Row { cells, ..Row::default() });
+        }
+        let title = format!("Nearest images by Euclidean distance in {layer}");
+        let svg = Pictures { title, side_px: 112.0, gap_px: 12.0, rows }.svg();
+        let bytes = if is_svg(out)? { figure::standalone(&svg).into_bytes() } else { figure::png(&svg)? };
+        write_atomically(out, |file| file.write_all(&bytes))
+            .with_context(|| format!("cannot write {}", out.display()))
+    }
+}
+
+/// Whether a picture is to be SVG rather than PNG.
+fn is_svg(path: &Path) -> Result<bool, WrongUsage> {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("svg") => Ok(true),
+        Some("png") => Ok(false),
+        _ => Err(WrongUsage(format!("{}: expected a name that ends with .png or .svg", path.display()))),
+    }
+}

@@ -1,0 +1,192 @@
+//! The default command: train.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_tools::terminal::{INTERRUPTED, print};
+use fovea_tools::{say, tell};
+use fovea_trainer::checkpoint::{self, CheckpointError, Store};
+use fovea_trainer::recipe::Recipe;
+use fovea_trainer::training::{
+    OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
+    read_settings,
+};
+
+use super::args::{TrainArgs, TrainingArgs};
+use super::progress::Terminal;
+use super::{STOP, demo, device, percent};
+
+/// The recipe of the demonstration.
+const DEMO: &str = "demo";
+
+/// A run as it was asked for.
+struct Plan {
+    recipe: Recipe,
+    settings: RunSettings,
+    folder: PathBuf,
+    is_demo: bool,
+}
+
+pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    let training = &args.training;
+    let Plan { recipe, settings, folder: path, is_demo } = match &args.resume {
+        Some(run) => old_run(args, run)?,
+        None => new_run(args)?,
+    };
+    let data = TrainingData::open(&settings.data, &recipe)?;
+    data.check_batch(&recipe)?;
+    let setup = data.setup(&recipe, settings.micro_batch, settings.seed)?;
+    let keep = training.keep.get();
+    let folder =
+        if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
+    let saved = match folder.store().latest() {
+        Ok(latest) => Some(checkpoint::load(&latest)?),
+        // One that was killed before its first checkpoint begins anew.
+        Err(CheckpointError::None { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some((meta, _)) = &saved {
+        // Before the backend is made, which may have to fetch ONNX Runtime.
+        meta.check_recipe(&recipe.name, &recipe.hash())?;
+        let classes: Vec<&str> = data.classes().iter().map(|class| class.wnid.as_str()).collect();
+        meta.check_classes(&classes)?;
+    }
+
+    let mut backend = device::backend(&training.device, Some(&training.step), &setup, settings.precision)?;
+    let about = backend.describe();
+    tell!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+
+    let RunSettings { limit_batches, on_nan, on_bad_record, seed, .. } = settings;
+    let options = RunOptions { limit_batches, on_nan, on_bad_record, ..options(training, seed) };
+    let mut terminal = Terminal::default();
+    let mut run = Run::new(&recipe, &data, &mut *backend, &folder, options, &STOP, &mut terminal);
+    if let Some((meta, state)) = saved {
+        run.restore(meta, state)?;
+    }
+    // Not before it is known that the run can go on like this.
+    folder.describe(&recipe, &settings, &about)?;
+    match run.train()? {
+        Outcome::Finished(report) => {
+            print_report(&report, folder.store(), &path, args.json)?;
+            if is_demo && !args.json {
+                print(&demo::next_commands(&path))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Interrupted { step } => {
+            tell!("stopped after step {step}; go on with: trainer --resume {}", path.display());
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// How runs are to go about their work.
+pub fn options(args: &TrainingArgs, seed: u64) -> RunOptions {
+    RunOptions {
+        seed,
+        workers: args.workers.map_or_else(default_workers, usize::from),
+        limit_batches: args.limit_batches.map(u64::from),
+        checkpoint_every: args.checkpoint_minutes,
+        on_nan: args.on_nan.map(OnNan::from).unwrap_or_default(),
+        on_bad_record: args.on_bad_record.map(OnBadRecord::from).unwrap_or_default(),
+    }
+}
+
+/// The command line's changes to a recipe.
+pub fn overrides(args: &TrainingArgs) -> Vec<String> {
+    let mut overrides = args.set.clone();
+    overrides.extend(args.batch_size.as_ref().map(|size| format!("training.batch_size={size}")));
+    overrides.extend(args.epochs.map(|epochs| format!("training.epochs={epochs}")));
+    overrides
+}
+
+fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
+    let default = if args.data.is_some() { "alexnet" } else { DEMO };
+    let mut overrides = overrides(&args.training);
+    if let Some(file) = &args.network {
+        let file =
+            toml::Value::from(absolute(file)?.to_str().context("the path of the network is not Unicode")?);
+        overrides.insert(0, format!("network={{onnx={file}}}"));
+    }
+    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides)?;
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None => demo::prepared_sample(&recipe)?,
+    };
+    let RunOptions { seed, limit_batches, on_nan, on_bad_record, .. } = options(&args.training, args.seed);
+    let settings = RunSettings {
+        data: absolute(&data)?,
+        limit_batches,
+        micro_batch: args.training.micro_batch.map(usize::from),
+        precision: args.training.device.runtime.precision.unwrap_or_default(),
+        seed,
+        on_nan,
+        on_bad_record,
+    };
+    let is_demo = args.data.is_none() && recipe.name == DEMO;
+    let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
+    Ok(Plan { recipe, settings, folder, is_demo })
+}
+
+/// A run that goes on as it began, but for what the command line says.
+fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
+    let before = read_settings(run)?;
+    let file = run.join("recipe.toml");
+    let recipe = Recipe::load(
+        file.to_str().context("the path of the run is not Unicode")?,
+        &overrides(&args.training),
+    )?;
+    let settings = RunSettings {
+        data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
+        limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
+        micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
+        precision: args.training.device.runtime.precision.unwrap_or(before.precision),
+        seed: before.seed,
+        on_nan: args.training.on_nan.map_or(before.on_nan, OnNan::from),
+        on_bad_record: args.training.on_bad_record.map_or(before.on_bad_record, OnBadRecord::from),
+    };
+    Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
+}
+
+pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("the path {} cannot be used", path.display()))
+}
+
+/// The first of runs/NAME-1, runs/NAME-2, … that is free.
+fn free_folder(name: &str) -> PathBuf {
+    let folders = (1..).map(|number: u32| Path::new("runs").join(format!("{name}-{number}")));
+    folders.into_iter().find(|folder| !folder.exists()).expect("the numbers do not end")
+}
+
+fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyhow::Result<()> {
+    // The null backend has none.
+    let best = store.best().ok().map(|best| best.display().to_string());
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["run"] = run.display().to_string().into();
+        value["best_checkpoint"] = best.into();
+        say!("{value}")?;
+        return Ok(());
+    }
+    let views = super::evaluate::views_name(report.views);
+    say!("trained       {} epochs, {} updates", report.epochs, report.step)?;
+    if report.discarded > 0 {
+        say!("left out      {} batches whose loss was not finite", report.discarded)?;
+    }
+    say!(
+        "{views:13} top-1 error {}, top-5 error {}, loss {:.4}",
+        percent(report.score.top1),
+        percent(report.score.top5),
+        report.score.loss
+    )?;
+    say!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images)?;
+    if let Some(top1) = report.best_top1 {
+        say!("best epoch    top-1 error {}", percent(top1))?;
+    }
+    if let Some(best) = best {
+        say!("checkpoint    {best}")?;
+    }
+    Ok(())
+}

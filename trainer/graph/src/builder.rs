@@ -1,0 +1,333 @@
+//! The builder: every call checks types and shapes, appends ONNX nodes, and records how to differentiate them.
+//!
+//! Two lists grow side by side. `nodes` is what will be written to the file; `tape` is what reverse-mode
+//! differentiation walks. A plain operator adds one entry to each; a composite function (local response
+//! normalisation, cross-entropy) adds many nodes and one entry, because its gradient reuses values of the forward
+//! direction that rules of the single operators would compute again.
+//!
+//! Shapes are fixed numbers, the batch size among them: a partial batch is padded by the loader and comes with a
+//! Boolean `valid` per row. Graphs that do not depend on the batch size can still be written with a free one, see
+//! [`free_batch`](super::free_batch).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::error::{GraphError, Result};
+use super::lowering::Lowering;
+use super::model::Graph;
+use super::node::{Attributes, Node, Origin, Tensor, Value};
+use super::types::{ElementType, TensorType};
+
+/// What a gradient rule is given: the gradients that arrive, and which ones are wanted back.
+pub(crate) struct Upstream {
+    /// Gradient of the loss with respect to each output; `None` where the loss does not depend on it.
+    pub outputs: Vec<Option<Tensor>>,
+    /// Whether the gradient of each input is needed.
+    pub wanted: Vec<bool>,
+}
+
+impl Upstream {
+    /// The gradient of the only output.
+    pub fn single(&self) -> Tensor {
+        self.outputs[0].expect("rules run only when a gradient arrives, and this operator has one output")
+    }
+}
+
+/// Emits the gradients of the inputs, one entry per input; entries that are not wanted may be `None`.
+pub(crate) type Rule = Rc<dyn Fn(&mut Builder, &Upstream) -> Result<Vec<Option<Tensor>>>>;
+
+/// One step of the computation as differentiation sees it.
+#[derive(Clone)]
+pub(crate) struct TapeEntry {
+    pub scope: String,
+    pub inputs: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    pub rule: Rule,
+}
+
+/// Builds a graph with shape and type inference and remembers how to differentiate it.
+///
+/// Methods for the operators stand in one file per family under `graph/ops`.
+///
+/// # Panics
+/// Methods may panic when given a [`Tensor`] of another builder.
+pub struct Builder {
+    name: String,
+    lowering: Lowering,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    tape: Vec<TapeEntry>,
+    recording: bool,
+    scope: Vec<String>,
+    name_uses: HashMap<String, usize>,
+    constants: HashMap<(TensorType, Vec<u8>), Tensor>,
+}
+
+impl Builder {
+    /// An empty graph called `name` whose gradients take the forms of `lowering`.
+    pub fn new(name: impl Into<String>, lowering: Lowering) -> Self {
+        Self {
+            name: name.into(),
+            lowering,
+            values: Vec::new(),
+            nodes: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            tape: Vec::new(),
+            recording: true,
+            scope: Vec::new(),
+            name_uses: HashMap::new(),
+            constants: HashMap::new(),
+        }
+    }
+
+    /// The forms that gradients take in this graph.
+    pub fn lowering(&self) -> Lowering {
+        self.lowering
+    }
+
+    /// Type and shape of a value.
+    pub fn ty(&self, tensor: Tensor) -> &TensorType {
+        &self.values[tensor.index()].ty
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, tensor: Tensor) -> &[usize] {
+        &self.ty(tensor).shape
+    }
+
+    /// Element type of a value.
+    pub fn element(&self, tensor: Tensor) -> ElementType {
+        self.ty(tensor).element
+    }
+
+    /// Name of a value in the file.
+    pub fn name(&self, tensor: Tensor) -> &str {
+        &self.values[tensor.index()].name
+    }
+
+    /// Declares a graph input.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn input(&mut self, name: &str, ty: TensorType) -> Result<Tensor> {
+        self.claim(name)?;
+        let tensor = self.value(name.to_owned(), ty, Origin::Input);
+        self.inputs.push(tensor);
+        Ok(tensor)
+    }
+
+    /// Makes `tensor` a graph output called `name`.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<()> {
+        self.claim(name)?;
+        let made_here = self.values[tensor.index()].origin == Origin::Node;
+        let tensor = if made_here && !self.outputs.contains(&tensor) {
+            tensor
+        } else {
+            self.emit("Identity", &[tensor], vec![], self.ty(tensor).clone())
+        };
+        self.values[tensor.index()].name = name.to_owned();
+        self.outputs.push(tensor);
+        Ok(())
+    }
+
+    /// Runs `build` with `name` prepended to the names of the nodes that it makes.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn scope<T>(&mut self, name: &str, build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.scope.push(name.to_owned());
+        let result = build(self);
+        self.scope.pop();
+        result
+    }
+
+    /// A constant of little-endian `bytes`; equal constants are stored once.
+    pub(crate) fn constant(&mut self, ty: TensorType, bytes: Vec<u8>) -> Tensor {
+        debug_assert_eq!(ty.len() * ty.element.size_bytes(), bytes.len());
+        let key = (ty, bytes);
+        if let Some(&tensor) = self.constants.get(&key) {
+            return tensor;
+        }
+        let name = self.unique("constant");
+        let tensor = self.value(name, key.0.clone(), Origin::Constant(key.1.clone()));
+        self.constants.insert(key, tensor);
+        tensor
+    }
+
+    /// A scalar constant of the given element type.
+    pub fn scalar(&mut self, element: ElementType, value: f64) -> Tensor {
+        self.constant(TensorType::new(element, []), element.encode(value))
+    }
+
+    /// A constant list of i64, the form of shapes and axes.
+    pub fn integers(&mut self, values: &[i64]) -> Tensor {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(TensorType::new(ElementType::I64, [values.len()]), bytes)
+    }
+
+    /// A constant list of sizes as i64.
+    pub(crate) fn sizes(&mut self, values: &[usize]) -> Tensor {
+        let values: Vec<i64> = values.iter().map(|&v| v as i64).collect();
+        self.integers(&values)
+    }
+
+    /// A constant floating-point tensor.
+    pub fn floats(&mut self, ty: TensorType, values: &[f64]) -> Tensor {
+        let bytes = values.iter().flat_map(|&v| ty.element.encode(v)).collect();
+        self.constant(ty, bytes)
+    }
+
+    /// Appends a node with one output.
+    pub(crate) fn emit(
+        &mut self,
+        operator: &'static str,
+        inputs: &[Tensor],
+        attributes: Attributes,
+        ty: TensorType,
+    ) -> Tensor {
+        self.emit_many(operator, inputs, attributes, vec![ty])[0]
+    }
+
+    /// Appends a node with several outputs.
+    pub(crate) fn emit_many(
+        &mut self,
+        operator: &'static str,
+        inputs: &[Tensor],
+        attributes: Attributes,
+        types: Vec<TensorType>,
+    ) -> Vec<Tensor> {
+        let name = self.unique(operator);
+        let outputs: Vec<Tensor> = types
+            .into_iter()
+            .enumerate()
+            .map(|(i, ty)| {
+                let value = if i == 0 { name.clone() } else { format!("{name}:{i}") };
+                self.value(value, ty, Origin::Node)
+            })
+            .collect();
+        let covered = false;
+        self.nodes.push(Node {
+            name,
+            operator,
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            attributes,
+            covered,
+        });
+        outputs
+    }
+
+    /// Records the gradient rule of the node just emitted.
+    pub(crate) fn record(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        rule: impl Fn(&mut Self, &Upstream) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) {
+        self.record_since(self.nodes.len() - 1, inputs, outputs, rule);
+    }
+
+    /// Runs `build` without recording rules of the operators inside, then records the rule that it returns for all
+    /// of them together.
+    pub(crate) fn composite<R>(
+        &mut self,
+        inputs: &[Tensor],
+        build: impl FnOnce(&mut Self) -> Result<(Vec<Tensor>, R)>,
+    ) -> Result<Vec<Tensor>>
+    where
+        R: Fn(&mut Self, &Upstream) -> Result<Vec<Option<Tensor>>> + 'static,
+    {
+        let first = self.nodes.len();
+        let (outputs, rule) = self.unrecorded(build)?;
+        self.record_since(first, inputs, &outputs, rule);
+        Ok(outputs)
+    }
+
+    /// Runs `build` without recording gradient rules.
+    pub(crate) fn unrecorded<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.recording, false);
+        let result = build(self);
+        self.recording = outer;
+        result
+    }
+
+    fn record_since(
+        &mut self,
+        first: usize,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        rule: impl Fn(&mut Self, &Upstream) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) {
+        if !self.recording {
+            return;
+        }
+        for node in &mut self.nodes[first..] {
+            node.covered = true;
+        }
+        let (scope, rule) = (self.scope.join("/"), Rc::new(rule));
+        self.tape.push(TapeEntry { scope, inputs: inputs.to_vec(), outputs: outputs.to_vec(), rule });
+    }
+
+    /// The error of `operator` applied to `given`, named as its node would be.
+    pub(crate) fn mismatch(
+        &self,
+        operator: &'static str,
+        given: &[Tensor],
+        reason: impl Into<String>,
+    ) -> GraphError {
+        let mut node = self.scope.join("/");
+        if !node.is_empty() {
+            node.push('/');
+        }
+        node.push_str(operator);
+        let given = given.iter().map(|&t| self.ty(t).clone()).collect();
+        GraphError::Operands { node, operator, reason: reason.into(), given }
+    }
+
+    /// Finishes the graph; nodes that no output needs are left out.
+    pub fn finish(self) -> Graph {
+        Graph::assemble(self.name, self.values, self.nodes, self.inputs, self.outputs)
+    }
+
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub(crate) fn tape(&self) -> &[TapeEntry] {
+        &self.tape
+    }
+
+    pub(crate) fn value_count(&self) -> usize {
+        self.values.len()
+    }
+
+    fn value(&mut self, name: String, ty: TensorType, origin: Origin) -> Tensor {
+        let tensor = Tensor(u32::try_from(self.values.len()).expect("a graph has fewer than 2³² values"));
+        self.values.push(Value { name, ty, origin });
+        tensor
+    }
+
+    fn claim(&mut self, name: &str) -> Result<()> {
+        match self.name_uses.insert(name.to_owned(), 1) {
+            None => Ok(()),
+            Some(_) => Err(GraphError::DuplicateName { name: name.to_owned() }),
+        }
+    }
+
+    fn unique(&mut self, stem: &str) -> String {
+        let mut base = self.scope.join("/");
+        if !base.is_empty() {
+            base.push('/');
+        }
+        base.push_str(stem);
+        let uses = self.name_uses.entry(base.clone()).or_insert(0);
+        *uses += 1;
+        if *uses == 1 { base } else { format!("{base}_{uses}") }
+    }
+}

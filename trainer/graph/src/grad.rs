@@ -1,0 +1,154 @@
+//! Reverse-mode differentiation over the builder's tape.
+
+use super::builder::{Builder, TapeEntry, Upstream};
+use super::error::{GraphError, Result};
+use super::node::Tensor;
+
+impl Builder {
+    /// Appends the gradients of the scalar `loss` with respect to each of `parameters`, in order.
+    ///
+    /// A parameter on which the loss does not depend gets a gradient of zeros. The appended nodes carry no rules of
+    /// their own: gradients are of first order.
+    ///
+    /// # Errors
+    /// `loss` is no floating-point scalar, or depends on a parameter through an operator without gradient rule.
+    pub fn grad(&mut self, loss: Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>> {
+        let ty = self.ty(loss).clone();
+        if !ty.element.is_float() || ty.len() != 1 {
+            return Err(GraphError::LossNotScalar { tensor: self.name(loss).to_owned(), given: ty });
+        }
+        let varying = self.values_between(parameters, loss)?;
+        let entries: Vec<TapeEntry> = self.tape().to_vec();
+        self.unrecorded(|g| {
+            g.scope("gradient", |g| {
+                let mut gradients: Vec<Option<Tensor>> = vec![None; g.value_count()];
+                let one = g.scalar(ty.element, 1.0);
+                gradients[loss.index()] = Some(g.reshape(one, &ty.shape)?);
+                for entry in entries.iter().rev() {
+                    g.pull_back(entry, &varying, &mut gradients)?;
+                }
+                parameters
+                    .iter()
+                    .map(|&p| match gradients[p.index()] {
+                        Some(gradient) => Ok(gradient),
+                        None => g.zeros(g.ty(p).clone()),
+                    })
+                    .collect()
+            })
+        })
+    }
+
+    /// Carries the gradients of an entry's outputs over to its inputs, adding to what has already arrived there.
+    fn pull_back(
+        &mut self,
+        entry: &TapeEntry,
+        varying: &[bool],
+        gradients: &mut [Option<Tensor>],
+    ) -> Result<()> {
+        let outputs: Vec<Option<Tensor>> = entry.outputs.iter().map(|t| gradients[t.index()]).collect();
+        let wanted: Vec<bool> = entry.inputs.iter().map(|t| varying[t.index()]).collect();
+        if outputs.iter().all(Option::is_none) || !wanted.contains(&true) {
+            return Ok(());
+        }
+        self.scope(&entry.scope, |g| {
+            let contributions = (entry.rule)(g, &Upstream { outputs, wanted: wanted.clone() })?;
+            for ((&input, contribution), wanted) in entry.inputs.iter().zip(contributions).zip(wanted) {
+                let Some(contribution) = contribution.filter(|_| wanted) else { continue };
+                debug_assert_eq!(g.ty(contribution), g.ty(input), "gradient of {}", g.name(input));
+                gradients[input.index()] = Some(match gradients[input.index()] {
+                    Some(sum) => g.add(sum, contribution)?,
+                    None => contribution,
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// Marks the values that depend on a parameter; every differentiable path from there to `loss` must have rules.
+    fn values_between(&self, parameters: &[Tensor], loss: Tensor) -> Result<Vec<bool>> {
+        let mut varying = vec![false; self.value_count()];
+        for p in parameters {
+            varying[p.index()] = true;
+        }
+        for node in self.nodes() {
+            if node.inputs.iter().any(|t| varying[t.index()]) {
+                for output in &node.outputs {
+                    // Comparisons, casts to integers and indices are piecewise constant.
+                    varying[output.index()] |= self.element(*output).is_float();
+                }
+            }
+        }
+        let mut reaches_loss = vec![false; self.value_count()];
+        reaches_loss[loss.index()] = true;
+        for node in self.nodes().iter().rev() {
+            if !node.outputs.iter().any(|t| reaches_loss[t.index()] && varying[t.index()]) {
+                continue;
+            }
+            if !node.covered && node.inputs.iter().any(|t| varying[t.index()]) {
+                return Err(GraphError::NoGradient { node: node.name.clone(), operator: node.operator });
+            }
+            for input in &node.inputs {
+                reaches_loss[input.index()] = true;
+            }
+        }
+        Ok(varying)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::run_f64;
+    use crate::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
+
+    fn builder() -> Builder {
+        Builder::new("test", Lowering::training(Target::Cpu))
+    }
+
+    #[test]
+    fn a_parameter_without_influence_has_a_gradient_of_zeros() {
+        let mut g = builder();
+        let ty = TensorType::new(ElementType::F64, [2]);
+        let (x, unused) = (g.input("x", ty.clone()).unwrap(), g.input("unused", ty).unwrap());
+        let loss = g.sum(x).unwrap();
+        for (name, gradient) in ["dx", "dunused"].iter().zip(g.grad(loss, &[x, unused]).unwrap()) {
+            g.output(name, gradient).unwrap();
+        }
+        let given = run_f64(&g.finish(), &[("x", &[1.0, 2.0]), ("unused", &[1.0, 2.0])]);
+        assert_eq!(given["dx"], [1.0, 1.0]);
+        assert_eq!(given["dunused"], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn an_operator_without_rule_is_an_error_only_on_the_way_to_a_parameter() {
+        let mut g = builder();
+        let x = g.input("x", TensorType::f32([1, 2])).unwrap();
+        let c = g.input("c", TensorType::f32([2])).unwrap();
+        let normal = g.batch_norm(x, c, c, c, c, 1e-5).unwrap();
+        let loss = g.sum(normal).unwrap();
+        let error = g.grad(loss, &[x]).unwrap_err();
+        let node = "BatchNormalization".to_owned();
+        assert_eq!(error, GraphError::NoGradient { node, operator: "BatchNormalization" });
+        let scaled = g.mul(normal, c).unwrap();
+        let loss = g.sum(scaled).unwrap();
+        let free = g.input("free", TensorType::f32([])).unwrap();
+        let total = g.mul(loss, free).unwrap();
+        assert!(g.grad(total, &[free]).is_ok());
+    }
+
+    #[test]
+    fn a_loss_must_be_a_floating_point_scalar() {
+        let mut g = builder();
+        let x = g.input("x", TensorType::f32([2])).unwrap();
+        let label = g.input("label", TensorType::new(ElementType::I64, [])).unwrap();
+        assert!(matches!(g.grad(x, &[x]), Err(GraphError::LossNotScalar { .. })));
+        assert!(matches!(g.grad(label, &[x]), Err(GraphError::LossNotScalar { .. })));
+    }
+
+    #[test]
+    fn names_are_taken_once() {
+        let mut g = builder();
+        let x = g.input("x", TensorType::f32([2])).unwrap();
+        assert!(matches!(g.input("x", TensorType::f32([2])), Err(GraphError::DuplicateName { .. })));
+        assert!(matches!(g.output("x", x), Err(GraphError::DuplicateName { .. })));
+    }
+}

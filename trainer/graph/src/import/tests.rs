@@ -1,0 +1,267 @@
+//! Files that become networks: our own, one written by hand, and those that cannot.
+
+use std::path::PathBuf;
+
+use fovea_runtime::testing::{self, Data};
+use prost::Message;
+
+use super::*;
+use crate::onnx::tensor_proto::DataType;
+use crate::onnx::tensor_shape_proto::{Dimension, dimension};
+use crate::onnx::{
+    AttributeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+use crate::{ElementType, Init, Lowering, Parameter, ParameterKind, Target, TensorType};
+
+const ROWS: usize = 3;
+const PX: usize = 6;
+const CLASSES: usize = 5;
+
+fn attribute(name: &str, ints: &[i64]) -> AttributeProto {
+    let mut attribute = AttributeProto { name: Some(name.into()), ..Default::default() };
+    match *ints {
+        [single] if name != "shape" => (attribute.i, attribute.r#type) = (Some(single), Some(2)),
+        _ => (attribute.ints, attribute.r#type) = (ints.to_vec(), Some(7)),
+    }
+    attribute
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        name: Some(format!("{output}_node")),
+        op_type: Some(operator.into()),
+        input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        output: vec![output.into()],
+        attribute: attributes,
+        ..Default::default()
+    }
+}
+
+fn port(name: &str, element: DataType, axes: &[i64]) -> ValueInfoProto {
+    let dim = axes.iter().map(|&length| {
+        let value = match length {
+            0 => dimension::Value::DimParam("N".into()),
+            length => dimension::Value::DimValue(length),
+        };
+        Dimension { value: Some(value), ..Default::default() }
+    });
+    let tensor = type_proto::Tensor {
+        elem_type: Some(element as i32),
+        shape: Some(TensorShapeProto { dim: dim.collect() }),
+    };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto { value, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn floats(name: &str, shape: &[i64]) -> TensorProto {
+    let count: i64 = shape.iter().product();
+    TensorProto {
+        name: Some(name.into()),
+        dims: shape.to_vec(),
+        data_type: Some(DataType::Float as i32),
+        float_data: (0..count).map(|i| ((i * 7919) % 101) as f32 / 101.0 - 0.45).collect(),
+        ..Default::default()
+    }
+}
+
+fn integers(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: vec![values.len() as i64],
+        data_type: Some(DataType::Int64 as i32),
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// A small network as a framework writes it: convolution, pool, dropout, two matrix products, softmax.
+fn by_hand() -> GraphProto {
+    GraphProto {
+        name: Some("by_hand".into()),
+        node: vec![
+            node(
+                "Conv",
+                &["x", "c.weight", "c.bias"],
+                "c",
+                vec![attribute("pads", &[1, 1, 1, 1]), attribute("kernel_shape", &[3, 3])],
+            ),
+            node("Relu", &["c"], "r", vec![]),
+            node(
+                "MaxPool",
+                &["r"],
+                "p",
+                vec![attribute("kernel_shape", &[2, 2]), attribute("strides", &[2, 2])],
+            ),
+            node("Reshape", &["p", "shape"], "f", vec![]),
+            node("Dropout", &["f"], "d", vec![]),
+            node("MatMul", &["d", "m.weight"], "m", vec![]),
+            node("Add", &["m", "m.bias"], "a", vec![]),
+            node("Mul", &["a", "factor"], "h", vec![]),
+            node("Gemm", &["h", "g.weight", "g.bias"], "logits", vec![attribute("transB", &[1])]),
+            node("Softmax", &["logits"], "answers", vec![attribute("axis", &[-1])]),
+        ],
+        initializer: vec![
+            floats("c.weight", &[4, 3, 3, 3]),
+            floats("c.bias", &[4]),
+            integers("shape", &[0, -1]),
+            floats("m.weight", &[36, 7]),
+            floats("m.bias", &[7]),
+            floats("factor", &[]),
+            floats("g.weight", &[CLASSES as i64, 7]),
+            floats("g.bias", &[CLASSES as i64]),
+        ],
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("answers", DataType::Float, &[0, CLASSES as i64])],
+        ..Default::default()
+    }
+}
+
+fn model(graph: GraphProto) -> Vec<u8> {
+    let set = OperatorSetIdProto { domain: None, version: Some(17) };
+    let ir_version = Some(8);
+    ModelProto { ir_version, opset_import: vec![set], graph: Some(graph), ..Default::default() }
+        .encode_to_vec()
+}
+
+struct File {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn file(bytes: &[u8]) -> File {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.onnx");
+    fs::write(&path, bytes).unwrap();
+    File { _folder: folder, path }
+}
+
+/// The parameters of the network in the file `path`, in evaluation.
+fn parameters(path: &Path) -> Result<Vec<Parameter>> {
+    let mut g = Builder::new("parameters", Lowering::evaluation(Target::Cpu));
+    let x = g.input("x", TensorType::f32([1, 3, PX, PX]))?;
+    let forward = Imported::read(path)?.forward(&mut g, x, Mode::Evaluate)?;
+    Ok(forward.parameters.into_iter().map(|(parameter, _)| parameter).collect())
+}
+
+#[test]
+fn a_file_written_by_hand_gives_its_own_answers_and_the_parameters_that_are_trained() {
+    let bytes = model(by_hand());
+    let file = file(&bytes);
+    let network = Imported::read(&file.path).unwrap();
+    let x: Vec<f32> = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0 - 0.5).collect();
+    let images: (&str, &[usize], Data) = ("x", &[ROWS, 3, PX, PX], Data::F32(x));
+    let expected = testing::run(&mut testing::session(&bytes), std::slice::from_ref(&images));
+
+    let mut g = Builder::new("imported", Lowering::evaluation(Target::Cpu));
+    let input = g.input("x", TensorType::f32([ROWS, 3, PX, PX])).unwrap();
+    let forward = network.forward(&mut g, input, Mode::Evaluate).unwrap();
+    let answers = g.softmax(forward.logits, 1).unwrap();
+    g.output("answers", answers).unwrap();
+    let mut inputs = vec![images];
+    let names: Vec<&str> = forward.parameters.iter().map(|(parameter, _)| parameter.name.as_str()).collect();
+    assert_eq!(names, ["c.weight", "c.bias", "m.weight", "m.bias", "g.weight", "g.bias"]);
+    for (parameter, _) in &forward.parameters {
+        let is_bias = parameter.name.ends_with("bias");
+        assert_eq!(parameter.kind, if is_bias { ParameterKind::Bias } else { ParameterKind::Weight });
+        inputs.push((&parameter.name, &parameter.shape, Data::F32(parameter.initial(9, 0))));
+    }
+    let given = testing::run(&mut testing::session(&g.finish().to_bytes()), &inputs);
+    for (a, b) in given["answers"].iter().zip(&expected["answers"]) {
+        assert!((a - b).abs() < 1e-6, "{a} against {b}");
+    }
+    assert!(matches!(forward.parameters[0].0.init, Init::Values(_)));
+
+    // In half precision, with dropout.
+    let mut g = Builder::new("training", Lowering::training(Target::Cpu));
+    let input = g.input("x", TensorType::new(ElementType::F16, [ROWS, 3, PX, PX])).unwrap();
+    let forward = network.forward(&mut g, input, Mode::Train).unwrap();
+    let masks: Vec<_> = forward.masks.iter().map(|mask| (mask.name.as_str(), mask.keep)).collect();
+    assert_eq!(masks, [("d.mask", 0.5)]);
+    g.output("logits", forward.logits).unwrap();
+    testing::session(&g.finish().to_bytes());
+}
+
+#[test]
+fn every_node_of_a_file_can_be_tapped_by_its_name() {
+    let bytes = model(by_hand());
+    let file = file(&bytes);
+    let network = Imported::read(&file.path).unwrap();
+    let taps = network.taps();
+    assert_eq!(taps.len(), 9, "all nodes but the softmax: {taps:?}");
+    let activation = |tap: &str| {
+        let mut g = Builder::new("tapped", Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 3, PX, PX])).unwrap();
+        let (forward, activation) = network.forward_with_tap(&mut g, x, tap)?;
+        let shape = g.shape(activation).to_vec();
+        g.output("activation", activation)?;
+        let images = ("x", &[1, 3, PX, PX][..], Data::F32(vec![0.25; 3 * PX * PX]));
+        let values = forward.parameters.iter().map(|(p, _)| p.initial(0, 0)).collect::<Vec<_>>();
+        let parameters = forward.parameters.iter().zip(values);
+        let inputs: Vec<_> = [images]
+            .into_iter()
+            .chain(parameters.map(|((p, _), v)| (p.name.as_str(), p.shape.as_slice(), Data::F32(v))))
+            .collect();
+        let mut graph = g.finish();
+        let needed: Vec<String> = graph.inputs().into_iter().map(|port| port.name).collect();
+        let inputs: Vec<_> =
+            inputs.into_iter().filter(|(name, ..)| needed.iter().any(|n| n == name)).collect();
+        let _ = &mut graph;
+        Ok::<_, GraphError>((
+            shape,
+            testing::run(&mut testing::session(&graph.to_bytes()), &inputs).remove("activation").unwrap(),
+        ))
+    };
+    let (shape, conv) = activation("c_node").unwrap();
+    assert_eq!(shape, [1, 4, PX, PX]);
+    let (_, relu) = activation("r_node").unwrap();
+    let rectified: Vec<f64> = conv.iter().map(|value| value.max(0.0)).collect();
+    assert!(relu == rectified && relu != conv);
+    let error = activation("r").unwrap_err().to_string();
+    assert!(error.contains("no layer `r`; its layers: c_node, r_node, "), "{error}");
+}
+
+/// What is said about a file.
+fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
+    let mut graph = by_hand();
+    change(&mut graph);
+    let file = file(&model(graph));
+    let error = parameters(&file.path).unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+#[test]
+fn files_that_cannot_be_used_are_told_with_the_node_and_what_would_do() {
+    type Damage = fn(&mut GraphProto);
+    let cases: [(Damage, &[&str]); 8] = [
+        (|g| g.node[1].op_type = Some("Gelu".into()), &["`r_node` (Gelu) is not supported", "Conv", "Relu"]),
+        (
+            |g| g.node[1].op_type = Some("BatchNormalization".into()),
+            &["`r_node` (BatchNormalization)", "running statistics", "folded into the convolutions"],
+        ),
+        (|g| g.node[2].attribute.push(attribute("dilations", &[2, 2])), &["`p_node` (MaxPool)", "dilations"]),
+        (|g| g.node[1].input[0] = "nothing".into(), &["`r_node` (Relu) takes `nothing`"]),
+        (
+            |g| g.input[0] = port("x", DataType::Uint8, &[0, 3, PX as i64, PX as i64]),
+            &["`x` is UINT8", "f32 [N,3,H,W]"],
+        ),
+        (|g| g.input[0] = port("x", DataType::Float, &[0, 3, 7, 7]), &["images of 7x7 pixels", "have 6"]),
+        (|g| g.initializer[0].data_location = Some(1), &["`c.weight` lies in another file"]),
+        (|g| g.initializer[0].dims[0] = 5, &["`c.weight` has 108 values, expected 135"]),
+    ];
+    for (change, parts) in cases {
+        let error = refusal(change);
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is missing: {error}");
+        }
+    }
+    let missing = parameters(Path::new("/nowhere.onnx")).unwrap_err().to_string();
+    assert!(missing.starts_with("/nowhere.onnx: cannot be used as a network"), "{missing}");
+    let text = file(b"no protobuf at all, certainly");
+    let error = parameters(&text.path).unwrap_err().to_string();
+    assert!(error.contains("no ONNX file"), "{error}");
+}

@@ -1,0 +1,326 @@
+//! A finished graph: what goes in, what comes out, and its ONNX form.
+
+use prost::Message;
+
+use super::error::{GraphError, Result};
+use super::node::{Attribute, Node, Origin, Tensor, Value};
+use super::types::{ElementType, TensorType};
+use crate::onnx::attribute_proto::AttributeType;
+use crate::onnx::tensor_shape_proto::{Dimension, dimension};
+use crate::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, type_proto,
+};
+
+/// The operator set of every emitted graph; ONNX Runtime 1.17 and later load it.
+pub const OPSET: i64 = 18;
+/// The version of the file format of every emitted graph.
+pub const IR_VERSION: i64 = 8;
+
+/// Name of the free first axis in files.
+const BATCH_AXIS: &str = "N";
+
+/// An input or output of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Name in the file, the name to bind by.
+    pub name: String,
+    /// Element type and shape.
+    pub ty: TensorType,
+    /// Whether the first axis may have any length; `ty` then shows one possible length.
+    pub free_batch: bool,
+}
+
+/// A finished graph.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    name: String,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    free: Vec<Tensor>,
+}
+
+impl Graph {
+    /// Puts the parts together and drops nodes that no output needs.
+    pub(crate) fn assemble(
+        name: String,
+        values: Vec<Value>,
+        nodes: Vec<Node>,
+        inputs: Vec<Tensor>,
+        outputs: Vec<Tensor>,
+    ) -> Self {
+        let mut needed = vec![false; values.len()];
+        for output in &outputs {
+            needed[output.index()] = true;
+        }
+        let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
+        for mut node in nodes.into_iter().rev() {
+            if !node.outputs.iter().any(|t| needed[t.index()]) {
+                continue;
+            }
+            for input in &node.inputs {
+                needed[input.index()] = true;
+            }
+            // Optional trailing outputs (the indices of a max-pool) cost time when asked for.
+            while node.operator != "Split" && node.outputs.last().is_some_and(|t| !needed[t.index()]) {
+                node.outputs.pop();
+            }
+            kept.push(node);
+        }
+        kept.reverse();
+        Self { name, values, nodes: kept, inputs, outputs, free: Vec::new() }
+    }
+
+    /// Name of the graph.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Inputs in the order of their declaration.
+    pub fn inputs(&self) -> Vec<Port> {
+        self.inputs.iter().map(|&t| self.port(t)).collect()
+    }
+
+    /// Outputs in the order of their declaration.
+    pub fn outputs(&self) -> Vec<Port> {
+        self.outputs.iter().map(|&t| self.port(t)).collect()
+    }
+
+    /// The ONNX operators of the graph, sorted, each once.
+    pub fn operators(&self) -> Vec<&'static str> {
+        let mut operators: Vec<_> = self.nodes.iter().map(|n| n.operator).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        operators
+    }
+
+    /// The ONNX operators of the graph with the element type of their data, sorted, each pair once.
+    ///
+    /// The data of `Where` is what it chooses from; that of all other operators is their first operand.
+    pub fn operators_with_types(&self) -> Vec<(&'static str, ElementType)> {
+        let element = |node: &Node| {
+            let data = node.inputs[usize::from(node.operator == "Where")];
+            self.values[data.index()].ty.element
+        };
+        let mut operators: Vec<_> = self.nodes.iter().map(|node| (node.operator, element(node))).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        operators
+    }
+
+    /// Every node: its operator, and the types of its operands and of its results.
+    pub fn nodes(&self) -> impl Iterator<Item = (&'static str, Vec<&TensorType>, Vec<&TensorType>)> {
+        let types = |tensors: &[Tensor]| tensors.iter().map(|t| &self.values[t.index()].ty).collect();
+        self.nodes.iter().map(move |node| (node.operator, types(&node.inputs), types(&node.outputs)))
+    }
+
+    /// Turns the input `name` into a constant of little-endian `bytes`.
+    ///
+    /// # Errors
+    /// There is no such input, or the number of bytes is not that of its type.
+    pub fn set_input(&mut self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let failed = |graph: &Self, reason: String| {
+            Err(GraphError::Binding { graph: graph.name.clone(), name: name.to_owned(), reason })
+        };
+        let Some(at) = self.inputs.iter().position(|t| self.values[t.index()].name == name) else {
+            return failed(self, "the graph has no such input".into());
+        };
+        let value = &mut self.values[self.inputs[at].index()];
+        let expected = value.ty.len() * value.ty.element.size_bytes();
+        if bytes.len() != expected {
+            let reason = format!("{} has {expected} bytes, given {}", value.ty, bytes.len());
+            return failed(self, reason);
+        }
+        value.origin = Origin::Constant(bytes);
+        self.inputs.remove(at);
+        Ok(())
+    }
+
+    /// The graph as an ONNX model.
+    pub fn to_model(&self) -> ModelProto {
+        let mut used = vec![false; self.values.len()];
+        for tensor in self.nodes.iter().flat_map(|n| &n.inputs) {
+            used[tensor.index()] = true;
+        }
+        let initializer = self.values.iter().zip(used).filter_map(|(value, used)| match &value.origin {
+            Origin::Constant(bytes) if used => Some(constant(value, bytes)),
+            _ => None,
+        });
+        ModelProto {
+            ir_version: Some(IR_VERSION),
+            producer_name: Some("fovea".into()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+            graph: Some(GraphProto {
+                name: Some(self.name.clone()),
+                node: self.nodes.iter().map(|n| self.node(n)).collect(),
+                initializer: initializer.collect(),
+                input: self.inputs.iter().map(|&t| self.value_info(t)).collect(),
+                output: self.outputs.iter().map(|&t| self.value_info(t)).collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// The graph as the bytes of an `.onnx` file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_model().encode_to_vec()
+    }
+
+    fn port(&self, tensor: Tensor) -> Port {
+        let value = &self.values[tensor.index()];
+        Port { name: value.name.clone(), ty: value.ty.clone(), free_batch: self.free.contains(&tensor) }
+    }
+
+    fn node(&self, node: &Node) -> NodeProto {
+        let names =
+            |tensors: &[Tensor]| tensors.iter().map(|t| self.values[t.index()].name.clone()).collect();
+        NodeProto {
+            name: Some(node.name.clone()),
+            op_type: Some(node.operator.into()),
+            input: names(&node.inputs),
+            output: names(&node.outputs),
+            attribute: node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn value_info(&self, tensor: Tensor) -> ValueInfoProto {
+        let value = &self.values[tensor.index()];
+        let free = self.free.contains(&tensor);
+        let dim = value.ty.shape.iter().enumerate().map(|(axis, &length)| {
+            let value = match (axis, free) {
+                (0, true) => dimension::Value::DimParam(BATCH_AXIS.into()),
+                _ => dimension::Value::DimValue(length as i64),
+            };
+            Dimension { value: Some(value), ..Default::default() }
+        });
+        let tensor = type_proto::Tensor {
+            elem_type: Some(value.ty.element.onnx()),
+            shape: Some(TensorShapeProto { dim: dim.collect() }),
+        };
+        ValueInfoProto {
+            name: Some(value.name.clone()),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(tensor)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+/// Builds a graph whose first axis is free wherever it follows the batch size.
+///
+/// `build` is called with two batch sizes; the graph is accepted when both calls give the same nodes and constants,
+/// for then nothing in it depends on the size. Inputs and outputs whose first axis differs get a free one.
+///
+/// # Errors
+/// Those of `build`, or [`GraphError::BatchDependent`] with the first node that differs.
+pub fn free_batch(build: impl Fn(usize) -> Result<Graph>) -> Result<Graph> {
+    let (mut graph, other) = (build(2)?, build(3)?);
+    let same_operands = |a: &Node, b: &Node| {
+        a == b
+            && a.inputs.iter().all(|t| {
+                let (left, right) = (&graph.values[t.index()], &other.values[t.index()]);
+                left.origin == right.origin
+            })
+    };
+    if let Some((node, _)) = graph.nodes.iter().zip(&other.nodes).find(|(a, b)| !same_operands(a, b)) {
+        return Err(GraphError::BatchDependent { graph: graph.name.clone(), node: node.name.clone() });
+    }
+    if graph.nodes.len() != other.nodes.len() {
+        return Err(GraphError::BatchDependent { graph: graph.name, node: "number of nodes".into() });
+    }
+    let differs = |t: &&Tensor| graph.values[t.index()].ty != other.values[t.index()].ty;
+    graph.free = graph.inputs.iter().chain(&graph.outputs).filter(differs).copied().collect();
+    Ok(graph)
+}
+
+fn constant(value: &Value, bytes: &[u8]) -> TensorProto {
+    TensorProto {
+        name: Some(value.name.clone()),
+        dims: value.ty.shape.iter().map(|&d| d as i64).collect(),
+        data_type: Some(value.ty.element.onnx()),
+        raw_data: Some(bytes.to_vec()),
+        ..Default::default()
+    }
+}
+
+fn attribute(name: &str, value: &Attribute) -> AttributeProto {
+    let mut proto = AttributeProto { name: Some(name.into()), ..Default::default() };
+    let kind = match value {
+        Attribute::Int(i) => {
+            proto.i = Some(*i);
+            AttributeType::Int
+        }
+        Attribute::Ints(list) => {
+            proto.ints = list.clone();
+            AttributeType::Ints
+        }
+        Attribute::Float(f) => {
+            proto.f = Some(*f);
+            AttributeType::Float
+        }
+        Attribute::Text(text) => {
+            proto.s = Some(text.as_bytes().to_vec());
+            AttributeType::String
+        }
+    };
+    proto.set_type(kind);
+    proto
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Graph, free_batch};
+    use crate::ops::Pool;
+    use crate::{Builder, GraphError, Lowering, Result, Target, Tensor, TensorType};
+
+    fn graph(batch: usize, build: impl Fn(&mut Builder, Tensor) -> Result<Tensor>) -> Result<Graph> {
+        let mut g = Builder::new("test", Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([batch, 1, 4, 4]))?;
+        let y = build(&mut g, x)?;
+        g.output("y", y)?;
+        Ok(g.finish())
+    }
+
+    #[test]
+    fn a_graph_that_works_for_every_batch_gets_a_free_one() {
+        let free = free_batch(|n| graph(n, |g, x| g.flatten(x, 1))).unwrap();
+        assert!(free.inputs()[0].free_batch && free.outputs()[0].free_batch);
+    }
+
+    #[test]
+    fn a_batch_size_inside_the_graph_is_found() {
+        let error = free_batch(|n| graph(n, |g, x| g.reshape(x, &[n * 16]))).unwrap_err();
+        assert_eq!(error, GraphError::BatchDependent { graph: "test".into(), node: "Reshape".into() });
+        assert!(free_batch(|n| graph(n, |g, x| if n == 2 { g.relu(x) } else { g.flatten(x, 1) })).is_err());
+    }
+
+    #[test]
+    fn what_no_output_needs_is_left_out() {
+        let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
+        let made = graph(1, |g, x| {
+            g.relu(x)?;
+            g.max_pool(x, pool)
+        });
+        let model = made.unwrap().to_model();
+        let nodes = model.graph.unwrap().node;
+        assert_eq!(nodes.len(), 1);
+        assert_eq!(nodes[0].output.len(), 1, "the indices of the maxima");
+    }
+
+    #[test]
+    fn only_inputs_that_exist_can_be_set_and_only_with_their_size() {
+        let mut made = graph(1, |g, x| g.relu(x)).unwrap();
+        assert!(matches!(made.set_input("z", vec![]), Err(GraphError::Binding { .. })));
+        assert!(matches!(made.set_input("x", vec![0; 3]), Err(GraphError::Binding { .. })));
+        made.set_input("x", vec![0; 64]).unwrap();
+        assert!(made.inputs().is_empty());
+        assert_eq!(made.to_model().graph.unwrap().initializer.len(), 1);
+    }
+}

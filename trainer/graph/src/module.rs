@@ -1,0 +1,110 @@
+//! What a network declares besides its nodes: the parameters that are trained and the masks that are drawn.
+
+use std::fmt;
+
+use crate::{Builder, GraphError, Init, Result, Tensor};
+
+/// A network: turns images into logits, one for each class.
+pub trait Network: fmt::Debug + Send + Sync {
+    /// Name in files and messages.
+    fn name(&self) -> &str;
+
+    /// Appends the network to `g`, from `x` `[N,3,H,W]` in f32 or f16; parameters and masks become graph inputs.
+    ///
+    /// It computes in the type of `x`; parameters are f32 whatever it is.
+    ///
+    /// # Errors
+    /// A node does not fit the ones before it or cannot be expressed, or a name is taken twice.
+    fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward>;
+
+    /// Names of the activations that [`forward_with_tap`](Self::forward_with_tap) gives, from input to logits.
+    fn taps(&self) -> Vec<String>;
+
+    /// As [`forward`](Self::forward) in evaluation; gives the activation called `tap` besides.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward), and when no activation has this name.
+    fn forward_with_tap(&self, g: &mut Builder, x: Tensor, tap: &str) -> Result<(Forward, Tensor)>;
+}
+
+/// The error of an activation that `network` does not have.
+pub fn unknown_tap(network: &dyn Network, tap: &str) -> GraphError {
+    let names = network.taps();
+    let known = if names.is_empty() { "none has a name".to_owned() } else { names.join(", ") };
+    let reason = format!("it has no layer `{tap}`; its layers: {known}");
+    GraphError::Network { network: network.name().to_owned(), reason }
+}
+
+/// Whether a graph is for training or for evaluation; dropout differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout masks are inputs.
+    Train,
+    /// No masks.
+    Evaluate,
+}
+
+/// What role a parameter plays; learning rates and decay may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// Weights of a layer.
+    Weight,
+    /// Bias of a layer.
+    Bias,
+}
+
+/// A trained tensor of f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Name of the graph input, `layer.weight` or `layer.bias`.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Role.
+    pub kind: ParameterKind,
+    /// Initial values.
+    pub init: Init,
+    /// Weight decay instead of the optimizer's.
+    pub weight_decay: Option<f64>,
+}
+
+impl Parameter {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The initial values in a run with `seed`; `index` is the parameter's place in the network.
+    pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+        let mut values = vec![0.0; self.len()];
+        self.init.fill(seed, index, &mut values);
+        values
+    }
+}
+
+/// A Boolean input that the host draws anew for every step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DropoutMask {
+    /// Name of the graph input.
+    pub name: String,
+    /// Shape, the batch first.
+    pub shape: Vec<usize>,
+    /// Probability of true.
+    pub keep: f64,
+}
+
+/// The forward direction of a network in a builder.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Logits `[N,K]`.
+    pub logits: Tensor,
+    /// Parameters in order with their graph inputs.
+    pub parameters: Vec<(Parameter, Tensor)>,
+    /// Masks in order; empty in evaluation.
+    pub masks: Vec<DropoutMask>,
+}

@@ -1,0 +1,63 @@
+//! The parts of a graph: handles, values, attributes, nodes.
+
+use super::types::TensorType;
+
+/// A light handle to one value of a [`Builder`](super::Builder); meaningless for any other builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(pub(crate) u32);
+
+impl Tensor {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The value of an ONNX attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Attribute {
+    Int(i64),
+    Ints(Vec<i64>),
+    Float(f32),
+    Text(&'static str),
+}
+
+/// Attributes of one node by name.
+pub(crate) type Attributes = Vec<(&'static str, Attribute)>;
+
+/// An attribute that is a list of sizes.
+pub(crate) fn ints(name: &'static str, values: &[usize]) -> (&'static str, Attribute) {
+    (name, Attribute::Ints(values.iter().map(|&v| v as i64).collect()))
+}
+
+/// An attribute that is one integer.
+pub(crate) fn int(name: &'static str, value: i64) -> (&'static str, Attribute) {
+    (name, Attribute::Int(value))
+}
+
+/// One ONNX node.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    pub name: String,
+    pub operator: &'static str,
+    pub inputs: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    pub attributes: Attributes,
+    /// Whether a gradient rule accounts for this node.
+    pub covered: bool,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Origin {
+    Input,
+    Constant(Vec<u8>),
+    Node,
+}
+
+/// One value of the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Value {
+    pub name: String,
+    pub ty: TensorType,
+    pub origin: Origin,
+}

@@ -1,0 +1,209 @@
+//! Add, Sub, Mul, Div, Pow with broadcasting.
+
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::Tensor;
+
+/// The shape of two operands broadcast against each other by NumPy's rule, or `None` where they do not fit.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
+    (0..rank)
+        .map(|i| match (axis(a, i), axis(b, i)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Builder {
+    /// a + b with broadcasting.
+    ///
+    /// # Errors
+    /// Element types differ or shapes do not broadcast; so for the other operators of this family.
+    pub fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let y = self.broadcasting("Add", a, b)?;
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| g.sum_to(dy, a))?;
+            let db = g.when(up.wanted[1], |g| g.sum_to(dy, b))?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    /// a − b with broadcasting.
+    ///
+    /// # Errors
+    /// See [`add`](Self::add).
+    pub fn sub(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let y = self.broadcasting("Sub", a, b)?;
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| g.sum_to(dy, a))?;
+            let db = g.when(up.wanted[1], |g| {
+                let db = g.sum_to(dy, b)?;
+                g.neg(db)
+            })?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    /// a · b with broadcasting.
+    ///
+    /// # Errors
+    /// See [`add`](Self::add).
+    pub fn mul(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let y = self.broadcasting("Mul", a, b)?;
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let side = |g: &mut Self, other, to| {
+                let product = g.mul(dy, other)?;
+                g.sum_to(product, to)
+            };
+            let da = g.when(up.wanted[0], |g| side(g, b, a))?;
+            let db = g.when(up.wanted[1], |g| side(g, a, b))?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    /// a / b with broadcasting.
+    ///
+    /// # Errors
+    /// See [`add`](Self::add).
+    pub fn div(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let y = self.broadcasting("Div", a, b)?;
+        self.record(&[a, b], &[y], move |g, up| {
+            let over = g.div(up.single(), b)?;
+            let da = g.when(up.wanted[0], |g| g.sum_to(over, a))?;
+            let db = g.when(up.wanted[1], |g| {
+                let product = g.mul(over, y)?;
+                let sum = g.sum_to(product, b)?;
+                g.neg(sum)
+            })?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    /// aᵇ with broadcasting; the gradient with respect to `b` needs a > 0.
+    ///
+    /// # Errors
+    /// See [`add`](Self::add).
+    pub fn pow(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let y = self.broadcasting("Pow", a, b)?;
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| {
+                let one = g.scalar(g.element(b), 1.0);
+                let lower = g.sub(b, one)?;
+                let power = g.pow(a, lower)?;
+                let slope = g.mul(power, b)?;
+                let product = g.mul(dy, slope)?;
+                g.sum_to(product, a)
+            })?;
+            let db = g.when(up.wanted[1], |g| {
+                let log = g.log(a)?;
+                let slope = g.mul(y, log)?;
+                let product = g.mul(dy, slope)?;
+                g.sum_to(product, b)
+            })?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    /// x · factor.
+    ///
+    /// # Errors
+    /// `x` is not floating-point.
+    pub fn scale(&mut self, x: Tensor, factor: f64) -> Result<Tensor> {
+        if factor == 1.0 {
+            return Ok(x);
+        }
+        let factor = self.scalar(self.element(x), factor);
+        self.mul(x, factor)
+    }
+
+    /// Sums `gradient` over the axes along which `operand` was broadcast.
+    pub(crate) fn sum_to(&mut self, gradient: Tensor, operand: Tensor) -> Result<Tensor> {
+        let (from, to) = (self.shape(gradient).to_vec(), self.shape(operand).to_vec());
+        if from == to {
+            return Ok(gradient);
+        }
+        let added = from.len() - to.len();
+        let axes: Vec<usize> =
+            (0..from.len()).filter(|&i| i < added || (to[i - added] == 1 && from[i] != 1)).collect();
+        let sum = if axes.is_empty() { gradient } else { self.reduce_sum(gradient, &axes, true)? };
+        self.reshape(sum, &to)
+    }
+
+    /// Runs `emit` where `wanted`.
+    pub(crate) fn when(
+        &mut self,
+        wanted: bool,
+        emit: impl FnOnce(&mut Self) -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        wanted.then(|| emit(self)).transpose()
+    }
+
+    fn broadcasting(&mut self, operator: &'static str, a: Tensor, b: Tensor) -> Result<Tensor> {
+        if self.element(a) != self.element(b) {
+            return Err(self.mismatch(operator, &[a, b], "element types must be equal"));
+        }
+        let Some(shape) = broadcast(self.shape(a), self.shape(b)) else {
+            return Err(self.mismatch(operator, &[a, b], "shapes must broadcast"));
+        };
+        let ty = self.ty(a).reshaped(shape);
+        Ok(self.emit(operator, &[a, b], vec![], ty))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::broadcast;
+    use crate::check::{Case, gradients_agree};
+    use crate::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
+
+    #[test]
+    fn broadcasting_follows_numpy() {
+        assert_eq!(broadcast(&[3, 1, 5], &[4, 1]), Some(vec![3, 4, 5]));
+        assert_eq!(broadcast(&[], &[2]), Some(vec![2]));
+        assert_eq!(broadcast(&[3], &[2]), None);
+    }
+
+    #[test]
+    fn gradients_of_binary_operators_agree_with_finite_differences() {
+        for (a, b) in [(vec![3, 4], vec![3, 4]), (vec![2, 3, 4], vec![3, 1]), (vec![1, 4], vec![5, 1])] {
+            let case = |name: &str| Case::f64(name).positive(a.clone()).positive(b.clone());
+            gradients_agree(case("Add"), |g, x| g.add(x[0], x[1]));
+            gradients_agree(case("Sub"), |g, x| g.sub(x[0], x[1]));
+            gradients_agree(case("Mul"), |g, x| g.mul(x[0], x[1]));
+            gradients_agree(case("Div"), |g, x| g.div(x[0], x[1]));
+            gradients_agree(case("Pow"), |g, x| g.pow(x[0], x[1]));
+        }
+    }
+
+    #[test]
+    fn a_value_used_twice_collects_both_gradients() {
+        gradients_agree(Case::f64("x·x + x").normal([3, 2]), |g, x| {
+            let square = g.mul(x[0], x[0])?;
+            g.add(square, x[0])
+        });
+    }
+
+    #[test]
+    fn a_mismatch_names_node_operator_and_both_shapes() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let a = g.input("a", TensorType::f32([2, 3])).unwrap();
+        let b = g.input("b", TensorType::f32([4])).unwrap();
+        let c = g.input("c", TensorType::new(ElementType::I64, [2, 3])).unwrap();
+        let error = g.scope("fc1", |g| g.add(a, b)).unwrap_err();
+        assert_eq!(error.to_string(), "node `fc1/Add` (Add): shapes must broadcast; given f32[2,3], f32[4]");
+        assert!(matches!(g.add(a, c), Err(GraphError::Operands { .. })));
+    }
+}

@@ -1,0 +1,173 @@
+//! Batch normalisation (Ioffe & Szegedy, 2015, algorithm 1).
+//!
+//! Of f16 both forms are computed in f32, and parameters and statistics are f32 then.
+//!
+//! The training form is composed of plain operators: ONNX's own training mode has no CUDA kernel in stock builds.
+
+use crate::builder::{Builder, Upstream};
+use crate::error::Result;
+use crate::node::{Attribute, Tensor};
+use crate::types::ElementType;
+
+/// What the training form of batch normalisation computes.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm {
+    /// The normalised activations [N,C,…].
+    pub output: Tensor,
+    /// Mean over all axes but the channels, `[C]`.
+    pub mean: Tensor,
+    /// Biased variance over all axes but the channels, `[C]`.
+    pub variance: Tensor,
+}
+
+impl Builder {
+    /// Normalises `x` [N,C,…] by the statistics of the batch, then scales and shifts per channel.
+    ///
+    /// # Errors
+    /// `x` has fewer than two axes, or `scale` or `bias` is not `[C]`.
+    pub fn batch_norm_training(
+        &mut self,
+        x: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        epsilon: f64,
+    ) -> Result<BatchNorm> {
+        if self.element(x) == ElementType::F16 {
+            let x = self.cast(x, ElementType::F32)?;
+            let norm = self.batch_norm_training(x, scale, bias, epsilon)?;
+            return Ok(BatchNorm { output: self.cast(norm.output, ElementType::F16)?, ..norm });
+        }
+        let channels = self.channel_parameters(x, &[scale, bias])?;
+        let ty = self.ty(x).clone();
+        let axes: Vec<usize> = (0..ty.rank()).filter(|&a| a != 1).collect();
+        let count = (ty.len() / channels) as f64;
+        let per_channel: Vec<usize> = (0..ty.rank()).map(|a| if a == 1 { channels } else { 1 }).collect();
+        let outputs = self.composite(&[x, scale, bias], |g| {
+            let mean = g.reduce_mean(x, &axes, true)?;
+            let centred = g.sub(x, mean)?;
+            let square = g.mul(centred, centred)?;
+            let variance = g.reduce_mean(square, &axes, true)?;
+            let epsilon = g.scalar(ty.element, epsilon);
+            let shifted = g.add(variance, epsilon)?;
+            let deviation = g.sqrt(shifted)?;
+            let normal = g.div(centred, deviation)?;
+            let gain = g.reshape(scale, &per_channel)?;
+            let scaled = g.mul(normal, gain)?;
+            let offset = g.reshape(bias, &per_channel)?;
+            let output = g.add(scaled, offset)?;
+            let outputs = vec![output, g.reshape(mean, &[channels])?, g.reshape(variance, &[channels])?];
+            // With n̂ the normalised input and M values per channel (ibid., section 3):
+            // dx = scale / σ · (dy − Σdy / M − n̂ · Σ(dy·n̂) / M).
+            let rule = move |g: &mut Self, up: &Upstream| {
+                let mut dx: Option<Tensor> = None;
+                let (mut dscale, mut dbias) = (None, None);
+                if let Some(dy) = up.outputs[0] {
+                    let product = g.mul(dy, normal)?;
+                    let along = g.reduce_sum(product, &axes, true)?;
+                    let total = g.reduce_sum(dy, &axes, true)?;
+                    dscale = Some(g.reshape(along, &[channels])?);
+                    dbias = Some(g.reshape(total, &[channels])?);
+                    dx = g.when(up.wanted[0], |g| {
+                        let (shift, slope) = (g.scale(total, 1.0 / count)?, g.scale(along, 1.0 / count)?);
+                        let along = g.mul(normal, slope)?;
+                        let centred = g.sub(dy, shift)?;
+                        let rest = g.sub(centred, along)?;
+                        let factor = g.div(gain, deviation)?;
+                        g.mul(rest, factor)
+                    })?;
+                }
+                for (gradient, slope) in [(up.outputs[1], None), (up.outputs[2], Some(centred))] {
+                    let Some(gradient) = gradient.filter(|_| up.wanted[0]) else { continue };
+                    let gradient = g.reshape(gradient, &per_channel)?;
+                    let part = match slope {
+                        None => {
+                            let part = g.scale(gradient, 1.0 / count)?;
+                            g.expand(part, &ty.shape)?
+                        }
+                        Some(slope) => {
+                            let part = g.scale(gradient, 2.0 / count)?;
+                            g.mul(part, slope)?
+                        }
+                    };
+                    dx = Some(match dx {
+                        Some(sum) => g.add(sum, part)?,
+                        None => part,
+                    });
+                }
+                Ok(vec![dx, dscale, dbias])
+            };
+            Ok((outputs, rule))
+        })?;
+        Ok(BatchNorm { output: outputs[0], mean: outputs[1], variance: outputs[2] })
+    }
+
+    /// Normalises `x` [N,C,…] by given statistics, the form for evaluation; it has no gradient rule.
+    ///
+    /// # Errors
+    /// `x` has fewer than two axes, or a parameter is not `[C]`.
+    pub fn batch_norm(
+        &mut self,
+        x: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        epsilon: f32,
+    ) -> Result<Tensor> {
+        self.in_f32(x, |g, x| {
+            g.channel_parameters(x, &[scale, bias, mean, variance])?;
+            let attributes = vec![("epsilon", Attribute::Float(epsilon))];
+            let ty = g.ty(x).clone();
+            Ok(g.emit("BatchNormalization", &[x, scale, bias, mean, variance], attributes, ty))
+        })
+    }
+
+    /// The number of channels of `x`, which each of `parameters` must have.
+    fn channel_parameters(&self, x: Tensor, parameters: &[Tensor]) -> Result<usize> {
+        let ty = self.ty(x);
+        let fits = ty.rank() >= 2
+            && ty.element.is_float()
+            && parameters.iter().all(|&p| *self.ty(p) == ty.reshaped([ty.shape[1]]));
+        if !fits {
+            let operands: Vec<Tensor> = [x].into_iter().chain(parameters.iter().copied()).collect();
+            return Err(self.mismatch(
+                "BatchNormalization",
+                &operands,
+                "parameters must have one value per channel",
+            ));
+        }
+        Ok(ty.shape[1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::{Case, evaluate, gradients_agree};
+
+    #[test]
+    fn gradients_of_batch_normalisation_agree_with_finite_differences() {
+        let case = |name: &str| Case::f64(name).normal([4, 3, 2, 2]).normal([3]).normal([3]);
+        gradients_agree(case("BatchNormalization"), |g, x| {
+            Ok(g.batch_norm_training(x[0], x[1], x[2], 1e-5)?.output)
+        });
+        gradients_agree(case("BatchNormalization, mean and variance"), |g, x| {
+            let norm = g.batch_norm_training(x[0], x[1], x[2], 1e-5)?;
+            let both = g.concat(&[norm.mean, norm.variance], 0)?;
+            let flat = g.reshape(norm.output, &[48])?;
+            g.concat(&[both, flat], 0)
+        });
+    }
+
+    #[test]
+    fn both_forms_agree_on_the_statistics_of_the_batch() {
+        let case = || Case::f64("BatchNormalization").normal([4, 3, 5]).normal([3]).normal([3]);
+        let training = evaluate(case(), |g, x| Ok(g.batch_norm_training(x[0], x[1], x[2], 1e-5)?.output));
+        let evaluation = evaluate(case(), |g, x| {
+            let norm = g.batch_norm_training(x[0], x[1], x[2], 1e-5)?;
+            g.batch_norm(x[0], x[1], x[2], norm.mean, norm.variance, 1e-5)
+        });
+        for (a, b) in training.iter().zip(&evaluation) {
+            assert!((a - b).abs() < 1e-7, "{a} against {b}");
+        }
+    }
+}

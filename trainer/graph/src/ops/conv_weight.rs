@@ -1,0 +1,155 @@
+//! The gradient of a convolution's weights, in two forms.
+
+use super::Conv;
+use super::joining::Cut;
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm};
+use crate::node::Tensor;
+
+/// Values of the windows that share a product at most: 1 GiB in f32.
+const PRODUCT_VALUES: usize = 1 << 28;
+
+/// The largest divisor of `value` up to `limit`; 1 for a limit of 0.
+fn largest_divisor(value: usize, limit: usize) -> usize {
+    (1..=limit).rev().find(|&divisor| value.is_multiple_of(divisor)).unwrap_or(1)
+}
+
+impl Builder {
+    /// The gradient of weights of `shape` `[O,C/g,k,k]` from the input `x` `[N,C,H,W]` and the gradient `dy` `[N,O,P,Q]`.
+    pub(crate) fn conv_weight_gradient(
+        &mut self,
+        x: Tensor,
+        dy: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let unit = conv.strides == [1, 1];
+        let lowering = self.lowering();
+        let form = if unit { lowering.conv_weight_unit_stride } else { lowering.conv_weight_strided };
+        let is_small = self.shape(dy)[2..].iter().all(|&side| side <= lowering.conv_weight_dilated_px);
+        // Space to depth would mix kernel elements of a dilated kernel: only the dilated convolution does both.
+        let has_offsets = unit || conv.dilations == [1, 1];
+        match form {
+            ConvWeightForm::DilatedConv { parts } if is_small || !has_offsets => {
+                self.conv_weight_by_dilated_conv(x, dy, conv, shape, parts)
+            }
+            _ if has_offsets => self.conv_weight_by_offsets(x, dy, conv, shape),
+            _ => self.conv_weight_by_dilated_conv(x, dy, conv, shape, 1),
+        }
+    }
+
+    /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels n. Parts of the
+    /// images are groups of it.
+    fn conv_weight_by_dilated_conv(
+        &mut self,
+        x: Tensor,
+        dy: Tensor,
+        conv: Conv,
+        shape: &[usize],
+        parts: usize,
+    ) -> Result<Tensor> {
+        let (batch, out) = (self.shape(dy)[0], [self.shape(dy)[2], self.shape(dy)[3]]);
+        // Rows at the end that no kernel position reached must not become further offsets.
+        let rows =
+            [0, 1].map(|a| (shape[2 + a] - 1) * conv.dilations[a] + (out[a] - 1) * conv.strides[a] + 1);
+        let end = [0, 1].map(|a| (rows[a] - conv.pads_before[a]).min(self.shape(x)[2 + a]));
+        let pads_after = [0, 1].map(|a| rows[a] - conv.pads_before[a] - end[a]);
+        // A convolution's padding is smaller than its kernel, which the gradient is here.
+        let is_inside = |pads: [usize; 2]| (0..2).all(|a| pads[a] <= (out[a] - 1) * conv.strides[a]);
+        let (x, pads_before, pads_after) = if is_inside(conv.pads_before) && is_inside(pads_after) {
+            let x = self.slice(x, 2, 0, end[0])?;
+            (self.slice(x, 3, 0, end[1])?, conv.pads_before, pads_after)
+        } else {
+            (self.fit(x, conv.pads_before, rows)?, [0; 2], [0; 2])
+        };
+        let xt = self.transpose(x, &[1, 0, 2, 3])?;
+        let parts = largest_divisor(batch, parts);
+        let (strides, dilations) = (conv.dilations, conv.strides);
+        let geometry = Conv { strides, pads_before, pads_after, dilations, groups: parts };
+        let filters = shape[0] / conv.groups;
+        // [g·parts·O/g, N/parts, P, Q]
+        let dt = if parts == 1 {
+            self.transpose(dy, &[1, 0, 2, 3])?
+        } else {
+            let dt = self.reshape(dy, &[parts, batch / parts, conv.groups, filters, out[0], out[1]])?;
+            let dt = self.transpose(dt, &[2, 0, 3, 1, 4, 5])?;
+            self.reshape(dt, &[conv.groups * parts * filters, batch / parts, out[0], out[1]])?
+        };
+        let xts = self.split_evenly(xt, 0, conv.groups)?;
+        let dts = self.split_evenly(dt, 0, conv.groups)?;
+        let per_group: Vec<Tensor> = xts
+            .into_iter()
+            .zip(dts)
+            .map(|(xt, dt)| {
+                // [C/g, parts·O/g, k, k]
+                let dw = self.conv(xt, dt, None, geometry)?;
+                let dw = self.reshape(dw, &[shape[1], parts, filters, shape[2], shape[3]])?;
+                let dw = if parts > 1 { self.reduce_sum(dw, &[1], true)? } else { dw };
+                let dw = self.transpose(dw, &[2, 1, 0, 3, 4])?;
+                self.reshape(dw, &[filters, shape[1], shape[2], shape[3]])
+            })
+            .collect::<Result<_>>()?;
+        self.concat(&per_group, 0)
+    }
+
+    /// Matrix products over the windows of the kernel's offsets, batch last so that a shifted window is rows of a matrix.
+    fn conv_weight_by_offsets(
+        &mut self,
+        x: Tensor,
+        dy: Tensor,
+        conv: Conv,
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let (steps, groups) = (conv.strides, conv.groups);
+        let (batch, channels) = (self.shape(x)[0], self.shape(x)[1]);
+        let out = self.shape(dy)[2..].to_vec();
+        // With stride s the kernel's offsets a = s·i + r fall into s classes r, which become channels: then the
+        // kernel has ⌈k/s⌉ offsets and stride 1.
+        let offsets: Vec<usize> = (0..2).map(|a| shape[2 + a].div_ceil(steps[a])).collect();
+        let rows = [0, 1].map(|a| out[a] + (offsets[a] - 1) * conv.dilations[a]);
+        let x = self.fit(x, conv.pads_before, [rows[0] * steps[0], rows[1] * steps[1]])?;
+        let x = self.reshape(x, &[batch, channels, rows[0], steps[0], rows[1], steps[1]])?;
+        let x = self.transpose(x, &[1, 3, 5, 2, 4, 0])?;
+        let x = self.reshape(x, &[channels * steps[0] * steps[1], rows[0], rows[1], batch])?;
+        let dy = self.transpose(dy, &[1, 2, 3, 0])?;
+
+        let columns = out[0] * out[1] * batch;
+        let (inner, filters) = (self.shape(x)[0] / groups, self.shape(dy)[0] / groups);
+        let mut per_group = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let dy = self.slice(dy, 0, group * filters, (group + 1) * filters)?;
+            let dy = self.reshape(dy, &[filters, columns])?;
+            let mut windows = Vec::with_capacity(offsets[0] * offsets[1]);
+            for (i, j) in (0..offsets[0]).flat_map(|i| (0..offsets[1]).map(move |j| (i, j))) {
+                let window = |axis: usize, offset: usize| {
+                    let start = offset * conv.dilations[axis];
+                    Cut { axis: 1 + axis, start, end: start + out[axis], step: 1 }
+                };
+                let channels = Cut { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
+                let view = self.cut(x, &[channels, window(0, i), window(1, j)])?;
+                windows.push(self.reshape(view, &[inner, columns])?);
+            }
+            // A product reads all of dy: with few channels, windows share one, as long as they are not large.
+            let rows = self.lowering().conv_weight_product_rows.min(PRODUCT_VALUES / columns);
+            let shared = (rows / inner).clamp(1, windows.len());
+            let shared = match self.lowering().conv_weight_products_alike {
+                true => largest_divisor(windows.len(), shared.min(ADDRESSES_AS_ARGUMENTS)),
+                false => shared,
+            };
+            let mut products = Vec::with_capacity(windows.len().div_ceil(shared));
+            for windows in windows.chunks(shared) {
+                let rows = self.concat(windows, 0)?;
+                products.push(self.gemm(dy, rows, None, false, true)?);
+            }
+            per_group.push(self.concat(&products, 1)?);
+        }
+        let dw = self.concat(&per_group, 0)?;
+        let inner = [shape[1], steps[0], steps[1]];
+        let dw = self.reshape(dw, &[&[shape[0], offsets[0], offsets[1]], &inner[..]].concat())?;
+        let dw = self.transpose(dw, &[0, 3, 1, 4, 2, 5])?;
+        let dw = self.reshape(dw, &[shape[0], shape[1], offsets[0] * steps[0], offsets[1] * steps[1]])?;
+        let dw = self.slice(dw, 2, 0, shape[2])?;
+        self.slice(dw, 3, 0, shape[3])
+    }
+}

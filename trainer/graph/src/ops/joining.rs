@@ -1,0 +1,258 @@
+//! Taking tensors apart and putting them together: Concat, Split, Slice, Pad.
+
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::{Attribute, Tensor, int};
+
+/// A part of one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub axis: usize,
+    /// First element taken.
+    pub start: usize,
+    /// One past the last element that may be taken.
+    pub end: usize,
+    /// Distance between elements taken, at least 1.
+    pub step: usize,
+}
+
+impl Builder {
+    /// `parts` one after another along `axis`.
+    ///
+    /// # Errors
+    /// There is no part, or parts differ in type or in another axis.
+    pub fn concat(&mut self, parts: &[Tensor], axis: usize) -> Result<Tensor> {
+        let Some((&first, rest)) = parts.split_first() else {
+            return Err(self.mismatch("Concat", parts, "at least one operand is needed"));
+        };
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        let mut ty = self.ty(first).clone();
+        for &part in parts {
+            let other = self.ty(part);
+            let fits = other.element == ty.element
+                && other.rank() == ty.rank()
+                && axis < ty.rank()
+                && (0..ty.rank()).all(|i| i == axis || other.shape[i] == ty.shape[i]);
+            if !fits {
+                let reason = format!("operands must agree in everything but axis {axis}");
+                return Err(self.mismatch("Concat", parts, reason));
+            }
+        }
+        let lengths: Vec<usize> = parts.iter().map(|&p| self.shape(p)[axis]).collect();
+        ty.shape[axis] = lengths.iter().sum();
+        let y = self.emit("Concat", parts, vec![int("axis", axis as i64)], ty);
+        self.record(parts, &[y], move |g, up| {
+            Ok(g.split(up.single(), axis, &lengths)?.into_iter().map(Some).collect())
+        });
+        Ok(y)
+    }
+
+    /// Consecutive parts of `x` along `axis` with the given lengths.
+    ///
+    /// # Errors
+    /// The lengths do not sum to the length of the axis.
+    pub fn split(&mut self, x: Tensor, axis: usize, lengths: &[usize]) -> Result<Vec<Tensor>> {
+        let ty = self.ty(x).clone();
+        if ty.shape.get(axis) != Some(&lengths.iter().sum()) {
+            let reason = format!("lengths {lengths:?} must sum to the length of axis {axis}");
+            return Err(self.mismatch("Split", &[x], reason));
+        }
+        if lengths.len() == 1 {
+            return Ok(vec![x]);
+        }
+        let types = lengths
+            .iter()
+            .map(|&length| {
+                let mut part = ty.clone();
+                part.shape[axis] = length;
+                part
+            })
+            .collect();
+        let list = self.sizes(lengths);
+        let parts = self.emit_many("Split", &[x, list], vec![int("axis", axis as i64)], types);
+        let outputs = parts.clone();
+        self.record(&[x], &parts, move |g, up| {
+            let mut gradients = Vec::with_capacity(outputs.len());
+            for (&part, gradient) in outputs.iter().zip(&up.outputs) {
+                gradients.push(match gradient {
+                    Some(gradient) => *gradient,
+                    None => g.zeros(g.ty(part).clone())?,
+                });
+            }
+            Ok(vec![Some(g.concat(&gradients, axis)?)])
+        });
+        Ok(parts)
+    }
+
+    /// `x` in `parts` equal parts along `axis`.
+    pub(crate) fn split_evenly(&mut self, x: Tensor, axis: usize, parts: usize) -> Result<Vec<Tensor>> {
+        self.split(x, axis, &vec![self.shape(x)[axis] / parts; parts])
+    }
+
+    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cut at the end to `lengths`.
+    pub(crate) fn fit(&mut self, mut x: Tensor, before: [usize; 2], lengths: [usize; 2]) -> Result<Tensor> {
+        let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
+        for a in 0..2 {
+            let end = (lengths[a] - before[a]).min(self.shape(x)[2 + a]);
+            x = self.slice(x, 2 + a, 0, end)?;
+            (front[2 + a], back[2 + a]) = (before[a], lengths[a] - before[a] - end);
+        }
+        self.pad(x, &front, &back)
+    }
+
+    /// Elements `start..end` of `axis`.
+    ///
+    /// # Errors
+    /// The range is empty or exceeds the axis.
+    pub fn slice(&mut self, x: Tensor, axis: usize, start: usize, end: usize) -> Result<Tensor> {
+        self.cut(x, &[Cut { axis, start, end, step: 1 }])
+    }
+
+    /// Elements `start, start + step, …` before `end` of `axis`.
+    ///
+    /// # Errors
+    /// The range is empty or exceeds the axis, or `step` is 0.
+    pub fn slice_step(
+        &mut self,
+        x: Tensor,
+        axis: usize,
+        start: usize,
+        end: usize,
+        step: usize,
+    ) -> Result<Tensor> {
+        self.cut(x, &[Cut { axis, start, end, step }])
+    }
+
+    /// `x` cut along several axes at once.
+    pub(crate) fn cut(&mut self, x: Tensor, cuts: &[Cut]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        let mut shape = ty.shape.clone();
+        for cut in cuts {
+            if cut.axis >= ty.rank() || cut.start >= cut.end || cut.end > ty.shape[cut.axis] || cut.step == 0
+            {
+                return Err(self.mismatch("Slice", &[x], format!("{cut:?} must lie within the operand")));
+            }
+            shape[cut.axis] = (cut.end - cut.start).div_ceil(cut.step);
+        }
+        if shape == ty.shape {
+            return Ok(x);
+        }
+        let list = |part: fn(&Cut) -> usize| cuts.iter().map(part).collect::<Vec<_>>();
+        let inputs = [
+            x,
+            self.sizes(&list(|c| c.start)),
+            self.sizes(&list(|c| c.end)),
+            self.sizes(&list(|c| c.axis)),
+            self.sizes(&list(|c| c.step)),
+        ];
+        let y = self.emit("Slice", &inputs, vec![], ty.reshaped(shape));
+        let cuts = cuts.to_vec();
+        self.record(&[x], &[y], move |g, up| {
+            let mut gradient = up.single();
+            for cut in &cuts {
+                gradient = g.uncut(gradient, cut, ty.shape[cut.axis])?;
+            }
+            Ok(vec![Some(gradient)])
+        });
+        Ok(y)
+    }
+
+    /// Zeros before and after every axis.
+    ///
+    /// # Errors
+    /// `before` and `after` do not have one entry per axis, or `x` is not numeric.
+    pub fn pad(&mut self, x: Tensor, before: &[usize], after: &[usize]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        if before.len() != ty.rank() || after.len() != ty.rank() {
+            let reason = format!("paddings {before:?} and {after:?} must have one entry per axis");
+            return Err(self.mismatch("Pad", &[x], reason));
+        }
+        if before.iter().chain(after).all(|&p| p == 0) {
+            return Ok(x);
+        }
+        let shape: Vec<usize> = (0..ty.rank()).map(|i| before[i] + ty.shape[i] + after[i]).collect();
+        let pads = self.sizes(&[before, after].concat());
+        let y = self.emit("Pad", &[x, pads], vec![("mode", Attribute::Text("constant"))], ty.reshaped(shape));
+        let before = before.to_vec();
+        self.record(&[x], &[y], move |g, up| {
+            let cuts: Vec<Cut> = (0..ty.rank())
+                .map(|axis| Cut { axis, start: before[axis], end: before[axis] + ty.shape[axis], step: 1 })
+                .collect();
+            Ok(vec![Some(g.cut(up.single(), &cuts)?)])
+        });
+        Ok(y)
+    }
+
+    /// Puts what was cut from an axis of `length` elements back in its place among zeros.
+    fn uncut(&mut self, x: Tensor, cut: &Cut, length: usize) -> Result<Tensor> {
+        let taken = self.shape(x)[cut.axis];
+        let mut x = x;
+        if cut.step > 1 {
+            // [.., taken, ..] → [.., taken, 1 + zeros, ..] → [.., taken · step, ..], then without the last zeros.
+            x = self.unsqueeze(x, &[cut.axis + 1])?;
+            let mut after = vec![0; self.shape(x).len()];
+            after[cut.axis + 1] = cut.step - 1;
+            x = self.pad(x, &vec![0; after.len()], &after)?;
+            let mut shape = self.shape(x).to_vec();
+            shape.remove(cut.axis + 1);
+            shape[cut.axis] = taken * cut.step;
+            x = self.reshape(x, &shape)?;
+            x = self.slice(x, cut.axis, 0, (taken - 1) * cut.step + 1)?;
+        }
+        let (mut before, mut after) = (vec![0; self.shape(x).len()], vec![0; self.shape(x).len()]);
+        before[cut.axis] = cut.start;
+        after[cut.axis] = length - cut.start - self.shape(x)[cut.axis];
+        self.pad(x, &before, &after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cut;
+    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::{Builder, Lowering, Target, TensorType};
+
+    #[test]
+    fn gradients_of_joining_and_cutting_agree_with_finite_differences() {
+        gradients_agree(Case::f64("Concat").normal([2, 3]).normal([2, 1]).normal([2, 4]), |g, x| {
+            g.concat(x, 1)
+        });
+        let case = |name: &str| Case::f64(name).normal([3, 7, 2]);
+        gradients_agree(case("Slice"), |g, x| g.slice(x[0], 1, 2, 5));
+        gradients_agree(case("Slice with step 3"), |g, x| g.slice_step(x[0], 1, 1, 6, 3));
+        gradients_agree(case("Slice of two axes"), |g, x| {
+            g.cut(
+                x[0],
+                &[Cut { axis: 0, start: 1, end: 3, step: 1 }, Cut { axis: 1, start: 0, end: 7, step: 2 }],
+            )
+        });
+        gradients_agree(case("Pad"), |g, x| g.pad(x[0], &[0, 2, 1], &[1, 0, 0]));
+        gradients_agree(case("Split, all parts used"), |g, x| {
+            let parts = g.split(x[0], 1, &[2, 2, 3])?;
+            let product = g.mul(parts[0], parts[1])?;
+            g.concat(&[product, parts[2]], 1)
+        });
+        gradients_agree(case("Split, one part unused"), |g, x| Ok(g.split(x[0], 1, &[2, 5])?[1]));
+    }
+
+    #[test]
+    fn a_padded_vector_has_zeros_at_both_ends() {
+        let case = Case::f64("Pad").values([2], vec![1.0, 2.0]);
+        assert_eq!(evaluate(case, |g, x| g.pad(x[0], &[1], &[2])), [0.0, 1.0, 2.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([2, 3])).unwrap();
+        let y = g.input("y", TensorType::f32([3, 3])).unwrap();
+        assert!(g.concat(&[], 0).is_err());
+        assert!(g.concat(&[x, y], 1).is_err());
+        assert!(g.split(x, 1, &[1, 1]).is_err());
+        assert!(g.slice(x, 1, 2, 4).is_err());
+        assert!(g.slice(x, 1, 2, 2).is_err());
+        assert!(g.pad(x, &[1], &[1]).is_err());
+    }
+}

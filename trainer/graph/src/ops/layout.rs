@@ -1,0 +1,166 @@
+//! The same elements in another shape or order: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand.
+
+use super::arithmetic::broadcast;
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::{Tensor, int, ints};
+use crate::types::TensorType;
+
+impl Builder {
+    /// `x` with the same elements in another shape.
+    ///
+    /// # Errors
+    /// The number of elements differs.
+    pub fn reshape(&mut self, x: Tensor, shape: &[usize]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        if ty.shape == shape {
+            return Ok(x);
+        }
+        if ty.len() != shape.iter().product::<usize>() {
+            let reason = format!("shape {shape:?} must have as many elements as the operand");
+            return Err(self.mismatch("Reshape", &[x], reason));
+        }
+        let target = self.sizes(shape);
+        let y = self.emit("Reshape", &[x, target], vec![], ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
+        Ok(y)
+    }
+
+    /// `x` as a matrix: the axes before `axis` become rows, the others columns.
+    ///
+    /// # Errors
+    /// `axis` is greater than the number of axes.
+    pub fn flatten(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        if axis > ty.rank() {
+            return Err(self.mismatch(
+                "Flatten",
+                &[x],
+                format!("axis {axis} must be an axis of the operand"),
+            ));
+        }
+        let shape = [ty.shape[..axis].iter().product(), ty.shape[axis..].iter().product::<usize>()];
+        let y = self.emit("Flatten", &[x], vec![int("axis", axis as i64)], ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
+        Ok(y)
+    }
+
+    /// `x` with axis `order[i]` at place i.
+    ///
+    /// # Errors
+    /// `order` is not a permutation of the axes.
+    pub fn transpose(&mut self, x: Tensor, order: &[usize]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        let mut inverse = vec![usize::MAX; ty.rank()];
+        for (to, &from) in order.iter().enumerate() {
+            if from < inverse.len() {
+                inverse[from] = to;
+            }
+        }
+        if order.len() != ty.rank() || inverse.contains(&usize::MAX) {
+            let reason = format!("{order:?} must be a permutation of the axes");
+            return Err(self.mismatch("Transpose", &[x], reason));
+        }
+        let shape: Vec<usize> = order.iter().map(|&a| ty.shape[a]).collect();
+        let y = self.emit("Transpose", &[x], vec![ints("perm", order)], ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.transpose(up.single(), &inverse)?)]));
+        Ok(y)
+    }
+
+    /// `x` without `axes`, which must have length 1.
+    ///
+    /// # Errors
+    /// An axis is out of range or longer than 1.
+    pub fn squeeze(&mut self, x: Tensor, axes: &[usize]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        if axes.iter().any(|&a| ty.shape.get(a) != Some(&1)) {
+            return Err(self.mismatch("Squeeze", &[x], format!("axes {axes:?} must have length 1")));
+        }
+        let shape: Vec<usize> = (0..ty.rank()).filter(|i| !axes.contains(i)).map(|i| ty.shape[i]).collect();
+        let list = self.sizes(axes);
+        let y = self.emit("Squeeze", &[x, list], vec![], ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
+        Ok(y)
+    }
+
+    /// `x` with new axes of length 1 at the places `axes` of the result.
+    ///
+    /// # Errors
+    /// `axes` are not different places of the result.
+    pub fn unsqueeze(&mut self, x: Tensor, axes: &[usize]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        let rank = ty.rank() + axes.len();
+        if (0..rank).filter(|i| axes.contains(i)).count() != axes.len() {
+            let reason = format!("axes {axes:?} must be different axes of the result");
+            return Err(self.mismatch("Unsqueeze", &[x], reason));
+        }
+        let mut rest = ty.shape.iter();
+        let shape: Vec<usize> = (0..rank)
+            .map(|i| if axes.contains(&i) { 1 } else { *rest.next().expect("counted above") })
+            .collect();
+        let list = self.sizes(axes);
+        let y = self.emit("Unsqueeze", &[x, list], vec![], ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
+        Ok(y)
+    }
+
+    /// `x` broadcast to `shape`.
+    ///
+    /// # Errors
+    /// `x` does not broadcast to it.
+    pub fn expand(&mut self, x: Tensor, shape: &[usize]) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        if ty.shape == shape {
+            return Ok(x);
+        }
+        if broadcast(&ty.shape, shape).as_deref() != Some(shape) {
+            return Err(self.mismatch("Expand", &[x], format!("the operand must broadcast to {shape:?}")));
+        }
+        let target = self.sizes(shape);
+        let y = self.emit("Expand", &[x, target], vec![], ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.sum_to(up.single(), x)?)]));
+        Ok(y)
+    }
+
+    /// A tensor of zeros, made when the graph runs.
+    pub(crate) fn zeros(&mut self, ty: TensorType) -> Result<Tensor> {
+        let zero = self.scalar(ty.element, 0.0);
+        self.expand(zero, &ty.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::{Builder, Lowering, Target, TensorType};
+
+    #[test]
+    fn gradients_of_layout_changes_agree_with_finite_differences() {
+        let case = |name: &str| Case::f64(name).normal([2, 1, 3, 4]);
+        gradients_agree(case("Reshape"), |g, x| g.reshape(x[0], &[4, 6]));
+        gradients_agree(case("Flatten"), |g, x| g.flatten(x[0], 1));
+        gradients_agree(case("Transpose"), |g, x| g.transpose(x[0], &[3, 0, 2, 1]));
+        gradients_agree(case("Squeeze"), |g, x| g.squeeze(x[0], &[1]));
+        gradients_agree(case("Unsqueeze"), |g, x| g.unsqueeze(x[0], &[0, 3]));
+        gradients_agree(case("Expand"), |g, x| g.expand(x[0], &[5, 2, 2, 3, 4]));
+    }
+
+    #[test]
+    fn a_transposed_matrix_has_its_rows_as_columns() {
+        let case = Case::f64("Transpose").values([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(evaluate(case, |g, x| g.transpose(x[0], &[1, 0])), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+
+    #[test]
+    fn impossible_layouts_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([2, 3])).unwrap();
+        assert!(g.reshape(x, &[5]).is_err());
+        assert!(g.flatten(x, 3).is_err());
+        assert!(g.transpose(x, &[0, 0]).is_err());
+        assert!(g.transpose(x, &[0, 2]).is_err());
+        assert!(g.squeeze(x, &[1]).is_err());
+        assert!(g.unsqueeze(x, &[4]).is_err());
+        assert!(g.expand(x, &[3, 3]).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! Matrix products: Gemm and MatMul.
+
+use super::arithmetic::broadcast;
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::{Tensor, int};
+
+impl Builder {
+    /// A fully connected layer: x `[N,I]` · wᵀ with w `[O,I]`, plus b `[O]`.
+    ///
+    /// # Errors
+    /// Shapes do not fit.
+    pub fn linear(&mut self, x: Tensor, w: Tensor, b: Tensor) -> Result<Tensor> {
+        if self.shape(b).len() != 1 {
+            return Err(self.mismatch("Gemm", &[x, w, b], "the bias must have one axis"));
+        }
+        self.gemm(x, w, Some(b), false, true)
+    }
+
+    /// op(a) · op(b) + c, where op transposes if asked; `c` broadcasts to the product.
+    ///
+    /// # Errors
+    /// Operands are not matrices, inner axes differ, or `c` does not broadcast.
+    pub fn gemm(
+        &mut self,
+        a: Tensor,
+        b: Tensor,
+        c: Option<Tensor>,
+        transpose_a: bool,
+        transpose_b: bool,
+    ) -> Result<Tensor> {
+        let operands: Vec<Tensor> = [a, b].into_iter().chain(c).collect();
+        let (left, right) = (self.ty(a).clone(), self.ty(b).clone());
+        if left.rank() != 2 || right.rank() != 2 || left.element != right.element || !left.element.is_float()
+        {
+            return Err(self.mismatch(
+                "Gemm",
+                &operands,
+                "operands must be floating-point matrices of one type",
+            ));
+        }
+        let oriented =
+            |shape: &[usize], swap: bool| if swap { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
+        let ((rows, inner), (other, columns)) =
+            (oriented(&left.shape, transpose_a), oriented(&right.shape, transpose_b));
+        if inner != other {
+            let reason = format!("inner axes {inner} and {other} must be equal");
+            return Err(self.mismatch("Gemm", &operands, reason));
+        }
+        if let Some(c) = c
+            && (self.element(c) != left.element
+                || broadcast(self.shape(c), &[rows, columns]) != Some(vec![rows, columns]))
+        {
+            return Err(self.mismatch(
+                "Gemm",
+                &operands,
+                format!("the bias must broadcast to [{rows},{columns}]"),
+            ));
+        }
+        let attributes = vec![int("transA", transpose_a.into()), int("transB", transpose_b.into())];
+        let y = self.emit("Gemm", &operands, attributes, left.reshaped([rows, columns]));
+        self.record(&operands, &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| match transpose_a {
+                false => g.gemm(dy, b, None, false, !transpose_b),
+                true => g.gemm(b, dy, None, transpose_b, true),
+            })?;
+            let db = g.when(up.wanted[1], |g| match transpose_b {
+                false => g.gemm(a, dy, None, !transpose_a, false),
+                true => g.gemm(dy, a, None, true, transpose_a),
+            })?;
+            let mut gradients = vec![da, db];
+            if let Some(c) = c {
+                gradients.push(g.when(up.wanted[2], |g| g.sum_to(dy, c))?);
+            }
+            Ok(gradients)
+        });
+        Ok(y)
+    }
+
+    /// Matrix product of the last two axes; the axes before them broadcast.
+    ///
+    /// # Errors
+    /// An operand has fewer than two axes, inner axes differ, or outer axes do not broadcast.
+    pub fn matmul(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let (left, right) = (self.ty(a).clone(), self.ty(b).clone());
+        if left.rank() < 2 || right.rank() < 2 || left.element != right.element || !left.element.is_float() {
+            let reason = "operands must be floating-point tensors of one type with two axes or more";
+            return Err(self.mismatch("MatMul", &[a, b], reason));
+        }
+        let (left_outer, left_matrix) = left.shape.split_at(left.rank() - 2);
+        let (right_outer, right_matrix) = right.shape.split_at(right.rank() - 2);
+        let outer = broadcast(left_outer, right_outer).filter(|_| left_matrix[1] == right_matrix[0]);
+        let Some(mut shape) = outer else {
+            return Err(self.mismatch(
+                "MatMul",
+                &[a, b],
+                "inner axes must be equal and outer axes broadcast",
+            ));
+        };
+        shape.extend([left_matrix[0], right_matrix[1]]);
+        let y = self.emit("MatMul", &[a, b], vec![], left.reshaped(shape));
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| {
+                let bt = g.swap_last(b)?;
+                let product = g.matmul(dy, bt)?;
+                g.sum_to(product, a)
+            })?;
+            let db = g.when(up.wanted[1], |g| {
+                let at = g.swap_last(a)?;
+                let product = g.matmul(at, dy)?;
+                g.sum_to(product, b)
+            })?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    fn swap_last(&mut self, x: Tensor) -> Result<Tensor> {
+        let rank = self.shape(x).len();
+        let mut order: Vec<usize> = (0..rank).collect();
+        order.swap(rank - 2, rank - 1);
+        self.transpose(x, &order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::{Builder, Lowering, Target, TensorType};
+
+    #[test]
+    fn gradients_of_matrix_products_agree_with_finite_differences() {
+        for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+            let a = if ta { [4, 3] } else { [3, 4] };
+            let b = if tb { [5, 4] } else { [4, 5] };
+            gradients_agree(Case::f64(&format!("Gemm {ta} {tb}")).normal(a).normal(b).normal([5]), |g, x| {
+                g.gemm(x[0], x[1], Some(x[2]), ta, tb)
+            });
+        }
+        gradients_agree(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
+        gradients_agree(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
+            g.matmul(x[0], x[1])
+        });
+    }
+
+    #[test]
+    fn a_linear_layer_multiplies_by_the_transposed_weights() {
+        let case = Case::f64("linear")
+            .values([1, 2], vec![1.0, 2.0])
+            .values([3, 2], vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+            .values([3], vec![0.0, 10.0, 20.0]);
+        assert_eq!(evaluate(case, |g, x| g.linear(x[0], x[1], x[2])), [1.0, 12.0, 23.0]);
+    }
+
+    #[test]
+    fn matrices_that_do_not_fit_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([2, 3])).unwrap();
+        let b = g.input("b", TensorType::f32([7])).unwrap();
+        assert!(g.gemm(x, x, None, false, false).is_err());
+        assert!(g.linear(x, x, b).is_err());
+        assert!(g.matmul(x, b).is_err());
+        assert!(g.matmul(x, x).is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! Softmax cross-entropy, with counts of right answers.
+//!
+//! `SoftmaxCrossEntropyLoss` has no CUDA kernel in stock builds; LogSoftmax and a comparison do the same.
+
+use crate::builder::{Builder, Upstream};
+use crate::error::Result;
+use crate::node::Tensor;
+use crate::types::ElementType;
+
+/// Sums over the valid rows of a batch, each a scalar.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy {
+    /// `Σ −ln softmax(z)[label]`, in the logits' type.
+    pub loss: Tensor,
+    /// Number of rows whose label has the greatest logit, f32.
+    pub top1: Tensor,
+    /// Number of rows whose label is among the five greatest logits, f32.
+    pub top5: Tensor,
+}
+
+impl Builder {
+    /// Loss and counts of `logits` `[N,K]` against `labels` `i64 [N]`, over the rows where `valid` `bool [N]` holds.
+    ///
+    /// Sums, not means: partial batches and accumulated ones add up, and the caller divides by the true count.
+    ///
+    /// # Errors
+    /// Types or shapes do not fit.
+    pub fn cross_entropy(&mut self, logits: Tensor, labels: Tensor, valid: Tensor) -> Result<CrossEntropy> {
+        let ty = self.ty(logits).clone();
+        let fits = ty.rank() == 2
+            && ty.element.is_float()
+            && *self.ty(labels) == ty.of(ElementType::I64).reshaped([ty.shape[0]])
+            && *self.ty(valid) == ty.of(ElementType::Bool).reshaped([ty.shape[0]]);
+        if !fits {
+            let reason = "expected floating-point logits [N,K], i64 labels [N] and Boolean valid [N]";
+            return Err(self.mismatch("cross_entropy", &[logits, labels, valid], reason));
+        }
+        let classes = ty.shape[1];
+        let (columns, row_labels, one_hot) = self.one_hot(labels, classes)?;
+        let rows = self.unsqueeze(valid, &[1])?;
+        let zero = self.scalar(ty.element, 0.0);
+        let outputs = self.composite(&[logits], |g| {
+            let log_softmax = g.log_softmax(logits, 1)?;
+            let counted = g.and(one_hot, rows)?;
+            // A selection, not a product: an impossible class has −∞ here, and 0 · −∞ is not 0.
+            let picked = g.select(counted, log_softmax, zero)?;
+            let sum = g.sum(picked)?;
+            let loss = g.neg(sum)?;
+            let rule = move |g: &mut Self, up: &Upstream| {
+                let probabilities = g.exp(log_softmax)?;
+                let target = g.cast(one_hot, ty.element)?;
+                let difference = g.sub(probabilities, target)?;
+                let kept = g.select(rows, difference, zero)?;
+                Ok(vec![Some(g.mul(kept, up.single())?)])
+            };
+            Ok((vec![loss], rule))
+        })?;
+        let rank = self.rank_of_label(logits, columns, row_labels, one_hot)?;
+        // A label whose logit is NaN has rank K, which may be below 5.
+        let five = classes.min(5) as f64;
+        let (top1, top5) = (self.count_below(rank, 1.0, valid)?, self.count_below(rank, five, valid)?);
+        Ok(CrossEntropy { loss: outputs[0], top1, top5 })
+    }
+
+    /// Class numbers `[1,K]`, labels `[N,1]` and their equality `[N,K]`.
+    fn one_hot(&mut self, labels: Tensor, classes: usize) -> Result<(Tensor, Tensor, Tensor)> {
+        let list: Vec<usize> = (0..classes).collect();
+        let list = self.sizes(&list);
+        let columns = self.reshape(list, &[1, classes])?;
+        let rows = self.unsqueeze(labels, &[1])?;
+        Ok((columns, rows, self.equal(rows, columns)?))
+    }
+
+    /// The number of classes placed before the label's, `f32 [N]`; of equal logits the lower class comes first.
+    fn rank_of_label(
+        &mut self,
+        logits: Tensor,
+        columns: Tensor,
+        labels: Tensor,
+        one_hot: Tensor,
+    ) -> Result<Tensor> {
+        let zero = self.scalar(self.element(logits), 0.0);
+        let masked = self.select(one_hot, logits, zero)?;
+        let own = self.reduce_sum(masked, &[1], true)?;
+        // "Not (z ≤ own)" also holds where a logit is NaN: a net that has diverged is never right.
+        let not_above = self.less_or_equal(logits, own)?;
+        let above = self.not(not_above)?;
+        let (tied, lower) = (self.equal(logits, own)?, self.less(columns, labels)?);
+        let first_of_tied = self.and(tied, lower)?;
+        let ahead = self.or(above, first_of_tied)?;
+        let ahead = self.cast(ahead, ElementType::F32)?;
+        self.reduce_sum(ahead, &[1], false)
+    }
+
+    /// How many valid entries of `rank` are below `limit`, f32.
+    fn count_below(&mut self, rank: Tensor, limit: f64, valid: Tensor) -> Result<Tensor> {
+        let limit = self.scalar(ElementType::F32, limit);
+        let below = self.less(rank, limit)?;
+        let counted = self.and(below, valid)?;
+        let counted = self.cast(counted, ElementType::F32)?;
+        self.sum(counted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::{Case, gradients_agree, run_f64};
+    use crate::{Builder, ElementType, Lowering, Target, Tensor, TensorType};
+
+    fn labels(g: &mut Builder, labels: &[i64]) -> Tensor {
+        g.integers(labels)
+    }
+
+    fn valid(g: &mut Builder, valid: &[bool]) -> Tensor {
+        let bytes = valid.iter().map(|&v| v.into()).collect();
+        g.constant(TensorType::new(ElementType::Bool, [valid.len()]), bytes)
+    }
+
+    /// Loss, top-1 and top-5 counts of the given logits.
+    fn counts(logits: &[f64], classes: usize, given: &[i64], rows: &[bool]) -> [f64; 3] {
+        let mut g = Builder::new("counts", Lowering::evaluation(Target::Cpu));
+        let z = g.input("z", TensorType::new(ElementType::F64, [given.len(), classes])).unwrap();
+        let (labels, valid) = (labels(&mut g, given), valid(&mut g, rows));
+        let result = g.cross_entropy(z, labels, valid).unwrap();
+        for (name, tensor) in [("loss", result.loss), ("top1", result.top1), ("top5", result.top5)] {
+            g.output(name, tensor).unwrap();
+        }
+        let outputs = run_f64(&g.finish(), &[("z", logits)]);
+        ["loss", "top1", "top5"].map(|name| outputs[name][0])
+    }
+
+    #[test]
+    fn the_gradient_of_cross_entropy_agrees_with_finite_differences() {
+        gradients_agree(Case::f64("cross-entropy").normal([4, 7]), |g, x| {
+            let (labels, valid) = (labels(g, &[0, 6, 3, 3]), valid(g, &[true, true, false, true]));
+            Ok(g.cross_entropy(x[0], labels, valid)?.loss)
+        });
+    }
+
+    #[test]
+    fn padded_rows_count_nothing() {
+        let logits = [1.0, 0.0, 5.0, 0.0];
+        let [loss, top1, top5] = counts(&logits, 2, &[0, 0], &[true, false]);
+        assert!((loss - (1.0 + (-1.0f64).exp()).ln()).abs() < 1e-12, "{loss}");
+        assert_eq!([top1, top5], [1.0, 1.0]);
+    }
+
+    #[test]
+    fn ranks_decide_top_1_and_top_5() {
+        let falling = [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0];
+        for (label, expected) in [(0, [1.0, 1.0]), (1, [0.0, 1.0]), (4, [0.0, 1.0]), (5, [0.0, 0.0])] {
+            assert_eq!(counts(&falling, 7, &[label], &[true])[1..], expected);
+        }
+    }
+
+    #[test]
+    fn equal_logits_are_ranked_by_class_number() {
+        assert_eq!(counts(&[0.0; 7], 7, &[0], &[true])[1..], [1.0, 1.0]);
+        assert_eq!(counts(&[0.0; 7], 7, &[6], &[true])[1..], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn logits_that_are_not_numbers_are_never_right() {
+        for classes in [7, 3] {
+            assert_eq!(counts(&vec![f64::NAN; classes], classes, &[0], &[true])[1..], [0.0, 0.0]);
+        }
+    }
+
+    #[test]
+    fn an_impossible_class_does_not_spoil_the_loss() {
+        let [loss, ..] = counts(&[0.0, f64::NEG_INFINITY], 2, &[0], &[true]);
+        assert_eq!(loss, 0.0);
+    }
+}

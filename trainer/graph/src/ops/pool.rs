@@ -1,0 +1,253 @@
+//! Pooling over space: MaxPool, AveragePool, GlobalAveragePool.
+
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::{Attribute, Attributes, Tensor, int, ints};
+use crate::types::ElementType;
+
+/// Window of a pooling operator, the same along both axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Side of the window.
+    pub kernel: usize,
+    /// Distance between windows; smaller than the side when pooling overlaps.
+    pub stride: usize,
+    /// Padding on every side; padded places never win a maximum and do not count in an average.
+    pub padding: usize,
+    /// Whether windows may begin in the operand and end beyond it; then there is no padding.
+    pub ceil: bool,
+}
+
+impl Pool {
+    /// Windows along a side of `length`, into which one fits.
+    fn positions(&self, length: usize) -> usize {
+        let room = length + 2 * self.padding - self.kernel;
+        1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
+    }
+
+    /// Places of the operand in the window that is number `at` along a side of `length`.
+    fn counted(&self, length: usize, at: usize) -> usize {
+        let start = at * self.stride;
+        let end = (start + self.kernel).min(length + self.padding);
+        end - start.max(self.padding)
+    }
+}
+
+impl Builder {
+    /// Maximum over windows of `x` `[N,C,H,W]`; the first of equal maxima gets the gradient.
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes, or the window does not fit.
+    pub fn max_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
+        let (shape, attributes) = self.windows("MaxPool", x, pool)?;
+        let ty = self.ty(x).clone();
+        let types = vec![ty.reshaped(shape.clone()), ty.of(ElementType::I64).reshaped(shape)];
+        let outputs = self.emit_many("MaxPool", &[x], attributes, types);
+        let (y, winners) = (outputs[0], outputs[1]);
+        self.record(&[x], &[y], move |g, up| {
+            // The indices are places in the flat tensor. Several windows may meet in one place: a sum.
+            let count = g.ty(y).len();
+            let (places, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
+            let dx = g.in_f32(dy, |g, dy| {
+                let flat = g.ty(dy).reshaped([ty.len()]);
+                let zeros = g.zeros(flat.clone())?;
+                let attributes = vec![("reduction", Attribute::Text("add"))];
+                Ok(g.emit("ScatterElements", &[zeros, places, dy], attributes, flat))
+            })?;
+            Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
+        });
+        Ok(y)
+    }
+
+    /// Mean over windows of `x` `[N,C,H,W]`; places outside of it do not count.
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes, or the window does not fit.
+    pub fn average_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
+        let (shape, attributes) = self.windows("AveragePool", x, pool)?;
+        if pool.ceil {
+            return self.average_pool_beyond(x, pool, [shape[2], shape[3]]);
+        }
+        let ty = self.ty(x).clone();
+        let y = self.emit("AveragePool", &[x], attributes, ty.reshaped(shape.clone()));
+        self.record(&[x], &[y], move |g, up| {
+            let (images, height, width) = (shape[0] * shape[1], shape[2], shape[3]);
+            let shares = g.window_counts(x, pool, [height, width], |count| 1.0 / count);
+            let dy = g.reshape(up.single(), &[images, 1, height, width])?;
+            let dy = g.mul(dy, shares)?;
+            let window = [1, 1, pool.kernel, pool.kernel];
+            let ones = g.floats(ty.reshaped(window), &vec![1.0; pool.kernel * pool.kernel]);
+            let conv = super::Conv::new(pool.stride, pool.padding);
+            let dx = g.conv_data_gradient(dy, ones, conv, &[images, 1, ty.shape[2], ty.shape[3]])?;
+            Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
+        });
+        Ok(y)
+    }
+
+    /// Mean over windows that may end beyond `x`, of which there are `places` along height and width: zeros are added
+    /// there, and the mean over whole windows is corrected for them. Providers do not agree on how to count otherwise.
+    fn average_pool_beyond(&mut self, x: Tensor, pool: Pool, places: [usize; 2]) -> Result<Tensor> {
+        let whole = Pool { ceil: false, ..pool };
+        let mut after = [0; 4];
+        for axis in 0..2 {
+            let end = (places[axis] - 1) * pool.stride + pool.kernel;
+            after[2 + axis] = end.saturating_sub(self.shape(x)[2 + axis]);
+        }
+        let whole_count = (pool.kernel * pool.kernel) as f64;
+        let shares = self.window_counts(x, pool, places, |count| whole_count / count);
+        let padded = self.pad(x, &[0; 4], &after)?;
+        let means = self.average_pool(padded, whole)?;
+        self.mul(means, shares)
+    }
+
+    /// `factor` times the sum over windows of `x` `[N,C,H,W]`.
+    pub(crate) fn window_sum(&mut self, x: Tensor, pool: Pool, factor: f64) -> Result<Tensor> {
+        let means = self.average_pool(x, pool)?;
+        let places = [self.shape(means)[2], self.shape(means)[3]];
+        let counts = self.window_counts(x, pool, places, |count| factor * count);
+        self.mul(means, counts)
+    }
+
+    /// `map` of the number of places of `x` in each window, `[1,1,P,Q]`.
+    fn window_counts(
+        &mut self,
+        x: Tensor,
+        pool: Pool,
+        [height, width]: [usize; 2],
+        map: impl Fn(f64) -> f64,
+    ) -> Tensor {
+        let ty = self.ty(x).clone();
+        let count = |i: usize| pool.counted(ty.shape[2], i / width) * pool.counted(ty.shape[3], i % width);
+        let values: Vec<f64> = (0..height * width).map(|i| map(count(i) as f64)).collect();
+        self.floats(ty.reshaped([1, 1, height, width]), &values)
+    }
+
+    /// Mean over all places of each channel: `[N,C,H,W]` → `[N,C,1,1]`.
+    ///
+    /// # Errors
+    /// `x` is not floating-point with four axes.
+    pub fn global_average_pool(&mut self, x: Tensor) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        self.images("GlobalAveragePool", x)?;
+        let y = self.emit("GlobalAveragePool", &[x], vec![], ty.reshaped([ty.shape[0], ty.shape[1], 1, 1]));
+        self.record(&[x], &[y], move |g, up| {
+            let dy = g.scale(up.single(), 1.0 / (ty.shape[2] * ty.shape[3]) as f64)?;
+            Ok(vec![Some(g.expand(dy, &ty.shape)?)])
+        });
+        Ok(y)
+    }
+
+    /// Shape of the result of pooling `x`, and the attributes of the operator.
+    fn windows(&self, operator: &'static str, x: Tensor, pool: Pool) -> Result<(Vec<usize>, Attributes)> {
+        self.images(operator, x)?;
+        let Pool { kernel, stride, padding, ceil } = pool;
+        let mut shape = self.shape(x).to_vec();
+        let fits = kernel > 0
+            && stride > 0
+            && padding < kernel
+            && !(ceil && (padding > 0 || stride > kernel))
+            && shape[2..].iter().all(|&l| l + 2 * padding >= kernel);
+        if !fits {
+            let reason = format!(
+                "{pool:?} must fit into the operand, with less padding than kernel, and none with ceil"
+            );
+            return Err(self.mismatch(operator, &[x], reason));
+        }
+        for length in &mut shape[2..] {
+            *length = pool.positions(*length);
+        }
+        let mut attributes = vec![
+            ints("kernel_shape", &[kernel; 2]),
+            ints("strides", &[stride; 2]),
+            ints("pads", &[padding; 4]),
+        ];
+        if ceil {
+            attributes.push(int("ceil_mode", 1));
+        }
+        Ok((shape, attributes))
+    }
+
+    /// Refuses operands that are not floating-point `[N,C,H,W]`.
+    pub(crate) fn images(&self, operator: &'static str, x: Tensor) -> Result<()> {
+        self.floating(operator, x)?;
+        if self.shape(x).len() != 4 {
+            return Err(self.mismatch(operator, &[x], "the operand must have the axes [N,C,H,W]"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pool;
+    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::{Builder, Lowering, Target, TensorType};
+
+    const fn pool(kernel: usize, stride: usize, padding: usize) -> Pool {
+        Pool { kernel, stride, padding, ceil: false }
+    }
+
+    const fn ceil(kernel: usize, stride: usize) -> Pool {
+        Pool { ceil: true, ..pool(kernel, stride, 0) }
+    }
+
+    const WINDOWS: [Pool; 6] =
+        [pool(2, 2, 0), pool(3, 2, 0), pool(3, 1, 1), pool(3, 2, 1), ceil(3, 2), ceil(2, 2)];
+
+    #[test]
+    fn gradients_of_pooling_agree_with_finite_differences() {
+        for pool in WINDOWS {
+            gradients_agree(Case::f64(&format!("MaxPool {pool:?}")).distinct([2, 3, 7, 6]), |g, x| {
+                g.max_pool(x[0], pool)
+            });
+            gradients_agree(Case::f32(&format!("AveragePool {pool:?}")).normal([2, 3, 7, 6]), |g, x| {
+                g.average_pool(x[0], pool)
+            });
+        }
+        gradients_agree(Case::f32("GlobalAveragePool").normal([2, 3, 4, 5]), |g, x| {
+            g.global_average_pool(x[0])
+        });
+    }
+
+    #[test]
+    fn the_first_of_equal_maxima_gets_the_whole_gradient() {
+        let mut g = Builder::new("ties", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 1, 2, 2])).unwrap();
+        let y = g.max_pool(x, pool(2, 2, 0)).unwrap();
+        let loss = g.sum(y).unwrap();
+        let dx = g.grad(loss, &[x]).unwrap()[0];
+        g.output("dx", dx).unwrap();
+        let dx = crate::check::run_f32(&g.finish(), &[("x", &[1.0, 1.0, 1.0, 1.0])]);
+        assert_eq!(dx["dx"], [1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn averages_do_not_count_the_padding() {
+        let case = Case::f32("AveragePool").values([1, 1, 2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+        let y = evaluate(case, |g, x| g.average_pool(x[0], pool(3, 2, 1)));
+        assert_eq!(y, [2.5]);
+    }
+
+    #[test]
+    fn a_window_that_ends_beyond_counts_what_is_inside() {
+        let case = || Case::f32("pool").values([1, 1, 2, 4], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(evaluate(case(), |g, x| g.max_pool(x[0], ceil(2, 2))), [6.0, 8.0]);
+        let case = || Case::f32("pool").values([1, 1, 3, 4], (1..=12).map(f64::from).collect());
+        assert_eq!(evaluate(case(), |g, x| g.max_pool(x[0], ceil(3, 2))), [11.0, 12.0]);
+        assert_eq!(evaluate(case(), |g, x| g.average_pool(x[0], ceil(3, 2))), [6.0, 7.5]);
+        let negative = Case::f32("pool").values([1, 1, 2, 3], vec![-1.0; 6]);
+        assert_eq!(evaluate(negative, |g, x| g.max_pool(x[0], ceil(2, 2))), [-1.0, -1.0]);
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 1, 2, 2])).unwrap();
+        assert!(g.max_pool(x, pool(3, 1, 0)).is_err());
+        assert!(g.average_pool(x, pool(2, 0, 0)).is_err());
+        assert!(g.max_pool(x, pool(1, 1, 1)).is_err());
+        assert!(g.max_pool(x, ceil(3, 1)).is_err());
+        assert!(g.max_pool(x, ceil(1, 2)).is_err());
+        assert!(g.average_pool(x, Pool { padding: 1, ..ceil(2, 2) }).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Softmax and LogSoftmax; those of f16 are computed in f32.
+
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::{Tensor, int};
+
+impl Builder {
+    /// eˣ / Σ eˣ along `axis`.
+    ///
+    /// # Errors
+    /// `x` is not floating-point or has no such axis.
+    pub fn softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        self.in_f32(x, |g, x| g.softmax_of(x, axis))
+    }
+
+    fn softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        let y = self.normalised("Softmax", x, axis)?;
+        self.record(&[x], &[y], move |g, up| {
+            let product = g.mul(up.single(), y)?;
+            let sum = g.reduce_sum(product, &[axis], true)?;
+            let share = g.mul(y, sum)?;
+            Ok(vec![Some(g.sub(product, share)?)])
+        });
+        Ok(y)
+    }
+
+    /// x − ln Σ eˣ along `axis`.
+    ///
+    /// # Errors
+    /// `x` is not floating-point or has no such axis.
+    pub fn log_softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        self.in_f32(x, |g, x| g.log_softmax_of(x, axis))
+    }
+
+    fn log_softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+        let y = self.normalised("LogSoftmax", x, axis)?;
+        self.record(&[x], &[y], move |g, up| {
+            let sum = g.reduce_sum(up.single(), &[axis], true)?;
+            let probabilities = g.exp(y)?;
+            let share = g.mul(probabilities, sum)?;
+            Ok(vec![Some(g.sub(up.single(), share)?)])
+        });
+        Ok(y)
+    }
+
+    fn normalised(&mut self, operator: &'static str, x: Tensor, axis: usize) -> Result<Tensor> {
+        self.floating(operator, x)?;
+        if axis >= self.shape(x).len() {
+            return Err(self.mismatch(operator, &[x], format!("axis {axis} must be an axis of the operand")));
+        }
+        Ok(self.emit(operator, &[x], vec![int("axis", axis as i64)], self.ty(x).clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::{Case, gradients_agree};
+
+    #[test]
+    fn gradients_of_softmax_agree_with_finite_differences() {
+        for axis in [0, 1] {
+            gradients_agree(Case::f64("Softmax").normal([4, 5]), |g, x| g.softmax(x[0], axis));
+            gradients_agree(Case::f64("LogSoftmax").normal([4, 5]), |g, x| g.log_softmax(x[0], axis));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Element-wise functions of one operand: Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Neg, Clip, Identity, Cast.
+
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::node::{Tensor, int};
+use crate::types::ElementType;
+
+impl Builder {
+    /// max(x, 0); the gradient at 0 is 0.
+    ///
+    /// # Errors
+    /// `x` is not floating-point; so for the other functions of this family.
+    pub fn relu(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Relu", x)?;
+        self.record(&[x], &[y], move |g, up| {
+            let zero = g.scalar(g.element(y), 0.0);
+            let mask = g.greater(y, zero)?;
+            Ok(vec![Some(g.select(mask, up.single(), zero)?)])
+        });
+        Ok(y)
+    }
+
+    /// Hyperbolic tangent.
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn tanh(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Tanh", x)?;
+        self.record(&[x], &[y], move |g, up| {
+            let one = g.scalar(g.element(y), 1.0);
+            let square = g.mul(y, y)?;
+            let slope = g.sub(one, square)?;
+            Ok(vec![Some(g.mul(up.single(), slope)?)])
+        });
+        Ok(y)
+    }
+
+    /// 1 / (1 + e⁻ˣ).
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn sigmoid(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Sigmoid", x)?;
+        self.record(&[x], &[y], move |g, up| {
+            let one = g.scalar(g.element(y), 1.0);
+            let rest = g.sub(one, y)?;
+            let slope = g.mul(y, rest)?;
+            Ok(vec![Some(g.mul(up.single(), slope)?)])
+        });
+        Ok(y)
+    }
+
+    /// eˣ.
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn exp(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Exp", x)?;
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.mul(up.single(), y)?)]));
+        Ok(y)
+    }
+
+    /// Natural logarithm.
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn log(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Log", x)?;
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.div(up.single(), x)?)]));
+        Ok(y)
+    }
+
+    /// Square root.
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn sqrt(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Sqrt", x)?;
+        self.record(&[x], &[y], move |g, up| {
+            let half = g.scale(up.single(), 0.5)?;
+            Ok(vec![Some(g.div(half, y)?)])
+        });
+        Ok(y)
+    }
+
+    /// −x.
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn neg(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary("Neg", x)?;
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.neg(up.single())?)]));
+        Ok(y)
+    }
+
+    /// min(max(x, low), high); the gradient is 0 outside the open interval.
+    ///
+    /// # Errors
+    /// `x` is not floating-point, or `low` is not below `high`.
+    pub fn clip(&mut self, x: Tensor, low: f64, high: f64) -> Result<Tensor> {
+        if low.partial_cmp(&high) != Some(std::cmp::Ordering::Less) {
+            let reason = format!("the lower bound {low} must be below the upper bound {high}");
+            return Err(self.mismatch("Clip", &[x], reason));
+        }
+        self.floating("Clip", x)?;
+        let element = self.element(x);
+        let (low, high) = (self.scalar(element, low), self.scalar(element, high));
+        let y = self.emit("Clip", &[x, low, high], vec![], self.ty(x).clone());
+        self.record(&[x], &[y], move |g, up| {
+            let (above, below) = (g.greater(x, low)?, g.greater(high, x)?);
+            let inside = g.and(above, below)?;
+            let zero = g.scalar(element, 0.0);
+            Ok(vec![Some(g.select(inside, up.single(), zero)?)])
+        });
+        Ok(y)
+    }
+
+    /// x under another name.
+    ///
+    /// # Errors
+    /// None.
+    pub fn identity(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.emit("Identity", &[x], vec![], self.ty(x).clone());
+        self.record(&[x], &[y], |_, up| Ok(vec![Some(up.single())]));
+        Ok(y)
+    }
+
+    /// x in another element type; differentiable between floating-point types.
+    ///
+    /// # Errors
+    /// None.
+    pub fn cast(&mut self, x: Tensor, to: ElementType) -> Result<Tensor> {
+        let from = self.element(x);
+        if from == to {
+            return Ok(x);
+        }
+        let ty = self.ty(x).of(to);
+        let y = self.emit("Cast", &[x], vec![int("to", to.onnx().into())], ty);
+        if from.is_float() && to.is_float() {
+            self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.cast(up.single(), from)?)]));
+        }
+        Ok(y)
+    }
+
+    /// `compute` on x, in f32 where x is f16, whose precision and range do not do for sums, powers and exponentials; the
+    /// result is f16 again then.
+    pub(crate) fn in_f32(
+        &mut self,
+        x: Tensor,
+        compute: impl FnOnce(&mut Self, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        if self.element(x) != ElementType::F16 {
+            return compute(self, x);
+        }
+        let wide = self.cast(x, ElementType::F32)?;
+        let y = compute(self, wide)?;
+        self.cast(y, ElementType::F16)
+    }
+
+    /// Refuses operands that are not floating-point.
+    pub(crate) fn floating(&self, operator: &'static str, x: Tensor) -> Result<()> {
+        if self.element(x).is_float() {
+            return Ok(());
+        }
+        Err(self.mismatch(operator, &[x], "the operand must be floating-point"))
+    }
+
+    fn unary(&mut self, operator: &'static str, x: Tensor) -> Result<Tensor> {
+        self.floating(operator, x)?;
+        Ok(self.emit(operator, &[x], vec![], self.ty(x).clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ElementType;
+    use crate::check::{Case, evaluate, gradients_agree};
+
+    #[test]
+    fn gradients_of_unary_functions_agree_with_finite_differences() {
+        let case = |name: &str| Case::f64(name).normal([4, 5]);
+        gradients_agree(case("Relu"), |g, x| g.relu(x[0]));
+        gradients_agree(case("Tanh"), |g, x| g.tanh(x[0]));
+        gradients_agree(case("Sigmoid"), |g, x| g.sigmoid(x[0]));
+        gradients_agree(case("Exp"), |g, x| g.exp(x[0]));
+        gradients_agree(case("Neg"), |g, x| g.neg(x[0]));
+        gradients_agree(case("Clip"), |g, x| g.clip(x[0], -0.5, 0.8));
+        gradients_agree(case("Identity"), |g, x| g.identity(x[0]));
+        gradients_agree(Case::f64("Log").positive([4, 5]), |g, x| g.log(x[0]));
+        gradients_agree(Case::f64("Sqrt").positive([4, 5]), |g, x| g.sqrt(x[0]));
+    }
+
+    #[test]
+    fn a_cast_carries_the_gradient_back_in_the_type_of_its_operand() {
+        gradients_agree(Case::f32("Cast").normal([7]), |g, x| {
+            let wide = g.cast(x[0], ElementType::F64)?;
+            let square = g.mul(wide, wide)?;
+            g.cast(square, ElementType::F32)
+        });
+    }
+
+    #[test]
+    fn relu_and_clip_cut_where_they_should() {
+        let relu = evaluate(Case::f64("Relu").values([3], vec![-1.0, 0.0, 2.0]), |g, x| g.relu(x[0]));
+        assert_eq!(relu, [0.0, 0.0, 2.0]);
+        let clip =
+            evaluate(Case::f64("Clip").values([3], vec![-1.0, 0.5, 2.0]), |g, x| g.clip(x[0], 0.0, 1.0));
+        assert_eq!(clip, [0.0, 0.5, 1.0]);
+    }
+}

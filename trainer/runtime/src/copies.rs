@@ -1,0 +1,285 @@
+//! Copies to a GPU beside what it computes, by NVIDIA's driver.
+//!
+//! ONNX Runtime copies in the order of its sessions' work; a stream of the driver's own does not wait for that.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::{fmt, ptr};
+
+use libloading::Library;
+
+use super::driver::DRIVER;
+use super::library;
+
+/// A stream that does not wait for the default one.
+const NON_BLOCKING: c_uint = 1;
+
+/// An address in a GPU's memory.
+type DevicePointer = u64;
+
+/// The driver's functions, with their types in NVIDIA's documentation of the driver API, and the names that the library exports
+/// them under.
+#[allow(non_snake_case)]
+struct Functions {
+    cuInit: unsafe extern "C" fn(c_uint) -> c_int,
+    cuDeviceGet: unsafe extern "C" fn(*mut c_int, c_int) -> c_int,
+    cuDevicePrimaryCtxRetain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int,
+    cuDevicePrimaryCtxRelease_v2: unsafe extern "C" fn(c_int) -> c_int,
+    cuCtxSetCurrent: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuStreamCreate: unsafe extern "C" fn(*mut *mut c_void, c_uint) -> c_int,
+    cuStreamDestroy_v2: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuStreamSynchronize: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuMemcpyHtoDAsync_v2: unsafe extern "C" fn(DevicePointer, *const c_void, usize, *mut c_void) -> c_int,
+    cuMemcpyDtoDAsync_v2: unsafe extern "C" fn(DevicePointer, DevicePointer, usize, *mut c_void) -> c_int,
+}
+
+/// Takes each function by its name from a library.
+macro_rules! functions {
+    ($library:expr, $($name:ident),+ $(,)?) => {
+        Functions {
+            // SAFETY: the type is that of the function in NVIDIA's documentation.
+            $($name: *unsafe { $library.get(concat!(stringify!($name), "\0").as_bytes()) }
+                .map_err(|error| library::innermost(&error))?,)+
+        }
+    };
+}
+
+/// Calls a function of the driver; an error names it.
+macro_rules! call {
+    ($functions:expr, $name:ident($($argument:expr),*)) => {
+        // SAFETY: the caller of this macro says why.
+        match unsafe { ($functions.$name)($($argument),*) } {
+            0 => Ok(()),
+            code => Err(format!(concat!(stringify!($name), " of the NVIDIA driver gave error {}"), code)),
+        }
+    };
+}
+
+/// A stream for copies to one GPU, in the context that CUDA's runtime, and with it ONNX Runtime, uses there.
+pub struct CopyStream {
+    functions: Functions,
+    /// The functions' home.
+    _library: Library,
+    device: c_int,
+    context: *mut c_void,
+    stream: *mut c_void,
+}
+
+impl CopyStream {
+    /// A stream to the GPU with this number.
+    ///
+    /// # Errors
+    /// What the driver cannot do.
+    pub fn open(device: u32) -> Result<Self, String> {
+        Self::open_with(DRIVER, device)
+    }
+
+    pub(crate) fn open_with(driver: &str, device: u32) -> Result<Self, String> {
+        // SAFETY: NVIDIA's driver may be loaded by any program.
+        let library = unsafe { Library::new(driver) }.map_err(|error| library::innermost(&error))?;
+        let functions = functions!(
+            library,
+            cuInit,
+            cuDeviceGet,
+            cuDevicePrimaryCtxRetain,
+            cuDevicePrimaryCtxRelease_v2,
+            cuCtxSetCurrent,
+            cuStreamCreate,
+            cuStreamDestroy_v2,
+            cuStreamSynchronize,
+            cuMemcpyHtoDAsync_v2,
+            cuMemcpyDtoDAsync_v2,
+        );
+        let (mut handle, mut context) = (0, ptr::null_mut());
+        // The functions may be called from any thread, and write one value each.
+        call!(functions, cuInit(0))?;
+        call!(functions, cuDeviceGet(&raw mut handle, device as c_int))?;
+        call!(functions, cuDevicePrimaryCtxRetain(&raw mut context, handle))?;
+        // From here on dropping it gives the context back.
+        let stream = ptr::null_mut();
+        let mut made = Self { functions, _library: library, device: handle, context, stream };
+        made.enter()?;
+        call!(made.functions, cuStreamCreate(&raw mut made.stream, NON_BLOCKING))?;
+        Ok(made)
+    }
+
+    /// Copies `source` to `target` while `work` goes on; both are over when this returns the work's result and what the driver
+    /// could not do. A copy out of page-locked memory goes on by itself, one out of other memory comes before the work.
+    ///
+    /// # Safety
+    /// At `target` the GPU has as many bytes as `source`, and nobody else uses them meanwhile.
+    pub unsafe fn copy_during<R>(
+        &self,
+        source: &[u8],
+        target: DevicePointer,
+        work: impl FnOnce() -> R,
+    ) -> (R, Result<(), String>) {
+        // Waits before the borrow of the source ends, even if the work panics.
+        let wait = WaitAtEnd(self);
+        // The bytes are there on both sides until the wait is over: the source is borrowed, the target is the caller's promise.
+        let begun = self.enter().and_then(|()| {
+            call!(
+                self.functions,
+                cuMemcpyHtoDAsync_v2(target, source.as_ptr().cast(), source.len(), self.stream)
+            )
+        });
+        let result = work();
+        let waited = wait.end();
+        (result, begun.and(waited))
+    }
+
+    /// Copies within the GPU, and waits until that is done.
+    ///
+    /// # Errors
+    /// What the driver cannot do.
+    ///
+    /// # Safety
+    /// At both addresses the GPU has as many bytes, and nobody else uses them meanwhile.
+    pub unsafe fn copy_within(
+        &self,
+        source: DevicePointer,
+        target: DevicePointer,
+        bytes: usize,
+    ) -> Result<(), String> {
+        self.enter()?;
+        let wait = WaitAtEnd(self);
+        // The caller promises that the bytes are there.
+        call!(self.functions, cuMemcpyDtoDAsync_v2(target, source, bytes, self.stream))?;
+        wait.end()
+    }
+
+    /// Makes the context that of the calling thread, which may have had none yet.
+    fn enter(&self) -> Result<(), String> {
+        // The context lives until it is given back in `drop`.
+        call!(self.functions, cuCtxSetCurrent(self.context))
+    }
+
+    fn wait(&self) -> Result<(), String> {
+        // The stream lives until `drop`.
+        call!(self.functions, cuStreamSynchronize(self.stream))
+    }
+}
+
+/// Waits for the stream's copies when it is dropped, or ended, which tells what went wrong.
+struct WaitAtEnd<'a>(&'a CopyStream);
+
+impl WaitAtEnd<'_> {
+    fn end(self) -> Result<(), String> {
+        let waited = self.0.wait();
+        std::mem::forget(self);
+        waited
+    }
+}
+
+impl Drop for WaitAtEnd<'_> {
+    fn drop(&mut self) {
+        // There is another error or a panic to tell.
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for CopyStream {
+    fn drop(&mut self) {
+        // Nobody else has the stream or this claim to the context, and there is nobody to tell an error to.
+        if !self.stream.is_null() {
+            let _ = self.enter().and_then(|()| call!(self.functions, cuStreamDestroy_v2(self.stream)));
+        }
+        let _ = call!(self.functions, cuDevicePrimaryCtxRelease_v2(self.device));
+    }
+}
+
+impl fmt::Debug for CopyStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyStream").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::testing::{FakeDriver, compiled};
+
+    fn address(values: &mut [u8]) -> DevicePointer {
+        values.as_mut_ptr().addr() as DevicePointer
+    }
+
+    #[test]
+    fn copies_go_on_beside_the_work_and_are_over_after_it() {
+        let driver = FakeDriver::new();
+        let stream = driver.stream().unwrap();
+        let (mut spare, mut used) = (vec![0; 5], vec![0; 5]);
+        let in_work = Cell::new(-1);
+        let work = || {
+            in_work.set(driver.copies());
+            "result"
+        };
+        // SAFETY: the fake's GPU is the host's memory, and both vectors have five bytes.
+        let result = unsafe { stream.copy_during(&[1, 2, 3, 4, 5], address(&mut spare), work) };
+        assert_eq!((result, in_work.get(), driver.copies()), (("result", Ok(())), 0, 1));
+        assert_eq!(spare, [1, 2, 3, 4, 5]);
+        // SAFETY: likewise.
+        unsafe { stream.copy_within(address(&mut spare), address(&mut used), 4) }.unwrap();
+        assert_eq!(used, [1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn contexts_and_streams_are_given_back() {
+        let driver = FakeDriver::new();
+        let streams = [driver.stream().unwrap(), driver.stream().unwrap()];
+        assert_eq!(driver.outstanding(), 4);
+        drop(streams);
+        assert_eq!(driver.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_panic_of_the_work_waits_for_the_copy() {
+        let driver = FakeDriver::new();
+        let stream = driver.stream().unwrap();
+        let mut target = vec![0; 2];
+        let to = address(&mut target);
+        // SAFETY: the fake's GPU is the host's memory, and the target has two bytes.
+        let panicking = || unsafe { stream.copy_during(&[8, 9], to, || panic!("no")) };
+        assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
+        assert_eq!((target, driver.copies()), (vec![8, 9], 1));
+    }
+
+    #[test]
+    fn a_function_that_fails_is_named_and_nothing_is_left_behind() {
+        let opening =
+            ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuStreamCreate"];
+        let driver = FakeDriver::new();
+        for name in opening {
+            driver.fail(name);
+            let error = driver.stream().unwrap_err();
+            assert_eq!(error, format!("{name} of the NVIDIA driver gave error 999"));
+            assert_eq!(driver.outstanding(), 0, "{name}");
+        }
+        driver.fail("");
+        let stream = driver.stream().unwrap();
+        let mut target = vec![0; 2];
+        let to = address(&mut target);
+        // The work is done all the same.
+        for name in ["cuCtxSetCurrent", "cuMemcpyHtoDAsync_v2", "cuStreamSynchronize"] {
+            driver.fail(name);
+            // SAFETY: the fake's GPU is the host's memory, and the target has two bytes.
+            let (result, copied) = unsafe { stream.copy_during(&[8, 9], to, || "result") };
+            assert!(copied.as_ref().is_err_and(|error| error.starts_with(name)), "{copied:?}");
+            assert_eq!(result, "result", "{name}");
+        }
+        driver.fail("cuMemcpyDtoDAsync_v2");
+        // SAFETY: likewise.
+        assert!(unsafe { stream.copy_within(to, to, 2) }.is_err());
+    }
+
+    #[test]
+    fn a_driver_that_is_not_there_or_is_none_is_told() {
+        let error = CopyStream::open_with("libcuda-that-is-nowhere.so.1", 0).unwrap_err();
+        assert!(error.contains("libcuda-that-is-nowhere.so.1"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let other = compiled(folder.path(), "pub fn nothing() {}");
+        let error = CopyStream::open_with(other.to_str().unwrap(), 0).unwrap_err();
+        assert!(error.contains("cuInit"), "{error}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Where a backend computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Build, RuntimeError, check_gpu};
+
+/// A device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(u32),
+}
+
+impl Device {
+    /// The build of ONNX Runtime that computes there.
+    #[must_use]
+    pub fn build(self) -> Build {
+        match self {
+            Self::Cpu => Build::Cpu,
+            Self::Cuda(_) => Build::Cuda,
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(id) => write!(f, "cuda:{id}"),
+        }
+    }
+}
+
+/// What the user said about the device: `auto`, `cpu`, `cuda` or `cuda:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU where NVIDIA's driver has one, else the processor.
+    #[default]
+    Auto,
+    /// This one.
+    Exactly(Device),
+}
+
+impl DeviceChoice {
+    /// The device that is meant on this machine. Where there is a driver that cannot be used, the log says why the processor
+    /// takes its place.
+    #[must_use]
+    pub fn resolve(self) -> Device {
+        match self {
+            Self::Exactly(device) => device,
+            Self::Auto => match check_gpu(true) {
+                Ok(()) => Device::Cuda(0),
+                Err(RuntimeError::NoDriver { .. }) => Device::Cpu,
+                Err(reason) => {
+                    tracing::warn!("computing on the CPU: {reason}");
+                    Device::Cpu
+                }
+            },
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown =
+            || format!("unknown device `{text}`: give `auto`, `cpu`, `cuda` or `cuda:` with a number");
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Exactly(Device::Cpu)),
+            None if text == "cuda" => Ok(Self::Exactly(Device::Cuda(0))),
+            // ONNX Runtime counts devices in an i32.
+            Some(("cuda", id)) => match id.parse::<u32>() {
+                Ok(id) if i32::try_from(id).is_ok() => Ok(Self::Exactly(Device::Cuda(id))),
+                _ => Err(unknown()),
+            },
+            _ => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Device, DeviceChoice};
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        let read = |text: &str| text.parse::<DeviceChoice>().unwrap();
+        assert_eq!(read("auto"), DeviceChoice::Auto);
+        assert_eq!(read("cuda"), DeviceChoice::Exactly(Device::Cuda(0)));
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(3)] {
+            assert_eq!(read(&device.to_string()), DeviceChoice::Exactly(device));
+            assert_eq!(read(&device.to_string()).resolve(), device);
+        }
+    }
+
+    #[test]
+    fn a_device_that_does_not_exist_is_told_with_those_that_do() {
+        for text in ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:3000000000", "cpu:0", ""] {
+            let error = text.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.contains(text) && error.contains("`cpu`"), "{error}");
+        }
+    }
+}

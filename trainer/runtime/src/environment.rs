@@ -1,0 +1,97 @@
+//! The one ONNX Runtime environment of the process.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+
+use super::{Build, Located, Options, Progress, RuntimeError, check_gpu, check_library, library, locate};
+
+/// ONNX Runtime, loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Sessions are made under it. Its threads sleep when idle instead of spinning: spinning ones would take the loader's
+    /// cores.
+    pub environment: Environment,
+    /// What was loaded.
+    pub library: PathBuf,
+    /// Minor version: 31 for 1.31.1.
+    pub minor_version: u32,
+    /// The build that was asked for when it was loaded.
+    pub build: Build,
+    /// Threads that compute; as many as there are cores when 0.
+    pub threads: usize,
+}
+
+static LOADED: OnceLock<Loaded> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
+
+/// The process's ONNX Runtime: at the first call located, fetched if need be, checked and loaded; later calls get the same.
+/// The number of threads is that of the first call.
+///
+/// # Errors
+/// Those of [`locate`] and [`check_library`], [`check_gpu`], and [`RuntimeError::OtherBuildLoaded`] when CUDA is asked for after the CPU
+/// build was loaded. After an error another call may succeed.
+pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'static Loaded, RuntimeError> {
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = match LOADED.get() {
+        Some(loaded) => loaded,
+        None => {
+            if options.build == Build::Cuda {
+                // Before a gigabyte is fetched in vain.
+                check_gpu(options.dylib.is_none())?;
+            }
+            let loaded = start(options, locate(options, progress)?)?;
+            LOADED.get_or_init(|| loaded)
+        }
+    };
+    if options.build == Build::Cuda && loaded.build == Build::Cpu {
+        let library = loaded.library.clone();
+        return Err(RuntimeError::OtherBuildLoaded { loaded: loaded.build, library, wanted: options.build });
+    }
+    Ok(loaded)
+}
+
+fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
+    for path in located.preload {
+        library::load(&path).map_err(|reason| RuntimeError::CannotLoad { path, reason })?;
+    }
+    let library = located.library;
+    let minor_version = check_library(&library)?;
+    let builder = ort::init_from(&library)
+        .map_err(|error| RuntimeError::CannotLoad { path: library.clone(), reason: error.to_string() })?;
+    let built = pool(options.threads).and_then(|pool| {
+        builder.with_name("fovea").with_telemetry(false).with_global_thread_pool(pool).build()
+    });
+    match built {
+        Ok(environment) => {
+            Ok(Loaded { environment, library, minor_version, build: options.build, threads: options.threads })
+        }
+        Err(reason) => Err(RuntimeError::Environment { library, reason }),
+    }
+}
+
+fn pool(threads: usize) -> ort::Result<GlobalThreadPoolOptions> {
+    GlobalThreadPoolOptions::default().with_intra_threads(threads)?.with_spin_control(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use ort::session::Session;
+
+    use super::*;
+    use crate::OLDEST_MINOR;
+
+    /// Fetches the wheel on a machine that has never done so.
+    #[test]
+    fn the_pinned_library_is_fetched_and_loaded_and_makes_sessions() {
+        let options = Options::from_env(Build::Cpu);
+        let loaded = environment(&options, &mut ()).unwrap();
+        assert!(loaded.minor_version >= OLDEST_MINOR);
+        Session::builder(&loaded.environment).unwrap();
+        let again = environment(&options, &mut ()).unwrap();
+        assert!(std::ptr::eq(loaded, again));
+        let error = environment(&Options::from_env(Build::Cuda), &mut ()).unwrap_err();
+        assert!(matches!(error, RuntimeError::OtherBuildLoaded { .. }), "{error}");
+    }
+}

@@ -1,0 +1,316 @@
+//! The search: the user's own library, the cache, the package index.
+
+use std::env::consts;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fovea_files::{FileLock, sha256_of};
+
+use super::download::{agent, download};
+use super::index::look_up;
+use super::library::check_file;
+use super::manifest::{PRELOAD, wheels};
+use super::unpack::{beside, is_complete, unpack};
+use super::{FetchError, Options, Progress, RuntimeError, Wheel};
+
+/// Where a library came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The user named it.
+    Given,
+    /// It lay in the cache.
+    Cache,
+    /// It was fetched just now.
+    Fetched,
+}
+
+/// A library that is ready to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// ONNX Runtime itself.
+    pub library: PathBuf,
+    /// Libraries to load before it, in this order.
+    pub preload: Vec<PathBuf>,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Finds ONNX Runtime, fetching it into the cache if need be. Processes that do so at the same time wait for each other.
+///
+/// # Errors
+/// [`RuntimeError::Missing`] or [`RuntimeError::NotALibrary`] for a path that the user gave, and
+/// [`RuntimeError::CannotFetch`], which says what to put where, if something is missing and cannot be had.
+pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located, RuntimeError> {
+    if let Some(path) = &options.dylib {
+        check_file(path)?;
+        let library =
+            path.canonicalize().map_err(|reason| RuntimeError::Missing { path: path.clone(), reason })?;
+        return Ok(Located { library, preload: Vec::new(), source: Source::Given });
+    }
+    let (os, arch) = (consts::OS, consts::ARCH);
+    let pinned =
+        wheels(options.build, os, arch).ok_or(RuntimeError::NoWheel { build: options.build, os, arch })?;
+    let cache = options.cache()?;
+    let mut source = Source::Cache;
+    let mut folders = Vec::with_capacity(pinned.len());
+    for (at, wheel) in pinned.iter().enumerate() {
+        let (folder, fetched) = provide(&cache, wheel, options, progress).map_err(|mut error| {
+            if let RuntimeError::CannotFetch { further, .. } = &mut error {
+                *further = missing(&cache, &pinned[at + 1..]);
+            }
+            error
+        })?;
+        if fetched {
+            source = Source::Fetched;
+        }
+        folders.push(folder);
+    }
+    let library = folders[0].join(format!("libonnxruntime.so.{}", super::ORT_VERSION));
+    Ok(Located { library, preload: preload_order(&folders), source })
+}
+
+/// Those of the wheels that are neither unpacked nor there to be.
+fn missing(cache: &Path, wheels: &[Wheel]) -> Vec<Wheel> {
+    let is_there = |wheel: &&Wheel| {
+        let (folder, file) = places(cache, wheel);
+        is_complete(&folder) || file.exists()
+    };
+    wheels.iter().filter(|wheel| !is_there(wheel)).copied().collect()
+}
+
+/// Where a wheel is unpacked, and where it lies before.
+fn places(cache: &Path, wheel: &Wheel) -> (PathBuf, PathBuf) {
+    let root = cache.join("onnxruntime");
+    (root.join(wheel.file.trim_end_matches(".whl")), root.join(wheel.file))
+}
+
+/// The libraries of [`PRELOAD`] that lie in `folders`, in its order.
+fn preload_order(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let find = |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| path.exists());
+    PRELOAD.iter().filter_map(find).collect()
+}
+
+/// The folder with the unpacked `wheel`, and whether it had to be fetched.
+fn provide(
+    cache: &Path,
+    wheel: &Wheel,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<(PathBuf, bool), RuntimeError> {
+    let (folder, file) = places(cache, wheel);
+    if is_complete(&folder) {
+        return Ok((folder, false));
+    }
+    match fetch(&file, &folder, wheel, options, progress) {
+        Ok(()) => Ok((folder, true)),
+        Err(reason) => {
+            let (wheel, reason) = (*wheel, Box::new(reason));
+            Err(RuntimeError::CannotFetch { wheel, put_at: file, further: Vec::new(), reason })
+        }
+    }
+}
+
+fn fetch(
+    file: &Path,
+    folder: &Path,
+    wheel: &Wheel,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<(), FetchError> {
+    if let Some(root) = file.parent() {
+        fs::create_dir_all(root).map_err(FetchError::disk(root))?;
+    }
+    let _lock = lock(&beside(folder, "lock"), progress)?;
+    // Another process may have done it while this one waited.
+    if is_complete(folder) {
+        return Ok(());
+    }
+    obtain(file, wheel, options, progress)?;
+    unpack(file, folder)?;
+    // It is unpacked: the wheel, which may have hundreds of megabytes, is of no more use.
+    fs::remove_file(file).map_err(FetchError::disk(file))
+}
+
+fn lock(path: &Path, progress: &mut dyn Progress) -> Result<FileLock, FetchError> {
+    if let Some(lock) = FileLock::try_acquire(path).map_err(FetchError::disk(path))? {
+        return Ok(lock);
+    }
+    progress.waiting(path);
+    FileLock::acquire(path).map_err(FetchError::disk(path))
+}
+
+/// Makes `file` be there with the pinned content: a copy that the user put there, or else from the index.
+fn obtain(
+    file: &Path,
+    wheel: &Wheel,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<(), FetchError> {
+    if file.exists() {
+        let got = sha256_of(file).map_err(FetchError::disk(file))?;
+        if got == wheel.sha256 {
+            return Ok(());
+        }
+        if options.offline {
+            let place = file.display().to_string();
+            return Err(FetchError::WrongHash { place, expected: wheel.sha256.to_owned(), got });
+        }
+    }
+    if options.offline {
+        return Err(FetchError::Offline);
+    }
+    let agent = agent();
+    let url = look_up(&agent, &options.index_url, wheel)?;
+    let partial = file.with_extension("part");
+    download(&agent, &url, &partial, wheel, progress)?;
+    fs::rename(&partial, file).map_err(FetchError::disk(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Build;
+    use crate::test_server::{Answer, Server, wheel_of};
+    use crate::unpack::tests::zipped;
+
+    fn options(index_url: String) -> Options {
+        Options { build: Build::Cpu, dylib: None, cache: None, index_url, offline: false, threads: 0 }
+    }
+
+    fn offline() -> Options {
+        Options { offline: true, ..options("http://127.0.0.1:1/simple".to_owned()) }
+    }
+
+    fn fetch_error(error: &RuntimeError) -> &FetchError {
+        let RuntimeError::CannotFetch { reason, .. } = error else { panic!("{error}") };
+        reason
+    }
+
+    fn listing(file: &str, url: &str) -> Answer {
+        Answer::json(format!(
+            r#"{{"files":[{{"filename":"other.whl","url":"x"}},{{"filename":"{file}","url":"{url}"}}]}}"#
+        ))
+    }
+
+    #[test]
+    fn a_wheel_is_looked_up_fetched_unpacked_and_then_found_in_the_cache() {
+        let content = zipped(&[("pack/libpack.so", b"library")]);
+        let wheel = wheel_of(&content);
+        let server = Server::start(vec![listing(wheel.file, "../files/pack.whl"), Answer::whole(&content)]);
+        let cache = tempfile::tempdir().unwrap();
+        let options = options(server.url("simple/"));
+        let (folder, fetched) = provide(cache.path(), &wheel, &options, &mut ()).unwrap();
+        assert!(fetched);
+        assert_eq!(fs::read(folder.join("libpack.so")).unwrap(), b"library");
+        assert!(!cache.path().join("onnxruntime").join(wheel.file).exists(), "the wheel is left behind");
+        // The server has closed, and now fetching is even forbidden.
+        let (again, fetched) = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap();
+        assert_eq!((again, fetched), (folder, false));
+    }
+
+    #[test]
+    fn offline_the_error_says_which_file_to_put_where_and_that_file_is_then_used() {
+        let content = zipped(&[("pack/libpack.so", b"library")]);
+        let wheel = wheel_of(&content);
+        let cache = tempfile::tempdir().unwrap();
+        let error = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap_err();
+        assert!(matches!(fetch_error(&error), FetchError::Offline), "{error}");
+        let RuntimeError::CannotFetch { put_at, .. } = &error else { panic!("{error}") };
+        let text = error.to_string();
+        for part in
+            [wheel.file, wheel.sha256, &put_at.display().to_string(), "ORT_DYLIB_PATH", "FOVEA_OFFLINE"]
+        {
+            assert!(text.contains(part), "`{part}` is missing in: {text}");
+        }
+        fs::write(put_at, &content).unwrap();
+        let (folder, _) = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap();
+        assert!(folder.join("libpack.so").exists());
+    }
+
+    #[test]
+    fn offline_all_wheels_that_are_missing_are_told_at_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let options = Options { build: Build::Cuda, cache: Some(cache.path().to_owned()), ..offline() };
+        let all = wheels(Build::Cuda, consts::OS, consts::ARCH).unwrap();
+        let there = cache.path().join("onnxruntime").join(all[2].file);
+        fs::create_dir_all(there.parent().unwrap()).unwrap();
+        fs::write(there, b"").unwrap();
+        let text = locate(&options, &mut ()).unwrap_err().to_string();
+        for (index, wheel) in all.iter().enumerate() {
+            assert_eq!(text.contains(wheel.sha256), index != 2, "{}: {text}", wheel.file);
+        }
+    }
+
+    #[test]
+    fn offline_a_wrong_file_put_there_by_hand_is_told() {
+        let wheel = wheel_of(&zipped(&[("pack/libpack.so", b"library")]));
+        let cache = tempfile::tempdir().unwrap();
+        let root = cache.path().join("onnxruntime");
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join(wheel.file), b"something else").unwrap();
+        let error = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap_err();
+        assert!(matches!(fetch_error(&error), FetchError::WrongHash { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_index_that_does_not_list_the_wheel_is_told_with_its_address() {
+        let server = Server::start(vec![listing("another.whl", "x")]);
+        let cache = tempfile::tempdir().unwrap();
+        let options = options(server.url("simple"));
+        let error = provide(cache.path(), &wheel_of(b"x"), &options, &mut ()).unwrap_err();
+        assert!(error.to_string().contains(&server.url("simple/pack/")), "{error}");
+    }
+
+    #[test]
+    fn an_index_that_is_not_there_is_told_with_status_or_reason() {
+        let server = Server::start(vec![Answer::status(404)]);
+        let cache = tempfile::tempdir().unwrap();
+        let error =
+            provide(cache.path(), &wheel_of(b"x"), &options(server.url("simple")), &mut ()).unwrap_err();
+        assert!(error.to_string().contains("HTTP status 404"), "{error}");
+        let nobody = options("http://127.0.0.1:1/simple".to_owned());
+        let error = provide(cache.path(), &wheel_of(b"x"), &nobody, &mut ()).unwrap_err();
+        assert!(matches!(fetch_error(&error), FetchError::Transport { .. }), "{error}");
+    }
+
+    #[test]
+    fn two_at_once_fetch_only_once() {
+        let content = zipped(&[("pack/libpack.so", b"library")]);
+        let wheel = wheel_of(&content);
+        // A third request would find the server closed.
+        let server = Server::start(vec![listing(wheel.file, "pack.whl"), Answer::whole(&content)]);
+        let cache = tempfile::tempdir().unwrap();
+        let options = options(server.url("simple"));
+        std::thread::scope(|scope| {
+            let one = || provide(cache.path(), &wheel, &options, &mut ()).unwrap();
+            let threads = [scope.spawn(one), scope.spawn(one)];
+            for thread in threads {
+                let (folder, _) = thread.join().unwrap();
+                assert!(folder.join("libpack.so").exists());
+            }
+        });
+        assert_eq!(server.ranges().len(), 2);
+    }
+
+    #[test]
+    fn libraries_are_preloaded_in_the_order_of_their_needs() {
+        let root = tempfile::tempdir().unwrap();
+        let folders: Vec<_> = ["runtime", "cublas"].iter().map(|name| root.path().join(name)).collect();
+        for folder in &folders {
+            fs::create_dir(folder).unwrap();
+        }
+        for name in ["libcublas.so.13", "libcublasLt.so.13", "libother.so"] {
+            fs::write(folders[1].join(name), b"").unwrap();
+        }
+        let expected = ["libcublasLt.so.13", "libcublas.so.13"].map(|name| folders[1].join(name));
+        assert_eq!(preload_order(&folders), expected);
+    }
+
+    #[test]
+    fn a_given_path_that_is_not_there_is_told() {
+        let options = Options { dylib: Some("/nonexistent/libonnxruntime.so".into()), ..offline() };
+        let error = locate(&options, &mut ()).unwrap_err();
+        assert!(matches!(error, RuntimeError::Missing { .. }), "{error}");
+        assert!(error.to_string().contains("/nonexistent/libonnxruntime.so"), "{error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! A web server of a few lines that gives prepared answers, cuts connections and remembers what was asked.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use fovea_files::hexadecimal;
+use sha2::{Digest, Sha256};
+
+use super::Wheel;
+
+/// What the server sends to one request.
+#[derive(Clone)]
+pub(super) struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: Vec<u8>,
+    /// The connection is cut when this many bytes of the file, counted from its beginning, have been sent.
+    cut_at: usize,
+    ranges: bool,
+}
+
+impl Answer {
+    pub(super) fn whole(body: &[u8]) -> Self {
+        Self {
+            status: 200,
+            content_type: "application/octet-stream",
+            body: body.to_vec(),
+            cut_at: body.len(),
+            ranges: true,
+        }
+    }
+
+    pub(super) fn json(body: String) -> Self {
+        Self { content_type: "application/vnd.pypi.simple.v1+json", ..Self::whole(body.as_bytes()) }
+    }
+
+    pub(super) fn cut_after(body: &[u8], bytes: usize) -> Self {
+        Self { cut_at: bytes, ..Self::whole(body) }
+    }
+
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, ..Self::whole(b"") }
+    }
+
+    pub(super) fn without_ranges(self) -> Self {
+        Self { ranges: false, ..self }
+    }
+}
+
+/// Answers the first request with the first answer and so on, then closes.
+pub(super) struct Server {
+    address: String,
+    ranges: Arc<Mutex<Vec<Option<u64>>>>,
+}
+
+impl Server {
+    pub(super) fn start(answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let ranges = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&ranges);
+        thread::spawn(move || {
+            for answer in answers {
+                let Ok((stream, _)) = listener.accept() else { return };
+                let range = read_range(&stream);
+                seen.lock().unwrap().push(range);
+                // A client that hangs up early is part of some tests.
+                let _ = send(stream, &answer, range);
+            }
+        });
+        Self { address, ranges }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.address)
+    }
+
+    /// The start of the range that each request asked for.
+    pub(super) fn ranges(&self) -> Vec<Option<u64>> {
+        self.ranges.lock().unwrap().clone()
+    }
+}
+
+fn read_range(stream: &TcpStream) -> Option<u64> {
+    let mut range = None;
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("range: bytes=") {
+            range = value.trim_end_matches('-').parse().ok();
+        }
+    }
+    range
+}
+
+fn send(mut stream: TcpStream, answer: &Answer, range: Option<u64>) -> std::io::Result<()> {
+    let start = range.filter(|_| answer.ranges && answer.status == 200).unwrap_or(0) as usize;
+    let total = answer.body.len();
+    let status = if start > 0 { 206 } else { answer.status };
+    write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+        answer.content_type,
+        total - start
+    )?;
+    if start > 0 {
+        write!(stream, "Content-Range: bytes {start}-{}/{total}\r\n", total - 1)?;
+    }
+    stream.write_all(b"\r\n")?;
+    stream.write_all(&answer.body[start..answer.cut_at.max(start)])?;
+    stream.shutdown(Shutdown::Write)
+}
+
+/// Bytes that do not repeat, the same each time.
+pub(super) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A pinned wheel with this content.
+pub(super) fn wheel_of(content: &[u8]) -> Wheel {
+    let sha256 = hexadecimal(&Sha256::digest(content)).leak();
+    Wheel { package: "pack", file: "pack-1-py3-none-any.whl", sha256, bytes: content.len() as u64 }
+}

@@ -1,0 +1,113 @@
+//! Running models through ONNX Runtime in tests.
+
+mod fake_driver;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use ort::ep::CUDA;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType};
+
+use crate::{Device, DeviceChoice, Loaded, Options, environment};
+
+pub use fake_driver::FakeDriver;
+
+/// One input of a run: shape and values.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// `f32`.
+    F32(Vec<f32>),
+    /// `f64`.
+    F64(Vec<f64>),
+    /// `u8`.
+    U8(Vec<u8>),
+    /// `i64`.
+    I64(Vec<i64>),
+    /// Boolean.
+    Bool(Vec<bool>),
+}
+
+/// The device that tests compute on: the CPU, or what `FOVEA_TEST_DEVICE` says (`cuda`).
+pub fn device() -> Device {
+    let said = env::var("FOVEA_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    said.parse::<DeviceChoice>().unwrap_or_else(|error| panic!("FOVEA_TEST_DEVICE: {error}")).resolve()
+}
+
+/// ONNX Runtime, fetched on a machine that has never done so; two threads.
+pub fn runtime() -> &'static Loaded {
+    let options = Options { threads: 2, ..Options::from_env(device().build()) };
+    environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A session over the bytes of a model, as the trainer would make it.
+pub fn session(model: &[u8]) -> Session {
+    open(model, device())
+}
+
+/// A session on the CPU. There alone everything in f64 is computed in f64: the softmax of CUDA is not.
+pub fn cpu_session(model: &[u8]) -> Session {
+    open(model, Device::Cpu)
+}
+
+fn open(model: &[u8], device: Device) -> Session {
+    let open = || -> ort::Result<Session> {
+        let mut builder = Session::builder(&runtime().environment)?
+            .with_optimization_level(GraphOptimizationLevel::Level2)?
+            .with_memory_pattern(false)?;
+        if let Device::Cuda(id) = device {
+            let cuda = CUDA::default().with_device_id(id as i32).with_tf32(false).build().error_on_failure();
+            builder = builder.with_execution_providers([cuda])?;
+        }
+        builder.commit_from_memory(model)
+    };
+    open().unwrap_or_else(|error| panic!("the model does not load: {error}"))
+}
+
+/// Runs a session and gives every output as f64 by name.
+pub fn run(session: &mut Session, inputs: &[(&str, &[usize], Data)]) -> HashMap<String, Vec<f64>> {
+    let values: Vec<(String, SessionInputValue<'_>)> =
+        inputs.iter().map(|(name, shape, data)| ((*name).to_owned(), value(shape, data).into())).collect();
+    let outputs = session.run(values).unwrap_or_else(|error| panic!("the model does not run: {error}"));
+    outputs.iter().map(|(name, value)| (name.to_owned(), numbers(&value))).collect()
+}
+
+fn value(shape: &[usize], data: &Data) -> DynValue {
+    let made = match data.clone() {
+        Data::F32(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::F64(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::U8(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::I64(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+        Data::Bool(v) => Tensor::from_array((shape, v)).map(Tensor::into_dyn),
+    };
+    made.expect("data has the number of elements of its shape")
+}
+
+fn numbers(value: &ort::value::ValueRef<'_>) -> Vec<f64> {
+    match value.dtype().tensor_type() {
+        Some(TensorElementType::Float32) => {
+            value.try_extract_tensor::<f32>().unwrap().1.iter().map(|&v| v.into()).collect()
+        }
+        Some(TensorElementType::Float64) => value.try_extract_tensor::<f64>().unwrap().1.to_vec(),
+        Some(TensorElementType::Int64) => {
+            value.try_extract_tensor::<i64>().unwrap().1.iter().map(|&v| v as f64).collect()
+        }
+        other => panic!("no test reads outputs of {other:?}"),
+    }
+}
+
+/// A shared library compiled from `source`.
+pub fn compiled(folder: &Path, source: &str) -> PathBuf {
+    let (file, library) = (folder.join("fake.rs"), folder.join("libfake.so"));
+    fs::write(&file, source).unwrap();
+    let status = Command::new("rustc")
+        .args(["--edition=2024", "--crate-type=cdylib", "-o"])
+        .args([&library, &file])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    library
+}

@@ -1,0 +1,94 @@
+//! Graphs for export: a trained network with its mean and parameters inside.
+
+use fovea_graph::{
+    Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Result, Tensor, free_batch,
+};
+
+use super::graphs::{answers, centred, images};
+use super::{Classifier, GraphOptions, names};
+
+/// Element type of the images that an exported graph takes; values are 0..=255 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PixelType {
+    /// Bytes.
+    #[default]
+    U8,
+    /// Single precision.
+    F32,
+}
+
+/// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters inside.
+///
+/// `mean` has the shape of `options.mean`; `parameters` are in the network's order. The batch of `options` is not
+/// used.
+///
+/// # Errors
+/// The layers do not fit, or `mean` or a parameter has another number of values.
+pub fn inference(
+    network: &Classifier,
+    options: &GraphOptions,
+    pixels: PixelType,
+    mean: &[f32],
+    parameters: &[&[f32]],
+) -> Result<Graph> {
+    let element = match pixels {
+        PixelType::U8 => ElementType::U8,
+        PixelType::F32 => ElementType::F32,
+    };
+    let outputs = |g: &mut Builder, x| {
+        let logits = network.forward(g, x, Mode::Evaluate)?.logits;
+        answers(g, logits)
+    };
+    exported(network, options, element, mean, parameters, &outputs)
+}
+
+/// As [`inference`] for bytes, with one more output: the activation of the layer `layer`, flattened to `f32 [N,D]`.
+///
+/// # Errors
+/// Those of [`inference`], and when the network has no such layer.
+pub fn features(
+    network: &Classifier,
+    options: &GraphOptions,
+    layer: &str,
+    mean: &[f32],
+    parameters: &[&[f32]],
+) -> Result<Graph> {
+    let outputs = |g: &mut Builder, x| {
+        let (Forward { logits, .. }, activation) = network.forward_with_tap(g, x, layer)?;
+        let flat = g.scope("features", |g| {
+            if g.shape(activation).len() == 2 { Ok(activation) } else { g.flatten(activation, 1) }
+        })?;
+        g.output(names::FEATURES, flat)?;
+        answers(g, logits)
+    };
+    exported(network, options, ElementType::U8, mean, parameters, &outputs)
+}
+
+/// A graph of a free batch size whose mean and parameters are inside; `outputs` makes them from the centred images.
+fn exported(
+    network: &Classifier,
+    options: &GraphOptions,
+    element: ElementType,
+    mean: &[f32],
+    parameters: &[&[f32]],
+    outputs: &dyn Fn(&mut Builder, Tensor) -> Result<()>,
+) -> Result<Graph> {
+    let mut graph = free_batch(|batch| {
+        let mut g = Builder::new(network.name(), Lowering::evaluation(options.target));
+        let images = images(&mut g, network, batch, element)?;
+        let x = centred(&mut g, network, images, None, options)?;
+        outputs(&mut g, x)?;
+        Ok(g.finish())
+    })?;
+    let expected = network.parameters()?;
+    if expected.len() != parameters.len() {
+        let reason = format!("it has {} parameters, given {}", expected.len(), parameters.len());
+        return Err(GraphError::Network { network: network.name().to_owned(), reason });
+    }
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    graph.set_input(names::MEAN, bytes(mean))?;
+    for (parameter, values) in expected.iter().zip(parameters) {
+        graph.set_input(&parameter.name, bytes(values))?;
+    }
+    Ok(graph)
+}

@@ -1,0 +1,206 @@
+//! A recipe's layers as a network.
+
+use std::ops::Range;
+
+use fovea_graph::ops::{Conv, DropoutScaling, Local, Lrn, LrnRegion, Pool};
+use fovea_graph::{
+    Builder, DropoutMask, ElementType, Forward, Init, Mode, Network, Parameter, ParameterKind, Result,
+    Tensor, TensorType, unknown_tap,
+};
+
+use crate::recipe::{self, Function, Initializer, Layer, LayerKind, PoolMode, Recipe, Weights};
+
+/// The network of a recipe that lists layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layers {
+    /// Name of the recipe.
+    pub name: String,
+    /// Layers from input to logits.
+    pub layers: Vec<Layer>,
+    /// Outputs of a last layer that names no number of its own.
+    pub classes: usize,
+}
+
+impl Layers {
+    /// The layers of `recipe` for a data set of `classes` classes.
+    pub fn new(recipe: &Recipe, classes: usize) -> Self {
+        Self { name: recipe.name.clone(), layers: recipe.network.layer.clone(), classes }
+    }
+
+    fn begin(&self, x: Tensor, mode: Mode) -> Pass<'_> {
+        Pass {
+            network: self,
+            mode,
+            forward: Forward { logits: x, parameters: Vec::new(), masks: Vec::new() },
+        }
+    }
+}
+
+impl Network for Layers {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
+        let mut pass = self.begin(x, mode);
+        pass.append_all(g, &self.layers)?;
+        Ok(pass.forward)
+    }
+
+    fn taps(&self) -> Vec<String> {
+        self.layers.iter().map(|layer| layer.name.clone()).collect()
+    }
+
+    fn forward_with_tap(&self, g: &mut Builder, x: Tensor, tap: &str) -> Result<(Forward, Tensor)> {
+        let Some(at) = self.layers.iter().position(|layer| layer.name == tap) else {
+            return Err(unknown_tap(self, tap));
+        };
+        // Layers change places within each part only, so that the activation is that of the recipe's layer.
+        let (before, after) = self.layers.split_at(at + 1);
+        let mut pass = self.begin(x, Mode::Evaluate);
+        pass.append_all(g, before)?;
+        let activation = pass.forward.logits;
+        pass.append_all(g, after)?;
+        Ok((pass.forward, activation))
+    }
+}
+
+/// Layers on their way into a builder.
+struct Pass<'a> {
+    network: &'a Layers,
+    mode: Mode,
+    /// What is declared so far; the output of the last layer stands for the logits.
+    forward: Forward,
+}
+
+/// The layers with a max-pool before an activation that it follows: a rising function and a maximum may change places, and
+/// after the pool the function has a quarter of the work.
+fn in_cheapest_order(layers: &[Layer]) -> Vec<&Layer> {
+    let mut order: Vec<&Layer> = layers.iter().collect();
+    for at in 1..order.len() {
+        if let (LayerKind::Activation(_), LayerKind::Pool(pool)) = (&order[at - 1].kind, &order[at].kind)
+            && pool.mode == PoolMode::Max
+        {
+            order.swap(at - 1, at);
+        }
+    }
+    order
+}
+
+impl Pass<'_> {
+    fn append_all(&mut self, g: &mut Builder, layers: &[Layer]) -> Result<()> {
+        for layer in in_cheapest_order(layers) {
+            self.forward.logits = self.append(g, layer)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, g: &mut Builder, layer: &Layer) -> Result<Tensor> {
+        let (x, name) = (self.forward.logits, layer.name.as_str());
+        match &layer.kind {
+            LayerKind::Conv(conv) => {
+                let channels = g.shape(x).get(1).copied().unwrap_or(0);
+                let shape = [conv.out, channels / conv.groups.max(1), conv.kernel, conv.kernel];
+                let (w, b) = self.weights(g, layer, &shape, &[conv.out], 1..4)?;
+                let geometry = Conv::new(conv.stride, conv.pad).groups(conv.groups);
+                g.scope(name, |g| g.conv(x, w, Some(b), geometry))
+            }
+            LayerKind::Local(local) => {
+                let geometry = Local { kernel: local.kernel, stride: local.stride, padding: local.pad };
+                let [rows, columns] = g.scope(name, |g| g.local_places(x, geometry))?;
+                let shape = [rows, columns, geometry.inputs(g.shape(x)[1]), local.out];
+                let (w, b) = self.weights(g, layer, &shape, &[local.out, rows, columns], 2..3)?;
+                g.scope(name, |g| g.local(x, w, b, geometry))
+            }
+            LayerKind::Linear(linear) => {
+                let x = g.scope(name, |g| if g.shape(x).len() == 2 { Ok(x) } else { g.flatten(x, 1) })?;
+                let shape = [linear.out.unwrap_or(self.network.classes), g.shape(x)[1]];
+                let (w, b) = self.weights(g, layer, &shape, &shape[..1], 1..2)?;
+                g.scope(name, |g| g.linear(x, w, b))
+            }
+            LayerKind::Activation(activation) => g.scope(name, |g| match activation.function {
+                Function::Relu => g.relu(x),
+                Function::Tanh => g.tanh(x),
+                Function::Sigmoid => g.sigmoid(x),
+            }),
+            LayerKind::Lrn(lrn) => {
+                let region = match lrn.region {
+                    recipe::LrnRegion::Channels => LrnRegion::Channels,
+                    recipe::LrnRegion::Pixels => LrnRegion::Pixels,
+                };
+                let alpha = lrn.printed_alpha();
+                g.scope(name, |g| g.lrn(x, Lrn { region, size: lrn.size, alpha, beta: lrn.beta, k: lrn.k }))
+            }
+            LayerKind::Pool(pool) => {
+                let window =
+                    Pool { kernel: pool.kernel, stride: pool.stride, padding: pool.pad, ceil: pool.ceil };
+                g.scope(name, |g| match pool.mode {
+                    PoolMode::Max => g.max_pool(x, window),
+                    PoolMode::Avg => g.average_pool(x, window),
+                })
+            }
+            LayerKind::Dropout(dropout) => {
+                let keep = 1.0 - dropout.p;
+                let scaling = match dropout.scaling {
+                    recipe::DropoutScaling::Printed => DropoutScaling::AtEvaluation,
+                    recipe::DropoutScaling::Inverted => DropoutScaling::InTraining,
+                };
+                match self.mode {
+                    Mode::Evaluate => g.scope(name, |g| g.dropout_expectation(x, keep, scaling)),
+                    Mode::Train if dropout.p == 0.0 => Ok(x),
+                    Mode::Train => {
+                        let mask_name = format!("{name}.mask");
+                        let mask = g.input(&mask_name, g.ty(x).of(ElementType::Bool))?;
+                        self.forward.masks.push(DropoutMask {
+                            name: mask_name,
+                            shape: g.shape(x).to_vec(),
+                            keep,
+                        });
+                        g.scope(name, |g| g.dropout(x, mask, keep, scaling))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Declares `layer.weight` and `layer.bias` of these shapes and gives them in the type that the layer computes in;
+    /// `inputs` are the axes of the weights along which an output sums.
+    fn weights(
+        &mut self,
+        g: &mut Builder,
+        layer: &Layer,
+        weight: &[usize],
+        bias: &[usize],
+        inputs: Range<usize>,
+    ) -> Result<(Tensor, Tensor)> {
+        let of_layer = layer.kind.weights().expect("only layers with weights ask for them");
+        let (weight_init, bias_init) = initial(&of_layer, weight[inputs].iter().product());
+        let element = g.element(self.forward.logits);
+        let mut declare = |part: &str, shape: &[usize], kind, init| {
+            let name = format!("{}.{part}", layer.name);
+            let tensor = g.input(&name, TensorType::f32(shape))?;
+            let weight_decay = of_layer.weight_decay;
+            self.forward
+                .parameters
+                .push((Parameter { name, shape: shape.to_vec(), kind, init, weight_decay }, tensor));
+            g.cast(tensor, element)
+        };
+        let weight = declare("weight", weight, ParameterKind::Weight, weight_init)?;
+        let bias = declare("bias", bias, ParameterKind::Bias, bias_init)?;
+        Ok((weight, bias))
+    }
+}
+
+/// How weights and biases begin in a layer whose outputs have `inputs` inputs each.
+fn initial(weights: &Weights, inputs: usize) -> (Init, Init) {
+    match weights.init {
+        Some(Initializer::FanInUniform) => {
+            let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
+            (init.clone(), init)
+        }
+        None => {
+            let std = weights.weight_std.unwrap_or_default();
+            (Init::Normal { std }, Init::Constant(weights.bias as f32))
+        }
+    }
+}
