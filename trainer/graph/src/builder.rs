@@ -16,10 +16,12 @@ use super::error::{GraphError, Result};
 use super::lowering::Lowering;
 use super::model::Graph;
 use super::node::{Attributes, Node, Origin, Tensor, Value};
+use super::operator::Operator;
+use super::ops::unary::IDENTITY;
 use super::types::{ElementType, TensorType};
 
 /// What a gradient rule is given: the gradients that arrive, and which ones are wanted back.
-pub(crate) struct Upstream {
+pub struct Upstream {
     /// Gradient of the loss with respect to each output; `None` where the loss does not depend on it.
     pub outputs: Vec<Option<Tensor>>,
     /// Whether the gradient of each input is needed.
@@ -28,6 +30,9 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// The gradient of the only output.
+    ///
+    /// # Panics
+    /// When the operator has several outputs, of which the loss does not depend on the first.
     pub fn single(&self) -> Tensor {
         self.outputs[0].expect("rules run only when a gradient arrives, and this operator has one output")
     }
@@ -129,7 +134,7 @@ impl Builder {
         let tensor = if made_here && !self.outputs.contains(&tensor) {
             tensor
         } else {
-            self.emit("Identity", &[tensor], vec![], self.ty(tensor).clone())
+            self.emit(&IDENTITY, &[tensor], vec![], self.ty(tensor).clone())
         };
         self.values[tensor.index()].name = name.to_owned();
         self.outputs.push(tensor);
@@ -183,10 +188,10 @@ impl Builder {
         self.constant(ty, bytes)
     }
 
-    /// Appends a node with one output.
-    pub(crate) fn emit(
+    /// Appends a node with one output; [`record`](Self::record) gives it a gradient rule.
+    pub fn emit(
         &mut self,
-        operator: &'static str,
+        operator: &'static Operator,
         inputs: &[Tensor],
         attributes: Attributes,
         ty: TensorType,
@@ -195,14 +200,14 @@ impl Builder {
     }
 
     /// Appends a node with several outputs.
-    pub(crate) fn emit_many(
+    pub fn emit_many(
         &mut self,
-        operator: &'static str,
+        operator: &'static Operator,
         inputs: &[Tensor],
         attributes: Attributes,
         types: Vec<TensorType>,
     ) -> Vec<Tensor> {
-        let name = self.unique(operator);
+        let name = self.unique(operator.name);
         let outputs: Vec<Tensor> = types
             .into_iter()
             .enumerate()
@@ -224,7 +229,7 @@ impl Builder {
     }
 
     /// Records the gradient rule of the node just emitted.
-    pub(crate) fn record(
+    pub fn record(
         &mut self,
         inputs: &[Tensor],
         outputs: &[Tensor],
@@ -235,7 +240,10 @@ impl Builder {
 
     /// Runs `build` without recording rules of the operators inside, then records the rule that it returns for all
     /// of them together.
-    pub(crate) fn composite<R>(
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn composite<R>(
         &mut self,
         inputs: &[Tensor],
         build: impl FnOnce(&mut Self) -> Result<(Vec<Tensor>, R)>,
@@ -250,7 +258,7 @@ impl Builder {
     }
 
     /// Runs `build` without recording gradient rules.
-    pub(crate) fn unrecorded<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn unrecorded<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
         let outer = std::mem::replace(&mut self.recording, false);
         let result = build(self);
         self.recording = outer;
@@ -275,7 +283,7 @@ impl Builder {
     }
 
     /// The error of `operator` applied to `given`, named as its node would be.
-    pub(crate) fn mismatch(
+    pub fn mismatch(
         &self,
         operator: &'static str,
         given: &[Tensor],

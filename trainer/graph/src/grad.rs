@@ -85,7 +85,7 @@ impl Builder {
                 continue;
             }
             if !node.covered && node.inputs.iter().any(|t| varying[t.index()]) {
-                return Err(GraphError::NoGradient { node: node.name.clone(), operator: node.operator });
+                return Err(GraphError::NoGradient { node: node.name.clone(), operator: node.operator.name });
             }
             for input in &node.inputs {
                 reaches_loss[input.index()] = true;

@@ -17,18 +17,20 @@ mod model;
 mod module;
 mod node;
 pub mod onnx;
+mod operator;
 pub mod ops;
 mod types;
 
 #[cfg(test)]
 mod check;
 
-pub use builder::Builder;
+pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};
 pub use import::Imported;
 pub use init::Init;
 pub use lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm, Lowering, LrnForm, Target};
 pub use model::{Graph, IR_VERSION, OPSET, Port, free_batch};
-pub use module::{DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, unknown_tap};
-pub use node::Tensor;
+pub use module::{DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap};
+pub use node::{Attribute, Attributes, Tensor};
+pub use operator::Operator;
 pub use types::{ElementType, TensorType};

@@ -1,9 +1,12 @@
 //! A finished graph: what goes in, what comes out, and its ONNX form.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 use super::error::{GraphError, Result};
 use super::node::{Attribute, Node, Origin, Tensor, Value};
+use super::operator::Operator;
 use super::types::{ElementType, TensorType};
 use crate::onnx::attribute_proto::AttributeType;
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
@@ -64,7 +67,7 @@ impl Graph {
                 needed[input.index()] = true;
             }
             // Optional trailing outputs (the indices of a max-pool) cost time when asked for.
-            while node.operator != "Split" && node.outputs.last().is_some_and(|t| !needed[t.index()]) {
+            while node.operator.name != "Split" && node.outputs.last().is_some_and(|t| !needed[t.index()]) {
                 node.outputs.pop();
             }
             kept.push(node);
@@ -88,30 +91,22 @@ impl Graph {
         self.outputs.iter().map(|&t| self.port(t)).collect()
     }
 
-    /// The ONNX operators of the graph, sorted, each once.
-    pub fn operators(&self) -> Vec<&'static str> {
-        let mut operators: Vec<_> = self.nodes.iter().map(|n| n.operator).collect();
-        operators.sort_unstable();
-        operators.dedup();
-        operators
-    }
-
-    /// The ONNX operators of the graph with the element type of their data, sorted, each pair once.
+    /// The operators of the graph with the element type of their data, sorted by name, each pair once.
     ///
     /// The data of `Where` is what it chooses from; that of all other operators is their first operand.
-    pub fn operators_with_types(&self) -> Vec<(&'static str, ElementType)> {
+    pub fn operators(&self) -> Vec<(&'static Operator, ElementType)> {
         let element = |node: &Node| {
-            let data = node.inputs[usize::from(node.operator == "Where")];
+            let data = node.inputs[usize::from(node.operator.name == "Where")];
             self.values[data.index()].ty.element
         };
         let mut operators: Vec<_> = self.nodes.iter().map(|node| (node.operator, element(node))).collect();
-        operators.sort_unstable();
+        operators.sort_unstable_by_key(|(operator, element)| (operator.domain, operator.name, *element));
         operators.dedup();
         operators
     }
 
     /// Every node: its operator, and the types of its operands and of its results.
-    pub fn nodes(&self) -> impl Iterator<Item = (&'static str, Vec<&TensorType>, Vec<&TensorType>)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (&'static Operator, Vec<&TensorType>, Vec<&TensorType>)> {
         let types = |tensors: &[Tensor]| tensors.iter().map(|t| &self.values[t.index()].ty).collect();
         self.nodes.iter().map(move |node| (node.operator, types(&node.inputs), types(&node.outputs)))
     }
@@ -152,7 +147,7 @@ impl Graph {
             ir_version: Some(IR_VERSION),
             producer_name: Some("fovea".into()),
             producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+            opset_import: self.operator_sets(),
             graph: Some(GraphProto {
                 name: Some(self.name.clone()),
                 node: self.nodes.iter().map(|n| self.node(n)).collect(),
@@ -170,6 +165,20 @@ impl Graph {
         self.to_model().encode_to_vec()
     }
 
+    /// The domains of the graph's operators, each with the oldest version that has all of them.
+    fn operator_sets(&self) -> Vec<OperatorSetIdProto> {
+        let mut versions = BTreeMap::from([("", OPSET)]);
+        for node in &self.nodes {
+            let version = versions.entry(node.operator.domain).or_insert(node.operator.since);
+            *version = node.operator.since.max(*version);
+        }
+        let set = |(domain, version): (&str, i64)| OperatorSetIdProto {
+            domain: Some(domain.into()),
+            version: Some(version),
+        };
+        versions.into_iter().map(set).collect()
+    }
+
     fn port(&self, tensor: Tensor) -> Port {
         let value = &self.values[tensor.index()];
         Port { name: value.name.clone(), ty: value.ty.clone(), free_batch: self.free.contains(&tensor) }
@@ -180,7 +189,8 @@ impl Graph {
             |tensors: &[Tensor]| tensors.iter().map(|t| self.values[t.index()].name.clone()).collect();
         NodeProto {
             name: Some(node.name.clone()),
-            op_type: Some(node.operator.into()),
+            op_type: Some(node.operator.name.into()),
+            domain: (!node.operator.domain.is_empty()).then(|| node.operator.domain.into()),
             input: names(&node.inputs),
             output: names(&node.outputs),
             attribute: node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
@@ -276,9 +286,10 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 
 #[cfg(test)]
 mod tests {
-    use super::{Graph, free_batch};
+    use super::{Graph, OPSET, free_batch};
+    use crate::check::run_f32;
     use crate::ops::Pool;
-    use crate::{Builder, GraphError, Lowering, Result, Target, Tensor, TensorType};
+    use crate::{Builder, GraphError, Lowering, Operator, Result, Target, Tensor, TensorType};
 
     fn graph(batch: usize, build: impl Fn(&mut Builder, Tensor) -> Result<Tensor>) -> Result<Graph> {
         let mut g = Builder::new("test", Lowering::evaluation(Target::Cpu));
@@ -312,6 +323,27 @@ mod tests {
         let nodes = model.graph.unwrap().node;
         assert_eq!(nodes.len(), 1);
         assert_eq!(nodes[0].output.len(), 1, "the indices of the maxima");
+    }
+
+    #[test]
+    fn an_operator_of_another_domain_is_written_with_it_and_differentiated_by_its_own_rule() {
+        static GELU: Operator = Operator::new("Gelu", 1).of_domain("com.microsoft");
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([3])).unwrap();
+        let y = g.emit(&GELU, &[x], vec![], g.ty(x).clone());
+        // Of x = 0 alone.
+        g.record(&[x], &[y], |g, up| Ok(vec![Some(g.scale(up.single(), 0.5)?)]));
+        let loss = g.sum(y).unwrap();
+        let dx = g.grad(loss, &[x]).unwrap()[0];
+        g.output("y", y).unwrap();
+        g.output("dx", dx).unwrap();
+        let graph = g.finish();
+        let model = graph.to_model();
+        let sets: Vec<_> = model.opset_import.iter().map(|set| (set.domain(), set.version())).collect();
+        assert_eq!(sets, [("", OPSET), ("com.microsoft", 1)]);
+        assert_eq!(model.graph.unwrap().node[0].domain(), "com.microsoft");
+        let given = run_f32(&graph, &[("x", &[0.0; 3])]);
+        assert_eq!((given["y"].as_slice(), given["dx"].as_slice()), (&[0.0; 3][..], &[0.5; 3][..]));
     }
 
     #[test]

@@ -98,6 +98,11 @@ pub struct DropoutMask {
     pub keep: f64,
 }
 
+/// Name of the mask of the dropout called `dropout`.
+pub fn mask_name(dropout: &str) -> String {
+    format!("{dropout}.mask")
+}
+
 /// The forward direction of a network in a builder.
 #[derive(Clone, Debug)]
 pub struct Forward {

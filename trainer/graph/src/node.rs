@@ -1,5 +1,6 @@
 //! The parts of a graph: handles, values, attributes, nodes.
 
+use super::operator::Operator;
 use super::types::TensorType;
 
 /// A light handle to one value of a [`Builder`](super::Builder); meaningless for any other builder.
@@ -14,15 +15,19 @@ impl Tensor {
 
 /// The value of an ONNX attribute.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Attribute {
+pub enum Attribute {
+    /// A whole number.
     Int(i64),
+    /// A list of whole numbers.
     Ints(Vec<i64>),
+    /// A number in single precision.
     Float(f32),
+    /// Text.
     Text(&'static str),
 }
 
 /// Attributes of one node by name.
-pub(crate) type Attributes = Vec<(&'static str, Attribute)>;
+pub type Attributes = Vec<(&'static str, Attribute)>;
 
 /// An attribute that is a list of sizes.
 pub(crate) fn ints(name: &'static str, values: &[usize]) -> (&'static str, Attribute) {
@@ -38,7 +43,7 @@ pub(crate) fn int(name: &'static str, value: i64) -> (&'static str, Attribute) {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
     pub name: String,
-    pub operator: &'static str,
+    pub operator: &'static Operator,
     pub inputs: Vec<Tensor>,
     pub outputs: Vec<Tensor>,
     pub attributes: Attributes,

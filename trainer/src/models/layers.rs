@@ -5,7 +5,7 @@ use std::ops::Range;
 use fovea_graph::ops::{Conv, DropoutScaling, Local, Lrn, LrnRegion, Pool};
 use fovea_graph::{
     Builder, DropoutMask, ElementType, Forward, Init, Mode, Network, Parameter, ParameterKind, Result,
-    Tensor, TensorType, unknown_tap,
+    Tensor, TensorType, mask_name, unknown_tap,
 };
 
 use crate::recipe::{self, Function, Initializer, Layer, LayerKind, PoolMode, Recipe, Weights};
@@ -149,7 +149,7 @@ impl Pass<'_> {
                     Mode::Evaluate => g.scope(name, |g| g.dropout_expectation(x, keep, scaling)),
                     Mode::Train if dropout.p == 0.0 => Ok(x),
                     Mode::Train => {
-                        let mask_name = format!("{name}.mask");
+                        let mask_name = mask_name(name);
                         let mask = g.input(&mask_name, g.ty(x).of(ElementType::Bool))?;
                         self.forward.masks.push(DropoutMask {
                             name: mask_name,

@@ -8,13 +8,13 @@ use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoP
 
 /// A tensor with its values.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Constant {
+pub(crate) struct Constant {
     pub shape: Vec<usize>,
     pub values: Values,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Values {
+pub(crate) enum Values {
     Floats(Vec<f32>),
     Integers(Vec<i64>),
 }
@@ -107,10 +107,10 @@ pub(super) fn axis_lengths(input: &ValueInfoProto) -> (String, Vec<Option<usize>
     (element, axes.collect())
 }
 
-/// Attributes of a node by name, with their defaults.
-pub(super) struct Attributes<'a>(pub &'a NodeProto);
+/// NodeAttributes of a node by name, with their defaults.
+pub(crate) struct NodeAttributes<'a>(pub &'a NodeProto);
 
-impl Attributes<'_> {
+impl NodeAttributes<'_> {
     fn find(&self, name: &str) -> Option<&AttributeProto> {
         self.0.attribute.iter().find(|attribute| attribute.name() == name)
     }

@@ -8,9 +8,9 @@
 //! their names and begin with the file's values. All other numbers (a mean that is subtracted, a factor) stay as they are.
 
 mod file;
-mod operators;
 #[cfg(test)]
 mod tests;
+mod translation;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -19,10 +19,13 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use self::file::{Constant, axis_lengths, constants};
-use self::operators::{SUPPORTED, Translation};
+pub(crate) use self::file::{NodeAttributes, Values};
+pub(crate) use self::translation::{Translation, given};
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::{GraphProto, ModelProto, NodeProto};
-use crate::{Builder, GraphError, Result, Tensor};
+use crate::operator::Import;
+use crate::ops::operators;
+use crate::{Builder, GraphError, Operator, Result, Tensor};
 
 /// Operator sets that files may use.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
@@ -37,6 +40,7 @@ pub struct Imported {
     input: (String, Vec<Option<usize>>),
     /// The value that holds the logits.
     logits: String,
+    opset: i64,
 }
 
 impl Imported {
@@ -52,7 +56,7 @@ impl Imported {
         let opset = model
             .opset_import
             .iter()
-            .find(|set| matches!(set.domain.as_deref(), None | Some("" | "ai.onnx")))
+            .find(|set| is_of_onnx(set.domain()))
             .and_then(|set| set.version)
             .ok_or_else(|| failed("it names no operator set".into()))?;
         if !OPSETS.contains(&opset) {
@@ -64,7 +68,7 @@ impl Imported {
         let input = input(&graph, &constants).map_err(failed)?;
         let logits = logits(&graph).map_err(failed)?;
         keep_what_leads_to(&logits, &mut graph);
-        Ok(Self { path: path.to_owned(), graph, constants, input, logits })
+        Ok(Self { path: path.to_owned(), graph, constants, input, logits, opset })
     }
 
     /// Translates all nodes; those of the batch `x` and of everything that follows from it are known by name then.
@@ -108,7 +112,7 @@ impl Imported {
                                      export the network with its normalisations folded into the convolutions"
                     .to_owned()
             }
-            _ => format!("is not supported; these are: {}", SUPPORTED.join(", ")),
+            _ => format!("is not supported; these are: {}", supported().join(", ")),
         };
         self.at_node(node, reason)
     }
@@ -154,7 +158,27 @@ fn name_of(node: &NodeProto) -> &str {
 }
 
 fn is_constant(node: &NodeProto) -> bool {
-    node.op_type() == "Constant"
+    is_of_onnx(node.domain()) && node.op_type() == "Constant"
+}
+
+fn is_of_onnx(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// The operator of a node with its translation, if there is one.
+fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
+    let domain = if is_of_onnx(node.domain()) { "" } else { node.domain() };
+    let operator = operators().find(|known| (known.domain, known.name) == (domain, node.op_type()))?;
+    Some((operator, operator.import?))
+}
+
+/// Names of the operators that files may hold, in alphabetical order.
+fn supported() -> Vec<&'static str> {
+    // Read without being translated: constants, and what comes behind the logits.
+    let mut names = vec!["Constant", "Softmax (at the end)"];
+    names.extend(operators().filter(|operator| operator.import.is_some()).map(|operator| operator.name));
+    names.sort_unstable();
+    names
 }
 
 /// The one input that is no constant.

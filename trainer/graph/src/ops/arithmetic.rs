@@ -2,7 +2,21 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::Translation;
 use crate::node::Tensor;
+use crate::onnx::NodeProto;
+use crate::operator::{NUMBERS, Operator};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&ADD, &SUB, &MUL, &DIV, &POW];
+static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS).imported_by(import_add);
+static SUB: Operator =
+    Operator::new("Sub", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::sub));
+static MUL: Operator =
+    Operator::new("Mul", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::mul));
+static DIV: Operator =
+    Operator::new("Div", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::div));
+static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 
 /// The shape of two operands broadcast against each other by NumPy's rule, or `None` where they do not fit.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
@@ -24,7 +38,7 @@ impl Builder {
     /// # Errors
     /// Element types differ or shapes do not broadcast; so for the other operators of this family.
     pub fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        let y = self.broadcasting("Add", a, b)?;
+        let y = self.broadcasting(&ADD, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| g.sum_to(dy, a))?;
@@ -39,7 +53,7 @@ impl Builder {
     /// # Errors
     /// See [`add`](Self::add).
     pub fn sub(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        let y = self.broadcasting("Sub", a, b)?;
+        let y = self.broadcasting(&SUB, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| g.sum_to(dy, a))?;
@@ -57,7 +71,7 @@ impl Builder {
     /// # Errors
     /// See [`add`](Self::add).
     pub fn mul(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        let y = self.broadcasting("Mul", a, b)?;
+        let y = self.broadcasting(&MUL, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let side = |g: &mut Self, other, to| {
@@ -76,7 +90,7 @@ impl Builder {
     /// # Errors
     /// See [`add`](Self::add).
     pub fn div(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        let y = self.broadcasting("Div", a, b)?;
+        let y = self.broadcasting(&DIV, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
             let over = g.div(up.single(), b)?;
             let da = g.when(up.wanted[0], |g| g.sum_to(over, a))?;
@@ -95,7 +109,7 @@ impl Builder {
     /// # Errors
     /// See [`add`](Self::add).
     pub fn pow(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        let y = self.broadcasting("Pow", a, b)?;
+        let y = self.broadcasting(&POW, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| {
@@ -151,16 +165,22 @@ impl Builder {
         wanted.then(|| emit(self)).transpose()
     }
 
-    fn broadcasting(&mut self, operator: &'static str, a: Tensor, b: Tensor) -> Result<Tensor> {
+    fn broadcasting(&mut self, operator: &'static Operator, a: Tensor, b: Tensor) -> Result<Tensor> {
         if self.element(a) != self.element(b) {
-            return Err(self.mismatch(operator, &[a, b], "element types must be equal"));
+            return Err(self.mismatch(operator.name, &[a, b], "element types must be equal"));
         }
         let Some(shape) = broadcast(self.shape(a), self.shape(b)) else {
-            return Err(self.mismatch(operator, &[a, b], "shapes must broadcast"));
+            return Err(self.mismatch(operator.name, &[a, b], "shapes must broadcast"));
         };
         let ty = self.ty(a).reshaped(shape);
         Ok(self.emit(operator, &[a, b], vec![], ty))
     }
+}
+
+/// A list of numbers that is added is a bias.
+fn import_add<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (a, b) = (file.addend(node, 0)?, file.addend(node, 1)?);
+    file.g.add(a, b)
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
 use crate::node::{Attribute, Tensor};
+use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&BATCH_NORMALIZATION];
+static BATCH_NORMALIZATION: Operator = Operator::new("BatchNormalization", 1).on_cuda(FLOATS);
 
 /// What the training form of batch normalisation computes.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +123,7 @@ impl Builder {
             g.channel_parameters(x, &[scale, bias, mean, variance])?;
             let attributes = vec![("epsilon", Attribute::Float(epsilon))];
             let ty = g.ty(x).clone();
-            Ok(g.emit("BatchNormalization", &[x, scale, bias, mean, variance], attributes, ty))
+            Ok(g.emit(&BATCH_NORMALIZATION, &[x, scale, bias, mean, variance], attributes, ty))
         })
     }
 
@@ -131,7 +136,7 @@ impl Builder {
         if !fits {
             let operands: Vec<Tensor> = [x].into_iter().chain(parameters.iter().copied()).collect();
             return Err(self.mismatch(
-                "BatchNormalization",
+                BATCH_NORMALIZATION.name,
                 &operands,
                 "parameters must have one value per channel",
             ));

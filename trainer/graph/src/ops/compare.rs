@@ -4,7 +4,26 @@ use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::node::Tensor;
-use crate::types::{ElementType, TensorType};
+use crate::operator::{CHOSEN, LOGICAL, NUMBERS, Operator};
+use crate::types::ElementType::{self, Bool, F16, F32, I64};
+use crate::types::TensorType;
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] =
+    &[&GREATER, &LESS, &LESS_OR_EQUAL, &EQUAL, &AND, &OR, &NOT, &WHERE];
+static GREATER: Operator = Operator::new("Greater", 1).on_cuda(NUMBERS);
+static LESS: Operator = Operator::new("Less", 1).on_cuda(NUMBERS);
+static LESS_OR_EQUAL: Operator = Operator::new("LessOrEqual", 12).on_cuda(NUMBERS);
+static EQUAL: Operator = Operator::new("Equal", 1).on_cuda(&[
+    ElementType::F16,
+    ElementType::F32,
+    ElementType::I64,
+    ElementType::Bool,
+]);
+static AND: Operator = Operator::new("And", 1).on_cuda(LOGICAL);
+static OR: Operator = Operator::new("Or", 1).on_cuda(LOGICAL);
+static NOT: Operator = Operator::new("Not", 1).on_cuda(LOGICAL);
+static WHERE: Operator = Operator::new("Where", 9).on_cuda(CHOSEN);
 
 impl Builder {
     /// a > b, Boolean, with broadcasting.
@@ -12,7 +31,7 @@ impl Builder {
     /// # Errors
     /// Element types differ or shapes do not broadcast; so for the other comparisons.
     pub fn greater(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        self.comparison("Greater", a, b)
+        self.comparison(&GREATER, a, b)
     }
 
     /// a < b, Boolean, with broadcasting.
@@ -20,7 +39,7 @@ impl Builder {
     /// # Errors
     /// See [`greater`](Self::greater).
     pub fn less(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        self.comparison("Less", a, b)
+        self.comparison(&LESS, a, b)
     }
 
     /// a ≤ b, Boolean, with broadcasting; false where either is NaN.
@@ -28,7 +47,7 @@ impl Builder {
     /// # Errors
     /// See [`greater`](Self::greater).
     pub fn less_or_equal(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        self.comparison("LessOrEqual", a, b)
+        self.comparison(&LESS_OR_EQUAL, a, b)
     }
 
     /// a = b, Boolean, with broadcasting.
@@ -36,7 +55,7 @@ impl Builder {
     /// # Errors
     /// See [`greater`](Self::greater).
     pub fn equal(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        self.comparison("Equal", a, b)
+        self.comparison(&EQUAL, a, b)
     }
 
     /// Logical and of two Booleans, with broadcasting.
@@ -45,9 +64,9 @@ impl Builder {
     /// An operand is not Boolean or shapes do not broadcast.
     pub fn and(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         if self.element(a) != ElementType::Bool {
-            return Err(self.mismatch("And", &[a, b], "operands must be Boolean"));
+            return Err(self.mismatch(AND.name, &[a, b], "operands must be Boolean"));
         }
-        self.comparison("And", a, b)
+        self.comparison(&AND, a, b)
     }
 
     /// Logical or of two Booleans, with broadcasting.
@@ -56,9 +75,9 @@ impl Builder {
     /// An operand is not Boolean or shapes do not broadcast.
     pub fn or(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         if self.element(a) != ElementType::Bool {
-            return Err(self.mismatch("Or", &[a, b], "operands must be Boolean"));
+            return Err(self.mismatch(OR.name, &[a, b], "operands must be Boolean"));
         }
-        self.comparison("Or", a, b)
+        self.comparison(&OR, a, b)
     }
 
     /// Logical negation.
@@ -67,9 +86,9 @@ impl Builder {
     /// The operand is not Boolean.
     pub fn not(&mut self, a: Tensor) -> Result<Tensor> {
         if self.element(a) != ElementType::Bool {
-            return Err(self.mismatch("Not", &[a], "the operand must be Boolean"));
+            return Err(self.mismatch(NOT.name, &[a], "the operand must be Boolean"));
         }
-        Ok(self.emit("Not", &[a], vec![], self.ty(a).clone()))
+        Ok(self.emit(&NOT, &[a], vec![], self.ty(a).clone()))
     }
 
     /// `a` where `condition` holds, else `b`, with broadcasting.
@@ -80,15 +99,15 @@ impl Builder {
         let operands = [condition, a, b];
         if self.element(condition) != ElementType::Bool || self.element(a) != self.element(b) {
             let reason = "the condition must be Boolean and both branches of one type";
-            return Err(self.mismatch("Where", &operands, reason));
+            return Err(self.mismatch(WHERE.name, &operands, reason));
         }
         let shape =
             broadcast(self.shape(a), self.shape(b)).and_then(|s| broadcast(&s, self.shape(condition)));
         let Some(shape) = shape else {
-            return Err(self.mismatch("Where", &operands, "shapes must broadcast"));
+            return Err(self.mismatch(WHERE.name, &operands, "shapes must broadcast"));
         };
         let ty = self.ty(a).reshaped(shape);
-        let y = self.emit("Where", &operands, vec![], ty);
+        let y = self.emit(&WHERE, &operands, vec![], ty);
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let zero = g.scalar(g.element(dy), 0.0);
@@ -105,15 +124,15 @@ impl Builder {
         Ok(y)
     }
 
-    fn comparison(&mut self, operator: &'static str, a: Tensor, b: Tensor) -> Result<Tensor> {
+    fn comparison(&mut self, operator: &'static Operator, a: Tensor, b: Tensor) -> Result<Tensor> {
         let shape = broadcast(self.shape(a), self.shape(b));
         match shape {
             Some(shape) if self.element(a) == self.element(b) => {
                 let ty = TensorType::new(ElementType::Bool, shape);
                 Ok(self.emit(operator, &[a, b], vec![], ty))
             }
-            Some(_) => Err(self.mismatch(operator, &[a, b], "element types must be equal")),
-            None => Err(self.mismatch(operator, &[a, b], "shapes must broadcast")),
+            Some(_) => Err(self.mismatch(operator.name, &[a, b], "element types must be equal")),
+            None => Err(self.mismatch(operator.name, &[a, b], "shapes must broadcast")),
         }
     }
 }

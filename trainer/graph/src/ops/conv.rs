@@ -2,9 +2,18 @@
 //!
 //! Letters: kernel k, stride s, padding p, dilation d, groups g; all spatial values are given per axis.
 
+use super::joining::SLICE;
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::{NodeAttributes, Translation, given};
 use crate::node::{Attributes, Tensor, int, ints};
+use crate::onnx::NodeProto;
+use crate::operator::{FLOATS, Operator};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&CONV, &CONV_TRANSPOSE];
+static CONV: Operator = Operator::new("Conv", 1).on_cuda(FLOATS).imported_by(import_conv);
+static CONV_TRANSPOSE: Operator = Operator::new("ConvTranspose", 1).on_cuda(FLOATS);
 
 /// Geometry of a two-dimensional convolution; the kernel's size is that of its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +91,7 @@ impl Builder {
         if (2..=lowering.groups_apart).contains(&conv.groups) {
             return self.conv_by_groups(x, w, b, conv);
         }
-        let y = self.emit("Conv", &operands, conv.attributes(), self.ty(x).reshaped(shape));
+        let y = self.emit(&CONV, &operands, conv.attributes(), self.ty(x).reshaped(shape));
         let x_shape = self.shape(x).to_vec();
         self.record(&operands, &[y], move |g, up| {
             let dy = up.single();
@@ -152,7 +161,7 @@ impl Builder {
         let ty = self.ty(dy).reshaped(shape);
         if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
             let (w, conv) = self.turned_around(w, conv)?;
-            return Ok(self.emit("Conv", &[dy, w], conv.attributes(), ty));
+            return Ok(self.emit(&CONV, &[dy, w], conv.attributes(), ty));
         }
         let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
         // Rows at the end that no kernel position reached get zeros: the output padding of the operator.
@@ -164,7 +173,7 @@ impl Builder {
             .collect();
         let mut attributes = conv.attributes();
         attributes.push(ints("output_padding", &rest));
-        Ok(self.emit("ConvTranspose", &[dy, w], attributes, ty))
+        Ok(self.emit(&CONV_TRANSPOSE, &[dy, w], attributes, ty))
     }
 
     /// Weights and geometry of the convolution that is the transposed one of stride 1 with `w`: its kernel turned around, its
@@ -180,7 +189,7 @@ impl Builder {
             self.sizes(&[2, 3]),
             self.integers(&[-1; 2]),
         ];
-        let w = self.emit("Slice", &ends, vec![], ty);
+        let w = self.emit(&SLICE, &ends, vec![], ty);
         let w = self.reshape(w, &[conv.groups, filters, inner, kernel[0], kernel[1]])?;
         let w = self.transpose(w, &[0, 2, 1, 3, 4])?;
         let w = self.reshape(w, &[conv.groups * inner, filters, kernel[0], kernel[1]])?;
@@ -191,7 +200,7 @@ impl Builder {
     /// Checks the operands of a convolution and gives the shape of its result.
     fn conv_shape(&self, operands: &[Tensor], conv: &Conv) -> Result<Vec<usize>> {
         let (x, w) = (self.ty(operands[0]), self.ty(operands[1]));
-        let failed = |reason: String| Err(self.mismatch("Conv", operands, reason));
+        let failed = |reason: String| Err(self.mismatch(CONV.name, operands, reason));
         if x.rank() != 4 || w.rank() != 4 || !x.element.is_float() || x.element != w.element {
             return failed("data and weights must be floating-point with four axes".into());
         }
@@ -222,6 +231,26 @@ impl Builder {
         }
         Ok(shape)
     }
+}
+
+fn import_conv<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    let (x, w) = (file.operand(node, 0)?, file.weight(node, 1)?);
+    let b = if given(node, 2) { Some(file.bias(node, 2)?) } else { None };
+    let pads = file.pads(node)?;
+    let pair = |name| match attributes.sizes(name).as_deref() {
+        None => Ok([1; 2]),
+        Some(&[height, width]) => Ok([height, width]),
+        Some(list) => Err(file.at_node(node, format!("has {name} {list:?}, expected two numbers"))),
+    };
+    let conv = Conv {
+        strides: pair("strides")?,
+        pads_before: [pads[0], pads[1]],
+        pads_after: [pads[2], pads[3]],
+        dilations: pair("dilations")?,
+        groups: usize::try_from(attributes.int("group", 1)).unwrap_or(0),
+    };
+    file.g.conv(x, w, b, conv)
 }
 
 #[cfg(test)]
@@ -313,7 +342,7 @@ mod tests {
             }
             g.output("y", y).unwrap();
             let graph = g.finish();
-            let count = |name| graph.nodes().filter(|(operator, ..)| *operator == name).count();
+            let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
             [count("Conv"), count("ConvTranspose"), count("Gemm")]
         };
         // Convolutions are forward, data and weight gradient in turn; two groups double them where they are apart.

@@ -5,8 +5,15 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::Translation;
 use crate::node::Tensor;
+use crate::onnx::NodeProto;
+use crate::operator::Operator;
 use crate::types::ElementType;
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&DROPOUT];
+static DROPOUT: Operator = Operator::new("Dropout", 1).imported_by(import_dropout);
 
 /// Where the factor for the dropped units goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +68,18 @@ impl Builder {
             &[x],
             format!("the share of units kept must be in (0, 1], given {keep}"),
         ))
+    }
+}
+
+fn import_dropout<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let keep = 1.0 - file.scalar(node, 1, "ratio", 0.5)?;
+    if keep == 1.0 {
+        return Ok(x);
+    }
+    match file.mask(node, x, keep)? {
+        Some(mask) => file.g.dropout(x, mask, keep, DropoutScaling::InTraining),
+        None => file.g.dropout_expectation(x, keep, DropoutScaling::InTraining),
     }
 }
 

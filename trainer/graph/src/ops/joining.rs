@@ -2,7 +2,18 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::{NodeAttributes, Translation};
 use crate::node::{Attribute, Tensor, int};
+use crate::onnx::NodeProto;
+use crate::operator::{MOVED, Operator};
+use crate::types::ElementType::{Bool, F16, F32};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&CONCAT, &SPLIT, &SLICE, &PAD];
+static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(MOVED).imported_by(import_concat);
+static SPLIT: Operator = Operator::new("Split", 1).on_cuda(MOVED);
+pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(MOVED);
+static PAD: Operator = Operator::new("Pad", 1).on_cuda(&[F16, F32, Bool]);
 
 /// A part of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +34,7 @@ impl Builder {
     /// There is no part, or parts differ in type or in another axis.
     pub fn concat(&mut self, parts: &[Tensor], axis: usize) -> Result<Tensor> {
         let Some((&first, rest)) = parts.split_first() else {
-            return Err(self.mismatch("Concat", parts, "at least one operand is needed"));
+            return Err(self.mismatch(CONCAT.name, parts, "at least one operand is needed"));
         };
         if rest.is_empty() {
             return Ok(first);
@@ -37,12 +48,12 @@ impl Builder {
                 && (0..ty.rank()).all(|i| i == axis || other.shape[i] == ty.shape[i]);
             if !fits {
                 let reason = format!("operands must agree in everything but axis {axis}");
-                return Err(self.mismatch("Concat", parts, reason));
+                return Err(self.mismatch(CONCAT.name, parts, reason));
             }
         }
         let lengths: Vec<usize> = parts.iter().map(|&p| self.shape(p)[axis]).collect();
         ty.shape[axis] = lengths.iter().sum();
-        let y = self.emit("Concat", parts, vec![int("axis", axis as i64)], ty);
+        let y = self.emit(&CONCAT, parts, vec![int("axis", axis as i64)], ty);
         self.record(parts, &[y], move |g, up| {
             Ok(g.split(up.single(), axis, &lengths)?.into_iter().map(Some).collect())
         });
@@ -57,7 +68,7 @@ impl Builder {
         let ty = self.ty(x).clone();
         if ty.shape.get(axis) != Some(&lengths.iter().sum()) {
             let reason = format!("lengths {lengths:?} must sum to the length of axis {axis}");
-            return Err(self.mismatch("Split", &[x], reason));
+            return Err(self.mismatch(SPLIT.name, &[x], reason));
         }
         if lengths.len() == 1 {
             return Ok(vec![x]);
@@ -71,7 +82,7 @@ impl Builder {
             })
             .collect();
         let list = self.sizes(lengths);
-        let parts = self.emit_many("Split", &[x, list], vec![int("axis", axis as i64)], types);
+        let parts = self.emit_many(&SPLIT, &[x, list], vec![int("axis", axis as i64)], types);
         let outputs = parts.clone();
         self.record(&[x], &parts, move |g, up| {
             let mut gradients = Vec::with_capacity(outputs.len());
@@ -132,7 +143,7 @@ impl Builder {
         for cut in cuts {
             if cut.axis >= ty.rank() || cut.start >= cut.end || cut.end > ty.shape[cut.axis] || cut.step == 0
             {
-                return Err(self.mismatch("Slice", &[x], format!("{cut:?} must lie within the operand")));
+                return Err(self.mismatch(SLICE.name, &[x], format!("{cut:?} must lie within the operand")));
             }
             shape[cut.axis] = (cut.end - cut.start).div_ceil(cut.step);
         }
@@ -147,7 +158,7 @@ impl Builder {
             self.sizes(&list(|c| c.axis)),
             self.sizes(&list(|c| c.step)),
         ];
-        let y = self.emit("Slice", &inputs, vec![], ty.reshaped(shape));
+        let y = self.emit(&SLICE, &inputs, vec![], ty.reshaped(shape));
         let cuts = cuts.to_vec();
         self.record(&[x], &[y], move |g, up| {
             let mut gradient = up.single();
@@ -167,14 +178,14 @@ impl Builder {
         let ty = self.ty(x).clone();
         if before.len() != ty.rank() || after.len() != ty.rank() {
             let reason = format!("paddings {before:?} and {after:?} must have one entry per axis");
-            return Err(self.mismatch("Pad", &[x], reason));
+            return Err(self.mismatch(PAD.name, &[x], reason));
         }
         if before.iter().chain(after).all(|&p| p == 0) {
             return Ok(x);
         }
         let shape: Vec<usize> = (0..ty.rank()).map(|i| before[i] + ty.shape[i] + after[i]).collect();
         let pads = self.sizes(&[before, after].concat());
-        let y = self.emit("Pad", &[x, pads], vec![("mode", Attribute::Text("constant"))], ty.reshaped(shape));
+        let y = self.emit(&PAD, &[x, pads], vec![("mode", Attribute::Text("constant"))], ty.reshaped(shape));
         let before = before.to_vec();
         self.record(&[x], &[y], move |g, up| {
             let cuts: Vec<Cut> = (0..ty.rank())
@@ -206,6 +217,13 @@ impl Builder {
         after[cut.axis] = length - cut.start - self.shape(x)[cut.axis];
         self.pad(x, &before, &after)
     }
+}
+
+fn import_concat<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let parts: Vec<Tensor> = (0..node.input.len()).map(|at| file.operand(node, at)).collect::<Result<_>>()?;
+    let axis = NodeAttributes(node).int("axis", 1);
+    let axis = parts.first().map_or(0, |&first| file.axis(first, axis));
+    file.g.concat(&parts, axis)
 }
 
 #[cfg(test)]

@@ -3,8 +3,20 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::{NodeAttributes, Translation, Values};
 use crate::node::{Tensor, int, ints};
+use crate::onnx::NodeProto;
+use crate::operator::{MOVED, Operator};
 use crate::types::TensorType;
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&RESHAPE, &FLATTEN, &TRANSPOSE, &SQUEEZE, &UNSQUEEZE, &EXPAND];
+static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(MOVED).imported_by(import_reshape);
+static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(MOVED).imported_by(import_flatten);
+static TRANSPOSE: Operator = Operator::new("Transpose", 1).on_cuda(MOVED).imported_by(import_transpose);
+static SQUEEZE: Operator = Operator::new("Squeeze", 1).on_cuda(MOVED);
+static UNSQUEEZE: Operator = Operator::new("Unsqueeze", 1).on_cuda(MOVED);
+static EXPAND: Operator = Operator::new("Expand", 8).on_cuda(MOVED);
 
 impl Builder {
     /// `x` with the same elements in another shape.
@@ -18,10 +30,10 @@ impl Builder {
         }
         if ty.len() != shape.iter().product::<usize>() {
             let reason = format!("shape {shape:?} must have as many elements as the operand");
-            return Err(self.mismatch("Reshape", &[x], reason));
+            return Err(self.mismatch(RESHAPE.name, &[x], reason));
         }
         let target = self.sizes(shape);
-        let y = self.emit("Reshape", &[x, target], vec![], ty.reshaped(shape));
+        let y = self.emit(&RESHAPE, &[x, target], vec![], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
         Ok(y)
     }
@@ -34,13 +46,13 @@ impl Builder {
         let ty = self.ty(x).clone();
         if axis > ty.rank() {
             return Err(self.mismatch(
-                "Flatten",
+                FLATTEN.name,
                 &[x],
                 format!("axis {axis} must be an axis of the operand"),
             ));
         }
         let shape = [ty.shape[..axis].iter().product(), ty.shape[axis..].iter().product::<usize>()];
-        let y = self.emit("Flatten", &[x], vec![int("axis", axis as i64)], ty.reshaped(shape));
+        let y = self.emit(&FLATTEN, &[x], vec![int("axis", axis as i64)], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
         Ok(y)
     }
@@ -59,10 +71,10 @@ impl Builder {
         }
         if order.len() != ty.rank() || inverse.contains(&usize::MAX) {
             let reason = format!("{order:?} must be a permutation of the axes");
-            return Err(self.mismatch("Transpose", &[x], reason));
+            return Err(self.mismatch(TRANSPOSE.name, &[x], reason));
         }
         let shape: Vec<usize> = order.iter().map(|&a| ty.shape[a]).collect();
-        let y = self.emit("Transpose", &[x], vec![ints("perm", order)], ty.reshaped(shape));
+        let y = self.emit(&TRANSPOSE, &[x], vec![ints("perm", order)], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.transpose(up.single(), &inverse)?)]));
         Ok(y)
     }
@@ -74,11 +86,11 @@ impl Builder {
     pub fn squeeze(&mut self, x: Tensor, axes: &[usize]) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         if axes.iter().any(|&a| ty.shape.get(a) != Some(&1)) {
-            return Err(self.mismatch("Squeeze", &[x], format!("axes {axes:?} must have length 1")));
+            return Err(self.mismatch(SQUEEZE.name, &[x], format!("axes {axes:?} must have length 1")));
         }
         let shape: Vec<usize> = (0..ty.rank()).filter(|i| !axes.contains(i)).map(|i| ty.shape[i]).collect();
         let list = self.sizes(axes);
-        let y = self.emit("Squeeze", &[x, list], vec![], ty.reshaped(shape));
+        let y = self.emit(&SQUEEZE, &[x, list], vec![], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
         Ok(y)
     }
@@ -92,14 +104,14 @@ impl Builder {
         let rank = ty.rank() + axes.len();
         if (0..rank).filter(|i| axes.contains(i)).count() != axes.len() {
             let reason = format!("axes {axes:?} must be different axes of the result");
-            return Err(self.mismatch("Unsqueeze", &[x], reason));
+            return Err(self.mismatch(UNSQUEEZE.name, &[x], reason));
         }
         let mut rest = ty.shape.iter();
         let shape: Vec<usize> = (0..rank)
             .map(|i| if axes.contains(&i) { 1 } else { *rest.next().expect("counted above") })
             .collect();
         let list = self.sizes(axes);
-        let y = self.emit("Unsqueeze", &[x, list], vec![], ty.reshaped(shape));
+        let y = self.emit(&UNSQUEEZE, &[x, list], vec![], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
         Ok(y)
     }
@@ -114,10 +126,10 @@ impl Builder {
             return Ok(x);
         }
         if broadcast(&ty.shape, shape).as_deref() != Some(shape) {
-            return Err(self.mismatch("Expand", &[x], format!("the operand must broadcast to {shape:?}")));
+            return Err(self.mismatch(EXPAND.name, &[x], format!("the operand must broadcast to {shape:?}")));
         }
         let target = self.sizes(shape);
-        let y = self.emit("Expand", &[x, target], vec![], ty.reshaped(shape));
+        let y = self.emit(&EXPAND, &[x, target], vec![], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.sum_to(up.single(), x)?)]));
         Ok(y)
     }
@@ -127,6 +139,49 @@ impl Builder {
         let zero = self.scalar(ty.element, 0.0);
         self.expand(zero, &ty.shape)
     }
+}
+
+fn import_flatten<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let axis = file.axis(x, NodeAttributes(node).int("axis", 1));
+    file.g.flatten(x, axis)
+}
+
+fn import_transpose<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let reversed = (0..file.g.shape(x).len()).rev().collect();
+    let order = NodeAttributes(node).sizes("perm").unwrap_or(reversed);
+    file.g.transpose(x, &order)
+}
+
+fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let target = match file.constant(node, 1).map(|constant| &constant.values) {
+        Some(Values::Integers(target)) => target.clone(),
+        _ => match NodeAttributes(node).ints("shape") {
+            Some(target) => target,
+            None => {
+                return Err(file.at_node(node, "has a shape that is computed, expected a constant"));
+            }
+        },
+    };
+    let from = file.g.shape(x).to_vec();
+    let mut shape: Vec<usize> = Vec::with_capacity(target.len());
+    for (at, &length) in target.iter().enumerate() {
+        shape.push(match length {
+            0 => from.get(at).copied().unwrap_or(0),
+            // To be found out below.
+            -1 => 1,
+            // Written for the batch of the file.
+            length if at == 0 && usize::try_from(length).ok() == file.fixed_batch() => file.batch,
+            length => usize::try_from(length).unwrap_or(0),
+        });
+    }
+    if let Some(open) = target.iter().position(|&length| length == -1) {
+        shape[open] = from.iter().product::<usize>() / shape.iter().product::<usize>().max(1);
+    }
+    // Says the same for every batch size.
+    if shape.len() == 2 && shape[0] == from[0] { file.g.flatten(x, 1) } else { file.g.reshape(x, &shape) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,15 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::{NodeAttributes, Translation, given};
 use crate::node::{Tensor, int};
+use crate::onnx::NodeProto;
+use crate::operator::{FLOATS, Operator};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&GEMM, &MAT_MUL];
+static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS).imported_by(import_gemm);
+static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS).imported_by(import_matmul);
 
 impl Builder {
     /// A fully connected layer: x `[N,I]` · wᵀ with w `[O,I]`, plus b `[O]`.
@@ -12,7 +20,7 @@ impl Builder {
     /// Shapes do not fit.
     pub fn linear(&mut self, x: Tensor, w: Tensor, b: Tensor) -> Result<Tensor> {
         if self.shape(b).len() != 1 {
-            return Err(self.mismatch("Gemm", &[x, w, b], "the bias must have one axis"));
+            return Err(self.mismatch(GEMM.name, &[x, w, b], "the bias must have one axis"));
         }
         self.gemm(x, w, Some(b), false, true)
     }
@@ -34,7 +42,7 @@ impl Builder {
         if left.rank() != 2 || right.rank() != 2 || left.element != right.element || !left.element.is_float()
         {
             return Err(self.mismatch(
-                "Gemm",
+                GEMM.name,
                 &operands,
                 "operands must be floating-point matrices of one type",
             ));
@@ -45,20 +53,20 @@ impl Builder {
             (oriented(&left.shape, transpose_a), oriented(&right.shape, transpose_b));
         if inner != other {
             let reason = format!("inner axes {inner} and {other} must be equal");
-            return Err(self.mismatch("Gemm", &operands, reason));
+            return Err(self.mismatch(GEMM.name, &operands, reason));
         }
         if let Some(c) = c
             && (self.element(c) != left.element
                 || broadcast(self.shape(c), &[rows, columns]) != Some(vec![rows, columns]))
         {
             return Err(self.mismatch(
-                "Gemm",
+                GEMM.name,
                 &operands,
                 format!("the bias must broadcast to [{rows},{columns}]"),
             ));
         }
         let attributes = vec![int("transA", transpose_a.into()), int("transB", transpose_b.into())];
-        let y = self.emit("Gemm", &operands, attributes, left.reshaped([rows, columns]));
+        let y = self.emit(&GEMM, &operands, attributes, left.reshaped([rows, columns]));
         self.record(&operands, &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| match transpose_a {
@@ -86,20 +94,20 @@ impl Builder {
         let (left, right) = (self.ty(a).clone(), self.ty(b).clone());
         if left.rank() < 2 || right.rank() < 2 || left.element != right.element || !left.element.is_float() {
             let reason = "operands must be floating-point tensors of one type with two axes or more";
-            return Err(self.mismatch("MatMul", &[a, b], reason));
+            return Err(self.mismatch(MAT_MUL.name, &[a, b], reason));
         }
         let (left_outer, left_matrix) = left.shape.split_at(left.rank() - 2);
         let (right_outer, right_matrix) = right.shape.split_at(right.rank() - 2);
         let outer = broadcast(left_outer, right_outer).filter(|_| left_matrix[1] == right_matrix[0]);
         let Some(mut shape) = outer else {
             return Err(self.mismatch(
-                "MatMul",
+                MAT_MUL.name,
                 &[a, b],
                 "inner axes must be equal and outer axes broadcast",
             ));
         };
         shape.extend([left_matrix[0], right_matrix[1]]);
-        let y = self.emit("MatMul", &[a, b], vec![], left.reshaped(shape));
+        let y = self.emit(&MAT_MUL, &[a, b], vec![], left.reshaped(shape));
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| {
@@ -123,6 +131,22 @@ impl Builder {
         order.swap(rank - 2, rank - 1);
         self.transpose(x, &order)
     }
+}
+
+fn import_gemm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    if attributes.float("alpha", 1.0) != 1.0 || attributes.float("beta", 1.0) != 1.0 {
+        return Err(file.at_node(node, "has an alpha or beta, expected 1"));
+    }
+    let (a, b) = (file.operand(node, 0)?, file.weight(node, 1)?);
+    let c = if given(node, 2) { Some(file.bias(node, 2)?) } else { None };
+    let transposed = |name| attributes.int(name, 0) != 0;
+    file.g.gemm(a, b, c, transposed("transA"), transposed("transB"))
+}
+
+fn import_matmul<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (a, b) = (file.operand(node, 0)?, file.weight(node, 1)?);
+    file.g.matmul(a, b)
 }
 
 #[cfg(test)]

@@ -7,9 +7,16 @@
 use super::Pool;
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
+use crate::import::{NodeAttributes, Translation};
 use crate::lowering::LrnForm;
 use crate::node::{Attribute, Tensor, int};
+use crate::onnx::NodeProto;
+use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&LRN];
+static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS).imported_by(import_lrn);
 
 /// Constants of local response normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,7 +63,7 @@ impl Builder {
         if ty.rank() != 4 || !ty.element.is_float() || lrn.size.is_multiple_of(2) {
             let reason =
                 format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
-            return Err(self.mismatch("LRN", &[x], reason));
+            return Err(self.mismatch(LRN.name, &[x], reason));
         }
         // The operator knows channels only.
         let form = match lrn.region {
@@ -77,7 +84,7 @@ impl Builder {
                         ("beta", Attribute::Float(lrn.beta as f32)),
                         ("bias", Attribute::Float(lrn.k as f32)),
                     ];
-                    (g.emit("LRN", &[x], attributes, ty.clone()), None)
+                    (g.emit(&LRN, &[x], attributes, ty.clone()), None)
                 }
             };
             // dx = dy / sᵝ − x · 2αβ · Σⱼ dyⱼ xⱼ / sⱼᵝ⁺¹, the sum over the same neighbours.
@@ -160,12 +167,21 @@ impl Builder {
         let (rows, columns) =
             (self.reshape(list, &[channels, 1, 1, 1])?, self.reshape(list, &[1, channels, 1, 1])?);
         let offset = self.sub(rows, columns)?;
-        let distance = self.emit("Abs", &[offset], vec![], self.ty(offset).clone());
+        let distance = self.abs(offset);
         let reach = self.scalar(ElementType::I64, (size / 2) as f64);
         let near = self.less_or_equal(distance, reach)?;
         let band = self.cast(near, element)?;
         self.scale(band, factor)
     }
+}
+
+fn import_lrn<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    let x = file.operand(node, 0)?;
+    let size = usize::try_from(attributes.int("size", 0)).unwrap_or(0);
+    let (alpha, beta) = (attributes.float("alpha", 1e-4), attributes.float("beta", 0.75));
+    let (alpha, k) = (alpha / size.max(1) as f64, attributes.float("bias", 1.0));
+    file.g.lrn(x, Lrn { size, alpha, beta, k, region: LrnRegion::Channels })
 }
 
 #[cfg(test)]

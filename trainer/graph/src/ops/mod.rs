@@ -1,4 +1,7 @@
-//! Operators by family: each file holds emission, shape rule, gradient rule and tests of its operators.
+//! Operators by family: each file holds a table of its operators, and for each the emission with shape and gradient
+//! rules, the import from files, and tests.
+
+use crate::operator::Operator;
 
 mod arithmetic;
 mod batch_norm;
@@ -15,7 +18,7 @@ mod lrn;
 mod pool;
 mod reduce;
 mod softmax;
-mod unary;
+pub(crate) mod unary;
 
 pub use batch_norm::BatchNorm;
 pub use conv::Conv;
@@ -24,3 +27,44 @@ pub use local::Local;
 pub use loss::CrossEntropy;
 pub use lrn::{Lrn, LrnRegion};
 pub use pool::Pool;
+
+/// All operators that graphs are made from, a family each.
+const FAMILIES: &[&[&Operator]] = &[
+    arithmetic::OPERATORS,
+    batch_norm::OPERATORS,
+    compare::OPERATORS,
+    conv::OPERATORS,
+    dropout::OPERATORS,
+    joining::OPERATORS,
+    layout::OPERATORS,
+    linear::OPERATORS,
+    lrn::OPERATORS,
+    pool::OPERATORS,
+    reduce::OPERATORS,
+    softmax::OPERATORS,
+    unary::OPERATORS,
+];
+
+/// All operators that graphs are made from.
+pub fn operators() -> impl Iterator<Item = &'static Operator> {
+    FAMILIES.iter().copied().flatten().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operators;
+    use crate::OPSET;
+
+    #[test]
+    fn every_operator_stands_in_one_table_and_exists_in_the_operator_set_of_emitted_graphs() {
+        let mut names: Vec<_> = operators().map(|operator| (operator.domain, operator.name)).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        for operator in operators() {
+            let expected = 1..=if operator.domain.is_empty() { OPSET } else { i64::MAX };
+            assert!(expected.contains(&operator.since), "{operator:?} since {}", operator.since);
+        }
+    }
+}

@@ -2,8 +2,24 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::{NodeAttributes, Translation};
 use crate::node::{Attribute, Attributes, Tensor, int, ints};
-use crate::types::ElementType;
+use crate::onnx::NodeProto;
+use crate::operator::{FLOATS, MOVED, Operator};
+use crate::types::ElementType::{self, F16, F32, U8};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] =
+    &[&MAX_POOL, &AVERAGE_POOL, &GLOBAL_AVERAGE_POOL, &SCATTER_ELEMENTS];
+static MAX_POOL: Operator = Operator::new("MaxPool", 1)
+    .on_cuda(&[F16, F32, U8])
+    .imported_by(|file, node| file.pool(node, Builder::max_pool));
+static AVERAGE_POOL: Operator =
+    Operator::new("AveragePool", 1).on_cuda(FLOATS).imported_by(import_average_pool);
+static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1)
+    .on_cuda(FLOATS)
+    .imported_by(|file, node| file.unary(node, Builder::global_average_pool));
+static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(MOVED);
 
 /// Window of a pooling operator, the same along both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +55,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn max_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
-        let (shape, attributes) = self.windows("MaxPool", x, pool)?;
+        let (shape, attributes) = self.windows(&MAX_POOL, x, pool)?;
         let ty = self.ty(x).clone();
         let types = vec![ty.reshaped(shape.clone()), ty.of(ElementType::I64).reshaped(shape)];
-        let outputs = self.emit_many("MaxPool", &[x], attributes, types);
+        let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
         let (y, winners) = (outputs[0], outputs[1]);
         self.record(&[x], &[y], move |g, up| {
             // The indices are places in the flat tensor. Several windows may meet in one place: a sum.
@@ -52,7 +68,7 @@ impl Builder {
                 let flat = g.ty(dy).reshaped([ty.len()]);
                 let zeros = g.zeros(flat.clone())?;
                 let attributes = vec![("reduction", Attribute::Text("add"))];
-                Ok(g.emit("ScatterElements", &[zeros, places, dy], attributes, flat))
+                Ok(g.emit(&SCATTER_ELEMENTS, &[zeros, places, dy], attributes, flat))
             })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
@@ -64,12 +80,12 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn average_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
-        let (shape, attributes) = self.windows("AveragePool", x, pool)?;
+        let (shape, attributes) = self.windows(&AVERAGE_POOL, x, pool)?;
         if pool.ceil {
             return self.average_pool_beyond(x, pool, [shape[2], shape[3]]);
         }
         let ty = self.ty(x).clone();
-        let y = self.emit("AveragePool", &[x], attributes, ty.reshaped(shape.clone()));
+        let y = self.emit(&AVERAGE_POOL, &[x], attributes, ty.reshaped(shape.clone()));
         self.record(&[x], &[y], move |g, up| {
             let (images, height, width) = (shape[0] * shape[1], shape[2], shape[3]);
             let shares = g.window_counts(x, pool, [height, width], |count| 1.0 / count);
@@ -128,8 +144,8 @@ impl Builder {
     /// `x` is not floating-point with four axes.
     pub fn global_average_pool(&mut self, x: Tensor) -> Result<Tensor> {
         let ty = self.ty(x).clone();
-        self.images("GlobalAveragePool", x)?;
-        let y = self.emit("GlobalAveragePool", &[x], vec![], ty.reshaped([ty.shape[0], ty.shape[1], 1, 1]));
+        self.images(GLOBAL_AVERAGE_POOL.name, x)?;
+        let y = self.emit(&GLOBAL_AVERAGE_POOL, &[x], vec![], ty.reshaped([ty.shape[0], ty.shape[1], 1, 1]));
         self.record(&[x], &[y], move |g, up| {
             let dy = g.scale(up.single(), 1.0 / (ty.shape[2] * ty.shape[3]) as f64)?;
             Ok(vec![Some(g.expand(dy, &ty.shape)?)])
@@ -138,8 +154,13 @@ impl Builder {
     }
 
     /// Shape of the result of pooling `x`, and the attributes of the operator.
-    fn windows(&self, operator: &'static str, x: Tensor, pool: Pool) -> Result<(Vec<usize>, Attributes)> {
-        self.images(operator, x)?;
+    fn windows(
+        &self,
+        operator: &'static Operator,
+        x: Tensor,
+        pool: Pool,
+    ) -> Result<(Vec<usize>, Attributes)> {
+        self.images(operator.name, x)?;
         let Pool { kernel, stride, padding, ceil } = pool;
         let mut shape = self.shape(x).to_vec();
         let fits = kernel > 0
@@ -151,7 +172,7 @@ impl Builder {
             let reason = format!(
                 "{pool:?} must fit into the operand, with less padding than kernel, and none with ceil"
             );
-            return Err(self.mismatch(operator, &[x], reason));
+            return Err(self.mismatch(operator.name, &[x], reason));
         }
         for length in &mut shape[2..] {
             *length = pool.positions(*length);
@@ -175,6 +196,15 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    let is_padded = attributes.sizes("pads").is_some_and(|pads| pads.iter().any(|&pad| pad > 0));
+    if is_padded && attributes.int("count_include_pad", 0) != 0 {
+        return Err(file.at_node(node, "counts its padding, which is not supported"));
+    }
+    file.pool(node, Builder::average_pool)
 }
 
 #[cfg(test)]

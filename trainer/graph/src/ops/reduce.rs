@@ -3,6 +3,12 @@
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::node::{Tensor, int};
+use crate::operator::{FLOATS, NUMBERS, Operator};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&REDUCE_SUM, &REDUCE_MEAN];
+static REDUCE_SUM: Operator = Operator::new("ReduceSum", 1).on_cuda(NUMBERS);
+static REDUCE_MEAN: Operator = Operator::new("ReduceMean", 1).on_cuda(FLOATS);
 
 impl Builder {
     /// Sum over `axes`, which stay with length 1 when `keep`.
@@ -10,7 +16,7 @@ impl Builder {
     /// # Errors
     /// An axis is out of range or named twice.
     pub fn reduce_sum(&mut self, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-        self.in_f32(x, |g, x| g.reduce("ReduceSum", x, axes, keep))
+        self.in_f32(x, |g, x| g.reduce(&REDUCE_SUM, x, axes, keep))
     }
 
     /// Mean over `axes`, which stay with length 1 when `keep`.
@@ -18,7 +24,7 @@ impl Builder {
     /// # Errors
     /// An axis is out of range or named twice.
     pub fn reduce_mean(&mut self, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-        self.in_f32(x, |g, x| g.reduce("ReduceMean", x, axes, keep))
+        self.in_f32(x, |g, x| g.reduce(&REDUCE_MEAN, x, axes, keep))
     }
 
     /// Sum of all elements, a scalar.
@@ -30,7 +36,13 @@ impl Builder {
         if axes.is_empty() { Ok(x) } else { self.reduce_sum(x, &axes, false) }
     }
 
-    fn reduce(&mut self, operator: &'static str, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
+    fn reduce(
+        &mut self,
+        operator: &'static Operator,
+        x: Tensor,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         let listed = |i: usize| axes.contains(&i);
         if axes.is_empty()
@@ -38,7 +50,7 @@ impl Builder {
             || (0..ty.rank()).filter(|&i| listed(i)).count() != axes.len()
         {
             return Err(self.mismatch(
-                operator,
+                operator.name,
                 &[x],
                 format!("axes {axes:?} must be different axes of the operand"),
             ));
@@ -65,7 +77,7 @@ impl Builder {
         let axes_input = self.sizes(axes);
         let y = self.emit(operator, &[x, axes_input], vec![int("keepdims", keep.into())], ty.reshaped(shape));
         let count: usize = axes.iter().map(|&a| ty.shape[a]).product();
-        let factor = if operator == "ReduceMean" { 1.0 / count as f64 } else { 1.0 };
+        let factor = if *operator == REDUCE_MEAN { 1.0 / count as f64 } else { 1.0 };
         self.record(&[x], &[y], move |g, up| {
             let dy = g.scale(up.single(), factor)?;
             let dy = g.reshape(dy, &kept)?;

@@ -3,6 +3,12 @@
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::node::{Tensor, int};
+use crate::operator::{FLOATS, Operator};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] = &[&SOFTMAX, &LOG_SOFTMAX];
+static SOFTMAX: Operator = Operator::new("Softmax", 1).on_cuda(FLOATS);
+static LOG_SOFTMAX: Operator = Operator::new("LogSoftmax", 1).on_cuda(FLOATS);
 
 impl Builder {
     /// eˣ / Σ eˣ along `axis`.
@@ -14,7 +20,7 @@ impl Builder {
     }
 
     fn softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
-        let y = self.normalised("Softmax", x, axis)?;
+        let y = self.normalised(&SOFTMAX, x, axis)?;
         self.record(&[x], &[y], move |g, up| {
             let product = g.mul(up.single(), y)?;
             let sum = g.reduce_sum(product, &[axis], true)?;
@@ -33,7 +39,7 @@ impl Builder {
     }
 
     fn log_softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
-        let y = self.normalised("LogSoftmax", x, axis)?;
+        let y = self.normalised(&LOG_SOFTMAX, x, axis)?;
         self.record(&[x], &[y], move |g, up| {
             let sum = g.reduce_sum(up.single(), &[axis], true)?;
             let probabilities = g.exp(y)?;
@@ -43,10 +49,14 @@ impl Builder {
         Ok(y)
     }
 
-    fn normalised(&mut self, operator: &'static str, x: Tensor, axis: usize) -> Result<Tensor> {
-        self.floating(operator, x)?;
+    fn normalised(&mut self, operator: &'static Operator, x: Tensor, axis: usize) -> Result<Tensor> {
+        self.floating(operator.name, x)?;
         if axis >= self.shape(x).len() {
-            return Err(self.mismatch(operator, &[x], format!("axis {axis} must be an axis of the operand")));
+            return Err(self.mismatch(
+                operator.name,
+                &[x],
+                format!("axis {axis} must be an axis of the operand"),
+            ));
         }
         Ok(self.emit(operator, &[x], vec![int("axis", axis as i64)], self.ty(x).clone()))
     }

@@ -2,8 +2,33 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::Translation;
 use crate::node::{Tensor, int};
+use crate::onnx::NodeProto;
+use crate::operator::{CHOSEN, FLOATS, MOVED, NUMBERS, Operator};
 use crate::types::ElementType;
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[&Operator] =
+    &[&RELU, &TANH, &SIGMOID, &EXP, &LOG, &SQRT, &NEG, &ABS, &CLIP, &IDENTITY, &CAST];
+static RELU: Operator =
+    Operator::new("Relu", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::relu));
+static TANH: Operator =
+    Operator::new("Tanh", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::tanh));
+static SIGMOID: Operator =
+    Operator::new("Sigmoid", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::sigmoid));
+static EXP: Operator =
+    Operator::new("Exp", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::exp));
+static LOG: Operator = Operator::new("Log", 1).on_cuda(FLOATS);
+static SQRT: Operator =
+    Operator::new("Sqrt", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::sqrt));
+static NEG: Operator =
+    Operator::new("Neg", 1).on_cuda(NUMBERS).imported_by(|file, node| file.unary(node, Builder::neg));
+static ABS: Operator = Operator::new("Abs", 1).on_cuda(NUMBERS);
+static CLIP: Operator = Operator::new("Clip", 1).on_cuda(CHOSEN).imported_by(import_clip);
+pub(crate) static IDENTITY: Operator =
+    Operator::new("Identity", 1).on_cuda(MOVED).imported_by(|file, node| file.operand(node, 0));
+static CAST: Operator = Operator::new("Cast", 1).on_cuda(MOVED);
 
 impl Builder {
     /// max(x, 0); the gradient at 0 is 0.
@@ -11,7 +36,7 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point; so for the other functions of this family.
     pub fn relu(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Relu", x)?;
+        let y = self.unary(&RELU, x)?;
         self.record(&[x], &[y], move |g, up| {
             let zero = g.scalar(g.element(y), 0.0);
             let mask = g.greater(y, zero)?;
@@ -25,7 +50,7 @@ impl Builder {
     /// # Errors
     /// See [`relu`](Self::relu).
     pub fn tanh(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Tanh", x)?;
+        let y = self.unary(&TANH, x)?;
         self.record(&[x], &[y], move |g, up| {
             let one = g.scalar(g.element(y), 1.0);
             let square = g.mul(y, y)?;
@@ -40,7 +65,7 @@ impl Builder {
     /// # Errors
     /// See [`relu`](Self::relu).
     pub fn sigmoid(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Sigmoid", x)?;
+        let y = self.unary(&SIGMOID, x)?;
         self.record(&[x], &[y], move |g, up| {
             let one = g.scalar(g.element(y), 1.0);
             let rest = g.sub(one, y)?;
@@ -55,7 +80,7 @@ impl Builder {
     /// # Errors
     /// See [`relu`](Self::relu).
     pub fn exp(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Exp", x)?;
+        let y = self.unary(&EXP, x)?;
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.mul(up.single(), y)?)]));
         Ok(y)
     }
@@ -65,7 +90,7 @@ impl Builder {
     /// # Errors
     /// See [`relu`](Self::relu).
     pub fn log(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Log", x)?;
+        let y = self.unary(&LOG, x)?;
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.div(up.single(), x)?)]));
         Ok(y)
     }
@@ -75,7 +100,7 @@ impl Builder {
     /// # Errors
     /// See [`relu`](Self::relu).
     pub fn sqrt(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Sqrt", x)?;
+        let y = self.unary(&SQRT, x)?;
         self.record(&[x], &[y], move |g, up| {
             let half = g.scale(up.single(), 0.5)?;
             Ok(vec![Some(g.div(half, y)?)])
@@ -88,7 +113,7 @@ impl Builder {
     /// # Errors
     /// See [`relu`](Self::relu).
     pub fn neg(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.unary("Neg", x)?;
+        let y = self.unary(&NEG, x)?;
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.neg(up.single())?)]));
         Ok(y)
     }
@@ -100,12 +125,12 @@ impl Builder {
     pub fn clip(&mut self, x: Tensor, low: f64, high: f64) -> Result<Tensor> {
         if low.partial_cmp(&high) != Some(std::cmp::Ordering::Less) {
             let reason = format!("the lower bound {low} must be below the upper bound {high}");
-            return Err(self.mismatch("Clip", &[x], reason));
+            return Err(self.mismatch(CLIP.name, &[x], reason));
         }
-        self.floating("Clip", x)?;
+        self.floating(CLIP.name, x)?;
         let element = self.element(x);
         let (low, high) = (self.scalar(element, low), self.scalar(element, high));
-        let y = self.emit("Clip", &[x, low, high], vec![], self.ty(x).clone());
+        let y = self.emit(&CLIP, &[x, low, high], vec![], self.ty(x).clone());
         self.record(&[x], &[y], move |g, up| {
             let (above, below) = (g.greater(x, low)?, g.greater(high, x)?);
             let inside = g.and(above, below)?;
@@ -120,7 +145,7 @@ impl Builder {
     /// # Errors
     /// None.
     pub fn identity(&mut self, x: Tensor) -> Result<Tensor> {
-        let y = self.emit("Identity", &[x], vec![], self.ty(x).clone());
+        let y = self.emit(&IDENTITY, &[x], vec![], self.ty(x).clone());
         self.record(&[x], &[y], |_, up| Ok(vec![Some(up.single())]));
         Ok(y)
     }
@@ -135,11 +160,16 @@ impl Builder {
             return Ok(x);
         }
         let ty = self.ty(x).of(to);
-        let y = self.emit("Cast", &[x], vec![int("to", to.onnx().into())], ty);
+        let y = self.emit(&CAST, &[x], vec![int("to", to.onnx().into())], ty);
         if from.is_float() && to.is_float() {
             self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.cast(up.single(), from)?)]));
         }
         Ok(y)
+    }
+
+    /// Magnitude; no gradient passes through it.
+    pub(crate) fn abs(&mut self, x: Tensor) -> Tensor {
+        self.emit(&ABS, &[x], vec![], self.ty(x).clone())
     }
 
     /// `compute` on x, in f32 where x is f16, whose precision and range do not do for sums, powers and exponentials; the
@@ -165,10 +195,17 @@ impl Builder {
         Err(self.mismatch(operator, &[x], "the operand must be floating-point"))
     }
 
-    fn unary(&mut self, operator: &'static str, x: Tensor) -> Result<Tensor> {
-        self.floating(operator, x)?;
+    fn unary(&mut self, operator: &'static Operator, x: Tensor) -> Result<Tensor> {
+        self.floating(operator.name, x)?;
         Ok(self.emit(operator, &[x], vec![], self.ty(x).clone()))
     }
+}
+
+fn import_clip<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let low = file.scalar(node, 1, "min", f32::MIN)?;
+    let high = file.scalar(node, 2, "max", f32::MAX)?;
+    file.g.clip(x, low, high)
 }
 
 #[cfg(test)]

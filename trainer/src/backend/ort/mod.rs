@@ -219,7 +219,7 @@ fn warn_of_missing_kernels(device: Device, graphs: &[&Graph]) {
         for (operator, element) in without_cuda_kernel(graph) {
             tracing::warn!(
                 graph = graph.name(),
-                operator,
+                operator = operator.name,
                 %element,
                 "no CUDA kernel is known: ONNX Runtime will probably refuse the graph"
             );

@@ -1,0 +1,230 @@
+//! A file on its way into a builder, node by node; what each operator becomes stands in its file of `ops`.
+
+use std::collections::HashMap;
+
+use super::file::{Constant, NodeAttributes, Values};
+use super::{Imported, importable, is_constant};
+use crate::init::Init;
+use crate::module::{DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
+use crate::onnx::NodeProto;
+use crate::ops::Pool;
+use crate::{Builder, ElementType, GraphError, Result, Tensor, TensorType};
+
+/// A network on its way from a file into a builder.
+pub(crate) struct Translation<'a> {
+    file: &'a Imported,
+    pub g: &'a mut Builder,
+    mode: Mode,
+    values: HashMap<&'a str, Tensor>,
+    /// Parameters that are declared, in the type that the network computes in.
+    declared: HashMap<&'a str, Tensor>,
+    element: ElementType,
+    pub batch: usize,
+    forward: Forward,
+}
+
+impl<'a> Translation<'a> {
+    pub fn new(file: &'a Imported, g: &'a mut Builder, x: Tensor, mode: Mode) -> Self {
+        let (element, batch) = (g.element(x), g.shape(x)[0]);
+        let forward = Forward { logits: x, parameters: Vec::new(), masks: Vec::new() };
+        let (values, declared) = (HashMap::new(), HashMap::new());
+        Self { file, g, mode, values, declared, element, batch, forward }
+    }
+
+    /// `name` is `value` from now on.
+    pub fn define(&mut self, name: &'a str, value: Tensor) {
+        self.values.insert(name, value);
+    }
+
+    /// What a node that has been appended makes.
+    pub fn value_of(&self, node: &NodeProto) -> Result<Tensor> {
+        let value = node.output.first().and_then(|output| self.values.get(output.as_str()));
+        value.copied().ok_or_else(|| self.file.at_node(node, "has no output"))
+    }
+
+    /// The batch size that the file has for its images, where it is fixed.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.file.input.1[0]
+    }
+
+    /// An error at `node`.
+    pub fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
+        self.file.at_node(node, reason)
+    }
+
+    pub fn finish(mut self) -> Result<Forward> {
+        let logits = self.values.get(self.file.logits.as_str()).copied();
+        self.forward.logits = logits
+            .ok_or_else(|| self.file.failed(format!("no node makes its output `{}`", self.file.logits)))?;
+        Ok(self.forward)
+    }
+
+    /// Appends a node of the file.
+    pub fn append(&mut self, node: &'a NodeProto) -> Result<()> {
+        if is_constant(node) {
+            return Ok(());
+        }
+        let Some(output) = node.output.first() else {
+            return Err(self.file.at_node(node, "has no output"));
+        };
+        let Some((operator, import)) = importable(node) else { return Err(self.file.not_supported(node)) };
+        if self.file.opset < operator.since {
+            let (since, opset) = (operator.since, self.file.opset);
+            let reason =
+                format!("exists from operator set {since} on, and the file uses {opset}; export it again");
+            return Err(self.file.at_node(node, reason));
+        }
+        let y = import(self, node)?;
+        self.define(output, y);
+        Ok(())
+    }
+
+    pub fn unary(
+        &mut self,
+        node: &'a NodeProto,
+        emit: fn(&mut Builder, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let x = self.operand(node, 0)?;
+        emit(self.g, x)
+    }
+
+    pub fn binary(
+        &mut self,
+        node: &'a NodeProto,
+        emit: fn(&mut Builder, Tensor, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
+        emit(self.g, a, b)
+    }
+
+    /// A node with a square window.
+    pub fn pool(
+        &mut self,
+        node: &'a NodeProto,
+        emit: fn(&mut Builder, Tensor, Pool) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let attributes = NodeAttributes(node);
+        let x = self.operand(node, 0)?;
+        let refuse = |reason: &str| Err(self.file.at_node(node, reason));
+        let pads = self.pads(node)?;
+        let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
+        let strides = attributes.sizes("strides").unwrap_or(vec![1; 2]);
+        let square = |list: &[usize]| list.len() == 2 && list[0] == list[1];
+        if !square(&kernel) || !square(&strides) || pads.iter().any(|&pad| pad != pads[0]) {
+            return refuse("has a window that is not square, or other padding on one side than on another");
+        }
+        let ceil = attributes.int("ceil_mode", 0) != 0;
+        if (ceil && pads[0] > 0) || attributes.sizes("dilations").is_some_and(|d| d != [1, 1]) {
+            return refuse("has dilations, or a ceil_mode and padding, which is not supported");
+        }
+        let pool = Pool { kernel: kernel[0], stride: strides[0], padding: pads[0], ceil };
+        emit(self.g, x, pool)
+    }
+
+    /// The mask of a dropout that keeps a share `keep` of `x`, drawn by the host in training; none in evaluation.
+    pub fn mask(&mut self, node: &'a NodeProto, x: Tensor, keep: f64) -> Result<Option<Tensor>> {
+        if self.mode == Mode::Evaluate {
+            return Ok(None);
+        }
+        let name = mask_name(&node.output[0]);
+        let mask = self.g.input(&name, self.g.ty(x).of(ElementType::Bool))?;
+        self.forward.masks.push(DropoutMask { name, shape: self.g.shape(x).to_vec(), keep });
+        Ok(Some(mask))
+    }
+
+    /// Padding at the top, left, bottom and right.
+    pub fn pads(&self, node: &NodeProto) -> Result<[usize; 4]> {
+        let attributes = NodeAttributes(node);
+        if !matches!(attributes.text("auto_pad").as_str(), "" | "NOTSET" | "VALID") {
+            return Err(self.file.at_node(node, "has an auto_pad, expected pads in numbers"));
+        }
+        match attributes.sizes("pads").as_deref() {
+            None => Ok([0; 4]),
+            Some(&[top, left, bottom, right]) => Ok([top, left, bottom, right]),
+            Some(list) => Err(self.file.at_node(node, format!("has pads {list:?}, expected four"))),
+        }
+    }
+
+    /// An axis counted from the end if negative; one past the last if there is none such.
+    pub fn axis(&self, x: Tensor, axis: i64) -> usize {
+        let rank = self.g.shape(x).len();
+        let axis = if axis < 0 { axis + rank as i64 } else { axis };
+        usize::try_from(axis).unwrap_or(rank + 1)
+    }
+
+    /// The number that an operand or, in older operator sets, an attribute holds.
+    pub fn scalar(&self, node: &NodeProto, at: usize, attribute: &str, default: f32) -> Result<f64> {
+        if !given(node, at) {
+            return Ok(NodeAttributes(node).float(attribute, default));
+        }
+        match self.constant(node, at).map(|constant| &constant.values) {
+            Some(Values::Floats(values)) if values.len() == 1 => Ok(values[0].into()),
+            _ => Err(self
+                .file
+                .at_node(node, format!("has a {attribute} that is computed, expected a constant"))),
+        }
+    }
+
+    pub fn constant(&self, node: &NodeProto, at: usize) -> Option<&'a Constant> {
+        let file = self.file;
+        file.constants.get(node.input.get(at)?)
+    }
+
+    /// A value of the network, or a constant that stays as it is.
+    pub fn operand(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
+        let name = node.input.get(at).map_or("", String::as_str);
+        if let Some(&tensor) = self.values.get(name) {
+            return Ok(tensor);
+        }
+        match self.constant(node, at) {
+            Some(Constant { shape, values: Values::Floats(values) }) => {
+                let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
+                Ok(self.g.floats(TensorType::new(self.element, shape.clone()), &values))
+            }
+            Some(_) => {
+                Err(self.file.at_node(node, format!("takes whole numbers from `{name}`, expected f32")))
+            }
+            None => Err(self.file.at_node(node, format!("takes `{name}`, which nothing before it makes"))),
+        }
+    }
+
+    pub fn weight(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
+        self.trained(node, at, ParameterKind::Weight)
+    }
+
+    pub fn bias(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
+        self.trained(node, at, ParameterKind::Bias)
+    }
+
+    /// What is added: a list of numbers is a bias, a single number is not.
+    pub fn addend(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
+        let is_list =
+            self.constant(node, at).is_some_and(|constant| constant.shape.iter().product::<usize>() > 1);
+        if is_list { self.bias(node, at) } else { self.operand(node, at) }
+    }
+
+    /// An operand that is trained if it is a constant of the file.
+    fn trained(&mut self, node: &'a NodeProto, at: usize, kind: ParameterKind) -> Result<Tensor> {
+        let Some(Constant { shape, values: Values::Floats(values) }) = self.constant(node, at) else {
+            return self.operand(node, at);
+        };
+        let name = node.input[at].as_str();
+        if let Some(&tensor) = self.declared.get(name) {
+            return Ok(tensor);
+        }
+        let input = self.g.input(name, TensorType::f32(shape.clone()))?;
+        let init = Init::Values(values.as_slice().into());
+        let (name_of, shape) = (name.to_owned(), shape.clone());
+        self.forward
+            .parameters
+            .push((Parameter { name: name_of, shape, kind, init, weight_decay: None }, input));
+        let tensor = self.g.cast(input, self.element)?;
+        self.declared.insert(name, tensor);
+        Ok(tensor)
+    }
+}
+
+/// Whether a node has an operand at this place.
+pub(crate) fn given(node: &NodeProto, at: usize) -> bool {
+    node.input.get(at).is_some_and(|name| !name.is_empty())
+}
