@@ -34,7 +34,7 @@ def main(directory, steps):
     outputs = [port.name for port in sessions["train"].get_outputs()]
 
     def weights():
-        return {name: state[name] for name in ["mean", *(p["name"] for p in about["parameters"])]}
+        return {name: state[name] for name in ["mean", *(t["name"] for t in about["parameters"] + about["buffers"])]}
 
     def evaluate():
         loss, probabilities = sessions["evaluate"].run(["loss", "probabilities"], weights() | batch)
@@ -55,16 +55,15 @@ def main(directory, steps):
             continue  # a smaller loss scale would do
         for parameter in about["parameters"]:
             name = parameter["name"]
-            pieces = {
-                "weights": state[name].ravel(),
-                "momenta": state[f"{name}.momentum"].ravel(),
-                "gradients": given[f"{name}.gradient"].ravel(),
-                "learning_rate": scalar(parameter["learning_rate"]),
-                "momentum": scalar(about["momentum"]),
-                "decay": scalar(parameter["decay"]),
-            }
-            new = sessions["update"].run(["new_weights", "new_momenta"], pieces)
-            state[name], state[f"{name}.momentum"] = (piece.reshape(parameter["shape"]) for piece in new)
+            pieces = {"weights": state[name].ravel(), "gradients": given[f"{name}.gradient"].ravel()}
+            pieces |= {name: scalar(value) for name, value in parameter["hyperparameters"].items()}
+            pieces |= {f"{slot}_buffer": state[f"{name}.{slot}"].ravel() for slot in about["slots"]}
+            names = ["new_weights", *(f"new_{slot}_buffer" for slot in about["slots"])]
+            new = [piece.reshape(parameter["shape"]) for piece in sessions["update"].run(names, pieces)]
+            state[name], *slots = new
+            state |= {f"{name}.{slot}": values for slot, values in zip(about["slots"], slots)}
+        for buffer in about["buffers"]:
+            state[buffer["name"]] += given[f"{buffer['name']}.change"]
     print(f"after {steps} steps: loss {evaluate():.4f}")
 
 

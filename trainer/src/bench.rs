@@ -12,11 +12,15 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use crate::backend::{
-    BackendError, OrtBackend, OrtOptions, Pass, Rows, Setup, Sums, TrainingBackend, Update,
+    BackendError, MicroBatch, NextImages, OrtBackend, OrtOptions, Rows, RowsId, Setup, TrainingBackend,
 };
-use crate::recipe::{Mean, Recipe};
+use crate::metrics::BatchMetrics;
+use crate::optimizer::Update;
+use crate::recipe::Recipe;
 use crate::training::{Batches, TrainingData, TrainingError};
 
+/// The one batch of noise.
+const ID: RowsId = RowsId { epoch: 0, batch: 0, first_row: 0 };
 /// Seed of the initial weights, the noise and the dropout masks.
 pub const SEED: u64 = 1;
 
@@ -78,11 +82,7 @@ pub fn backend(
     batch_rows: usize,
     options: OrtOptions,
 ) -> Result<OrtBackend, BackendError> {
-    let values = match recipe.input.mean {
-        Mean::Image => 3 * recipe.input.crop_px * recipe.input.crop_px,
-        Mean::Channel | Mean::Values(_) | Mean::None => 3,
-    };
-    let mean = vec![127.5; values];
+    let mean = vec![127.5; recipe.input.mean_shape().iter().product()];
     OrtBackend::new(loaded, &Setup::new(recipe, classes, batch_rows, &mean, SEED)?, options)
 }
 
@@ -113,7 +113,13 @@ pub fn bench_step(
     let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..steps as u64 {
         let (started, cpu_before) = (Instant::now(), processor_seconds());
-        let sums = take_step(&mut backend, recipe, rows, Some(rows.images), step)?;
+        let sums = take_step(
+            &mut backend,
+            recipe,
+            (rows, ID),
+            Some(NextImages { id: ID, images: rows.images }),
+            step,
+        )?;
         step_s.push(started.elapsed().as_secs_f64());
         step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
         losses.push(sums.mean_loss());
@@ -141,18 +147,19 @@ pub fn bench_step(
 fn take_step(
     backend: &mut dyn TrainingBackend,
     recipe: &Recipe,
-    rows: Rows<'_>,
-    next: Option<&[u8]>,
+    (rows, id): (Rows<'_>, RowsId),
+    next: Option<NextImages<'_>>,
     step: u64,
-) -> Result<Sums, BackendError> {
-    let pass = Pass { seed: SEED, step, part: 0, gradient_scale: 1.0 / rows.labels.len() as f32 };
-    let sums = match next {
-        Some(next) => backend.accumulate_and_fetch(rows, pass, next)?,
-        None => backend.accumulate(rows, pass)?,
+) -> Result<BatchMetrics, BackendError> {
+    let gradient_scale = 1.0 / rows.labels.len() as f32;
+    let micro_batch = MicroBatch { seed: SEED, step, part: 0, id, gradient_scale };
+    let metrics = match next {
+        Some(next) => backend.accumulate_and_fetch(rows, micro_batch, next)?,
+        None => backend.accumulate(rows, micro_batch)?,
     };
     // An overflow of f16 takes a step's time too.
-    let _ = backend.update(Update::of_recipe(recipe, recipe.optimizer.learning_rate))?;
-    Ok(sums)
+    let _ = backend.update(Update { learning_rate: recipe.optimizer.learning_rate, step })?;
+    Ok(metrics)
 }
 
 /// Blocks of steps of each kind: they take turns, as the speed of a machine drifts.
@@ -207,11 +214,11 @@ pub fn bench_loader(
 
     let kept = next(&mut batches)?;
     // The first step of a session allocates its memory, and a GPU records it.
-    take_step(backend, recipe, rows_of(&kept), None, 0)?;
+    take_step(backend, recipe, (rows_of(&kept), id_of(&kept)), None, 0)?;
     let (mut repeated_step_s, mut loaded_step_s, mut waited_s) = (Vec::new(), Vec::new(), 0.0);
     for step in 1..=u64::from(BLOCKS) * steps as u64 {
         let started = Instant::now();
-        take_step(backend, recipe, rows_of(&kept), Some(kept.image_bytes()), step)?;
+        take_step(backend, recipe, (rows_of(&kept), id_of(&kept)), Some(next_of(&kept)), step)?;
         repeated_step_s.push(started.elapsed().as_secs_f64());
         if !step.is_multiple_of(steps as u64) {
             continue;
@@ -220,13 +227,13 @@ pub fn bench_loader(
             let started = Instant::now();
             let batch = next(&mut batches)?;
             waited_s += started.elapsed().as_secs_f64();
-            let coming = if fetches_ahead { batches.ready().map(Batch::image_bytes) } else { None };
-            take_step(backend, recipe, rows_of(&batch), coming, step)?;
+            let coming = if fetches_ahead { batches.ready().map(next_of) } else { None };
+            take_step(backend, recipe, (rows_of(&batch), id_of(&batch)), coming, step)?;
             loaded_step_s.push(started.elapsed().as_secs_f64());
         }
     }
     // What was fetched last lies in memory that ends here.
-    backend.discard();
+    backend.reset_gradients();
     let description = backend.describe();
     Ok(LoaderBench {
         recipe: recipe.name.clone(),
@@ -243,6 +250,14 @@ pub fn bench_loader(
 
 fn rows_of(batch: &Batch) -> Rows<'_> {
     Rows { images: batch.image_bytes(), color_offsets: batch.color_offsets(), labels: batch.labels() }
+}
+
+fn id_of(batch: &Batch) -> RowsId {
+    RowsId { epoch: batch.epoch(), batch: batch.index(), first_row: 0 }
+}
+
+fn next_of(batch: &Batch) -> NextImages<'_> {
+    NextImages { id: id_of(batch), images: batch.image_bytes() }
 }
 
 /// The median; not a number if there is nothing.

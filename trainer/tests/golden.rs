@@ -8,10 +8,14 @@ use std::collections::HashMap;
 use fovea_graph::{Graph, ParameterKind, Target};
 use fovea_runtime::Device;
 use fovea_runtime::testing::{self, Data};
-use fovea_trainer::models::{Classifier, GraphOptions, TrainingGraphs, gradient_name, names};
+use fovea_trainer::models::{Classifier, GraphOptions, TrainingGraphs};
+use fovea_trainer::names;
+use fovea_trainer::optimizer::{Sgd, update_graph};
 use fovea_trainer::recipe::Recipe;
 use ort::session::Session;
 use serde::Deserialize;
+
+const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0005, bias_lr_mult: 1.0, bias_decay: true };
 
 /// Largest differences: of a loss, relative; of a tensor's entries, relative to its root mean square.
 struct Tolerance {
@@ -102,7 +106,7 @@ impl Run {
             GraphOptions { target, pixel_scale: [1.0 / 128.0; 3], ..GraphOptions::new(golden.batch) };
         let graphs = TrainingGraphs::build(network, &options).unwrap();
         let open = |graph: &Graph| testing::session(&graph.to_bytes());
-        let (train, update) = (open(&graphs.train), open(&graphs.update));
+        let (train, update) = (open(&graphs.train), open(&update_graph(&SGD).unwrap()));
         let (batch, px) = (golden.batch, network.input_px);
         let classes = network.classes as f64;
         let inputs = vec![
@@ -149,22 +153,22 @@ impl Run {
         }
         let outputs = testing::run(&mut self.train, &inputs);
         for (parameter, state) in self.graphs.parameters.iter().zip(&mut self.states) {
-            let gradients = outputs[&gradient_name(&parameter.name)].iter().map(|&g| g as f32).collect();
+            let gradients = outputs[&names::gradient(&parameter.name)].iter().map(|&g| g as f32).collect();
             let length = [parameter.len()];
             let list = |values: &mut Vec<f32>| Data::F32(std::mem::take(values));
             let mut new = testing::run(
                 &mut self.update,
                 &[
                     (names::WEIGHTS, &length, list(&mut state.weights)),
-                    (names::MOMENTA, &length, list(&mut state.momenta)),
+                    ("momentum_buffer", &length, list(&mut state.momenta)),
                     (names::GRADIENTS, &length, Data::F32(gradients)),
-                    (names::LEARNING_RATE, &[], Data::F32(vec![self.golden.rate as f32])),
-                    (names::MOMENTUM, &[], Data::F32(vec![0.9])),
-                    (names::DECAY, &[], Data::F32(vec![0.0005])),
+                    ("learning_rate", &[], Data::F32(vec![self.golden.rate as f32])),
+                    ("momentum", &[], Data::F32(vec![0.9])),
+                    ("weight_decay", &[], Data::F32(vec![0.0005])),
                 ],
             );
             let mut take = |name| new.remove(name).unwrap().iter().map(|&v| v as f32).collect();
-            (state.weights, state.momenta) = (take(names::NEW_WEIGHTS), take(names::NEW_MOMENTA));
+            (state.weights, state.momenta) = (take(names::NEW_WEIGHTS), take("new_momentum_buffer"));
         }
         outputs
     }
@@ -210,7 +214,7 @@ fn widen(values: &[f32]) -> Vec<f64> {
 /// Compares the gradients of the first step.
 fn gradients_agree(run: &Run, outputs: &HashMap<String, Vec<f64>>) {
     let parameters = run.graphs.parameters.iter();
-    let given = parameters.map(|p| (p.name.as_str(), outputs[&gradient_name(&p.name)].clone()));
+    let given = parameters.map(|p| (p.name.as_str(), outputs[&names::gradient(&p.name)].clone()));
     let (name, worst) = compare("gradients", &run.golden.gradients, given);
     assert!(worst < GRADIENT_TOLERANCE, "gradient of {name} differs by {worst:.1e}");
 }

@@ -17,14 +17,13 @@ use super::progress::Terminal;
 use super::{STOP, demo, device, train};
 
 pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
-    let options = train::options(&args.training, 0);
     let plan = plan(args)?;
+    // Each recipe has a data set of its own.
+    let settings = train::new_settings(&args.training, &plan.out, 0)?;
     let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
     let precision = args.training.device.runtime.precision.unwrap_or_default();
     let mut workshop = Workshop {
-        options,
-        micro_batch: args.training.micro_batch.map(usize::from),
-        precision,
+        options: train::options(&args.training, settings),
         keep: args.training.keep.get(),
         backend: &mut |setup| {
             device::backend(&args.training.device, Some(&args.training.step), setup, precision)

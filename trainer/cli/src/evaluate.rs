@@ -7,7 +7,9 @@ use fovea_pipeline::{Split, TestViews};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
-use fovea_trainer::training::{Evaluation, Trained, crop_size, default_workers, open_dataset, read_settings};
+use fovea_trainer::training::{
+    Evaluation, Part, Trained, crop_size, default_workers, open_dataset, read_settings,
+};
 use serde_json::json;
 
 use super::args::EvaluateArgs;
@@ -34,6 +36,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         crop: crop_size(&recipe),
         classes: meta.classes.len(),
         on_bad_record: fovea_pipeline::loader::OnBadRecord::Stop,
+        part: Part::WHOLE,
         workers: args.workers.map_or_else(default_workers, usize::from),
     };
     let images = evaluation.records.len() as u64;

@@ -1,15 +1,18 @@
 //! `graphs`: the graphs of a training session, its initial state, and what else their inputs are to be.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::{fs, io};
 
 use anyhow::Context;
 use fovea_files::write_atomically;
 use fovea_tools::say;
-use fovea_trainer::backend::{OrtOptions, Precision, Update, momentum_name};
-use fovea_trainer::checkpoint::TensorRef;
-use fovea_trainer::models::{Classifier, TrainingGraphs, names};
+use fovea_trainer::backend::{OrtOptions, Precision};
+use fovea_trainer::models::{Classifier, TrainingGraphs};
+use fovea_trainer::names;
+use fovea_trainer::optimizer::{self, Optimizer, ParameterGroup, Update, accumulate_graph, update_graph};
 use fovea_trainer::recipe::{Mean, Recipe};
+use fovea_trainer::state::TensorRef;
 use fovea_trainer::training::TrainingData;
 use serde_json::json;
 
@@ -38,66 +41,78 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         anyhow::Ok(())
     };
     write("train.onnx", &graphs.train.to_bytes())?;
-    write("update.onnx", &graphs.update.to_bytes())?;
-    write("accumulate.onnx", &graphs.accumulate.to_bytes())?;
+    let optimizer = optimizer::of_recipe(&recipe);
+    write("update.onnx", &update_graph(&*optimizer)?.to_bytes())?;
+    write("accumulate.onnx", &accumulate_graph()?.to_bytes())?;
     write("evaluate.onnx", &graphs.evaluate.to_bytes())?;
 
-    let description =
-        serde_json::to_vec_pretty(&description(&recipe, &graphs, rows, classes, args.precision))?;
-    write("graphs.json", &description)?;
+    let about = description(&recipe, &*optimizer, &graphs, (rows, classes), args.precision);
+    write("graphs.json", &serde_json::to_vec_pretty(&about)?)?;
     let mean_shape = options.mean_shape(network.input_px);
     let mean = match &data {
         Some(data) => data.mean().to_vec(),
-        None if recipe.input.mean == Mean::None => vec![0.0; 3],
-        None => vec![MIDDLE; mean_shape.iter().product()],
+        None => match recipe.input.mean {
+            Mean::None => vec![0.0; 3],
+            Mean::Values(values) => values.map(|value| value as f32).to_vec(),
+            Mean::Channel | Mean::Image => vec![MIDDLE; mean_shape.iter().product()],
+        },
     };
-    write("state.safetensors", &state(&graphs, &mean_shape, &mean, args.seed)?)?;
+    let mean = TensorRef { shape: &mean_shape, values: &mean };
+    write("state.safetensors", &state(&graphs, optimizer.slots(), mean, args.seed)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What the inputs of the graphs are to be that are no tensors of the state.
 fn description(
     recipe: &Recipe,
+    optimizer: &dyn Optimizer,
     graphs: &TrainingGraphs,
-    rows: usize,
-    classes: usize,
+    (rows, classes): (usize, usize),
     precision: Precision,
 ) -> serde_json::Value {
-    let update = Update::of_recipe(recipe, recipe.optimizer.learning_rate);
+    let update = Update { learning_rate: recipe.optimizer.learning_rate, step: 0 };
     let parameters = graphs.parameters.iter().map(|parameter| {
-        let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
-        json!({ "name": parameter.name, "shape": parameter.shape, "learning_rate": rate, "decay": decay })
+        let values = optimizer.values(&ParameterGroup::from(parameter), &update);
+        let named: BTreeMap<_, _> = optimizer.hyperparameters().iter().zip(values).collect();
+        json!({ "name": parameter.name, "shape": parameter.shape, "hyperparameters": named })
     });
     let masks =
         graphs.masks.iter().map(|mask| json!({ "name": mask.name, "shape": mask.shape, "keep": mask.keep }));
+    let buffers = graphs.buffers.iter().map(|buffer| json!({ "name": buffer.name, "shape": buffer.shape }));
     json!({
         "recipe": recipe.name,
         "batch_size": rows,
         "classes": classes,
         "precision": precision,
-        "momentum": update.momentum,
+        "slots": optimizer.slots(),
         "parameters": parameters.collect::<Vec<_>>(),
         "masks": masks.collect::<Vec<_>>(),
+        "buffers": buffers.collect::<Vec<_>>(),
     })
 }
 
-/// Mean, weights and momenta.
+/// Mean, parameters, slots of the optimizer, buffers.
 fn state(
     graphs: &TrainingGraphs,
-    mean_shape: &[usize],
-    mean: &[f32],
+    slots: &[&str],
+    mean: TensorRef<'_>,
     seed: u64,
 ) -> Result<Vec<u8>, safetensors::SafeTensorError> {
     let weights: Vec<Vec<f32>> =
         graphs.parameters.iter().zip(0..).map(|(parameter, index)| parameter.initial(seed, index)).collect();
+    let buffers: Vec<Vec<f32>> =
+        graphs.buffers.iter().zip(0..).map(|(buffer, index)| buffer.initial(seed, index)).collect();
     let largest = weights.iter().map(Vec::len).max().unwrap_or(0);
     let zeros = vec![0.0; largest];
-    let mut tensors = vec![(names::MEAN.to_owned(), TensorRef { shape: mean_shape, values: mean })];
+    let mut tensors = vec![(names::MEAN.to_owned(), mean)];
     for (parameter, values) in graphs.parameters.iter().zip(&weights) {
         let shape = &parameter.shape;
         tensors.push((parameter.name.clone(), TensorRef { shape, values }));
-        let momenta = TensorRef { shape, values: &zeros[..values.len()] };
-        tensors.push((momentum_name(&parameter.name), momenta));
+        let empty = TensorRef { shape, values: &zeros[..values.len()] };
+        tensors.extend(slots.iter().map(|slot| (names::slot(&parameter.name, slot), empty)));
+    }
+    for (buffer, values) in graphs.buffers.iter().zip(&buffers) {
+        tensors.push((buffer.name.clone(), TensorRef { shape: &buffer.shape, values }));
     }
     safetensors::serialize(tensors, None)
 }

@@ -7,10 +7,10 @@ use anyhow::Context;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{say, tell};
-use fovea_trainer::checkpoint::{self, CheckpointError, Store};
+use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{
-    OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, TrainingData, default_workers,
+    OnNan, Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
     read_settings,
 };
 
@@ -37,37 +37,17 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     };
     let data = TrainingData::open(&settings.data, &recipe)?;
     data.check_batch(&recipe)?;
-    let setup = data.setup(&recipe, settings.micro_batch, settings.seed)?;
+    // What is wrong with the network is an error before a folder is made and ONNX Runtime is looked for.
+    data.setup(&recipe, settings.micro_batch, settings.seed)?;
     let keep = training.keep.get();
     let folder =
         if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
-    let saved = match folder.store().latest() {
-        Ok(latest) => Some(checkpoint::load(&latest)?),
-        // One that was killed before its first checkpoint begins anew.
-        Err(CheckpointError::None { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    if let Some((meta, _)) = &saved {
-        // Before the backend is made, which may have to fetch ONNX Runtime.
-        meta.check_recipe(&recipe.name, &recipe.hash())?;
-        let classes: Vec<&str> = data.classes().iter().map(|class| class.wnid.as_str()).collect();
-        meta.check_classes(&classes)?;
-    }
-
-    let mut backend = device::backend(&training.device, Some(&training.step), &setup, settings.precision)?;
+    let precision = settings.precision;
+    let session = Session::open(&recipe, &data, options(training, settings), &folder)?;
+    let mut backend = device::backend(&training.device, Some(&training.step), &session.setup()?, precision)?;
     let about = backend.describe();
     tell!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
-
-    let RunSettings { limit_batches, on_nan, on_bad_record, seed, .. } = settings;
-    let options = RunOptions { limit_batches, on_nan, on_bad_record, ..options(training, seed) };
-    let mut terminal = Terminal::default();
-    let mut run = Run::new(&recipe, &data, &mut *backend, &folder, options, &STOP, &mut terminal);
-    if let Some((meta, state)) = saved {
-        run.restore(meta, state)?;
-    }
-    // Not before it is known that the run can go on like this.
-    folder.describe(&recipe, &settings, &about)?;
-    match run.train()? {
+    match session.train(&mut *backend, &STOP, &mut Terminal::default())? {
         Outcome::Finished(report) => {
             print_report(&report, folder.store(), &path, args.json)?;
             if is_demo && !args.json {
@@ -82,16 +62,26 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// How runs are to go about their work.
-pub fn options(args: &TrainingArgs, seed: u64) -> RunOptions {
+/// How a run with these settings goes about its work.
+pub fn options(args: &TrainingArgs, settings: RunSettings) -> RunOptions {
     RunOptions {
-        seed,
+        settings,
         workers: args.workers.map_or_else(default_workers, usize::from),
-        limit_batches: args.limit_batches.map(u64::from),
         checkpoint_every: args.checkpoint_minutes,
+    }
+}
+
+/// The settings of a new run on the data set in `data`.
+pub fn new_settings(args: &TrainingArgs, data: &Path, seed: u64) -> anyhow::Result<RunSettings> {
+    Ok(RunSettings {
+        data: absolute(data)?,
+        limit_batches: args.limit_batches.map(u64::from),
+        micro_batch: args.micro_batch.map(usize::from),
+        precision: args.device.runtime.precision.unwrap_or_default(),
+        seed,
         on_nan: args.on_nan.map(OnNan::from).unwrap_or_default(),
         on_bad_record: args.on_bad_record.map(OnBadRecord::from).unwrap_or_default(),
-    }
+    })
 }
 
 /// The command line's changes to a recipe.
@@ -115,16 +105,7 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,
     };
-    let RunOptions { seed, limit_batches, on_nan, on_bad_record, .. } = options(&args.training, args.seed);
-    let settings = RunSettings {
-        data: absolute(&data)?,
-        limit_batches,
-        micro_batch: args.training.micro_batch.map(usize::from),
-        precision: args.training.device.runtime.precision.unwrap_or_default(),
-        seed,
-        on_nan,
-        on_bad_record,
-    };
+    let settings = new_settings(&args.training, &data, args.seed)?;
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
     Ok(Plan { recipe, settings, folder, is_demo })

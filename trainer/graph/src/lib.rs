@@ -30,7 +30,9 @@ pub use import::Imported;
 pub use init::Init;
 pub use lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm, Lowering, LrnForm, Target};
 pub use model::{Graph, IR_VERSION, OPSET, Port, free_batch};
-pub use module::{DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap};
+pub use module::{
+    Buffer, BufferUse, DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap,
+};
 pub use node::{Attribute, Attributes, Tensor};
 pub use operator::Operator;
 pub use types::{ElementType, TensorType};

@@ -98,6 +98,47 @@ pub struct DropoutMask {
     pub keep: f64,
 }
 
+/// A tensor of f32 that training writes besides the parameters, such as running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    /// Name of the graph input.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Initial values.
+    pub init: Init,
+}
+
+impl Buffer {
+    /// The initial values in a run with `seed`; `index` is the buffer's place in the network.
+    pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+        let mut values = vec![0.0; self.len()];
+        self.init.fill(seed, index, &mut values);
+        values
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A buffer in a graph.
+#[derive(Clone, Debug)]
+pub struct BufferUse {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// Its graph input.
+    pub value: Tensor,
+    /// What it holds after the batch; none in evaluation.
+    pub new: Option<Tensor>,
+}
+
 /// Name of the mask of the dropout called `dropout`.
 pub fn mask_name(dropout: &str) -> String {
     format!("{dropout}.mask")
@@ -112,4 +153,13 @@ pub struct Forward {
     pub parameters: Vec<(Parameter, Tensor)>,
     /// Masks in order; empty in evaluation.
     pub masks: Vec<DropoutMask>,
+    /// Buffers in order.
+    pub buffers: Vec<BufferUse>,
+}
+
+impl Forward {
+    /// A network without a node, whose logits are `x`.
+    pub fn new(x: Tensor) -> Self {
+        Self { logits: x, parameters: Vec::new(), masks: Vec::new(), buffers: Vec::new() }
+    }
 }

@@ -6,12 +6,13 @@ use fovea_runtime::{Device, testing};
 
 use super::*;
 use crate::checkpoint;
+use crate::recipe::Recipe;
+use crate::state::StateError;
 
 const ROWS: usize = 6;
 const CLASSES: usize = 7;
 const PX: usize = 13;
-const UPDATE: Update =
-    Update { learning_rate: 0.02, momentum: 0.9, weight_decay: 0.01, bias_lr_mult: 2.0, bias_decay: false };
+const UPDATE: Update = Update { learning_rate: 0.02, step: 0 };
 
 /// A network with every kind of layer, and groups, padding, overlapping pools, a decay of a layer's own.
 fn recipe(overrides: &[&str]) -> Recipe {
@@ -21,7 +22,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         description = "every kind of layer, small"
         input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", std = [1.0, 1.25, 0.8], scale = 0.015625 }}
         augmentation = {{ train = [] }}
-        optimizer = {{ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01 }}
+        optimizer = {{ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01, bias_lr_mult = 2.0, bias_decay = false }}
         schedule = {{ kind = "steps", divide_by = 10.0, at_epochs = [] }}
         training = {{ batch_size = {ROWS}, epochs = 1 }}
         evaluation = {{ every_epoch = "center", at_end = "center" }}
@@ -86,8 +87,16 @@ impl Batch {
     }
 }
 
-fn pass(step: u64) -> Pass {
-    Pass { seed: 5, step, part: 0, gradient_scale: 1.0 / ROWS as f32 }
+/// The rows of a step, or the first of its micro-batches.
+fn whole(step: u64) -> MicroBatch {
+    let id = RowsId { epoch: 0, batch: step, first_row: 0 };
+    MicroBatch { seed: 5, step, part: 0, id, gradient_scale: 1.0 / ROWS as f32 }
+}
+
+/// The later micro-batch number `part` of a step, from `first_row` on.
+fn later(step: u64, part: u32, first_row: usize) -> MicroBatch {
+    let first = whole(step);
+    MicroBatch { part, id: RowsId { first_row: first_row as u64, ..first.id }, ..first }
 }
 
 fn mean() -> Vec<f32> {
@@ -146,8 +155,8 @@ fn state(backend: &mut dyn TrainingBackend) -> State {
     state
 }
 
-fn step(backend: &mut dyn TrainingBackend, batch: &Batch, at: u64) -> Sums {
-    let sums = backend.accumulate(batch.rows(), pass(at)).unwrap();
+fn step(backend: &mut dyn TrainingBackend, batch: &Batch, at: u64) -> BatchMetrics {
+    let sums = backend.accumulate(batch.rows(), whole(at)).unwrap();
     assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
     sums
 }
@@ -192,7 +201,7 @@ fn refuses_rows_that_do_not_fit(backend: Make) {
     ];
     let mut probabilities = vec![0.0; ROWS * CLASSES];
     for (told, rows) in cases {
-        let error = backend.accumulate(rows, pass(0)).unwrap_err().to_string();
+        let error = backend.accumulate(rows, whole(0)).unwrap_err().to_string();
         assert!(error.contains(told), "{error}");
         if !told.contains("offsets") {
             let error = backend.evaluate(rows, &mut probabilities).unwrap_err().to_string();
@@ -201,7 +210,7 @@ fn refuses_rows_that_do_not_fit(backend: Make) {
     }
     let error = backend.evaluate(rows, &mut probabilities[1..]).unwrap_err().to_string();
     assert!(error.contains("room for probabilities: 41, expected 42"), "{error}");
-    assert_eq!(backend.accumulate(rows, pass(0)).unwrap().rows, ROWS as u64);
+    assert_eq!(backend.accumulate(rows, whole(0)).unwrap().rows, ROWS as u64);
     assert_eq!(backend.evaluate(rows, &mut probabilities).unwrap().rows, ROWS as u64);
 }
 
@@ -231,7 +240,7 @@ fn counts_only_the_rows_there_are(backend: Make) {
     for row in all.chunks(CLASSES) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
     }
-    let (mut sums, mut some) = (Sums::default(), Vec::new());
+    let (mut sums, mut some) = (BatchMetrics::default(), Vec::new());
     for range in [0..4, 4..ROWS] {
         let mut probabilities = vec![-1.0; ROWS * CLASSES];
         let rows = range.len();
@@ -261,7 +270,8 @@ fn two_halves_of_a_batch_make_the_step_of_the_whole(backend: Make) {
         let sums = step(&mut *whole, &batch, at);
         let mut loss = 0.0;
         for (part, range) in [(0, 0..2), (1, 2..3), (2, 3..ROWS)] {
-            loss += halves.accumulate(batch.part(range), Pass { part, ..pass(at) }).unwrap().loss;
+            let micro_batch = later(at, part, range.start);
+            loss += halves.accumulate(batch.part(range), micro_batch).unwrap().loss;
         }
         assert_eq!(halves.update(UPDATE).unwrap(), Updated::Done);
         assert!((sums.loss - loss).abs() < 1e-4 * sums.loss, "loss {} against {loss}", sums.loss);
@@ -271,10 +281,10 @@ fn two_halves_of_a_batch_make_the_step_of_the_whole(backend: Make) {
     assert!(worst < 1e-4, "{worst:.1e} at {place}");
 }
 
-fn a_discarded_batch_leaves_no_trace(backend: Make) {
+fn gradients_that_are_reset_leave_no_trace(backend: Make) {
     let (mut plain, mut other) = (make(backend, &[]), make(backend, &[]));
-    other.accumulate(Batch::new(4).rows(), pass(0)).unwrap();
-    other.discard();
+    other.accumulate(Batch::new(4).rows(), whole(0)).unwrap();
+    other.reset_gradients();
     for backend in [&mut plain, &mut other] {
         step(&mut **backend, &Batch::new(1), 0);
     }
@@ -296,9 +306,12 @@ fn what_is_fetched_ahead_changes_nothing(backend: Make) {
     // The first run of each kind may be recorded; the later ones are what counts.
     for (step, parts) in [1, 2, 1, 2, 3, 1, 1].into_iter().enumerate() {
         for part in 0..parts {
-            let pass = Pass { part, ..pass(step as u64) };
-            let expected = plain.accumulate(batches[at % 4].rows(), pass).unwrap();
-            let found = ahead.accumulate_and_fetch(of_ahead(at), pass, of_ahead(at + 1).images).unwrap();
+            // Whole batches in place of parts: their number is what makes them different.
+            let id = |at: usize| RowsId { epoch: 0, batch: at as u64, first_row: 0 };
+            let micro_batch = MicroBatch { part, id: id(at), ..whole(step as u64) };
+            let next = NextImages { id: id(at + 1), images: of_ahead(at + 1).images };
+            let expected = plain.accumulate(batches[at % 4].rows(), micro_batch).unwrap();
+            let found = ahead.accumulate_and_fetch(of_ahead(at), micro_batch, next).unwrap();
             assert_eq!(found, expected, "step {step}, part {part}");
             at += 1;
         }
@@ -309,7 +322,25 @@ fn what_is_fetched_ahead_changes_nothing(backend: Make) {
         ahead.evaluate(of_ahead(at + 2), &mut probabilities).unwrap();
     }
     assert_eq!(state(&mut *plain), state(&mut *ahead));
-    ahead.discard();
+    ahead.reset_gradients();
+}
+
+fn gradients_can_be_exchanged(backend: Make) {
+    let (mut lent, mut scaled) = (make(backend, &[]), make(backend, &[]));
+    let batch = Batch::new(1);
+    lent.accumulate(batch.rows(), whole(0)).unwrap();
+    lent.lend_gradients(&mut |gradients| gradients.iter_mut().for_each(|gradient| *gradient *= 2.0)).unwrap();
+    let double = MicroBatch { gradient_scale: 2.0 / ROWS as f32, ..whole(0) };
+    scaled.accumulate(batch.rows(), double).unwrap();
+    let mut copies = [Vec::new(), Vec::new()];
+    for (backend, copy) in [&mut lent, &mut scaled].into_iter().zip(&mut copies) {
+        backend.lend_gradients(&mut |gradients| copy.extend_from_slice(gradients)).unwrap();
+        assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
+    }
+    assert!(copies[0].iter().any(|&gradient| gradient != 0.0));
+    assert_eq!(copies[0].len(), copies[1].len());
+    let (worst, place) = difference(&state(&mut *scaled), &state(&mut *lent));
+    assert!(worst < 1e-5, "{worst:.1e} at {place}");
 }
 
 fn a_saved_state_goes_on_to_the_same_bits(backend: Make) {
@@ -321,7 +352,7 @@ fn a_saved_state_goes_on_to_the_same_bits(backend: Make) {
     let saved = saved(&mut *first, &folder.path().join("step"));
     let mut second = make(backend, &[]);
     // What is imported replaces everything, gradients of a step that had begun included.
-    second.accumulate(Batch::new(9).rows(), pass(9)).unwrap();
+    second.accumulate(Batch::new(9).rows(), whole(9)).unwrap();
     second.import(saved).unwrap();
     for at in 3..6 {
         let sums =
@@ -335,13 +366,13 @@ fn a_state_of_another_network_is_refused(backend: Make) {
     let folder = tempfile::tempdir().unwrap();
     let other = saved(&mut *make(backend, &["network.layer.fc3.out=11"]), &folder.path().join("other"));
     let error = make(backend, &[]).import(other).unwrap_err();
-    assert!(matches!(error, BackendError::State(checkpoint::CheckpointError::Shape { .. })), "{error}");
+    assert!(matches!(error, BackendError::State(StateError::Shape { .. })), "{error}");
 }
 
 fn dropout_depends_on_seed_and_step(backend: Make) {
     let after = |seed: u64, at: u64| {
         let mut backend = make(backend, &[]);
-        backend.accumulate(Batch::new(1).rows(), Pass { seed, ..pass(at) }).unwrap();
+        backend.accumulate(Batch::new(1).rows(), MicroBatch { seed, ..whole(at) }).unwrap();
         assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
         state(&mut *backend)
     };
@@ -352,7 +383,7 @@ fn dropout_depends_on_seed_and_step(backend: Make) {
 
 fn the_largest_values_are_told_for_every_parameter(backend: Make) {
     let mut backend = make(backend, &[]);
-    backend.accumulate(Batch::new(1).rows(), pass(0)).unwrap();
+    backend.accumulate(Batch::new(1).rows(), whole(0)).unwrap();
     let extremes = backend.extremes().unwrap();
     assert_eq!(extremes.len(), 14);
     for (extreme, (name, weights)) in extremes.iter().zip(state(&mut *backend).iter().step_by(2)) {
@@ -360,7 +391,7 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
         assert_eq!(extreme.weight, largest_magnitude(weights));
         assert!(extreme.gradient.is_finite() && extreme.gradient > 0.0, "{extreme:?}");
     }
-    let not_a_number = Pass { gradient_scale: f32::NAN, ..pass(1) };
+    let not_a_number = MicroBatch { gradient_scale: f32::NAN, ..whole(1) };
     backend.accumulate(Batch::new(1).rows(), not_a_number).unwrap();
     assert!(backend.extremes().unwrap().iter().all(|extreme| extreme.gradient.is_nan()));
 }
@@ -368,7 +399,7 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
 fn equal_answers_are_ranked_by_class(backend: Make) {
     let mut backend = make(backend, &["network.layer.fc5.weight_std=0"]);
     let batch = Batch { labels: vec![0, 0, 1, 4, 5, 6], ..Batch::new(1) };
-    let trained = backend.accumulate(batch.rows(), pass(0)).unwrap();
+    let trained = backend.accumulate(batch.rows(), whole(0)).unwrap();
     let evaluated = backend.evaluate(batch.rows(), &mut [0.0; ROWS * CLASSES]).unwrap();
     for sums in [trained, evaluated] {
         assert_eq!((sums.top1, sums.top5), (2, 4));
@@ -393,8 +424,9 @@ macro_rules! conforms {
             learns_a_batch_by_heart,
             counts_only_the_rows_there_are,
             two_halves_of_a_batch_make_the_step_of_the_whole,
-            a_discarded_batch_leaves_no_trace,
+            gradients_that_are_reset_leave_no_trace,
             what_is_fetched_ahead_changes_nothing,
+            gradients_can_be_exchanged,
             a_saved_state_goes_on_to_the_same_bits,
             a_state_of_another_network_is_refused,
             dropout_depends_on_seed_and_step,
@@ -409,7 +441,7 @@ conforms!(reference);
 conforms!(
     ort_f16: refuses_rows_that_do_not_fit,
     learns_a_batch_by_heart,
-    a_discarded_batch_leaves_no_trace,
+    gradients_that_are_reset_leave_no_trace,
     what_is_fetched_ahead_changes_nothing,
     a_saved_state_goes_on_to_the_same_bits,
     a_state_of_another_network_is_refused,
@@ -426,7 +458,7 @@ fn onnx_runtime_follows_the_reference_for_twenty_steps() {
     for at in 0..20 {
         let batch = Batch::new(at as usize);
         let sums =
-            [&mut ort, &mut reference].map(|backend| backend.accumulate(batch.rows(), pass(at)).unwrap());
+            [&mut ort, &mut reference].map(|backend| backend.accumulate(batch.rows(), whole(at)).unwrap());
         worst_loss = worst_loss.max((sums[0].loss / sums[1].loss - 1.0).abs());
         assert_eq!((sums[0].top1, sums[0].top5), (sums[1].top1, sums[1].top5), "step {at}");
         let pairs = ort.extremes().unwrap().into_iter().zip(reference.extremes().unwrap());
@@ -472,7 +504,7 @@ fn gradients_that_overflow_halve_the_scale_and_leave_the_weights() {
     let mut backend = make(ort_f16, &[]);
     step(&mut *backend, &Batch::new(0), 0);
     let before = state(&mut *backend);
-    let too_large = Pass { gradient_scale: 100.0, ..pass(1) };
+    let too_large = MicroBatch { gradient_scale: 100.0, ..whole(1) };
     let loss = backend.accumulate(Batch::new(1).rows(), too_large).unwrap().loss;
     assert!(loss.is_finite());
     assert_eq!(backend.update(UPDATE).unwrap(), Updated::Overflow { loss_scale: 32768.0 });
@@ -481,7 +513,7 @@ fn gradients_that_overflow_halve_the_scale_and_leave_the_weights() {
     assert_eq!(after, before[..before.len() - 1]);
     // It is the whole step that is left out, wherever the overflow was; the next one is as any other.
     backend.accumulate(Batch::new(1).part(0..2), too_large).unwrap();
-    backend.accumulate(Batch::new(1).part(2..4), Pass { part: 1, ..pass(1) }).unwrap();
+    backend.accumulate(Batch::new(1).part(2..4), later(1, 1, 2)).unwrap();
     assert_eq!(backend.update(UPDATE).unwrap(), Updated::Overflow { loss_scale: 16384.0 });
     assert_eq!(state(&mut *backend)[..after.len()], after);
     step(&mut *backend, &Batch::new(1), 1);
@@ -492,7 +524,7 @@ fn gradients_that_overflow_halve_the_scale_and_leave_the_weights() {
 #[test]
 fn gradients_that_overflow_with_every_scale_are_an_error() {
     let mut backend = make(ort_f16, &[]);
-    let not_a_number = Pass { gradient_scale: f32::NAN, ..pass(0) };
+    let not_a_number = MicroBatch { gradient_scale: f32::NAN, ..whole(0) };
     let error = (0..100).find_map(|_| {
         backend.accumulate(Batch::new(0).rows(), not_a_number).unwrap();
         backend.update(UPDATE).err()
@@ -504,7 +536,7 @@ fn gradients_that_overflow_with_every_scale_are_an_error() {
 fn the_loss_scale_is_part_of_the_state() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = make(ort_f16, &[]);
-    first.accumulate(Batch::new(0).rows(), Pass { gradient_scale: 100.0, ..pass(0) }).unwrap();
+    first.accumulate(Batch::new(0).rows(), MicroBatch { gradient_scale: 100.0, ..whole(0) }).unwrap();
     let _ = first.update(UPDATE).unwrap();
     step(&mut *first, &Batch::new(0), 0);
     let saved_state = saved(&mut *first, &folder.path().join("half"));

@@ -3,8 +3,8 @@
 use fovea_graph::GraphError;
 use fovea_runtime::RuntimeError;
 
-use crate::checkpoint::CheckpointError;
 use crate::recipe::RecipeError;
+use crate::state::StateError;
 
 /// A backend cannot be made or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum BackendError {
     },
     /// A saved state does not fit the network.
     #[error(transparent)]
-    State(#[from] CheckpointError),
+    State(#[from] StateError),
     /// The layers do not fit each other or the images.
     #[error(transparent)]
     Layers(#[from] RecipeError),

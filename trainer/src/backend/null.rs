@@ -1,10 +1,10 @@
 //! A backend that computes nothing: what is left of a run's time is the loader's.
 
 use super::{
-    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
-    Update, Updated,
+    BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
+    TrainingBackend, Update, Updated,
 };
-use crate::checkpoint::Tensors;
+use crate::state::Tensors;
 
 /// Takes every batch that fits and answers with zeros.
 #[derive(Clone, Debug)]
@@ -29,22 +29,27 @@ impl TrainingBackend for NullBackend {
         self.limits.rows
     }
 
-    fn accumulate(&mut self, rows: Rows<'_>, _: Pass) -> Result<Sums, BackendError> {
+    fn accumulate(&mut self, rows: Rows<'_>, _: MicroBatch) -> Result<BatchMetrics, BackendError> {
         self.limits.check_training(&rows)?;
-        Ok(Sums { rows: rows.labels.len() as u64, ..Sums::default() })
+        Ok(BatchMetrics { rows: rows.labels.len() as u64, ..BatchMetrics::default() })
     }
 
     fn update(&mut self, _: Update) -> Result<Updated, BackendError> {
         Ok(Updated::Done)
     }
 
-    fn discard(&mut self) {}
+    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+        change(&mut []);
+        Ok(())
+    }
 
-    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+    fn reset_gradients(&mut self) {}
+
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
         self.limits.check(&rows)?;
         self.limits.check_probabilities(&rows, probabilities.len())?;
         probabilities[..rows.labels.len() * self.limits.classes].fill(0.0);
-        Ok(Sums { rows: rows.labels.len() as u64, ..Sums::default() })
+        Ok(BatchMetrics { rows: rows.labels.len() as u64, ..BatchMetrics::default() })
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {

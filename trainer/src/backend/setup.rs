@@ -43,11 +43,10 @@ impl<'a> Setup<'a> {
     /// # Errors
     /// [`BackendError::Rows`] if it has another number of values than the recipe needs.
     pub(super) fn mean(&self) -> Result<Vec<f32>, BackendError> {
-        let expected = match self.recipe.input.mean {
-            Mean::None => return Ok(vec![0.0; 3]),
-            Mean::Channel | Mean::Values(_) => 3,
-            Mean::Image => 3 * self.recipe.input.crop_px * self.recipe.input.crop_px,
-        };
+        if self.recipe.input.mean == Mean::None {
+            return Ok(vec![0.0; 3]);
+        }
+        let expected = self.recipe.input.mean_shape().iter().product::<usize>();
         if self.mean.len() == expected {
             return Ok(self.mean.to_vec());
         }
@@ -123,15 +122,37 @@ pub struct Rows<'a> {
     pub labels: &'a [i64],
 }
 
-/// One batch of a step: where it stands, for what must be drawn, and how much it weighs.
+/// Which images rows hold: two micro-batches of a run with the same id have the same images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowsId {
+    /// Epoch, counted from 0.
+    pub epoch: u64,
+    /// Batch of the epoch, counted from 0.
+    pub batch: u64,
+    /// Place of the first row in that batch.
+    pub first_row: u64,
+}
+
+/// What a step computes at once: its batch, or a part of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pass {
-    /// Determines the dropout masks, together with the two numbers that follow.
+pub struct MicroBatch {
+    /// Seed of the run. Together with `step` and the rows' places in the batch it determines the dropout masks.
     pub seed: u64,
     /// Updates done before this step.
     pub step: u64,
-    /// Number of the batch within the step, where one step takes several.
+    /// Number of the micro-batch within the step.
     pub part: u32,
-    /// Factor of the gradients: 1 / (rows of all batches of the step).
+    /// Its rows.
+    pub id: RowsId,
+    /// Factor of the gradients: 1 / (rows of all micro-batches of the step).
     pub gradient_scale: f32,
+}
+
+/// The images of the micro-batch that comes next.
+#[derive(Clone, Copy, Debug)]
+pub struct NextImages<'a> {
+    /// Which they are.
+    pub id: RowsId,
+    /// `u8 [N,3,H,W]` 0..=255; there may be more than the micro-batch has.
+    pub images: &'a [u8],
 }

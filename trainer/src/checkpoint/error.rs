@@ -108,26 +108,6 @@ pub enum CheckpointError {
         /// The data set's.
         data: String,
     },
-    /// A tensor that the network needs is missing.
-    #[error("{} lacks the tensor `{name}`; without its folder, the checkpoint before it is used", path.display())]
-    MissingTensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-    },
-    /// A tensor has another shape than the network's.
-    #[error("{}: tensor `{name}` has shape {found:?}, expected {expected:?}", path.display())]
-    Shape {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its shape.
-        found: Vec<usize>,
-        /// The network's.
-        expected: Vec<usize>,
-    },
     /// Another trainer works in the folder.
     #[error("another trainer is using {}; wait for it, or give another --run folder", path.display())]
     InUse {

@@ -1,6 +1,5 @@
 //! One checkpoint on the disk.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,11 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fovea_files::{hexadecimal, sha256_of, sync_folder, write_atomically};
-use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{CheckpointError, FORMAT, Meta, Tensor};
+use super::{CheckpointError, FORMAT, Meta};
+use crate::state::{Tensor, TensorRef, Tensors};
 
 const TENSORS: &str = "state.safetensors";
 const META: &str = "checkpoint.json";
@@ -20,35 +20,6 @@ const META: &str = "checkpoint.json";
 pub(super) const PREFIX: &str = "step-";
 /// What stands before it until the checkpoint is complete.
 const HIDDEN: &str = ".";
-
-/// A tensor in someone else's memory, to be written.
-#[derive(Debug, Clone, Copy)]
-pub struct TensorRef<'a> {
-    /// Length of each axis.
-    pub shape: &'a [usize],
-    /// Values, the last axis fastest.
-    pub values: &'a [f32],
-}
-
-impl View for TensorRef<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = Vec::with_capacity(self.data_len());
-        bytes.extend(self.values.iter().flat_map(|value| value.to_le_bytes()));
-        Cow::Owned(bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        size_of_val(self.values)
-    }
-}
 
 /// What stands in `checkpoint.json`.
 #[derive(Serialize, Deserialize)]
@@ -122,59 +93,6 @@ pub(super) fn is_hidden(name: &str) -> bool {
     name.strip_prefix(HIDDEN).is_some_and(|name| name.starts_with(PREFIX))
 }
 
-/// The tensors of a checkpoint, by name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensors {
-    path: PathBuf,
-    by_name: BTreeMap<String, Tensor>,
-}
-
-impl Tensors {
-    /// Takes out the tensor of this name if it has this shape.
-    ///
-    /// # Errors
-    /// [`CheckpointError::MissingTensor`] and [`CheckpointError::Shape`].
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, CheckpointError> {
-        let missing = || CheckpointError::MissingTensor { path: self.path.clone(), name: name.to_owned() };
-        let found = self.by_name.get(name).ok_or_else(missing)?;
-        if found.shape != shape {
-            return Err(CheckpointError::Shape {
-                path: self.path.clone(),
-                name: name.to_owned(),
-                found: found.shape.clone(),
-                expected: shape.to_vec(),
-            });
-        }
-        self.by_name.remove(name).ok_or_else(missing)
-    }
-
-    /// Takes out the tensor of this name if there is one.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Shape`].
-    pub fn take_if_there(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, CheckpointError> {
-        if self.by_name.contains_key(name) { self.take(name, shape).map(Some) } else { Ok(None) }
-    }
-
-    /// The error of a tensor whose values make no sense.
-    #[must_use]
-    pub fn foreign(&self, name: &str, values: &[f32]) -> CheckpointError {
-        let reason = format!("tensor `{name}` is {values:?}");
-        CheckpointError::Foreign { path: self.path.clone(), reason }
-    }
-
-    /// The tensor of this name, if it is there and has not been taken.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.by_name.get(name)
-    }
-
-    /// The names of the tensors that have not been taken.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
-    }
-}
-
 /// Reads the checkpoint in `folder` and checks every byte of it.
 ///
 /// # Errors
@@ -201,7 +119,7 @@ pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
         let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
         by_name.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
     }
-    Ok((file.meta, Tensors { path, by_name }))
+    Ok((file.meta, Tensors::new(&path, by_name)))
 }
 
 /// Reads the checkpoint in `folder` but for its tensors.
@@ -262,18 +180,6 @@ mod tests {
         assert!(matches!(save_sample(&folder, 2).unwrap_err(), CheckpointError::Write { .. }));
         assert_eq!(load(&folder).unwrap().0.step, 1);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn tensors_that_are_missing_or_of_another_shape_are_told() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("step-1");
-        save_sample(&folder, 1).unwrap();
-        let (_, mut tensors) = load(&folder).unwrap();
-        let error = tensors.take("conv2.weight", &[1]).unwrap_err();
-        assert!(matches!(error, CheckpointError::MissingTensor { .. }), "{error}");
-        let error = tensors.take("conv1.weight", &[3, 2]).unwrap_err();
-        assert!(error.to_string().contains("has shape [2, 3], expected [3, 2]"), "{error}");
     }
 
     #[test]

@@ -16,23 +16,14 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub use error::CheckpointError;
-pub use folder::{TensorRef, Tensors, load, read_meta, save};
+pub use folder::{load, read_meta, save};
 pub use store::{LOCK, RunLock, Store};
 
-use crate::backend::Sums;
-use crate::schedule;
+use crate::metrics::BatchMetrics;
+use crate::optimizer;
 
 /// The layout that is written and read.
 const FORMAT: u32 = 2;
-
-/// A tensor in memory of its own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// Length of each axis.
-    pub shape: Vec<usize>,
-    /// Values, the last axis fastest.
-    pub values: Vec<f32>,
-}
 
 /// All of a training run's state that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,11 +51,11 @@ pub struct Meta {
     /// Batches done in the epoch that is in progress.
     pub batch: u64,
     /// Loss and counts over these batches.
-    pub sums: Sums,
+    pub sums: BatchMetrics,
     /// Batches of the run that were left out because their loss was not finite.
     pub discarded: u64,
     /// How far the schedule has come.
-    pub schedule: schedule::State,
+    pub schedule: optimizer::State,
 }
 
 impl Meta {
@@ -117,9 +108,9 @@ pub(crate) mod tests {
             step,
             epoch: 3,
             batch: 7,
-            sums: Sums { rows: 448, loss: 0.1 + 0.7, top1: 12, top5: 99 },
+            sums: BatchMetrics { rows: 448, loss: 0.1 + 0.7, top1: 12, top5: 99 },
             discarded: 1,
-            schedule: schedule::State { epochs: 3, best_error: Some(0.1 + 0.2), ..Default::default() },
+            schedule: optimizer::State { epochs: 3, best_error: Some(0.1 + 0.2), ..Default::default() },
         }
     }
 

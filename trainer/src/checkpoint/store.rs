@@ -6,7 +6,8 @@ use std::{fs, io, iter};
 use fovea_files::FileLock;
 
 use super::folder::{self, PREFIX};
-use super::{CheckpointError, Meta, TensorRef};
+use super::{CheckpointError, Meta};
+use crate::state::TensorRef;
 
 /// The file in a run's folder that the trainer at work there holds.
 pub const LOCK: &str = "lock";

@@ -3,6 +3,7 @@
 //! Every record is written to its file at once, in one piece, so that a killed run loses none. A run that is resumed drops
 //! what an earlier attempt wrote beyond its checkpoint: those steps are taken again.
 
+mod counts;
 mod events;
 mod tables;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use counts::BatchMetrics;
 pub use events::EventWriter;
 use tables::{JsonLines, Rows, read_rows};
 

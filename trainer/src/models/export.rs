@@ -5,7 +5,8 @@ use fovea_graph::{
 };
 
 use super::graphs::{answers, centred, images};
-use super::{Classifier, GraphOptions, names};
+use super::{Classifier, GraphOptions};
+use crate::names;
 
 /// Element type of the images that an exported graph takes; values are 0..=255 in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

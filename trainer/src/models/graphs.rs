@@ -8,69 +8,13 @@
 //! is differentiated and the gradients are divided by it afterwards, in f32: small gradients do not vanish in f16 on their way.
 
 use fovea_graph::{
-    Builder, DropoutMask, ElementType, Forward, Graph, GraphError, Lowering, Mode, Parameter, Result, Target,
-    Tensor, TensorType, free_batch,
+    Buffer, BufferUse, Builder, DropoutMask, ElementType, Forward, Graph, GraphError, Lowering, Mode,
+    Parameter, Result, Target, Tensor, TensorType,
 };
 
 use super::Classifier;
+use crate::names;
 use crate::recipe::{Mean, Recipe};
-
-/// Names of inputs and outputs; parameters and masks go by their own names.
-pub mod names {
-    /// Input `u8 [N,3,H,W]` (f32 in a graph for export, if asked for), 0..=255.
-    pub const IMAGES: &str = "images";
-    /// Input `f32 [N,3]`: what colour augmentation adds to each channel, in units of pixels.
-    pub const OFFSETS: &str = "offsets";
-    /// Input `f32 [3,1,1]` or `[3,H,W]`: what is subtracted from images, in units of pixels.
-    pub const MEAN: &str = "mean";
-    /// Input `i64 [N]`: class numbers.
-    pub const LABELS: &str = "labels";
-    /// Input `bool [N]`: false for the rows that fill up a partial batch.
-    pub const VALID: &str = "valid";
-    /// Input f32 scalar: factor of all gradients.
-    pub const GRADIENT_SCALE: &str = "gradient_scale";
-    /// Input f32 scalar of graphs in half precision: what the loss is multiplied by while it is differentiated.
-    pub const LOSS_SCALE: &str = "loss_scale";
-    /// Output f32 scalar of graphs in half precision: sum of all gradients, a finite number only if all of them are.
-    pub const GRADIENT_SUM: &str = "gradient_sum";
-    /// Output f32 scalar: cross-entropy summed over valid rows.
-    pub const LOSS: &str = "loss";
-    /// Output f32 scalar: number of valid rows whose class is the best answer.
-    pub const TOP1: &str = "top1";
-    /// Output f32 scalar: number of valid rows whose class is among the five best answers.
-    pub const TOP5: &str = "top5";
-    /// Output `f32 [N,K]` before the softmax.
-    pub const LOGITS: &str = "logits";
-    /// Output `f32 [N,K]`: softmax of the logits; views of one image are averaged over these.
-    pub const PROBABILITIES: &str = "probabilities";
-    /// Output `f32 [N,D]`: activation of a layer, flattened.
-    pub const FEATURES: &str = "features";
-    /// Input `f32 [L]` of the update: weights w.
-    pub const WEIGHTS: &str = "weights";
-    /// Input `f32 [L]` of the update: momenta v.
-    pub const MOMENTA: &str = "momenta";
-    /// Input `f32 [L]` of the update: gradients g.
-    pub const GRADIENTS: &str = "gradients";
-    /// Input f32 scalar of the update: learning rate ε.
-    pub const LEARNING_RATE: &str = "learning_rate";
-    /// Input f32 scalar of the update: momentum μ.
-    pub const MOMENTUM: &str = "momentum";
-    /// Input f32 scalar of the update: weight decay λ.
-    pub const DECAY: &str = "decay";
-    /// Output `f32 [L]` of the update.
-    pub const NEW_WEIGHTS: &str = "new_weights";
-    /// Output `f32 [L]` of the update.
-    pub const NEW_MOMENTA: &str = "new_momenta";
-    /// Input and, as `new_sum`, output `f32 [L]` of the accumulation.
-    pub const SUM: &str = "sum";
-    /// Output `f32 [L]` of the accumulation.
-    pub const NEW_SUM: &str = "new_sum";
-}
-
-/// Name of the output that holds the gradient of the parameter `name`.
-pub fn gradient_name(name: &str) -> String {
-    format!("{name}.gradient")
-}
 
 /// What is subtracted from an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,13 +71,11 @@ pub struct TrainingGraphs {
     pub parameters: Vec<Parameter>,
     /// Dropout masks in order; inputs of `train` under their names.
     pub masks: Vec<DropoutMask>,
-    /// Images, offsets, mean, labels, valid, gradient scale, masks and parameters in; loss, top-1, top-5 and one
-    /// gradient per parameter out. In half precision also the loss scale in and the sum of the gradients out.
+    /// Buffers in order; inputs of `train` and `evaluate` under their names.
+    pub buffers: Vec<Buffer>,
+    /// Images, offsets, mean, labels, valid, gradient scale, masks, parameters and buffers in; loss, top-1, top-5, a
+    /// gradient for each parameter and a change for each buffer out. In half precision also the loss scale in and the sum of the gradients out.
     pub train: Graph,
-    /// v ← μv − ε·(λw + g) and w ← w + v over flat pieces of any length L.
-    pub update: Graph,
-    /// sum ← sum + g over flat pieces of any length L, for steps over several batches.
-    pub accumulate: Graph,
     /// As `train` without offsets, scale and masks; loss, top-1, top-5, logits and probabilities out.
     pub evaluate: Graph,
 }
@@ -148,37 +90,58 @@ impl TrainingGraphs {
             let reason = "a batch needs at least one row, given 0".into();
             return Err(GraphError::Network { network: network.name().to_owned(), reason });
         }
-        let (train, parameters, masks) = train(network, options)?;
+        let (train, declared) = train(network, options)?;
         Ok(Self {
-            parameters,
-            masks,
+            parameters: declared.parameters.into_iter().map(|(parameter, _)| parameter).collect(),
+            masks: declared.masks,
+            buffers: declared.buffers.into_iter().map(|buffer| buffer.buffer).collect(),
             train,
-            update: update()?,
-            accumulate: accumulate()?,
             evaluate: evaluate(network, options)?,
         })
     }
 }
 
-fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Vec<Parameter>, Vec<DropoutMask>)> {
+/// The train graph, and what the network declares in it.
+fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward)> {
     let mut g = Builder::new(format!("{}_train", network.name()), Lowering::training(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let offsets = g.input(names::OFFSETS, TensorType::f32([options.batch, 3]))?;
     let x = centred(&mut g, network, images, Some(offsets), options)?;
     let (labels, valid) = targets(&mut g, options.batch)?;
     let scale = g.input(names::GRADIENT_SCALE, TensorType::f32([]))?;
-    let Forward { logits, parameters, masks } = network.forward(&mut g, x, Mode::Train)?;
-    let loss = counts(&mut g, logits, labels, valid)?;
+    let forward = network.forward(&mut g, x, Mode::Train)?;
+    let loss = counts(&mut g, forward.logits, labels, valid)?;
     let scaled = g.mul(loss, scale)?;
-    let tensors: Vec<Tensor> = parameters.iter().map(|&(_, tensor)| tensor).collect();
+    let tensors: Vec<Tensor> = forward.parameters.iter().map(|&(_, tensor)| tensor).collect();
     let gradients = match options.compute {
         ElementType::F16 => gradients_by_scaled_loss(&mut g, scaled, &tensors)?,
         _ => g.grad(scaled, &tensors)?,
     };
-    for ((parameter, _), gradient) in parameters.iter().zip(gradients) {
-        g.output(&gradient_name(&parameter.name), gradient)?;
+    for ((parameter, _), gradient) in forward.parameters.iter().zip(gradients) {
+        g.output(&names::gradient(&parameter.name), gradient)?;
     }
-    Ok((g.finish(), parameters.into_iter().map(|(parameter, _)| parameter).collect(), masks))
+    buffer_changes(&mut g, &forward, valid, scale)?;
+    Ok((g.finish(), forward))
+}
+
+/// What the batch adds to each buffer: its change, weighed by the batch's share of the rows of the step, so that several
+/// batches add up to the mean of their changes.
+fn buffer_changes(g: &mut Builder, forward: &Forward, valid: Tensor, scale: Tensor) -> Result<()> {
+    if forward.buffers.is_empty() {
+        return Ok(());
+    }
+    let share = g.scope("share", |g| {
+        let rows = g.cast(valid, ElementType::F32)?;
+        let rows = g.sum(rows)?;
+        g.mul(rows, scale)
+    })?;
+    for BufferUse { buffer, value, new } in &forward.buffers {
+        let Some(new) = *new else { continue };
+        let change = g.sub(new, *value)?;
+        let change = g.mul(change, share)?;
+        g.output(&names::buffer_change(&buffer.name), change)?;
+    }
+    Ok(())
 }
 
 /// The gradients by way of a loss so large that they do not vanish in f16, and their sum as an output.
@@ -209,40 +172,6 @@ fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
     counts(&mut g, logits, labels, valid)?;
     answers(&mut g, logits)?;
     Ok(g.finish())
-}
-
-/// The update of Krizhevsky et al., section 5, element by element.
-fn update() -> Result<Graph> {
-    free_batch(|length| {
-        let mut g = Builder::new("update", Lowering::evaluation(Target::Cpu));
-        let list = TensorType::f32([length]);
-        let w = g.input(names::WEIGHTS, list.clone())?;
-        let v = g.input(names::MOMENTA, list.clone())?;
-        let gradient = g.input(names::GRADIENTS, list)?;
-        let rate = g.input(names::LEARNING_RATE, TensorType::f32([]))?;
-        let momentum = g.input(names::MOMENTUM, TensorType::f32([]))?;
-        let decay = g.input(names::DECAY, TensorType::f32([]))?;
-        let shrink = g.mul(w, decay)?;
-        let slope = g.add(shrink, gradient)?;
-        let step = g.mul(slope, rate)?;
-        let kept = g.mul(v, momentum)?;
-        let v = g.sub(kept, step)?;
-        let w = g.add(w, v)?;
-        g.output(names::NEW_MOMENTA, v)?;
-        g.output(names::NEW_WEIGHTS, w)?;
-        Ok(g.finish())
-    })
-}
-
-fn accumulate() -> Result<Graph> {
-    free_batch(|length| {
-        let mut g = Builder::new("accumulate", Lowering::evaluation(Target::Cpu));
-        let sum = g.input(names::SUM, TensorType::f32([length]))?;
-        let gradient = g.input(names::GRADIENTS, TensorType::f32([length]))?;
-        let sum = g.add(sum, gradient)?;
-        g.output(names::NEW_SUM, sum)?;
-        Ok(g.finish())
-    })
 }
 
 pub(super) fn images(
@@ -411,7 +340,7 @@ mod tests {
         for parameter in &graphs.parameters {
             has(graphs.train.inputs(), &parameter.name, &parameter.shape);
             has(graphs.evaluate.inputs(), &parameter.name, &parameter.shape);
-            has(graphs.train.outputs(), &gradient_name(&parameter.name), &parameter.shape);
+            has(graphs.train.outputs(), &names::gradient(&parameter.name), &parameter.shape);
         }
         assert_eq!(graphs.masks.len(), 2);
         for mask in &graphs.masks {
@@ -509,29 +438,6 @@ mod tests {
         assert_eq!(of("fc8")[names::FEATURES], expected[names::LOGITS]);
         let error = features(&network, &options, "conv9", &mean, &values).unwrap_err().to_string();
         assert!(error.contains("no layer `conv9`; its layers: conv1, relu1, "), "{error}");
-    }
-
-    #[test]
-    fn an_update_follows_the_formula_of_the_paper() {
-        let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(1)).unwrap();
-        let scalar = |v: f32| Data::F32(vec![v]);
-        let inputs: [(&str, &[usize], Data); 6] = [
-            (names::WEIGHTS, &[2], Data::F32(vec![1.0, -2.0])),
-            (names::MOMENTA, &[2], Data::F32(vec![0.5, 0.25])),
-            (names::GRADIENTS, &[2], Data::F32(vec![4.0, 8.0])),
-            (names::LEARNING_RATE, &[], scalar(0.125)),
-            (names::MOMENTUM, &[], scalar(0.5)),
-            (names::DECAY, &[], scalar(2.0)),
-        ];
-        let new = testing::run(&mut testing::session(&graphs.update.to_bytes()), &inputs);
-        assert_eq!(new[names::NEW_MOMENTA], [0.25 - 0.25 - 0.5, 0.125 + 0.5 - 1.0]);
-        assert_eq!(new[names::NEW_WEIGHTS], [0.5, -2.375]);
-        let sum: [(&str, &[usize], Data); 2] = [
-            (names::SUM, &[2], Data::F32(vec![1.0, 2.0])),
-            (names::GRADIENTS, &[2], Data::F32(vec![3.0, 5.0])),
-        ];
-        let sum = testing::run(&mut testing::session(&graphs.accumulate.to_bytes()), &sum);
-        assert_eq!(sum[names::NEW_SUM], [4.0, 7.0]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use fovea_graph::{ElementType, Target};
 use fovea_runtime::{Device, testing};
 
 use super::*;
-use crate::backend::{OrtBackend, OrtOptions, Pass, Rows, Setup, TrainingBackend, Update, Updated};
+use crate::backend::{MicroBatch, OrtBackend, OrtOptions, Rows, RowsId, Setup, TrainingBackend, Updated};
+use crate::optimizer::Update;
 use crate::recipe::Recipe;
 
 const ROWS: usize = 3;
@@ -26,7 +27,7 @@ fn file(bytes: &[u8]) -> File {
     File { _folder: folder, path }
 }
 
-/// Weights and momenta after an update, and the loss before it.
+/// Weights and slots after an update, and the loss before it.
 fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, HashMap<String, Vec<f32>>) {
     let setup = Setup::new(recipe, CLASSES, ROWS, mean, seed).unwrap();
     let mut backend = OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap();
@@ -35,15 +36,10 @@ fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, HashMap
     let rows = Rows { images: &images, color_offsets: &[[3.0, 0.0, -2.0]; ROWS], labels: &[0, 4, 2] };
     let mut probabilities = vec![0.0; ROWS * CLASSES];
     backend.evaluate(rows, &mut probabilities).unwrap();
-    let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 1.0 / ROWS as f32 };
-    let loss = backend.accumulate(rows, pass).unwrap().loss;
-    let update = Update {
-        learning_rate: 0.1,
-        momentum: 0.9,
-        weight_decay: 0.01,
-        bias_lr_mult: 2.0,
-        bias_decay: false,
-    };
+    let id = RowsId { epoch: 0, batch: 0, first_row: 0 };
+    let micro_batch = MicroBatch { seed: 1, step: 0, part: 0, id, gradient_scale: 1.0 / ROWS as f32 };
+    let loss = backend.accumulate(rows, micro_batch).unwrap().loss;
+    let update = Update { learning_rate: 0.1, step: 0 };
     assert_eq!(backend.update(update).unwrap(), Updated::Done);
     let mut state = HashMap::new();
     backend

@@ -27,12 +27,8 @@ impl Layers {
         Self { name: recipe.name.clone(), layers: recipe.network.layer.clone(), classes }
     }
 
-    fn begin(&self, x: Tensor, mode: Mode) -> Pass<'_> {
-        Pass {
-            network: self,
-            mode,
-            forward: Forward { logits: x, parameters: Vec::new(), masks: Vec::new() },
-        }
+    fn begin(&self, x: Tensor, mode: Mode) -> Sequence<'_> {
+        Sequence { network: self, mode, forward: Forward::new(x) }
     }
 }
 
@@ -42,9 +38,9 @@ impl Network for Layers {
     }
 
     fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
-        let mut pass = self.begin(x, mode);
-        pass.append_all(g, &self.layers)?;
-        Ok(pass.forward)
+        let mut sequence = self.begin(x, mode);
+        sequence.append_all(g, &self.layers)?;
+        Ok(sequence.forward)
     }
 
     fn taps(&self) -> Vec<String> {
@@ -57,16 +53,16 @@ impl Network for Layers {
         };
         // Layers change places within each part only, so that the activation is that of the recipe's layer.
         let (before, after) = self.layers.split_at(at + 1);
-        let mut pass = self.begin(x, Mode::Evaluate);
-        pass.append_all(g, before)?;
-        let activation = pass.forward.logits;
-        pass.append_all(g, after)?;
-        Ok((pass.forward, activation))
+        let mut sequence = self.begin(x, Mode::Evaluate);
+        sequence.append_all(g, before)?;
+        let activation = sequence.forward.logits;
+        sequence.append_all(g, after)?;
+        Ok((sequence.forward, activation))
     }
 }
 
 /// Layers on their way into a builder.
-struct Pass<'a> {
+struct Sequence<'a> {
     network: &'a Layers,
     mode: Mode,
     /// What is declared so far; the output of the last layer stands for the logits.
@@ -87,7 +83,7 @@ fn in_cheapest_order(layers: &[Layer]) -> Vec<&Layer> {
     order
 }
 
-impl Pass<'_> {
+impl Sequence<'_> {
     fn append_all(&mut self, g: &mut Builder, layers: &[Layer]) -> Result<()> {
         for layer in in_cheapest_order(layers) {
             self.forward.logits = self.append(g, layer)?;

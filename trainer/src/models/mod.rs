@@ -13,5 +13,5 @@ mod layers;
 
 pub use classifier::Classifier;
 pub use export::{PixelType, features, inference};
-pub use graphs::{GraphOptions, MeanShape, TrainingGraphs, gradient_name, names};
+pub use graphs::{GraphOptions, MeanShape, TrainingGraphs};
 pub use layers::Layers;

@@ -38,7 +38,7 @@ pub use shapes::LayerShape;
 
 use fovea_files::{hexadecimal, sha256_of};
 
-use crate::schedule;
+use crate::optimizer;
 
 /// A complete recipe, with every value in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,9 +55,9 @@ pub struct Recipe {
     /// The layers.
     pub network: Network,
     /// The update rule.
-    pub optimizer: Optimizer,
+    pub optimizer: OptimizerConfig,
     /// When the learning rate falls.
-    pub schedule: schedule::Rule,
+    pub schedule: optimizer::Rule,
     /// Batches and epochs.
     pub training: Training,
     /// How the network is tested.
@@ -83,6 +83,15 @@ pub struct Input {
 }
 
 impl Input {
+    /// Shape of what is subtracted: `[3,H,W]` for the mean image, else `[3]`, also if nothing is.
+    #[must_use]
+    pub fn mean_shape(&self) -> Vec<usize> {
+        match self.mean {
+            Mean::Image => vec![3, self.crop_px, self.crop_px],
+            Mean::Channel | Mean::Values(_) | Mean::None => vec![3],
+        }
+    }
+
     /// Factors of R, G and B after the mean is subtracted.
     #[must_use]
     pub fn factors(&self) -> [f64; 3] {
@@ -120,7 +129,7 @@ pub struct Augmentation {
 /// Stochastic gradient descent with momentum: v ← momentum·v − ε·(weight_decay·w + g), w ← w + v (section 5 of the paper).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Optimizer {
+pub struct OptimizerConfig {
     /// ε at the beginning.
     pub learning_rate: f64,
     /// Share of the last step that is kept.
@@ -279,7 +288,7 @@ mod tests {
         );
         assert_eq!((optimizer.bias_lr_mult, optimizer.bias_decay), (1.0, true));
         assert_eq!((recipe.training.batch_size, recipe.training.epochs), (128, 90));
-        assert!(matches!(recipe.schedule, schedule::Rule::Plateau { divide_by: 10.0, times: 3, .. }));
+        assert!(matches!(recipe.schedule, optimizer::Rule::Plateau { divide_by: 10.0, times: 3, .. }));
         let mut biases_of_one = Vec::new();
         for layer in &recipe.network.layer {
             match &layer.kind {
@@ -359,7 +368,7 @@ mod tests {
         });
         assert_eq!(tanh.count(), 7);
         assert_eq!(recipe.augmentation.train[2].parameters["stddev"], 0);
-        assert_eq!(recipe.schedule, schedule::Rule::Steps { divide_by: 10.0, at_epochs: vec![30, 60] });
+        assert_eq!(recipe.schedule, optimizer::Rule::Steps { divide_by: 10.0, at_epochs: vec![30, 60] });
     }
 
     #[test]

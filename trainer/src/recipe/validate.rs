@@ -9,7 +9,7 @@ use fovea_pipeline::view::Size;
 
 use super::resolve::unknown;
 use super::{LayerKind, Mean, Recipe, RecipeError, Weights};
-use crate::schedule::Rule;
+use crate::optimizer::Rule;
 
 /// Gathers the recipe's name and the section, so that each check is one line.
 struct Check<'a> {

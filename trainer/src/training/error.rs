@@ -12,6 +12,7 @@ use crate::backend::BackendError;
 use crate::checkpoint::CheckpointError;
 use crate::metrics::MetricsError;
 use crate::recipe::RecipeError;
+use crate::state::StateError;
 
 /// A run cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum TrainingError {
     /// The backend cannot go on.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The tensors of a checkpoint are not those of the network.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A checkpoint cannot be written or used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -10,7 +10,8 @@ use fovea_pipeline::{Batch, Loader, LoaderConfig, Records, TestViews};
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
-use crate::backend::{Rows, Sums, TrainingBackend};
+use crate::backend::{Rows, TrainingBackend};
+use crate::metrics::BatchMetrics;
 
 /// How well a network does over images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,8 +26,8 @@ pub struct Score {
     pub top5: f64,
 }
 
-impl From<Sums> for Score {
-    fn from(sums: Sums) -> Self {
+impl From<BatchMetrics> for Score {
+    fn from(sums: BatchMetrics) -> Self {
         Self { images: sums.rows, loss: sums.mean_loss(), top1: sums.top1_error(), top5: sums.top5_error() }
     }
 }
@@ -46,10 +47,26 @@ pub struct Evaluation {
     pub on_bad_record: OnBadRecord,
     /// Threads that make batches.
     pub workers: usize,
+    /// Which part of the images.
+    pub part: Part,
+}
+
+/// One of several parts that images are divided into, each for a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Number of this part, counted from 0.
+    pub rank: usize,
+    /// Number of parts.
+    pub world: usize,
+}
+
+impl Part {
+    /// All images.
+    pub const WHOLE: Self = Self { rank: 0, world: 1 };
 }
 
 impl Evaluation {
-    /// Evaluates every image once; `None` if `stop` was set meanwhile. `progress` hears how many images are done.
+    /// Evaluates every image of the part once; `None` if `stop` was set meanwhile. `progress` hears how many images are done.
     ///
     /// # Errors
     /// [`TrainingError::Loader`] and [`TrainingError::Backend`].
@@ -64,9 +81,11 @@ impl Evaluation {
             batch_size: samples,
             workers: self.workers,
             on_bad_record: self.on_bad_record,
+            rank: self.part.rank,
+            world: self.part.world,
             ..LoaderConfig::evaluation(self.views, self.crop)
         };
-        let mut sums = Sums::default();
+        let mut sums = BatchMetrics::default();
         let mut memory = backend.batch_memory()?;
         let loader = Loader::start_with_memory(Arc::clone(&self.records), config, &mut *memory)?;
         for batch in loader {
@@ -79,7 +98,7 @@ impl Evaluation {
         Ok(Some(sums.into()))
     }
 
-    fn batch(&self, backend: &mut dyn TrainingBackend, batch: &Batch) -> Result<Sums, TrainingError> {
+    fn batch(&self, backend: &mut dyn TrainingBackend, batch: &Batch) -> Result<BatchMetrics, TrainingError> {
         let views = self.views.count();
         let labels = &batch.labels()[..batch.len()];
         let row_labels: Vec<i64> = labels.iter().flat_map(|&label| vec![label; views]).collect();
@@ -88,10 +107,10 @@ impl Evaluation {
         if views == 1 {
             return Ok(row_sums);
         }
-        let mut sums = Sums::default();
+        let mut sums = BatchMetrics::default();
         for (of_image, &label) in probabilities.chunks_exact(views * self.classes).zip(labels) {
             let mean = average(of_image, self.classes);
-            sums += Sums::of_row(loss(mean[label as usize]), &mean, label as usize);
+            sums += BatchMetrics::of_row(loss(mean[label as usize]), &mean, label as usize);
         }
         Ok(sums)
     }
@@ -107,10 +126,10 @@ pub fn probabilities(
     labels: &[i64],
     crop: Size,
     classes: usize,
-) -> Result<(Vec<f32>, Sums), TrainingError> {
+) -> Result<(Vec<f32>, BatchMetrics), TrainingError> {
     let (rows, row_bytes) = (backend.batch_rows(), 3 * crop.area());
     let mut probabilities = vec![0.0; labels.len() * classes];
-    let mut sums = Sums::default();
+    let mut sums = BatchMetrics::default();
     let parts = labels.chunks(rows).zip(images.chunks(rows * row_bytes));
     for ((labels, images), out) in parts.zip(probabilities.chunks_mut(rows * classes)) {
         sums += backend.evaluate(Rows { images, color_offsets: &[], labels }, out)?;

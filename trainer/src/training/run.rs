@@ -3,37 +3,32 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::{Batch, TestViews};
 use serde::Serialize;
 
 use super::data::{Batches, crop_size};
 use super::plateau::Plateau;
-use super::trained::MEAN;
 use super::{
-    Divergence, Evaluation, Observer, OnNan, Plan, RunFolder, Score, TrainingData, TrainingError, Warning,
+    Divergence, Evaluation, Observer, OnNan, Part, Plan, RunFolder, RunSettings, Score, TrainingData,
+    TrainingError, Warning,
 };
-use crate::backend::{Pass, Rows, Sums, TrainingBackend, Update, Updated};
-use crate::checkpoint::{Meta, TensorRef, Tensors};
-use crate::metrics::{self, Metrics};
-use crate::recipe::{Mean, Recipe};
-use crate::schedule::{self, Schedule};
+use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
+use crate::checkpoint::Meta;
+use crate::metrics::{self, BatchMetrics, Metrics};
+use crate::names;
+use crate::optimizer::{self, Schedule, Update};
+use crate::recipe::Recipe;
+use crate::state::{TensorRef, Tensors};
 
 /// How a run goes about its work.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunOptions {
-    /// Determines initial weights, order, augmentation and dropout of a new run.
-    pub seed: u64,
+    /// What is kept with the run.
+    pub settings: RunSettings,
     /// Threads that make batches.
     pub workers: usize,
-    /// Batches after which an epoch ends early.
-    pub limit_batches: Option<u64>,
     /// Time between checkpoints within an epoch.
     pub checkpoint_every: Duration,
-    /// What to do when the loss is not finite.
-    pub on_nan: OnNan,
-    /// What to do with damaged records.
-    pub on_bad_record: OnBadRecord,
 }
 
 /// How a run ended.
@@ -66,7 +61,7 @@ pub struct Report {
 }
 
 /// A training run. Make a new one with [`Run::new`]; [`Run::restore`] puts it where a checkpoint was made.
-pub struct Run<'a> {
+pub(super) struct Run<'a> {
     recipe: &'a Recipe,
     data: &'a TrainingData,
     backend: &'a mut dyn TrainingBackend,
@@ -100,13 +95,13 @@ impl<'a> Run<'a> {
             class_names: data.classes().iter().map(|class| class.name.clone()).collect(),
             data: data.digest().to_owned(),
             is_best: false,
-            seed: options.seed,
+            seed: options.settings.seed,
             step: 0,
             epoch: 0,
             batch: 0,
-            sums: Sums::default(),
+            sums: BatchMetrics::default(),
             discarded: 0,
-            schedule: schedule::State::default(),
+            schedule: optimizer::State::default(),
         };
         let (saved, saved_at) = (None, Instant::now());
         Self { recipe, data, backend, folder, options, stop, observer, meta, saved, saved_at }
@@ -133,7 +128,7 @@ impl<'a> Run<'a> {
             return Err(TrainingError::OtherData { saved: meta.data, found: self.meta.data.clone() });
         }
         // The data set's own is the same.
-        state.take(MEAN, &mean_shape(self.recipe))?;
+        state.take(names::SAVED_MEAN, &self.recipe.input.mean_shape())?;
         self.backend.import(state)?;
         self.meta = Meta { written_by: self.meta.written_by.clone(), ..meta };
         self.saved = Some(self.meta.clone());
@@ -146,7 +141,7 @@ impl<'a> Run<'a> {
     /// [`TrainingError`]; the checkpoints that were written stay.
     pub fn train(mut self) -> Result<Outcome, TrainingError> {
         // Nothing of another run may come into this one's first step.
-        self.backend.discard();
+        self.backend.reset_gradients();
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
         let mut metrics = Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch)?;
@@ -179,7 +174,8 @@ impl<'a> Run<'a> {
     }
 
     fn batches(&self) -> Result<Batches, TrainingError> {
-        let RunOptions { workers, on_bad_record, limit_batches, .. } = self.options;
+        let workers = self.options.workers;
+        let RunSettings { on_bad_record, limit_batches, .. } = self.options.settings;
         let batch_size = self.recipe.training.batch_size;
         let (seed, memory) = (self.meta.seed, self.backend.batch_memory()?);
         let batches =
@@ -224,7 +220,7 @@ impl<'a> Run<'a> {
             return self.not_finite(&sums);
         }
         let learning_rate = self.schedule().rate();
-        let updated = self.backend.update(Update::of_recipe(self.recipe, learning_rate))?;
+        let updated = self.backend.update(Update { learning_rate, step: self.meta.step })?;
         if let Updated::Overflow { loss_scale } = updated {
             self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
             return Ok(());
@@ -253,44 +249,50 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Gradients over a batch, in as many parts as the backend needs; ends at the first part whose loss is not finite. `next`
-    /// is the batch that comes then, if it is known.
-    fn accumulate(&mut self, batch: &Batch, next: Option<&Batch>) -> Result<Sums, TrainingError> {
+    /// Gradients over a batch, in as many micro-batches as the backend needs; ends at the first whose loss is not finite.
+    /// `next` is the batch that comes then, if it is known.
+    fn accumulate(&mut self, batch: &Batch, next: Option<&Batch>) -> Result<BatchMetrics, TrainingError> {
         let rows = self.backend.batch_rows();
         let row_bytes = batch.shape().view_values();
         let labels = &batch.labels()[..batch.len()];
         let parts = labels.chunks(rows).zip(batch.color_offsets().chunks(rows));
+        let id = |batch: &Batch, part: usize| RowsId {
+            epoch: batch.epoch(),
+            batch: batch.index(),
+            first_row: (part * rows) as u64,
+        };
         let images: Vec<_> = batch.image_bytes().chunks(rows * row_bytes).take(parts.len()).collect();
-        let images_of_next = next.filter(|next| !next.is_empty()).map(Batch::image_bytes);
-        let mut sums = Sums::default();
+        let of_next = next.filter(|next| !next.is_empty());
+        let of_next = of_next.map(|next| NextImages { id: id(next, 0), images: next.image_bytes() });
+        let mut metrics = BatchMetrics::default();
         for (part, (labels, color_offsets)) in parts.enumerate() {
-            let next = images.get(part + 1).copied().or(images_of_next);
-            let images = images[part];
-            let pass = Pass {
+            let within = images.get(part + 1).map(|images| NextImages { id: id(batch, part + 1), images });
+            let micro_batch = MicroBatch {
                 seed: self.meta.seed,
                 step: self.meta.step,
                 part: part as u32,
+                id: id(batch, part),
                 gradient_scale: 1.0 / batch.len() as f32,
             };
-            let rows = Rows { images, color_offsets, labels };
-            sums += match next {
-                Some(next) => self.backend.accumulate_and_fetch(rows, pass, next)?,
-                None => self.backend.accumulate(rows, pass)?,
+            let rows = Rows { images: images[part], color_offsets, labels };
+            metrics += match within.or(of_next) {
+                Some(next) => self.backend.accumulate_and_fetch(rows, micro_batch, next)?,
+                None => self.backend.accumulate(rows, micro_batch)?,
             };
-            if !sums.loss.is_finite() {
+            if !metrics.loss.is_finite() {
                 break;
             }
         }
-        Ok(sums)
+        Ok(metrics)
     }
 
-    fn not_finite(&mut self, sums: &Sums) -> Result<(), TrainingError> {
+    fn not_finite(&mut self, sums: &BatchMetrics) -> Result<(), TrainingError> {
         let loss = sums.mean_loss();
         let divergence = self.divergence(Some(loss))?;
-        if self.options.on_nan == OnNan::Stop || divergence.weights_are_lost() {
+        if self.options.settings.on_nan == OnNan::Stop || divergence.weights_are_lost() {
             return Err(TrainingError::NotFinite(Box::new(divergence)));
         }
-        self.backend.discard();
+        self.backend.reset_gradients();
         self.meta.discarded += 1;
         let (step, total) = (self.meta.step, self.meta.discarded);
         self.observer.warn(&Warning::Discarded { loss, step, total });
@@ -314,8 +316,9 @@ impl<'a> Run<'a> {
             views,
             crop: crop_size(self.recipe),
             classes: self.data.classes().len(),
-            on_bad_record: self.options.on_bad_record,
+            on_bad_record: self.options.settings.on_bad_record,
             workers: self.options.workers,
+            part: Part::WHOLE,
         };
         let (of, observer) = (self.data.evaluated().len() as u64, &mut *self.observer);
         evaluation.run(self.backend, self.stop, &mut |images| observer.evaluating(views, images, of))
@@ -348,7 +351,7 @@ impl<'a> Run<'a> {
         self.meta.schedule = schedule.state().clone();
         self.meta.epoch += 1;
         self.meta.batch = 0;
-        self.meta.sums = Sums::default();
+        self.meta.sums = BatchMetrics::default();
         metrics.epoch(&epoch)?;
         self.save()?;
         self.observer.epoch(&epoch, schedule.rate());
@@ -386,8 +389,8 @@ impl<'a> Run<'a> {
         if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
         }
-        let shape = mean_shape(self.recipe);
-        let mean = (MEAN, TensorRef { shape: &shape, values: self.data.mean() });
+        let shape = self.recipe.input.mean_shape();
+        let mean = (names::SAVED_MEAN, TensorRef { shape: &shape, values: self.data.mean() });
         let (store, meta) = (self.folder.store(), &self.meta);
         let mut path = None;
         let mut is_weightless = false;
@@ -420,14 +423,6 @@ impl<'a> Run<'a> {
 
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// Shape of a recipe's mean in a checkpoint.
-pub(super) fn mean_shape(recipe: &Recipe) -> Vec<usize> {
-    match recipe.input.mean {
-        Mean::Image => vec![3, recipe.input.crop_px, recipe.input.crop_px],
-        Mean::Channel | Mean::Values(_) | Mean::None => vec![3],
     }
 }
 

@@ -6,13 +6,11 @@ use fovea_graph::{self, Graph, Target};
 
 use super::TrainingError;
 use super::folder::read_recipe;
-use super::run::mean_shape;
-use crate::checkpoint::{self, Meta, Store, Tensors};
+use crate::checkpoint::{self, Meta, Store};
 use crate::models::{Classifier, GraphOptions, PixelType, features, inference};
+use crate::names;
 use crate::recipe::{Mean, Recipe};
-
-/// Name of the mean among a checkpoint's tensors: `f32 [3,H,W]` or `[3]`.
-pub const MEAN: &str = "input.mean";
+use crate::state::Tensors;
 
 /// Makes a graph from a network, its options, the mean and the parameters.
 type BuildGraph<'a> =
@@ -56,7 +54,7 @@ impl Trained {
         let path = Self::path(run, which)?;
         let (meta, mut state) = checkpoint::load(&path)?;
         meta.check_recipe(&recipe.name, &recipe.hash())?;
-        let mean = state.take(MEAN, &mean_shape(&recipe))?.values;
+        let mean = state.take(names::SAVED_MEAN, &recipe.input.mean_shape())?.values;
         let network = Classifier::new(&recipe, meta.classes.len())?;
         Ok(Self { path, recipe, meta, mean, state, network })
     }

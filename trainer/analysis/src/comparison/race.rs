@@ -26,7 +26,7 @@ pub fn compare(plan: &Plan, workshop: &mut Workshop<'_>) -> Result<Option<Compar
         data.push(opened);
     }
     let _lock = lock(plan)?;
-    check_all(plan, workshop.options.limit_batches)?;
+    check_all(plan, workshop.options.settings.limit_batches)?;
     let mut recipes = Vec::new();
     for (contestant, data) in plan.contestants.iter().zip(&data) {
         match (Contest { plan, contestant, data }).compared(workshop)? {
@@ -135,15 +135,7 @@ impl<'a> Contest<'a> {
 
     fn trial(&self, rate: f64, seed: u64, workshop: &Workshop<'_>) -> Result<Trial<'a>, ComparisonError> {
         let Contestant { recipe, data } = self.contestant;
-        let settings = RunSettings {
-            data: data.clone(),
-            limit_batches: workshop.options.limit_batches,
-            micro_batch: workshop.micro_batch,
-            precision: workshop.precision,
-            seed,
-            on_nan: workshop.options.on_nan,
-            on_bad_record: workshop.options.on_bad_record,
-        };
+        let settings = RunSettings { data: data.clone(), seed, ..workshop.options.settings.clone() };
         let folder = self.plan.out.join(run_folder(recipe, rate, seed));
         Trial::open(with_rate(recipe, rate), self.data, settings, &folder)
     }

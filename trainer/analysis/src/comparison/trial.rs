@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fovea_pipeline::TestViews;
-use fovea_trainer::backend::{BackendError, Precision, Setup, TrainingBackend};
-use fovea_trainer::checkpoint;
+use fovea_trainer::backend::{BackendError, Setup, TrainingBackend};
 use fovea_trainer::metrics::{self, Epoch};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{
-    self, Observer, Outcome, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData, TrainingError,
+    self, Observer, Outcome, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, TrainingError,
     Warning,
 };
 
@@ -21,12 +20,8 @@ pub type MakeBackend<'a> = dyn FnMut(&Setup<'_>) -> Result<Box<dyn TrainingBacke
 
 /// What all trainings of a comparison share.
 pub struct Workshop<'a> {
-    /// How runs go about their work; each has a seed of its own.
+    /// How runs go about their work; each has data and a seed of its own.
     pub options: RunOptions,
-    /// Rows that the backend takes at once; the recipe's batch when `None`.
-    pub micro_batch: Option<usize>,
-    /// What runs compute in.
-    pub precision: Precision,
     /// Checkpoints that stay besides the best.
     pub keep: usize,
     /// Makes the backend of a run.
@@ -178,19 +173,12 @@ impl<'a> Trial<'a> {
         hear: &mut dyn FnMut(&Epoch) -> bool,
     ) -> Result<Pause, ComparisonError> {
         let folder = RunFolder::open(&self.folder, workshop.keep)?;
-        let saved = match folder.store().latest() {
-            Ok(latest) => Some(checkpoint::load(&latest)?),
-            Err(_) => None,
-        };
+        let options = RunOptions { settings: self.settings.clone(), ..workshop.options.clone() };
+        let session = Session::open(&self.recipe, self.data, options, &folder)?;
         let backend = match &mut self.backend {
             Some(backend) => backend,
-            none => none.insert((workshop.backend)(&self.data.setup(
-                &self.recipe,
-                workshop.micro_batch,
-                self.settings.seed,
-            )?)?),
+            none => none.insert((workshop.backend)(&session.setup()?)?),
         };
-        let about = backend.describe();
         let pause = AtomicBool::new(false);
         let mut listening = Listening {
             watcher: workshop.watcher,
@@ -201,14 +189,7 @@ impl<'a> Trial<'a> {
             epochs: &mut self.epochs,
             hear,
         };
-        let options = RunOptions { seed: self.settings.seed, ..workshop.options };
-        let mut run =
-            Run::new(&self.recipe, self.data, &mut **backend, &folder, options, &pause, &mut listening);
-        if let Some((meta, state)) = saved {
-            run.restore(meta, state)?;
-        }
-        folder.describe(&self.recipe, &self.settings, &about)?;
-        let outcome = run.train();
+        let outcome = session.train(&mut **backend, &pause, &mut listening);
         self.heard = self.epochs.len();
         match outcome {
             Ok(Outcome::Finished(_)) => {}

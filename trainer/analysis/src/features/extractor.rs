@@ -7,7 +7,7 @@ use fovea_pipeline::view::Size;
 use fovea_pipeline::{Loader, LoaderConfig, Records, TestViews};
 use fovea_runtime::Loaded;
 use fovea_trainer::backend::{Inference, OrtOptions};
-use fovea_trainer::models::names;
+use fovea_trainer::names;
 use fovea_trainer::recipe::{LayerKind, Recipe};
 use fovea_trainer::training::{Trained, TrainingError, crop_size};
 

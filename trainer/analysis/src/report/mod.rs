@@ -213,7 +213,7 @@ mod tests {
             "written_by": "0.1.0", "recipe": "demo", "recipe_hash": "ab12", "classes": [], "class_names": [],
             "data": "ef56", "is_best": false, "seed": 1, "step": step, "epoch": 3, "batch": 7, "discarded": 0,
             "sums": { "rows": 448, "loss": 0.8, "top1": 12, "top5": 99 },
-            "schedule": fovea_trainer::schedule::State::default(),
+            "schedule": fovea_trainer::optimizer::State::default(),
         });
         serde_json::from_value(meta).unwrap()
     }

@@ -1,7 +1,7 @@
 //! Figures of a checkpoint's tensors.
 
-use fovea_trainer::checkpoint::Tensor;
 use fovea_trainer::recipe::LayerKind;
+use fovea_trainer::state::Tensor;
 use fovea_trainer::training::Trained;
 
 use super::{Figure, Section};

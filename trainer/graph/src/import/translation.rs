@@ -26,7 +26,7 @@ pub(crate) struct Translation<'a> {
 impl<'a> Translation<'a> {
     pub fn new(file: &'a Imported, g: &'a mut Builder, x: Tensor, mode: Mode) -> Self {
         let (element, batch) = (g.element(x), g.shape(x)[0]);
-        let forward = Forward { logits: x, parameters: Vec::new(), masks: Vec::new() };
+        let forward = Forward::new(x);
         let (values, declared) = (HashMap::new(), HashMap::new());
         Self { file, g, mode, values, declared, element, batch, forward }
     }

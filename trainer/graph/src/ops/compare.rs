@@ -5,8 +5,7 @@ use crate::builder::Builder;
 use crate::error::Result;
 use crate::node::Tensor;
 use crate::operator::{CHOSEN, LOGICAL, NUMBERS, Operator};
-use crate::types::ElementType::{self, Bool, F16, F32, I64};
-use crate::types::TensorType;
+use crate::types::{ElementType, TensorType};
 
 /// The operators of this file.
 pub(super) const OPERATORS: &[&Operator] =

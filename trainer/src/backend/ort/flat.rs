@@ -58,6 +58,17 @@ impl Flat {
         Ok(result)
     }
 
+    /// Lends the values to be changed, copied from the device and back if need be.
+    pub fn modify<R>(&mut self, modify: impl FnOnce(&mut [f32]) -> R) -> ort::Result<R> {
+        if is_host(&self.tensor) {
+            return Ok(modify(host_values(&mut self.tensor)));
+        }
+        let mut host = self.read(<[f32]>::to_vec)?;
+        let result = modify(&mut host);
+        copy_to(&host, &mut self.tensor)?;
+        Ok(result)
+    }
+
     /// A tensor over the values from `offset` on, to be dropped before the buffer is.
     fn view(&mut self, offset: usize, shape: &[usize]) -> ort::Result<Tensor<f32>> {
         let count: usize = shape.iter().product();

@@ -1,7 +1,5 @@
 //! The images of a batch, and those of the next one on their way to the GPU while a step runs.
 
-use std::ptr;
-
 use fovea_runtime::Device;
 use fovea_runtime::copies::CopyStream;
 use ort::session::Session;
@@ -11,8 +9,8 @@ use super::OrtOptions;
 use super::feed::Feed;
 use super::flat::Binding;
 use super::session::device_allocator;
-use crate::backend::{BackendError, Setup};
-use crate::models::names;
+use crate::backend::{BackendError, NextImages, RowsId, Setup};
+use crate::names;
 
 /// The input of images, `u8 [N,3,H,W]`.
 pub(super) struct Images {
@@ -60,12 +58,13 @@ impl Images {
         self.feed.run_with(images, binding, session, doing)
     }
 
-    /// Runs a session with these images, which may have been fetched; and has `next` fetched meanwhile, if there are enough of
-    /// them. What the driver refuses to copy is copied as without it, and nothing is fetched from then on.
+    /// Runs a session with the images of `id`, which may have been fetched; `next` is fetched meanwhile if it fills the
+    /// input. If the driver refuses a copy, images are copied before the run from then on.
     pub fn run_and_fetch(
         &mut self,
+        id: RowsId,
         images: &[u8],
-        next: Option<&[u8]>,
+        next: Option<NextImages<'_>>,
         binding: &mut Binding,
         session: &mut Session,
         doing: &'static str,
@@ -73,13 +72,17 @@ impl Images {
         let Some(ahead) = self.ahead.as_mut().filter(|ahead| !ahead.has_failed) else {
             return self.feed.run_with(images, binding, session, doing);
         };
-        if !ahead.put(images, &mut self.feed) {
+        let fills_input = images.len() >= self.feed.len();
+        if !(fills_input && ahead.put(id, &mut self.feed)) {
+            ahead.fetched = None;
             self.feed.copy_from(images)?;
         }
         // The first run allocates, and may record a CUDA graph, during which others had better leave the GPU alone.
         let may_fetch = binding.has_run() && !ahead.has_failed;
-        let run = match next.and_then(|next| next.get(..self.feed.len())).filter(|_| may_fetch) {
-            Some(next) => ahead.fetch_during(next, || binding.run(session)),
+        let next =
+            next.filter(|_| may_fetch).and_then(|next| Some((next.id, next.images.get(..self.feed.len())?)));
+        let run = match next {
+            Some((id, images)) => ahead.fetch_during(id, images, || binding.run(session)),
             None => binding.run(session),
         };
         run.map_err(BackendError::session(doing))
@@ -100,7 +103,7 @@ impl Images {
     /// Forgets what was fetched.
     pub fn forget(&mut self) {
         if let Some(ahead) = &mut self.ahead {
-            ahead.fetched = ptr::null();
+            ahead.fetched = None;
         }
     }
 }
@@ -114,9 +117,9 @@ struct Ahead {
     /// Where they are on the GPU, `u8 [N·3·H·W]`. Sessions are bound to other memory, as a CUDA graph keeps its addresses; and it
     /// is there before one is recorded, during which nothing may be allocated.
     spare: Tensor<u8>,
-    /// Where they were fetched from; null if there are none.
-    fetched: *const u8,
-    /// Whether a copy has failed. It may be under way still, and so its target stays.
+    /// Which they are.
+    fetched: Option<RowsId>,
+    /// Whether a copy has failed. It may still be running, so its target is kept.
     has_failed: bool,
 }
 
@@ -124,14 +127,14 @@ impl Ahead {
     fn new(stream: CopyStream, session: &Session, device: Device, len: usize) -> Result<Self, BackendError> {
         let spare = Tensor::new(&device_allocator(session, device)?, [len])
             .map_err(BackendError::session("allocate an input"))?;
-        Ok(Self { stream, spare, fetched: ptr::null(), has_failed: false })
+        Ok(Self { stream, spare, fetched: None, has_failed: false })
     }
 
-    /// Moves images to `feed` if they are those that were fetched; tells whether it did.
-    fn put(&mut self, images: &[u8], feed: &mut Feed<u8>) -> bool {
+    /// Moves the images of `id` to `feed` if they were fetched; returns whether it did.
+    fn put(&mut self, id: RowsId, feed: &mut Feed<u8>) -> bool {
         let len = self.len();
         assert_eq!(feed.len(), len, "images are fetched for an input as large");
-        if std::mem::replace(&mut self.fetched, ptr::null()) != images.as_ptr() || images.len() < len {
+        if self.fetched.take() != Some(id) {
             return false;
         }
         let (from, to) = (address(&mut self.spare), address(feed.overwritten()));
@@ -146,14 +149,14 @@ impl Ahead {
         }
     }
 
-    /// Has `next` fetched, as many images as an input has, while `run` goes on.
-    fn fetch_during<R>(&mut self, next: &[u8], run: impl FnOnce() -> R) -> R {
+    /// Fetches `next`, as many images as an input has, while `run` runs.
+    fn fetch_during<R>(&mut self, id: RowsId, next: &[u8], run: impl FnOnce() -> R) -> R {
         assert_eq!(next.len(), self.len(), "images fill the input");
         let to = address(&mut self.spare);
         // SAFETY: the tensor has as many bytes, and no session knows it.
         let (result, copied) = unsafe { self.stream.copy_during(next, to, run) };
         match copied {
-            Ok(()) => self.fetched = next.as_ptr(),
+            Ok(()) => self.fetched = Some(id),
             Err(reason) => self.fail(&reason),
         }
         result

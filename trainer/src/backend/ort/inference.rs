@@ -10,7 +10,7 @@ use ort::value::Tensor;
 use super::OrtOptions;
 use super::session::{Role, open};
 use crate::backend::BackendError;
-use crate::models::names;
+use crate::names;
 
 /// A graph for export at work: images in, its outputs out.
 pub struct Inference {

@@ -1,47 +1,51 @@
 //! Training through ONNX Runtime, on the CPU or a GPU.
 //!
 //! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate* (made when a
-//! step first takes a second batch) and *evaluate*. Weights, momenta and gradients lie in one flat buffer each, on the
-//! device; the sessions read and write pieces of them in place, bound once. In a step only images, labels, offsets and
-//! dropout masks go to the device, and three sums come back (in half precision that of the gradients too).
+//! step first takes a second micro-batch) and *evaluate*. Weights, slots of the optimizer and gradients lie in one flat
+//! buffer each, on the device; the sessions read and write pieces of them in place, bound once. In a step only images,
+//! labels, offsets and dropout masks go to the device, and three sums come back (in half precision that of the gradients
+//! too).
 
-mod answer;
 mod feed;
 mod flat;
 mod images;
 mod inference;
 mod kernels;
 mod options;
+mod outputs;
 mod session;
 mod staging;
 #[cfg(test)]
 pub(super) mod tests;
 mod update;
 
-use fovea_graph::{DropoutMask, Graph, Parameter};
+use std::sync::MutexGuard;
+
+use fovea_graph::{Buffer, DropoutMask, Graph, Parameter};
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use fovea_runtime::{Device, Loaded};
 use ort::memory::Allocator;
 use ort::session::Session;
 use ort::value::Tensor;
 
-use self::answer::{Answer, SumAnswers};
 use self::feed::Feed;
 use self::flat::{Binding, Flat, SharedFlat, lock};
 use self::images::Images;
 use self::kernels::{is_replayable, without_cuda_kernel};
-use self::options::{FIRST_GRAPH, FURTHER_GRAPH};
+use self::options::{FIRST_GRAPH, LATER_GRAPH};
+use self::outputs::{ScalarOutput, ScalarOutputs};
 use self::session::{Role, device_allocator, open, staging_allocator};
 use self::staging::StagingMemory;
-use self::update::{Adder, Updater};
-use super::layout::Layout;
+use self::update::{Adder, Flats, Updater};
+use super::layout::{Entry, Layout};
 use super::precision::LossScale;
 use super::{
-    BackendError, Description, Limits, ParameterExtremes, Pass, Precision, Rows, Save, Setup, Sums,
-    TrainingBackend, Update, Updated, fill_mask, largest_magnitude, momentum_name,
+    BackendError, BatchMetrics, Description, Limits, MicroBatch, NextImages, ParameterExtremes, Precision,
+    Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
-use crate::checkpoint::{TensorRef, Tensors};
-use crate::models::{TrainingGraphs, gradient_name, names};
+use crate::models::TrainingGraphs;
+use crate::state::{TensorRef, Tensors};
+use crate::{names, optimizer};
 
 pub use inference::Inference;
 pub use options::OrtOptions;
@@ -51,25 +55,30 @@ pub struct OrtBackend {
     loaded: &'static Loaded,
     options: OrtOptions,
     limits: Limits,
-    parameters: Vec<Parameter>,
-    masks: Vec<DropoutMask>,
+    network: Declared,
     layout: Layout,
+    entries: Vec<Entry>,
     batch: BatchFeeds,
     train: Train,
     update: Updater,
     evaluate: Evaluate,
-    weights: SharedFlat,
-    momenta: SharedFlat,
-    /// Gradients of the first batch of a step, then the sum over its batches.
-    gradients: SharedFlat,
-    /// For the further batches of a step; made when there is one.
-    further: Option<Further>,
-    accumulate_graph: Graph,
-    batches_of_step: u32,
+    /// The gradients are those of the first micro-batch of a step, then the sum over its micro-batches.
+    flats: Flats,
+    /// For the later micro-batches of a step; made when there is one.
+    later: Option<LaterMicroBatches>,
+    /// Micro-batches of the step so far.
+    micro_batches: u32,
     /// Only in half precision.
     loss_scale: Option<LossScale>,
     /// Whether gradients of the step are not finite.
     overflows: bool,
+}
+
+/// What the network declares.
+struct Declared {
+    parameters: Vec<Parameter>,
+    masks: Vec<DropoutMask>,
+    buffers: Vec<Buffer>,
 }
 
 /// Inputs that training and evaluation share.
@@ -87,25 +96,25 @@ struct Train {
     scale: Feed<f32>,
     masks: Vec<Feed<bool>>,
     mean: Feed<f32>,
-    sums: SumAnswers,
+    sums: ScalarOutputs,
     half: Option<HalfPrecision>,
 }
 
 /// What the train graph has besides in half precision.
 struct HalfPrecision {
     loss_scale: Feed<f32>,
-    gradient_sum: Answer,
+    gradient_sum: ScalarOutput,
 }
 
 struct Evaluate {
     session: Session,
     binding: Binding,
-    sums: SumAnswers,
+    sums: ScalarOutputs,
     probabilities: Tensor<f32>,
 }
 
-/// Gradients of the later batches of a step, and their way into the sum.
-struct Further {
+/// Gradients of the later micro-batches of a step, and their way into the sum.
+struct LaterMicroBatches {
     gradients: SharedFlat,
     binding: Binding,
     adder: Adder,
@@ -124,7 +133,10 @@ impl OrtBackend {
         let mean = setup.mean()?;
         let graph_options = options.graphs(setup.recipe, setup.batch_rows);
         let graphs = TrainingGraphs::build(&setup.network, &graph_options)?;
-        let TrainingGraphs { parameters, masks, train, update, accumulate, evaluate } = graphs;
+        let TrainingGraphs { parameters, masks, buffers, train, evaluate } = graphs;
+        let network = Declared { parameters, masks, buffers };
+        let optimizer = optimizer::of_recipe(setup.recipe);
+        let (update, accumulate) = (optimizer::update_graph(&*optimizer)?, optimizer::accumulate_graph()?);
         warn_of_missing_kernels(options.device, &[&train, &update, &accumulate, &evaluate]);
         let is_replayable = is_replayable(&train);
         if options.records() && !is_replayable {
@@ -134,39 +146,38 @@ impl OrtBackend {
         }
         let options = OrtOptions { cuda_graph: options.cuda_graph && is_replayable, ..options };
 
-        let layout = Layout::new(&parameters);
+        let layout = Layout::new(&network.parameters, &network.buffers);
+        let entries = layout.entries(&network.parameters, &network.buffers, optimizer.slots());
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
         let flat = || zeros(&session, options.device, layout.len);
-        let (weights, momenta, gradients) = (flat()?, flat()?, flat()?);
+        let slots = optimizer.slots().iter().map(|_| flat()).collect::<Result<_, _>>()?;
+        let flats = Flats { weights: flat()?, slots, gradients: flat()? };
         let batch = BatchFeeds::new(&session, &options, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
         let mean_shape: &[usize] = &mean_shape;
-        let mut train = Train::new(session, &options, setup, &masks, mean_shape)?;
+        let mut train = Train::new(session, &options, setup, &network.masks, mean_shape)?;
         train.mean.write(|values| values.copy_from_slice(&mean))?;
-        train.binding = train.bound(&batch, &parameters, &layout, &weights, &gradients)?;
+        train.binding = train.bound(&batch, &network, &layout, &flats.weights, &flats.gradients)?;
         options.record(&mut train.binding, FIRST_GRAPH)?;
 
-        let flats = [&weights, &momenta, &gradients];
-        let update = Updater::new(&loaded.environment, &options, &update, &layout, flats)?;
+        let update = Updater::new(&loaded.environment, &options, &optimizer, &layout, &flats)?;
         let evaluate = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
-        let evaluate = Evaluate::new(evaluate, setup, &batch, &train.mean, &parameters, &layout, &weights)?;
+        let evaluate =
+            Evaluate::new(evaluate, setup, &batch, &train.mean, &network, &layout, &flats.weights)?;
         let backend = Self {
             loaded,
             options,
             limits: setup.limits(),
-            parameters,
-            masks,
+            network,
             layout,
+            entries,
             batch,
             train,
             update,
             evaluate,
-            weights,
-            momenta,
-            gradients,
-            further: None,
-            accumulate_graph: accumulate,
-            batches_of_step: 0,
+            flats,
+            later: None,
+            micro_batches: 0,
             loss_scale: (options.precision == Precision::F16).then(LossScale::default),
             overflows: false,
         };
@@ -177,29 +188,28 @@ impl OrtBackend {
     fn fill_weights(&self, seed: u64) -> Result<(), BackendError> {
         let fill = |values: &mut [f32]| {
             values.fill(0.0);
-            for (index, (parameter, &offset)) in self.parameters.iter().zip(&self.layout.offsets).enumerate()
-            {
+            let parameters = self.network.parameters.iter().zip(&self.layout.offsets);
+            for (index, (parameter, &offset)) in parameters.enumerate() {
                 parameter.init.fill(seed, index, &mut values[offset..offset + parameter.len()]);
             }
+            let buffers = self.network.buffers.iter().zip(&self.layout.buffer_offsets);
+            for (index, (buffer, &offset)) in buffers.enumerate() {
+                buffer.init.fill(seed, index, &mut values[offset..offset + buffer.len()]);
+            }
         };
-        lock(&self.weights).write(fill).map_err(BackendError::session("write the weights"))
+        lock(&self.flats.weights).write(fill).map_err(BackendError::session("write the weights"))
     }
 
-    /// A CUDA graph of the first batch, recorded before, may write to the gradients made here: they are in the sum by then.
-    fn make_further(&mut self) -> Result<(), BackendError> {
+    /// A CUDA graph of the first micro-batch, recorded before, may write to the gradients made here: they are in the sum
+    /// by then.
+    fn prepare_later(&mut self) -> Result<(), BackendError> {
         let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
         let mut binding =
-            self.train.bound(&self.batch, &self.parameters, &self.layout, &self.weights, &gradients)?;
-        self.options.record(&mut binding, FURTHER_GRAPH)?;
-        let adder = Adder::new(
-            &self.loaded.environment,
-            &self.options,
-            &self.accumulate_graph,
-            &self.layout,
-            &self.gradients,
-            &gradients,
-        )?;
-        self.further = Some(Further { gradients, binding, adder });
+            self.train.bound(&self.batch, &self.network, &self.layout, &self.flats.weights, &gradients)?;
+        self.options.record(&mut binding, LATER_GRAPH)?;
+        let (environment, range) = (&self.loaded.environment, 0..self.layout.len);
+        let adder = Adder::new(environment, &self.options, range, &self.flats.gradients, &gradients)?;
+        self.later = Some(LaterMicroBatches { gradients, binding, adder });
         Ok(())
     }
 }
@@ -224,6 +234,19 @@ fn warn_of_missing_kernels(device: Device, graphs: &[&Graph]) {
                 "no CUDA kernel is known: ONNX Runtime will probably refuse the graph"
             );
         }
+    }
+}
+
+impl Declared {
+    /// Binds parameters and buffers as inputs.
+    fn bind(&self, binding: &mut Binding, layout: &Layout, weights: &SharedFlat) -> ort::Result<()> {
+        for (parameter, &offset) in self.parameters.iter().zip(&layout.offsets) {
+            binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
+        }
+        for (buffer, &offset) in self.buffers.iter().zip(&layout.buffer_offsets) {
+            binding.input_view(&buffer.name, weights, offset, &buffer.shape)?;
+        }
+        Ok(())
     }
 }
 
@@ -273,7 +296,7 @@ impl Train {
         let half = match options.precision {
             Precision::F16 => Some(HalfPrecision {
                 loss_scale: Feed::new(&session, device, names::LOSS_SCALE, &[])?,
-                gradient_sum: Answer::new(&place).map_err(BackendError::session("allocate outputs"))?,
+                gradient_sum: ScalarOutput::new(&place).map_err(BackendError::session("allocate outputs"))?,
             }),
             Precision::F32 | Precision::Tf32 => None,
         };
@@ -284,7 +307,7 @@ impl Train {
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
             mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
-            sums: SumAnswers::new(&place).map_err(BackendError::session("allocate outputs"))?,
+            sums: ScalarOutputs::new(&place).map_err(BackendError::session("allocate outputs"))?,
             half,
             binding,
             session,
@@ -295,16 +318,24 @@ impl Train {
     fn bound(
         &mut self,
         batch: &BatchFeeds,
-        parameters: &[Parameter],
+        network: &Declared,
         layout: &Layout,
         weights: &SharedFlat,
         gradients: &SharedFlat,
     ) -> Result<Binding, BackendError> {
-        let bind = |sums: &mut SumAnswers| -> ort::Result<Binding> {
+        let bind = |sums: &mut ScalarOutputs| -> ort::Result<Binding> {
             let mut binding = Binding::new(&self.session)?;
-            for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
-                binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
-                binding.output_view(&gradient_name(&parameter.name), gradients, offset, &parameter.shape)?;
+            network.bind(&mut binding, layout, weights)?;
+            for (parameter, &offset) in network.parameters.iter().zip(&layout.offsets) {
+                binding.output_view(
+                    &names::gradient(&parameter.name),
+                    gradients,
+                    offset,
+                    &parameter.shape,
+                )?;
+            }
+            for (buffer, &offset) in network.buffers.iter().zip(&layout.buffer_offsets) {
+                binding.output_view(&names::buffer_change(&buffer.name), gradients, offset, &buffer.shape)?;
             }
             sums.bind(&mut binding)?;
             Ok(binding)
@@ -333,16 +364,14 @@ impl Evaluate {
         setup: &Setup<'_>,
         batch: &BatchFeeds,
         mean: &Feed<f32>,
-        parameters: &[Parameter],
+        network: &Declared,
         layout: &Layout,
         weights: &SharedFlat,
     ) -> Result<Self, BackendError> {
-        let bind = || -> ort::Result<(Binding, SumAnswers, Tensor<f32>)> {
+        let bind = || -> ort::Result<(Binding, ScalarOutputs, Tensor<f32>)> {
             let mut binding = Binding::new(&session)?;
-            for (parameter, &offset) in parameters.iter().zip(&layout.offsets) {
-                binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
-            }
-            let mut sums = SumAnswers::new(&Allocator::default())?;
+            network.bind(&mut binding, layout, weights)?;
+            let mut sums = ScalarOutputs::new(&Allocator::default())?;
             sums.bind(&mut binding)?;
             let mut probabilities =
                 Tensor::new(&Allocator::default(), [setup.batch_rows, setup.network.classes])?;
@@ -382,8 +411,8 @@ impl TrainingBackend for OrtBackend {
         }
     }
 
-    fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
-        self.compute(&rows, &pass, None)
+    fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError> {
+        self.compute(&rows, &micro_batch, None)
     }
 
     fn fetches_ahead(&self) -> bool {
@@ -393,10 +422,14 @@ impl TrainingBackend for OrtBackend {
     fn accumulate_and_fetch(
         &mut self,
         rows: Rows<'_>,
-        pass: Pass,
-        next: &[u8],
-    ) -> Result<Sums, BackendError> {
-        self.compute(&rows, &pass, Some(next))
+        micro_batch: MicroBatch,
+        next: NextImages<'_>,
+    ) -> Result<BatchMetrics, BackendError> {
+        self.compute(&rows, &micro_batch, Some(next))
+    }
+
+    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+        lock(&self.flats.gradients).modify(change).map_err(BackendError::session("lend the gradients"))
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
@@ -413,12 +446,12 @@ impl TrainingBackend for OrtBackend {
         Ok(Updated::Done)
     }
 
-    fn discard(&mut self) {
+    fn reset_gradients(&mut self) {
         self.begin_step();
         self.batch.images.forget();
     }
 
-    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
         self.limits.check(&rows)?;
         self.limits.check_probabilities(&rows, probabilities.len())?;
         self.batch.write(&rows)?;
@@ -430,14 +463,14 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
-        let last = match &self.further {
-            Some(further) if self.batches_of_step > 1 => &further.gradients,
-            _ => &self.gradients,
+        let last = match &self.later {
+            Some(later) if self.micro_batches > 1 => &later.gradients,
+            _ => &self.flats.gradients,
         };
         let read = BackendError::session("read the parameters");
-        let weights = lock(&self.weights).read(|values| self.largest(values)).map_err(&read)?;
+        let weights = lock(&self.flats.weights).read(|values| self.largest(values)).map_err(&read)?;
         let gradients = lock(last).read(|values| self.largest(values)).map_err(&read)?;
-        let pairs = self.parameters.iter().zip(weights).zip(gradients);
+        let pairs = self.network.parameters.iter().zip(weights).zip(gradients);
         Ok(pairs
             .map(|((parameter, weight), gradient)| ParameterExtremes {
                 name: parameter.name.clone(),
@@ -448,61 +481,71 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
-        let read = BackendError::session("read the parameters");
         let loss_scale = self.loss_scale.map(LossScale::to_values);
-        let momentum_names: Vec<String> = self.parameters.iter().map(|p| momentum_name(&p.name)).collect();
-        lock(&self.weights)
-            .read(|weights| {
-                lock(&self.momenta).read(|momenta| {
-                    let mut tensors = Vec::with_capacity(2 * self.parameters.len() + 1);
-                    for (at, (parameter, &offset)) in
-                        self.parameters.iter().zip(&self.layout.offsets).enumerate()
-                    {
-                        let (range, shape) = (offset..offset + parameter.len(), parameter.shape.as_slice());
-                        let weights = TensorRef { shape, values: &weights[range.clone()] };
-                        let momenta = TensorRef { shape, values: &momenta[range] };
-                        tensors.push((parameter.name.as_str(), weights));
-                        tensors.push((momentum_names[at].as_str(), momenta));
-                    }
-                    if let Some(values) = &loss_scale {
-                        tensors.push((names::LOSS_SCALE, TensorRef { shape: &[2], values }));
-                    }
-                    save(&tensors);
-                })
-            })
-            .map_err(&read)?
-            .map_err(&read)
+        let mut flats: Vec<_> =
+            [&self.flats.weights].into_iter().chain(&self.flats.slots).map(|flat| lock(flat)).collect();
+        let mut save_all = |flats: &[&[f32]]| {
+            let mut tensors = Vec::with_capacity(self.entries.len() + 1);
+            for entry in &self.entries {
+                let values = &flats[entry.slot.map_or(0, |slot| slot + 1)][entry.range()];
+                tensors.push((entry.name.as_str(), TensorRef { shape: &entry.shape, values }));
+            }
+            if let Some(values) = &loss_scale {
+                tensors.push((names::LOSS_SCALE, TensorRef { shape: &[2], values }));
+            }
+            save(&tensors);
+        };
+        read_all(&mut flats, &[], &mut save_all).map_err(BackendError::session("read the parameters"))
     }
 
     fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
-        let write = BackendError::session("write the parameters");
-        self.discard();
+        self.reset_gradients();
         if let Some(scale) = &mut self.loss_scale {
             *scale = match state.take_if_there(names::LOSS_SCALE, &[2])? {
                 Some(saved) => LossScale::from_values(&saved.values)
-                    .ok_or_else(|| state.foreign(names::LOSS_SCALE, &saved.values))?,
+                    .ok_or_else(|| state.senseless(names::LOSS_SCALE, &saved.values))?,
                 None => LossScale::default(),
             };
         }
-        let places = || self.parameters.iter().zip(&self.layout.offsets);
-        let mut copy = |values: &mut [f32], name_of: &dyn Fn(&str) -> String| {
-            values.fill(0.0);
-            for (parameter, &offset) in places() {
-                let tensor = state.take(&name_of(&parameter.name), &parameter.shape)?;
-                values[offset..offset + parameter.len()].copy_from_slice(&tensor.values);
-            }
-            Ok(())
-        };
-        let weights: Result<(), BackendError> =
-            lock(&self.weights).write(|values| copy(values, &str::to_owned)).map_err(&write)?;
-        weights?;
-        lock(&self.momenta).write(|values| copy(values, &momentum_name)).map_err(&write)?
+        for (at, flat) in [&self.flats.weights].into_iter().chain(&self.flats.slots).enumerate() {
+            let fill = |values: &mut [f32]| -> Result<(), BackendError> {
+                values.fill(0.0);
+                for entry in self.entries.iter().filter(|entry| entry.slot.map_or(0, |slot| slot + 1) == at) {
+                    values[entry.range()].copy_from_slice(&state.take(&entry.name, &entry.shape)?.values);
+                }
+                Ok(())
+            };
+            lock(flat).write(fill).map_err(BackendError::session("write the parameters"))??;
+        }
+        Ok(())
     }
+}
+
+/// Lends `values` and those of all of `flats` to `save`.
+fn read_all(
+    flats: &mut [MutexGuard<'_, Flat>],
+    values: &[&[f32]],
+    save: &mut dyn FnMut(&[&[f32]]),
+) -> ort::Result<()> {
+    let Some((first, rest)) = flats.split_first_mut() else {
+        save(values);
+        return Ok(());
+    };
+    first.read(|of_first| {
+        let mut values = values.to_vec();
+        values.push(of_first);
+        read_all(rest, &values, save)
+    })?
 }
 
 impl OrtBackend {
     /// Gradients of a batch, while the images of the next one are fetched.
-    fn compute(&mut self, rows: &Rows<'_>, pass: &Pass, next: Option<&[u8]>) -> Result<Sums, BackendError> {
+    fn compute(
+        &mut self,
+        rows: &Rows<'_>,
+        micro_batch: &MicroBatch,
+        next: Option<NextImages<'_>>,
+    ) -> Result<BatchMetrics, BackendError> {
         self.limits.check_training(rows)?;
         self.batch.write(rows)?;
         let count = rows.labels.len();
@@ -511,31 +554,32 @@ impl OrtBackend {
             // Rows that do not count must at least be numbers: 0 · NaN would be NaN.
             values[3 * count..].fill(0.0);
         })?;
-        self.train.scale.fill(pass.gradient_scale)?;
+        self.train.scale.fill(micro_batch.gradient_scale)?;
         if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
             half.loss_scale.fill(scale.factor())?;
         }
-        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.masks).zip(0..) {
-            feed.write(|values| fill_mask(pass, index, mask.keep, values))?;
+        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.network.masks).zip(0..) {
+            feed.write(|values| fill_mask(micro_batch, index, mask.keep, values))?;
         }
         let Train { session, binding, .. } = &mut self.train;
         let doing = match self.options.records() {
             true => "record or replay a training step (--no-cuda-graph launches its kernels one by one)",
             false => "run a training step",
         };
-        if self.batches_of_step == 0 {
-            self.batch.images.run_and_fetch(rows.images, next, binding, session, doing)?;
+        let id = micro_batch.id;
+        if self.micro_batches == 0 {
+            self.batch.images.run_and_fetch(id, rows.images, next, binding, session, doing)?;
         } else {
-            if self.further.is_none() {
-                self.make_further()?;
+            if self.later.is_none() {
+                self.prepare_later()?;
             }
-            if let Some(further) = &mut self.further {
-                let (session, binding) = (&mut self.train.session, &mut further.binding);
-                self.batch.images.run_and_fetch(rows.images, next, binding, session, doing)?;
-                further.adder.run()?;
+            if let Some(later) = &mut self.later {
+                let (session, binding) = (&mut self.train.session, &mut later.binding);
+                self.batch.images.run_and_fetch(id, rows.images, next, binding, session, doing)?;
+                later.adder.run()?;
             }
         }
-        self.batches_of_step += 1;
+        self.micro_batches += 1;
         let read = BackendError::session("read the sums of a step");
         if let Some(half) = &self.train.half {
             self.overflows |= !half.gradient_sum.read().map_err(&read)?.is_finite();
@@ -543,16 +587,16 @@ impl OrtBackend {
         self.train.sums.read(count).map_err(read)
     }
 
-    /// Forgets the gradients of the step.
+    /// Has the next micro-batch overwrite the gradients.
     fn begin_step(&mut self) {
-        self.batches_of_step = 0;
+        self.micro_batches = 0;
         self.overflows = false;
     }
 
     /// The largest magnitude in each parameter's range; not finite if any value is not.
     fn largest(&self, values: &[f32]) -> Vec<f32> {
-        let ranges =
-            self.parameters.iter().zip(&self.layout.offsets).map(|(p, &offset)| offset..offset + p.len());
+        let ranges = self.network.parameters.iter().zip(&self.layout.offsets);
+        let ranges = ranges.map(|(p, &offset)| offset..offset + p.len());
         ranges.map(|range| largest_magnitude(&values[range])).collect()
     }
 }

@@ -8,10 +8,10 @@ use crate::backend::{BackendError, Precision};
 use crate::models::GraphOptions;
 use crate::recipe::Recipe;
 
-/// Number of the CUDA graph of a step's first batch.
+/// Number of the CUDA graph of a step's first micro-batch.
 pub(super) const FIRST_GRAPH: u32 = 1;
-/// Number of that of its further batches, whose gradients go elsewhere.
-pub(super) const FURTHER_GRAPH: u32 = 2;
+/// Number of that of its later micro-batches, whose gradients go elsewhere.
+pub(super) const LATER_GRAPH: u32 = 2;
 
 /// How ONNX Runtime is to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

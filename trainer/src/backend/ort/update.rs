@@ -3,7 +3,9 @@
 //! Input and output of a piece are the same memory. ONNX Runtime does not know that, but in these graphs every value is
 //! read before the one output that replaces it is written, element by element.
 
-use fovea_graph::Graph;
+use std::ops::Range;
+use std::sync::Arc;
+
 use fovea_runtime::Device;
 use ort::environment::Environment;
 use ort::session::Session;
@@ -12,16 +14,17 @@ use super::OrtOptions;
 use super::feed::Feed;
 use super::flat::{Binding, SharedFlat};
 use super::session::{Role, open};
-use crate::backend::layout::{Group, Layout};
-use crate::backend::{BackendError, Update};
-use crate::models::names;
+use crate::backend::BackendError;
+use crate::backend::layout::Layout;
+use crate::names;
+use crate::optimizer::{Optimizer, ParameterGroup, Update, accumulate_graph, update_graph};
 
 /// Values of one run on the CPU: 1 MiB of each buffer stays in the caches from one operator to the next. It is a matter of
 /// speed alone.
 const CHUNK: usize = 256 * 1024;
 
 /// Ranges of at most [`CHUNK`] values on the CPU; a GPU takes a range as it is.
-fn pieces(range: std::ops::Range<usize>, device: Device) -> impl Iterator<Item = (usize, usize)> {
+fn pieces(range: Range<usize>, device: Device) -> impl Iterator<Item = (usize, usize)> {
     let step = match device {
         Device::Cpu => CHUNK,
         Device::Cuda(_) => range.len().max(1),
@@ -29,71 +32,87 @@ fn pieces(range: std::ops::Range<usize>, device: Device) -> impl Iterator<Item =
     range.clone().step_by(step).map(move |start| (start, step.min(range.end - start)))
 }
 
-/// The update of all parameters.
+/// The update of all parameters and buffers.
 pub(super) struct Updater {
     session: Session,
-    momentum: Feed<f32>,
+    optimizer: Arc<dyn Optimizer>,
     groups: Vec<GroupRuns>,
+    /// What the step adds to buffers; none in networks without any.
+    buffers: Option<Adder>,
 }
 
 struct GroupRuns {
-    group: Group,
-    rate: Feed<f32>,
-    decay: Feed<f32>,
+    group: ParameterGroup,
+    hyperparameters: Vec<Feed<f32>>,
     runs: Vec<Binding>,
+}
+
+/// The flat buffers of the state.
+pub(super) struct Flats {
+    pub weights: SharedFlat,
+    /// One for each slot of the optimizer.
+    pub slots: Vec<SharedFlat>,
+    pub gradients: SharedFlat,
 }
 
 impl Updater {
     pub fn new(
         environment: &Environment,
         options: &OrtOptions,
-        graph: &Graph,
+        optimizer: &Arc<dyn Optimizer>,
         layout: &Layout,
-        [weights, momenta, gradients]: [&SharedFlat; 3],
+        flats: &Flats,
     ) -> Result<Self, BackendError> {
-        let session = open(environment, options, graph, Role::Step)?;
-        let scalar = |name: &str| Feed::new(&session, options.device, name, &[]);
-        let momentum = scalar(names::MOMENTUM)?;
+        let session = open(environment, options, &update_graph(&**optimizer)?, Role::Step)?;
         let mut groups = Vec::with_capacity(layout.groups.len());
-        for group in &layout.groups {
-            let (rate, decay) = (scalar(names::LEARNING_RATE)?, scalar(names::DECAY)?);
+        for (range, group) in &layout.groups {
+            let feeds = optimizer.hyperparameters().iter();
+            let feeds = feeds.map(|name| Feed::new(&session, options.device, name, &[]));
+            let hyperparameters = feeds.collect::<Result<Vec<_>, _>>()?;
             let mut runs = Vec::new();
-            for (start, len) in pieces(group.range.clone(), options.device) {
+            for (start, len) in pieces(range.clone(), options.device) {
                 let bind = || -> ort::Result<Binding> {
                     let mut binding = Binding::new(&session)?;
-                    binding.input_view(names::WEIGHTS, weights, start, &[len])?;
-                    binding.input_view(names::MOMENTA, momenta, start, &[len])?;
-                    binding.input_view(names::GRADIENTS, gradients, start, &[len])?;
-                    binding.output_view(names::NEW_WEIGHTS, weights, start, &[len])?;
-                    binding.output_view(names::NEW_MOMENTA, momenta, start, &[len])?;
+                    binding.input_view(names::WEIGHTS, &flats.weights, start, &[len])?;
+                    binding.input_view(names::GRADIENTS, &flats.gradients, start, &[len])?;
+                    binding.output_view(names::NEW_WEIGHTS, &flats.weights, start, &[len])?;
+                    for (slot, flat) in optimizer.slots().iter().zip(&flats.slots) {
+                        binding.input_view(&names::slot_input(slot), flat, start, &[len])?;
+                        binding.output_view(&names::slot_output(slot), flat, start, &[len])?;
+                    }
                     Ok(binding)
                 };
                 let mut binding = bind().map_err(BackendError::session("bind the parameters"))?;
-                for feed in [&momentum, &rate, &decay] {
+                for feed in &hyperparameters {
                     feed.bind(&mut binding)?;
                 }
                 runs.push(binding);
             }
-            groups.push(GroupRuns { group: group.clone(), rate, decay, runs });
+            groups.push(GroupRuns { group: *group, hyperparameters, runs });
         }
-        Ok(Self { session, momentum, groups })
+        let buffers = if layout.buffers.is_empty() {
+            None
+        } else {
+            let (to, what) = (&flats.weights, &flats.gradients);
+            Some(Adder::new(environment, options, layout.buffers.clone(), to, what)?)
+        };
+        Ok(Self { session, optimizer: Arc::clone(optimizer), groups, buffers })
     }
 
     pub fn run(&mut self, update: &Update) -> Result<(), BackendError> {
-        self.momentum.fill(update.momentum as f32)?;
-        for GroupRuns { group, rate, decay, runs } in &mut self.groups {
-            let (new_rate, new_decay) = update.rate_and_decay(group.kind, group.weight_decay);
-            rate.fill(new_rate as f32)?;
-            decay.fill(new_decay as f32)?;
+        for GroupRuns { group, hyperparameters, runs } in &mut self.groups {
+            for (feed, value) in hyperparameters.iter_mut().zip(self.optimizer.values(group, update)) {
+                feed.fill(value as f32)?;
+            }
             for binding in runs {
                 binding.run(&mut self.session).map_err(BackendError::session("update the weights"))?;
             }
         }
-        Ok(())
+        self.buffers.as_mut().map_or(Ok(()), Adder::run)
     }
 }
 
-/// sum ← sum + gradients, for steps over several batches.
+/// sum ← sum + addend over a range: gradients of steps over several micro-batches, changes of buffers.
 pub(super) struct Adder {
     session: Session,
     runs: Vec<Binding>,
@@ -103,18 +122,17 @@ impl Adder {
     pub fn new(
         environment: &Environment,
         options: &OrtOptions,
-        graph: &Graph,
-        layout: &Layout,
+        range: Range<usize>,
         sum: &SharedFlat,
-        gradients: &SharedFlat,
+        addend: &SharedFlat,
     ) -> Result<Self, BackendError> {
-        let session = open(environment, options, graph, Role::Step)?;
+        let session = open(environment, options, &accumulate_graph()?, Role::Step)?;
         let mut runs = Vec::new();
-        for (start, len) in pieces(0..layout.len, options.device) {
+        for (start, len) in pieces(range, options.device) {
             let bind = || -> ort::Result<Binding> {
                 let mut binding = Binding::new(&session)?;
                 binding.input_view(names::SUM, sum, start, &[len])?;
-                binding.input_view(names::GRADIENTS, gradients, start, &[len])?;
+                binding.input_view(names::GRADIENTS, addend, start, &[len])?;
                 binding.output_view(names::NEW_SUM, sum, start, &[len])?;
                 Ok(binding)
             };

@@ -1,19 +1,23 @@
 //! A backend in plain Rust, slow and simple: what the others are compared with.
 //!
-//! Weights and momenta are f32 as everywhere, so that saved states are alike; everything between is f64.
+//! Weights and slots of the optimizer are f32 as everywhere, so that saved states are alike; everything between is f64.
 
 mod layers;
+
+use std::sync::Arc;
 
 use fovea_graph::{GraphError, Mode, Parameter};
 use ndarray::Axis;
 
 use self::layers::{Images, Window};
 use super::{
-    BackendError, Description, Limits, ParameterExtremes, Pass, Rows, Save, Setup, Sums, TrainingBackend,
-    Update, Updated, fill_mask, largest_magnitude, momentum_name,
+    BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
+    TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
-use crate::checkpoint::{TensorRef, Tensors};
+use crate::names;
+use crate::optimizer::{self, Optimizer, ParameterGroup};
 use crate::recipe::{DropoutScaling, Layer, LayerKind};
+use crate::state::{TensorRef, Tensors};
 
 /// The backend in plain Rust, for small networks.
 #[derive(Clone, Debug)]
@@ -23,6 +27,7 @@ pub struct ReferenceBackend {
     input_px: usize,
     mean: Vec<f32>,
     factors: [f64; 3],
+    optimizer: Arc<dyn Optimizer>,
     parameters: Vec<State>,
 }
 
@@ -31,7 +36,8 @@ pub struct ReferenceBackend {
 struct State {
     parameter: Parameter,
     weights: Vec<f32>,
-    momenta: Vec<f32>,
+    /// The optimizer's slots, as many values each as there are weights.
+    slots: Vec<Vec<f32>>,
     gradients: Vec<f64>,
 }
 
@@ -51,16 +57,17 @@ impl ReferenceBackend {
             let reason = "the reference backend computes layers only; use --backend ort".into();
             return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
         }
+        let optimizer = optimizer::of_recipe(setup.recipe);
         let states = setup.network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
             weights: parameter.initial(setup.seed, index),
-            momenta: vec![0.0; parameter.len()],
+            slots: vec![vec![0.0; parameter.len()]; optimizer.slots().len()],
             gradients: vec![0.0; parameter.len()],
             parameter,
         });
         let parameters = states.collect();
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
         let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
-        Ok(Self { limits: setup.limits(), layers, input_px, mean, factors, parameters })
+        Ok(Self { limits: setup.limits(), layers, input_px, mean, factors, optimizer, parameters })
     }
 
     /// (images − mean + offsets) · factor of the rows that count.
@@ -107,7 +114,7 @@ impl ReferenceBackend {
         }
     }
 
-    fn forward(&self, x: Images, mode: Mode, pass: Option<&Pass>) -> Trace {
+    fn forward(&self, x: Images, mode: Mode, micro_batch: Option<&MicroBatch>) -> Trace {
         let mut trace = Trace { values: vec![x], masks: Vec::new() };
         let mut parameter = 0;
         for layer in &self.layers {
@@ -118,9 +125,9 @@ impl ReferenceBackend {
                 LayerKind::Pool(pool) => layers::pool(pool, x),
                 LayerKind::Dropout(dropout) => {
                     let keep = 1.0 - dropout.p;
-                    match (mode, pass) {
-                        (Mode::Train, Some(pass)) if dropout.p > 0.0 => {
-                            let mask = self.mask(pass, trace.masks.len() as u32, keep, x);
+                    match (mode, micro_batch) {
+                        (Mode::Train, Some(micro_batch)) if dropout.p > 0.0 => {
+                            let mask = self.mask(micro_batch, trace.masks.len() as u32, keep, x);
                             let factor = match dropout.scaling {
                                 DropoutScaling::Printed => 1.0,
                                 DropoutScaling::Inverted => 1.0 / keep,
@@ -148,9 +155,9 @@ impl ReferenceBackend {
     }
 
     /// The mask of the rows that count; the generator runs over the whole batch.
-    fn mask(&self, pass: &Pass, index: u32, keep: f64, x: &Images) -> Images {
+    fn mask(&self, micro_batch: &MicroBatch, index: u32, keep: f64, x: &Images) -> Images {
         let mut mask = vec![false; self.limits.rows * x.len() / x.dim().0];
-        fill_mask(pass, index, keep, &mut mask);
+        fill_mask(micro_batch, index, keep, &mut mask);
         let values = mask.into_iter().take(x.len()).map(|kept| f64::from(u8::from(kept))).collect();
         Images::from_shape_vec(x.dim(), values).expect("as many values as the activations have")
     }
@@ -201,14 +208,14 @@ impl State {
 }
 
 /// Loss and counts; softmax of the logits in place.
-fn score(logits: &mut Images, labels: &[i64]) -> Sums {
-    let mut sums = Sums::default();
+fn score(logits: &mut Images, labels: &[i64]) -> BatchMetrics {
+    let mut sums = BatchMetrics::default();
     for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
         let values: Vec<f64> = row.iter().copied().collect();
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|logit| (logit - most).exp());
         let total = row.sum();
-        sums += Sums::of_row(total.ln() + most - values[label as usize], &values, label as usize);
+        sums += BatchMetrics::of_row(total.ln() + most - values[label as usize], &values, label as usize);
         row.mapv_inplace(|power| power / total);
     }
     sums
@@ -224,37 +231,52 @@ impl TrainingBackend for ReferenceBackend {
         self.limits.rows
     }
 
-    fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+    fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError> {
         self.limits.check_training(&rows)?;
         let x = self.input(&rows, Some(rows.color_offsets));
-        let trace = self.forward(x, Mode::Train, Some(&pass));
+        let trace = self.forward(x, Mode::Train, Some(&micro_batch));
         let mut dy = trace.values[trace.values.len() - 1].clone();
         let sums = score(&mut dy, rows.labels);
         for (mut row, &label) in dy.axis_iter_mut(Axis(0)).zip(rows.labels) {
             row[[label as usize, 0, 0]] -= 1.0;
         }
-        dy *= f64::from(pass.gradient_scale);
+        dy *= f64::from(micro_batch.gradient_scale);
         self.backward(trace, dy);
         Ok(sums)
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
-        for State { parameter, weights, momenta, gradients } in &mut self.parameters {
-            let (rate, decay) = update.rate_and_decay(parameter.kind, parameter.weight_decay);
-            for ((w, v), g) in weights.iter_mut().zip(momenta).zip(gradients) {
-                *v = (update.momentum * f64::from(*v) - rate * (decay * f64::from(*w) + *g)) as f32;
-                *w += *v;
+        for State { parameter, weights, slots, gradients } in &mut self.parameters {
+            let hyperparameters = self.optimizer.values(&ParameterGroup::from(&*parameter), &update);
+            for (at, (weight, &gradient)) in weights.iter_mut().zip(&*gradients).enumerate() {
+                let values: Vec<f32> = slots.iter().map(|slot| slot[at]).collect();
+                let new = self.optimizer.step(&hyperparameters, *weight, &values, gradient);
+                *weight = new.weight;
+                for (slot, value) in slots.iter_mut().zip(new.slots) {
+                    slot[at] = value;
+                }
             }
         }
         self.zero_gradients();
         Ok(Updated::Done)
     }
 
-    fn discard(&mut self) {
+    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+        let all = self.parameters.iter().flat_map(|state| &state.gradients);
+        let mut lent: Vec<f32> = all.map(|&gradient| gradient as f32).collect();
+        change(&mut lent);
+        let all = self.parameters.iter_mut().flat_map(|state| &mut state.gradients);
+        for (gradient, changed) in all.zip(lent) {
+            *gradient = changed.into();
+        }
+        Ok(())
+    }
+
+    fn reset_gradients(&mut self) {
         self.zero_gradients();
     }
 
-    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
         self.limits.check(&rows)?;
         self.limits.check_probabilities(&rows, probabilities.len())?;
         let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
@@ -279,12 +301,18 @@ impl TrainingBackend for ReferenceBackend {
     }
 
     fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
-        let names: Vec<String> = self.parameters.iter().map(|s| momentum_name(&s.parameter.name)).collect();
-        let mut tensors = Vec::with_capacity(2 * names.len());
-        for (state, momentum) in self.parameters.iter().zip(&names) {
+        let slots_of = |state: &State| {
+            let name = &state.parameter.name;
+            self.optimizer.slots().iter().map(|slot| names::slot(name, slot)).collect::<Vec<_>>()
+        };
+        let names: Vec<_> = self.parameters.iter().map(slots_of).collect();
+        let mut tensors = Vec::new();
+        for (state, names) in self.parameters.iter().zip(&names) {
             let shape = state.parameter.shape.as_slice();
             tensors.push((state.parameter.name.as_str(), TensorRef { shape, values: &state.weights }));
-            tensors.push((momentum.as_str(), TensorRef { shape, values: &state.momenta }));
+            for (name, values) in names.iter().zip(&state.slots) {
+                tensors.push((name.as_str(), TensorRef { shape, values }));
+            }
         }
         save(&tensors);
         Ok(())
@@ -292,9 +320,11 @@ impl TrainingBackend for ReferenceBackend {
 
     fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
         self.zero_gradients();
-        for State { parameter, weights, momenta, .. } in &mut self.parameters {
+        for State { parameter, weights, slots, .. } in &mut self.parameters {
             *weights = state.take(&parameter.name, &parameter.shape)?.values;
-            *momenta = state.take(&momentum_name(&parameter.name), &parameter.shape)?.values;
+            for (name, slot) in self.optimizer.slots().iter().zip(slots) {
+                *slot = state.take(&names::slot(&parameter.name, name), &parameter.shape)?.values;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::support::*;
 use crate::backend::BackendError;
 use crate::checkpoint::CheckpointError;
+use crate::state::StateError;
 use crate::training::{
     OnNan, Outcome, RunFolder, TrainingData, TrainingError, Warning, read_recipe, read_settings,
 };
@@ -32,7 +33,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_a_report_and_keeps_the_checkpoint
 fn batches_whose_loss_is_not_finite_are_left_out_and_counted_when_asked() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
-    attempt.options.on_nan = OnNan::Skip;
+    attempt.options.settings.on_nan = OnNan::Skip;
     attempt.spoilt = &[1, 8];
     let report = attempt.finish();
     assert_eq!((report.discarded, report.step), (2, 13));
@@ -57,14 +58,14 @@ fn gradients_that_overflow_half_precision_cost_one_update_and_do_not_end_the_run
 fn a_batch_that_is_left_out_leaves_no_trace_in_the_weights() {
     let place = Place::new();
     let mut spoilt = Attempt::new(&place, "spoilt");
-    spoilt.options.on_nan = OnNan::Skip;
+    spoilt.options.settings.on_nan = OnNan::Skip;
     // The second batch of the only two; then the weights are those after the first.
-    spoilt.options.limit_batches = Some(2);
+    spoilt.options.settings.limit_batches = Some(2);
     spoilt.recipe = recipe(&["training.epochs=1"]);
     spoilt.spoilt = &[1];
     spoilt.finish();
     let mut short = Attempt::new(&place, "short");
-    short.options.limit_batches = Some(1);
+    short.options.settings.limit_batches = Some(1);
     short.recipe = recipe(&["training.epochs=1"]);
     short.finish();
     assert!(traces(&place.path("spoilt")).0 == traces(&place.path("short")).0);
@@ -74,7 +75,7 @@ fn a_batch_that_is_left_out_leaves_no_trace_in_the_weights() {
 fn weights_that_are_not_finite_end_the_run_even_where_batches_may_be_left_out() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
-    attempt.options.on_nan = OnNan::Skip;
+    attempt.options.settings.on_nan = OnNan::Skip;
     (attempt.spoilt, attempt.lost) = (&[0], true);
     let error = error(&mut attempt);
     assert!(matches!(&error, TrainingError::NotFinite(report) if report.checkpoint.is_none()), "{error}");
@@ -181,7 +182,7 @@ fn a_run_does_not_go_on_with_another_recipe_or_other_data() {
     };
     let refused = resumed(&place, |attempt| attempt.data = "other-images");
     assert!(matches!(refused, TrainingError::OtherData { .. }), "{refused}");
-    let refused = resumed(&place, |attempt| attempt.options.limit_batches = Some(3));
+    let refused = resumed(&place, |attempt| attempt.options.settings.limit_batches = Some(3));
     assert!(matches!(refused, TrainingError::Position { batch: 4, batches: 3 }), "{refused}");
     // None of this has changed what the run is.
     assert_eq!(read_settings(&place.path("run")).unwrap().data, place.path("data"));
@@ -202,11 +203,10 @@ fn a_state_that_does_not_fit_is_an_error_of_the_backend() {
         let (meta, mut state) = crate::checkpoint::load(&folder).unwrap();
         let mean = state.take("input.mean", &[3, 6, 6]).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
-        let mean = crate::checkpoint::TensorRef { shape: &mean.shape, values: &mean.values };
+        let mean = crate::state::TensorRef { shape: &mean.shape, values: &mean.values };
         crate::checkpoint::save(&folder, &meta, &[("input.mean", mean)]).unwrap();
     });
-    let TrainingError::Backend(BackendError::State(CheckpointError::MissingTensor { name, .. })) = refused
-    else {
+    let TrainingError::Backend(BackendError::State(StateError::Missing { name, .. })) = refused else {
         panic!("{refused}")
     };
     assert_eq!(name, "fc1.weight");

@@ -12,8 +12,8 @@ use crate::backend::{ReferenceBackend, Setup, TrainingBackend};
 use crate::checkpoint::Store;
 use crate::models::PixelType;
 use crate::training::{
-    Evaluation, OnNan, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities, read_recipe,
-    read_settings,
+    Evaluation, OnNan, Part, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities,
+    read_recipe, read_settings,
 };
 
 #[test]
@@ -63,7 +63,7 @@ fn a_backend_that_fetches_ahead_is_told_what_comes_and_makes_the_same_run() {
         let [mut plain, mut ahead] = ["plain", "ahead"].map(|name| Attempt::new(&place, name));
         ahead.fetches_ahead = true;
         for attempt in [&mut plain, &mut ahead] {
-            (attempt.rows, attempt.options.on_nan, attempt.spoilt) = (rows, OnNan::Skip, &[4]);
+            (attempt.rows, attempt.options.settings.on_nan, attempt.spoilt) = (rows, OnNan::Skip, &[4]);
             attempt.finish();
         }
         assert!(traces(&place.path("plain")) == traces(&place.path("ahead")));
@@ -111,7 +111,7 @@ fn a_batch_in_parts_gives_the_same_update_but_for_rounding() {
 fn a_limit_ends_epochs_early_and_the_next_epoch_has_its_own_order() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "limited");
-    attempt.options.limit_batches = Some(2);
+    attempt.options.settings.limit_batches = Some(2);
     attempt.finish();
     let mut whole = Attempt::new(&place, "whole");
     whole.finish();
@@ -165,6 +165,7 @@ fn score(place: &Place, views: TestViews, rows: usize) -> Score {
         classes: 3,
         on_bad_record: OnBadRecord::Stop,
         workers: 2,
+        part: Part::WHOLE,
     };
     let mut heard = Vec::new();
     let score =

@@ -18,7 +18,7 @@ fn stop_and_go_on(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
         let mut second = Attempt::new(&place, &run);
         second.resumes = true;
         // The checkpoint's seed counts, not the one of the command line.
-        second.options.seed = 99;
+        second.options.settings.seed = 99;
         second.options.workers = 1;
         second.finish();
         assert!(traces(&place.path(&run)) == expected, "stopped at {at}");

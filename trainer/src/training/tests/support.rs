@@ -16,14 +16,16 @@ use fovea_pipeline::{Class, Split, TestViews};
 use serde_json::Value;
 
 use crate::backend::{
-    BackendError, Description, ParameterExtremes, Pass, Precision, ReferenceBackend, Rows, Save, Setup, Sums,
-    TrainingBackend, Update, Updated,
+    BackendError, Description, MicroBatch, NextImages, ParameterExtremes, Precision, ReferenceBackend, Rows,
+    RowsId, Save, Setup, TrainingBackend, Updated,
 };
-use crate::checkpoint::{self, Tensors};
-use crate::metrics;
+use crate::checkpoint;
+use crate::metrics::{self, BatchMetrics};
+use crate::optimizer::Update;
 use crate::recipe::Recipe;
+use crate::state::Tensors;
 use crate::training::{
-    self, Observer, OnNan, Outcome, Report, Run, RunFolder, RunOptions, RunSettings, Score, TrainingData,
+    self, Observer, OnNan, Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData,
     TrainingError, Warning,
 };
 
@@ -145,14 +147,16 @@ pub fn recipe(overrides: &[&str]) -> Recipe {
 }
 
 pub fn options() -> RunOptions {
-    RunOptions {
-        seed: 5,
-        workers: 2,
+    let settings = RunSettings {
+        data: PathBuf::new(),
         limit_batches: None,
-        checkpoint_every: Duration::from_secs(3600),
+        micro_batch: None,
+        precision: Precision::F32,
+        seed: 5,
         on_nan: OnNan::Stop,
         on_bad_record: OnBadRecord::Stop,
-    }
+    };
+    RunOptions { settings, workers: 2, checkpoint_every: Duration::from_secs(3600) }
 }
 
 /// A run in the making.
@@ -209,39 +213,32 @@ impl<'a> Attempt<'a> {
         let data = TrainingData::open(&self.place.path(self.data), &self.recipe)?;
         let run = self.place.path(self.run);
         let folder = if self.resumes { RunFolder::open(&run, 2)? } else { RunFolder::create(&run, 2)? };
-        let setup = Setup::new(&self.recipe, data.classes().len(), self.rows, data.mean(), self.options.seed)
-            .unwrap();
+        let setup = Setup::new(
+            &self.recipe,
+            data.classes().len(),
+            self.rows,
+            data.mean(),
+            self.options.settings.seed,
+        )
+        .unwrap();
         let mut inner = ReferenceBackend::new(&setup)?;
         if self.is_amid_a_step {
             let images = vec![9; 3 * self.recipe.input.crop_px.pow(2)];
             let rows = Rows { images: &images, color_offsets: &[[0.0; 3]], labels: &[0] };
-            inner.accumulate(rows, Pass { seed: 0, step: 0, part: 0, gradient_scale: 1.0 })?;
+            let id = RowsId { epoch: 9, batch: 9, first_row: 0 };
+            inner.accumulate(rows, MicroBatch { seed: 0, step: 0, part: 0, id, gradient_scale: 1.0 })?;
         }
         let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
         let (infinite_after, blocks) = (self.infinite_after, self.blocks.clone());
         let ahead = self.fetches_ahead.then(Ahead::default);
         let mut backend =
             Spoiling { inner, passes: 0, spoilt, overflowing, lost, infinite_after, blocks, ahead };
-        let settings = RunSettings {
-            data: self.place.path(self.data),
-            limit_batches: None,
-            micro_batch: None,
-            precision: Precision::F32,
-            seed: self.options.seed,
-            on_nan: self.options.on_nan,
-            on_bad_record: self.options.on_bad_record,
-        };
-        let about = backend.describe();
         let stop = AtomicBool::new(false);
         let mut watching = Watching { watcher: &mut self.watcher, stop: &stop };
-        let mut run =
-            Run::new(&self.recipe, &data, &mut backend, &folder, self.options, &stop, &mut watching);
-        if self.resumes {
-            let (meta, state) = checkpoint::load(&folder.store().latest()?)?;
-            run.restore(meta, state)?;
-        }
-        folder.describe(&self.recipe, &settings, &about)?;
-        let outcome = run.train();
+        let mut options = self.options.clone();
+        options.settings.data = self.place.path(self.data);
+        let session = Session::open(&self.recipe, &data, options, &folder)?;
+        let outcome = session.train(&mut backend, &stop, &mut watching);
         self.fetched = backend.ahead.map_or(0, |ahead| ahead.fetched);
         outcome
     }
@@ -365,8 +362,8 @@ impl Drop for Block {
 /// What is said to come next.
 #[derive(Default)]
 struct Ahead {
-    /// Where images lie, and what they were.
-    promised: Option<(*const u8, Vec<u8>)>,
+    /// Which images, and what they were.
+    promised: Option<(RowsId, Vec<u8>)>,
     fetched: usize,
 }
 
@@ -374,9 +371,9 @@ impl Ahead {
     /// A pace at which the loader keeps up.
     const STEP: Duration = Duration::from_millis(3);
 
-    fn compare(&mut self, images: &[u8]) {
+    fn compare(&mut self, id: RowsId, images: &[u8]) {
         thread::sleep(Self::STEP);
-        if let Some((_, promised)) = self.promised.take().filter(|(start, _)| *start == images.as_ptr()) {
+        if let Some((_, promised)) = self.promised.take().filter(|(promised, _)| *promised == id) {
             assert!(promised.starts_with(images), "the images have changed since they were fetched");
             self.fetched += 1;
         }
@@ -408,12 +405,12 @@ impl TrainingBackend for Spoiling<'_> {
         Ok(Box::new(self.blocks.clone()))
     }
 
-    fn accumulate(&mut self, rows: Rows<'_>, pass: Pass) -> Result<Sums, BackendError> {
+    fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError> {
         assert!(self.blocks.hold(rows.images), "images of a step were copied");
         if let Some(ahead) = &mut self.ahead {
-            ahead.compare(rows.images);
+            ahead.compare(micro_batch.id, rows.images);
         }
-        let mut sums = self.inner.accumulate(rows, pass)?;
+        let mut sums = self.inner.accumulate(rows, micro_batch)?;
         if self.spoilt.contains(&self.passes) {
             sums.loss = f64::NAN;
         }
@@ -428,32 +425,36 @@ impl TrainingBackend for Spoiling<'_> {
     fn accumulate_and_fetch(
         &mut self,
         rows: Rows<'_>,
-        pass: Pass,
-        next: &[u8],
-    ) -> Result<Sums, BackendError> {
-        let sums = self.accumulate(rows, pass)?;
+        micro_batch: MicroBatch,
+        next: NextImages<'_>,
+    ) -> Result<BatchMetrics, BackendError> {
+        let sums = self.accumulate(rows, micro_batch)?;
         if let Some(ahead) = &mut self.ahead {
-            ahead.promised = Some((next.as_ptr(), next.to_vec()));
+            ahead.promised = Some((next.id, next.images.to_vec()));
         }
         Ok(sums)
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         if self.overflowing.contains(&(self.passes - 1)) {
-            self.inner.discard();
+            self.inner.reset_gradients();
             return Ok(Updated::Overflow { loss_scale: 0.5 });
         }
         self.inner.update(update)
     }
 
-    fn discard(&mut self) {
-        self.inner.discard();
+    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+        self.inner.lend_gradients(change)
+    }
+
+    fn reset_gradients(&mut self) {
+        self.inner.reset_gradients();
         if let Some(ahead) = &mut self.ahead {
             ahead.promised = None;
         }
     }
 
-    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<Sums, BackendError> {
+    fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
         assert!(self.blocks.hold(rows.images), "images of an evaluation were copied");
         self.inner.evaluate(rows, probabilities)
     }

@@ -1,11 +1,13 @@
 //! What cannot be seen through the interface of backends.
 
+mod buffers;
 #[cfg(target_os = "linux")]
 pub mod fetching;
 
 use fovea_runtime::testing;
 
 use super::*;
+use crate::backend::RowsId;
 use crate::recipe::Recipe;
 
 const ROWS: usize = 4;
@@ -25,20 +27,21 @@ fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
     let images: Vec<u8> = (0..ROWS * row_bytes).map(|i| (i * 7919 % 251) as u8 | 1).collect();
     let (offsets, labels) = ([[0.0; 3]; ROWS], [0, 3, 5, 9]);
     let whole = Rows { images: &images, color_offsets: &offsets, labels: &labels };
-    let pass = Pass { seed: 1, step: 0, part: 0, gradient_scale: 0.25 };
-    let loss = |sums: Sums| sums.loss;
+    let id = RowsId { epoch: 0, batch: 0, first_row: 0 };
+    let micro_batch = MicroBatch { seed: 1, step: 0, part: 0, id, gradient_scale: 0.25 };
+    let loss = |sums: BatchMetrics| sums.loss;
     let mut probabilities = vec![0.0; ROWS * 10];
 
     let in_place = [
-        loss(backend.accumulate(whole, pass).unwrap()),
-        loss(backend.accumulate(whole, Pass { part: 1, ..pass }).unwrap()),
+        loss(backend.accumulate(whole, micro_batch).unwrap()),
+        loss(backend.accumulate(whole, MicroBatch { part: 1, ..micro_batch }).unwrap()),
         loss(backend.evaluate(whole, &mut probabilities).unwrap()),
     ];
     assert!(backend.batch.images.copied().iter().all(|&byte| byte == 0), "images were copied");
 
     // A part of a batch has no memory behind its last row, and is copied.
     let part = Rows { images: &images[..3 * row_bytes], labels: &labels[..3], ..whole };
-    backend.accumulate(part, pass).unwrap();
+    backend.accumulate(part, micro_batch).unwrap();
     assert!(backend.batch.images.copied().starts_with(part.images));
     assert!(backend.batch.images.copied()[part.images.len()..].iter().all(|&byte| byte == 0));
 
@@ -46,7 +49,7 @@ fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
         .map(|row| {
             let images = &images[row * row_bytes..(row + 1) * row_bytes];
             let one = Rows { images, color_offsets: &offsets, labels: &labels[row..row + 1] };
-            loss(backend.accumulate(one, pass).unwrap())
+            loss(backend.accumulate(one, micro_batch).unwrap())
         })
         .collect();
     let sum: f64 = copied.iter().sum();

@@ -4,16 +4,16 @@ use ort::memory::Allocator;
 use ort::value::Tensor;
 
 use super::flat::{Binding, is_host};
-use crate::backend::Sums;
-use crate::models::names;
+use crate::metrics::BatchMetrics;
+use crate::names;
 
 /// A scalar output.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ScalarOutput {
     tensor: Tensor<f32>,
 }
 
-impl Answer {
+impl ScalarOutput {
     /// A scalar in memory of `place`.
     pub fn new(place: &Allocator) -> ort::Result<Self> {
         Ok(Self { tensor: Tensor::new(place, Vec::<i64>::new())? })
@@ -37,16 +37,20 @@ impl Answer {
 
 /// The sums over a batch.
 #[derive(Debug)]
-pub(super) struct SumAnswers {
-    loss: Answer,
-    top1: Answer,
-    top5: Answer,
+pub(super) struct ScalarOutputs {
+    loss: ScalarOutput,
+    top1: ScalarOutput,
+    top5: ScalarOutput,
 }
 
-impl SumAnswers {
+impl ScalarOutputs {
     /// Three scalars in memory of `place`.
     pub fn new(place: &Allocator) -> ort::Result<Self> {
-        Ok(Self { loss: Answer::new(place)?, top1: Answer::new(place)?, top5: Answer::new(place)? })
+        Ok(Self {
+            loss: ScalarOutput::new(place)?,
+            top1: ScalarOutput::new(place)?,
+            top5: ScalarOutput::new(place)?,
+        })
     }
 
     /// Makes them outputs under their names.
@@ -57,9 +61,9 @@ impl SumAnswers {
     }
 
     /// What the last run wrote about a batch of `rows` rows.
-    pub fn read(&self, rows: usize) -> ort::Result<Sums> {
+    pub fn read(&self, rows: usize) -> ort::Result<BatchMetrics> {
         // Counts are whole numbers below 2²⁴, which f32 holds exactly.
         let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);
-        Ok(Sums { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
+        Ok(BatchMetrics { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
     }
 }

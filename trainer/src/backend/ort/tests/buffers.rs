@@ -1,0 +1,147 @@
+//! Buffers that the forward pass writes, by a network that has one.
+
+use std::sync::Arc;
+
+use fovea_graph::{
+    BufferUse, Builder, ElementType, Forward, GraphError, Init, Mode, Network, ParameterKind,
+    Result as GraphResult, Tensor as Node, TensorType, unknown_tap,
+};
+
+use super::*;
+use crate::models::Classifier;
+
+const CLASSES: usize = 2;
+/// Share of the batch in the running mean.
+const SHARE: f32 = 0.25;
+
+/// Keeps the running mean of each channel, and classifies by the difference from it.
+#[derive(Debug)]
+struct RunningMean;
+
+impl Network for RunningMean {
+    fn name(&self) -> &str {
+        "running mean"
+    }
+
+    fn forward(&self, g: &mut Builder, x: Node, mode: Mode) -> GraphResult<Forward> {
+        let running = g.input("running", TensorType::f32([3]))?;
+        let mean = g.reduce_mean(x, &[2, 3], false)?;
+        let centred = g.sub(mean, running)?;
+        let w = g.input("w", TensorType::f32([CLASSES, 3]))?;
+        let b = g.input("b", TensorType::f32([CLASSES]))?;
+        let mut forward = Forward::new(g.linear(centred, w, b)?);
+        for (name, tensor, kind) in [("w", w, ParameterKind::Weight), ("b", b, ParameterKind::Bias)] {
+            let (shape, init) = (g.shape(tensor).to_vec(), Init::Constant(0.1));
+            forward
+                .parameters
+                .push((Parameter { name: name.into(), shape, kind, init, weight_decay: None }, tensor));
+        }
+        let new = match mode {
+            Mode::Evaluate => None,
+            Mode::Train => {
+                let of_batch = g.reduce_mean(mean, &[0], false)?;
+                let share = g.scalar(ElementType::F32, SHARE.into());
+                let change = g.sub(of_batch, running)?;
+                let change = g.mul(change, share)?;
+                Some(g.add(running, change)?)
+            }
+        };
+        let buffer = Buffer { name: "running".into(), shape: vec![3], init: Init::Constant(8.0) };
+        forward.buffers.push(BufferUse { buffer, value: running, new });
+        Ok(forward)
+    }
+
+    fn taps(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn forward_with_tap(&self, _: &mut Builder, _: Node, tap: &str) -> Result<(Forward, Node), GraphError> {
+        Err(unknown_tap(self, tap))
+    }
+}
+
+fn backend(rows: usize) -> OrtBackend {
+    let overrides = ["input.mean=none", "input.scale=1", "input.crop_px=2", "input.image_px=2"];
+    let recipe = Recipe::load("demo", &overrides.map(str::to_owned)).unwrap();
+    let network = Classifier { network: Arc::new(RunningMean), input_px: 2, classes: CLASSES };
+    let setup = Setup { recipe: &recipe, network, batch_rows: rows, mean: &[], seed: 1 };
+    OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(testing::device())).unwrap()
+}
+
+fn running(backend: &mut OrtBackend) -> Vec<f32> {
+    let mut found = Vec::new();
+    backend
+        .export(&mut |tensors| {
+            found = tensors.iter().find(|(name, _)| *name == "running").unwrap().1.values.to_vec();
+        })
+        .unwrap();
+    found
+}
+
+/// Four images, each of one colour: 1, 2, 3, 4 times (10, 20, 30).
+fn images() -> Vec<u8> {
+    (1..=4u8).flat_map(|row| [10, 20, 30].map(|colour| [row * colour; 4]).concat()).collect()
+}
+
+fn accumulate(backend: &mut OrtBackend, range: std::ops::Range<usize>) {
+    let images = images();
+    let rows = Rows {
+        images: &images[12 * range.start..12 * range.end],
+        color_offsets: &[[0.0; 3]; 4][range.clone()],
+        labels: &[0, 1, 0, 1][range.clone()],
+    };
+    let id = RowsId { epoch: 0, batch: 0, first_row: range.start as u64 };
+    let micro_batch = MicroBatch { seed: 1, step: 0, part: range.start as u32, id, gradient_scale: 0.25 };
+    backend.accumulate(rows, micro_batch).unwrap();
+}
+
+const UPDATE: Update = Update { learning_rate: 0.01, step: 0 };
+
+#[test]
+fn a_step_writes_buffers_as_it_updates_parameters_for_any_micro_batches() {
+    // The means of the batch are 25, 50 and 75.
+    let expected = [25.0, 50.0, 75.0].map(|mean| 8.0 + SHARE * (mean - 8.0));
+    for parts in [vec![0..4], vec![0..2, 2..4]] {
+        let mut backend = backend(parts[0].len());
+        assert_eq!(running(&mut backend), [8.0; 3]);
+        for range in parts {
+            accumulate(&mut backend, range);
+        }
+        assert_eq!(running(&mut backend), [8.0; 3], "before the update");
+        assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
+        assert_eq!(running(&mut backend), expected);
+    }
+}
+
+#[test]
+fn a_step_that_is_given_up_leaves_buffers_and_a_saved_state_has_them() {
+    let mut first = backend(4);
+    accumulate(&mut first, 0..4);
+    first.reset_gradients();
+    assert_eq!(running(&mut first), [8.0; 3]);
+    accumulate(&mut first, 0..4);
+    assert_eq!(first.update(UPDATE).unwrap(), Updated::Done);
+    let mut state = std::collections::BTreeMap::new();
+    first
+        .export(&mut |tensors| {
+            for (name, tensor) in tensors {
+                let (shape, values) = (tensor.shape.to_vec(), tensor.values.to_vec());
+                state.insert((*name).to_owned(), crate::state::Tensor { shape, values });
+            }
+        })
+        .unwrap();
+    let mut second = backend(4);
+    second.import(Tensors::new("state".as_ref(), state)).unwrap();
+    assert_eq!(running(&mut second), running(&mut first));
+    // Evaluation sees them: the same probabilities, and others than with the initial values.
+    let evaluate = |backend: &mut OrtBackend| {
+        let images = images();
+        let mut probabilities = [0.0; 4 * CLASSES];
+        let rows = Rows { images: &images, color_offsets: &[], labels: &[0; 4] };
+        backend.evaluate(rows, &mut probabilities).unwrap();
+        probabilities
+    };
+    assert_eq!(evaluate(&mut second), evaluate(&mut first));
+    lock(&second.flats.weights).modify(|values| values[second.layout.buffers.clone()].fill(8.0)).unwrap();
+    assert_ne!(evaluate(&mut second), evaluate(&mut first));
+}

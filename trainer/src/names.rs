@@ -1,0 +1,78 @@
+//! Names of the tensors in graphs, states and checkpoints.
+//!
+//! Parameters, masks and buffers go by the names that the network gives them; what belongs to one has its name in front.
+
+pub use fovea_graph::mask_name;
+
+/// Input `u8 [N,3,H,W]` (f32 in a graph for export, if asked for), 0..=255.
+pub const IMAGES: &str = "images";
+/// Input `f32 [N,3]`: what colour augmentation adds to each channel, in units of pixels.
+pub const OFFSETS: &str = "offsets";
+/// Input `f32 [3,1,1]` or `[3,H,W]`: what is subtracted from images, in units of pixels.
+pub const MEAN: &str = "mean";
+/// Input `i64 [N]`: class numbers.
+pub const LABELS: &str = "labels";
+/// Input `bool [N]`: false for the rows that fill up a partial batch.
+pub const VALID: &str = "valid";
+/// Input f32 scalar: factor of all gradients.
+pub const GRADIENT_SCALE: &str = "gradient_scale";
+/// Input f32 scalar of graphs in half precision: what the loss is multiplied by while it is differentiated. Also the
+/// tensor `f32 [2]` of a state that holds it.
+pub const LOSS_SCALE: &str = "loss_scale";
+/// Output f32 scalar of graphs in half precision: sum of all gradients, a finite number only if all of them are.
+pub const GRADIENT_SUM: &str = "gradient_sum";
+/// Output f32 scalar: cross-entropy summed over valid rows.
+pub const LOSS: &str = "loss";
+/// Output f32 scalar: number of valid rows whose class has the highest logit.
+pub const TOP1: &str = "top1";
+/// Output f32 scalar: number of valid rows whose class has one of the five highest logits.
+pub const TOP5: &str = "top5";
+/// Output `f32 [N,K]` before the softmax.
+pub const LOGITS: &str = "logits";
+/// Output `f32 [N,K]`: softmax of the logits; views of one image are averaged over these.
+pub const PROBABILITIES: &str = "probabilities";
+/// Output `f32 [N,D]`: activation of a layer, flattened.
+pub const FEATURES: &str = "features";
+/// Input `f32 [L]` of the update: weights.
+pub const WEIGHTS: &str = "weights";
+/// Input `f32 [L]` of the update: gradients.
+pub const GRADIENTS: &str = "gradients";
+/// Output `f32 [L]` of the update.
+pub const NEW_WEIGHTS: &str = "new_weights";
+/// Input of the accumulation, `f32 [L]`.
+pub const SUM: &str = "sum";
+/// Output of the accumulation, `f32 [L]`.
+pub const NEW_SUM: &str = "new_sum";
+
+/// The mean among a checkpoint's tensors: `f32 [3,H,W]` or `[3]`.
+pub const SAVED_MEAN: &str = "input.mean";
+
+/// Output of the train graph: gradient of the parameter `name`.
+#[must_use]
+pub fn gradient(name: &str) -> String {
+    format!("{name}.gradient")
+}
+
+/// A saved state's tensor: slot `slot` of the parameter `name`.
+#[must_use]
+pub fn slot(name: &str, slot: &str) -> String {
+    format!("{name}.{slot}")
+}
+
+/// Input `f32 [L]` of the update: the slot `slot`.
+#[must_use]
+pub fn slot_input(slot: &str) -> String {
+    format!("{slot}_buffer")
+}
+
+/// Output `f32 [L]` of the update: the slot `slot`.
+#[must_use]
+pub fn slot_output(slot: &str) -> String {
+    format!("new_{slot}_buffer")
+}
+
+/// Output of the train graph: what the step adds to the buffer `name`.
+#[must_use]
+pub fn buffer_change(name: &str) -> String {
+    format!("{name}.change")
+}
