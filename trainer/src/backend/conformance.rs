@@ -90,13 +90,13 @@ impl Batch {
 /// The rows of a step, or the first of its micro-batches.
 fn whole(step: u64) -> MicroBatch {
     let id = RowsId { epoch: 0, batch: step, first_row: 0 };
-    MicroBatch { seed: 5, step, part: 0, id, gradient_scale: 1.0 / ROWS as f32 }
+    MicroBatch { seed: 5, step, id, gradient_scale: 1.0 / ROWS as f32 }
 }
 
-/// The later micro-batch number `part` of a step, from `first_row` on.
-fn later(step: u64, part: u32, first_row: usize) -> MicroBatch {
+/// The micro-batch of a step from `first_row` on.
+fn part(step: u64, first_row: usize) -> MicroBatch {
     let first = whole(step);
-    MicroBatch { part, id: RowsId { first_row: first_row as u64, ..first.id }, ..first }
+    MicroBatch { id: RowsId { first_row: first_row as u64, ..first.id }, ..first }
 }
 
 fn mean() -> Vec<f32> {
@@ -261,22 +261,20 @@ fn counts_only_the_rows_there_are(backend: Make) {
     assert!(worst < 1e-6, "probabilities differ by {worst}");
 }
 
-fn two_halves_of_a_batch_make_the_step_of_the_whole(backend: Make) {
-    // Masks differ between the parts of a step.
-    let mut whole = make(backend, &["network.layer.dropout.p=0"]);
-    let mut halves = make(backend, &["network.layer.dropout.p=0"]);
+fn micro_batches_make_the_step_of_the_whole_batch_dropout_included(backend: Make) {
+    let (mut undivided, mut parts) = (make(backend, &[]), make(backend, &[]));
     for at in 0..3 {
         let batch = Batch::new(at as usize);
-        let sums = step(&mut *whole, &batch, at);
+        let sums = step(&mut *undivided, &batch, at);
         let mut loss = 0.0;
-        for (part, range) in [(0, 0..2), (1, 2..3), (2, 3..ROWS)] {
-            let micro_batch = later(at, part, range.start);
-            loss += halves.accumulate(batch.part(range), micro_batch).unwrap().loss;
+        for range in [0..2, 2..3, 3..ROWS] {
+            let micro_batch = part(at, range.start);
+            loss += parts.accumulate(batch.part(range), micro_batch).unwrap().loss;
         }
-        assert_eq!(halves.update(UPDATE).unwrap(), Updated::Done);
+        assert_eq!(parts.update(UPDATE).unwrap(), Updated::Done);
         assert!((sums.loss - loss).abs() < 1e-4 * sums.loss, "loss {} against {loss}", sums.loss);
     }
-    let (worst, place) = difference(&state(&mut *whole), &state(&mut *halves));
+    let (worst, place) = difference(&state(&mut *undivided), &state(&mut *parts));
     println!("largest difference {worst:.1e} at {place}");
     assert!(worst < 1e-4, "{worst:.1e} at {place}");
 }
@@ -308,7 +306,7 @@ fn what_is_fetched_ahead_changes_nothing(backend: Make) {
         for part in 0..parts {
             // Whole batches in place of parts: their number is what makes them different.
             let id = |at: usize| RowsId { epoch: 0, batch: at as u64, first_row: 0 };
-            let micro_batch = MicroBatch { part, id: id(at), ..whole(step as u64) };
+            let micro_batch = MicroBatch { id: id(at), ..whole(step as u64) };
             let next = NextImages { id: id(at + 1), images: of_ahead(at + 1).images };
             let expected = plain.accumulate(batches[at % 4].rows(), micro_batch).unwrap();
             let found = ahead.accumulate_and_fetch(of_ahead(at), micro_batch, next).unwrap();
@@ -423,7 +421,7 @@ macro_rules! conforms {
             $backend: refuses_rows_that_do_not_fit,
             learns_a_batch_by_heart,
             counts_only_the_rows_there_are,
-            two_halves_of_a_batch_make_the_step_of_the_whole,
+            micro_batches_make_the_step_of_the_whole_batch_dropout_included,
             gradients_that_are_reset_leave_no_trace,
             what_is_fetched_ahead_changes_nothing,
             gradients_can_be_exchanged,
@@ -513,7 +511,7 @@ fn gradients_that_overflow_halve_the_scale_and_leave_the_weights() {
     assert_eq!(after, before[..before.len() - 1]);
     // It is the whole step that is left out, wherever the overflow was; the next one is as any other.
     backend.accumulate(Batch::new(1).part(0..2), too_large).unwrap();
-    backend.accumulate(Batch::new(1).part(2..4), later(1, 1, 2)).unwrap();
+    backend.accumulate(Batch::new(1).part(2..4), part(1, 2)).unwrap();
     assert_eq!(backend.update(UPDATE).unwrap(), Updated::Overflow { loss_scale: 16384.0 });
     assert_eq!(state(&mut *backend)[..after.len()], after);
     step(&mut *backend, &Batch::new(1), 1);

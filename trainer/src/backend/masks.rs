@@ -7,6 +7,8 @@ use super::MicroBatch;
 
 /// Bytes of randomness that are drawn at once.
 const BLOCK_BYTES: usize = 4096;
+/// Bytes that the generator counts its position in.
+const WORD_BYTES: usize = 4;
 
 /// The bits of every byte, lowest first.
 static BITS: [[bool; 8]; 256] = {
@@ -19,33 +21,46 @@ static BITS: [[bool; 8]; 256] = {
     bits
 };
 
-/// Fills the mask number `index` of a micro-batch: each value is true with probability `keep`, rounded to a multiple of 2⁻¹⁶.
+/// Fills the mask number `index` for the rows of a micro-batch, `row_len` values each: a value is true with probability
+/// `keep`, rounded to a multiple of 2⁻¹⁶.
 ///
-/// The values depend on seed, step, part, index and place alone, on every platform: they come from `ChaCha8Rng` with these
-/// four numbers as its key, one bit a value if `keep` is ½ and 16 bits a value else, lowest bits first.
-pub fn fill_mask(micro_batch: &MicroBatch, index: u32, keep: f64, mask: &mut [bool]) {
+/// The values depend on seed, step, index, the row's place in the batch and the place in the row alone, on every platform
+/// and however the batch is divided: they are a stream of `ChaCha8Rng` with seed, step and index as its key, one bit a
+/// value if `keep` is ½ and 16 bits a value else, lowest bits first. Every row begins with a new word of 32 bits.
+///
+/// # Panics
+/// When `mask` is not whole rows.
+pub fn fill_mask(micro_batch: &MicroBatch, index: u32, keep: f64, row_len: usize, mask: &mut [bool]) {
+    assert!(row_len > 0 && mask.len().is_multiple_of(row_len), "a mask has whole rows");
+    let bits = if keep == 0.5 { 1 } else { 16 };
+    let bytes_of = |values: usize| (values * bits).div_ceil(8).next_multiple_of(WORD_BYTES);
     let mut random = ChaCha8Rng::from_seed(key(micro_batch, index));
+    random.set_word_pos(u128::from(micro_batch.id.first_row) * (bytes_of(row_len) / WORD_BYTES) as u128);
     let mut block = [0; BLOCK_BYTES];
-    if keep == 0.5 {
-        for values in mask.chunks_mut(BLOCK_BYTES * 8) {
-            random.fill_bytes(&mut block);
-            let mut bits = block.iter().map(|&byte| &BITS[usize::from(byte)]);
-            let (whole, rest) = values.as_chunks_mut();
-            for (values, bits) in whole.iter_mut().zip(&mut bits) {
-                *values = *bits;
-            }
-            if let Some(bits) = bits.next() {
-                rest.copy_from_slice(&bits[..rest.len()]);
-            }
+    for row in mask.chunks_exact_mut(row_len) {
+        for values in row.chunks_mut(BLOCK_BYTES * 8 / bits) {
+            let drawn = &mut block[..bytes_of(values.len())];
+            random.fill_bytes(drawn);
+            if bits == 1 { fill_by_bits(values, drawn) } else { fill_by_words(values, drawn, keep) }
         }
-    } else {
-        let threshold = (keep * 65536.0).round() as u32;
-        for values in mask.chunks_mut(BLOCK_BYTES / 2) {
-            random.fill_bytes(&mut block);
-            for (value, word) in values.iter_mut().zip(block.as_chunks().0) {
-                *value = u32::from(u16::from_le_bytes(*word)) < threshold;
-            }
-        }
+    }
+}
+
+fn fill_by_bits(values: &mut [bool], drawn: &[u8]) {
+    let mut bits = drawn.iter().map(|&byte| &BITS[usize::from(byte)]);
+    let (whole, rest) = values.as_chunks_mut();
+    for (values, bits) in whole.iter_mut().zip(&mut bits) {
+        *values = *bits;
+    }
+    if let Some(bits) = bits.next() {
+        rest.copy_from_slice(&bits[..rest.len()]);
+    }
+}
+
+fn fill_by_words(values: &mut [bool], drawn: &[u8], keep: f64) {
+    let threshold = (keep * 65536.0).round() as u32;
+    for (value, word) in values.iter_mut().zip(drawn.as_chunks().0) {
+        *value = u32::from(u16::from_le_bytes(*word)) < threshold;
     }
 }
 
@@ -53,7 +68,8 @@ fn key(micro_batch: &MicroBatch, index: u32) -> [u8; 32] {
     let mut key = *b"........................fovea/dm";
     key[..8].copy_from_slice(&micro_batch.seed.to_le_bytes());
     key[8..16].copy_from_slice(&micro_batch.step.to_le_bytes());
-    key[16..20].copy_from_slice(&micro_batch.part.to_le_bytes());
+    // Earlier versions numbered the parts of a batch here; a batch in one part keeps its masks.
+    key[16..20].fill(0);
     key[20..24].copy_from_slice(&index.to_le_bytes());
     key
 }
@@ -64,36 +80,41 @@ mod tests {
     use crate::backend::RowsId;
 
     const ID: RowsId = RowsId { epoch: 0, batch: 0, first_row: 0 };
-    const FIRST: MicroBatch = MicroBatch { seed: 7, step: 3, part: 0, id: ID, gradient_scale: 1.0 };
+    const FIRST: MicroBatch = MicroBatch { seed: 7, step: 3, id: ID, gradient_scale: 1.0 };
 
-    fn mask(micro_batch: MicroBatch, index: u32, keep: f64, count: usize) -> Vec<bool> {
-        let mut mask = vec![false; count];
-        fill_mask(&micro_batch, index, keep, &mut mask);
+    fn mask(micro_batch: MicroBatch, index: u32, keep: f64, row_len: usize, rows: usize) -> Vec<bool> {
+        let mut mask = vec![false; rows * row_len];
+        fill_mask(&micro_batch, index, keep, row_len, &mut mask);
         mask
+    }
+
+    fn from_row(first_row: u64) -> MicroBatch {
+        MicroBatch { id: RowsId { first_row, ..ID }, ..FIRST }
     }
 
     #[test]
     fn the_share_of_kept_units_is_the_asked_one() {
         for keep in [0.5, 0.25, 0.9, 1.0] {
-            let count = 200_003;
-            let kept = mask(FIRST, 0, keep, count).into_iter().filter(|&kept| kept).count();
-            let share = kept as f64 / count as f64;
+            let (row_len, rows) = (40_003, 5);
+            let kept = mask(FIRST, 0, keep, row_len, rows).into_iter().filter(|&kept| kept).count();
+            let share = kept as f64 / (row_len * rows) as f64;
             assert!((share - keep).abs() < 5e-3, "{share} instead of {keep}");
         }
     }
 
     #[test]
-    fn masks_depend_on_seed_step_part_index_and_place_alone() {
+    fn masks_depend_on_seed_step_index_and_place_alone() {
         for keep in [0.5, 0.7] {
-            let first = mask(FIRST, 1, keep, 70_000);
-            assert_eq!(first, mask(FIRST, 1, keep, 70_000));
-            assert_eq!(first[..1001], mask(FIRST, 1, keep, 1001));
-            assert_eq!(first, mask(MicroBatch { gradient_scale: 0.5, ..FIRST }, 1, keep, 70_000));
+            let first = mask(FIRST, 1, keep, 35_000, 2);
+            assert_eq!(first, mask(FIRST, 1, keep, 35_000, 2));
+            assert_eq!(first, mask(MicroBatch { gradient_scale: 0.5, ..FIRST }, 1, keep, 35_000, 2));
+            let elsewhere = MicroBatch { id: RowsId { epoch: 5, batch: 6, ..ID }, ..FIRST };
+            assert_eq!(first, mask(elsewhere, 1, keep, 35_000, 2));
+            assert_ne!(first[..35_000], first[35_000..]);
             for other in [
-                mask(MicroBatch { seed: 8, ..FIRST }, 1, keep, 70_000),
-                mask(MicroBatch { step: 4, ..FIRST }, 1, keep, 70_000),
-                mask(MicroBatch { part: 1, ..FIRST }, 1, keep, 70_000),
-                mask(FIRST, 2, keep, 70_000),
+                mask(MicroBatch { seed: 8, ..FIRST }, 1, keep, 35_000, 2),
+                mask(MicroBatch { step: 4, ..FIRST }, 1, keep, 35_000, 2),
+                mask(FIRST, 2, keep, 35_000, 2),
             ] {
                 assert_ne!(first, other);
             }
@@ -101,8 +122,25 @@ mod tests {
     }
 
     #[test]
+    fn a_row_has_the_same_mask_in_whichever_micro_batch_it_is() {
+        for keep in [0.5, 0.7] {
+            // Rows that fill words and rows that do not, shorter and longer than a block.
+            for row_len in [1, 10, 32, 256, 3000, 32_768, 40_000] {
+                let whole = mask(FIRST, 1, keep, row_len, 5);
+                for (first_row, rows) in [(0, 1), (1, 3), (4, 1)] {
+                    let part = mask(from_row(first_row as u64), 1, keep, row_len, rows);
+                    assert_eq!(part, whole[first_row * row_len..][..rows * row_len], "{row_len} values");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_first_values_of_a_key_never_change() {
-        let ones = |keep| mask(FIRST, 0, keep, 16).iter().map(|&kept| if kept { '1' } else { '0' }).collect();
+        let ones = |keep| {
+            let mask = mask(FIRST, 0, keep, 16, 1);
+            mask.iter().map(|&kept| if kept { '1' } else { '0' }).collect()
+        };
         let (half, most): (String, String) = (ones(0.5), ones(0.75));
         assert_eq!((half.as_str(), most.as_str()), ("1000100110100111", "0101110011011001"));
     }

@@ -140,8 +140,6 @@ pub struct MicroBatch {
     pub seed: u64,
     /// Updates done before this step.
     pub step: u64,
-    /// Number of the micro-batch within the step.
-    pub part: u32,
     /// Its rows.
     pub id: RowsId,
     /// Factor of the gradients: 1 / (rows of all micro-batches of the step).

@@ -270,7 +270,6 @@ impl<'a> Run<'a> {
             let micro_batch = MicroBatch {
                 seed: self.meta.seed,
                 step: self.meta.step,
-                part: part as u32,
                 id: id(batch, part),
                 gradient_scale: 1.0 / batch.len() as f32,
             };

@@ -559,7 +559,8 @@ impl OrtBackend {
             half.loss_scale.fill(scale.factor())?;
         }
         for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.network.masks).zip(0..) {
-            feed.write(|values| fill_mask(micro_batch, index, mask.keep, values))?;
+            let row_len = mask.shape[1..].iter().product();
+            feed.write(|values| fill_mask(micro_batch, index, mask.keep, row_len, values))?;
         }
         let Train { session, binding, .. } = &mut self.train;
         let doing = match self.options.records() {

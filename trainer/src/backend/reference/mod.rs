@@ -154,11 +154,11 @@ impl ReferenceBackend {
         trace
     }
 
-    /// The mask of the rows that count; the generator runs over the whole batch.
+    /// The mask of the rows.
     fn mask(&self, micro_batch: &MicroBatch, index: u32, keep: f64, x: &Images) -> Images {
-        let mut mask = vec![false; self.limits.rows * x.len() / x.dim().0];
-        fill_mask(micro_batch, index, keep, &mut mask);
-        let values = mask.into_iter().take(x.len()).map(|kept| f64::from(u8::from(kept))).collect();
+        let mut mask = vec![false; x.len()];
+        fill_mask(micro_batch, index, keep, x.len() / x.dim().0, &mut mask);
+        let values = mask.into_iter().map(|kept| f64::from(u8::from(kept))).collect();
         Images::from_shape_vec(x.dim(), values).expect("as many values as the activations have")
     }
 

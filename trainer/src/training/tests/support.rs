@@ -226,7 +226,7 @@ impl<'a> Attempt<'a> {
             let images = vec![9; 3 * self.recipe.input.crop_px.pow(2)];
             let rows = Rows { images: &images, color_offsets: &[[0.0; 3]], labels: &[0] };
             let id = RowsId { epoch: 9, batch: 9, first_row: 0 };
-            inner.accumulate(rows, MicroBatch { seed: 0, step: 0, part: 0, id, gradient_scale: 1.0 })?;
+            inner.accumulate(rows, MicroBatch { seed: 0, step: 0, id, gradient_scale: 1.0 })?;
         }
         let (spoilt, overflowing, lost) = (self.spoilt, self.overflowing, self.lost);
         let (infinite_after, blocks) = (self.infinite_after, self.blocks.clone());

@@ -91,7 +91,7 @@ fn accumulate(backend: &mut OrtBackend, range: std::ops::Range<usize>) {
         labels: &[0, 1, 0, 1][range.clone()],
     };
     let id = RowsId { epoch: 0, batch: 0, first_row: range.start as u64 };
-    let micro_batch = MicroBatch { seed: 1, step: 0, part: range.start as u32, id, gradient_scale: 0.25 };
+    let micro_batch = MicroBatch { seed: 1, step: 0, id, gradient_scale: 0.25 };
     backend.accumulate(rows, micro_batch).unwrap();
 }
 

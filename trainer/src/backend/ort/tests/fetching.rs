@@ -35,7 +35,7 @@ impl Fetching {
 
     fn micro_batch(at: usize) -> MicroBatch {
         let id = RowsId { epoch: 0, batch: at as u64, first_row: 0 };
-        MicroBatch { seed: 1, step: 0, part: 0, id, gradient_scale: 0.25 }
+        MicroBatch { seed: 1, step: 0, id, gradient_scale: 0.25 }
     }
 
     fn rows(images: &[u8], rows: usize) -> Rows<'_> {
