@@ -1,8 +1,42 @@
-//! Building ONNX graphs and differentiating them.
+//! Gradients of ONNX graphs, in standard operators, without a runtime.
 //!
-//! [`Builder`] appends operators with shape and type inference and records a gradient rule for each;
-//! [`Builder::grad`] appends the gradients of a scalar; [`Builder::finish`] gives a [`Graph`], which writes itself as
-//! an ONNX model of operator set 18 in standard operators, so that every stock ONNX Runtime can run it.
+//! ```text
+//! network.onnx ─► Imported ─┐
+//!                           ├─► Builder ── grad ─► Builder ── finish ─► Graph ─► bytes of an .onnx file
+//! calls such as g.conv(…) ──┘   (nodes, and how to differentiate each)
+//! ```
+//!
+//! [`Builder`] appends operators, infers their shapes and types, and records a gradient rule for each;
+//! [`Builder::grad`] appends the gradients of a scalar; [`Builder::finish`] gives a [`Graph`], which writes itself as an
+//! ONNX model of operator set [`OPSET`] in standard operators: every stock ONNX Runtime runs it, on every device, from
+//! every language, and Netron shows it.
+//!
+//! ```
+//! use fovea_graph::{Builder, Lowering, Target, TensorType};
+//!
+//! # fn main() -> fovea_graph::Result<()> {
+//! let mut g = Builder::new("line", Lowering::training(Target::Cpu));
+//! let x = g.input("x", TensorType::f32([16, 4]))?;
+//! let w = g.input("w", TensorType::f32([1, 4]))?;
+//! let b = g.input("b", TensorType::f32([1]))?;
+//! let y = g.linear(x, w, b)?; // [16, 1]
+//! let square = g.mul(y, y)?;
+//! let loss = g.sum(square)?;
+//! let gradients = g.grad(loss, &[w, b])?;
+//! g.output("w.gradient", gradients[0])?;
+//! g.output("b.gradient", gradients[1])?;
+//! let bytes = g.finish().to_bytes(); // a whole .onnx file
+//! # assert!(!bytes.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A network in a file is imported node by node through the same builder: [`Imported`], and
+//! `examples/differentiate.rs`, which adds the gradients of all parameters to any such file. [`Network`] is what a
+//! builder can append, with the parameters, dropout masks and buffers that it declares.
+//!
+//! An operator of another domain, or of your own, is a `static` [`Operator`]: [`Builder::emit`] appends its node and
+//! [`Builder::record`] gives it a gradient rule.
 //!
 //! Letters: N batch, C input channels, O output channels, H W input height and width, P Q output height and width,
 //! K classes.

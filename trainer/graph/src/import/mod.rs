@@ -71,6 +71,14 @@ impl Imported {
         Ok(Self { path: path.to_owned(), graph, constants, input, logits, opset })
     }
 
+    /// Height and width of the images that the network takes, where the file fixes both.
+    pub fn input_px(&self) -> Option<[usize; 2]> {
+        match self.input.1[..] {
+            [_, _, Some(height), Some(width)] => Some([height, width]),
+            _ => None,
+        }
+    }
+
     /// Translates all nodes; those of the batch `x` and of everything that follows from it are known by name then.
     fn translate<'a>(&'a self, g: &'a mut Builder, x: Tensor, mode: Mode) -> Result<Translation<'a>> {
         let (name, axes) = &self.input;
