@@ -16,6 +16,7 @@ pub mod loader;
 pub mod memory;
 pub mod order;
 pub mod random;
+pub mod resize;
 pub mod shard;
 #[cfg(test)]
 mod test_support;

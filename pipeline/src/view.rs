@@ -4,10 +4,10 @@
 //! the view is written into its place in the batch. Augmentations that need the pixels themselves get a private copy in
 //! the worker's [`Scratch`].
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::kernels::{self, Plane};
+use crate::resize::{resize_plane, resize_rgb};
 
 /// Width and height in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,20 +191,14 @@ impl<'a> View<'a> {
         let Scratch { pixels, spare, resizer } = &mut *self.scratch;
         spare.resize(3 * size.area(), 0);
         let stored: &[u8] = self.source.unwrap_or(pixels);
-        let (pixel_type, images) = match self.layout {
-            Layout::Planar => (PixelType::U8, 3),
-            Layout::Interleaved => (PixelType::U8x3, 1),
-        };
-        let from = stored.chunks_exact(stored.len() / images);
-        let to = spare.chunks_exact_mut(3 * size.area() / images);
-        for (from, to) in from.zip(to) {
-            let from = ImageRef::new(self.stored.width, self.stored.height, from, pixel_type)
-                .expect("a view's pixels fit its size");
-            let mut to = Image::from_slice_u8(size.width, size.height, to, pixel_type)
-                .expect("the scratch memory was made to fit");
-            resizer
-                .resize(&from, &mut to, &options)
-                .expect("a crop inside an image of the same pixel type can be resized");
+        match self.layout {
+            Layout::Planar => {
+                let planes = stored.chunks_exact(self.stored.area()).zip(spare.chunks_exact_mut(size.area()));
+                for (from, to) in planes {
+                    resize_plane(resizer, (from, self.stored), (to, size), &options);
+                }
+            }
+            Layout::Interleaved => resize_rgb(resizer, (stored, self.stored), (spare, size), &options),
         }
         self.take_spare(self.layout, size);
     }

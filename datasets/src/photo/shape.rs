@@ -1,7 +1,8 @@
 //! From a photo of any shape to S×S pixels.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fovea_pipeline::resize::resize_rgb;
+use fovea_pipeline::view::Size;
 use serde::{Deserialize, Serialize};
 
 /// How a rectangular photo becomes a square.
@@ -50,7 +51,9 @@ pub struct Shaper {
     resizer: Resizer,
     options: ResizeOptions,
     fit: Fit,
-    square: Image<'static>,
+    size: Size,
+    /// `u8 [S,S,3]`.
+    square: Vec<u8>,
 }
 
 impl Shaper {
@@ -64,7 +67,8 @@ impl Shaper {
             resizer: Resizer::new(),
             options: ResizeOptions::new().resize_alg(filter.algorithm()),
             fit,
-            square: Image::new(size, size, PixelType::U8x3),
+            size: Size::square(size),
+            square: vec![0; 3 * Size::square(size).area()],
         }
     }
 
@@ -73,8 +77,6 @@ impl Shaper {
     /// # Panics
     /// When a side is 0 or `rgb` has not `width * height * 3` bytes.
     pub fn shape(&mut self, width: u32, height: u32, rgb: &[u8]) -> &[u8] {
-        let source = ImageRef::new(width, height, rgb, PixelType::U8x3)
-            .expect("the caller gives three bytes for each pixel");
         let options = match self.fit {
             Fit::Squash => self.options,
             Fit::ShortSide => {
@@ -84,10 +86,9 @@ impl Shaper {
                 self.options.crop(left, top, side, side)
             }
         };
-        self.resizer
-            .resize(&source, &mut self.square, &options)
-            .expect("both images have three bytes for each pixel, and the box lies within the source");
-        self.square.buffer()
+        let source = (rgb, Size { width, height });
+        resize_rgb(&mut self.resizer, source, (&mut self.square, self.size), &options);
+        &self.square
     }
 }
 

@@ -70,7 +70,7 @@ fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::E
 }
 
 /// One epoch with its evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: u32,
@@ -99,68 +99,24 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    const COLUMNS: [&'static str; 12] = [
-        "epoch",
-        "step",
-        "lr",
-        "train_loss",
-        "train_top1",
-        "train_top5",
-        "val_loss",
-        "val_top1",
-        "val_top5",
-        "images_per_s",
-        "data_wait",
-        "seconds",
-    ];
+    /// The heading of `epochs.csv`.
+    fn heading() -> String {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let text = writer.serialize(Self::default()).ok().and_then(|()| writer.into_inner().ok());
+        let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
 
+    /// Its line in `epochs.csv`.
     fn row(&self) -> String {
-        let values = [
-            self.lr,
-            self.train_loss,
-            self.train_top1,
-            self.train_top5,
-            self.val_loss,
-            self.val_top1,
-            self.val_top5,
-            self.images_per_s,
-            self.data_wait,
-            self.seconds,
-        ];
-        let values: Vec<_> = values.iter().map(f64::to_string).collect();
-        format!("{},{},{}", self.epoch, self.step, values.join(","))
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        let text = writer.serialize(self).ok().and_then(|()| writer.into_inner().ok());
+        text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default().trim_end().to_owned()
     }
 
     fn parse(row: &str) -> Option<Self> {
-        let mut cells = row.split(',');
-        let (epoch, step) = (cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
-        let values: Vec<f64> = cells.map(str::parse).collect::<Result<_, _>>().ok()?;
-        let [
-            lr,
-            train_loss,
-            train_top1,
-            train_top5,
-            val_loss,
-            val_top1,
-            val_top5,
-            images_per_s,
-            data_wait,
-            seconds,
-        ] = values.try_into().ok()?;
-        Some(Self {
-            epoch,
-            step,
-            lr,
-            train_loss,
-            train_top1,
-            train_top5,
-            val_loss,
-            val_top1,
-            val_top5,
-            images_per_s,
-            data_wait,
-            seconds,
-        })
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes());
+        reader.deserialize().next()?.ok()
     }
 }
 
@@ -201,7 +157,7 @@ impl Metrics {
     pub fn open(run: &Path, steps: u64, epochs: u32) -> Result<Self, MetricsError> {
         let (steps_path, epochs_path) = (run.join(STEPS), run.join(EPOCHS));
         let (lines, missing_steps) = JsonLines::open(&steps_path, steps)?;
-        let (rows, missing_epochs) = Rows::open(&epochs_path, &Epoch::COLUMNS.join(","), epochs.into())?;
+        let (rows, missing_epochs) = Rows::open(&epochs_path, &Epoch::heading(), epochs.into())?;
         let mut missing = vec![(steps_path, missing_steps), (epochs_path, missing_epochs)];
         missing.retain(|(_, count)| *count > 0);
         Ok(Self { steps: lines, epochs: rows, events: EventWriter::create(run, steps)?, missing })
@@ -306,7 +262,10 @@ mod tests {
         let table = fs::read_to_string(run.path().join("epochs.csv")).unwrap();
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines.len(), 3, "{table}");
-        assert_eq!(lines[0], Epoch::COLUMNS.join(","));
+        assert_eq!(
+            lines[0],
+            "epoch,step,lr,train_loss,train_top1,train_top5,val_loss,val_top1,val_top5,images_per_s,data_wait,seconds"
+        );
         assert_eq!(lines[1], "1,2,0.01,1,0.5,0.25,NaN,0.4,0.2,10,0,60.5");
         assert!(lines[2].starts_with("2,4,") && lines[2].ends_with(",7"), "{table}");
     }

@@ -31,8 +31,8 @@ use sha2::{Digest, Sha256};
 
 pub use error::RecipeError;
 pub use network::{
-    Activation, Conv, Dropout, DropoutScaling, Function, Initializer, Layer, LayerKind, Linear, Local, Lrn,
-    LrnAlpha, LrnRegion, Network, Pool, PoolMode, Weights,
+    ActivationLayer, ConvLayer, DropoutLayer, DropoutScaling, Function, Initializer, Layer, LayerKind,
+    LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig, PoolLayer, PoolMode, Weights,
 };
 pub use shapes::LayerShape;
 
@@ -53,7 +53,7 @@ pub struct Recipe {
     /// What is done to training images.
     pub augmentation: Augmentation,
     /// The layers.
-    pub network: Network,
+    pub network: NetworkConfig,
     /// The update rule.
     pub optimizer: OptimizerConfig,
     /// When the learning rate falls.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The layers in the order in which an image passes them. A softmax over the last one's outputs gives the probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
+pub struct NetworkConfig {
     /// `[[network.layer]]` tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer: Vec<Layer>,
@@ -32,19 +32,19 @@ pub struct Layer {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LayerKind {
     /// Convolution.
-    Conv(Conv),
+    Conv(ConvLayer),
     /// Convolution with kernels of its own at every place ("locally connected").
-    Local(Local),
+    Local(LocalLayer),
     /// Fully connected layer; what comes in is flattened.
-    Linear(Linear),
+    Linear(LinearLayer),
     /// Element-wise function.
-    Activation(Activation),
+    Activation(ActivationLayer),
     /// Response normalisation across channels (section 3.3 of the paper).
-    Lrn(Lrn),
+    Lrn(LrnLayer),
     /// Pooling; overlapping where the stride is below the kernel (section 3.4).
-    Pool(Pool),
+    Pool(PoolLayer),
     /// Dropout (section 4.2).
-    Dropout(Dropout),
+    Dropout(DropoutLayer),
 }
 
 impl LayerKind {
@@ -100,7 +100,7 @@ pub enum Initializer {
 /// A convolution with square kernels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Conv {
+pub struct ConvLayer {
     /// Output channels.
     pub out: usize,
     /// Side of the kernels in pixels.
@@ -131,7 +131,7 @@ pub struct Conv {
 /// A locally connected layer with square kernels and one bias per output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Local {
+pub struct LocalLayer {
     /// Output channels.
     pub out: usize,
     /// Side of the kernels in pixels.
@@ -159,7 +159,7 @@ pub struct Local {
 /// A fully connected layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Linear {
+pub struct LinearLayer {
     /// Outputs; left out in the last layer, which has one for each class of the data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<usize>,
@@ -180,7 +180,7 @@ pub struct Linear {
 /// An element-wise function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Activation {
+pub struct ActivationLayer {
     /// Which one.
     pub function: Function,
 }
@@ -200,7 +200,7 @@ pub enum Function {
 /// b = a / (k + α·Σ a²)^β over neighbouring channels, or pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lrn {
+pub struct LrnLayer {
     /// What is summed over.
     #[serde(default, skip_serializing_if = "LrnRegion::is_channels")]
     pub region: LrnRegion,
@@ -217,7 +217,7 @@ pub struct Lrn {
     pub lrn_alpha: LrnAlpha,
 }
 
-impl Lrn {
+impl LrnLayer {
     /// α as the printed formula has it, a factor of the plain sum of squares.
     #[must_use]
     pub fn printed_alpha(&self) -> f64 {
@@ -268,7 +268,7 @@ pub enum LrnAlpha {
 /// A pooling layer with square windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pool {
+pub struct PoolLayer {
     /// What is kept of a window.
     #[serde(default)]
     pub mode: PoolMode,
@@ -299,7 +299,7 @@ pub enum PoolMode {
 /// Sets outputs to 0 at random while training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Dropout {
+pub struct DropoutLayer {
     /// Probability of being set to 0.
     pub p: f64,
     /// Where the loss of signal is made up for.

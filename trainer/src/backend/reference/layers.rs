@@ -4,7 +4,7 @@
 
 use ndarray::{Array4, Axis, Zip};
 
-use crate::recipe::{Function, Lrn, LrnRegion, Pool, PoolMode};
+use crate::recipe::{Function, LrnLayer, LrnRegion, PoolLayer, PoolMode};
 
 /// Activations or their gradients.
 pub(super) type Images = Array4<f64>;
@@ -21,7 +21,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn of_pool(pool: &Pool) -> Self {
+    fn of_pool(pool: &PoolLayer) -> Self {
         Self { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1, ceil: pool.ceil }
     }
 
@@ -160,7 +160,7 @@ pub(super) fn activation_backward(function: Function, y: &Images, dy: &Images) -
 }
 
 /// s = k + α·Σ x² over the neighbours.
-fn lrn_sums(lrn: &Lrn, x: &Images) -> Images {
+fn lrn_sums(lrn: &LrnLayer, x: &Images) -> Images {
     Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
         let sum: f64 = neighbours(lrn, [n, c, h, w], shape_of(x)).map(|at| x[at].powi(2)).sum();
         lrn.k + lrn.printed_alpha() * sum
@@ -168,7 +168,11 @@ fn lrn_sums(lrn: &Lrn, x: &Images) -> Images {
 }
 
 /// The places that are summed over at a place.
-fn neighbours(lrn: &Lrn, [n, c, h, w]: [usize; 4], shape: [usize; 4]) -> impl Iterator<Item = [usize; 4]> {
+fn neighbours(
+    lrn: &LrnLayer,
+    [n, c, h, w]: [usize; 4],
+    shape: [usize; 4],
+) -> impl Iterator<Item = [usize; 4]> {
     let half = lrn.size / 2;
     let around = |at: usize, length: usize| at.saturating_sub(half)..(at + half + 1).min(length);
     let (channels, rows, columns) = match lrn.region {
@@ -182,12 +186,12 @@ fn neighbours(lrn: &Lrn, [n, c, h, w]: [usize; 4], shape: [usize; 4]) -> impl It
 }
 
 /// y = x / s^β.
-pub(super) fn lrn(lrn: &Lrn, x: &Images) -> Images {
+pub(super) fn lrn(lrn: &LrnLayer, x: &Images) -> Images {
     Zip::from(x).and(&lrn_sums(lrn, x)).map_collect(|&x, &s| x / s.powf(lrn.beta))
 }
 
 /// dx = dy / s^β − 2αβ·x·Σ dy·x / s^(β+1), the sum over the neighbours.
-pub(super) fn lrn_backward(lrn: &Lrn, x: &Images, dy: &Images) -> Images {
+pub(super) fn lrn_backward(lrn: &LrnLayer, x: &Images, dy: &Images) -> Images {
     let s = lrn_sums(lrn, x);
     Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
         let at = [n, c, h, w];
@@ -198,7 +202,7 @@ pub(super) fn lrn_backward(lrn: &Lrn, x: &Images, dy: &Images) -> Images {
 }
 
 /// Calls `visit` with each output index and the input indices of its window.
-fn windows(pool: &Pool, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 4], &[[usize; 4]])) {
+fn windows(pool: &PoolLayer, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 4], &[[usize; 4]])) {
     let window = Window::of_pool(pool);
     let (rows, columns) = (window.pixels(h), window.pixels(w));
     for (image, channel) in (0..n).flat_map(|image| (0..c).map(move |channel| (image, channel))) {
@@ -218,7 +222,7 @@ fn windows(pool: &Pool, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 
     }
 }
 
-pub(super) fn pool(pool: &Pool, x: &Images) -> Images {
+pub(super) fn pool(pool: &PoolLayer, x: &Images) -> Images {
     let window = Window::of_pool(pool);
     let [n, c, height, width] = shape_of(x);
     let mut y = Images::zeros((n, c, window.positions(height), window.positions(width)));
@@ -233,7 +237,7 @@ pub(super) fn pool(pool: &Pool, x: &Images) -> Images {
 }
 
 /// The gradient of x; the first of equal maxima gets it.
-pub(super) fn pool_backward(pool: &Pool, x: &Images, y: &Images, dy: &Images) -> Images {
+pub(super) fn pool_backward(pool: &PoolLayer, x: &Images, y: &Images, dy: &Images) -> Images {
     let mut dx = Images::zeros(x.dim());
     windows(pool, shape_of(x), |at, inside| match pool.mode {
         PoolMode::Max => {
