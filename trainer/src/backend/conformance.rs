@@ -23,7 +23,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         input = {{ image_px = {PX}, crop_px = {PX}, mean = "image", std = [1.0, 1.25, 0.8], scale = 0.015625 }}
         augmentation = {{ train = [] }}
         optimizer = {{ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01, bias_lr_mult = 2.0, bias_decay = false }}
-        schedule = {{ kind = "steps", divide_by = 10.0, at_epochs = [] }}
+        schedule = {{ kind = "multi_step", gamma = 0.1, milestones = [] }}
         training = {{ batch_size = {ROWS}, epochs = 1 }}
         evaluation = {{ every_epoch = "center", at_end = "center" }}
         [network]

@@ -16,6 +16,7 @@
 
 mod built_in;
 mod error;
+mod legacy;
 mod nearest;
 mod network;
 mod resolve;
@@ -187,6 +188,10 @@ impl Recipe {
         for text in overrides {
             resolve::apply_override(&mut table, name_or_path, text)?;
         }
+        let notes = legacy::modernise(&mut table);
+        if !notes.is_empty() {
+            tracing::warn!("{name_or_path} has keys of an earlier version: {}", notes.join(", "));
+        }
         let recipe = resolve::typed(table, name_or_path)?;
         recipe.validate()?;
         Ok(recipe)
@@ -197,7 +202,9 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::load`].
     pub fn from_toml(text: &str, place: &str) -> Result<Self, RecipeError> {
-        let recipe = resolve::typed(resolve::parse(text, place)?, place)?;
+        let mut table = resolve::parse(text, place)?;
+        legacy::modernise(&mut table);
+        let recipe = resolve::typed(table, place)?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -235,6 +242,9 @@ impl Recipe {
             && let Ok(digest) = sha256_of(path)
         {
             *file = digest.into();
+        }
+        if let Some(schedule) = value.pointer_mut("/schedule").and_then(|schedule| schedule.as_object_mut()) {
+            legacy::age_schedule(schedule);
         }
         let mut canonical = String::new();
         write_canonical(&value, &mut canonical);
@@ -288,7 +298,7 @@ mod tests {
         );
         assert_eq!((optimizer.bias_lr_mult, optimizer.bias_decay), (1.0, true));
         assert_eq!((recipe.training.batch_size, recipe.training.epochs), (128, 90));
-        assert!(matches!(recipe.schedule, optimizer::Rule::Plateau { divide_by: 10.0, times: 3, .. }));
+        assert!(matches!(recipe.schedule, optimizer::Rule::ReduceOnPlateau { gamma: 0.1, times: 3, .. }));
         let mut biases_of_one = Vec::new();
         for layer in &recipe.network.layer {
             match &layer.kind {
@@ -348,7 +358,7 @@ mod tests {
                 "network.layer.conv2.groups=1",
                 "network.layer.activation.function=tanh",
                 "augmentation.train.pca_jitter.stddev=0",
-                "schedule={kind=\"steps\", divide_by=10, at_epochs=[30, 60]}",
+                "schedule={kind=\"multi_step\", gamma=0.1, milestones=[30, 60]}",
                 "network.layer.0.out = 48",
             ],
         )
@@ -368,7 +378,7 @@ mod tests {
         });
         assert_eq!(tanh.count(), 7);
         assert_eq!(recipe.augmentation.train[2].parameters["stddev"], 0);
-        assert_eq!(recipe.schedule, optimizer::Rule::Steps { divide_by: 10.0, at_epochs: vec![30, 60] });
+        assert_eq!(recipe.schedule, optimizer::Rule::MultiStep { gamma: 0.1, milestones: vec![30, 60] });
     }
 
     #[test]

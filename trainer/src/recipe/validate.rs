@@ -122,29 +122,20 @@ impl Recipe {
     }
 
     fn validate_schedule(&self, check: &Check) -> Result<(), RecipeError> {
-        let divisor = |divide_by: f64| {
-            check.that(
-                divide_by > 1.0 && divide_by.is_finite(),
-                "divide_by",
-                divide_by,
-                "a finite number above 1",
-            )
+        let falls = |gamma: f64| {
+            check.that(gamma > 0.0 && gamma < 1.0, "gamma", gamma, "a number above 0 and below 1")
         };
         match &self.schedule {
-            Rule::Plateau { divide_by, patience, threshold, .. } => {
-                divisor(*divide_by)?;
+            Rule::ReduceOnPlateau { gamma, patience, threshold, .. } => {
+                falls(*gamma)?;
                 check.at_least_one("patience", *patience as usize)?;
                 check.not_negative("threshold", *threshold)
             }
-            Rule::Steps { divide_by, at_epochs } => {
-                divisor(*divide_by)?;
-                let ascending = at_epochs.is_sorted_by(|a, b| a < b) && at_epochs.first() != Some(&0);
-                check.that(
-                    ascending,
-                    "at_epochs",
-                    format!("{at_epochs:?}"),
-                    "numbers from 1 in ascending order",
-                )
+            Rule::MultiStep { gamma, milestones } => {
+                falls(*gamma)?;
+                let ascending = milestones.is_sorted_by(|a, b| a < b) && milestones.first() != Some(&0);
+                let given = format!("{milestones:?}");
+                check.that(ascending, "milestones", given, "numbers from 1 in ascending order")
             }
         }
     }
@@ -278,6 +269,7 @@ mod tests {
             ("input.std", &["[1, 0, 1]", "[1, 1, inf]"]),
             ("training.batch_size", &["0"]),
             ("training.epochs", &["0"]),
+            ("schedule.gamma", &["1", "0", "-1", "nan"]),
             ("schedule.divide_by", &["1", "0", "nan"]),
             ("schedule.patience", &["0"]),
             ("schedule.threshold", &["-1", "nan"]),
@@ -353,9 +345,9 @@ mod tests {
     #[test]
     fn steps_must_ascend_from_one() {
         for list in ["[0]", "[2, 1]", "[3, 3]"] {
-            let text = format!("schedule={{kind=\"steps\", divide_by=10, at_epochs={list}}}");
+            let text = format!("schedule={{kind=\"multi_step\", gamma=0.1, milestones={list}}}");
             let error = Recipe::load("alexnet", &[text]).unwrap_err();
-            assert!(error.to_string().contains("`schedule.at_epochs`"), "{error}");
+            assert!(error.to_string().contains("`schedule.milestones`"), "{error}");
         }
     }
 

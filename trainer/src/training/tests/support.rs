@@ -128,7 +128,7 @@ pub fn recipe(overrides: &[&str]) -> Recipe {
             { op = "pca_jitter" },
         ] }
         optimizer = { learning_rate = 0.05, momentum = 0.9, weight_decay = 0.0005 }
-        schedule = { kind = "plateau", divide_by = 10.0, times = 3, patience = 1, threshold = 0.001 }
+        schedule = { kind = "reduce_on_plateau", gamma = 0.1, times = 3, patience = 1, threshold = 0.001 }
         training = { batch_size = 8, epochs = 3 }
         evaluation = { every_epoch = "center", at_end = "ten-crop" }
         [network]
