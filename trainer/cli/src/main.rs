@@ -18,9 +18,9 @@ mod report;
 mod search;
 mod train;
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{env, io};
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -31,7 +31,10 @@ use fovea_tools::terminal::{USAGE, one_line};
 use fovea_trainer::backend::BackendError;
 use fovea_trainer::recipe::RecipeError;
 use fovea_trainer::training::TrainingError;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// A command line that cannot be followed, with what would do.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +45,13 @@ pub struct WrongUsage(String);
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
-    // Warnings of ours; ONNX Runtime's, of which it has many for graphs that are well, by RUST_LOG.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,ort=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    // Our warnings, and the errors of ONNX Runtime, which warns of many graphs that are fine; RUST_LOG shows more.
+    let asked = env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| {
+        Targets::new().with_default(LevelFilter::WARN).with_target("ort", LevelFilter::ERROR)
+    });
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time().with_filter(filter);
+    tracing_subscriber::registry().with(layer).init();
     run(Cli::parse())
 }
 
