@@ -97,7 +97,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::run_f64;
+    use crate::gradcheck::run_f64;
     use crate::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
 
     fn builder() -> Builder {

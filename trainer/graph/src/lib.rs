@@ -56,7 +56,7 @@ pub mod ops;
 mod types;
 
 #[cfg(test)]
-mod check;
+mod gradcheck;
 
 pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};

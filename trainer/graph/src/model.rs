@@ -287,7 +287,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 #[cfg(test)]
 mod tests {
     use super::{Graph, OPSET, free_batch};
-    use crate::check::run_f32;
+    use crate::gradcheck::run_f32;
     use crate::ops::Pool;
     use crate::{Builder, GraphError, Lowering, Operator, Result, Target, Tensor, TensorType};
 
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn an_operator_of_another_domain_is_written_with_it_and_differentiated_by_its_own_rule() {
-        static GELU: Operator = Operator::new("Gelu", 1).of_domain("com.microsoft");
+        static GELU: Operator = Operator::new("Gelu", 1).in_domain("com.microsoft");
         let mut g = Builder::new("test", Lowering::training(Target::Cpu));
         let x = g.input("x", TensorType::f32([3])).unwrap();
         let y = g.emit(&GELU, &[x], vec![], g.ty(x).clone());

@@ -51,7 +51,7 @@ impl Operator {
     }
 
     /// The same of another domain; `since` counts in its operator sets.
-    pub const fn of_domain(self, domain: &'static str) -> Self {
+    pub const fn in_domain(self, domain: &'static str) -> Self {
         Self { domain, ..self }
     }
 

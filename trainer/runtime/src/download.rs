@@ -14,7 +14,7 @@ use ureq::{Agent, Body};
 use super::{FetchError, Progress, Wheel};
 
 /// Connections that may bring nothing new before the download is given up.
-const FRUITLESS_ATTEMPTS: u32 = 3;
+const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// A client that trusts the system's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's
@@ -85,15 +85,15 @@ fn receive_all(
     }
     let mut most = length(partial);
     progress.started(wheel.file, most, wheel.bytes);
-    let mut fruitless = 0;
+    let mut without_progress = 0;
     loop {
         let error = match receive(agent, url, partial, wheel, progress)? {
             Outcome::Complete => return Ok(()),
             Outcome::Broken(error) => error,
         };
         let have = length(partial);
-        fruitless = if have > most { 0 } else { fruitless + 1 };
-        if fruitless == FRUITLESS_ATTEMPTS {
+        without_progress = if have > most { 0 } else { without_progress + 1 };
+        if without_progress == ATTEMPTS_WITHOUT_PROGRESS {
             return Err(error);
         }
         most = most.max(have);
@@ -205,7 +205,7 @@ pub(super) fn redacted(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_server::{Answer, Server, noise, wheel_of};
+    use crate::test_server::{Reply, Server, noise, wheel_of};
 
     fn fetch(server: &Server, partial: &Path, wheel: &Wheel) -> Result<(), FetchError> {
         download(&agent(), &server.url("file"), partial, wheel, &mut ())
@@ -215,9 +215,9 @@ mod tests {
     fn a_broken_download_is_taken_up_where_it_ended() {
         let content = noise(300_000);
         let server = Server::start(vec![
-            Answer::cut_after(&content, 100_000),
-            Answer::cut_after(&content, 250_000),
-            Answer::whole(&content),
+            Reply::cut_after(&content, 100_000),
+            Reply::cut_after(&content, 250_000),
+            Reply::whole(&content),
         ]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn what_an_earlier_process_left_is_not_fetched_again() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&content)]);
+        let server = Server::start(vec![Reply::whole(&content)]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         fs::write(&partial, &content[..20_000]).unwrap();
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_server_that_cannot_resume_is_read_from_the_beginning() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&content).without_ranges()]);
+        let server = Server::start(vec![Reply::whole(&content).without_ranges()]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         fs::write(&partial, &content[..20_000]).unwrap();
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_bad_half_from_an_earlier_process_is_replaced() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&content), Answer::whole(&content)]);
+        let server = Server::start(vec![Reply::whole(&content), Reply::whole(&content)]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         fs::write(&partial, vec![7; 20_000]).unwrap();
@@ -269,7 +269,7 @@ mod tests {
         let content = noise(50_000);
         let mut tampered = content.clone();
         tampered[40_000] ^= 1;
-        let server = Server::start(vec![Answer::whole(&tampered)]);
+        let server = Server::start(vec![Reply::whole(&tampered)]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         let error = fetch(&server, &partial, &wheel_of(&content)).unwrap_err();
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_file_that_is_too_long_is_refused() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&noise(50_001))]);
+        let server = Server::start(vec![Reply::whole(&noise(50_001))]);
         let folder = tempfile::tempdir().unwrap();
         let error = fetch(&server, &folder.path().join("part"), &wheel_of(&content)).unwrap_err();
         assert!(matches!(error, FetchError::TooLong { expected_bytes: 50_000, .. }), "{error}");
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn a_file_that_stays_too_short_is_given_up_and_kept_for_the_next_time() {
         let content = noise(50_000);
-        let answers = (0..4).map(|_| Answer::cut_after(&content, 30_000)).collect();
-        let server = Server::start(answers);
+        let replies = (0..4).map(|_| Reply::cut_after(&content, 30_000)).collect();
+        let server = Server::start(replies);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         let error = fetch(&server, &partial, &wheel_of(&content)).unwrap_err();
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_told_with_its_status_and_not_tried_again() {
-        let server = Server::start(vec![Answer::status(404)]);
+        let server = Server::start(vec![Reply::status(404)]);
         let folder = tempfile::tempdir().unwrap();
         let error = fetch(&server, &folder.path().join("part"), &wheel_of(b"x")).unwrap_err();
         assert!(matches!(error, FetchError::Status { status: 404, .. }), "{error}");

@@ -13,7 +13,7 @@ pub(super) const DRIVER: &str = "libcuda.so.1";
 const OLDEST_CUDA: c_int = 13_000;
 
 type Init = unsafe extern "C" fn(c_uint) -> c_int;
-type Ask = unsafe extern "C" fn(*mut c_int) -> c_int;
+type Query = unsafe extern "C" fn(*mut c_int) -> c_int;
 
 /// Checks that NVIDIA's driver is installed, sees a GPU and, if `pinned`, is new enough for the pinned CUDA libraries.
 ///
@@ -25,7 +25,7 @@ pub fn check_gpu(pinned: bool) -> Result<(), RuntimeError> {
 
 fn check(driver: &str, pinned: bool) -> Result<(), RuntimeError> {
     library::load(Path::new(driver)).map_err(|reason| RuntimeError::NoDriver { reason })?;
-    let (version, gpus) = ask(driver).map_err(|reason| RuntimeError::NoGpu {
+    let (version, gpus) = query(driver).map_err(|reason| RuntimeError::NoGpu {
         reason: format!("{reason}; repair the driver's installation"),
     })?;
     let reason = if pinned && version < OLDEST_CUDA {
@@ -44,23 +44,23 @@ fn check(driver: &str, pinned: bool) -> Result<(), RuntimeError> {
 }
 
 /// CUDA's version and the number of GPUs, 0 where the driver starts without one.
-fn ask(driver: &str) -> Result<(c_int, c_int), String> {
+fn query(driver: &str) -> Result<(c_int, c_int), String> {
     let text = |error: libloading::Error| library::innermost(&error);
     // SAFETY: NVIDIA's driver may be loaded by any program, and is loaded already.
     let library = unsafe { Library::new(driver) }.map_err(text)?;
     // SAFETY: this is the function's type in NVIDIA's documentation of the driver API.
     let init: Symbol<'_, Init> = unsafe { library.get(b"cuInit\0") }.map_err(text)?;
     // SAFETY: likewise.
-    let version_of: Symbol<'_, Ask> = unsafe { library.get(b"cuDriverGetVersion\0") }.map_err(text)?;
+    let version_of: Symbol<'_, Query> = unsafe { library.get(b"cuDriverGetVersion\0") }.map_err(text)?;
     // SAFETY: likewise.
-    let count: Symbol<'_, Ask> = unsafe { library.get(b"cuDeviceGetCount\0") }.map_err(text)?;
+    let count: Symbol<'_, Query> = unsafe { library.get(b"cuDeviceGetCount\0") }.map_err(text)?;
     let (mut version, mut gpus) = (0, 0);
     // SAFETY: the functions write one `int` each, and may be called from any thread.
-    let (told, begun) = unsafe { (version_of(&raw mut version), init(0)) };
-    if told != 0 {
-        return Err(format!("the NVIDIA driver does not tell its version (error {told})"));
+    let (queried, started) = unsafe { (version_of(&raw mut version), init(0)) };
+    if queried != 0 {
+        return Err(format!("the NVIDIA driver does not report its version (error {queried})"));
     }
-    if begun == 0 {
+    if started == 0 {
         // SAFETY: as above, and the driver has begun.
         let counted = unsafe { count(&raw mut gpus) };
         if counted != 0 {
@@ -76,11 +76,11 @@ mod tests {
     use crate::testing::compiled;
 
     /// What is said about a driver of this version with so many GPUs, whose start gives `begun`.
-    fn told(version: i32, gpus: i32, begun: i32, pinned: bool) -> Result<(), String> {
+    fn checked(version: i32, gpus: i32, started: i32, pinned: bool) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         let source = format!(
             r#"
-            #[unsafe(no_mangle)] pub extern "C" fn cuInit(_: u32) -> i32 {{ {begun} }}
+            #[unsafe(no_mangle)] pub extern "C" fn cuInit(_: u32) -> i32 {{ {started} }}
             #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDriverGetVersion(v: *mut i32) -> i32 {{ unsafe {{ *v = {version} }}; 0 }}
             #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetCount(n: *mut i32) -> i32 {{ unsafe {{ *n = {gpus} }}; 0 }}
             "#
@@ -97,16 +97,16 @@ mod tests {
 
     #[test]
     fn a_driver_with_a_gpu_will_do_if_it_is_new_enough_for_the_libraries() {
-        told(13_000, 2, 0, true).unwrap();
-        told(12_040, 1, 0, false).unwrap();
-        let error = told(12_040, 1, 0, true).unwrap_err();
+        checked(13_000, 2, 0, true).unwrap();
+        checked(12_040, 1, 0, false).unwrap();
+        let error = checked(12_040, 1, 0, true).unwrap_err();
         assert!(error.contains("CUDA 12.4, and 13.0 is needed; update it"), "{error}");
     }
 
     #[test]
     fn a_driver_without_a_gpu_is_told() {
-        for (gpus, begun) in [(0, 0), (1, 100)] {
-            let error = told(13_010, gpus, begun, true).unwrap_err();
+        for (gpus, started) in [(0, 0), (1, 100)] {
+            let error = checked(13_010, gpus, started, true).unwrap_err();
             assert!(error.contains("sees no GPU") && error.ends_with("or use --device cpu"), "{error}");
         }
     }

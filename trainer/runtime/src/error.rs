@@ -12,7 +12,7 @@ pub enum RuntimeError {
     #[error(
         "cannot fetch {}: {reason}; put that file ({} bytes, sha256 {}) at {}{} or set ORT_DYLIB_PATH to a \
          libonnxruntime.so of version 1.{} or newer",
-        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), beside(further), super::OLDEST_MINOR
+        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), also_needed(further), super::OLDEST_MINOR
     )]
     CannotFetch {
         /// The wheel.
@@ -210,7 +210,7 @@ impl FetchError {
 }
 
 /// What else to put into the folder of a wheel.
-fn beside(further: &[Wheel]) -> String {
+fn also_needed(further: &[Wheel]) -> String {
     let name = |wheel: &Wheel| format!("{} ({} bytes, sha256 {})", wheel.file, wheel.bytes, wheel.sha256);
     match further {
         [] => String::new(),

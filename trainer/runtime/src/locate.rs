@@ -10,7 +10,7 @@ use super::download::{agent, download};
 use super::index::look_up;
 use super::library::check_file;
 use super::manifest::{PRELOAD, wheels};
-use super::unpack::{beside, is_complete, unpack};
+use super::unpack::{is_complete, unpack, with_suffix};
 use super::{FetchError, Options, Progress, RuntimeError, Wheel};
 
 /// Where a library came from.
@@ -120,7 +120,7 @@ fn fetch(
     if let Some(root) = file.parent() {
         fs::create_dir_all(root).map_err(FetchError::disk(root))?;
     }
-    let _lock = lock(&beside(folder, "lock"), progress)?;
+    let _lock = lock(&with_suffix(folder, "lock"), progress)?;
     // Another process may have done it while this one waited.
     if is_complete(folder) {
         return Ok(());
@@ -170,7 +170,7 @@ fn obtain(
 mod tests {
     use super::*;
     use crate::Build;
-    use crate::test_server::{Answer, Server, wheel_of};
+    use crate::test_server::{Reply, Server, wheel_of};
     use crate::unpack::tests::zipped;
 
     fn options(index_url: String) -> Options {
@@ -186,8 +186,8 @@ mod tests {
         reason
     }
 
-    fn listing(file: &str, url: &str) -> Answer {
-        Answer::json(format!(
+    fn listing(file: &str, url: &str) -> Reply {
+        Reply::json(format!(
             r#"{{"files":[{{"filename":"other.whl","url":"x"}},{{"filename":"{file}","url":"{url}"}}]}}"#
         ))
     }
@@ -196,7 +196,7 @@ mod tests {
     fn a_wheel_is_looked_up_fetched_unpacked_and_then_found_in_the_cache() {
         let content = zipped(&[("pack/libpack.so", b"library")]);
         let wheel = wheel_of(&content);
-        let server = Server::start(vec![listing(wheel.file, "../files/pack.whl"), Answer::whole(&content)]);
+        let server = Server::start(vec![listing(wheel.file, "../files/pack.whl"), Reply::whole(&content)]);
         let cache = tempfile::tempdir().unwrap();
         let options = options(server.url("simple/"));
         let (folder, fetched) = provide(cache.path(), &wheel, &options, &mut ()).unwrap();
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_index_that_is_not_there_is_told_with_status_or_reason() {
-        let server = Server::start(vec![Answer::status(404)]);
+        let server = Server::start(vec![Reply::status(404)]);
         let cache = tempfile::tempdir().unwrap();
         let error =
             provide(cache.path(), &wheel_of(b"x"), &options(server.url("simple")), &mut ()).unwrap_err();
@@ -278,7 +278,7 @@ mod tests {
         let content = zipped(&[("pack/libpack.so", b"library")]);
         let wheel = wheel_of(&content);
         // A third request would find the server closed.
-        let server = Server::start(vec![listing(wheel.file, "pack.whl"), Answer::whole(&content)]);
+        let server = Server::start(vec![listing(wheel.file, "pack.whl"), Reply::whole(&content)]);
         let cache = tempfile::tempdir().unwrap();
         let options = options(server.url("simple"));
         std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ use super::Wheel;
 
 /// What the server sends to one request.
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     status: u16,
     content_type: &'static str,
     body: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct Answer {
     ranges: bool,
 }
 
-impl Answer {
+impl Reply {
     pub(super) fn whole(body: &[u8]) -> Self {
         Self {
             status: 200,
@@ -56,18 +56,18 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(answers: Vec<Answer>) -> Self {
+    pub(super) fn start(replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let ranges = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&ranges);
         thread::spawn(move || {
-            for answer in answers {
+            for reply in replies {
                 let Ok((stream, _)) = listener.accept() else { return };
                 let range = read_range(&stream);
                 seen.lock().unwrap().push(range);
                 // A client that hangs up early is part of some tests.
-                let _ = send(stream, &answer, range);
+                let _ = send(stream, &reply, range);
             }
         });
         Self { address, ranges }
@@ -97,21 +97,21 @@ fn read_range(stream: &TcpStream) -> Option<u64> {
     range
 }
 
-fn send(mut stream: TcpStream, answer: &Answer, range: Option<u64>) -> std::io::Result<()> {
-    let start = range.filter(|_| answer.ranges && answer.status == 200).unwrap_or(0) as usize;
-    let total = answer.body.len();
-    let status = if start > 0 { 206 } else { answer.status };
+fn send(mut stream: TcpStream, reply: &Reply, range: Option<u64>) -> std::io::Result<()> {
+    let start = range.filter(|_| reply.ranges && reply.status == 200).unwrap_or(0) as usize;
+    let total = reply.body.len();
+    let status = if start > 0 { 206 } else { reply.status };
     write!(
         stream,
         "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
-        answer.content_type,
+        reply.content_type,
         total - start
     )?;
     if start > 0 {
         write!(stream, "Content-Range: bytes {start}-{}/{total}\r\n", total - 1)?;
     }
     stream.write_all(b"\r\n")?;
-    stream.write_all(&answer.body[start..answer.cut_at.max(start)])?;
+    stream.write_all(&reply.body[start..reply.cut_at.max(start)])?;
     stream.shutdown(Shutdown::Write)
 }
 

@@ -20,7 +20,7 @@ struct Unpacked {
 }
 
 /// `folder` with one more extension. (`Path::with_extension` would cut a version number short.)
-pub(super) fn beside(folder: &Path, extension: &str) -> PathBuf {
+pub(super) fn with_suffix(folder: &Path, extension: &str) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".");
     name.push(extension);
@@ -37,7 +37,7 @@ pub(super) fn is_complete(folder: &Path) -> bool {
 
 /// Unpacks the shared objects of `wheel` into `folder`, which appears at the end by a rename. The caller holds the lock.
 pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<(), FetchError> {
-    let temporary = beside(folder, "unpacking");
+    let temporary = with_suffix(folder, "unpacking");
     for leftover in [temporary.as_path(), folder] {
         if leftover.exists() {
             fs::remove_dir_all(leftover).map_err(FetchError::disk(leftover))?;

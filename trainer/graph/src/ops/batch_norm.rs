@@ -147,15 +147,15 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
 
     #[test]
     fn gradients_of_batch_normalisation_agree_with_finite_differences() {
         let case = |name: &str| Case::f64(name).normal([4, 3, 2, 2]).normal([3]).normal([3]);
-        gradients_agree(case("BatchNormalization"), |g, x| {
+        check_gradients(case("BatchNormalization"), |g, x| {
             Ok(g.batch_norm_training(x[0], x[1], x[2], 1e-5)?.output)
         });
-        gradients_agree(case("BatchNormalization, mean and variance"), |g, x| {
+        check_gradients(case("BatchNormalization, mean and variance"), |g, x| {
             let norm = g.batch_norm_training(x[0], x[1], x[2], 1e-5)?;
             let both = g.concat(&[norm.mean, norm.variance], 0)?;
             let flat = g.reshape(norm.output, &[48])?;

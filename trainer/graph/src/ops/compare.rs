@@ -138,11 +138,11 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients};
 
     #[test]
     fn the_gradient_of_a_selection_goes_to_the_branch_that_was_taken() {
-        gradients_agree(Case::f64("Where").normal([3, 4]).normal([4]), |g, x| {
+        check_gradients(Case::f64("Where").normal([3, 4]).normal([4]), |g, x| {
             let zero = g.scalar(g.element(x[0]), 0.0);
             let condition = g.greater(x[0], zero)?;
             g.select(condition, x[0], x[1])

@@ -2,7 +2,7 @@
 //!
 //! Letters: kernel k, stride s, padding p, dilation d, groups g; all spatial values are given per axis.
 
-use super::joining::SLICE;
+use super::slicing::SLICE;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::{NodeAttributes, Translation, given};
@@ -118,9 +118,9 @@ impl Builder {
     ) -> Result<Tensor> {
         let offsets = [0, 1].map(|a| self.shape(w)[2 + a].div_ceil(conv.strides[a]));
         let rows = [0, 1].map(|a| (out[a] + offsets[a] - 1) * conv.strides[a]);
-        let x = self.fit(x, conv.pads_before, rows)?;
+        let x = self.pad_or_crop(x, conv.pads_before, rows)?;
         let x = self.space_to_depth(x, conv.strides)?;
-        let w = self.fit(w, [0; 2], [0, 1].map(|a| offsets[a] * conv.strides[a]))?;
+        let w = self.pad_or_crop(w, [0; 2], [0, 1].map(|a| offsets[a] * conv.strides[a]))?;
         let w = self.space_to_depth(w, conv.strides)?;
         self.conv(x, w, b, Conv::default())
     }
@@ -160,7 +160,7 @@ impl Builder {
     ) -> Result<Tensor> {
         let ty = self.ty(dy).reshaped(shape);
         if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
-            let (w, conv) = self.turned_around(w, conv)?;
+            let (w, conv) = self.flip_kernel(w, conv)?;
             return Ok(self.emit(&CONV, &[dy, w], conv.attributes(), ty));
         }
         let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
@@ -178,7 +178,7 @@ impl Builder {
 
     /// Weights and geometry of the convolution that is the transposed one of stride 1 with `w`: its kernel turned around, its
     /// channels swapped.
-    fn turned_around(&mut self, w: Tensor, conv: Conv) -> Result<(Tensor, Conv)> {
+    fn flip_kernel(&mut self, w: Tensor, conv: Conv) -> Result<(Tensor, Conv)> {
         let ty = self.ty(w).clone();
         let (filters, inner) = (ty.shape[0] / conv.groups, ty.shape[1]);
         let kernel = [ty.shape[2], ty.shape[3]];
@@ -256,7 +256,7 @@ fn import_conv<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Te
 #[cfg(test)]
 mod tests {
     use super::Conv;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, ConvWeightForm, Lowering, Target, TensorType};
 
     fn lowering(form: ConvWeightForm) -> Lowering {
@@ -295,7 +295,7 @@ mod tests {
         {
             for (conv, x, w) in cases {
                 let case = Case::f32(&format!("Conv {conv:?} by {lowering:?}")).lowering(lowering);
-                gradients_agree(case.normal(x).normal(w).normal([w[0]]), |g, t| {
+                check_gradients(case.normal(x).normal(w).normal([w[0]]), |g, t| {
                     g.conv(t[0], t[1], Some(t[2]), conv)
                 });
             }

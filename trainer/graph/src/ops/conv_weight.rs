@@ -1,7 +1,7 @@
 //! The gradient of a convolution's weights, in two forms.
 
 use super::Conv;
-use super::joining::Cut;
+use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm};
@@ -61,7 +61,7 @@ impl Builder {
             let x = self.slice(x, 2, 0, end[0])?;
             (self.slice(x, 3, 0, end[1])?, conv.pads_before, pads_after)
         } else {
-            (self.fit(x, conv.pads_before, rows)?, [0; 2], [0; 2])
+            (self.pad_or_crop(x, conv.pads_before, rows)?, [0; 2], [0; 2])
         };
         let xt = self.transpose(x, &[1, 0, 2, 3])?;
         let parts = largest_divisor(batch, parts);
@@ -108,7 +108,7 @@ impl Builder {
         // kernel has ⌈k/s⌉ offsets and stride 1.
         let offsets: Vec<usize> = (0..2).map(|a| shape[2 + a].div_ceil(steps[a])).collect();
         let rows = [0, 1].map(|a| out[a] + (offsets[a] - 1) * conv.dilations[a]);
-        let x = self.fit(x, conv.pads_before, [rows[0] * steps[0], rows[1] * steps[1]])?;
+        let x = self.pad_or_crop(x, conv.pads_before, [rows[0] * steps[0], rows[1] * steps[1]])?;
         let x = self.reshape(x, &[batch, channels, rows[0], steps[0], rows[1], steps[1]])?;
         let x = self.transpose(x, &[1, 3, 5, 2, 4, 0])?;
         let x = self.reshape(x, &[channels * steps[0] * steps[1], rows[0], rows[1], batch])?;
@@ -124,10 +124,10 @@ impl Builder {
             for (i, j) in (0..offsets[0]).flat_map(|i| (0..offsets[1]).map(move |j| (i, j))) {
                 let window = |axis: usize, offset: usize| {
                     let start = offset * conv.dilations[axis];
-                    Cut { axis: 1 + axis, start, end: start + out[axis], step: 1 }
+                    AxisSlice { axis: 1 + axis, start, end: start + out[axis], step: 1 }
                 };
-                let channels = Cut { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
-                let view = self.cut(x, &[channels, window(0, i), window(1, j)])?;
+                let channels = AxisSlice { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
+                let view = self.slice_axes(x, &[channels, window(0, i), window(1, j)])?;
                 windows.push(self.reshape(view, &[inner, columns])?);
             }
             // A product reads all of dy: with few channels, windows share one, as long as they are not large.

@@ -86,7 +86,7 @@ fn import_dropout<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
 #[cfg(test)]
 mod tests {
     use super::DropoutScaling::{AtEvaluation, InTraining};
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, ElementType, Result, Tensor};
 
     /// A mask that keeps every second unit.
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn gradients_of_dropout_agree_with_finite_differences() {
         for scaling in [AtEvaluation, InTraining] {
-            gradients_agree(Case::f64("dropout").normal([3, 5]), |g, x| {
+            check_gradients(Case::f64("dropout").normal([3, 5]), |g, x| {
                 let mask = alternating(g, x[0]);
                 g.dropout(x[0], mask, 0.5, scaling)
             });

@@ -186,18 +186,18 @@ fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
     fn gradients_of_layout_changes_agree_with_finite_differences() {
         let case = |name: &str| Case::f64(name).normal([2, 1, 3, 4]);
-        gradients_agree(case("Reshape"), |g, x| g.reshape(x[0], &[4, 6]));
-        gradients_agree(case("Flatten"), |g, x| g.flatten(x[0], 1));
-        gradients_agree(case("Transpose"), |g, x| g.transpose(x[0], &[3, 0, 2, 1]));
-        gradients_agree(case("Squeeze"), |g, x| g.squeeze(x[0], &[1]));
-        gradients_agree(case("Unsqueeze"), |g, x| g.unsqueeze(x[0], &[0, 3]));
-        gradients_agree(case("Expand"), |g, x| g.expand(x[0], &[5, 2, 2, 3, 4]));
+        check_gradients(case("Reshape"), |g, x| g.reshape(x[0], &[4, 6]));
+        check_gradients(case("Flatten"), |g, x| g.flatten(x[0], 1));
+        check_gradients(case("Transpose"), |g, x| g.transpose(x[0], &[3, 0, 2, 1]));
+        check_gradients(case("Squeeze"), |g, x| g.squeeze(x[0], &[1]));
+        check_gradients(case("Unsqueeze"), |g, x| g.unsqueeze(x[0], &[0, 3]));
+        check_gradients(case("Expand"), |g, x| g.expand(x[0], &[5, 2, 2, 3, 4]));
     }
 
     #[test]

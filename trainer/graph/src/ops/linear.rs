@@ -151,7 +151,7 @@ fn import_matmul<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
@@ -159,12 +159,12 @@ mod tests {
         for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
             let a = if ta { [4, 3] } else { [3, 4] };
             let b = if tb { [5, 4] } else { [4, 5] };
-            gradients_agree(Case::f64(&format!("Gemm {ta} {tb}")).normal(a).normal(b).normal([5]), |g, x| {
+            check_gradients(Case::f64(&format!("Gemm {ta} {tb}")).normal(a).normal(b).normal([5]), |g, x| {
                 g.gemm(x[0], x[1], Some(x[2]), ta, tb)
             });
         }
-        gradients_agree(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
-        gradients_agree(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
+        check_gradients(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
+        check_gradients(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
             g.matmul(x[0], x[1])
         });
     }

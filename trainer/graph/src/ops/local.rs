@@ -2,7 +2,7 @@
 //!
 //! Letters: kernel k, stride s, padding p.
 
-use super::joining::Cut;
+use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::node::Tensor;
@@ -51,13 +51,13 @@ impl Builder {
         let x = self.pad(x, &border, &border)?;
         let window = |axis: usize, start: usize, places: usize| {
             let end = start + (places - 1) * local.stride + 1;
-            Cut { axis, start, end, step: local.stride }
+            AxisSlice { axis, start, end, step: local.stride }
         };
         let mut shifted = Vec::with_capacity(local.kernel * local.kernel);
         for i in 0..local.kernel {
-            let of_row = self.cut(x, &[window(0, i, rows)])?;
+            let of_row = self.slice_axes(x, &[window(0, i, rows)])?;
             for j in 0..local.kernel {
-                shifted.push(self.cut(of_row, &[window(1, j, columns)])?);
+                shifted.push(self.slice_axes(of_row, &[window(1, j, columns)])?);
             }
         }
         let windows = self.concat(&shifted, 3)?;
@@ -86,7 +86,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::Local;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::ops::Conv;
     use crate::{Builder, Lowering, Target, TensorType};
 
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn gradients_of_locally_connected_layers_agree_with_finite_differences() {
         for local in WINDOWS {
-            gradients_agree(case(local), |g, x| g.local(x[0], x[1], x[2], local));
+            check_gradients(case(local), |g, x| g.local(x[0], x[1], x[2], local));
         }
     }
 

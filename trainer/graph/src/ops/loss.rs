@@ -104,7 +104,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, gradients_agree, run_f64};
+    use crate::gradcheck::{Case, check_gradients, run_f64};
     use crate::{Builder, ElementType, Lowering, Target, Tensor, TensorType};
 
     fn labels(g: &mut Builder, labels: &[i64]) -> Tensor {
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_gradient_of_cross_entropy_agrees_with_finite_differences() {
-        gradients_agree(Case::f64("cross-entropy").normal([4, 7]), |g, x| {
+        check_gradients(Case::f64("cross-entropy").normal([4, 7]), |g, x| {
             let (labels, valid) = (labels(g, &[0, 6, 3, 3]), valid(g, &[true, true, false, true]));
             Ok(g.cross_entropy(x[0], labels, valid)?.loss)
         });

@@ -55,10 +55,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point with four axes, or the size is even.
     pub fn lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
-        self.in_f32(x, |g, x| g.lrn_of(x, lrn))
+        self.in_f32(x, |g, x| g.emit_lrn(x, lrn))
     }
 
-    fn lrn_of(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
+    fn emit_lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         if ty.rank() != 4 || !ty.element.is_float() || lrn.size.is_multiple_of(2) {
             let reason =
@@ -187,7 +187,7 @@ fn import_lrn<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Ten
 #[cfg(test)]
 mod tests {
     use super::{Lrn, LrnRegion};
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Lowering, LrnForm, Target};
 
     const PAPER: Lrn = Lrn { region: LrnRegion::Channels, size: 5, alpha: 1e-4, beta: 0.75, k: 2.0 };
@@ -208,7 +208,7 @@ mod tests {
         for lowering in forms() {
             for lrn in [PAPER, STRONG, OTHER_POWER, PIXELS, MANY_PIXELS] {
                 let name = format!("LRN {lrn:?} by {lowering:?}");
-                gradients_agree(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
+                check_gradients(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
                     g.lrn(x[0], lrn)
                 });
             }

@@ -9,7 +9,6 @@ mod compare;
 mod conv;
 mod conv_weight;
 mod dropout;
-mod joining;
 mod layout;
 mod linear;
 mod local;
@@ -17,6 +16,7 @@ mod loss;
 mod lrn;
 mod pool;
 mod reduce;
+mod slicing;
 mod softmax;
 pub(crate) mod unary;
 
@@ -35,12 +35,12 @@ const FAMILIES: &[&[&Operator]] = &[
     compare::OPERATORS,
     conv::OPERATORS,
     dropout::OPERATORS,
-    joining::OPERATORS,
     layout::OPERATORS,
     linear::OPERATORS,
     lrn::OPERATORS,
     pool::OPERATORS,
     reduce::OPERATORS,
+    slicing::OPERATORS,
     softmax::OPERATORS,
     unary::OPERATORS,
 ];

@@ -210,7 +210,7 @@ fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> R
 #[cfg(test)]
 mod tests {
     use super::Pool;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     const fn pool(kernel: usize, stride: usize, padding: usize) -> Pool {
@@ -227,14 +227,14 @@ mod tests {
     #[test]
     fn gradients_of_pooling_agree_with_finite_differences() {
         for pool in WINDOWS {
-            gradients_agree(Case::f64(&format!("MaxPool {pool:?}")).distinct([2, 3, 7, 6]), |g, x| {
+            check_gradients(Case::f64(&format!("MaxPool {pool:?}")).distinct([2, 3, 7, 6]), |g, x| {
                 g.max_pool(x[0], pool)
             });
-            gradients_agree(Case::f32(&format!("AveragePool {pool:?}")).normal([2, 3, 7, 6]), |g, x| {
+            check_gradients(Case::f32(&format!("AveragePool {pool:?}")).normal([2, 3, 7, 6]), |g, x| {
                 g.average_pool(x[0], pool)
             });
         }
-        gradients_agree(Case::f32("GlobalAveragePool").normal([2, 3, 4, 5]), |g, x| {
+        check_gradients(Case::f32("GlobalAveragePool").normal([2, 3, 4, 5]), |g, x| {
             g.global_average_pool(x[0])
         });
     }
@@ -247,7 +247,7 @@ mod tests {
         let loss = g.sum(y).unwrap();
         let dx = g.grad(loss, &[x]).unwrap()[0];
         g.output("dx", dx).unwrap();
-        let dx = crate::check::run_f32(&g.finish(), &[("x", &[1.0, 1.0, 1.0, 1.0])]);
+        let dx = crate::gradcheck::run_f32(&g.finish(), &[("x", &[1.0, 1.0, 1.0, 1.0])]);
         assert_eq!(dx["dx"], [1.0, 0.0, 0.0, 0.0]);
     }
 

@@ -211,25 +211,25 @@ fn import_clip<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Te
 #[cfg(test)]
 mod tests {
     use crate::ElementType;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
 
     #[test]
     fn gradients_of_unary_functions_agree_with_finite_differences() {
         let case = |name: &str| Case::f64(name).normal([4, 5]);
-        gradients_agree(case("Relu"), |g, x| g.relu(x[0]));
-        gradients_agree(case("Tanh"), |g, x| g.tanh(x[0]));
-        gradients_agree(case("Sigmoid"), |g, x| g.sigmoid(x[0]));
-        gradients_agree(case("Exp"), |g, x| g.exp(x[0]));
-        gradients_agree(case("Neg"), |g, x| g.neg(x[0]));
-        gradients_agree(case("Clip"), |g, x| g.clip(x[0], -0.5, 0.8));
-        gradients_agree(case("Identity"), |g, x| g.identity(x[0]));
-        gradients_agree(Case::f64("Log").positive([4, 5]), |g, x| g.log(x[0]));
-        gradients_agree(Case::f64("Sqrt").positive([4, 5]), |g, x| g.sqrt(x[0]));
+        check_gradients(case("Relu"), |g, x| g.relu(x[0]));
+        check_gradients(case("Tanh"), |g, x| g.tanh(x[0]));
+        check_gradients(case("Sigmoid"), |g, x| g.sigmoid(x[0]));
+        check_gradients(case("Exp"), |g, x| g.exp(x[0]));
+        check_gradients(case("Neg"), |g, x| g.neg(x[0]));
+        check_gradients(case("Clip"), |g, x| g.clip(x[0], -0.5, 0.8));
+        check_gradients(case("Identity"), |g, x| g.identity(x[0]));
+        check_gradients(Case::f64("Log").positive([4, 5]), |g, x| g.log(x[0]));
+        check_gradients(Case::f64("Sqrt").positive([4, 5]), |g, x| g.sqrt(x[0]));
     }
 
     #[test]
     fn a_cast_carries_the_gradient_back_in_the_type_of_its_operand() {
-        gradients_agree(Case::f32("Cast").normal([7]), |g, x| {
+        check_gradients(Case::f32("Cast").normal([7]), |g, x| {
             let wide = g.cast(x[0], ElementType::F64)?;
             let square = g.mul(wide, wide)?;
             g.cast(square, ElementType::F32)

@@ -108,7 +108,7 @@ pub(crate) fn evaluate(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Re
 }
 
 /// Compares the gradients of an operator with differences of fourth order and prints the largest error.
-pub(crate) fn gradients_agree(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) {
+pub(crate) fn check_gradients(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) {
     for lowering in case.lowerings.clone() {
         check(&case, lowering, &build);
     }
