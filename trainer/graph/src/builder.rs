@@ -16,9 +16,12 @@ use super::error::{GraphError, Result};
 use super::lowering::Lowering;
 use super::model::Graph;
 use super::node::{Attributes, Node, Origin, Tensor, Value};
-use super::operator::Operator;
-use super::ops::unary::IDENTITY;
+use super::operator::{MOVED, Operator};
 use super::types::{ElementType, TensorType};
+
+/// Gives a value another name, as outputs need. It belongs to the family of `ops/unary.rs`, and stands here because the
+/// builder itself emits it.
+pub(crate) static IDENTITY: Operator = Operator::new("Identity", 1).on_cuda(MOVED);
 
 /// What a gradient rule is given: the gradients that arrive, and which ones are wanted back.
 pub struct Upstream {

@@ -2,10 +2,6 @@
 
 use std::fmt;
 
-use crate::error::Result;
-use crate::import::Translation;
-use crate::node::Tensor;
-use crate::onnx::NodeProto;
 use crate::types::ElementType::{self, Bool, F16, F32, I64, U8};
 
 /// An operator of ONNX, or of another domain.
@@ -26,12 +22,7 @@ pub struct Operator {
     /// is registered for that version; one whose range of versions begins earlier and has no end does not.
     /// `ScatterElements` and `ReduceMean` lack such a kernel in older releases.
     pub cuda: &'static [ElementType],
-    /// How a node of a file becomes one of a builder; `None` where files may not hold it.
-    pub(crate) import: Option<Import>,
 }
-
-/// Translates a node of a file; gives its first output.
-pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Result<Tensor>;
 
 /// Floating-point types.
 pub(crate) const FLOATS: &[ElementType] = &[F16, F32];
@@ -47,7 +38,7 @@ pub(crate) const LOGICAL: &[ElementType] = &[Bool];
 impl Operator {
     /// ONNX's operator `name`, which operator set `since` introduced.
     pub const fn new(name: &'static str, since: i64) -> Self {
-        Self { name, domain: "", since, cuda: &[], import: None }
+        Self { name, domain: "", since, cuda: &[] }
     }
 
     /// The same of another domain; `since` counts in its operator sets.
@@ -58,11 +49,6 @@ impl Operator {
     /// With kernels of the CUDA provider for data of these types.
     pub const fn on_cuda(self, cuda: &'static [ElementType]) -> Self {
         Self { cuda, ..self }
-    }
-
-    /// With a translation from files.
-    pub(crate) const fn imported_by(self, import: Import) -> Self {
-        Self { import: Some(import), ..self }
     }
 }
 

@@ -1,10 +1,48 @@
 //! What stands in an ONNX file: tensors, attributes, shapes.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
+use crate::error::GraphError;
 use crate::onnx::tensor_proto::{DataLocation, DataType};
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+
+/// A network that was read from a file.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    pub(super) path: PathBuf,
+    pub(super) graph: GraphProto,
+    pub(super) constants: HashMap<String, Constant>,
+    /// Name of the input, and its axes where they have fixed lengths.
+    pub(super) input: (String, Vec<Option<usize>>),
+    /// The value that holds the logits.
+    pub(super) logits: String,
+    pub(super) opset: i64,
+}
+
+impl Imported {
+    pub(super) fn failed(&self, reason: String) -> GraphError {
+        GraphError::File { path: self.path.clone(), reason }
+    }
+
+    pub(super) fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
+        GraphError::Node {
+            path: self.path.clone(),
+            node: name_of(node).to_owned(),
+            operator: node.op_type().to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Name of a node, or of what it makes if it has none.
+pub(super) fn name_of(node: &NodeProto) -> &str {
+    match node.name() {
+        "" => node.output.first().map_or("", String::as_str),
+        name => name,
+    }
+}
 
 /// A tensor with its values.
 #[derive(Clone, Debug, PartialEq)]

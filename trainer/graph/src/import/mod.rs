@@ -7,41 +7,27 @@
 //! Weights and biases of convolutions and matrix products, and lists of numbers that are added, become parameters under
 //! their names and begin with the file's values. All other numbers (a mean that is subtracted, a factor) stay as they are.
 
-mod file;
+pub(crate) mod file;
 #[cfg(test)]
 mod tests;
-mod translation;
+pub(crate) mod translation;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prost::Message;
 
-use self::file::{Constant, axis_lengths, constants};
-pub(crate) use self::file::{NodeAttributes, Values};
-pub(crate) use self::translation::{Translation, given};
+pub use self::file::Imported;
+use self::file::{Constant, axis_lengths, constants, name_of};
+use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::{GraphProto, ModelProto, NodeProto};
-use crate::operator::Import;
-use crate::ops::operators;
+use crate::ops::imports;
 use crate::{Builder, GraphError, Operator, Result, Tensor};
 
 /// Operator sets that files may use.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
-
-/// A network that was read from a file.
-#[derive(Clone, Debug)]
-pub struct Imported {
-    path: PathBuf,
-    graph: GraphProto,
-    constants: HashMap<String, Constant>,
-    /// Name of the input, and its axes where they have fixed lengths.
-    input: (String, Vec<Option<usize>>),
-    /// The value that holds the logits.
-    logits: String,
-    opset: i64,
-}
 
 impl Imported {
     /// Reads the network in the file `path`.
@@ -95,22 +81,27 @@ impl Imported {
         let mut translation = Translation::new(self, g, x, mode);
         translation.define(name, x);
         for node in &self.graph.node {
-            translation.append(node)?;
+            self.append(&mut translation, node)?;
         }
         Ok(translation)
     }
 
-    fn failed(&self, reason: String) -> GraphError {
-        GraphError::File { path: self.path.clone(), reason }
-    }
-
-    fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
-        GraphError::Node {
-            path: self.path.clone(),
-            node: name_of(node).to_owned(),
-            operator: node.op_type().to_owned(),
-            reason: reason.into(),
+    /// Appends a node of the file.
+    fn append<'a>(&'a self, translation: &mut Translation<'a>, node: &'a NodeProto) -> Result<()> {
+        if is_constant(node) {
+            return Ok(());
         }
+        let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
+        let Some((operator, import)) = importable(node) else { return Err(self.not_supported(node)) };
+        if self.opset < operator.since {
+            let (since, opset) = (operator.since, self.opset);
+            let reason =
+                format!("exists from operator set {since} on, and the file uses {opset}; export it again");
+            return Err(self.at_node(node, reason));
+        }
+        let y = import(translation, node)?;
+        translation.define(output, y);
+        Ok(())
     }
 
     fn not_supported(&self, node: &NodeProto) -> GraphError {
@@ -157,14 +148,6 @@ impl Network for Imported {
     }
 }
 
-/// Name of a node, or of what it makes if it has none.
-fn name_of(node: &NodeProto) -> &str {
-    match node.name() {
-        "" => node.output.first().map_or("", String::as_str),
-        name => name,
-    }
-}
-
 fn is_constant(node: &NodeProto) -> bool {
     is_of_onnx(node.domain()) && node.op_type() == "Constant"
 }
@@ -176,15 +159,16 @@ fn is_of_onnx(domain: &str) -> bool {
 /// The operator of a node with its translation, if there is one.
 fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
     let domain = if is_of_onnx(node.domain()) { "" } else { node.domain() };
-    let operator = operators().find(|known| (known.domain, known.name) == (domain, node.op_type()))?;
-    Some((operator, operator.import?))
+    let (operator, import) =
+        imports().find(|(operator, _)| (operator.domain, operator.name) == (domain, node.op_type()))?;
+    Some((operator, import?))
 }
 
 /// Names of the operators that files may hold, in alphabetical order.
 fn supported() -> Vec<&'static str> {
     // Read without being translated: constants, and what comes behind the logits.
     let mut names = vec!["Constant", "Softmax (at the end)"];
-    names.extend(operators().filter(|operator| operator.import.is_some()).map(|operator| operator.name));
+    names.extend(imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name));
     names.sort_unstable();
     names
 }

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::file::{Constant, NodeAttributes, Values};
-use super::{Imported, importable, is_constant};
+use super::file::{Constant, Imported, NodeAttributes, Values};
 use crate::init::Init;
 use crate::module::{DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
-use crate::ops::Pool;
-use crate::{Builder, ElementType, GraphError, Result, Tensor, TensorType};
+use crate::{Builder, ElementType, GraphError, Operator, Result, Tensor, TensorType};
+
+/// Translates a node of a file; gives its first output.
+pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Result<Tensor>;
+
+/// The operators of a file of `ops`, each with its import; `None` where files may not hold it.
+pub(crate) type Family = &'static [(&'static Operator, Option<Import>)];
 
 /// A network on its way from a file into a builder.
 pub(crate) struct Translation<'a> {
@@ -59,26 +63,6 @@ impl<'a> Translation<'a> {
         Ok(self.forward)
     }
 
-    /// Appends a node of the file.
-    pub fn append(&mut self, node: &'a NodeProto) -> Result<()> {
-        if is_constant(node) {
-            return Ok(());
-        }
-        let Some(output) = node.output.first() else {
-            return Err(self.file.at_node(node, "has no output"));
-        };
-        let Some((operator, import)) = importable(node) else { return Err(self.file.not_supported(node)) };
-        if self.file.opset < operator.since {
-            let (since, opset) = (operator.since, self.file.opset);
-            let reason =
-                format!("exists from operator set {since} on, and the file uses {opset}; export it again");
-            return Err(self.file.at_node(node, reason));
-        }
-        let y = import(self, node)?;
-        self.define(output, y);
-        Ok(())
-    }
-
     pub fn unary(
         &mut self,
         node: &'a NodeProto,
@@ -95,30 +79,6 @@ impl<'a> Translation<'a> {
     ) -> Result<Tensor> {
         let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
         emit(self.g, a, b)
-    }
-
-    /// A node with a square window.
-    pub fn pool(
-        &mut self,
-        node: &'a NodeProto,
-        emit: fn(&mut Builder, Tensor, Pool) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let attributes = NodeAttributes(node);
-        let x = self.operand(node, 0)?;
-        let refuse = |reason: &str| Err(self.file.at_node(node, reason));
-        let pads = self.pads(node)?;
-        let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
-        let strides = attributes.sizes("strides").unwrap_or(vec![1; 2]);
-        let square = |list: &[usize]| list.len() == 2 && list[0] == list[1];
-        if !square(&kernel) || !square(&strides) || pads.iter().any(|&pad| pad != pads[0]) {
-            return refuse("has a window that is not square, or other padding on one side than on another");
-        }
-        let ceil = attributes.int("ceil_mode", 0) != 0;
-        if (ceil && pads[0] > 0) || attributes.sizes("dilations").is_some_and(|d| d != [1, 1]) {
-            return refuse("has dilations, or a ceil_mode and padding, which is not supported");
-        }
-        let pool = Pool { kernel: kernel[0], stride: strides[0], padding: pads[0], ceil };
-        emit(self.g, x, pool)
     }
 
     /// The mask of a dropout that keeps a share `keep` of `x`, drawn by the host in training; none in evaluation.

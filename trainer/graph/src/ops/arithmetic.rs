@@ -2,20 +2,23 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::Translation;
+use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
 use crate::operator::{NUMBERS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&ADD, &SUB, &MUL, &DIV, &POW];
-static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS).imported_by(import_add);
-static SUB: Operator =
-    Operator::new("Sub", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::sub));
-static MUL: Operator =
-    Operator::new("Mul", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::mul));
-static DIV: Operator =
-    Operator::new("Div", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::div));
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&ADD, Some(import_add)),
+    (&SUB, Some(|file, node| file.binary(node, Builder::sub))),
+    (&MUL, Some(|file, node| file.binary(node, Builder::mul))),
+    (&DIV, Some(|file, node| file.binary(node, Builder::div))),
+    (&POW, None),
+];
+static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
+static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
+static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
+static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 
 /// The shape of two operands broadcast against each other by NumPy's rule, or `None` where they do not fit.

@@ -6,12 +6,13 @@
 
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::{Attribute, Tensor};
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&BATCH_NORMALIZATION];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&BATCH_NORMALIZATION, None)];
 static BATCH_NORMALIZATION: Operator = Operator::new("BatchNormalization", 1).on_cuda(FLOATS);
 
 /// What the training form of batch normalisation computes.

@@ -3,13 +3,22 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::Tensor;
 use crate::operator::{CHOSEN, LOGICAL, NUMBERS, Operator};
 use crate::types::{ElementType, TensorType};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] =
-    &[&GREATER, &LESS, &LESS_OR_EQUAL, &EQUAL, &AND, &OR, &NOT, &WHERE];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&GREATER, None),
+    (&LESS, None),
+    (&LESS_OR_EQUAL, None),
+    (&EQUAL, None),
+    (&AND, None),
+    (&OR, None),
+    (&NOT, None),
+    (&WHERE, None),
+];
 static GREATER: Operator = Operator::new("Greater", 1).on_cuda(NUMBERS);
 static LESS: Operator = Operator::new("Less", 1).on_cuda(NUMBERS);
 static LESS_OR_EQUAL: Operator = Operator::new("LessOrEqual", 12).on_cuda(NUMBERS);

@@ -5,14 +5,15 @@
 use super::slicing::SLICE;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation, given};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation, given};
 use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&CONV, &CONV_TRANSPOSE];
-static CONV: Operator = Operator::new("Conv", 1).on_cuda(FLOATS).imported_by(import_conv);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&CONV, Some(import_conv)), (&CONV_TRANSPOSE, None)];
+static CONV: Operator = Operator::new("Conv", 1).on_cuda(FLOATS);
 static CONV_TRANSPOSE: Operator = Operator::new("ConvTranspose", 1).on_cuda(FLOATS);
 
 /// Geometry of a two-dimensional convolution; the kernel's size is that of its weights.

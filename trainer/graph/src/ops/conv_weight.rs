@@ -1,6 +1,6 @@
 //! The gradient of a convolution's weights, in two forms.
 
-use super::Conv;
+use super::conv::Conv;
 use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;

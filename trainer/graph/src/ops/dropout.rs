@@ -5,15 +5,15 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::Translation;
+use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
 use crate::operator::Operator;
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&DROPOUT];
-static DROPOUT: Operator = Operator::new("Dropout", 1).imported_by(import_dropout);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&DROPOUT, Some(import_dropout))];
+static DROPOUT: Operator = Operator::new("Dropout", 1);
 
 /// Where the factor for the dropped units goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,17 +3,25 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation, Values};
+use crate::import::file::{NodeAttributes, Values};
+use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{MOVED, Operator};
 use crate::types::TensorType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&RESHAPE, &FLATTEN, &TRANSPOSE, &SQUEEZE, &UNSQUEEZE, &EXPAND];
-static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(MOVED).imported_by(import_reshape);
-static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(MOVED).imported_by(import_flatten);
-static TRANSPOSE: Operator = Operator::new("Transpose", 1).on_cuda(MOVED).imported_by(import_transpose);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&RESHAPE, Some(import_reshape)),
+    (&FLATTEN, Some(import_flatten)),
+    (&TRANSPOSE, Some(import_transpose)),
+    (&SQUEEZE, None),
+    (&UNSQUEEZE, None),
+    (&EXPAND, None),
+];
+static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(MOVED);
+static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(MOVED);
+static TRANSPOSE: Operator = Operator::new("Transpose", 1).on_cuda(MOVED);
 static SQUEEZE: Operator = Operator::new("Squeeze", 1).on_cuda(MOVED);
 static UNSQUEEZE: Operator = Operator::new("Unsqueeze", 1).on_cuda(MOVED);
 static EXPAND: Operator = Operator::new("Expand", 8).on_cuda(MOVED);

@@ -3,15 +3,16 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation, given};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation, given};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&GEMM, &MAT_MUL];
-static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS).imported_by(import_gemm);
-static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS).imported_by(import_matmul);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&GEMM, Some(import_gemm)), (&MAT_MUL, Some(import_matmul))];
+static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS);
+static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS);
 
 impl Builder {
     /// A fully connected layer: x `[N,I]` · wᵀ with w `[O,I]`, plus b `[O]`.

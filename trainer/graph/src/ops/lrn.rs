@@ -4,19 +4,20 @@
 //! channel. ONNX's `LRN` operator divides α by the size; [`Lrn`] holds α of the formula as printed. Of f16 it is computed in
 //! f32: s would lose its sum, and sᵝ⁺¹ overflows.
 
-use super::Pool;
+use super::pool::Pool;
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::lowering::LrnForm;
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&LRN];
-static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS).imported_by(import_lrn);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&LRN, Some(import_lrn))];
+static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS);
 
 /// Constants of local response normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! Operators by family: each file holds a table of its operators, and for each the emission with shape and gradient
 //! rules, the import from files, and tests.
 
+use crate::import::translation::{Family, Import};
 use crate::operator::Operator;
 
 mod arithmetic;
@@ -18,7 +19,7 @@ mod pool;
 mod reduce;
 mod slicing;
 mod softmax;
-pub(crate) mod unary;
+mod unary;
 
 pub use batch_norm::BatchNorm;
 pub use conv::Conv;
@@ -29,7 +30,7 @@ pub use lrn::{Lrn, LrnRegion};
 pub use pool::Pool;
 
 /// All operators that graphs are made from, a family each.
-const FAMILIES: &[&[&Operator]] = &[
+const FAMILIES: &[Family] = &[
     arithmetic::OPERATORS,
     batch_norm::OPERATORS,
     compare::OPERATORS,
@@ -47,6 +48,11 @@ const FAMILIES: &[&[&Operator]] = &[
 
 /// All operators that graphs are made from.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
+    imports().map(|(operator, _)| operator)
+}
+
+/// All operators, each with its import; `None` where files may not hold it.
+pub(crate) fn imports() -> impl Iterator<Item = (&'static Operator, Option<Import>)> {
     FAMILIES.iter().copied().flatten().copied()
 }
 

@@ -1,24 +1,25 @@
 //! Pooling over space: MaxPool, AveragePool, GlobalAveragePool.
 
+use super::conv::Conv;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, MOVED, Operator};
 use crate::types::ElementType::{self, F16, F32, U8};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] =
-    &[&MAX_POOL, &AVERAGE_POOL, &GLOBAL_AVERAGE_POOL, &SCATTER_ELEMENTS];
-static MAX_POOL: Operator = Operator::new("MaxPool", 1)
-    .on_cuda(&[F16, F32, U8])
-    .imported_by(|file, node| file.pool(node, Builder::max_pool));
-static AVERAGE_POOL: Operator =
-    Operator::new("AveragePool", 1).on_cuda(FLOATS).imported_by(import_average_pool);
-static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1)
-    .on_cuda(FLOATS)
-    .imported_by(|file, node| file.unary(node, Builder::global_average_pool));
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&MAX_POOL, Some(|file, node| import_pool(file, node, Builder::max_pool))),
+    (&AVERAGE_POOL, Some(import_average_pool)),
+    (&GLOBAL_AVERAGE_POOL, Some(|file, node| file.unary(node, Builder::global_average_pool))),
+    (&SCATTER_ELEMENTS, None),
+];
+static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
+static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
+static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1).on_cuda(FLOATS);
 static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(MOVED);
 
 /// Window of a pooling operator, the same along both axes.
@@ -93,7 +94,7 @@ impl Builder {
             let dy = g.mul(dy, shares)?;
             let window = [1, 1, pool.kernel, pool.kernel];
             let ones = g.floats(ty.reshaped(window), &vec![1.0; pool.kernel * pool.kernel]);
-            let conv = super::Conv::new(pool.stride, pool.padding);
+            let conv = Conv::new(pool.stride, pool.padding);
             let dx = g.conv_data_gradient(dy, ones, conv, &[images, 1, ty.shape[2], ty.shape[3]])?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
@@ -204,7 +205,31 @@ fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> R
     if is_padded && attributes.int("count_include_pad", 0) != 0 {
         return Err(file.at_node(node, "counts its padding, which is not supported"));
     }
-    file.pool(node, Builder::average_pool)
+    import_pool(file, node, Builder::average_pool)
+}
+
+/// Imports a node with a square window.
+fn import_pool<'a>(
+    file: &mut Translation<'a>,
+    node: &'a NodeProto,
+    emit: fn(&mut Builder, Tensor, Pool) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    let x = file.operand(node, 0)?;
+    let pads = file.pads(node)?;
+    let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
+    let strides = attributes.sizes("strides").unwrap_or(vec![1; 2]);
+    let square = |list: &[usize]| list.len() == 2 && list[0] == list[1];
+    if !square(&kernel) || !square(&strides) || pads.iter().any(|&pad| pad != pads[0]) {
+        let reason = "has a window that is not square, or other padding on one side than on another";
+        return Err(file.at_node(node, reason));
+    }
+    let ceil = attributes.int("ceil_mode", 0) != 0;
+    if (ceil && pads[0] > 0) || attributes.sizes("dilations").is_some_and(|d| d != [1, 1]) {
+        let reason = "has dilations, or a ceil_mode and padding, which is not supported";
+        return Err(file.at_node(node, reason));
+    }
+    emit(file.g, x, Pool { kernel: kernel[0], stride: strides[0], padding: pads[0], ceil })
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::{Tensor, int};
 use crate::operator::{FLOATS, NUMBERS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&REDUCE_SUM, &REDUCE_MEAN];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&REDUCE_SUM, None), (&REDUCE_MEAN, None)];
 static REDUCE_SUM: Operator = Operator::new("ReduceSum", 1).on_cuda(NUMBERS);
 static REDUCE_MEAN: Operator = Operator::new("ReduceMean", 1).on_cuda(FLOATS);
 

@@ -2,15 +2,17 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{MOVED, Operator};
 use crate::types::ElementType::{Bool, F16, F32};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&CONCAT, &SPLIT, &SLICE, &PAD];
-static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(MOVED).imported_by(import_concat);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family =
+    &[(&CONCAT, Some(import_concat)), (&SPLIT, None), (&SLICE, None), (&PAD, None)];
+static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(MOVED);
 static SPLIT: Operator = Operator::new("Split", 1).on_cuda(MOVED);
 pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(MOVED);
 static PAD: Operator = Operator::new("Pad", 1).on_cuda(&[F16, F32, Bool]);

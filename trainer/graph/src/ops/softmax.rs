@@ -2,11 +2,12 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::{Tensor, int};
 use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&SOFTMAX, &LOG_SOFTMAX];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&SOFTMAX, None), (&LOG_SOFTMAX, None)];
 static SOFTMAX: Operator = Operator::new("Softmax", 1).on_cuda(FLOATS);
 static LOG_SOFTMAX: Operator = Operator::new("LogSoftmax", 1).on_cuda(FLOATS);
 

@@ -1,33 +1,36 @@
 //! Element-wise functions of one operand: Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Neg, Clip, Identity, Cast.
 
-use crate::builder::Builder;
+use crate::builder::{Builder, IDENTITY};
 use crate::error::Result;
-use crate::import::Translation;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{CHOSEN, FLOATS, MOVED, NUMBERS, Operator};
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] =
-    &[&RELU, &TANH, &SIGMOID, &EXP, &LOG, &SQRT, &NEG, &ABS, &CLIP, &IDENTITY, &CAST];
-static RELU: Operator =
-    Operator::new("Relu", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::relu));
-static TANH: Operator =
-    Operator::new("Tanh", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::tanh));
-static SIGMOID: Operator =
-    Operator::new("Sigmoid", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::sigmoid));
-static EXP: Operator =
-    Operator::new("Exp", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::exp));
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&RELU, Some(|file, node| file.unary(node, Builder::relu))),
+    (&TANH, Some(|file, node| file.unary(node, Builder::tanh))),
+    (&SIGMOID, Some(|file, node| file.unary(node, Builder::sigmoid))),
+    (&EXP, Some(|file, node| file.unary(node, Builder::exp))),
+    (&LOG, None),
+    (&SQRT, Some(|file, node| file.unary(node, Builder::sqrt))),
+    (&NEG, Some(|file, node| file.unary(node, Builder::neg))),
+    (&ABS, None),
+    (&CLIP, Some(import_clip)),
+    (&IDENTITY, Some(|file, node| file.operand(node, 0))),
+    (&CAST, None),
+];
+static RELU: Operator = Operator::new("Relu", 1).on_cuda(FLOATS);
+static TANH: Operator = Operator::new("Tanh", 1).on_cuda(FLOATS);
+static SIGMOID: Operator = Operator::new("Sigmoid", 1).on_cuda(FLOATS);
+static EXP: Operator = Operator::new("Exp", 1).on_cuda(FLOATS);
 static LOG: Operator = Operator::new("Log", 1).on_cuda(FLOATS);
-static SQRT: Operator =
-    Operator::new("Sqrt", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::sqrt));
-static NEG: Operator =
-    Operator::new("Neg", 1).on_cuda(NUMBERS).imported_by(|file, node| file.unary(node, Builder::neg));
+static SQRT: Operator = Operator::new("Sqrt", 1).on_cuda(FLOATS);
+static NEG: Operator = Operator::new("Neg", 1).on_cuda(NUMBERS);
 static ABS: Operator = Operator::new("Abs", 1).on_cuda(NUMBERS);
-static CLIP: Operator = Operator::new("Clip", 1).on_cuda(CHOSEN).imported_by(import_clip);
-pub(crate) static IDENTITY: Operator =
-    Operator::new("Identity", 1).on_cuda(MOVED).imported_by(|file, node| file.operand(node, 0));
+static CLIP: Operator = Operator::new("Clip", 1).on_cuda(CHOSEN);
 static CAST: Operator = Operator::new("Cast", 1).on_cuda(MOVED);
 
 impl Builder {
