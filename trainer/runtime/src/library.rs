@@ -7,10 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use super::RuntimeError;
-
-/// The oldest minor version of ONNX Runtime 1 that has every function the trainer calls.
-pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+use super::{OLDEST_MINOR, RuntimeError};
 
 const ELF_HEADER_BYTES: usize = 64;
 const LOADABLE: u32 = 1;

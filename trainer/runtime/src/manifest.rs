@@ -6,10 +6,44 @@
 //! only and left out. The CUDA libraries are those of 13.0, which the provider was built with, for they ask least of the
 //! driver.
 
-use super::Build;
+use std::fmt;
+use std::str::FromStr;
 
 /// The pinned version of ONNX Runtime.
 pub const ORT_VERSION: &str = "1.31.1";
+
+/// The oldest minor version of ONNX Runtime 1 that has every function the trainer calls.
+pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+
+/// A build of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// Runs on the CPU only; 24 MB to fetch.
+    Cpu,
+    /// Runs on the CPU and on NVIDIA GPUs, with the CUDA libraries it needs; 1.2 GB to fetch.
+    Cuda,
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl FromStr for Build {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            _ => Err(format!("unknown device `{text}`: give `cpu` or `cuda`")),
+        }
+    }
+}
 
 /// One file of a Python package index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,44 +1,13 @@
 //! What the user asked for: which build, from where, into which folder.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::{env, fmt};
 
-use super::RuntimeError;
+use super::{Build, RuntimeError};
 
 /// The package index that is asked when nothing else is set.
 pub const DEFAULT_INDEX_URL: &str = "https://pypi.org/simple";
-
-/// A build of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Build {
-    /// Runs on the CPU only; 24 MB to fetch.
-    Cpu,
-    /// Runs on the CPU and on NVIDIA GPUs, with the CUDA libraries it needs; 1.2 GB to fetch.
-    Cuda,
-}
-
-impl fmt::Display for Build {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
-
-impl FromStr for Build {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda),
-            _ => Err(format!("unknown device `{text}`: give `cpu` or `cuda`")),
-        }
-    }
-}
 
 /// Where ONNX Runtime comes from and how it is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
