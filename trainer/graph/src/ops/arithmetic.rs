@@ -21,7 +21,8 @@ static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
 static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 
-/// The shape of two operands broadcast against each other by NumPy's rule, or `None` where they do not fit.
+/// The shape of two operands broadcast against each other by NumPy's rule, or `None` if they do not
+/// broadcast.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
@@ -39,7 +40,8 @@ impl Builder {
     /// a + b with broadcasting.
     ///
     /// # Errors
-    /// Element types differ or shapes do not broadcast; so for the other operators of this family.
+    /// Element types differ or shapes do not broadcast. The same holds for the other operators of this
+    /// family.
     pub fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         let y = self.broadcasting(&ADD, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
@@ -159,7 +161,7 @@ impl Builder {
         self.reshape(sum, &to)
     }
 
-    /// Runs `emit` where `wanted`.
+    /// Runs `emit` if `wanted`.
     pub(crate) fn when(
         &mut self,
         wanted: bool,
@@ -180,7 +182,7 @@ impl Builder {
     }
 }
 
-/// A list of numbers that is added is a bias.
+/// A constant vector that is added is a bias.
 fn import_add<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let (a, b) = (file.addend(node, 0)?, file.addend(node, 1)?);
     file.g.add(a, b)

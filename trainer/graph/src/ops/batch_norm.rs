@@ -1,8 +1,9 @@
 //! Batch normalisation (Ioffe & Szegedy, 2015, algorithm 1).
 //!
-//! Of f16 both forms are computed in f32, and parameters and statistics are f32 then.
+//! For f16 inputs both forms compute in f32, with f32 parameters and statistics.
 //!
-//! The training form is composed of plain operators: ONNX's own training mode has no CUDA kernel in stock builds.
+//! The training form is composed of plain operators, because ONNX's training mode has no CUDA kernel in stock
+//! builds.
 
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
@@ -15,10 +16,10 @@ use crate::types::ElementType;
 pub(super) const OPERATORS: Family = &[(&BATCH_NORMALIZATION, None)];
 static BATCH_NORMALIZATION: Operator = Operator::new("BatchNormalization", 1).on_cuda(FLOATS);
 
-/// What the training form of batch normalisation computes.
+/// Results of batch normalisation in training.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
-    /// The normalised activations [N,C,…].
+    /// The normalised activations `[N,C,…]`.
     pub output: Tensor,
     /// Mean over all axes but the channels, `[C]`.
     pub mean: Tensor,
@@ -27,7 +28,7 @@ pub struct BatchNorm {
 }
 
 impl Builder {
-    /// Normalises `x` [N,C,…] by the statistics of the batch, then scales and shifts per channel.
+    /// Normalises `x` `[N,C,…]` by the statistics of the batch, then scales and shifts per channel.
     ///
     /// # Errors
     /// `x` has fewer than two axes, or `scale` or `bias` is not `[C]`.
@@ -62,7 +63,7 @@ impl Builder {
             let offset = g.reshape(bias, &per_channel)?;
             let output = g.add(scaled, offset)?;
             let outputs = vec![output, g.reshape(mean, &[channels])?, g.reshape(variance, &[channels])?];
-            // With n̂ the normalised input and M values per channel (ibid., section 3):
+            // With the normalised input n̂ and M values per channel (ibid., section 3):
             // dx = scale / σ · (dy − Σdy / M − n̂ · Σ(dy·n̂) / M).
             let rule = move |g: &mut Self, up: &Upstream| {
                 let mut dx: Option<Tensor> = None;
@@ -107,7 +108,7 @@ impl Builder {
         Ok(BatchNorm { output: outputs[0], mean: outputs[1], variance: outputs[2] })
     }
 
-    /// Normalises `x` [N,C,…] by given statistics, the form for evaluation; it has no gradient rule.
+    /// Normalises `x` `[N,C,…]` by given statistics, the form for evaluation; it has no gradient rule.
     ///
     /// # Errors
     /// `x` has fewer than two axes, or a parameter is not `[C]`.
@@ -128,7 +129,7 @@ impl Builder {
         })
     }
 
-    /// The number of channels of `x`, which each of `parameters` must have.
+    /// The number of channels of `x`; fails unless each of `parameters` has as many values.
     fn channel_parameters(&self, x: Tensor, parameters: &[Tensor]) -> Result<usize> {
         let ty = self.ty(x);
         let fits = ty.rank() >= 2

@@ -26,7 +26,7 @@ impl Builder {
         self.gemm(x, w, Some(b), false, true)
     }
 
-    /// op(a) · op(b) + c, where op transposes if asked; `c` broadcasts to the product.
+    /// op(a) · op(b) + c, where op transposes if its flag is set; `c` broadcasts to the product.
     ///
     /// # Errors
     /// Operands are not matrices, inner axes differ, or `c` does not broadcast.

@@ -1,8 +1,9 @@
 //! Local response normalisation (Krizhevsky et al. 2012, section 3.3).
 //!
-//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i, or over the pixels around i in its own
-//! channel. ONNX's `LRN` operator divides α by the size; [`Lrn`] holds α of the formula as printed. Of f16 it is computed in
-//! f32: s would lose its sum, and sᵝ⁺¹ overflows.
+//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i, or over the pixels around i in
+//! the same channel. ONNX's `LRN` operator divides α by the size; α of [`Lrn`] is that of the paper's
+//! formula. f16 inputs are computed in f32, because in f16 the sum in s would be imprecise and sᵝ⁺¹ would
+//! overflow.
 
 use super::pool::Pool;
 use crate::builder::{Builder, Upstream};
@@ -22,7 +23,7 @@ static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS);
 /// Constants of local response normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lrn {
-    /// What is summed over.
+    /// Region of the sum.
     pub region: LrnRegion,
     /// Number of neighbouring channels in the sum, or side of the square of pixels; odd.
     pub size: usize,
@@ -34,7 +35,7 @@ pub struct Lrn {
     pub k: f64,
 }
 
-/// What local response normalisation sums over.
+/// Region over which local response normalisation sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LrnRegion {
     /// Neighbouring channels at the same pixel.
@@ -66,7 +67,7 @@ impl Builder {
                 format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
             return Err(self.mismatch(LRN.name, &[x], reason));
         }
-        // The operator knows channels only.
+        // The operator sums over channels only.
         let form = match lrn.region {
             LrnRegion::Channels => self.lowering().lrn,
             LrnRegion::Pixels => LrnForm::BandedConv,
@@ -160,7 +161,7 @@ impl Builder {
 
     /// The weights of a 1×1 convolution that sums `size` neighbouring channels of `x` times `factor`.
     ///
-    /// Made in the graph from two short lists: as a constant it would be most of a file's size.
+    /// Computed in the graph from two short vectors, because as a constant it would be most of a file's size.
     fn band(&mut self, x: Tensor, size: usize, factor: f64) -> Result<Tensor> {
         let (channels, element) = (self.shape(x)[1], self.element(x));
         let list: Vec<usize> = (0..channels).collect();
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn all_forms_give_the_printed_formula() {
+    fn all_forms_agree_with_the_formula_of_the_paper() {
         for lowering in forms() {
             let case = Case::f32("LRN").lowering(lowering).values([1, 3, 1, 1], vec![1.0, 2.0, 3.0]);
             let y = evaluate(case, |g, x| g.lrn(x[0], STRONG));
@@ -237,7 +238,7 @@ mod tests {
         // Rows 1 2 3 and 4 5 6 in the first channel, 7 8 9 and 10 11 12 in the second.
         for (at, x, sum) in [(0, 1.0, 46.0), (1, 2.0, 91.0), (5, 6.0, 74.0), (6, 7.0, 334.0)] {
             let expected: f64 = x / f64::powf(1.0 + 0.3 * sum, 0.75);
-            assert!((y[at] - expected).abs() < 1e-6, "place {at}: {} against {expected}", y[at]);
+            assert!((y[at] - expected).abs() < 1e-6, "position {at}: {} against {expected}", y[at]);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Operators by family: each file holds a table of its operators, and for each the emission with shape and gradient
-//! rules, the import from files, and tests.
+//! Operators by family. A file has the table of its operators, and for each operator its emission with shape
+//! and gradient rules, its import from files, and tests.
 
 use crate::import::translation::{Family, Import};
 use crate::operator::Operator;
@@ -29,7 +29,7 @@ pub use loss::CrossEntropy;
 pub use lrn::{Lrn, LrnRegion};
 pub use pool::Pool;
 
-/// All operators that graphs are made from, a family each.
+/// All operators that the builder emits, by family.
 const FAMILIES: &[Family] = &[
     arithmetic::OPERATORS,
     batch_norm::OPERATORS,
@@ -46,7 +46,7 @@ const FAMILIES: &[Family] = &[
     unary::OPERATORS,
 ];
 
-/// All operators that graphs are made from.
+/// All operators that the builder emits.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     imports().map(|(operator, _)| operator)
 }
@@ -62,7 +62,7 @@ mod tests {
     use crate::OPSET;
 
     #[test]
-    fn every_operator_stands_in_one_table_and_exists_in_the_operator_set_of_emitted_graphs() {
+    fn every_operator_is_in_one_table_and_exists_in_the_operator_set_of_emitted_graphs() {
         let mut names: Vec<_> = operators().map(|operator| (operator.domain, operator.name)).collect();
         let all = names.len();
         names.sort_unstable();

@@ -1,4 +1,4 @@
-//! Pooling over space: MaxPool, AveragePool, GlobalAveragePool.
+//! Spatial pooling: MaxPool, AveragePool, GlobalAveragePool.
 
 use super::conv::Conv;
 use crate::builder::Builder;
@@ -7,7 +7,7 @@ use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
-use crate::operator::{FLOATS, MOVED, Operator};
+use crate::operator::{ALL_TYPES, FLOATS, Operator};
 use crate::types::ElementType::{self, F16, F32, U8};
 
 /// The operators of this file, each with its import.
@@ -20,29 +20,29 @@ pub(super) const OPERATORS: Family = &[
 static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
 static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
 static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1).on_cuda(FLOATS);
-static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(MOVED);
+static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(ALL_TYPES);
 
 /// Window of a pooling operator, the same along both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Side of the window.
     pub kernel: usize,
-    /// Distance between windows; smaller than the side when pooling overlaps.
+    /// Distance between windows; smaller than the side if windows overlap.
     pub stride: usize,
-    /// Padding on every side; padded places never win a maximum and do not count in an average.
+    /// Padding on each side; it is never the maximum and does not count in an average.
     pub padding: usize,
-    /// Whether windows may begin in the operand and end beyond it; then there is no padding.
+    /// Whether the last window may extend past the operand (ONNX's `ceil_mode`); requires a padding of 0.
     pub ceil: bool,
 }
 
 impl Pool {
-    /// Windows along a side of `length`, into which one fits.
+    /// Number of windows along a side of `length`, into which at least one fits.
     fn positions(&self, length: usize) -> usize {
         let room = length + 2 * self.padding - self.kernel;
         1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
     }
 
-    /// Places of the operand in the window that is number `at` along a side of `length`.
+    /// Number of the operand's values in window `at` along a side of `length`.
     fn counted(&self, length: usize, at: usize) -> usize {
         let start = at * self.stride;
         let end = (start + self.kernel).min(length + self.padding);
@@ -62,28 +62,28 @@ impl Builder {
         let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
         let (y, winners) = (outputs[0], outputs[1]);
         self.record(&[x], &[y], move |g, up| {
-            // The indices are places in the flat tensor. Several windows may meet in one place: a sum.
+            // The indices are positions in the flat tensor. Windows that share one add their gradients.
             let count = g.ty(y).len();
-            let (places, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
+            let (positions, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
             let dx = g.in_f32(dy, |g, dy| {
                 let flat = g.ty(dy).reshaped([ty.len()]);
                 let zeros = g.zeros(flat.clone())?;
                 let attributes = vec![("reduction", Attribute::Text("add"))];
-                Ok(g.emit(&SCATTER_ELEMENTS, &[zeros, places, dy], attributes, flat))
+                Ok(g.emit(&SCATTER_ELEMENTS, &[zeros, positions, dy], attributes, flat))
             })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
         Ok(y)
     }
 
-    /// Mean over windows of `x` `[N,C,H,W]`; places outside of it do not count.
+    /// Mean over windows of `x` `[N,C,H,W]`; padding does not count.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn average_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
         let (shape, attributes) = self.windows(&AVERAGE_POOL, x, pool)?;
         if pool.ceil {
-            return self.average_pool_beyond(x, pool, [shape[2], shape[3]]);
+            return self.average_pool_with_ceil(x, pool, [shape[2], shape[3]]);
         }
         let ty = self.ty(x).clone();
         let y = self.emit(&AVERAGE_POOL, &[x], attributes, ty.reshaped(shape.clone()));
@@ -101,17 +101,18 @@ impl Builder {
         Ok(y)
     }
 
-    /// Mean over windows that may end beyond `x`, of which there are `places` along height and width: zeros are added
-    /// there, and the mean over whole windows is corrected for them. Providers do not agree on how to count otherwise.
-    fn average_pool_beyond(&mut self, x: Tensor, pool: Pool, places: [usize; 2]) -> Result<Tensor> {
+    /// Mean over windows that may extend past `x`, with an output of `out`: zeros are appended, and the mean
+    /// over whole windows is corrected for them, because providers count the elements of such windows
+    /// differently.
+    fn average_pool_with_ceil(&mut self, x: Tensor, pool: Pool, out: [usize; 2]) -> Result<Tensor> {
         let whole = Pool { ceil: false, ..pool };
         let mut after = [0; 4];
         for axis in 0..2 {
-            let end = (places[axis] - 1) * pool.stride + pool.kernel;
+            let end = (out[axis] - 1) * pool.stride + pool.kernel;
             after[2 + axis] = end.saturating_sub(self.shape(x)[2 + axis]);
         }
         let whole_count = (pool.kernel * pool.kernel) as f64;
-        let shares = self.window_counts(x, pool, places, |count| whole_count / count);
+        let shares = self.window_counts(x, pool, out, |count| whole_count / count);
         let padded = self.pad(x, &[0; 4], &after)?;
         let means = self.average_pool(padded, whole)?;
         self.mul(means, shares)
@@ -120,12 +121,12 @@ impl Builder {
     /// `factor` times the sum over windows of `x` `[N,C,H,W]`.
     pub(crate) fn window_sum(&mut self, x: Tensor, pool: Pool, factor: f64) -> Result<Tensor> {
         let means = self.average_pool(x, pool)?;
-        let places = [self.shape(means)[2], self.shape(means)[3]];
-        let counts = self.window_counts(x, pool, places, |count| factor * count);
+        let out = [self.shape(means)[2], self.shape(means)[3]];
+        let counts = self.window_counts(x, pool, out, |count| factor * count);
         self.mul(means, counts)
     }
 
-    /// `map` of the number of places of `x` in each window, `[1,1,P,Q]`.
+    /// `map` of the number of values of `x` in each window, `[1,1,P,Q]`.
     fn window_counts(
         &mut self,
         x: Tensor,
@@ -139,7 +140,7 @@ impl Builder {
         self.floats(ty.reshaped([1, 1, height, width]), &values)
     }
 
-    /// Mean over all places of each channel: `[N,C,H,W]` → `[N,C,1,1]`.
+    /// Mean over each channel: `[N,C,H,W]` → `[N,C,1,1]`.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes.
@@ -154,7 +155,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// Shape of the result of pooling `x`, and the attributes of the operator.
+    /// Output shape of pooling `x`, and the attributes of the operator.
     fn windows(
         &self,
         operator: &'static Operator,
@@ -171,7 +172,7 @@ impl Builder {
             && shape[2..].iter().all(|&l| l + 2 * padding >= kernel);
         if !fits {
             let reason = format!(
-                "{pool:?} must fit into the operand, with less padding than kernel, and none with ceil"
+                "{pool:?} must fit into the operand, with a padding smaller than the kernel, and 0 with ceil"
             );
             return Err(self.mismatch(operator.name, &[x], reason));
         }
@@ -189,7 +190,7 @@ impl Builder {
         Ok((shape, attributes))
     }
 
-    /// Refuses operands that are not floating-point `[N,C,H,W]`.
+    /// Checks that the operand is floating-point `[N,C,H,W]`.
     pub(crate) fn images(&self, operator: &'static str, x: Tensor) -> Result<()> {
         self.floating(operator, x)?;
         if self.shape(x).len() != 4 {
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_ends_beyond_counts_what_is_inside() {
+    fn a_window_past_the_end_counts_only_what_is_inside() {
         let case = || Case::f32("pool").values([1, 1, 2, 4], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
         assert_eq!(evaluate(case(), |g, x| g.max_pool(x[0], ceil(2, 2))), [6.0, 8.0]);
         let case = || Case::f32("pool").values([1, 1, 3, 4], (1..=12).map(f64::from).collect());

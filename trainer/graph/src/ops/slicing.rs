@@ -1,4 +1,4 @@
-//! Taking tensors apart and putting them together: Concat, Split, Slice, Pad.
+//! Joining, slicing and padding tensors: Concat, Split, Slice, Pad.
 
 use crate::builder::Builder;
 use crate::error::Result;
@@ -6,18 +6,18 @@ use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
-use crate::operator::{MOVED, Operator};
+use crate::operator::{ALL_TYPES, Operator};
 use crate::types::ElementType::{Bool, F16, F32};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family =
     &[(&CONCAT, Some(import_concat)), (&SPLIT, None), (&SLICE, None), (&PAD, None)];
-static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(MOVED);
-static SPLIT: Operator = Operator::new("Split", 1).on_cuda(MOVED);
-pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(MOVED);
+static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(ALL_TYPES);
+static SPLIT: Operator = Operator::new("Split", 1).on_cuda(ALL_TYPES);
+pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(ALL_TYPES);
 static PAD: Operator = Operator::new("Pad", 1).on_cuda(&[F16, F32, Bool]);
 
-/// A part of one axis.
+/// A slice of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AxisSlice {
     pub axis: usize,
@@ -30,7 +30,7 @@ pub(crate) struct AxisSlice {
 }
 
 impl Builder {
-    /// `parts` one after another along `axis`.
+    /// Concatenation of `parts` along `axis`.
     ///
     /// # Errors
     /// There is no part, or parts differ in type or in another axis.
@@ -104,7 +104,7 @@ impl Builder {
         self.split(x, axis, &vec![self.shape(x)[axis] / parts; parts])
     }
 
-    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cut at the end to `lengths`.
+    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cropped at the end to `lengths`.
     pub(crate) fn pad_or_crop(
         &mut self,
         mut x: Tensor,
@@ -128,7 +128,7 @@ impl Builder {
         self.slice_axes(x, &[AxisSlice { axis, start, end, step: 1 }])
     }
 
-    /// Elements `start, start + step, …` before `end` of `axis`.
+    /// Elements `start, start + step, …` below `end` of `axis`.
     ///
     /// # Errors
     /// The range is empty or exceeds the axis, or `step` is 0.
@@ -143,7 +143,7 @@ impl Builder {
         self.slice_axes(x, &[AxisSlice { axis, start, end, step }])
     }
 
-    /// `x` cut along several axes at once.
+    /// `x` sliced along several axes at once.
     pub(crate) fn slice_axes(&mut self, x: Tensor, slices: &[AxisSlice]) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         let mut shape = ty.shape.clone();
@@ -215,12 +215,13 @@ impl Builder {
         Ok(y)
     }
 
-    /// Puts what was cut from an axis of `length` elements back in its place among zeros.
+    /// The inverse of a slice of an axis of `length` elements, with zeros elsewhere.
     fn unslice(&mut self, x: Tensor, slice: &AxisSlice, length: usize) -> Result<Tensor> {
         let taken = self.shape(x)[slice.axis];
         let mut x = x;
         if slice.step > 1 {
-            // [.., taken, ..] → [.., taken, 1 + zeros, ..] → [.., taken · step, ..], then without the last zeros.
+            // [.., taken, ..] → [.., taken, 1 + zeros, ..] → [.., taken · step, ..], then without the last
+            // zeros.
             x = self.unsqueeze(x, &[slice.axis + 1])?;
             let mut after = vec![0; self.shape(x).len()];
             after[slice.axis + 1] = slice.step - 1;
@@ -252,7 +253,7 @@ mod tests {
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
-    fn gradients_of_joining_and_cutting_agree_with_finite_differences() {
+    fn gradients_of_joining_slicing_and_padding_agree_with_finite_differences() {
         check_gradients(Case::f64("Concat").normal([2, 3]).normal([2, 1]).normal([2, 4]), |g, x| {
             g.concat(x, 1)
         });

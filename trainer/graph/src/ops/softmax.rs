@@ -1,4 +1,4 @@
-//! Softmax and LogSoftmax; those of f16 are computed in f32.
+//! Softmax and LogSoftmax; f16 inputs are computed in f32.
 
 use crate::builder::Builder;
 use crate::error::Result;

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
-use crate::operator::{CHOSEN, FLOATS, MOVED, NUMBERS, Operator};
+use crate::operator::{ALL_TYPES, FLOATS, NUMBERS, NUMBERS_AND_BYTES, Operator};
 use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
@@ -30,14 +30,14 @@ static LOG: Operator = Operator::new("Log", 1).on_cuda(FLOATS);
 static SQRT: Operator = Operator::new("Sqrt", 1).on_cuda(FLOATS);
 static NEG: Operator = Operator::new("Neg", 1).on_cuda(NUMBERS);
 static ABS: Operator = Operator::new("Abs", 1).on_cuda(NUMBERS);
-static CLIP: Operator = Operator::new("Clip", 1).on_cuda(CHOSEN);
-static CAST: Operator = Operator::new("Cast", 1).on_cuda(MOVED);
+static CLIP: Operator = Operator::new("Clip", 1).on_cuda(NUMBERS_AND_BYTES);
+static CAST: Operator = Operator::new("Cast", 1).on_cuda(ALL_TYPES);
 
 impl Builder {
     /// max(x, 0); the gradient at 0 is 0.
     ///
     /// # Errors
-    /// `x` is not floating-point; so for the other functions of this family.
+    /// `x` is not floating-point. The same holds for the other functions of this family.
     pub fn relu(&mut self, x: Tensor) -> Result<Tensor> {
         let y = self.unary(&RELU, x)?;
         self.record(&[x], &[y], move |g, up| {
@@ -143,7 +143,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// x under another name.
+    /// x as another value.
     ///
     /// # Errors
     /// None.
@@ -170,13 +170,13 @@ impl Builder {
         Ok(y)
     }
 
-    /// Magnitude; no gradient passes through it.
+    /// Absolute value; it has no gradient rule.
     pub(crate) fn abs(&mut self, x: Tensor) -> Tensor {
         self.emit(&ABS, &[x], vec![], self.ty(x).clone())
     }
 
-    /// `compute` on x, in f32 where x is f16, whose precision and range do not do for sums, powers and exponentials; the
-    /// result is f16 again then.
+    /// `compute` on x. If x is f16, whose precision and range are too small for sums, powers and
+    /// exponentials, it is computed in f32 and the result is rounded to f16.
     pub(crate) fn in_f32(
         &mut self,
         x: Tensor,
@@ -190,7 +190,7 @@ impl Builder {
         self.cast(y, ElementType::F16)
     }
 
-    /// Refuses operands that are not floating-point.
+    /// Checks that the operand is floating-point.
     pub(crate) fn floating(&self, operator: &'static str, x: Tensor) -> Result<()> {
         if self.element(x).is_float() {
             return Ok(());
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn relu_and_clip_cut_where_they_should() {
+    fn relu_and_clip_change_only_values_outside_their_range() {
         let relu = evaluate(Case::f64("Relu").values([3], vec![-1.0, 0.0, 2.0]), |g, x| g.relu(x[0]));
         assert_eq!(relu, [0.0, 0.0, 2.0]);
         let clip =
