@@ -1,4 +1,4 @@
-//! A web server of a few lines that gives prepared answers, cuts connections and remembers what was asked.
+//! A minimal web server with prepared replies, cut connections and a record of requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 
 use super::Wheel;
 
-/// What the server sends to one request.
+/// The reply to one request.
 #[derive(Clone)]
 pub(super) struct Reply {
     status: u16,
     content_type: &'static str,
     body: Vec<u8>,
-    /// The connection is cut when this many bytes of the file, counted from its beginning, have been sent.
+    /// Position in the body at which the connection is cut.
     cut_at: usize,
     ranges: bool,
 }
@@ -49,7 +49,7 @@ impl Reply {
     }
 }
 
-/// Answers the first request with the first answer and so on, then closes.
+/// Sends the replies to the requests in order, then closes.
 pub(super) struct Server {
     address: String,
     ranges: Arc<Mutex<Vec<Option<u64>>>>,
@@ -66,7 +66,7 @@ impl Server {
                 let Ok((stream, _)) = listener.accept() else { return };
                 let range = read_range(&stream);
                 seen.lock().unwrap().push(range);
-                // A client that hangs up early is part of some tests.
+                // In some tests the client closes the connection early.
                 let _ = send(stream, &reply, range);
             }
         });
@@ -77,7 +77,7 @@ impl Server {
         format!("{}/{path}", self.address)
     }
 
-    /// The start of the range that each request asked for.
+    /// Start of the range in each request.
     pub(super) fn ranges(&self) -> Vec<Option<u64>> {
         self.ranges.lock().unwrap().clone()
     }
@@ -115,7 +115,7 @@ fn send(mut stream: TcpStream, reply: &Reply, range: Option<u64>) -> std::io::Re
     stream.shutdown(Shutdown::Write)
 }
 
-/// Bytes that do not repeat, the same each time.
+/// Pseudo-random bytes, the same in each run.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_u32;
     let mut next = || {
