@@ -5,11 +5,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
-use super::{Build, Located, Options, Progress, RuntimeError, check_gpu, check_library, library, locate};
+use super::{Build, LibraryPath, Options, Progress, RuntimeError, check_gpu, check_library, library, locate};
 
 /// The loaded ONNX Runtime of the process.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct OnnxRuntime {
     /// The environment for sessions. Its idle threads sleep instead of spinning, which would occupy the data
     /// loader's cores.
     pub environment: Environment,
@@ -23,7 +23,7 @@ pub struct Loaded {
     pub threads: usize,
 }
 
-static LOADED: OnceLock<Loaded> = OnceLock::new();
+static LOADED: OnceLock<OnnxRuntime> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
 /// The process's ONNX Runtime. The first call locates it, fetches it if necessary, checks and loads it; later
@@ -32,7 +32,10 @@ static LOADING: Mutex<()> = Mutex::new(());
 /// # Errors
 /// Those of [`locate`], [`check_library`] and [`check_gpu`], and [`RuntimeError::OtherBuildLoaded`] if CUDA
 /// is requested after the CPU build was loaded. After an error another call may succeed.
-pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'static Loaded, RuntimeError> {
+pub fn environment(
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<&'static OnnxRuntime, RuntimeError> {
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = match LOADED.get() {
         Some(loaded) => loaded,
@@ -52,7 +55,7 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
     Ok(loaded)
 }
 
-fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
+fn start(options: &Options, located: LibraryPath) -> Result<OnnxRuntime, RuntimeError> {
     for path in located.preload {
         library::load(&path).map_err(|reason| RuntimeError::CannotLoad { path, reason })?;
     }
@@ -64,9 +67,13 @@ fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
         builder.with_name("fovea").with_telemetry(false).with_global_thread_pool(pool).build()
     });
     match built {
-        Ok(environment) => {
-            Ok(Loaded { environment, library, minor_version, build: options.build, threads: options.threads })
-        }
+        Ok(environment) => Ok(OnnxRuntime {
+            environment,
+            library,
+            minor_version,
+            build: options.build,
+            threads: options.threads,
+        }),
         Err(reason) => Err(RuntimeError::Environment { library, reason }),
     }
 }

@@ -85,10 +85,10 @@ pub mod testing;
 
 pub use device::{Device, DeviceChoice};
 pub use driver::check_gpu;
-pub use environment::{Loaded, environment};
+pub use environment::{OnnxRuntime, environment};
 pub use error::{FetchError, RuntimeError};
 pub use library::check_library;
-pub use locate::{Located, Source, locate};
+pub use locate::{LibraryPath, Source, locate};
 pub use manifest::{Build, OLDEST_MINOR, ORT_VERSION, Wheel, wheels};
 pub use options::{DEFAULT_INDEX_URL, Options, cache_folder};
 pub use progress::Progress;

@@ -26,7 +26,7 @@ pub enum Source {
 
 /// A library that is ready to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
+pub struct LibraryPath {
     /// ONNX Runtime itself.
     pub library: PathBuf,
     /// Libraries to load before it, in this order.
@@ -42,12 +42,12 @@ pub struct Located {
 /// [`RuntimeError::Missing`] or [`RuntimeError::NotALibrary`] for a path that the user gave;
 /// [`RuntimeError::NoWheel`] or [`RuntimeError::NoCache`] if nothing can be fetched on this machine;
 /// [`RuntimeError::CannotFetch`], with the files to provide by hand, if fetching fails.
-pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located, RuntimeError> {
+pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<LibraryPath, RuntimeError> {
     if let Some(path) = &options.dylib {
         check_file(path)?;
         let library =
             path.canonicalize().map_err(|reason| RuntimeError::Missing { path: path.clone(), reason })?;
-        return Ok(Located { library, preload: Vec::new(), source: Source::Given });
+        return Ok(LibraryPath { library, preload: Vec::new(), source: Source::Given });
     }
     let (os, arch) = (consts::OS, consts::ARCH);
     let pinned =
@@ -68,7 +68,7 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located,
         folders.push(folder);
     }
     let library = folders[0].join(format!("libonnxruntime.so.{}", super::ORT_VERSION));
-    Ok(Located { library, preload: preload_order(&folders), source })
+    Ok(LibraryPath { library, preload: preload_order(&folders), source })
 }
 
 /// The wheels that are neither unpacked nor waiting to be.

@@ -12,7 +12,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
-use crate::{Device, DeviceChoice, Loaded, Options, environment};
+use crate::{Device, DeviceChoice, OnnxRuntime, Options, environment};
 
 pub use fake_driver::FakeDriver;
 
@@ -38,7 +38,7 @@ pub fn device() -> Device {
 }
 
 /// ONNX Runtime with two threads, fetched if the cache does not have it.
-pub fn runtime() -> &'static Loaded {
+pub fn runtime() -> &'static OnnxRuntime {
     let options = Options { threads: 2, ..Options::from_env(device().build()) };
     environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
 }
