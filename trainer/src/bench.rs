@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use fovea_pipeline::Batch;
 use fovea_pipeline::loader::OnBadRecord;
-use fovea_runtime::Loaded;
+use fovea_runtime::OnnxRuntime;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
@@ -76,7 +76,7 @@ impl NoiseBatch {
 /// # Errors
 /// Those of [`OrtBackend::new`].
 pub fn backend(
-    loaded: &'static Loaded,
+    loaded: &'static OnnxRuntime,
     recipe: &Recipe,
     classes: usize,
     batch_rows: usize,
@@ -91,7 +91,7 @@ pub fn backend(
 /// # Errors
 /// [`BackendError`] when the backend cannot be made or fails.
 pub fn bench_step(
-    loaded: &'static Loaded,
+    loaded: &'static OnnxRuntime,
     recipe: &Recipe,
     classes: usize,
     batch_rows: usize,

@@ -1,6 +1,6 @@
 //! The device and the backend that the command line asks for.
 
-use fovea_runtime::{Loaded, Options, environment};
+use fovea_runtime::{OnnxRuntime, Options, environment};
 use fovea_tools::bars::FetchBar;
 use fovea_trainer::backend::{
     BackendError, NullBackend, OrtBackend, OrtOptions, Precision, ReferenceBackend, Setup, TrainingBackend,
@@ -30,7 +30,7 @@ pub fn runtime(
     args: &RuntimeArgs,
     step: Option<&StepArgs>,
     of_run: Precision,
-) -> Result<(&'static Loaded, OrtOptions), BackendError> {
+) -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
     let device = args.device.resolve();
     let from_env = Options::from_env(device.build());
     let options = Options {

@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p fovea-graph --example differentiate -- NETWORK.onnx GRADIENTS.onnx`
 //!
-//! The result runs on any ONNX Runtime: images, labels, a flag for each row and the parameters in; the loss and
-//! `<parameter>.gradient` out.
+//! The result runs on any ONNX Runtime. Its inputs are images, labels, a flag for each row and the
+//! parameters; its outputs are the loss and `<parameter>.gradient`.
 
 use std::path::Path;
 use std::{env, fs};
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: differentiate NETWORK.onnx GRADIENTS.onnx".into());
     };
     let network = Imported::read(Path::new(from))?;
-    let [height, width] = network.input_px().ok_or("the file leaves the size of its images open")?;
+    let [height, width] = network.input_px().ok_or("the file does not fix the size of its images")?;
 
     let mut g = Builder::new("gradients", Lowering::training(Target::Cpu));
     let images = g.input("images", TensorType::f32([BATCH, 3, height, width]))?;

@@ -1,6 +1,6 @@
 //! Regenerates `src/onnx/generated.rs` from `src/onnx/onnx.proto`, without `protoc`.
 //!
-//! `cargo run -p fovea-trainer --example regenerate_onnx --features regenerate-onnx`
+//! `cargo run -p fovea-graph --example regenerate_onnx --features regenerate-onnx`
 //!
 //! `onnx.proto` is the file of the `onnx` wheel on PyPI (Apache-2.0), unchanged.
 

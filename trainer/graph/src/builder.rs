@@ -1,12 +1,13 @@
-//! The builder: every call checks types and shapes, appends ONNX nodes, and records how to differentiate them.
+//! The builder: every call checks types and shapes, appends ONNX nodes, and records how to differentiate
+//! them.
 //!
-//! Two lists grow side by side. `nodes` is what will be written to the file; `tape` is what reverse-mode
-//! differentiation walks. A plain operator adds one entry to each; a composite function (local response
-//! normalisation, cross-entropy) adds many nodes and one entry, because its gradient reuses values of the forward
-//! direction that rules of the single operators would compute again.
+//! It keeps two lists. `nodes` is written to the file; `tape` is what reverse-mode differentiation walks. A
+//! plain operator adds one entry to each; a composite function (local response normalisation, cross-entropy)
+//! adds many nodes and one tape entry, because its gradient reuses forward values that the rules of the
+//! single operators would compute again.
 //!
-//! Shapes are fixed numbers, the batch size among them: a partial batch is padded by the loader and comes with a
-//! Boolean `valid` per row. Graphs that do not depend on the batch size can still be written with a free one, see
+//! Shapes are static, the batch size included: the loader pads a partial batch and adds a Boolean `valid` per
+//! row. Graphs that do not depend on the batch size can still be written with a free one, see
 //! [`free_batch`](super::free_batch).
 
 use std::collections::HashMap;
@@ -16,11 +17,14 @@ use super::error::{GraphError, Result};
 use super::lowering::Lowering;
 use super::model::Graph;
 use super::node::{Attributes, Node, Origin, Tensor, Value};
-use super::operator::Operator;
-use super::ops::unary::IDENTITY;
+use super::operator::{ALL_TYPES, Operator};
 use super::types::{ElementType, TensorType};
 
-/// What a gradient rule is given: the gradients that arrive, and which ones are wanted back.
+/// Renames a value. It belongs to the family of `ops/unary.rs`, and is here because the builder emits it for
+/// outputs.
+pub(crate) static IDENTITY: Operator = Operator::new("Identity", 1).on_cuda(ALL_TYPES);
+
+/// Input of a gradient rule: the gradients of the outputs, and which input gradients are needed.
 pub struct Upstream {
     /// Gradient of the loss with respect to each output; `None` where the loss does not depend on it.
     pub outputs: Vec<Option<Tensor>>,
@@ -32,16 +36,16 @@ impl Upstream {
     /// The gradient of the only output.
     ///
     /// # Panics
-    /// When the operator has several outputs, of which the loss does not depend on the first.
+    /// If the operator has several outputs and the loss does not depend on the first.
     pub fn single(&self) -> Tensor {
-        self.outputs[0].expect("rules run only when a gradient arrives, and this operator has one output")
+        self.outputs[0].expect("rules run only if an output has a gradient, and this operator has one output")
     }
 }
 
-/// Emits the gradients of the inputs, one entry per input; entries that are not wanted may be `None`.
+/// Emits the gradients of the inputs, one entry per input; entries that are not needed may be `None`.
 pub(crate) type Rule = Rc<dyn Fn(&mut Builder, &Upstream) -> Result<Vec<Option<Tensor>>>>;
 
-/// One step of the computation as differentiation sees it.
+/// One step of the forward computation, as differentiation needs it.
 #[derive(Clone)]
 pub(crate) struct TapeEntry {
     pub scope: String,
@@ -50,12 +54,12 @@ pub(crate) struct TapeEntry {
     pub rule: Rule,
 }
 
-/// Builds a graph with shape and type inference and remembers how to differentiate it.
+/// Builds a graph with shape and type inference, and records how to differentiate it.
 ///
-/// Methods for the operators stand in one file per family under `graph/ops`.
+/// The methods for operators are in `ops`, in one file per family.
 ///
 /// # Panics
-/// Methods may panic when given a [`Tensor`] of another builder.
+/// Methods may panic if given a [`Tensor`] of another builder.
 pub struct Builder {
     name: String,
     lowering: Lowering,
@@ -71,7 +75,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty graph called `name` whose gradients take the forms of `lowering`.
+    /// An empty graph called `name`, whose operators and gradients take the forms in `lowering`.
     pub fn new(name: impl Into<String>, lowering: Lowering) -> Self {
         Self {
             name: name.into(),
@@ -88,7 +92,7 @@ impl Builder {
         }
     }
 
-    /// The forms that gradients take in this graph.
+    /// The forms of operators and gradients in this graph.
     pub fn lowering(&self) -> Lowering {
         self.lowering
     }
@@ -116,7 +120,7 @@ impl Builder {
     /// Declares a graph input.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is already in use.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Result<Tensor> {
         self.claim(name)?;
         let tensor = self.value(name.to_owned(), ty, Origin::Input);
@@ -127,7 +131,7 @@ impl Builder {
     /// Makes `tensor` a graph output called `name`.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is already in use.
     pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<()> {
         self.claim(name)?;
         let made_here = self.values[tensor.index()].origin == Origin::Node;
@@ -141,7 +145,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Runs `build` with `name` prepended to the names of the nodes that it makes.
+    /// Runs `build` with `name` prepended to the names of its nodes.
     ///
     /// # Errors
     /// Those of `build`.
@@ -170,13 +174,13 @@ impl Builder {
         self.constant(TensorType::new(element, []), element.encode(value))
     }
 
-    /// A constant list of i64, the form of shapes and axes.
+    /// A constant i64 vector, the form of shapes and axes.
     pub fn integers(&mut self, values: &[i64]) -> Tensor {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.constant(TensorType::new(ElementType::I64, [values.len()]), bytes)
     }
 
-    /// A constant list of sizes as i64.
+    /// A constant i64 vector of sizes.
     pub(crate) fn sizes(&mut self, values: &[usize]) -> Tensor {
         let values: Vec<i64> = values.iter().map(|&v| v as i64).collect();
         self.integers(&values)
@@ -228,7 +232,7 @@ impl Builder {
         outputs
     }
 
-    /// Records the gradient rule of the node just emitted.
+    /// Records the gradient rule of the last emitted node.
     pub fn record(
         &mut self,
         inputs: &[Tensor],
@@ -238,8 +242,8 @@ impl Builder {
         self.record_since(self.nodes.len() - 1, inputs, outputs, rule);
     }
 
-    /// Runs `build` without recording rules of the operators inside, then records the rule that it returns for all
-    /// of them together.
+    /// Runs `build` without recording the rules of its operators, then records the rule that it returns for
+    /// all of them together.
     ///
     /// # Errors
     /// Those of `build`.
@@ -282,7 +286,7 @@ impl Builder {
         self.tape.push(TapeEntry { scope, inputs: inputs.to_vec(), outputs: outputs.to_vec(), rule });
     }
 
-    /// The error of `operator` applied to `given`, named as its node would be.
+    /// The error for `operator` on the operands `given`, with the name that the node would have.
     pub fn mismatch(
         &self,
         operator: &'static str,
@@ -298,7 +302,7 @@ impl Builder {
         GraphError::Operands { node, operator, reason: reason.into(), given }
     }
 
-    /// Finishes the graph; nodes that no output needs are left out.
+    /// Finishes the graph; nodes that no output depends on are removed.
     pub fn finish(self) -> Graph {
         Graph::assemble(self.name, self.values, self.nodes, self.inputs, self.outputs)
     }

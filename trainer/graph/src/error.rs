@@ -1,16 +1,16 @@
-//! What can be wrong with a graph while it is built.
+//! Errors of building a graph.
 
 use std::path::PathBuf;
 
 use super::types::TensorType;
 
-/// Result of building.
+/// Result of building a graph.
 pub type Result<T> = std::result::Result<T, GraphError>;
 
-/// A graph could not be built.
+/// Why a graph cannot be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GraphError {
-    /// An operator cannot work on the given tensors.
+    /// An operator does not accept the given tensors.
     #[error("node `{node}` ({operator}): {reason}; given {}", list(.given))]
     Operands {
         /// Name of the node, with its scope.
@@ -22,7 +22,7 @@ pub enum GraphError {
         /// Types of all operands in order.
         given: Vec<TensorType>,
     },
-    /// The loss depends on a parameter through an operator without gradient rule.
+    /// The loss depends on a parameter through an operator without a gradient rule.
     #[error(
         "node `{node}` ({operator}) has no gradient rule, but the loss depends on a parameter through it"
     )]
@@ -32,8 +32,8 @@ pub enum GraphError {
         /// ONNX operator.
         operator: &'static str,
     },
-    /// Gradients were asked of something that is not a scalar.
-    #[error("gradients need a floating-point scalar, `{tensor}` is {given}")]
+    /// Gradients were requested for a tensor that is not a floating-point scalar.
+    #[error("gradients need a floating-point scalar, but `{tensor}` is {given}")]
     LossNotScalar {
         /// Name of the tensor.
         tensor: String,
@@ -41,12 +41,12 @@ pub enum GraphError {
         given: TensorType,
     },
     /// Two inputs or outputs have the same name.
-    #[error("the name `{name}` is taken twice")]
+    #[error("the name `{name}` is used twice")]
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// A graph that should work for every batch size has the size built into a node.
+    /// A node depends on the batch size in a graph that must work for every batch size.
     #[error("graph `{graph}`: node `{node}` depends on the batch size, so the graph cannot have a free one")]
     BatchDependent {
         /// Name of the graph.
@@ -54,14 +54,14 @@ pub enum GraphError {
         /// First node that differs between two batch sizes.
         node: String,
     },
-    /// A value was given for an input that the graph does not have, or of another size.
+    /// A value was set for an input that the graph does not have, or with the wrong size.
     #[error("graph `{graph}`: cannot set `{name}`: {reason}")]
     Binding {
         /// Name of the graph.
         graph: String,
         /// Name of the input.
         name: String,
-        /// What does not fit.
+        /// What is wrong.
         reason: String,
     },
     /// A file cannot be used as a network.
@@ -72,19 +72,19 @@ pub enum GraphError {
         /// What is wrong.
         reason: String,
     },
-    /// A node of a file cannot be translated.
+    /// A node of a file cannot be imported.
     #[error("{}: node `{node}` ({operator}) {reason}", path.display())]
     Node {
         /// The file.
         path: PathBuf,
-        /// Name of the node, or of what it makes if it has none.
+        /// Name of the node, or of its first output if it has none.
         node: String,
         /// ONNX operator.
         operator: String,
         /// What is wrong.
         reason: String,
     },
-    /// A network's description is not usable.
+    /// The description of a network is invalid.
     #[error("network `{network}`: {reason}")]
     Network {
         /// Name of the network.

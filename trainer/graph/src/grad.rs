@@ -7,11 +7,12 @@ use super::node::Tensor;
 impl Builder {
     /// Appends the gradients of the scalar `loss` with respect to each of `parameters`, in order.
     ///
-    /// A parameter on which the loss does not depend gets a gradient of zeros. The appended nodes carry no rules of
-    /// their own: gradients are of first order.
+    /// A parameter on which the loss does not depend gets a gradient of zeros. The appended nodes have no
+    /// gradient rules themselves: gradients are of first order.
     ///
     /// # Errors
-    /// `loss` is no floating-point scalar, or depends on a parameter through an operator without gradient rule.
+    /// `loss` is not a floating-point scalar, or depends on a parameter through an operator without a
+    /// gradient rule.
     pub fn grad(&mut self, loss: Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>> {
         let ty = self.ty(loss).clone();
         if !ty.element.is_float() || ty.len() != 1 {
@@ -38,7 +39,7 @@ impl Builder {
         })
     }
 
-    /// Carries the gradients of an entry's outputs over to its inputs, adding to what has already arrived there.
+    /// Propagates the gradients of an entry's outputs to its inputs, where they accumulate.
     fn pull_back(
         &mut self,
         entry: &TapeEntry,
@@ -64,7 +65,8 @@ impl Builder {
         })
     }
 
-    /// Marks the values that depend on a parameter; every differentiable path from there to `loss` must have rules.
+    /// Marks the values that depend on a parameter; fails if a differentiable path from there to `loss` lacks
+    /// a rule.
     fn values_between(&self, parameters: &[Tensor], loss: Tensor) -> Result<Vec<bool>> {
         let mut varying = vec![false; self.value_count()];
         for p in parameters {
@@ -97,7 +99,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::run_f64;
+    use crate::gradcheck::run_f64;
     use crate::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
 
     fn builder() -> Builder {
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_without_rule_is_an_error_only_on_the_way_to_a_parameter() {
+    fn an_operator_without_a_rule_is_an_error_only_on_a_path_to_a_parameter() {
         let mut g = builder();
         let x = g.input("x", TensorType::f32([1, 2])).unwrap();
         let c = g.input("c", TensorType::f32([2])).unwrap();
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_once() {
+    fn a_name_cannot_be_used_twice() {
         let mut g = builder();
         let x = g.input("x", TensorType::f32([2])).unwrap();
         assert!(matches!(g.input("x", TensorType::f32([2])), Err(GraphError::DuplicateName { .. })));

@@ -1,41 +1,41 @@
-//! Initial values of parameters, a function of seed and place.
+//! Initial values of parameters, a function of seed, parameter and position.
 
 use std::sync::Arc;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-/// Values drawn from one position of the generator; also the unit of work of one thread.
+/// Values drawn from one position of the generator; also the unit of work of a thread.
 const CHUNK: usize = 1 << 20;
-/// Words of 32 bits that one value takes from the generator.
+/// 32-bit words of the generator per value.
 const WORDS_PER_VALUE: u128 = 2;
 
-/// How a parameter starts.
+/// Initialiser of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Init {
-    /// Every value drawn from N(0, std²).
+    /// Values from N(0, std²).
     Normal {
         /// Standard deviation.
         std: f64,
     },
-    /// Every value drawn evenly from −bound to bound.
+    /// Values uniform between −bound and bound.
     Uniform {
         /// Largest magnitude.
         bound: f64,
     },
-    /// Every value the same.
+    /// All values equal.
     Constant(f32),
-    /// Values of a file.
+    /// Given values, such as those of a file.
     Values(Arc<[f32]>),
 }
 
 impl Init {
-    /// Fills `values` as the parameter number `index` of a run with `seed`.
+    /// Fills the `values` of parameter `index` in a run with `seed`.
     ///
-    /// Values come from 53-bit uniform values of `ChaCha8Rng`, stream `index`, computed in f64 and rounded to f32; normal
-    /// ones in pairs by Box and Muller's transform (1958): value i depends on seed, index and i alone, on every platform
-    /// (up to the last bit of the system's logarithm and cosine, which the rounding nearly always hides), for any number
-    /// of threads.
+    /// Values are made from 53-bit uniform values of `ChaCha8Rng`, stream `index`, in f64 and rounded to f32;
+    /// normal ones in pairs by the transform of Box and Muller (1958). Value i depends only on seed, index
+    /// and i, for any number of threads and on every platform (up to the last bit of the system's logarithm
+    /// and cosine, which the rounding nearly always hides).
     pub fn fill(&self, seed: u64, index: usize, values: &mut [f32]) {
         match *self {
             Self::Constant(value) => values.fill(value),
@@ -50,7 +50,7 @@ impl Init {
     }
 }
 
-/// Calls `fill` with pieces of `values` and the places where they begin, on as many threads as there are cores.
+/// Calls `fill` with the offset and the values of each chunk, on one thread per core.
 fn in_chunks(values: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
     std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -63,7 +63,7 @@ fn in_chunks(values: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
                     fill(part * per_thread + chunk * CHUNK, values);
                 }
             };
-            // A thread costs more than a small tensor.
+            // Starting a thread costs more than filling a small tensor.
             if chunks == 1 {
                 work();
             } else {
@@ -73,7 +73,7 @@ fn in_chunks(values: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
     });
 }
 
-/// The generator of parameter `index`, where value `first` begins.
+/// The generator of parameter `index`, positioned at value `first`.
 fn generator(seed: u64, index: usize, first: usize) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(index as u64);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_the_asked_mean_and_spread() {
+    fn values_have_the_given_mean_and_standard_deviation() {
         let values = normal(1, 2, 200_001);
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
         let square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn values_depend_on_seed_index_and_place_alone() {
+    fn values_depend_only_on_seed_index_and_position() {
         assert_eq!(normal(1, 2, 10), normal(1, 2, 1000)[..10]);
         assert_ne!(normal(1, 2, 10), normal(1, 3, 10));
         assert_ne!(normal(1, 2, 10), normal(2, 2, 10));

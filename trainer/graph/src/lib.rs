@@ -3,13 +3,13 @@
 //! ```text
 //! network.onnx ─► Imported ─┐
 //!                           ├─► Builder ── grad ─► Builder ── finish ─► Graph ─► bytes of an .onnx file
-//! calls such as g.conv(…) ──┘   (nodes, and how to differentiate each)
+//! calls such as g.conv(…) ──┘   (nodes, and a gradient rule for each)
 //! ```
 //!
 //! [`Builder`] appends operators, infers their shapes and types, and records a gradient rule for each;
-//! [`Builder::grad`] appends the gradients of a scalar; [`Builder::finish`] gives a [`Graph`], which writes itself as an
-//! ONNX model of operator set [`OPSET`] in standard operators: every stock ONNX Runtime runs it, on every device, from
-//! every language, and Netron shows it.
+//! [`Builder::grad`] appends the gradients of a scalar; [`Builder::finish`] returns a [`Graph`], which
+//! encodes itself as an ONNX model of operator set [`OPSET`] in standard operators: every stock ONNX Runtime
+//! runs it, on every device and from every language, and Netron shows it.
 //!
 //! ```
 //! use fovea_graph::{Builder, Lowering, Target, TensorType};
@@ -32,14 +32,14 @@
 //! ```
 //!
 //! A network in a file is imported node by node through the same builder: [`Imported`], and
-//! `examples/differentiate.rs`, which adds the gradients of all parameters to any such file. [`Network`] is what a
-//! builder can append, with the parameters, dropout masks and buffers that it declares.
+//! `examples/differentiate.rs`, which adds the gradients of all parameters to any such file. [`Network`] is
+//! what a builder can append, with the parameters, dropout masks and buffers that it declares.
 //!
-//! An operator of another domain, or of your own, is a `static` [`Operator`]: [`Builder::emit`] appends its node and
-//! [`Builder::record`] gives it a gradient rule.
+//! An operator of another domain, or of your own, is a `static` [`Operator`]: [`Builder::emit`] appends its
+//! node and [`Builder::record`] gives it a gradient rule.
 //!
-//! Letters: N batch, C input channels, O output channels, H W input height and width, P Q output height and width,
-//! K classes.
+//! Letters: N batch, C input channels, O output channels, H W input height and width, P Q output height and
+//! width, K classes.
 
 mod builder;
 mod error;
@@ -56,7 +56,7 @@ pub mod ops;
 mod types;
 
 #[cfg(test)]
-mod check;
+mod gradcheck;
 
 pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};

@@ -1,19 +1,19 @@
-//! Which form each operator and its gradient take on which device: one table, no scattered conditions.
+//! The form of each operator and its gradient on each device: one table instead of scattered conditions.
 //!
-//! All forms compute the same thing in standard operators; they differ in speed. The columns were measured on AlexNet at
-//! batch 128: that of the CPU on two cores, those of CUDA on an H100 (`docs/BENCHMARKS.md`).
+//! All forms compute the same in standard operators; they differ in speed. The choices were measured on
+//! AlexNet at batch size 128: for the CPU on two cores, for CUDA on an H100 (`docs/BENCHMARKS.md`).
 
-/// Pieces, all alike, up to which kernels of CUDA that join or part them take their addresses as arguments, not from a list in
-/// memory.
+/// Largest number of tensors of equal shape whose addresses the CUDA kernels of Concat and Split take as
+/// arguments, rather than from a list in memory.
 pub const ADDRESSES_AS_ARGUMENTS: usize = 32;
 
-/// The kind of device that a graph is built for, and what it multiplies.
+/// The device that a graph is built for, and the precision of its matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
     /// ONNX Runtime's CPU provider.
     #[default]
     Cpu,
-    /// ONNX Runtime's CUDA provider, products in full single precision.
+    /// ONNX Runtime's CUDA provider, with products in single precision.
     Cuda,
     /// The CUDA provider with products in TF32.
     CudaTf32,
@@ -24,52 +24,56 @@ pub enum Target {
 /// How the gradient of a convolution's weights is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConvWeightForm {
-    /// One convolution of the transposed input with the transposed gradient as its kernel, strides becoming dilations. The
-    /// images are cut into at most so many parts, whose sums are added in the end: work for more of a GPU's processors.
+    /// One convolution of the transposed input, with the transposed gradient as its kernel and strides as
+    /// dilations. The batch is split into parts, whose results are added at the end, to occupy more of a
+    /// GPU's multiprocessors.
     DilatedConv {
-        /// Parts.
+        /// Largest number of parts.
         parts: usize,
     },
-    /// Batch-last layout and a matrix product for every kernel offset, or for some of them together where channels are
+    /// Batch-last layout and a matrix product per kernel offset, or per several offsets where channels are
     /// few; strides become extra channels first (space to depth).
     OffsetGemm,
 }
 
-/// How local response normalisation is computed in a graph that is differentiated.
+/// How local response normalisation is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LrnForm {
-    /// The sum over neighbouring channels as a 1×1 convolution with a banded matrix, shared with the gradient.
+    /// The sum over neighbouring channels as a 1×1 convolution with a banded matrix, shared with the
+    /// gradient.
     BandedConv,
-    /// The `LRN` operator, the form for graphs that are only evaluated: its gradient still uses the banded sum.
+    /// The `LRN` operator, for graphs that are only evaluated; its gradient still uses the banded sum.
     Operator,
 }
 
 /// The forms chosen for one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lowering {
-    /// Channels up to which a strided convolution is computed as one of stride 1 whose input has the pixels of a
-    /// stride × stride square as channels (space to depth); 0 for never.
+    /// Largest number of channels for which a strided convolution becomes one of stride 1, with the pixels of
+    /// each stride × stride square as channels (space to depth); 0 for never.
     pub space_to_depth_channels: usize,
-    /// Number of groups up to which each group is a convolution of its own.
+    /// Largest number of groups for which each group becomes a separate convolution.
     pub groups_apart: usize,
-    /// Whether the data gradient of convolutions whose strides are all 1 is a convolution too, not a transposed one.
+    /// Whether the data gradient of a convolution of stride 1 is a convolution rather than a transposed
+    /// convolution.
     pub conv_data_by_flipped_kernel: bool,
-    /// Weight gradient of convolutions whose strides are all 1.
+    /// Weight gradient of convolutions of stride 1.
     pub conv_weight_unit_stride: ConvWeightForm,
     /// Weight gradient of all other convolutions.
     pub conv_weight_strided: ConvWeightForm,
-    /// Longest side of a convolution's output that [`ConvWeightForm::DilatedConv`] is good for, as it is the side of the
-    /// kernel there; above it is [`ConvWeightForm::OffsetGemm`].
+    /// Longest side of a convolution's output for [`ConvWeightForm::DilatedConv`], where it becomes the side
+    /// of the kernel; longer ones use [`ConvWeightForm::OffsetGemm`].
     pub conv_weight_dilated_px: usize,
-    /// Rows (offsets × channels of a group) up to which offsets share a matrix product.
+    /// Largest number of rows (offsets × channels of a group) of a matrix product that several offsets share.
     pub conv_weight_product_rows: usize,
-    /// Whether all these products are of as many offsets, at most 32: their joins leave a CUDA graph faithful.
+    /// Whether all these products have the same number of offsets, at most [`ADDRESSES_AS_ARGUMENTS`]: a CUDA
+    /// graph then replays their Concats faithfully.
     pub conv_weight_products_alike: bool,
     /// Local response normalisation.
     pub lrn: LrnForm,
-    /// Whether the power ¾ is made of square roots.
+    /// Whether the power ¾ is computed by square roots.
     pub power_by_roots: bool,
-    /// Whether a reduction over axes that are not neighbours is made of reductions over those that are.
+    /// Whether a reduction over axes that are not adjacent becomes one reduction per run of adjacent axes.
     pub reduce_by_runs: bool,
 }
 
@@ -88,7 +92,7 @@ impl Lowering {
             conv_weight_products_alike: true,
             lrn: LrnForm::BandedConv,
             power_by_roots: false,
-            // cuDNN reduces N, H and W at once six to eight times slower than H and W, then N.
+            // In cuDNN, reducing N, H and W at once is six to eight times slower than H and W first, then N.
             reduce_by_runs: true,
         };
         match target {
@@ -119,7 +123,7 @@ impl Lowering {
         }
     }
 
-    /// The forms for graphs that only go forward.
+    /// The forms for graphs without gradients.
     pub fn evaluation(target: Target) -> Self {
         Self { lrn: LrnForm::Operator, ..Self::training(target) }
     }

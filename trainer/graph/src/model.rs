@@ -1,4 +1,4 @@
-//! A finished graph: what goes in, what comes out, and its ONNX form.
+//! A finished graph: its inputs, its outputs and its ONNX form.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ const BATCH_AXIS: &str = "N";
 /// An input or output of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// Name in the file, the name to bind by.
+    /// Name in the file, used for binding.
     pub name: String,
     /// Element type and shape.
     pub ty: TensorType,
@@ -46,7 +46,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Puts the parts together and drops nodes that no output needs.
+    /// Assembles the parts, without nodes that no output depends on.
     pub(crate) fn assemble(
         name: String,
         values: Vec<Value>,
@@ -66,7 +66,7 @@ impl Graph {
             for input in &node.inputs {
                 needed[input.index()] = true;
             }
-            // Optional trailing outputs (the indices of a max-pool) cost time when asked for.
+            // Optional trailing outputs (the indices of a max-pool) cost time if requested.
             while node.operator.name != "Split" && node.outputs.last().is_some_and(|t| !needed[t.index()]) {
                 node.outputs.pop();
             }
@@ -93,7 +93,7 @@ impl Graph {
 
     /// The operators of the graph with the element type of their data, sorted by name, each pair once.
     ///
-    /// The data of `Where` is what it chooses from; that of all other operators is their first operand.
+    /// The data of `Where` are the operands that it selects from; of all other operators, the first operand.
     pub fn operators(&self) -> Vec<(&'static Operator, ElementType)> {
         let element = |node: &Node| {
             let data = node.inputs[usize::from(node.operator.name == "Where")];
@@ -105,13 +105,13 @@ impl Graph {
         operators
     }
 
-    /// Every node: its operator, and the types of its operands and of its results.
+    /// All nodes: operator, types of the operands, types of the outputs.
     pub fn nodes(&self) -> impl Iterator<Item = (&'static Operator, Vec<&TensorType>, Vec<&TensorType>)> {
         let types = |tensors: &[Tensor]| tensors.iter().map(|t| &self.values[t.index()].ty).collect();
         self.nodes.iter().map(move |node| (node.operator, types(&node.inputs), types(&node.outputs)))
     }
 
-    /// Turns the input `name` into a constant of little-endian `bytes`.
+    /// Replaces the input `name` by a constant of little-endian `bytes`.
     ///
     /// # Errors
     /// There is no such input, or the number of bytes is not that of its type.
@@ -223,10 +223,11 @@ impl Graph {
     }
 }
 
-/// Builds a graph whose first axis is free wherever it follows the batch size.
+/// Builds a graph whose first axis is free wherever it is the batch size.
 ///
-/// `build` is called with two batch sizes; the graph is accepted when both calls give the same nodes and constants,
-/// for then nothing in it depends on the size. Inputs and outputs whose first axis differs get a free one.
+/// `build` is called with two batch sizes; the graph is accepted if both calls return the same nodes and
+/// constants, because then nothing in it depends on the size. Inputs and outputs whose type differs get a
+/// free first axis.
 ///
 /// # Errors
 /// Those of `build`, or [`GraphError::BatchDependent`] with the first node that differs.
@@ -287,7 +288,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 #[cfg(test)]
 mod tests {
     use super::{Graph, OPSET, free_batch};
-    use crate::check::run_f32;
+    use crate::gradcheck::run_f32;
     use crate::ops::Pool;
     use crate::{Builder, GraphError, Lowering, Operator, Result, Target, Tensor, TensorType};
 
@@ -300,20 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_that_works_for_every_batch_gets_a_free_one() {
+    fn a_graph_that_works_for_every_batch_size_gets_a_free_first_axis() {
         let free = free_batch(|n| graph(n, |g, x| g.flatten(x, 1))).unwrap();
         assert!(free.inputs()[0].free_batch && free.outputs()[0].free_batch);
     }
 
     #[test]
-    fn a_batch_size_inside_the_graph_is_found() {
+    fn a_batch_size_inside_the_graph_is_an_error_that_names_the_node() {
         let error = free_batch(|n| graph(n, |g, x| g.reshape(x, &[n * 16]))).unwrap_err();
         assert_eq!(error, GraphError::BatchDependent { graph: "test".into(), node: "Reshape".into() });
         assert!(free_batch(|n| graph(n, |g, x| if n == 2 { g.relu(x) } else { g.flatten(x, 1) })).is_err());
     }
 
     #[test]
-    fn what_no_output_needs_is_left_out() {
+    fn nodes_that_no_output_depends_on_are_removed() {
         let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
         let made = graph(1, |g, x| {
             g.relu(x)?;
@@ -327,11 +328,11 @@ mod tests {
 
     #[test]
     fn an_operator_of_another_domain_is_written_with_it_and_differentiated_by_its_own_rule() {
-        static GELU: Operator = Operator::new("Gelu", 1).of_domain("com.microsoft");
+        static GELU: Operator = Operator::new("Gelu", 1).in_domain("com.microsoft");
         let mut g = Builder::new("test", Lowering::training(Target::Cpu));
         let x = g.input("x", TensorType::f32([3])).unwrap();
         let y = g.emit(&GELU, &[x], vec![], g.ty(x).clone());
-        // Of x = 0 alone.
+        // Correct at x = 0 only.
         g.record(&[x], &[y], |g, up| Ok(vec![Some(g.scale(up.single(), 0.5)?)]));
         let loss = g.sum(y).unwrap();
         let dx = g.grad(loss, &[x]).unwrap()[0];

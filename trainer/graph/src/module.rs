@@ -1,4 +1,4 @@
-//! What a network declares besides its nodes: the parameters that are trained and the masks that are drawn.
+//! The interface of a network, and what it declares: parameters, dropout masks, buffers.
 
 use std::fmt;
 
@@ -9,18 +9,20 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// Name in files and messages.
     fn name(&self) -> &str;
 
-    /// Appends the network to `g`, from `x` `[N,3,H,W]` in f32 or f16; parameters and masks become graph inputs.
+    /// Appends the network to `g`, from `x` `[N,3,H,W]` in f32 or f16; parameters and masks become graph
+    /// inputs.
     ///
     /// It computes in the type of `x`; parameters are f32 whatever it is.
     ///
     /// # Errors
-    /// A node does not fit the ones before it or cannot be expressed, or a name is taken twice.
+    /// A node does not fit the ones before it or cannot be expressed, or a name is used twice.
     fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward>;
 
-    /// Names of the activations that [`forward_with_tap`](Self::forward_with_tap) gives, from input to logits.
+    /// Names of the activations that [`forward_with_tap`](Self::forward_with_tap) gives, from input to
+    /// logits.
     fn taps(&self) -> Vec<String>;
 
-    /// As [`forward`](Self::forward) in evaluation; gives the activation called `tap` besides.
+    /// Like [`forward`](Self::forward) in evaluation; also returns the activation called `tap`.
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward), and when no activation has this name.
@@ -53,7 +55,7 @@ pub enum ParameterKind {
     Bias,
 }
 
-/// A trained tensor of f32.
+/// A trained f32 tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
     /// Name of the graph input, `layer.weight` or `layer.bias`.
@@ -79,7 +81,7 @@ impl Parameter {
         self.len() == 0
     }
 
-    /// The initial values in a run with `seed`; `index` is the parameter's place in the network.
+    /// The initial values in a run with `seed`; `index` is the parameter's position in the network.
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         self.init.fill(seed, index, &mut values);
@@ -87,7 +89,7 @@ impl Parameter {
     }
 }
 
-/// A Boolean input that the host draws anew for every step.
+/// A Boolean input that the host draws for every step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DropoutMask {
     /// Name of the graph input.
@@ -98,7 +100,7 @@ pub struct DropoutMask {
     pub keep: f64,
 }
 
-/// A tensor of f32 that training writes besides the parameters, such as running statistics.
+/// An f32 tensor that training updates without gradients, such as running statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buffer {
     /// Name of the graph input.
@@ -110,7 +112,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// The initial values in a run with `seed`; `index` is the buffer's place in the network.
+    /// The initial values in a run with `seed`; `index` is the buffer's position in the network.
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         self.init.fill(seed, index, &mut values);
@@ -135,11 +137,11 @@ pub struct BufferUse {
     pub buffer: Buffer,
     /// Its graph input.
     pub value: Tensor,
-    /// What it holds after the batch; none in evaluation.
+    /// Its value after the batch; `None` in evaluation.
     pub new: Option<Tensor>,
 }
 
-/// Name of the mask of the dropout called `dropout`.
+/// Name of the mask input of the dropout called `dropout`.
 pub fn mask_name(dropout: &str) -> String {
     format!("{dropout}.mask")
 }

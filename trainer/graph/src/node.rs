@@ -3,7 +3,7 @@
 use super::operator::Operator;
 use super::types::TensorType;
 
-/// A light handle to one value of a [`Builder`](super::Builder); meaningless for any other builder.
+/// Handle of a value in a [`Builder`](super::Builder); meaningless in any other builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tensor(pub(crate) u32);
 
@@ -16,9 +16,9 @@ impl Tensor {
 /// The value of an ONNX attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A list of whole numbers.
+    /// A list of integers.
     Ints(Vec<i64>),
     /// A number in single precision.
     Float(f32),
@@ -47,7 +47,7 @@ pub(crate) struct Node {
     pub inputs: Vec<Tensor>,
     pub outputs: Vec<Tensor>,
     pub attributes: Attributes,
-    /// Whether a gradient rule accounts for this node.
+    /// Whether a gradient rule covers this node.
     pub covered: bool,
 }
 

@@ -1,16 +1,12 @@
-//! What is known of an operator besides how a builder emits it.
+//! Static facts about an operator: name, domain, operator set, CUDA kernels.
 
 use std::fmt;
 
-use crate::error::Result;
-use crate::import::Translation;
-use crate::node::Tensor;
-use crate::onnx::NodeProto;
 use crate::types::ElementType::{self, Bool, F16, F32, I64, U8};
 
 /// An operator of ONNX, or of another domain.
 ///
-/// Each file of `ops` has a table of the operators that it emits, beside their shape and gradient rules.
+/// Each file of `ops` has a table of the operators that it emits, next to their shape and gradient rules.
 #[derive(Clone, Copy)]
 pub struct Operator {
     /// Name in files.
@@ -19,50 +15,40 @@ pub struct Operator {
     pub domain: &'static str,
     /// First operator set of the domain that has it.
     pub since: i64,
-    /// Types of its data that the CUDA provider of ONNX Runtime has kernels for, in the version of the operator that
-    /// emitted graphs use; of f16, f32, i64, u8 and Boolean.
+    /// Data types for which ONNX Runtime's CUDA provider has a kernel in the operator version that emitted
+    /// graphs use; only f16, f32, i64, u8 and Boolean are listed.
     ///
-    /// From the provider's table in ONNX Runtime's `docs/OperatorKernels.md`, as of 1.24 and later. A kernel counts if it
-    /// is registered for that version; one whose range of versions begins earlier and has no end does not.
+    /// Source: the provider's table in ONNX Runtime's `docs/OperatorKernels.md`, 1.24 and later. A kernel
+    /// counts if it is registered for that version; one with an earlier, open-ended version range does not.
     /// `ScatterElements` and `ReduceMean` lack such a kernel in older releases.
     pub cuda: &'static [ElementType],
-    /// How a node of a file becomes one of a builder; `None` where files may not hold it.
-    pub(crate) import: Option<Import>,
 }
-
-/// Translates a node of a file; gives its first output.
-pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Result<Tensor>;
 
 /// Floating-point types.
 pub(crate) const FLOATS: &[ElementType] = &[F16, F32];
-/// Types that arithmetic is done in.
+/// Types of arithmetic.
 pub(crate) const NUMBERS: &[ElementType] = &[F16, F32, I64];
-/// Types of [`NUMBERS`], and bytes.
-pub(crate) const CHOSEN: &[ElementType] = &[F16, F32, I64, U8];
-/// All types.
-pub(crate) const MOVED: &[ElementType] = &[F16, F32, I64, U8, Bool];
-/// Truth values.
-pub(crate) const LOGICAL: &[ElementType] = &[Bool];
+/// Types of arithmetic, and bytes.
+pub(crate) const NUMBERS_AND_BYTES: &[ElementType] = &[F16, F32, I64, U8];
+/// All types, for operators that only move data.
+pub(crate) const ALL_TYPES: &[ElementType] = &[F16, F32, I64, U8, Bool];
+/// Boolean only.
+pub(crate) const BOOLEAN: &[ElementType] = &[Bool];
 
 impl Operator {
-    /// ONNX's operator `name`, which operator set `since` introduced.
+    /// ONNX's operator `name`, introduced in operator set `since`.
     pub const fn new(name: &'static str, since: i64) -> Self {
-        Self { name, domain: "", since, cuda: &[], import: None }
+        Self { name, domain: "", since, cuda: &[] }
     }
 
-    /// The same of another domain; `since` counts in its operator sets.
-    pub const fn of_domain(self, domain: &'static str) -> Self {
+    /// The same operator in another domain; `since` is a version of that domain.
+    pub const fn in_domain(self, domain: &'static str) -> Self {
         Self { domain, ..self }
     }
 
-    /// With kernels of the CUDA provider for data of these types.
+    /// The same operator with CUDA kernels for data of these types.
     pub const fn on_cuda(self, cuda: &'static [ElementType]) -> Self {
         Self { cuda, ..self }
-    }
-
-    /// With a translation from files.
-    pub(crate) const fn imported_by(self, import: Import) -> Self {
-        Self { import: Some(import), ..self }
     }
 }
 

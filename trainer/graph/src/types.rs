@@ -1,4 +1,4 @@
-//! Element types and the type of a tensor: element type plus shape.
+//! Element types, and the type of a tensor: element type and shape.
 
 use std::fmt;
 
@@ -81,7 +81,7 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// Element type and shape of a tensor; every axis has a fixed length.
+/// Element type and static shape of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// Type of the elements.

@@ -1,6 +1,6 @@
-//! Copies to a GPU beside what it computes, by NVIDIA's driver.
+//! Copies to a GPU while it computes, through NVIDIA's driver.
 //!
-//! ONNX Runtime copies in the order of its sessions' work; a stream of the driver's own does not wait for that.
+//! ONNX Runtime's copies wait for the work of its sessions; a separate stream of the driver does not.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::{fmt, ptr};
@@ -16,8 +16,8 @@ const NON_BLOCKING: c_uint = 1;
 /// An address in a GPU's memory.
 type DevicePointer = u64;
 
-/// The driver's functions, with their types in NVIDIA's documentation of the driver API, and the names that the library exports
-/// them under.
+/// The driver's functions, with the types in NVIDIA's documentation of the driver API and the names that the
+/// library exports.
 #[allow(non_snake_case)]
 struct Functions {
     cuInit: unsafe extern "C" fn(c_uint) -> c_int,
@@ -32,7 +32,7 @@ struct Functions {
     cuMemcpyDtoDAsync_v2: unsafe extern "C" fn(DevicePointer, DevicePointer, usize, *mut c_void) -> c_int,
 }
 
-/// Takes each function by its name from a library.
+/// Looks up each function by its name in a library.
 macro_rules! functions {
     ($library:expr, $($name:ident),+ $(,)?) => {
         Functions {
@@ -46,18 +46,18 @@ macro_rules! functions {
 /// Calls a function of the driver; an error names it.
 macro_rules! call {
     ($functions:expr, $name:ident($($argument:expr),*)) => {
-        // SAFETY: the caller of this macro says why.
+        // SAFETY: stated where the macro is used.
         match unsafe { ($functions.$name)($($argument),*) } {
             0 => Ok(()),
-            code => Err(format!(concat!(stringify!($name), " of the NVIDIA driver gave error {}"), code)),
+            code => Err(format!(concat!(stringify!($name), " of the NVIDIA driver returned error {}"), code)),
         }
     };
 }
 
-/// A stream for copies to one GPU, in the context that CUDA's runtime, and with it ONNX Runtime, uses there.
+/// A stream for copies to one GPU, in the primary context, which CUDA's runtime and thereby ONNX Runtime use.
 pub struct CopyStream {
     functions: Functions,
-    /// The functions' home.
+    /// Keeps the functions loaded.
     _library: Library,
     device: c_int,
     context: *mut c_void,
@@ -65,10 +65,10 @@ pub struct CopyStream {
 }
 
 impl CopyStream {
-    /// A stream to the GPU with this number.
+    /// A stream to the GPU with this index.
     ///
     /// # Errors
-    /// What the driver cannot do.
+    /// The driver cannot be loaded, or the name and error code of its function that failed.
     pub fn open(device: u32) -> Result<Self, String> {
         Self::open_with(DRIVER, device)
     }
@@ -94,7 +94,7 @@ impl CopyStream {
         call!(functions, cuInit(0))?;
         call!(functions, cuDeviceGet(&raw mut handle, device as c_int))?;
         call!(functions, cuDevicePrimaryCtxRetain(&raw mut context, handle))?;
-        // From here on dropping it gives the context back.
+        // From here on, dropping `made` releases the context.
         let stream = ptr::null_mut();
         let mut made = Self { functions, _library: library, device: handle, context, stream };
         made.enter()?;
@@ -102,11 +102,12 @@ impl CopyStream {
         Ok(made)
     }
 
-    /// Copies `source` to `target` while `work` goes on; both are over when this returns the work's result and what the driver
-    /// could not do. A copy out of page-locked memory goes on by itself, one out of other memory comes before the work.
+    /// Copies `source` to `target` while `work` runs. Both have ended when this returns, with the result of
+    /// the work and that of the copy. A copy from page-locked memory runs concurrently; one from other memory
+    /// ends before the work.
     ///
     /// # Safety
-    /// At `target` the GPU has as many bytes as `source`, and nobody else uses them meanwhile.
+    /// At `target` the GPU has as many bytes as `source`, and nothing else uses them until this returns.
     pub unsafe fn copy_during<R>(
         &self,
         source: &[u8],
@@ -115,8 +116,9 @@ impl CopyStream {
     ) -> (R, Result<(), String>) {
         // Waits before the borrow of the source ends, even if the work panics.
         let wait = WaitAtEnd(self);
-        // The bytes are there on both sides until the wait is over: the source is borrowed, the target is the caller's promise.
-        let begun = self.enter().and_then(|()| {
+        // The memory on both sides is valid until the wait has ended: the source is borrowed, and the caller
+        // guarantees the target.
+        let started = self.enter().and_then(|()| {
             call!(
                 self.functions,
                 cuMemcpyHtoDAsync_v2(target, source.as_ptr().cast(), source.len(), self.stream)
@@ -124,16 +126,16 @@ impl CopyStream {
         });
         let result = work();
         let waited = wait.end();
-        (result, begun.and(waited))
+        (result, started.and(waited))
     }
 
-    /// Copies within the GPU, and waits until that is done.
+    /// Copies within the GPU, and waits for the copy.
     ///
     /// # Errors
-    /// What the driver cannot do.
+    /// The name and error code of the driver's function that failed.
     ///
     /// # Safety
-    /// At both addresses the GPU has as many bytes, and nobody else uses them meanwhile.
+    /// At both addresses the GPU has `bytes` bytes, and nothing else uses them until this returns.
     pub unsafe fn copy_within(
         &self,
         source: DevicePointer,
@@ -142,24 +144,24 @@ impl CopyStream {
     ) -> Result<(), String> {
         self.enter()?;
         let wait = WaitAtEnd(self);
-        // The caller promises that the bytes are there.
+        // The caller guarantees the memory at both addresses.
         call!(self.functions, cuMemcpyDtoDAsync_v2(target, source, bytes, self.stream))?;
         wait.end()
     }
 
-    /// Makes the context that of the calling thread, which may have had none yet.
+    /// Makes the context current in the calling thread.
     fn enter(&self) -> Result<(), String> {
-        // The context lives until it is given back in `drop`.
+        // The context is valid until it is released in `drop`.
         call!(self.functions, cuCtxSetCurrent(self.context))
     }
 
     fn wait(&self) -> Result<(), String> {
-        // The stream lives until `drop`.
+        // The stream is valid until `drop`.
         call!(self.functions, cuStreamSynchronize(self.stream))
     }
 }
 
-/// Waits for the stream's copies when it is dropped, or ended, which tells what went wrong.
+/// Waits for the stream's copies when it is dropped, or by [`end`](Self::end), which returns the error.
 struct WaitAtEnd<'a>(&'a CopyStream);
 
 impl WaitAtEnd<'_> {
@@ -172,14 +174,14 @@ impl WaitAtEnd<'_> {
 
 impl Drop for WaitAtEnd<'_> {
     fn drop(&mut self) {
-        // There is another error or a panic to tell.
+        // Another error or a panic is already being reported.
         let _ = self.0.wait();
     }
 }
 
 impl Drop for CopyStream {
     fn drop(&mut self) {
-        // Nobody else has the stream or this claim to the context, and there is nobody to tell an error to.
+        // Nothing else uses the stream or this reference to the context, and `drop` cannot return an error.
         if !self.stream.is_null() {
             let _ = self.enter().and_then(|()| call!(self.functions, cuStreamDestroy_v2(self.stream)));
         }
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_go_on_beside_the_work_and_are_over_after_it() {
+    fn copies_run_during_the_work_and_have_ended_after_it() {
         let driver = FakeDriver::new();
         let stream = driver.stream().unwrap();
         let (mut spare, mut used) = (vec![0; 5], vec![0; 5]);
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn contexts_and_streams_are_given_back() {
+    fn contexts_and_streams_are_released() {
         let driver = FakeDriver::new();
         let streams = [driver.stream().unwrap(), driver.stream().unwrap()];
         assert_eq!(driver.outstanding(), 4);
@@ -253,14 +255,14 @@ mod tests {
         for name in opening {
             driver.fail(name);
             let error = driver.stream().unwrap_err();
-            assert_eq!(error, format!("{name} of the NVIDIA driver gave error 999"));
+            assert_eq!(error, format!("{name} of the NVIDIA driver returned error 999"));
             assert_eq!(driver.outstanding(), 0, "{name}");
         }
         driver.fail("");
         let stream = driver.stream().unwrap();
         let mut target = vec![0; 2];
         let to = address(&mut target);
-        // The work is done all the same.
+        // The work runs nevertheless.
         for name in ["cuCtxSetCurrent", "cuMemcpyHtoDAsync_v2", "cuStreamSynchronize"] {
             driver.fail(name);
             // SAFETY: the fake's GPU is the host's memory, and the target has two bytes.
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_is_not_there_or_is_none_is_told() {
+    fn a_missing_driver_and_a_library_that_is_not_a_driver_are_errors() {
         let error = CopyStream::open_with("libcuda-that-is-nowhere.so.1", 0).unwrap_err();
         assert!(error.contains("libcuda-that-is-nowhere.so.1"), "{error}");
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Where a backend computes.
+//! The device that a backend computes on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use crate::{Build, RuntimeError, check_gpu};
 /// A device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU with this index.
     Cuda(u32),
 }
 
 impl Device {
-    /// The build of ONNX Runtime that computes there.
+    /// The build of ONNX Runtime for this device.
     #[must_use]
     pub fn build(self) -> Build {
         match self {
@@ -34,10 +34,10 @@ impl fmt::Display for Device {
     }
 }
 
-/// What the user said about the device: `auto`, `cpu`, `cuda` or `cuda:1`.
+/// The user's choice of device: `auto`, `cpu`, `cuda` or `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU where NVIDIA's driver has one, else the processor.
+    /// The first GPU if NVIDIA's driver has one, else the CPU.
     #[default]
     Auto,
     /// This one.
@@ -45,8 +45,8 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device that is meant on this machine. Where there is a driver that cannot be used, the log says why the processor
-    /// takes its place.
+    /// The device on this machine. If there is a driver that cannot be used, a warning is logged with the
+    /// reason for using the CPU.
     #[must_use]
     pub fn resolve(self) -> Device {
         match self {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_does_not_exist_is_told_with_those_that_do() {
+    fn an_unknown_device_is_an_error_that_names_the_known_ones() {
         for text in ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:3000000000", "cpu:0", ""] {
             let error = text.parse::<DeviceChoice>().unwrap_err();
             assert!(error.contains(text) && error.contains("`cpu`"), "{error}");

@@ -1,4 +1,4 @@
-//! Fetching one pinned file over HTTP, taking up an interrupted download where it ended.
+//! Downloads one pinned file over HTTP, and resumes an interrupted download.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,12 +13,13 @@ use ureq::{Agent, Body};
 
 use super::{FetchError, Progress, Wheel};
 
-/// Connections that may bring nothing new before the download is given up.
-const FRUITLESS_ATTEMPTS: u32 = 3;
+/// Consecutive connections without new bytes after which the download fails.
+const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// A client that trusts the system's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's
-/// where the system has none, and takes proxies from the environment. A silent server is left after a minute.
+/// A client that trusts the system's certificate authorities (or those of `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`), or Mozilla's if there are none, and takes proxies from the environment. It times out
+/// after a minute without data.
 pub(super) fn agent() -> Agent {
     let native = rustls_native_certs::load_native_certs().certs;
     let roots = if native.is_empty() {
@@ -43,12 +44,12 @@ pub(super) fn agent() -> Agent {
 enum Outcome {
     /// The file has all its bytes.
     Complete,
-    /// The connection broke; what came is kept.
+    /// The connection broke; the bytes received are kept.
     Broken(FetchError),
 }
 
-/// Brings `wheel` from `url` to `partial`, whole and with the pinned hash. Bytes that lie in `partial` already are not
-/// fetched again where the server can resume.
+/// Downloads `wheel` from `url` to `partial`, complete and with the pinned hash. Bytes that are already in
+/// `partial` are not fetched again if the server can resume.
 pub(super) fn download(
     agent: &Agent,
     url: &str,
@@ -60,7 +61,7 @@ pub(super) fn download(
     receive_all(agent, url, partial, wheel, progress)?;
     let mut got = sha256_of(partial).map_err(FetchError::disk(partial))?;
     if got != wheel.sha256 && resumed {
-        // What lay here may have been the bad half.
+        // The wrong bytes may be those of the earlier download.
         remove(partial)?;
         receive_all(agent, url, partial, wheel, progress)?;
         got = sha256_of(partial).map_err(FetchError::disk(partial))?;
@@ -85,23 +86,23 @@ fn receive_all(
     }
     let mut most = length(partial);
     progress.started(wheel.file, most, wheel.bytes);
-    let mut fruitless = 0;
+    let mut without_progress = 0;
     loop {
         let error = match receive(agent, url, partial, wheel, progress)? {
             Outcome::Complete => return Ok(()),
             Outcome::Broken(error) => error,
         };
         let have = length(partial);
-        fruitless = if have > most { 0 } else { fruitless + 1 };
-        if fruitless == FRUITLESS_ATTEMPTS {
+        without_progress = if have > most { 0 } else { without_progress + 1 };
+        if without_progress == ATTEMPTS_WITHOUT_PROGRESS {
             return Err(error);
         }
         most = most.max(have);
-        tracing::debug!(url = redacted(url), have, %error, "connection lost, trying again");
+        tracing::debug!(url = redacted(url), have, %error, "connection lost, retrying");
     }
 }
 
-/// One connection. Errors are those that trying again does not mend.
+/// One connection. Errors are those that a retry cannot fix.
 fn receive(
     agent: &Agent,
     url: &str,
@@ -113,7 +114,7 @@ fn receive(
     if have == wheel.bytes {
         return Ok(Outcome::Complete);
     }
-    // A compressed answer would make the range meaningless.
+    // In a compressed response the range would be meaningless.
     let mut request = agent.get(url).header("Accept-Encoding", "identity");
     if have > 0 {
         request = request.header("Range", format!("bytes={have}-"));
@@ -168,7 +169,7 @@ fn receive(
     })
 }
 
-/// The first byte's position in `Content-Range: bytes 100-199/200`.
+/// Position of the first byte in `Content-Range: bytes 100-199/200`.
 fn range_start(response: &Response<Body>) -> Option<u64> {
     let value = response.headers().get("Content-Range")?.to_str().ok()?;
     value.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
@@ -192,7 +193,7 @@ fn remove(path: &Path) -> Result<(), FetchError> {
     }
 }
 
-/// The address without user name and password, fit for a message.
+/// The URL without user name and password, for messages.
 pub(super) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -205,19 +206,19 @@ pub(super) fn redacted(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_server::{Answer, Server, noise, wheel_of};
+    use crate::test_server::{Reply, Server, noise, wheel_of};
 
     fn fetch(server: &Server, partial: &Path, wheel: &Wheel) -> Result<(), FetchError> {
         download(&agent(), &server.url("file"), partial, wheel, &mut ())
     }
 
     #[test]
-    fn a_broken_download_is_taken_up_where_it_ended() {
+    fn a_broken_download_is_resumed_where_it_ended() {
         let content = noise(300_000);
         let server = Server::start(vec![
-            Answer::cut_after(&content, 100_000),
-            Answer::cut_after(&content, 250_000),
-            Answer::whole(&content),
+            Reply::cut_after(&content, 100_000),
+            Reply::cut_after(&content, 250_000),
+            Reply::whole(&content),
         ]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
@@ -230,9 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_left_is_not_fetched_again() {
+    fn bytes_from_an_earlier_process_are_not_fetched_again() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&content)]);
+        let server = Server::start(vec![Reply::whole(&content)]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         fs::write(&partial, &content[..20_000]).unwrap();
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn a_server_that_cannot_resume_is_read_from_the_beginning() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&content).without_ranges()]);
+        let server = Server::start(vec![Reply::whole(&content).without_ranges()]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         fs::write(&partial, &content[..20_000]).unwrap();
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn a_bad_half_from_an_earlier_process_is_replaced() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&content), Answer::whole(&content)]);
+        let server = Server::start(vec![Reply::whole(&content), Reply::whole(&content)]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         fs::write(&partial, vec![7; 20_000]).unwrap();
@@ -269,7 +270,7 @@ mod tests {
         let content = noise(50_000);
         let mut tampered = content.clone();
         tampered[40_000] ^= 1;
-        let server = Server::start(vec![Answer::whole(&tampered)]);
+        let server = Server::start(vec![Reply::whole(&tampered)]);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         let error = fetch(&server, &partial, &wheel_of(&content)).unwrap_err();
@@ -280,17 +281,17 @@ mod tests {
     #[test]
     fn a_file_that_is_too_long_is_refused() {
         let content = noise(50_000);
-        let server = Server::start(vec![Answer::whole(&noise(50_001))]);
+        let server = Server::start(vec![Reply::whole(&noise(50_001))]);
         let folder = tempfile::tempdir().unwrap();
         let error = fetch(&server, &folder.path().join("part"), &wheel_of(&content)).unwrap_err();
         assert!(matches!(error, FetchError::TooLong { expected_bytes: 50_000, .. }), "{error}");
     }
 
     #[test]
-    fn a_file_that_stays_too_short_is_given_up_and_kept_for_the_next_time() {
+    fn a_file_that_stays_too_short_is_an_error_and_is_kept_for_the_next_time() {
         let content = noise(50_000);
-        let answers = (0..4).map(|_| Answer::cut_after(&content, 30_000)).collect();
-        let server = Server::start(answers);
+        let replies = (0..4).map(|_| Reply::cut_after(&content, 30_000)).collect();
+        let server = Server::start(replies);
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("part");
         let error = fetch(&server, &partial, &wheel_of(&content)).unwrap_err();
@@ -306,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_told_with_its_status_and_not_tried_again() {
-        let server = Server::start(vec![Answer::status(404)]);
+    fn a_missing_file_is_an_error_with_its_status_and_is_not_retried() {
+        let server = Server::start(vec![Reply::status(404)]);
         let folder = tempfile::tempdir().unwrap();
         let error = fetch(&server, &folder.path().join("part"), &wheel_of(b"x")).unwrap_err();
         assert!(matches!(error, FetchError::Status { status: 404, .. }), "{error}");

@@ -7,15 +7,16 @@ use libloading::{Library, Symbol};
 
 use super::{RuntimeError, library};
 
-/// The driver's part of CUDA.
+/// The driver's library.
 pub(super) const DRIVER: &str = "libcuda.so.1";
-/// The version of CUDA that the pinned libraries need, as the driver counts: 13.0.
+/// The CUDA version that the pinned libraries need, 13.0, in the driver's numbering.
 const OLDEST_CUDA: c_int = 13_000;
 
 type Init = unsafe extern "C" fn(c_uint) -> c_int;
-type Ask = unsafe extern "C" fn(*mut c_int) -> c_int;
+type Query = unsafe extern "C" fn(*mut c_int) -> c_int;
 
-/// Checks that NVIDIA's driver is installed, sees a GPU and, if `pinned`, is new enough for the pinned CUDA libraries.
+/// Checks that NVIDIA's driver is installed, finds a GPU and, if `pinned`, is new enough for the pinned CUDA
+/// libraries.
 ///
 /// # Errors
 /// [`RuntimeError::NoDriver`] and [`RuntimeError::NoGpu`].
@@ -25,46 +26,46 @@ pub fn check_gpu(pinned: bool) -> Result<(), RuntimeError> {
 
 fn check(driver: &str, pinned: bool) -> Result<(), RuntimeError> {
     library::load(Path::new(driver)).map_err(|reason| RuntimeError::NoDriver { reason })?;
-    let (version, gpus) = ask(driver).map_err(|reason| RuntimeError::NoGpu {
+    let (version, gpus) = query(driver).map_err(|reason| RuntimeError::NoGpu {
         reason: format!("{reason}; repair the driver's installation"),
     })?;
     let reason = if pinned && version < OLDEST_CUDA {
         let name = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
         format!(
-            "the NVIDIA driver is made for CUDA {}, and {} is needed; update it",
+            "the NVIDIA driver supports CUDA {}, but {} is needed; update it",
             name(version),
             name(OLDEST_CUDA)
         )
     } else if gpus < 1 {
-        "the NVIDIA driver sees no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi".to_owned()
+        "the NVIDIA driver finds no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi".to_owned()
     } else {
         return Ok(());
     };
     Err(RuntimeError::NoGpu { reason })
 }
 
-/// CUDA's version and the number of GPUs, 0 where the driver starts without one.
-fn ask(driver: &str) -> Result<(c_int, c_int), String> {
+/// The driver's CUDA version, and the number of GPUs; 0 if the driver does not initialise.
+fn query(driver: &str) -> Result<(c_int, c_int), String> {
     let text = |error: libloading::Error| library::innermost(&error);
-    // SAFETY: NVIDIA's driver may be loaded by any program, and is loaded already.
+    // SAFETY: NVIDIA's driver may be loaded by any program, and is already loaded.
     let library = unsafe { Library::new(driver) }.map_err(text)?;
     // SAFETY: this is the function's type in NVIDIA's documentation of the driver API.
     let init: Symbol<'_, Init> = unsafe { library.get(b"cuInit\0") }.map_err(text)?;
     // SAFETY: likewise.
-    let version_of: Symbol<'_, Ask> = unsafe { library.get(b"cuDriverGetVersion\0") }.map_err(text)?;
+    let version_of: Symbol<'_, Query> = unsafe { library.get(b"cuDriverGetVersion\0") }.map_err(text)?;
     // SAFETY: likewise.
-    let count: Symbol<'_, Ask> = unsafe { library.get(b"cuDeviceGetCount\0") }.map_err(text)?;
+    let count: Symbol<'_, Query> = unsafe { library.get(b"cuDeviceGetCount\0") }.map_err(text)?;
     let (mut version, mut gpus) = (0, 0);
     // SAFETY: the functions write one `int` each, and may be called from any thread.
-    let (told, begun) = unsafe { (version_of(&raw mut version), init(0)) };
-    if told != 0 {
-        return Err(format!("the NVIDIA driver does not tell its version (error {told})"));
+    let (queried, started) = unsafe { (version_of(&raw mut version), init(0)) };
+    if queried != 0 {
+        return Err(format!("the NVIDIA driver does not report its version (error {queried})"));
     }
-    if begun == 0 {
-        // SAFETY: as above, and the driver has begun.
+    if started == 0 {
+        // SAFETY: as above, and the driver is initialised.
         let counted = unsafe { count(&raw mut gpus) };
         if counted != 0 {
-            return Err(format!("the NVIDIA driver does not count its GPUs (error {counted})"));
+            return Err(format!("the NVIDIA driver does not report its number of GPUs (error {counted})"));
         }
     }
     Ok((version, gpus))
@@ -75,12 +76,12 @@ mod tests {
     use super::*;
     use crate::testing::compiled;
 
-    /// What is said about a driver of this version with so many GPUs, whose start gives `begun`.
-    fn told(version: i32, gpus: i32, begun: i32, pinned: bool) -> Result<(), String> {
+    /// Checks a driver of this version with this number of GPUs, whose `cuInit` returns `started`.
+    fn checked(version: i32, gpus: i32, started: i32, pinned: bool) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         let source = format!(
             r#"
-            #[unsafe(no_mangle)] pub extern "C" fn cuInit(_: u32) -> i32 {{ {begun} }}
+            #[unsafe(no_mangle)] pub extern "C" fn cuInit(_: u32) -> i32 {{ {started} }}
             #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDriverGetVersion(v: *mut i32) -> i32 {{ unsafe {{ *v = {version} }}; 0 }}
             #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetCount(n: *mut i32) -> i32 {{ unsafe {{ *n = {gpus} }}; 0 }}
             "#
@@ -90,29 +91,29 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_driver_is_told_with_what_to_do() {
+    fn a_missing_driver_is_an_error_with_a_remedy() {
         let error = check("libcuda-that-is-nowhere.so.1", true).unwrap_err().to_string();
         assert!(error.contains("libcuda-that-is-nowhere.so.1") && error.contains("--device cpu"), "{error}");
     }
 
     #[test]
-    fn a_driver_with_a_gpu_will_do_if_it_is_new_enough_for_the_libraries() {
-        told(13_000, 2, 0, true).unwrap();
-        told(12_040, 1, 0, false).unwrap();
-        let error = told(12_040, 1, 0, true).unwrap_err();
-        assert!(error.contains("CUDA 12.4, and 13.0 is needed; update it"), "{error}");
+    fn a_driver_with_a_gpu_is_accepted_if_it_is_new_enough_for_the_libraries() {
+        checked(13_000, 2, 0, true).unwrap();
+        checked(12_040, 1, 0, false).unwrap();
+        let error = checked(12_040, 1, 0, true).unwrap_err();
+        assert!(error.contains("CUDA 12.4, but 13.0 is needed; update it"), "{error}");
     }
 
     #[test]
-    fn a_driver_without_a_gpu_is_told() {
-        for (gpus, begun) in [(0, 0), (1, 100)] {
-            let error = told(13_010, gpus, begun, true).unwrap_err();
-            assert!(error.contains("sees no GPU") && error.ends_with("or use --device cpu"), "{error}");
+    fn a_driver_without_a_gpu_is_an_error() {
+        for (gpus, started) in [(0, 0), (1, 100)] {
+            let error = checked(13_010, gpus, started, true).unwrap_err();
+            assert!(error.contains("finds no GPU") && error.ends_with("or use --device cpu"), "{error}");
         }
     }
 
     #[test]
-    fn a_library_that_is_no_driver_is_told() {
+    fn a_library_that_is_not_a_driver_is_an_error_that_names_the_function() {
         let folder = tempfile::tempdir().unwrap();
         let other = compiled(folder.path(), "pub fn nothing() {}");
         let error = check(other.to_str().unwrap(), true).unwrap_err().to_string();

@@ -1,44 +1,47 @@
-//! The one ONNX Runtime environment of the process.
+//! The process's only ONNX Runtime environment.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
-use super::{Build, Located, Options, Progress, RuntimeError, check_gpu, check_library, library, locate};
+use super::{Build, LibraryPath, Options, Progress, RuntimeError, check_gpu, check_library, library, locate};
 
-/// ONNX Runtime, loaded.
+/// The loaded ONNX Runtime of the process.
 #[derive(Debug)]
-pub struct Loaded {
-    /// Sessions are made under it. Its threads sleep when idle instead of spinning: spinning ones would take the loader's
-    /// cores.
+pub struct OnnxRuntime {
+    /// The environment for sessions. Its idle threads sleep instead of spinning, which would occupy the data
+    /// loader's cores.
     pub environment: Environment,
-    /// What was loaded.
+    /// Path of the library.
     pub library: PathBuf,
-    /// Minor version: 31 for 1.31.1.
+    /// Minor version, such as 31 for 1.31.1.
     pub minor_version: u32,
-    /// The build that was asked for when it was loaded.
+    /// The build that was requested when it was loaded.
     pub build: Build,
-    /// Threads that compute; as many as there are cores when 0.
+    /// Compute threads; 0 means one per core.
     pub threads: usize,
 }
 
-static LOADED: OnceLock<Loaded> = OnceLock::new();
+static LOADED: OnceLock<OnnxRuntime> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
-/// The process's ONNX Runtime: at the first call located, fetched if need be, checked and loaded; later calls get the same.
-/// The number of threads is that of the first call.
+/// The process's ONNX Runtime. The first call locates it, fetches it if necessary, checks and loads it; later
+/// calls return the same, with the number of threads of the first call.
 ///
 /// # Errors
-/// Those of [`locate`] and [`check_library`], [`check_gpu`], and [`RuntimeError::OtherBuildLoaded`] when CUDA is asked for after the CPU
-/// build was loaded. After an error another call may succeed.
-pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'static Loaded, RuntimeError> {
+/// Those of [`locate`], [`check_library`] and [`check_gpu`], and [`RuntimeError::OtherBuildLoaded`] if CUDA
+/// is requested after the CPU build was loaded. After an error another call may succeed.
+pub fn environment(
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<&'static OnnxRuntime, RuntimeError> {
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = match LOADED.get() {
         Some(loaded) => loaded,
         None => {
             if options.build == Build::Cuda {
-                // Before a gigabyte is fetched in vain.
+                // Before a gigabyte is fetched for nothing.
                 check_gpu(options.dylib.is_none())?;
             }
             let loaded = start(options, locate(options, progress)?)?;
@@ -52,7 +55,7 @@ pub fn environment(options: &Options, progress: &mut dyn Progress) -> Result<&'s
     Ok(loaded)
 }
 
-fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
+fn start(options: &Options, located: LibraryPath) -> Result<OnnxRuntime, RuntimeError> {
     for path in located.preload {
         library::load(&path).map_err(|reason| RuntimeError::CannotLoad { path, reason })?;
     }
@@ -64,9 +67,13 @@ fn start(options: &Options, located: Located) -> Result<Loaded, RuntimeError> {
         builder.with_name("fovea").with_telemetry(false).with_global_thread_pool(pool).build()
     });
     match built {
-        Ok(environment) => {
-            Ok(Loaded { environment, library, minor_version, build: options.build, threads: options.threads })
-        }
+        Ok(environment) => Ok(OnnxRuntime {
+            environment,
+            library,
+            minor_version,
+            build: options.build,
+            threads: options.threads,
+        }),
         Err(reason) => Err(RuntimeError::Environment { library, reason }),
     }
 }
@@ -82,9 +89,9 @@ mod tests {
     use super::*;
     use crate::OLDEST_MINOR;
 
-    /// Fetches the wheel on a machine that has never done so.
+    /// Fetches the wheel if the cache does not have it.
     #[test]
-    fn the_pinned_library_is_fetched_and_loaded_and_makes_sessions() {
+    fn the_pinned_library_is_fetched_and_loaded_and_creates_sessions() {
         let options = Options::from_env(Build::Cpu);
         let loaded = environment(&options, &mut ()).unwrap();
         assert!(loaded.minor_version >= OLDEST_MINOR);

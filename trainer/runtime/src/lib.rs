@@ -1,16 +1,68 @@
-//! ONNX Runtime without set-up: find the shared library or fetch it, load it, make the one environment.
+//! ONNX Runtime without set-up: finds, fetches, checks and loads the shared library, and creates the one
+//! environment of the process. Also checks NVIDIA's driver.
 //!
-//! [`locate`] looks at the path that the user gave, then in the cache, and then fetches the pinned wheels from a Python
-//! package index: look-up in the index, download with resume, check of the sha256, and only the shared objects are
-//! unpacked. [`environment`] checks the library before it is handed to `ort` (which would panic on a bad one), loads the
-//! CUDA libraries that the provider needs, and makes the process-wide environment.
+//! ```text
+//! Options ─► locate ───────────────────────────────► check_library ─► environment ─► sessions of `ort`
+//!            ORT_DYLIB_PATH │ cache │ package index   ELF, version      CUDA libraries preloaded
+//! ```
+//!
+//! ```no_run
+//! use std::fs;
+//!
+//! use fovea_runtime::{DeviceChoice, Options, environment};
+//! use ort::session::Session;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = DeviceChoice::Auto.resolve(); // the first GPU, else the CPU
+//! let options = Options::from_env(device.build());
+//! let runtime = environment(&options, &mut ())?; // `()` ignores progress
+//! eprintln!("ONNX Runtime 1.{} from {}", runtime.minor_version, runtime.library.display());
+//! let model = fs::read("model.onnx")?;
+//! let session = Session::builder(&runtime.environment)?.commit_from_memory(&model)?;
+//! # drop(session);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`locate`] takes the library that the user gave, else one in the cache, else fetches the pinned
+//!   [`wheels`] from a Python package index. Downloads resume; each wheel must have the pinned sha256.
+//! * [`check_library`] refuses a file that is not a complete ONNX Runtime of minor version [`OLDEST_MINOR`]
+//!   or newer, before `ort` loads it, which would panic.
+//! * [`environment`] checks the GPU if CUDA is requested, does both, loads the CUDA libraries and creates the
+//!   environment. A process has one: later calls return the same.
+//! * [`check_gpu`] asks NVIDIA's driver for a GPU and its CUDA version; [`DeviceChoice`] chooses the device
+//!   by it. The driver is never fetched.
+//! * [`copies`] copies to a GPU while it computes.
+//!
+//! # What is fetched and written
+//!
+//! Only [`locate`] and [`environment`] write, and only to `onnxruntime/` in the cache folder. A build is
+//! fetched once: 24 MB for the CPU; 1.2 GB for CUDA, which includes NVIDIA's libraries. A wheel is downloaded
+//! to `WHEEL.part`, checked, and its shared objects are unpacked to `WHEEL/`, which is complete or absent;
+//! then the wheel is deleted. `WHEEL.lock` lets other processes wait. Wheels are pinned for Linux on x86_64
+//! and aarch64; elsewhere, give a library of your own. Without network, an error lists the files and the
+//! paths to put them at.
+//!
+//! The crate prints nothing. Downloads report to a [`Progress`]; lost connections (debug) and a driver that
+//! cannot be used (warning) are logged by `tracing`.
+//!
+//! # Environment variables
+//!
+//! [`Options::from_env`] reads them; the fields of [`Options`] replace them.
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `ORT_DYLIB_PATH` | use this `libonnxruntime.so` and fetch nothing |
-//! | `FOVEA_CACHE` | folder for what is fetched; else `$XDG_CACHE_HOME/fovea`, else `~/.cache/fovea` |
+//! | `ORT_DYLIB_PATH` | path of a `libonnxruntime.so` to use; nothing is fetched |
+//! | `FOVEA_CACHE` | cache folder; else `$XDG_CACHE_HOME/fovea`, else `~/.cache/fovea` |
 //! | `PIP_INDEX_URL` | package index to fetch from; else `https://pypi.org/simple` |
-//! | `FOVEA_OFFLINE` | `1` forbids fetching |
+//! | `FOVEA_OFFLINE` | forbids fetching, unless empty or `0` |
+//!
+//! The HTTP client also takes proxies, `SSL_CERT_FILE` and `SSL_CERT_DIR` from the environment.
+//!
+//! # Features
+//!
+//! `testing` adds the module `testing` for the tests of other crates: it runs models on the device of
+//! `FOVEA_TEST_DEVICE` (`cpu` if not set), and has a fake of NVIDIA's driver, which it compiles with `rustc`.
 
 pub mod copies;
 mod device;
@@ -33,10 +85,10 @@ pub mod testing;
 
 pub use device::{Device, DeviceChoice};
 pub use driver::check_gpu;
-pub use environment::{Loaded, environment};
+pub use environment::{OnnxRuntime, environment};
 pub use error::{FetchError, RuntimeError};
-pub use library::{OLDEST_MINOR, check_library};
-pub use locate::{Located, Source, locate};
-pub use manifest::{ORT_VERSION, Wheel, wheels};
-pub use options::{Build, DEFAULT_INDEX_URL, Options, cache_folder};
+pub use library::check_library;
+pub use locate::{LibraryPath, Source, locate};
+pub use manifest::{Build, OLDEST_MINOR, ORT_VERSION, Wheel, wheels};
+pub use options::{DEFAULT_INDEX_URL, Options, cache_folder};
 pub use progress::Progress;

@@ -1,5 +1,5 @@
-//! Looking at a shared library before it is trusted: the dynamic linker crashes on a truncated one and `ort` panics on a
-//! foreign one.
+//! Checks a shared library before it is loaded: the dynamic linker crashes on a truncated one, and `ort`
+//! panics on one that is not ONNX Runtime.
 
 use std::env::consts;
 use std::error::Error;
@@ -7,21 +7,18 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use super::RuntimeError;
-
-/// The oldest minor version of ONNX Runtime 1 that has every function the trainer calls.
-pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+use super::{OLDEST_MINOR, RuntimeError};
 
 const ELF_HEADER_BYTES: usize = 64;
 const LOADABLE: u32 = 1;
 
-/// The minor version of the ONNX Runtime library at `path`, once it is known to be one that will do.
+/// Checks that the library at `path` is a usable ONNX Runtime, and returns its minor version.
 ///
 /// # Errors
 /// A variant of [`RuntimeError`] for each thing that can be wrong with the file.
 pub fn check_library(path: &Path) -> Result<u32, RuntimeError> {
     check_file(path)?;
-    // `probe` keeps the linker's reason to itself, so ask for it first.
+    // `probe` hides the linker's error, so load the library first.
     load(path).map_err(|reason| RuntimeError::CannotLoad { path: path.to_owned(), reason })?;
     match ort::util::probe(path) {
         None => Err(RuntimeError::NotOnnxRuntime { path: path.to_owned() }),
@@ -32,18 +29,18 @@ pub fn check_library(path: &Path) -> Result<u32, RuntimeError> {
     }
 }
 
-/// Loads a shared library for the rest of the process; what the dynamic linker says if it cannot.
+/// Loads a shared library for the rest of the process; the error is that of the dynamic linker.
 pub(super) fn load(path: &Path) -> Result<(), String> {
     ort::util::preload_dylib(path).map_err(|error| innermost(&error))
 }
 
-/// What the dynamic linker itself said.
+/// The message of the dynamic linker itself.
 pub(super) fn innermost(error: &dyn Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Checks what can be seen without loading: that the file is there, and on Linux that it is a whole shared object for
-/// this processor.
+/// Checks what can be checked without loading: that the file exists, and on Linux that it is a complete
+/// shared object for this processor.
 pub(super) fn check_file(path: &Path) -> Result<(), RuntimeError> {
     let missing = |reason| RuntimeError::Missing { path: path.to_owned(), reason };
     let data = fs::metadata(path).map_err(missing)?;
@@ -63,14 +60,14 @@ pub(super) fn check_file(path: &Path) -> Result<(), RuntimeError> {
     }
 }
 
-/// What keeps this file from being a 64-bit ELF shared object for this machine, `None` if nothing does. `head` is its
+/// Why this file is not a 64-bit ELF shared object for this machine, or `None` if it is one. `head` is its
 /// beginning.
 fn elf_fault(head: &[u8], file_bytes: u64) -> Option<String> {
     if !head.starts_with(b"\x7fELF") {
         return Some("it is not in the ELF format".to_owned());
     }
     if head.len() < ELF_HEADER_BYTES || head[4] != 2 || head[5] != 1 {
-        return Some("it is not a whole 64-bit little-endian ELF file".to_owned());
+        return Some("it is not a complete 64-bit little-endian ELF file".to_owned());
     }
     let machine = match u16_at(head, 18)? {
         62 => "x86_64",
@@ -91,7 +88,7 @@ fn elf_fault(head: &[u8], file_bytes: u64) -> Option<String> {
             return Some(truncated(file_bytes, end));
         }
     }
-    // The table of sections comes last: without it the file was cut somewhere, even if not where it matters.
+    // The section table comes last: if it is missing, the file was cut, even if not in a loadable part.
     let end = u64_at(head, 40)?.saturating_add(u64::from(u16_at(head, 58)?) * u64::from(u16_at(head, 60)?));
     (end > file_bytes).then(|| truncated(file_bytes, end))
 }
@@ -114,7 +111,6 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 #[cfg(all(test, target_os = "linux"))]
 pub(super) mod tests {
-
     use super::*;
     use crate::testing::compiled;
 

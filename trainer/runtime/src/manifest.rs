@@ -1,15 +1,50 @@
-//! The wheels that are fetched: pinned by name, size and sha256, so that no index can hand over anything else.
+//! The builds of ONNX Runtime and their wheels, pinned by name, size and sha256, so that no index can provide
+//! anything else.
 //!
-//! The shared objects in a wheel do not depend on the Python version it is for; one version is picked. What the CUDA
-//! provider needs was read from its dynamic section (`readelf -d`: cudart, cublas, cublasLt, curand, and libcuda of the
-//! driver) and from the names that it and cuDNN open at run time (cuDNN, NVRTC). cuFFT is opened for Fourier transforms
-//! only and left out. The CUDA libraries are those of 13.0, which the provider was built with, for they ask least of the
-//! driver.
+//! The shared objects in a wheel do not depend on its Python version; one version is used. The CUDA
+//! provider's dependencies were read from its dynamic section (`readelf -d`: cudart, cublas, cublasLt,
+//! curand, and libcuda of the driver) and from the names that it and cuDNN open at run time (cuDNN, NVRTC).
+//! cuFFT is opened only for Fourier transforms and omitted. The CUDA libraries are those of 13.0, which the
+//! provider was built with, because they work with the oldest drivers.
 
-use super::Build;
+use std::fmt;
+use std::str::FromStr;
 
 /// The pinned version of ONNX Runtime.
 pub const ORT_VERSION: &str = "1.31.1";
+
+/// The oldest minor version of ONNX Runtime 1 that has every function that the trainer calls.
+pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+
+/// A build of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// Runs on the CPU only; 24 MB to fetch.
+    Cpu,
+    /// Runs on the CPU and on NVIDIA GPUs, with the CUDA libraries it needs; 1.2 GB to fetch.
+    Cuda,
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl FromStr for Build {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            _ => Err(format!("unknown device `{text}`: give `cpu` or `cuda`")),
+        }
+    }
+}
 
 /// One file of a Python package index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +53,14 @@ pub struct Wheel {
     pub package: &'static str,
     /// File name in the index.
     pub file: &'static str,
-    /// Hash of the whole file, in hexadecimal.
+    /// Hash of the file, in hexadecimal.
     pub sha256: &'static str,
-    /// Size of the whole file.
+    /// Size of the file.
     pub bytes: u64,
 }
 
-/// The wheels of a build for Linux on `arch` (`x86_64` or `aarch64`), ONNX Runtime first, then its libraries in the order
-/// in which they must be loaded; `None` where nothing is pinned.
+/// The wheels of a build for Linux on `arch` (`x86_64` or `aarch64`), ONNX Runtime first, then the libraries
+/// that it needs; `None` if nothing is pinned.
 #[must_use]
 pub fn wheels(build: Build, os: &str, arch: &str) -> Option<&'static [Wheel]> {
     match (os, arch, build) {
@@ -37,9 +72,9 @@ pub fn wheels(build: Build, os: &str, arch: &str) -> Option<&'static [Wheel]> {
     }
 }
 
-/// Shared objects to load before the CUDA provider: each after those that it needs.
+/// Shared objects to load before the CUDA provider, each after its dependencies.
 ///
-/// The dynamic linker finds a library by its name among those that are loaded, so no search path has to be set.
+/// The dynamic linker finds loaded libraries by name, so no search path has to be set.
 pub(super) const PRELOAD: &[&str] = &[
     "libcudart.so.13",
     "libnvrtc-builtins.so.13.0",
@@ -159,14 +194,14 @@ mod tests {
         [(Build::Cpu, "x86_64"), (Build::Cuda, "x86_64"), (Build::Cpu, "aarch64"), (Build::Cuda, "aarch64")];
 
     #[test]
-    fn every_wheel_is_of_its_architecture_and_has_a_whole_hash() {
+    fn every_wheel_is_for_its_architecture_and_has_a_complete_hash() {
         let mut hashes = HashSet::new();
         for (build, arch) in ALL {
             for wheel in wheels(build, "linux", arch).unwrap() {
                 assert!(wheel.file.ends_with(&format!("{arch}.whl")), "{}", wheel.file);
                 assert!(wheel.file.starts_with(&wheel.package.replace('-', "_")), "{}", wheel.file);
                 assert!(wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
-                assert!(hashes.insert(wheel.sha256), "{} stands twice", wheel.sha256);
+                assert!(hashes.insert(wheel.sha256), "{} is listed twice", wheel.sha256);
             }
         }
     }

@@ -1,64 +1,33 @@
-//! What the user asked for: which build, from where, into which folder.
+//! Options: which build, from where, into which folder.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::{env, fmt};
 
-use super::RuntimeError;
+use super::{Build, RuntimeError};
 
-/// The package index that is asked when nothing else is set.
+/// The default package index.
 pub const DEFAULT_INDEX_URL: &str = "https://pypi.org/simple";
-
-/// A build of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Build {
-    /// Runs on the CPU only; 24 MB to fetch.
-    Cpu,
-    /// Runs on the CPU and on NVIDIA GPUs, with the CUDA libraries it needs; 1.2 GB to fetch.
-    Cuda,
-}
-
-impl fmt::Display for Build {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
-
-impl FromStr for Build {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda),
-            _ => Err(format!("unknown device `{text}`: give `cpu` or `cuda`")),
-        }
-    }
-}
 
 /// Where ONNX Runtime comes from and how it is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The build that is wanted.
+    /// The build to use.
     pub build: Build,
-    /// A library of the user's own; nothing is fetched then.
+    /// Path of the user's own library; then nothing is fetched.
     pub dylib: Option<PathBuf>,
-    /// Folder for what is fetched; [`cache_folder`] when `None`.
+    /// Folder for fetched libraries; without one, nothing can be fetched.
     pub cache: Option<PathBuf>,
-    /// Base address of a package index in the "simple" form (PEP 503 or PEP 691).
+    /// Base URL of a package index with the "simple" API (PEP 503 or PEP 691).
     pub index_url: String,
     /// Whether fetching is forbidden.
     pub offline: bool,
-    /// Threads of ONNX Runtime's pool; 0 lets it take one per core.
+    /// Threads of ONNX Runtime's pool; 0 means one per core.
     pub threads: usize,
 }
 
 impl Options {
-    /// The options as the environment variables set them; what the command line says goes on top.
+    /// The options that the environment variables set; see the [crate's page](crate).
     #[must_use]
     pub fn from_env(build: Build) -> Self {
         Self::from_variables(build, |name| env::var_os(name))
@@ -83,7 +52,8 @@ impl Options {
     }
 }
 
-/// The user's cache folder: `FOVEA_CACHE`, else `$XDG_CACHE_HOME/fovea`, else `~/.cache/fovea`; `None` without a home.
+/// The user's cache folder: `FOVEA_CACHE`, else `$XDG_CACHE_HOME/fovea`, else `~/.cache/fovea`; `None` if
+/// `HOME` is not set either.
 #[must_use]
 pub fn cache_folder() -> Option<PathBuf> {
     cache_from(&|name| env::var_os(name).filter(|value| !value.is_empty()))
@@ -93,7 +63,7 @@ fn cache_from(set: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if let Some(folder) = set("FOVEA_CACHE") {
         return Some(folder.into());
     }
-    // The XDG specification tells to ignore a relative path.
+    // The XDG specification requires that a relative path is ignored.
     if let Some(base) = set("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
         return Some(base.join("fovea"));
     }
@@ -132,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn the_index_of_pip_is_honoured() {
+    fn the_package_index_of_pip_is_used() {
         assert_eq!(from(&[]).index_url, "https://pypi.org/simple");
         assert_eq!(from(&[("PIP_INDEX_URL", "https://mirror/simple/")]).index_url, "https://mirror/simple/");
     }
 
     #[test]
-    fn a_library_of_the_users_own_is_taken_from_ort_dylib_path() {
+    fn the_users_own_library_is_taken_from_ort_dylib_path() {
         assert_eq!(
             from(&[("ORT_DYLIB_PATH", "/opt/libonnxruntime.so")]).dylib,
             Some("/opt/libonnxruntime.so".into())

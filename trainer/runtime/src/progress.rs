@@ -1,20 +1,20 @@
-//! How a download tells of itself.
+//! Progress events of downloads.
 
 use std::path::Path;
 
-/// Hears how fetching goes; every method does nothing unless written.
+/// Receives the progress of downloads; by default every method does nothing.
 pub trait Progress {
-    /// A download of `total_bytes` begins, of which `have_bytes` lie here from an earlier attempt.
+    /// A download of `total_bytes` starts, of which `have_bytes` are there from an earlier attempt.
     fn started(&mut self, file: &str, have_bytes: u64, total_bytes: u64) {
         let _ = (file, have_bytes, total_bytes);
     }
 
-    /// The download in progress now has `have_bytes`; fewer than before when it had to start again.
+    /// The current download has `have_bytes`; fewer than before if it had to start again.
     fn reached(&mut self, have_bytes: u64) {
         let _ = have_bytes;
     }
 
-    /// The download in progress is complete.
+    /// The current download is complete.
     fn finished(&mut self, file: &str) {
         let _ = file;
     }
@@ -25,5 +25,5 @@ pub trait Progress {
     }
 }
 
-/// Hears nothing.
+/// Ignores all events.
 impl Progress for () {}

@@ -1,4 +1,4 @@
-//! A web server of a few lines that gives prepared answers, cuts connections and remembers what was asked.
+//! A minimal web server with prepared replies, cut connections and a record of requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,18 +10,18 @@ use sha2::{Digest, Sha256};
 
 use super::Wheel;
 
-/// What the server sends to one request.
+/// The reply to one request.
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     status: u16,
     content_type: &'static str,
     body: Vec<u8>,
-    /// The connection is cut when this many bytes of the file, counted from its beginning, have been sent.
+    /// Position in the body at which the connection is cut.
     cut_at: usize,
     ranges: bool,
 }
 
-impl Answer {
+impl Reply {
     pub(super) fn whole(body: &[u8]) -> Self {
         Self {
             status: 200,
@@ -49,25 +49,25 @@ impl Answer {
     }
 }
 
-/// Answers the first request with the first answer and so on, then closes.
+/// Sends the replies to the requests in order, then closes.
 pub(super) struct Server {
     address: String,
     ranges: Arc<Mutex<Vec<Option<u64>>>>,
 }
 
 impl Server {
-    pub(super) fn start(answers: Vec<Answer>) -> Self {
+    pub(super) fn start(replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let ranges = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&ranges);
         thread::spawn(move || {
-            for answer in answers {
+            for reply in replies {
                 let Ok((stream, _)) = listener.accept() else { return };
                 let range = read_range(&stream);
                 seen.lock().unwrap().push(range);
-                // A client that hangs up early is part of some tests.
-                let _ = send(stream, &answer, range);
+                // In some tests the client closes the connection early.
+                let _ = send(stream, &reply, range);
             }
         });
         Self { address, ranges }
@@ -77,7 +77,7 @@ impl Server {
         format!("{}/{path}", self.address)
     }
 
-    /// The start of the range that each request asked for.
+    /// Start of the range in each request.
     pub(super) fn ranges(&self) -> Vec<Option<u64>> {
         self.ranges.lock().unwrap().clone()
     }
@@ -97,25 +97,25 @@ fn read_range(stream: &TcpStream) -> Option<u64> {
     range
 }
 
-fn send(mut stream: TcpStream, answer: &Answer, range: Option<u64>) -> std::io::Result<()> {
-    let start = range.filter(|_| answer.ranges && answer.status == 200).unwrap_or(0) as usize;
-    let total = answer.body.len();
-    let status = if start > 0 { 206 } else { answer.status };
+fn send(mut stream: TcpStream, reply: &Reply, range: Option<u64>) -> std::io::Result<()> {
+    let start = range.filter(|_| reply.ranges && reply.status == 200).unwrap_or(0) as usize;
+    let total = reply.body.len();
+    let status = if start > 0 { 206 } else { reply.status };
     write!(
         stream,
         "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
-        answer.content_type,
+        reply.content_type,
         total - start
     )?;
     if start > 0 {
         write!(stream, "Content-Range: bytes {start}-{}/{total}\r\n", total - 1)?;
     }
     stream.write_all(b"\r\n")?;
-    stream.write_all(&answer.body[start..answer.cut_at.max(start)])?;
+    stream.write_all(&reply.body[start..reply.cut_at.max(start)])?;
     stream.shutdown(Shutdown::Write)
 }
 
-/// Bytes that do not repeat, the same each time.
+/// Pseudo-random bytes, the same in each run.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_u32;
     let mut next = || {

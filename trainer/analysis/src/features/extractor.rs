@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fovea_pipeline::view::Size;
 use fovea_pipeline::{Loader, LoaderConfig, Records, TestViews};
-use fovea_runtime::Loaded;
+use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{Inference, OrtOptions};
 use fovea_trainer::names;
 use fovea_trainer::recipe::{LayerKind, Recipe};
@@ -55,7 +55,7 @@ impl Extractor {
     pub fn new(
         trained: Trained,
         layer: Option<&str>,
-        loaded: &Loaded,
+        loaded: &OnnxRuntime,
         options: &OrtOptions,
     ) -> Result<Self, TrainingError> {
         let (crop, classes) = (crop_size(&trained.recipe), trained.classes());

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io};
 
 use fovea_files::write_atomically;
-use fovea_runtime::Loaded;
+use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};
 use fovea_trainer::checkpoint::Meta;
 use fovea_trainer::training::{Trained, TrainingError, Which};
@@ -93,7 +93,7 @@ struct LookedInto {
 }
 
 /// Makes ONNX Runtime ready.
-pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static Loaded, OrtOptions), BackendError> + 'a;
+pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> + 'a;
 
 /// Makes the report of a run, again and again while it goes on.
 pub struct Reporter<'a> {
@@ -234,7 +234,7 @@ mod tests {
         let out = run.path().join("report.html");
         let options = ReportOptions { data: None, which: Which::Best, images: 10, out: out.clone() };
         let stop = AtomicBool::new(false);
-        let mut runtime = || -> Result<(&'static Loaded, OrtOptions), BackendError> {
+        let mut runtime = || -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
             unreachable!("there is no checkpoint to ask")
         };
         let mut reporter = Reporter::new(run.path(), options, &mut runtime, &stop);

@@ -1,10 +1,48 @@
-//! What stands in an ONNX file: tensors, attributes, shapes.
+//! The contents of an ONNX file: constants, attributes, shapes.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
+use crate::error::GraphError;
 use crate::onnx::tensor_proto::{DataLocation, DataType};
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+
+/// A network from a file.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    pub(super) path: PathBuf,
+    pub(super) graph: GraphProto,
+    pub(super) constants: HashMap<String, Constant>,
+    /// Name of the input, and the lengths of its axes where they are fixed.
+    pub(super) input: (String, Vec<Option<usize>>),
+    /// Name of the logits.
+    pub(super) logits: String,
+    pub(super) opset: i64,
+}
+
+impl Imported {
+    pub(super) fn failed(&self, reason: String) -> GraphError {
+        GraphError::File { path: self.path.clone(), reason }
+    }
+
+    pub(super) fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
+        GraphError::Node {
+            path: self.path.clone(),
+            node: name_of(node).to_owned(),
+            operator: node.op_type().to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Name of a node, or of its first output if it has none.
+pub(super) fn name_of(node: &NodeProto) -> &str {
+    match node.name() {
+        "" => node.output.first().map_or("", String::as_str),
+        name => name,
+    }
+}
 
 /// A tensor with its values.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +57,7 @@ pub(crate) enum Values {
     Integers(Vec<i64>),
 }
 
-/// The initial values of a graph and those of its `Constant` nodes, by name.
+/// The initialisers and `Constant` nodes of a graph, by name.
 pub(super) fn constants(graph: &GraphProto) -> Result<HashMap<String, Constant>, String> {
     let mut all = HashMap::new();
     for tensor in &graph.initializer {
@@ -47,7 +85,7 @@ fn constant_of_attribute(name: &str, attribute: &AttributeProto) -> Result<Const
 fn constant(tensor: &TensorProto) -> Result<Constant, String> {
     let name = tensor.name();
     if tensor.data_location() == DataLocation::External {
-        return Err(format!("tensor `{name}` lies in another file; write the network into one file"));
+        return Err(format!("tensor `{name}` is stored in another file; export the network as one file"));
     }
     let shape: Vec<usize> = tensor.dims.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
     let raw = tensor.raw_data();
@@ -90,11 +128,11 @@ fn constant(tensor: &TensorProto) -> Result<Constant, String> {
     Ok(Constant { shape, values })
 }
 
-/// Element type of an input, and the length of its axes where they are fixed.
+/// Element type of an input, and the lengths of its axes where they are fixed.
 pub(super) fn axis_lengths(input: &ValueInfoProto) -> (String, Vec<Option<usize>>) {
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|ty| ty.value.as_ref())
     else {
-        return ("no tensor".into(), vec![]);
+        return ("not a tensor".into(), vec![]);
     };
     let element = match tensor.elem_type() {
         t if t == DataType::Float as i32 => "f32".into(),
@@ -107,7 +145,7 @@ pub(super) fn axis_lengths(input: &ValueInfoProto) -> (String, Vec<Option<usize>
     (element, axes.collect())
 }
 
-/// NodeAttributes of a node by name, with their defaults.
+/// Attributes of a node by name, with defaults.
 pub(crate) struct NodeAttributes<'a>(pub &'a NodeProto);
 
 impl NodeAttributes<'_> {
@@ -123,7 +161,7 @@ impl NodeAttributes<'_> {
         self.find(name).map_or(default, |attribute| attribute.f()).into()
     }
 
-    /// A list of numbers that are not negative; `None` if there is none or one is.
+    /// A list of sizes; `None` if it is absent or has a negative entry.
     pub fn sizes(&self, name: &str) -> Option<Vec<usize>> {
         let list = &self.find(name)?.ints;
         list.iter().map(|&value| usize::try_from(value).ok()).collect()

@@ -1,69 +1,56 @@
-//! A user's own network: an `.onnx` file for inference as the network of a recipe.
+//! Networks from `.onnx` files for inference.
 //!
-//! The file takes images `f32 [N,3,H,W]`, normalised as the recipe says, and answers `[N,K]`; a softmax at the end is left
-//! out, as training needs the logits. Its operators are translated one by one through the builder, so that they are
-//! differentiated as any others are.
+//! The input of a file is images `f32 [N,3,H,W]`, normalised as in the recipe, and its output is `[N,K]`; a
+//! final softmax is dropped, because training needs the logits. The operators are translated one by one
+//! through the builder, which makes them differentiable like any others.
 //!
-//! Weights and biases of convolutions and matrix products, and lists of numbers that are added, become parameters under
-//! their names and begin with the file's values. All other numbers (a mean that is subtracted, a factor) stay as they are.
+//! Weights and biases of convolutions and matrix products, and vectors that are added, become parameters with
+//! the names and initial values of the file. All other constants (a mean that is subtracted, a factor) stay
+//! constants.
 
-mod file;
+pub(crate) mod file;
 #[cfg(test)]
 mod tests;
-mod translation;
+pub(crate) mod translation;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prost::Message;
 
-use self::file::{Constant, axis_lengths, constants};
-pub(crate) use self::file::{NodeAttributes, Values};
-pub(crate) use self::translation::{Translation, given};
+pub use self::file::Imported;
+use self::file::{Constant, axis_lengths, constants, name_of};
+use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::{GraphProto, ModelProto, NodeProto};
-use crate::operator::Import;
-use crate::ops::operators;
+use crate::ops::imports;
 use crate::{Builder, GraphError, Operator, Result, Tensor};
 
 /// Operator sets that files may use.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
-/// A network that was read from a file.
-#[derive(Clone, Debug)]
-pub struct Imported {
-    path: PathBuf,
-    graph: GraphProto,
-    constants: HashMap<String, Constant>,
-    /// Name of the input, and its axes where they have fixed lengths.
-    input: (String, Vec<Option<usize>>),
-    /// The value that holds the logits.
-    logits: String,
-    opset: i64,
-}
-
 impl Imported {
     /// Reads the network in the file `path`.
     ///
     /// # Errors
-    /// [`GraphError::File`] when it is no such file, or takes or gives something else.
+    /// [`GraphError::File`] if it is not an ONNX file, or has other inputs or outputs than expected.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
         let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
         let model = ModelProto::decode(bytes.as_slice())
-            .map_err(|reason| failed(format!("it is no ONNX file: {reason}")))?;
+            .map_err(|reason| failed(format!("it is not an ONNX file: {reason}")))?;
         let opset = model
             .opset_import
             .iter()
             .find(|set| is_of_onnx(set.domain()))
             .and_then(|set| set.version)
-            .ok_or_else(|| failed("it names no operator set".into()))?;
+            .ok_or_else(|| failed("it declares no operator set".into()))?;
         if !OPSETS.contains(&opset) {
             let (first, last) = (OPSETS.start(), OPSETS.end());
             return Err(failed(format!("it uses operator set {opset}, expected {first} to {last}")));
         }
-        let mut graph = model.graph.ok_or_else(|| failed("it holds no graph".into()))?;
+        let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
         let constants = constants(&graph).map_err(failed)?;
         let input = input(&graph, &constants).map_err(failed)?;
         let logits = logits(&graph).map_err(failed)?;
@@ -79,7 +66,7 @@ impl Imported {
         }
     }
 
-    /// Translates all nodes; those of the batch `x` and of everything that follows from it are known by name then.
+    /// Translates all nodes, with `x` as the input.
     fn translate<'a>(&'a self, g: &'a mut Builder, x: Tensor, mode: Mode) -> Result<Translation<'a>> {
         let (name, axes) = &self.input;
         let (given, fits) = (g.shape(x), |(&length, expected): (&usize, &Option<usize>)| {
@@ -95,29 +82,34 @@ impl Imported {
         let mut translation = Translation::new(self, g, x, mode);
         translation.define(name, x);
         for node in &self.graph.node {
-            translation.append(node)?;
+            self.append(&mut translation, node)?;
         }
         Ok(translation)
     }
 
-    fn failed(&self, reason: String) -> GraphError {
-        GraphError::File { path: self.path.clone(), reason }
-    }
-
-    fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
-        GraphError::Node {
-            path: self.path.clone(),
-            node: name_of(node).to_owned(),
-            operator: node.op_type().to_owned(),
-            reason: reason.into(),
+    /// Appends a node of the file, unless it is a constant.
+    fn append<'a>(&'a self, translation: &mut Translation<'a>, node: &'a NodeProto) -> Result<()> {
+        if is_constant(node) {
+            return Ok(());
         }
+        let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
+        let Some((operator, import)) = importable(node) else { return Err(self.not_supported(node)) };
+        if self.opset < operator.since {
+            let (since, opset) = (operator.since, self.opset);
+            let reason =
+                format!("exists from operator set {since} on, and the file uses {opset}; export it again");
+            return Err(self.at_node(node, reason));
+        }
+        let y = import(translation, node)?;
+        translation.define(output, y);
+        Ok(())
     }
 
     fn not_supported(&self, node: &NodeProto) -> GraphError {
         let reason = match node.op_type() {
             "BatchNormalization" => {
-                "is not supported, because its running statistics would have to be kept while training; \
-                                     export the network with its normalisations folded into the convolutions"
+                "is not supported, because training would have to update its running statistics; \
+                 export the network with its normalisations folded into the convolutions"
                     .to_owned()
             }
             _ => format!("is not supported; these are: {}", supported().join(", ")),
@@ -157,14 +149,6 @@ impl Network for Imported {
     }
 }
 
-/// Name of a node, or of what it makes if it has none.
-fn name_of(node: &NodeProto) -> &str {
-    match node.name() {
-        "" => node.output.first().map_or("", String::as_str),
-        name => name,
-    }
-}
-
 fn is_constant(node: &NodeProto) -> bool {
     is_of_onnx(node.domain()) && node.op_type() == "Constant"
 }
@@ -173,23 +157,24 @@ fn is_of_onnx(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
-/// The operator of a node with its translation, if there is one.
+/// The operator of a node and its import, if files may hold it.
 fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
     let domain = if is_of_onnx(node.domain()) { "" } else { node.domain() };
-    let operator = operators().find(|known| (known.domain, known.name) == (domain, node.op_type()))?;
-    Some((operator, operator.import?))
+    let (operator, import) =
+        imports().find(|(operator, _)| (operator.domain, operator.name) == (domain, node.op_type()))?;
+    Some((operator, import?))
 }
 
 /// Names of the operators that files may hold, in alphabetical order.
 fn supported() -> Vec<&'static str> {
-    // Read without being translated: constants, and what comes behind the logits.
+    // Handled without an import: constants, and a softmax after the logits.
     let mut names = vec!["Constant", "Softmax (at the end)"];
-    names.extend(operators().filter(|operator| operator.import.is_some()).map(|operator| operator.name));
+    names.extend(imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name));
     names.sort_unstable();
     names
 }
 
-/// The one input that is no constant.
+/// Name and axes of the only input that is not a constant.
 fn input(
     graph: &GraphProto,
     constants: &HashMap<String, Constant>,
@@ -198,7 +183,7 @@ fn input(
     let [input] = free[..] else {
         return Err(format!("it has {} inputs, expected one: the images", free.len()));
     };
-    let expected = "expected images f32 [N,3,H,W], normalised as the recipe says";
+    let expected = "expected images f32 [N,3,H,W], normalised as in the recipe";
     let (element, axes) = axis_lengths(input);
     if element != "f32" {
         return Err(format!("its input `{}` is {element}, {expected}", input.name()));
@@ -209,7 +194,7 @@ fn input(
     Ok((input.name().to_owned(), axes))
 }
 
-/// The first output, or what a softmax at the end makes it from.
+/// Name of the first output, or of the input of a softmax that makes it.
 fn logits(graph: &GraphProto) -> std::result::Result<String, String> {
     let output = graph.output.first().ok_or("it has no output")?.name().to_owned();
     let maker = graph.node.iter().find(|node| node.output.first() == Some(&output));
@@ -221,7 +206,8 @@ fn logits(graph: &GraphProto) -> std::result::Result<String, String> {
     })
 }
 
-/// Drops nodes that the logits do not depend on, a softmax after them among these, and values that were read.
+/// Removes nodes that the logits do not depend on, such as a final softmax, and the initialisers, which have
+/// been read.
 fn keep_what_leads_to(logits: &str, graph: &mut GraphProto) {
     let mut needed = HashSet::from([logits.to_owned()]);
     let mut kept = Vec::with_capacity(graph.node.len());

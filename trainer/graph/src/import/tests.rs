@@ -1,4 +1,4 @@
-//! Files that become networks: our own, one written by hand, and those that cannot.
+//! Import of a small network written by hand, and of files that cannot be used.
 
 use std::path::PathBuf;
 
@@ -102,7 +102,7 @@ fn by_hand() -> GraphProto {
             node("Add", &["m", "m.bias"], "a", vec![]),
             node("Mul", &["a", "factor"], "h", vec![]),
             node("Gemm", &["h", "g.weight", "g.bias"], "logits", vec![attribute("transB", &[1])]),
-            node("Softmax", &["logits"], "answers", vec![attribute("axis", &[-1])]),
+            node("Softmax", &["logits"], "probabilities", vec![attribute("axis", &[-1])]),
         ],
         initializer: vec![
             floats("c.weight", &[4, 3, 3, 3]),
@@ -115,7 +115,7 @@ fn by_hand() -> GraphProto {
             floats("g.bias", &[CLASSES as i64]),
         ],
         input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-        output: vec![port("answers", DataType::Float, &[0, CLASSES as i64])],
+        output: vec![port("probabilities", DataType::Float, &[0, CLASSES as i64])],
         ..Default::default()
     }
 }
@@ -148,7 +148,7 @@ fn parameters(path: &Path) -> Result<Vec<Parameter>> {
 }
 
 #[test]
-fn a_file_written_by_hand_gives_its_own_answers_and_the_parameters_that_are_trained() {
+fn an_imported_network_computes_what_the_file_does_and_declares_its_parameters() {
     let bytes = model(by_hand());
     let file = file(&bytes);
     let network = Imported::read(&file.path).unwrap();
@@ -159,8 +159,8 @@ fn a_file_written_by_hand_gives_its_own_answers_and_the_parameters_that_are_trai
     let mut g = Builder::new("imported", Lowering::evaluation(Target::Cpu));
     let input = g.input("x", TensorType::f32([ROWS, 3, PX, PX])).unwrap();
     let forward = network.forward(&mut g, input, Mode::Evaluate).unwrap();
-    let answers = g.softmax(forward.logits, 1).unwrap();
-    g.output("answers", answers).unwrap();
+    let probabilities = g.softmax(forward.logits, 1).unwrap();
+    g.output("probabilities", probabilities).unwrap();
     let mut inputs = vec![images];
     let names: Vec<&str> = forward.parameters.iter().map(|(parameter, _)| parameter.name.as_str()).collect();
     assert_eq!(names, ["c.weight", "c.bias", "m.weight", "m.bias", "g.weight", "g.bias"]);
@@ -170,7 +170,7 @@ fn a_file_written_by_hand_gives_its_own_answers_and_the_parameters_that_are_trai
         inputs.push((&parameter.name, &parameter.shape, Data::F32(parameter.initial(9, 0))));
     }
     let given = testing::run(&mut testing::session(&g.finish().to_bytes()), &inputs);
-    for (a, b) in given["answers"].iter().zip(&expected["answers"]) {
+    for (a, b) in given["probabilities"].iter().zip(&expected["probabilities"]) {
         assert!((a - b).abs() < 1e-6, "{a} against {b}");
     }
     assert!(matches!(forward.parameters[0].0.init, Init::Values(_)));
@@ -205,11 +205,10 @@ fn every_node_of_a_file_can_be_tapped_by_its_name() {
             .into_iter()
             .chain(parameters.map(|((p, _), v)| (p.name.as_str(), p.shape.as_slice(), Data::F32(v))))
             .collect();
-        let mut graph = g.finish();
+        let graph = g.finish();
         let needed: Vec<String> = graph.inputs().into_iter().map(|port| port.name).collect();
         let inputs: Vec<_> =
             inputs.into_iter().filter(|(name, ..)| needed.iter().any(|n| n == name)).collect();
-        let _ = &mut graph;
         Ok::<_, GraphError>((
             shape,
             testing::run(&mut testing::session(&graph.to_bytes()), &inputs).remove("activation").unwrap(),
@@ -224,7 +223,7 @@ fn every_node_of_a_file_can_be_tapped_by_its_name() {
     assert!(error.contains("no layer `r`; its layers: c_node, r_node, "), "{error}");
 }
 
-/// What is said about a file.
+/// The error for a changed network.
 fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
     let mut graph = by_hand();
     change(&mut graph);
@@ -235,7 +234,7 @@ fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_told_with_the_node_and_what_would_do() {
+fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     type Damage = fn(&mut GraphProto);
     let cases: [(Damage, &[&str]); 8] = [
         (|g| g.node[1].op_type = Some("Gelu".into()), &["`r_node` (Gelu) is not supported", "Conv", "Relu"]),
@@ -250,7 +249,7 @@ fn files_that_cannot_be_used_are_told_with_the_node_and_what_would_do() {
             &["`x` is UINT8", "f32 [N,3,H,W]"],
         ),
         (|g| g.input[0] = port("x", DataType::Float, &[0, 3, 7, 7]), &["images of 7x7 pixels", "have 6"]),
-        (|g| g.initializer[0].data_location = Some(1), &["`c.weight` lies in another file"]),
+        (|g| g.initializer[0].data_location = Some(1), &["`c.weight` is stored in another file"]),
         (|g| g.initializer[0].dims[0] = 5, &["`c.weight` has 108 values, expected 135"]),
     ];
     for (change, parts) in cases {
@@ -263,5 +262,5 @@ fn files_that_cannot_be_used_are_told_with_the_node_and_what_would_do() {
     assert!(missing.starts_with("/nowhere.onnx: cannot be used as a network"), "{missing}");
     let text = file(b"no protobuf at all, certainly");
     let error = parameters(&text.path).unwrap_err().to_string();
-    assert!(error.contains("no ONNX file"), "{error}");
+    assert!(error.contains("not an ONNX file"), "{error}");
 }

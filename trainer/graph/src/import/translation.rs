@@ -1,16 +1,20 @@
-//! A file on its way into a builder, node by node; what each operator becomes stands in its file of `ops`.
+//! Translation of a file into a builder, node by node. How each operator is imported is in its file of `ops`.
 
 use std::collections::HashMap;
 
-use super::file::{Constant, NodeAttributes, Values};
-use super::{Imported, importable, is_constant};
+use super::file::{Constant, Imported, NodeAttributes, Values};
 use crate::init::Init;
 use crate::module::{DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
-use crate::ops::Pool;
-use crate::{Builder, ElementType, GraphError, Result, Tensor, TensorType};
+use crate::{Builder, ElementType, GraphError, Operator, Result, Tensor, TensorType};
 
-/// A network on its way from a file into a builder.
+/// Imports a node of a file; returns its first output.
+pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Result<Tensor>;
+
+/// The operators of a file of `ops`, each with its import; `None` where files may not hold it.
+pub(crate) type Family = &'static [(&'static Operator, Option<Import>)];
+
+/// The state of a translation.
 pub(crate) struct Translation<'a> {
     file: &'a Imported,
     pub g: &'a mut Builder,
@@ -31,18 +35,18 @@ impl<'a> Translation<'a> {
         Self { file, g, mode, values, declared, element, batch, forward }
     }
 
-    /// `name` is `value` from now on.
+    /// Binds `name` to `value`.
     pub fn define(&mut self, name: &'a str, value: Tensor) {
         self.values.insert(name, value);
     }
 
-    /// What a node that has been appended makes.
+    /// First output of a node that has been appended.
     pub fn value_of(&self, node: &NodeProto) -> Result<Tensor> {
         let value = node.output.first().and_then(|output| self.values.get(output.as_str()));
         value.copied().ok_or_else(|| self.file.at_node(node, "has no output"))
     }
 
-    /// The batch size that the file has for its images, where it is fixed.
+    /// The batch size in the file, where it is fixed.
     pub fn fixed_batch(&self) -> Option<usize> {
         self.file.input.1[0]
     }
@@ -55,28 +59,8 @@ impl<'a> Translation<'a> {
     pub fn finish(mut self) -> Result<Forward> {
         let logits = self.values.get(self.file.logits.as_str()).copied();
         self.forward.logits = logits
-            .ok_or_else(|| self.file.failed(format!("no node makes its output `{}`", self.file.logits)))?;
+            .ok_or_else(|| self.file.failed(format!("no node produces its output `{}`", self.file.logits)))?;
         Ok(self.forward)
-    }
-
-    /// Appends a node of the file.
-    pub fn append(&mut self, node: &'a NodeProto) -> Result<()> {
-        if is_constant(node) {
-            return Ok(());
-        }
-        let Some(output) = node.output.first() else {
-            return Err(self.file.at_node(node, "has no output"));
-        };
-        let Some((operator, import)) = importable(node) else { return Err(self.file.not_supported(node)) };
-        if self.file.opset < operator.since {
-            let (since, opset) = (operator.since, self.file.opset);
-            let reason =
-                format!("exists from operator set {since} on, and the file uses {opset}; export it again");
-            return Err(self.file.at_node(node, reason));
-        }
-        let y = import(self, node)?;
-        self.define(output, y);
-        Ok(())
     }
 
     pub fn unary(
@@ -97,31 +81,7 @@ impl<'a> Translation<'a> {
         emit(self.g, a, b)
     }
 
-    /// A node with a square window.
-    pub fn pool(
-        &mut self,
-        node: &'a NodeProto,
-        emit: fn(&mut Builder, Tensor, Pool) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let attributes = NodeAttributes(node);
-        let x = self.operand(node, 0)?;
-        let refuse = |reason: &str| Err(self.file.at_node(node, reason));
-        let pads = self.pads(node)?;
-        let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
-        let strides = attributes.sizes("strides").unwrap_or(vec![1; 2]);
-        let square = |list: &[usize]| list.len() == 2 && list[0] == list[1];
-        if !square(&kernel) || !square(&strides) || pads.iter().any(|&pad| pad != pads[0]) {
-            return refuse("has a window that is not square, or other padding on one side than on another");
-        }
-        let ceil = attributes.int("ceil_mode", 0) != 0;
-        if (ceil && pads[0] > 0) || attributes.sizes("dilations").is_some_and(|d| d != [1, 1]) {
-            return refuse("has dilations, or a ceil_mode and padding, which is not supported");
-        }
-        let pool = Pool { kernel: kernel[0], stride: strides[0], padding: pads[0], ceil };
-        emit(self.g, x, pool)
-    }
-
-    /// The mask of a dropout that keeps a share `keep` of `x`, drawn by the host in training; none in evaluation.
+    /// The mask, drawn by the host, of a dropout that keeps a fraction `keep` of `x`; `None` in evaluation.
     pub fn mask(&mut self, node: &'a NodeProto, x: Tensor, keep: f64) -> Result<Option<Tensor>> {
         if self.mode == Mode::Evaluate {
             return Ok(None);
@@ -145,14 +105,15 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// An axis counted from the end if negative; one past the last if there is none such.
+    /// Index of an axis, which counts from the end if negative; `rank + 1`, which the builder refuses, if
+    /// that is before the first.
     pub fn axis(&self, x: Tensor, axis: i64) -> usize {
         let rank = self.g.shape(x).len();
         let axis = if axis < 0 { axis + rank as i64 } else { axis };
         usize::try_from(axis).unwrap_or(rank + 1)
     }
 
-    /// The number that an operand or, in older operator sets, an attribute holds.
+    /// The scalar in an operand or, in older operator sets, in an attribute.
     pub fn scalar(&self, node: &NodeProto, at: usize, attribute: &str, default: f32) -> Result<f64> {
         if !given(node, at) {
             return Ok(NodeAttributes(node).float(attribute, default));
@@ -170,7 +131,7 @@ impl<'a> Translation<'a> {
         file.constants.get(node.input.get(at)?)
     }
 
-    /// A value of the network, or a constant that stays as it is.
+    /// An operand: a value of the network, or a constant that is not trained.
     pub fn operand(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         let name = node.input.get(at).map_or("", String::as_str);
         if let Some(&tensor) = self.values.get(name) {
@@ -181,10 +142,8 @@ impl<'a> Translation<'a> {
                 let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
                 Ok(self.g.floats(TensorType::new(self.element, shape.clone()), &values))
             }
-            Some(_) => {
-                Err(self.file.at_node(node, format!("takes whole numbers from `{name}`, expected f32")))
-            }
-            None => Err(self.file.at_node(node, format!("takes `{name}`, which nothing before it makes"))),
+            Some(_) => Err(self.file.at_node(node, format!("takes integers from `{name}`, expected f32"))),
+            None => Err(self.file.at_node(node, format!("takes `{name}`, which no node before it produces"))),
         }
     }
 
@@ -196,14 +155,14 @@ impl<'a> Translation<'a> {
         self.trained(node, at, ParameterKind::Bias)
     }
 
-    /// What is added: a list of numbers is a bias, a single number is not.
+    /// An operand of an addition: a constant vector is a bias, a constant scalar is not.
     pub fn addend(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         let is_list =
             self.constant(node, at).is_some_and(|constant| constant.shape.iter().product::<usize>() > 1);
         if is_list { self.bias(node, at) } else { self.operand(node, at) }
     }
 
-    /// An operand that is trained if it is a constant of the file.
+    /// An operand that becomes a parameter if it is a constant of the file.
     fn trained(&mut self, node: &'a NodeProto, at: usize, kind: ParameterKind) -> Result<Tensor> {
         let Some(Constant { shape, values: Values::Floats(values) }) = self.constant(node, at) else {
             return self.operand(node, at);
@@ -224,7 +183,7 @@ impl<'a> Translation<'a> {
     }
 }
 
-/// Whether a node has an operand at this place.
+/// Whether a node has an operand at this position.
 pub(crate) fn given(node: &NodeProto, at: usize) -> bool {
     node.input.get(at).is_some_and(|name| !name.is_empty())
 }

@@ -2,23 +2,27 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::Translation;
+use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
 use crate::operator::{NUMBERS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&ADD, &SUB, &MUL, &DIV, &POW];
-static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS).imported_by(import_add);
-static SUB: Operator =
-    Operator::new("Sub", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::sub));
-static MUL: Operator =
-    Operator::new("Mul", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::mul));
-static DIV: Operator =
-    Operator::new("Div", 1).on_cuda(NUMBERS).imported_by(|file, node| file.binary(node, Builder::div));
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&ADD, Some(import_add)),
+    (&SUB, Some(|file, node| file.binary(node, Builder::sub))),
+    (&MUL, Some(|file, node| file.binary(node, Builder::mul))),
+    (&DIV, Some(|file, node| file.binary(node, Builder::div))),
+    (&POW, None),
+];
+static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
+static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
+static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
+static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 
-/// The shape of two operands broadcast against each other by NumPy's rule, or `None` where they do not fit.
+/// The shape of two operands broadcast against each other by NumPy's rule, or `None` if they do not
+/// broadcast.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
@@ -36,7 +40,8 @@ impl Builder {
     /// a + b with broadcasting.
     ///
     /// # Errors
-    /// Element types differ or shapes do not broadcast; so for the other operators of this family.
+    /// Element types differ or shapes do not broadcast. The same holds for the other operators of this
+    /// family.
     pub fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         let y = self.broadcasting(&ADD, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
@@ -156,7 +161,7 @@ impl Builder {
         self.reshape(sum, &to)
     }
 
-    /// Runs `emit` where `wanted`.
+    /// Runs `emit` if `wanted`.
     pub(crate) fn when(
         &mut self,
         wanted: bool,
@@ -177,7 +182,7 @@ impl Builder {
     }
 }
 
-/// A list of numbers that is added is a bias.
+/// A constant vector that is added is a bias.
 fn import_add<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let (a, b) = (file.addend(node, 0)?, file.addend(node, 1)?);
     file.g.add(a, b)
@@ -186,7 +191,7 @@ fn import_add<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Ten
 #[cfg(test)]
 mod tests {
     use super::broadcast;
-    use crate::check::{Case, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients};
     use crate::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
 
     #[test]
@@ -200,17 +205,17 @@ mod tests {
     fn gradients_of_binary_operators_agree_with_finite_differences() {
         for (a, b) in [(vec![3, 4], vec![3, 4]), (vec![2, 3, 4], vec![3, 1]), (vec![1, 4], vec![5, 1])] {
             let case = |name: &str| Case::f64(name).positive(a.clone()).positive(b.clone());
-            gradients_agree(case("Add"), |g, x| g.add(x[0], x[1]));
-            gradients_agree(case("Sub"), |g, x| g.sub(x[0], x[1]));
-            gradients_agree(case("Mul"), |g, x| g.mul(x[0], x[1]));
-            gradients_agree(case("Div"), |g, x| g.div(x[0], x[1]));
-            gradients_agree(case("Pow"), |g, x| g.pow(x[0], x[1]));
+            check_gradients(case("Add"), |g, x| g.add(x[0], x[1]));
+            check_gradients(case("Sub"), |g, x| g.sub(x[0], x[1]));
+            check_gradients(case("Mul"), |g, x| g.mul(x[0], x[1]));
+            check_gradients(case("Div"), |g, x| g.div(x[0], x[1]));
+            check_gradients(case("Pow"), |g, x| g.pow(x[0], x[1]));
         }
     }
 
     #[test]
     fn a_value_used_twice_collects_both_gradients() {
-        gradients_agree(Case::f64("x·x + x").normal([3, 2]), |g, x| {
+        check_gradients(Case::f64("x·x + x").normal([3, 2]), |g, x| {
             let square = g.mul(x[0], x[0])?;
             g.add(square, x[0])
         });

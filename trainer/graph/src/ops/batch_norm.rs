@@ -1,23 +1,25 @@
 //! Batch normalisation (Ioffe & Szegedy, 2015, algorithm 1).
 //!
-//! Of f16 both forms are computed in f32, and parameters and statistics are f32 then.
+//! For f16 inputs both forms compute in f32, with f32 parameters and statistics.
 //!
-//! The training form is composed of plain operators: ONNX's own training mode has no CUDA kernel in stock builds.
+//! The training form is composed of plain operators, because ONNX's training mode has no CUDA kernel in stock
+//! builds.
 
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::{Attribute, Tensor};
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&BATCH_NORMALIZATION];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&BATCH_NORMALIZATION, None)];
 static BATCH_NORMALIZATION: Operator = Operator::new("BatchNormalization", 1).on_cuda(FLOATS);
 
-/// What the training form of batch normalisation computes.
+/// Results of batch normalisation in training.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
-    /// The normalised activations [N,C,…].
+    /// The normalised activations `[N,C,…]`.
     pub output: Tensor,
     /// Mean over all axes but the channels, `[C]`.
     pub mean: Tensor,
@@ -26,7 +28,7 @@ pub struct BatchNorm {
 }
 
 impl Builder {
-    /// Normalises `x` [N,C,…] by the statistics of the batch, then scales and shifts per channel.
+    /// Normalises `x` `[N,C,…]` by the statistics of the batch, then scales and shifts per channel.
     ///
     /// # Errors
     /// `x` has fewer than two axes, or `scale` or `bias` is not `[C]`.
@@ -61,7 +63,7 @@ impl Builder {
             let offset = g.reshape(bias, &per_channel)?;
             let output = g.add(scaled, offset)?;
             let outputs = vec![output, g.reshape(mean, &[channels])?, g.reshape(variance, &[channels])?];
-            // With n̂ the normalised input and M values per channel (ibid., section 3):
+            // With the normalised input n̂ and M values per channel (ibid., section 3):
             // dx = scale / σ · (dy − Σdy / M − n̂ · Σ(dy·n̂) / M).
             let rule = move |g: &mut Self, up: &Upstream| {
                 let mut dx: Option<Tensor> = None;
@@ -106,7 +108,7 @@ impl Builder {
         Ok(BatchNorm { output: outputs[0], mean: outputs[1], variance: outputs[2] })
     }
 
-    /// Normalises `x` [N,C,…] by given statistics, the form for evaluation; it has no gradient rule.
+    /// Normalises `x` `[N,C,…]` by given statistics, the form for evaluation; it has no gradient rule.
     ///
     /// # Errors
     /// `x` has fewer than two axes, or a parameter is not `[C]`.
@@ -127,7 +129,7 @@ impl Builder {
         })
     }
 
-    /// The number of channels of `x`, which each of `parameters` must have.
+    /// The number of channels of `x`; fails unless each of `parameters` has as many values.
     fn channel_parameters(&self, x: Tensor, parameters: &[Tensor]) -> Result<usize> {
         let ty = self.ty(x);
         let fits = ty.rank() >= 2
@@ -147,15 +149,15 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
 
     #[test]
     fn gradients_of_batch_normalisation_agree_with_finite_differences() {
         let case = |name: &str| Case::f64(name).normal([4, 3, 2, 2]).normal([3]).normal([3]);
-        gradients_agree(case("BatchNormalization"), |g, x| {
+        check_gradients(case("BatchNormalization"), |g, x| {
             Ok(g.batch_norm_training(x[0], x[1], x[2], 1e-5)?.output)
         });
-        gradients_agree(case("BatchNormalization, mean and variance"), |g, x| {
+        check_gradients(case("BatchNormalization, mean and variance"), |g, x| {
             let norm = g.batch_norm_training(x[0], x[1], x[2], 1e-5)?;
             let both = g.concat(&[norm.mean, norm.variance], 0)?;
             let flat = g.reshape(norm.output, &[48])?;

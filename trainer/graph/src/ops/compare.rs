@@ -3,13 +3,22 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::Tensor;
-use crate::operator::{CHOSEN, LOGICAL, NUMBERS, Operator};
+use crate::operator::{BOOLEAN, NUMBERS, NUMBERS_AND_BYTES, Operator};
 use crate::types::{ElementType, TensorType};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] =
-    &[&GREATER, &LESS, &LESS_OR_EQUAL, &EQUAL, &AND, &OR, &NOT, &WHERE];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&GREATER, None),
+    (&LESS, None),
+    (&LESS_OR_EQUAL, None),
+    (&EQUAL, None),
+    (&AND, None),
+    (&OR, None),
+    (&NOT, None),
+    (&WHERE, None),
+];
 static GREATER: Operator = Operator::new("Greater", 1).on_cuda(NUMBERS);
 static LESS: Operator = Operator::new("Less", 1).on_cuda(NUMBERS);
 static LESS_OR_EQUAL: Operator = Operator::new("LessOrEqual", 12).on_cuda(NUMBERS);
@@ -19,16 +28,16 @@ static EQUAL: Operator = Operator::new("Equal", 1).on_cuda(&[
     ElementType::I64,
     ElementType::Bool,
 ]);
-static AND: Operator = Operator::new("And", 1).on_cuda(LOGICAL);
-static OR: Operator = Operator::new("Or", 1).on_cuda(LOGICAL);
-static NOT: Operator = Operator::new("Not", 1).on_cuda(LOGICAL);
-static WHERE: Operator = Operator::new("Where", 9).on_cuda(CHOSEN);
+static AND: Operator = Operator::new("And", 1).on_cuda(BOOLEAN);
+static OR: Operator = Operator::new("Or", 1).on_cuda(BOOLEAN);
+static NOT: Operator = Operator::new("Not", 1).on_cuda(BOOLEAN);
+static WHERE: Operator = Operator::new("Where", 9).on_cuda(NUMBERS_AND_BYTES);
 
 impl Builder {
     /// a > b, Boolean, with broadcasting.
     ///
     /// # Errors
-    /// Element types differ or shapes do not broadcast; so for the other comparisons.
+    /// Element types differ or shapes do not broadcast. The same holds for the other comparisons.
     pub fn greater(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         self.comparison(&GREATER, a, b)
     }
@@ -90,7 +99,7 @@ impl Builder {
         Ok(self.emit(&NOT, &[a], vec![], self.ty(a).clone()))
     }
 
-    /// `a` where `condition` holds, else `b`, with broadcasting.
+    /// `a` where `condition` is true, else `b`, with broadcasting.
     ///
     /// # Errors
     /// `condition` is not Boolean, element types of `a` and `b` differ, or shapes do not broadcast.
@@ -138,11 +147,11 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients};
 
     #[test]
-    fn the_gradient_of_a_selection_goes_to_the_branch_that_was_taken() {
-        gradients_agree(Case::f64("Where").normal([3, 4]).normal([4]), |g, x| {
+    fn the_gradient_of_a_selection_goes_to_the_selected_branch() {
+        check_gradients(Case::f64("Where").normal([3, 4]).normal([4]), |g, x| {
             let zero = g.scalar(g.element(x[0]), 0.0);
             let condition = g.greater(x[0], zero)?;
             g.select(condition, x[0], x[1])

@@ -1,21 +1,22 @@
 //! Two-dimensional convolution and its gradient with respect to the data and the bias.
 //!
-//! Letters: kernel k, stride s, padding p, dilation d, groups g; all spatial values are given per axis.
+//! Letters: kernel k, stride s, padding p, dilation d, groups g; all spatial parameters are per axis.
 
-use super::joining::SLICE;
+use super::slicing::SLICE;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation, given};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation, given};
 use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&CONV, &CONV_TRANSPOSE];
-static CONV: Operator = Operator::new("Conv", 1).on_cuda(FLOATS).imported_by(import_conv);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&CONV, Some(import_conv)), (&CONV_TRANSPOSE, None)];
+static CONV: Operator = Operator::new("Conv", 1).on_cuda(FLOATS);
 static CONV_TRANSPOSE: Operator = Operator::new("ConvTranspose", 1).on_cuda(FLOATS);
 
-/// Geometry of a two-dimensional convolution; the kernel's size is that of its weights.
+/// Geometry of a two-dimensional convolution; the kernel's size is in the shape of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv {
     /// Distance between kernel positions along H and W.
@@ -58,7 +59,7 @@ impl Conv {
         Self { dilations: [dilation; 2], ..self }
     }
 
-    /// Length along `axis` (0 or 1) of the input that a kernel of `kernel` elements covers.
+    /// Length of input along `axis` (0 or 1) that a kernel of `kernel` elements covers.
     fn reach(&self, axis: usize, kernel: usize) -> usize {
         (kernel - 1) * self.dilations[axis] + 1
     }
@@ -106,8 +107,9 @@ impl Builder {
         Ok(y)
     }
 
-    /// A convolution of one group with an output of `out` as one of stride 1. Of the offsets of its kernel, a = s·i + r, the classes r
-    /// become channels of data and weights, and i the offsets.
+    /// A convolution of one group, with output size `out`, as a convolution of stride 1: of its kernel's
+    /// offsets a = s·i + r, the remainders r become channels of data and weights, and the i become the
+    /// offsets.
     fn conv_by_space_to_depth(
         &mut self,
         x: Tensor,
@@ -118,9 +120,9 @@ impl Builder {
     ) -> Result<Tensor> {
         let offsets = [0, 1].map(|a| self.shape(w)[2 + a].div_ceil(conv.strides[a]));
         let rows = [0, 1].map(|a| (out[a] + offsets[a] - 1) * conv.strides[a]);
-        let x = self.fit(x, conv.pads_before, rows)?;
+        let x = self.pad_or_crop(x, conv.pads_before, rows)?;
         let x = self.space_to_depth(x, conv.strides)?;
-        let w = self.fit(w, [0; 2], [0, 1].map(|a| offsets[a] * conv.strides[a]))?;
+        let w = self.pad_or_crop(w, [0; 2], [0, 1].map(|a| offsets[a] * conv.strides[a]))?;
         let w = self.space_to_depth(w, conv.strides)?;
         self.conv(x, w, b, Conv::default())
     }
@@ -133,7 +135,7 @@ impl Builder {
         self.reshape(x, &[n, c * s * t, h, w])
     }
 
-    /// A convolution for each group.
+    /// One convolution per group.
     fn conv_by_groups(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>, conv: Conv) -> Result<Tensor> {
         let xs = self.split_evenly(x, 1, conv.groups)?;
         let ws = self.split_evenly(w, 0, conv.groups)?;
@@ -160,11 +162,11 @@ impl Builder {
     ) -> Result<Tensor> {
         let ty = self.ty(dy).reshaped(shape);
         if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
-            let (w, conv) = self.turned_around(w, conv)?;
+            let (w, conv) = self.flip_kernel(w, conv)?;
             return Ok(self.emit(&CONV, &[dy, w], conv.attributes(), ty));
         }
         let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
-        // Rows at the end that no kernel position reached get zeros: the output padding of the operator.
+        // Rows at the end that no kernel position reached get zeros, by the operator's output padding.
         let rest: Vec<usize> = (0..2)
             .map(|a| {
                 let reached = (out[a] - 1) * conv.strides[a] + conv.reach(a, kernel[a]);
@@ -176,9 +178,9 @@ impl Builder {
         Ok(self.emit(&CONV_TRANSPOSE, &[dy, w], attributes, ty))
     }
 
-    /// Weights and geometry of the convolution that is the transposed one of stride 1 with `w`: its kernel turned around, its
-    /// channels swapped.
-    fn turned_around(&mut self, w: Tensor, conv: Conv) -> Result<(Tensor, Conv)> {
+    /// Weights and geometry of the convolution that equals the transposed convolution of stride 1 with `w`:
+    /// the kernel is flipped, input and output channels are swapped.
+    fn flip_kernel(&mut self, w: Tensor, conv: Conv) -> Result<(Tensor, Conv)> {
         let ty = self.ty(w).clone();
         let (filters, inner) = (ty.shape[0] / conv.groups, ty.shape[1]);
         let kernel = [ty.shape[2], ty.shape[3]];
@@ -197,7 +199,7 @@ impl Builder {
         Ok((w, Conv { pads_before: rest(conv.pads_before), pads_after: rest(conv.pads_after), ..conv }))
     }
 
-    /// Checks the operands of a convolution and gives the shape of its result.
+    /// Checks the operands of a convolution and returns the shape of its output.
     fn conv_shape(&self, operands: &[Tensor], conv: &Conv) -> Result<Vec<usize>> {
         let (x, w) = (self.ty(operands[0]), self.ty(operands[1]));
         let failed = |reason: String| Err(self.mismatch(CONV.name, operands, reason));
@@ -224,7 +226,7 @@ impl Builder {
             let reach = conv.reach(a, w.shape[2 + a]);
             if padded < reach || conv.pads_before[a].max(conv.pads_after[a]) >= reach {
                 return failed(format!(
-                    "the kernel covers {reach} places of {padded}, more than either padding"
+                    "the kernel covers {reach} of {padded} positions, and must fit and exceed either padding"
                 ));
             }
             shape.push((padded - reach) / conv.strides[a] + 1);
@@ -256,7 +258,7 @@ fn import_conv<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Te
 #[cfg(test)]
 mod tests {
     use super::Conv;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, ConvWeightForm, Lowering, Target, TensorType};
 
     fn lowering(form: ConvWeightForm) -> Lowering {
@@ -295,7 +297,7 @@ mod tests {
         {
             for (conv, x, w) in cases {
                 let case = Case::f32(&format!("Conv {conv:?} by {lowering:?}")).lowering(lowering);
-                gradients_agree(case.normal(x).normal(w).normal([w[0]]), |g, t| {
+                check_gradients(case.normal(x).normal(w).normal([w[0]]), |g, t| {
                     g.conv(t[0], t[1], Some(t[2]), conv)
                 });
             }
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn all_forms_of_a_convolution_give_the_same() {
+    fn all_forms_of_a_convolution_agree() {
         let uneven = Conv { pads_before: [2, 1], pads_after: [1, 2], strides: [3, 2], ..Conv::new(1, 0) };
         let plain = lowering(ConvWeightForm::OffsetGemm);
         let apart = Lowering { groups_apart: 2, ..plain };
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn each_device_has_the_forms_of_its_column() {
+    fn each_device_gets_the_forms_of_its_lowering() {
         let operators = |target, conv: Conv, x: [usize; 4], w: [usize; 4]| {
             let mut g = Builder::new("test", Lowering::training(target));
             let x = g.input("x", TensorType::f32(x)).unwrap();
@@ -345,7 +347,8 @@ mod tests {
             let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
             [count("Conv"), count("ConvTranspose"), count("Gemm")]
         };
-        // Convolutions are forward, data and weight gradient in turn; two groups double them where they are apart.
+        // Forward, data gradient and weight gradient; two groups double each where groups are separate
+        // convolutions.
         let second = |target| operators(target, Conv::new(1, 2).groups(2), [8, 96, 27, 27], [256, 48, 5, 5]);
         assert_eq!(second(Target::Cpu), [1, 1, 2 * 25]);
         assert_eq!(second(Target::Cuda), [2 * 3, 0, 0]);

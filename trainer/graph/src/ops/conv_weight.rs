@@ -1,13 +1,13 @@
 //! The gradient of a convolution's weights, in two forms.
 
-use super::Conv;
-use super::joining::Cut;
+use super::conv::Conv;
+use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm};
 use crate::node::Tensor;
 
-/// Values of the windows that share a product at most: 1 GiB in f32.
+/// Largest number of values in the windows that share a product: 1 GiB in f32.
 const PRODUCT_VALUES: usize = 1 << 28;
 
 /// The largest divisor of `value` up to `limit`; 1 for a limit of 0.
@@ -16,7 +16,8 @@ fn largest_divisor(value: usize, limit: usize) -> usize {
 }
 
 impl Builder {
-    /// The gradient of weights of `shape` `[O,C/g,k,k]` from the input `x` `[N,C,H,W]` and the gradient `dy` `[N,O,P,Q]`.
+    /// The gradient of weights of `shape` `[O,C/g,k,k]`, from the input `x` `[N,C,H,W]` and the gradient `dy`
+    /// `[N,O,P,Q]`.
     pub(crate) fn conv_weight_gradient(
         &mut self,
         x: Tensor,
@@ -28,7 +29,8 @@ impl Builder {
         let lowering = self.lowering();
         let form = if unit { lowering.conv_weight_unit_stride } else { lowering.conv_weight_strided };
         let is_small = self.shape(dy)[2..].iter().all(|&side| side <= lowering.conv_weight_dilated_px);
-        // Space to depth would mix kernel elements of a dilated kernel: only the dilated convolution does both.
+        // Space to depth would mix the elements of a dilated kernel; only the dilated convolution handles
+        // stride and dilation.
         let has_offsets = unit || conv.dilations == [1, 1];
         match form {
             ConvWeightForm::DilatedConv { parts } if is_small || !has_offsets => {
@@ -39,8 +41,8 @@ impl Builder {
         }
     }
 
-    /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels n. Parts of the
-    /// images are groups of it.
+    /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels
+    /// n. Parts of the batch are its groups.
     fn conv_weight_by_dilated_conv(
         &mut self,
         x: Tensor,
@@ -50,18 +52,18 @@ impl Builder {
         parts: usize,
     ) -> Result<Tensor> {
         let (batch, out) = (self.shape(dy)[0], [self.shape(dy)[2], self.shape(dy)[3]]);
-        // Rows at the end that no kernel position reached must not become further offsets.
+        // Rows at the end that no kernel position reached must not become additional offsets.
         let rows =
             [0, 1].map(|a| (shape[2 + a] - 1) * conv.dilations[a] + (out[a] - 1) * conv.strides[a] + 1);
         let end = [0, 1].map(|a| (rows[a] - conv.pads_before[a]).min(self.shape(x)[2 + a]));
         let pads_after = [0, 1].map(|a| rows[a] - conv.pads_before[a] - end[a]);
-        // A convolution's padding is smaller than its kernel, which the gradient is here.
+        // A convolution's padding must be smaller than its kernel, which is the gradient here.
         let is_inside = |pads: [usize; 2]| (0..2).all(|a| pads[a] <= (out[a] - 1) * conv.strides[a]);
         let (x, pads_before, pads_after) = if is_inside(conv.pads_before) && is_inside(pads_after) {
             let x = self.slice(x, 2, 0, end[0])?;
             (self.slice(x, 3, 0, end[1])?, conv.pads_before, pads_after)
         } else {
-            (self.fit(x, conv.pads_before, rows)?, [0; 2], [0; 2])
+            (self.pad_or_crop(x, conv.pads_before, rows)?, [0; 2], [0; 2])
         };
         let xt = self.transpose(x, &[1, 0, 2, 3])?;
         let parts = largest_divisor(batch, parts);
@@ -93,7 +95,8 @@ impl Builder {
         self.concat(&per_group, 0)
     }
 
-    /// Matrix products over the windows of the kernel's offsets, batch last so that a shifted window is rows of a matrix.
+    /// Matrix products over the windows at the kernel's offsets, batch last, so that a shifted window is rows
+    /// of a matrix.
     fn conv_weight_by_offsets(
         &mut self,
         x: Tensor,
@@ -104,11 +107,11 @@ impl Builder {
         let (steps, groups) = (conv.strides, conv.groups);
         let (batch, channels) = (self.shape(x)[0], self.shape(x)[1]);
         let out = self.shape(dy)[2..].to_vec();
-        // With stride s the kernel's offsets a = s·i + r fall into s classes r, which become channels: then the
-        // kernel has ⌈k/s⌉ offsets and stride 1.
+        // With stride s, the remainders r of the kernel's offsets a = s·i + r become channels: the kernel
+        // then has ⌈k/s⌉ offsets and stride 1.
         let offsets: Vec<usize> = (0..2).map(|a| shape[2 + a].div_ceil(steps[a])).collect();
         let rows = [0, 1].map(|a| out[a] + (offsets[a] - 1) * conv.dilations[a]);
-        let x = self.fit(x, conv.pads_before, [rows[0] * steps[0], rows[1] * steps[1]])?;
+        let x = self.pad_or_crop(x, conv.pads_before, [rows[0] * steps[0], rows[1] * steps[1]])?;
         let x = self.reshape(x, &[batch, channels, rows[0], steps[0], rows[1], steps[1]])?;
         let x = self.transpose(x, &[1, 3, 5, 2, 4, 0])?;
         let x = self.reshape(x, &[channels * steps[0] * steps[1], rows[0], rows[1], batch])?;
@@ -124,13 +127,14 @@ impl Builder {
             for (i, j) in (0..offsets[0]).flat_map(|i| (0..offsets[1]).map(move |j| (i, j))) {
                 let window = |axis: usize, offset: usize| {
                     let start = offset * conv.dilations[axis];
-                    Cut { axis: 1 + axis, start, end: start + out[axis], step: 1 }
+                    AxisSlice { axis: 1 + axis, start, end: start + out[axis], step: 1 }
                 };
-                let channels = Cut { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
-                let view = self.cut(x, &[channels, window(0, i), window(1, j)])?;
+                let channels = AxisSlice { axis: 0, start: group * inner, end: (group + 1) * inner, step: 1 };
+                let view = self.slice_axes(x, &[channels, window(0, i), window(1, j)])?;
                 windows.push(self.reshape(view, &[inner, columns])?);
             }
-            // A product reads all of dy: with few channels, windows share one, as long as they are not large.
+            // Each product reads all of dy, so with few channels several windows share one, unless they are
+            // large.
             let rows = self.lowering().conv_weight_product_rows.min(PRODUCT_VALUES / columns);
             let shared = (rows / inner).clamp(1, windows.len());
             let shared = match self.lowering().conv_weight_products_alike {

@@ -1,35 +1,35 @@
-//! Dropout with masks that the host feeds.
+//! Dropout with masks that are inputs of the graph.
 //!
-//! ONNX's random operators cannot jump to a step and draw differently on every provider; a Boolean input keyed by
-//! seed and step makes a run resume exactly.
+//! ONNX's random operators cannot jump to a step, and their values differ between providers; a Boolean input
+//! that the host draws by seed and step lets a run resume exactly.
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::Translation;
+use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
 use crate::operator::Operator;
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&DROPOUT];
-static DROPOUT: Operator = Operator::new("Dropout", 1).imported_by(import_dropout);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&DROPOUT, Some(import_dropout))];
+static DROPOUT: Operator = Operator::new("Dropout", 1);
 
-/// Where the factor for the dropped units goes.
+/// Where activations are scaled to account for dropped units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DropoutScaling {
-    /// Training only masks; evaluation multiplies by the share of units kept (Hinton et al. 2012).
+    /// Training only masks; evaluation multiplies by the fraction of units kept (Hinton et al. 2012).
     #[default]
     AtEvaluation,
-    /// Training divides by the share of units kept ("inverted" dropout); evaluation does nothing.
+    /// Training divides by the fraction of units kept ("inverted" dropout); evaluation does nothing.
     InTraining,
 }
 
 impl Builder {
-    /// Dropout in training: `x` where `mask` holds, else 0.
+    /// Dropout in training: `x` where `mask` is true, else 0.
     ///
     /// # Errors
-    /// `mask` is not Boolean, has not the shape of `x`, or `keep` is not in (0, 1].
+    /// `mask` is not Boolean or does not have the shape of `x`, or `keep` is not in (0, 1].
     pub fn dropout(&mut self, x: Tensor, mask: Tensor, keep: f64, scaling: DropoutScaling) -> Result<Tensor> {
         if self.ty(mask) != &self.ty(x).of(ElementType::Bool) {
             return Err(self.mismatch(
@@ -47,7 +47,7 @@ impl Builder {
         }
     }
 
-    /// Dropout in evaluation: what makes the expectation equal to that of training.
+    /// Dropout in evaluation: scales so that the expectation equals that of training.
     ///
     /// # Errors
     /// `keep` is not in (0, 1].
@@ -66,7 +66,7 @@ impl Builder {
         Err(self.mismatch(
             "dropout",
             &[x],
-            format!("the share of units kept must be in (0, 1], given {keep}"),
+            format!("the fraction of units kept must be in (0, 1], given {keep}"),
         ))
     }
 }
@@ -86,7 +86,7 @@ fn import_dropout<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
 #[cfg(test)]
 mod tests {
     use super::DropoutScaling::{AtEvaluation, InTraining};
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, ElementType, Result, Tensor};
 
     /// A mask that keeps every second unit.
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn gradients_of_dropout_agree_with_finite_differences() {
         for scaling in [AtEvaluation, InTraining] {
-            gradients_agree(Case::f64("dropout").normal([3, 5]), |g, x| {
+            check_gradients(Case::f64("dropout").normal([3, 5]), |g, x| {
                 let mask = alternating(g, x[0]);
                 g.dropout(x[0], mask, 0.5, scaling)
             });
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_side_scales() {
+    fn either_training_or_evaluation_scales() {
         let ones = || Case::f64("dropout").values([4], vec![1.0; 4]);
         let train = |scaling| {
             evaluate(ones(), |g: &mut Builder, x: &[Tensor]| -> Result<Tensor> {

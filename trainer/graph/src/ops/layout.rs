@@ -1,22 +1,30 @@
-//! The same elements in another shape or order: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand.
+//! Changes of shape or order: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand.
 
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation, Values};
+use crate::import::file::{NodeAttributes, Values};
+use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int, ints};
 use crate::onnx::NodeProto;
-use crate::operator::{MOVED, Operator};
+use crate::operator::{ALL_TYPES, Operator};
 use crate::types::TensorType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&RESHAPE, &FLATTEN, &TRANSPOSE, &SQUEEZE, &UNSQUEEZE, &EXPAND];
-static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(MOVED).imported_by(import_reshape);
-static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(MOVED).imported_by(import_flatten);
-static TRANSPOSE: Operator = Operator::new("Transpose", 1).on_cuda(MOVED).imported_by(import_transpose);
-static SQUEEZE: Operator = Operator::new("Squeeze", 1).on_cuda(MOVED);
-static UNSQUEEZE: Operator = Operator::new("Unsqueeze", 1).on_cuda(MOVED);
-static EXPAND: Operator = Operator::new("Expand", 8).on_cuda(MOVED);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&RESHAPE, Some(import_reshape)),
+    (&FLATTEN, Some(import_flatten)),
+    (&TRANSPOSE, Some(import_transpose)),
+    (&SQUEEZE, None),
+    (&UNSQUEEZE, None),
+    (&EXPAND, None),
+];
+static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(ALL_TYPES);
+static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(ALL_TYPES);
+static TRANSPOSE: Operator = Operator::new("Transpose", 1).on_cuda(ALL_TYPES);
+static SQUEEZE: Operator = Operator::new("Squeeze", 1).on_cuda(ALL_TYPES);
+static UNSQUEEZE: Operator = Operator::new("Unsqueeze", 1).on_cuda(ALL_TYPES);
+static EXPAND: Operator = Operator::new("Expand", 8).on_cuda(ALL_TYPES);
 
 impl Builder {
     /// `x` with the same elements in another shape.
@@ -57,7 +65,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// `x` with axis `order[i]` at place i.
+    /// `x` with axis `order[i]` as axis i.
     ///
     /// # Errors
     /// `order` is not a permutation of the axes.
@@ -95,15 +103,15 @@ impl Builder {
         Ok(y)
     }
 
-    /// `x` with new axes of length 1 at the places `axes` of the result.
+    /// `x` with new axes of length 1, which are `axes` of the result.
     ///
     /// # Errors
-    /// `axes` are not different places of the result.
+    /// `axes` are not distinct axes of the result.
     pub fn unsqueeze(&mut self, x: Tensor, axes: &[usize]) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         let rank = ty.rank() + axes.len();
         if (0..rank).filter(|i| axes.contains(i)).count() != axes.len() {
-            let reason = format!("axes {axes:?} must be different axes of the result");
+            let reason = format!("axes {axes:?} must be distinct axes of the result");
             return Err(self.mismatch(UNSQUEEZE.name, &[x], reason));
         }
         let mut rest = ty.shape.iter();
@@ -134,7 +142,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// A tensor of zeros, made when the graph runs.
+    /// A tensor of zeros, expanded when the graph runs, so that it takes no space in the file.
     pub(crate) fn zeros(&mut self, ty: TensorType) -> Result<Tensor> {
         let zero = self.scalar(ty.element, 0.0);
         self.expand(zero, &ty.shape)
@@ -170,9 +178,9 @@ fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
     for (at, &length) in target.iter().enumerate() {
         shape.push(match length {
             0 => from.get(at).copied().unwrap_or(0),
-            // To be found out below.
+            // Inferred below.
             -1 => 1,
-            // Written for the batch of the file.
+            // The batch size in the file.
             length if at == 0 && usize::try_from(length).ok() == file.fixed_batch() => file.batch,
             length => usize::try_from(length).unwrap_or(0),
         });
@@ -180,24 +188,24 @@ fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
     if let Some(open) = target.iter().position(|&length| length == -1) {
         shape[open] = from.iter().product::<usize>() / shape.iter().product::<usize>().max(1);
     }
-    // Says the same for every batch size.
+    // Flatten is the same node for every batch size.
     if shape.len() == 2 && shape[0] == from[0] { file.g.flatten(x, 1) } else { file.g.reshape(x, &shape) }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
     fn gradients_of_layout_changes_agree_with_finite_differences() {
         let case = |name: &str| Case::f64(name).normal([2, 1, 3, 4]);
-        gradients_agree(case("Reshape"), |g, x| g.reshape(x[0], &[4, 6]));
-        gradients_agree(case("Flatten"), |g, x| g.flatten(x[0], 1));
-        gradients_agree(case("Transpose"), |g, x| g.transpose(x[0], &[3, 0, 2, 1]));
-        gradients_agree(case("Squeeze"), |g, x| g.squeeze(x[0], &[1]));
-        gradients_agree(case("Unsqueeze"), |g, x| g.unsqueeze(x[0], &[0, 3]));
-        gradients_agree(case("Expand"), |g, x| g.expand(x[0], &[5, 2, 2, 3, 4]));
+        check_gradients(case("Reshape"), |g, x| g.reshape(x[0], &[4, 6]));
+        check_gradients(case("Flatten"), |g, x| g.flatten(x[0], 1));
+        check_gradients(case("Transpose"), |g, x| g.transpose(x[0], &[3, 0, 2, 1]));
+        check_gradients(case("Squeeze"), |g, x| g.squeeze(x[0], &[1]));
+        check_gradients(case("Unsqueeze"), |g, x| g.unsqueeze(x[0], &[0, 3]));
+        check_gradients(case("Expand"), |g, x| g.expand(x[0], &[5, 2, 2, 3, 4]));
     }
 
     #[test]

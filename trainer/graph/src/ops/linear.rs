@@ -3,15 +3,16 @@
 use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation, given};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation, given};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&GEMM, &MAT_MUL];
-static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS).imported_by(import_gemm);
-static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS).imported_by(import_matmul);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&GEMM, Some(import_gemm)), (&MAT_MUL, Some(import_matmul))];
+static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS);
+static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS);
 
 impl Builder {
     /// A fully connected layer: x `[N,I]` · wᵀ with w `[O,I]`, plus b `[O]`.
@@ -25,7 +26,7 @@ impl Builder {
         self.gemm(x, w, Some(b), false, true)
     }
 
-    /// op(a) · op(b) + c, where op transposes if asked; `c` broadcasts to the product.
+    /// op(a) · op(b) + c, where op transposes if its flag is set; `c` broadcasts to the product.
     ///
     /// # Errors
     /// Operands are not matrices, inner axes differ, or `c` does not broadcast.
@@ -151,7 +152,7 @@ fn import_matmul<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
@@ -159,12 +160,12 @@ mod tests {
         for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
             let a = if ta { [4, 3] } else { [3, 4] };
             let b = if tb { [5, 4] } else { [4, 5] };
-            gradients_agree(Case::f64(&format!("Gemm {ta} {tb}")).normal(a).normal(b).normal([5]), |g, x| {
+            check_gradients(Case::f64(&format!("Gemm {ta} {tb}")).normal(a).normal(b).normal([5]), |g, x| {
                 g.gemm(x[0], x[1], Some(x[2]), ta, tb)
             });
         }
-        gradients_agree(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
-        gradients_agree(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
+        check_gradients(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
+        check_gradients(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
             g.matmul(x[0], x[1])
         });
     }

@@ -1,8 +1,8 @@
-//! Locally connected layers: convolutions whose kernels differ from place to place.
+//! Locally connected layers: convolutions with a different kernel at each position.
 //!
 //! Letters: kernel k, stride s, padding p.
 
-use super::joining::Cut;
+use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::node::Tensor;
@@ -14,23 +14,23 @@ pub struct Local {
     pub kernel: usize,
     /// Distance between kernel positions.
     pub stride: usize,
-    /// Zeros on every side.
+    /// Zeros on each side.
     pub padding: usize,
 }
 
 impl Local {
-    /// Last axis but one of the weights for an input of `channels` channels.
+    /// Length of the weights' second-last axis for an input of `channels` channels.
     pub fn inputs(&self, channels: usize) -> usize {
         self.kernel * self.kernel * channels
     }
 }
 
 impl Builder {
-    /// At each place (p,q) the window of `x` `[N,C,H,W]` times a matrix of its own: `w` `[P,Q,k·k·C,O]`, whose rows go
-    /// through the window's rows, then its columns, then the channels; plus `b` `[O,P,Q]`: `[N,O,P,Q]`.
+    /// A matrix product at each position (p,q): the window of `x` `[N,C,H,W]` times `w` `[P,Q,k·k·C,O]`,
+    /// whose third axis is ordered by window row, window column, channel; plus `b` `[O,P,Q]`: `[N,O,P,Q]`.
     ///
-    /// With places first and channels last a shifted window is a few long runs of memory, and all places together are
-    /// one batch of matrix products. The gradients are those of these steps.
+    /// With positions first and channels last, a shifted window is a few long runs of memory, and all
+    /// positions are one batch of matrix products. The gradients are those of the composed operators.
     ///
     /// # Errors
     /// Shapes or types do not fit, or the kernel is larger than the padded input.
@@ -49,15 +49,15 @@ impl Builder {
         let x = self.transpose(x, &[2, 3, 0, 1])?;
         let border = [local.padding, local.padding, 0, 0];
         let x = self.pad(x, &border, &border)?;
-        let window = |axis: usize, start: usize, places: usize| {
-            let end = start + (places - 1) * local.stride + 1;
-            Cut { axis, start, end, step: local.stride }
+        let window = |axis: usize, start: usize, positions: usize| {
+            let end = start + (positions - 1) * local.stride + 1;
+            AxisSlice { axis, start, end, step: local.stride }
         };
         let mut shifted = Vec::with_capacity(local.kernel * local.kernel);
         for i in 0..local.kernel {
-            let of_row = self.cut(x, &[window(0, i, rows)])?;
+            let of_row = self.slice_axes(x, &[window(0, i, rows)])?;
             for j in 0..local.kernel {
-                shifted.push(self.cut(of_row, &[window(1, j, columns)])?);
+                shifted.push(self.slice_axes(of_row, &[window(1, j, columns)])?);
             }
         }
         let windows = self.concat(&shifted, 3)?;
@@ -86,7 +86,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::Local;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::ops::Conv;
     use crate::{Builder, Lowering, Target, TensorType};
 
@@ -99,12 +99,12 @@ mod tests {
     const INPUT: [usize; 4] = [2, 3, 5, 4];
     const OUT: usize = 2;
 
-    fn places(local: Local) -> [usize; 2] {
+    fn positions(local: Local) -> [usize; 2] {
         [INPUT[2], INPUT[3]].map(|side| (side + 2 * local.padding - local.kernel) / local.stride + 1)
     }
 
     fn case(local: Local) -> Case {
-        let [p, q] = places(local);
+        let [p, q] = positions(local);
         let case = Case::f64(&format!("{local:?}")).normal(INPUT);
         case.normal([p, q, local.inputs(INPUT[1]), OUT]).normal([OUT, p, q])
     }
@@ -116,22 +116,22 @@ mod tests {
     fn compare(given: &[f64], expected: &[f64]) {
         assert_eq!(given.len(), expected.len());
         for (at, (given, expected)) in given.iter().zip(expected).enumerate() {
-            assert!((given - expected).abs() < 1e-5, "place {at}: {given} against {expected}");
+            assert!((given - expected).abs() < 1e-5, "position {at}: {given} against {expected}");
         }
     }
 
     #[test]
     fn gradients_of_locally_connected_layers_agree_with_finite_differences() {
         for local in WINDOWS {
-            gradients_agree(case(local), |g, x| g.local(x[0], x[1], x[2], local));
+            check_gradients(case(local), |g, x| g.local(x[0], x[1], x[2], local));
         }
     }
 
     #[test]
-    fn every_place_has_a_kernel_of_its_own() {
+    fn every_position_has_its_own_kernel() {
         let [n, c, height, width] = INPUT;
         for local in WINDOWS {
-            let ([p, q], k) = (places(local), local.kernel);
+            let ([p, q], k) = (positions(local), local.kernel);
             let (x, w) = (noise(n * c * height * width, 1), noise(p * q * k * k * c * OUT, 2));
             let b = noise(OUT * p * q, 3);
             let mut expected = Vec::new();
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn with_the_same_kernel_everywhere_it_is_a_convolution() {
         for local in WINDOWS {
-            let ([p, q], inputs) = (places(local), local.inputs(INPUT[1]));
+            let ([p, q], inputs) = (positions(local), local.inputs(INPUT[1]));
             let (one, bias) = (noise(inputs * OUT, 1), noise(OUT, 2));
             let x = noise(INPUT.iter().product(), 3);
             let everywhere = one.repeat(p * q);

@@ -1,6 +1,7 @@
-//! Softmax cross-entropy, with counts of right answers.
+//! Softmax cross-entropy, with counts of correct predictions.
 //!
-//! `SoftmaxCrossEntropyLoss` has no CUDA kernel in stock builds; LogSoftmax and a comparison do the same.
+//! `SoftmaxCrossEntropyLoss` has no CUDA kernel in stock builds; LogSoftmax and a comparison compute the
+//! same.
 
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
@@ -12,16 +13,18 @@ use crate::types::ElementType;
 pub struct CrossEntropy {
     /// `Σ −ln softmax(z)[label]`, in the logits' type.
     pub loss: Tensor,
-    /// Number of rows whose label has the greatest logit, f32.
+    /// Number of rows whose label has the largest logit, f32.
     pub top1: Tensor,
-    /// Number of rows whose label is among the five greatest logits, f32.
+    /// Number of rows whose label has one of the five largest logits, f32.
     pub top5: Tensor,
 }
 
 impl Builder {
-    /// Loss and counts of `logits` `[N,K]` against `labels` `i64 [N]`, over the rows where `valid` `bool [N]` holds.
+    /// Loss and counts of `logits` `[N,K]` against `labels` `i64 [N]`, over the rows where `valid` `bool [N]`
+    /// is true.
     ///
-    /// Sums, not means: partial batches and accumulated ones add up, and the caller divides by the true count.
+    /// They are sums rather than means, so that micro-batches and partial batches add up; the caller divides
+    /// by the count.
     ///
     /// # Errors
     /// Types or shapes do not fit.
@@ -42,7 +45,7 @@ impl Builder {
         let outputs = self.composite(&[logits], |g| {
             let log_softmax = g.log_softmax(logits, 1)?;
             let counted = g.and(one_hot, rows)?;
-            // A selection, not a product: an impossible class has −∞ here, and 0 · −∞ is not 0.
+            // A selection, not a product: a class of probability 0 has −∞ here, and 0 · −∞ is not 0.
             let picked = g.select(counted, log_softmax, zero)?;
             let sum = g.sum(picked)?;
             let loss = g.neg(sum)?;
@@ -71,7 +74,7 @@ impl Builder {
         Ok((columns, rows, self.equal(rows, columns)?))
     }
 
-    /// The number of classes placed before the label's, `f32 [N]`; of equal logits the lower class comes first.
+    /// The number of classes ranked before the label, `f32 [N]`; of equal logits the lower class ranks first.
     fn rank_of_label(
         &mut self,
         logits: Tensor,
@@ -82,7 +85,7 @@ impl Builder {
         let zero = self.scalar(self.element(logits), 0.0);
         let masked = self.select(one_hot, logits, zero)?;
         let own = self.reduce_sum(masked, &[1], true)?;
-        // "Not (z ≤ own)" also holds where a logit is NaN: a net that has diverged is never right.
+        // "Not (z ≤ own)" is also true where a logit is NaN: a diverged network is never correct.
         let not_above = self.less_or_equal(logits, own)?;
         let above = self.not(not_above)?;
         let (tied, lower) = (self.equal(logits, own)?, self.less(columns, labels)?);
@@ -92,7 +95,7 @@ impl Builder {
         self.reduce_sum(ahead, &[1], false)
     }
 
-    /// How many valid entries of `rank` are below `limit`, f32.
+    /// Number of valid entries of `rank` below `limit`, f32.
     fn count_below(&mut self, rank: Tensor, limit: f64, valid: Tensor) -> Result<Tensor> {
         let limit = self.scalar(ElementType::F32, limit);
         let below = self.less(rank, limit)?;
@@ -104,7 +107,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, gradients_agree, run_f64};
+    use crate::gradcheck::{Case, check_gradients, run_f64};
     use crate::{Builder, ElementType, Lowering, Target, Tensor, TensorType};
 
     fn labels(g: &mut Builder, labels: &[i64]) -> Tensor {
@@ -131,14 +134,14 @@ mod tests {
 
     #[test]
     fn the_gradient_of_cross_entropy_agrees_with_finite_differences() {
-        gradients_agree(Case::f64("cross-entropy").normal([4, 7]), |g, x| {
+        check_gradients(Case::f64("cross-entropy").normal([4, 7]), |g, x| {
             let (labels, valid) = (labels(g, &[0, 6, 3, 3]), valid(g, &[true, true, false, true]));
             Ok(g.cross_entropy(x[0], labels, valid)?.loss)
         });
     }
 
     #[test]
-    fn padded_rows_count_nothing() {
+    fn padded_rows_do_not_count() {
         let logits = [1.0, 0.0, 5.0, 0.0];
         let [loss, top1, top5] = counts(&logits, 2, &[0, 0], &[true, false]);
         assert!((loss - (1.0 + (-1.0f64).exp()).ln()).abs() < 1e-12, "{loss}");
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_not_numbers_are_never_right() {
+    fn nan_logits_are_never_correct() {
         for classes in [7, 3] {
             assert_eq!(counts(&vec![f64::NAN; classes], classes, &[0], &[true])[1..], [0.0, 0.0]);
         }

@@ -1,27 +1,29 @@
 //! Local response normalisation (Krizhevsky et al. 2012, section 3.3).
 //!
-//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i, or over the pixels around i in its own
-//! channel. ONNX's `LRN` operator divides α by the size; [`Lrn`] holds α of the formula as printed. Of f16 it is computed in
-//! f32: s would lose its sum, and sᵝ⁺¹ overflows.
+//! yᵢ = xᵢ / sᵢᵝ with sᵢ = k + α · Σⱼ xⱼ² over the `size` channels around i, or over the pixels around i in
+//! the same channel. ONNX's `LRN` operator divides α by the size; α of [`Lrn`] is that of the paper's
+//! formula. f16 inputs are computed in f32, because in f16 the sum in s would be imprecise and sᵝ⁺¹ would
+//! overflow.
 
-use super::Pool;
+use super::pool::Pool;
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::lowering::LrnForm;
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&LRN];
-static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS).imported_by(import_lrn);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&LRN, Some(import_lrn))];
+static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS);
 
 /// Constants of local response normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lrn {
-    /// What is summed over.
+    /// Region of the sum.
     pub region: LrnRegion,
     /// Number of neighbouring channels in the sum, or side of the square of pixels; odd.
     pub size: usize,
@@ -33,7 +35,7 @@ pub struct Lrn {
     pub k: f64,
 }
 
-/// What local response normalisation sums over.
+/// Region over which local response normalisation sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LrnRegion {
     /// Neighbouring channels at the same pixel.
@@ -55,17 +57,17 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point with four axes, or the size is even.
     pub fn lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
-        self.in_f32(x, |g, x| g.lrn_of(x, lrn))
+        self.in_f32(x, |g, x| g.emit_lrn(x, lrn))
     }
 
-    fn lrn_of(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
+    fn emit_lrn(&mut self, x: Tensor, lrn: Lrn) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         if ty.rank() != 4 || !ty.element.is_float() || lrn.size.is_multiple_of(2) {
             let reason =
                 format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
             return Err(self.mismatch(LRN.name, &[x], reason));
         }
-        // The operator knows channels only.
+        // The operator sums over channels only.
         let form = match lrn.region {
             LrnRegion::Channels => self.lowering().lrn,
             LrnRegion::Pixels => LrnForm::BandedConv,
@@ -159,7 +161,7 @@ impl Builder {
 
     /// The weights of a 1×1 convolution that sums `size` neighbouring channels of `x` times `factor`.
     ///
-    /// Made in the graph from two short lists: as a constant it would be most of a file's size.
+    /// Computed in the graph from two short vectors, because as a constant it would be most of a file's size.
     fn band(&mut self, x: Tensor, size: usize, factor: f64) -> Result<Tensor> {
         let (channels, element) = (self.shape(x)[1], self.element(x));
         let list: Vec<usize> = (0..channels).collect();
@@ -187,7 +189,7 @@ fn import_lrn<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Ten
 #[cfg(test)]
 mod tests {
     use super::{Lrn, LrnRegion};
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Lowering, LrnForm, Target};
 
     const PAPER: Lrn = Lrn { region: LrnRegion::Channels, size: 5, alpha: 1e-4, beta: 0.75, k: 2.0 };
@@ -208,7 +210,7 @@ mod tests {
         for lowering in forms() {
             for lrn in [PAPER, STRONG, OTHER_POWER, PIXELS, MANY_PIXELS] {
                 let name = format!("LRN {lrn:?} by {lowering:?}");
-                gradients_agree(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
+                check_gradients(Case::f32(&name).lowering(lowering).normal([2, 7, 2, 3]), |g, x| {
                     g.lrn(x[0], lrn)
                 });
             }
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn all_forms_give_the_printed_formula() {
+    fn all_forms_agree_with_the_formula_of_the_paper() {
         for lowering in forms() {
             let case = Case::f32("LRN").lowering(lowering).values([1, 3, 1, 1], vec![1.0, 2.0, 3.0]);
             let y = evaluate(case, |g, x| g.lrn(x[0], STRONG));
@@ -236,7 +238,7 @@ mod tests {
         // Rows 1 2 3 and 4 5 6 in the first channel, 7 8 9 and 10 11 12 in the second.
         for (at, x, sum) in [(0, 1.0, 46.0), (1, 2.0, 91.0), (5, 6.0, 74.0), (6, 7.0, 334.0)] {
             let expected: f64 = x / f64::powf(1.0 + 0.3 * sum, 0.75);
-            assert!((y[at] - expected).abs() < 1e-6, "place {at}: {} against {expected}", y[at]);
+            assert!((y[at] - expected).abs() < 1e-6, "position {at}: {} against {expected}", y[at]);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Operators by family: each file holds a table of its operators, and for each the emission with shape and gradient
-//! rules, the import from files, and tests.
+//! Operators by family. A file has the table of its operators, and for each operator its emission with shape
+//! and gradient rules, its import from files, and tests.
 
+use crate::import::translation::{Family, Import};
 use crate::operator::Operator;
 
 mod arithmetic;
@@ -9,7 +10,6 @@ mod compare;
 mod conv;
 mod conv_weight;
 mod dropout;
-mod joining;
 mod layout;
 mod linear;
 mod local;
@@ -17,8 +17,9 @@ mod loss;
 mod lrn;
 mod pool;
 mod reduce;
+mod slicing;
 mod softmax;
-pub(crate) mod unary;
+mod unary;
 
 pub use batch_norm::BatchNorm;
 pub use conv::Conv;
@@ -28,25 +29,30 @@ pub use loss::CrossEntropy;
 pub use lrn::{Lrn, LrnRegion};
 pub use pool::Pool;
 
-/// All operators that graphs are made from, a family each.
-const FAMILIES: &[&[&Operator]] = &[
+/// All operators that the builder emits, by family.
+const FAMILIES: &[Family] = &[
     arithmetic::OPERATORS,
     batch_norm::OPERATORS,
     compare::OPERATORS,
     conv::OPERATORS,
     dropout::OPERATORS,
-    joining::OPERATORS,
     layout::OPERATORS,
     linear::OPERATORS,
     lrn::OPERATORS,
     pool::OPERATORS,
     reduce::OPERATORS,
+    slicing::OPERATORS,
     softmax::OPERATORS,
     unary::OPERATORS,
 ];
 
-/// All operators that graphs are made from.
+/// All operators that the builder emits.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
+    imports().map(|(operator, _)| operator)
+}
+
+/// All operators, each with its import; `None` where files may not hold it.
+pub(crate) fn imports() -> impl Iterator<Item = (&'static Operator, Option<Import>)> {
     FAMILIES.iter().copied().flatten().copied()
 }
 
@@ -56,7 +62,7 @@ mod tests {
     use crate::OPSET;
 
     #[test]
-    fn every_operator_stands_in_one_table_and_exists_in_the_operator_set_of_emitted_graphs() {
+    fn every_operator_is_in_one_table_and_exists_in_the_operator_set_of_emitted_graphs() {
         let mut names: Vec<_> = operators().map(|operator| (operator.domain, operator.name)).collect();
         let all = names.len();
         names.sort_unstable();

@@ -1,47 +1,48 @@
-//! Pooling over space: MaxPool, AveragePool, GlobalAveragePool.
+//! Spatial pooling: MaxPool, AveragePool, GlobalAveragePool.
 
+use super::conv::Conv;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
-use crate::operator::{FLOATS, MOVED, Operator};
+use crate::operator::{ALL_TYPES, FLOATS, Operator};
 use crate::types::ElementType::{self, F16, F32, U8};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] =
-    &[&MAX_POOL, &AVERAGE_POOL, &GLOBAL_AVERAGE_POOL, &SCATTER_ELEMENTS];
-static MAX_POOL: Operator = Operator::new("MaxPool", 1)
-    .on_cuda(&[F16, F32, U8])
-    .imported_by(|file, node| file.pool(node, Builder::max_pool));
-static AVERAGE_POOL: Operator =
-    Operator::new("AveragePool", 1).on_cuda(FLOATS).imported_by(import_average_pool);
-static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1)
-    .on_cuda(FLOATS)
-    .imported_by(|file, node| file.unary(node, Builder::global_average_pool));
-static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(MOVED);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&MAX_POOL, Some(|file, node| import_pool(file, node, Builder::max_pool))),
+    (&AVERAGE_POOL, Some(import_average_pool)),
+    (&GLOBAL_AVERAGE_POOL, Some(|file, node| file.unary(node, Builder::global_average_pool))),
+    (&SCATTER_ELEMENTS, None),
+];
+static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
+static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
+static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1).on_cuda(FLOATS);
+static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(ALL_TYPES);
 
 /// Window of a pooling operator, the same along both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Side of the window.
     pub kernel: usize,
-    /// Distance between windows; smaller than the side when pooling overlaps.
+    /// Distance between windows; smaller than the side if windows overlap.
     pub stride: usize,
-    /// Padding on every side; padded places never win a maximum and do not count in an average.
+    /// Padding on each side; it is never the maximum and does not count in an average.
     pub padding: usize,
-    /// Whether windows may begin in the operand and end beyond it; then there is no padding.
+    /// Whether the last window may extend past the operand (ONNX's `ceil_mode`); requires a padding of 0.
     pub ceil: bool,
 }
 
 impl Pool {
-    /// Windows along a side of `length`, into which one fits.
+    /// Number of windows along a side of `length`, into which at least one fits.
     fn positions(&self, length: usize) -> usize {
         let room = length + 2 * self.padding - self.kernel;
         1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
     }
 
-    /// Places of the operand in the window that is number `at` along a side of `length`.
+    /// Number of the operand's values in window `at` along a side of `length`.
     fn counted(&self, length: usize, at: usize) -> usize {
         let start = at * self.stride;
         let end = (start + self.kernel).min(length + self.padding);
@@ -61,28 +62,28 @@ impl Builder {
         let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
         let (y, winners) = (outputs[0], outputs[1]);
         self.record(&[x], &[y], move |g, up| {
-            // The indices are places in the flat tensor. Several windows may meet in one place: a sum.
+            // The indices are positions in the flat tensor. Windows that share one add their gradients.
             let count = g.ty(y).len();
-            let (places, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
+            let (positions, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
             let dx = g.in_f32(dy, |g, dy| {
                 let flat = g.ty(dy).reshaped([ty.len()]);
                 let zeros = g.zeros(flat.clone())?;
                 let attributes = vec![("reduction", Attribute::Text("add"))];
-                Ok(g.emit(&SCATTER_ELEMENTS, &[zeros, places, dy], attributes, flat))
+                Ok(g.emit(&SCATTER_ELEMENTS, &[zeros, positions, dy], attributes, flat))
             })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
         Ok(y)
     }
 
-    /// Mean over windows of `x` `[N,C,H,W]`; places outside of it do not count.
+    /// Mean over windows of `x` `[N,C,H,W]`; padding does not count.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn average_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
         let (shape, attributes) = self.windows(&AVERAGE_POOL, x, pool)?;
         if pool.ceil {
-            return self.average_pool_beyond(x, pool, [shape[2], shape[3]]);
+            return self.average_pool_with_ceil(x, pool, [shape[2], shape[3]]);
         }
         let ty = self.ty(x).clone();
         let y = self.emit(&AVERAGE_POOL, &[x], attributes, ty.reshaped(shape.clone()));
@@ -93,24 +94,25 @@ impl Builder {
             let dy = g.mul(dy, shares)?;
             let window = [1, 1, pool.kernel, pool.kernel];
             let ones = g.floats(ty.reshaped(window), &vec![1.0; pool.kernel * pool.kernel]);
-            let conv = super::Conv::new(pool.stride, pool.padding);
+            let conv = Conv::new(pool.stride, pool.padding);
             let dx = g.conv_data_gradient(dy, ones, conv, &[images, 1, ty.shape[2], ty.shape[3]])?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
         Ok(y)
     }
 
-    /// Mean over windows that may end beyond `x`, of which there are `places` along height and width: zeros are added
-    /// there, and the mean over whole windows is corrected for them. Providers do not agree on how to count otherwise.
-    fn average_pool_beyond(&mut self, x: Tensor, pool: Pool, places: [usize; 2]) -> Result<Tensor> {
+    /// Mean over windows that may extend past `x`, with an output of `out`: zeros are appended, and the mean
+    /// over whole windows is corrected for them, because providers count the elements of such windows
+    /// differently.
+    fn average_pool_with_ceil(&mut self, x: Tensor, pool: Pool, out: [usize; 2]) -> Result<Tensor> {
         let whole = Pool { ceil: false, ..pool };
         let mut after = [0; 4];
         for axis in 0..2 {
-            let end = (places[axis] - 1) * pool.stride + pool.kernel;
+            let end = (out[axis] - 1) * pool.stride + pool.kernel;
             after[2 + axis] = end.saturating_sub(self.shape(x)[2 + axis]);
         }
         let whole_count = (pool.kernel * pool.kernel) as f64;
-        let shares = self.window_counts(x, pool, places, |count| whole_count / count);
+        let shares = self.window_counts(x, pool, out, |count| whole_count / count);
         let padded = self.pad(x, &[0; 4], &after)?;
         let means = self.average_pool(padded, whole)?;
         self.mul(means, shares)
@@ -119,12 +121,12 @@ impl Builder {
     /// `factor` times the sum over windows of `x` `[N,C,H,W]`.
     pub(crate) fn window_sum(&mut self, x: Tensor, pool: Pool, factor: f64) -> Result<Tensor> {
         let means = self.average_pool(x, pool)?;
-        let places = [self.shape(means)[2], self.shape(means)[3]];
-        let counts = self.window_counts(x, pool, places, |count| factor * count);
+        let out = [self.shape(means)[2], self.shape(means)[3]];
+        let counts = self.window_counts(x, pool, out, |count| factor * count);
         self.mul(means, counts)
     }
 
-    /// `map` of the number of places of `x` in each window, `[1,1,P,Q]`.
+    /// `map` of the number of values of `x` in each window, `[1,1,P,Q]`.
     fn window_counts(
         &mut self,
         x: Tensor,
@@ -138,7 +140,7 @@ impl Builder {
         self.floats(ty.reshaped([1, 1, height, width]), &values)
     }
 
-    /// Mean over all places of each channel: `[N,C,H,W]` → `[N,C,1,1]`.
+    /// Mean over each channel: `[N,C,H,W]` → `[N,C,1,1]`.
     ///
     /// # Errors
     /// `x` is not floating-point with four axes.
@@ -153,7 +155,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// Shape of the result of pooling `x`, and the attributes of the operator.
+    /// Output shape of pooling `x`, and the attributes of the operator.
     fn windows(
         &self,
         operator: &'static Operator,
@@ -170,7 +172,7 @@ impl Builder {
             && shape[2..].iter().all(|&l| l + 2 * padding >= kernel);
         if !fits {
             let reason = format!(
-                "{pool:?} must fit into the operand, with less padding than kernel, and none with ceil"
+                "{pool:?} must fit into the operand, with a padding smaller than the kernel, and 0 with ceil"
             );
             return Err(self.mismatch(operator.name, &[x], reason));
         }
@@ -188,7 +190,7 @@ impl Builder {
         Ok((shape, attributes))
     }
 
-    /// Refuses operands that are not floating-point `[N,C,H,W]`.
+    /// Checks that the operand is floating-point `[N,C,H,W]`.
     pub(crate) fn images(&self, operator: &'static str, x: Tensor) -> Result<()> {
         self.floating(operator, x)?;
         if self.shape(x).len() != 4 {
@@ -204,13 +206,37 @@ fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> R
     if is_padded && attributes.int("count_include_pad", 0) != 0 {
         return Err(file.at_node(node, "counts its padding, which is not supported"));
     }
-    file.pool(node, Builder::average_pool)
+    import_pool(file, node, Builder::average_pool)
+}
+
+/// Imports a node with a square window.
+fn import_pool<'a>(
+    file: &mut Translation<'a>,
+    node: &'a NodeProto,
+    emit: fn(&mut Builder, Tensor, Pool) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    let x = file.operand(node, 0)?;
+    let pads = file.pads(node)?;
+    let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
+    let strides = attributes.sizes("strides").unwrap_or(vec![1; 2]);
+    let square = |list: &[usize]| list.len() == 2 && list[0] == list[1];
+    if !square(&kernel) || !square(&strides) || pads.iter().any(|&pad| pad != pads[0]) {
+        let reason = "has a window that is not square, or other padding on one side than on another";
+        return Err(file.at_node(node, reason));
+    }
+    let ceil = attributes.int("ceil_mode", 0) != 0;
+    if (ceil && pads[0] > 0) || attributes.sizes("dilations").is_some_and(|d| d != [1, 1]) {
+        let reason = "has dilations, or a ceil_mode and padding, which is not supported";
+        return Err(file.at_node(node, reason));
+    }
+    emit(file.g, x, Pool { kernel: kernel[0], stride: strides[0], padding: pads[0], ceil })
 }
 
 #[cfg(test)]
 mod tests {
     use super::Pool;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     const fn pool(kernel: usize, stride: usize, padding: usize) -> Pool {
@@ -227,14 +253,14 @@ mod tests {
     #[test]
     fn gradients_of_pooling_agree_with_finite_differences() {
         for pool in WINDOWS {
-            gradients_agree(Case::f64(&format!("MaxPool {pool:?}")).distinct([2, 3, 7, 6]), |g, x| {
+            check_gradients(Case::f64(&format!("MaxPool {pool:?}")).distinct([2, 3, 7, 6]), |g, x| {
                 g.max_pool(x[0], pool)
             });
-            gradients_agree(Case::f32(&format!("AveragePool {pool:?}")).normal([2, 3, 7, 6]), |g, x| {
+            check_gradients(Case::f32(&format!("AveragePool {pool:?}")).normal([2, 3, 7, 6]), |g, x| {
                 g.average_pool(x[0], pool)
             });
         }
-        gradients_agree(Case::f32("GlobalAveragePool").normal([2, 3, 4, 5]), |g, x| {
+        check_gradients(Case::f32("GlobalAveragePool").normal([2, 3, 4, 5]), |g, x| {
             g.global_average_pool(x[0])
         });
     }
@@ -247,7 +273,7 @@ mod tests {
         let loss = g.sum(y).unwrap();
         let dx = g.grad(loss, &[x]).unwrap()[0];
         g.output("dx", dx).unwrap();
-        let dx = crate::check::run_f32(&g.finish(), &[("x", &[1.0, 1.0, 1.0, 1.0])]);
+        let dx = crate::gradcheck::run_f32(&g.finish(), &[("x", &[1.0, 1.0, 1.0, 1.0])]);
         assert_eq!(dx["dx"], [1.0, 0.0, 0.0, 0.0]);
     }
 
@@ -259,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_ends_beyond_counts_what_is_inside() {
+    fn a_window_past_the_end_counts_only_what_is_inside() {
         let case = || Case::f32("pool").values([1, 1, 2, 4], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
         assert_eq!(evaluate(case(), |g, x| g.max_pool(x[0], ceil(2, 2))), [6.0, 8.0]);
         let case = || Case::f32("pool").values([1, 1, 3, 4], (1..=12).map(f64::from).collect());

@@ -1,28 +1,29 @@
-//! ReduceSum and ReduceMean; those of f16 are made in f32.
+//! ReduceSum and ReduceMean; f16 inputs are reduced in f32.
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::{Tensor, int};
 use crate::operator::{FLOATS, NUMBERS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&REDUCE_SUM, &REDUCE_MEAN];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&REDUCE_SUM, None), (&REDUCE_MEAN, None)];
 static REDUCE_SUM: Operator = Operator::new("ReduceSum", 1).on_cuda(NUMBERS);
 static REDUCE_MEAN: Operator = Operator::new("ReduceMean", 1).on_cuda(FLOATS);
 
 impl Builder {
-    /// Sum over `axes`, which stay with length 1 when `keep`.
+    /// Sum over `axes`, which are kept with length 1 if `keep`.
     ///
     /// # Errors
-    /// An axis is out of range or named twice.
+    /// An axis is out of range or repeated.
     pub fn reduce_sum(&mut self, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
         self.in_f32(x, |g, x| g.reduce(&REDUCE_SUM, x, axes, keep))
     }
 
-    /// Mean over `axes`, which stay with length 1 when `keep`.
+    /// Mean over `axes`, which are kept with length 1 if `keep`.
     ///
     /// # Errors
-    /// An axis is out of range or named twice.
+    /// An axis is out of range or repeated.
     pub fn reduce_mean(&mut self, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
         self.in_f32(x, |g, x| g.reduce(&REDUCE_MEAN, x, axes, keep))
     }
@@ -52,7 +53,7 @@ impl Builder {
             return Err(self.mismatch(
                 operator.name,
                 &[x],
-                format!("axes {axes:?} must be different axes of the operand"),
+                format!("axes {axes:?} must be distinct axes of the operand"),
             ));
         }
         if self.lowering().reduce_by_runs {
@@ -64,7 +65,7 @@ impl Builder {
                 }
             }
             if runs.len() > 1 {
-                // From the last run on, so that the axes of the others stay where they are.
+                // Starting with the last run, so that the earlier axes keep their indices.
                 return runs.iter().rev().try_fold(x, |x, run| self.reduce(operator, x, run, keep));
             }
         }
@@ -89,7 +90,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients};
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
@@ -102,8 +103,8 @@ mod tests {
             (vec![0, 1, 2], false),
         ] {
             let case = |name: &str| Case::f64(name).normal([3, 2, 4]);
-            gradients_agree(case("ReduceSum"), |g, x| g.reduce_sum(x[0], &axes, keep));
-            gradients_agree(case("ReduceMean"), |g, x| g.reduce_mean(x[0], &axes, keep));
+            check_gradients(case("ReduceSum"), |g, x| g.reduce_sum(x[0], &axes, keep));
+            check_gradients(case("ReduceMean"), |g, x| g.reduce_mean(x[0], &axes, keep));
         }
     }
 

@@ -1,12 +1,13 @@
-//! Softmax and LogSoftmax; those of f16 are computed in f32.
+//! Softmax and LogSoftmax; f16 inputs are computed in f32.
 
 use crate::builder::Builder;
 use crate::error::Result;
+use crate::import::translation::Family;
 use crate::node::{Tensor, int};
 use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&SOFTMAX, &LOG_SOFTMAX];
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[(&SOFTMAX, None), (&LOG_SOFTMAX, None)];
 static SOFTMAX: Operator = Operator::new("Softmax", 1).on_cuda(FLOATS);
 static LOG_SOFTMAX: Operator = Operator::new("LogSoftmax", 1).on_cuda(FLOATS);
 
@@ -16,10 +17,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point or has no such axis.
     pub fn softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
-        self.in_f32(x, |g, x| g.softmax_of(x, axis))
+        self.in_f32(x, |g, x| g.emit_softmax(x, axis))
     }
 
-    fn softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+    fn emit_softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
         let y = self.normalised(&SOFTMAX, x, axis)?;
         self.record(&[x], &[y], move |g, up| {
             let product = g.mul(up.single(), y)?;
@@ -35,10 +36,10 @@ impl Builder {
     /// # Errors
     /// `x` is not floating-point or has no such axis.
     pub fn log_softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
-        self.in_f32(x, |g, x| g.log_softmax_of(x, axis))
+        self.in_f32(x, |g, x| g.emit_log_softmax(x, axis))
     }
 
-    fn log_softmax_of(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
+    fn emit_log_softmax(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
         let y = self.normalised(&LOG_SOFTMAX, x, axis)?;
         self.record(&[x], &[y], move |g, up| {
             let sum = g.reduce_sum(up.single(), &[axis], true)?;
@@ -64,13 +65,13 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Case, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients};
 
     #[test]
     fn gradients_of_softmax_agree_with_finite_differences() {
         for axis in [0, 1] {
-            gradients_agree(Case::f64("Softmax").normal([4, 5]), |g, x| g.softmax(x[0], axis));
-            gradients_agree(Case::f64("LogSoftmax").normal([4, 5]), |g, x| g.log_softmax(x[0], axis));
+            check_gradients(Case::f64("Softmax").normal([4, 5]), |g, x| g.softmax(x[0], axis));
+            check_gradients(Case::f64("LogSoftmax").normal([4, 5]), |g, x| g.log_softmax(x[0], axis));
         }
     }
 }

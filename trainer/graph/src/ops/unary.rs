@@ -1,40 +1,43 @@
 //! Element-wise functions of one operand: Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Neg, Clip, Identity, Cast.
 
-use crate::builder::Builder;
+use crate::builder::{Builder, IDENTITY};
 use crate::error::Result;
-use crate::import::Translation;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
-use crate::operator::{CHOSEN, FLOATS, MOVED, NUMBERS, Operator};
+use crate::operator::{ALL_TYPES, FLOATS, NUMBERS, NUMBERS_AND_BYTES, Operator};
 use crate::types::ElementType;
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] =
-    &[&RELU, &TANH, &SIGMOID, &EXP, &LOG, &SQRT, &NEG, &ABS, &CLIP, &IDENTITY, &CAST];
-static RELU: Operator =
-    Operator::new("Relu", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::relu));
-static TANH: Operator =
-    Operator::new("Tanh", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::tanh));
-static SIGMOID: Operator =
-    Operator::new("Sigmoid", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::sigmoid));
-static EXP: Operator =
-    Operator::new("Exp", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::exp));
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family = &[
+    (&RELU, Some(|file, node| file.unary(node, Builder::relu))),
+    (&TANH, Some(|file, node| file.unary(node, Builder::tanh))),
+    (&SIGMOID, Some(|file, node| file.unary(node, Builder::sigmoid))),
+    (&EXP, Some(|file, node| file.unary(node, Builder::exp))),
+    (&LOG, None),
+    (&SQRT, Some(|file, node| file.unary(node, Builder::sqrt))),
+    (&NEG, Some(|file, node| file.unary(node, Builder::neg))),
+    (&ABS, None),
+    (&CLIP, Some(import_clip)),
+    (&IDENTITY, Some(|file, node| file.operand(node, 0))),
+    (&CAST, None),
+];
+static RELU: Operator = Operator::new("Relu", 1).on_cuda(FLOATS);
+static TANH: Operator = Operator::new("Tanh", 1).on_cuda(FLOATS);
+static SIGMOID: Operator = Operator::new("Sigmoid", 1).on_cuda(FLOATS);
+static EXP: Operator = Operator::new("Exp", 1).on_cuda(FLOATS);
 static LOG: Operator = Operator::new("Log", 1).on_cuda(FLOATS);
-static SQRT: Operator =
-    Operator::new("Sqrt", 1).on_cuda(FLOATS).imported_by(|file, node| file.unary(node, Builder::sqrt));
-static NEG: Operator =
-    Operator::new("Neg", 1).on_cuda(NUMBERS).imported_by(|file, node| file.unary(node, Builder::neg));
+static SQRT: Operator = Operator::new("Sqrt", 1).on_cuda(FLOATS);
+static NEG: Operator = Operator::new("Neg", 1).on_cuda(NUMBERS);
 static ABS: Operator = Operator::new("Abs", 1).on_cuda(NUMBERS);
-static CLIP: Operator = Operator::new("Clip", 1).on_cuda(CHOSEN).imported_by(import_clip);
-pub(crate) static IDENTITY: Operator =
-    Operator::new("Identity", 1).on_cuda(MOVED).imported_by(|file, node| file.operand(node, 0));
-static CAST: Operator = Operator::new("Cast", 1).on_cuda(MOVED);
+static CLIP: Operator = Operator::new("Clip", 1).on_cuda(NUMBERS_AND_BYTES);
+static CAST: Operator = Operator::new("Cast", 1).on_cuda(ALL_TYPES);
 
 impl Builder {
     /// max(x, 0); the gradient at 0 is 0.
     ///
     /// # Errors
-    /// `x` is not floating-point; so for the other functions of this family.
+    /// `x` is not floating-point. The same holds for the other functions of this family.
     pub fn relu(&mut self, x: Tensor) -> Result<Tensor> {
         let y = self.unary(&RELU, x)?;
         self.record(&[x], &[y], move |g, up| {
@@ -140,7 +143,7 @@ impl Builder {
         Ok(y)
     }
 
-    /// x under another name.
+    /// x as another value.
     ///
     /// # Errors
     /// None.
@@ -167,13 +170,13 @@ impl Builder {
         Ok(y)
     }
 
-    /// Magnitude; no gradient passes through it.
+    /// Absolute value; it has no gradient rule.
     pub(crate) fn abs(&mut self, x: Tensor) -> Tensor {
         self.emit(&ABS, &[x], vec![], self.ty(x).clone())
     }
 
-    /// `compute` on x, in f32 where x is f16, whose precision and range do not do for sums, powers and exponentials; the
-    /// result is f16 again then.
+    /// `compute` on x. If x is f16, whose precision and range are too small for sums, powers and
+    /// exponentials, it is computed in f32 and the result is rounded to f16.
     pub(crate) fn in_f32(
         &mut self,
         x: Tensor,
@@ -187,7 +190,7 @@ impl Builder {
         self.cast(y, ElementType::F16)
     }
 
-    /// Refuses operands that are not floating-point.
+    /// Checks that the operand is floating-point.
     pub(crate) fn floating(&self, operator: &'static str, x: Tensor) -> Result<()> {
         if self.element(x).is_float() {
             return Ok(());
@@ -211,25 +214,25 @@ fn import_clip<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Te
 #[cfg(test)]
 mod tests {
     use crate::ElementType;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use crate::gradcheck::{Case, check_gradients, evaluate};
 
     #[test]
     fn gradients_of_unary_functions_agree_with_finite_differences() {
         let case = |name: &str| Case::f64(name).normal([4, 5]);
-        gradients_agree(case("Relu"), |g, x| g.relu(x[0]));
-        gradients_agree(case("Tanh"), |g, x| g.tanh(x[0]));
-        gradients_agree(case("Sigmoid"), |g, x| g.sigmoid(x[0]));
-        gradients_agree(case("Exp"), |g, x| g.exp(x[0]));
-        gradients_agree(case("Neg"), |g, x| g.neg(x[0]));
-        gradients_agree(case("Clip"), |g, x| g.clip(x[0], -0.5, 0.8));
-        gradients_agree(case("Identity"), |g, x| g.identity(x[0]));
-        gradients_agree(Case::f64("Log").positive([4, 5]), |g, x| g.log(x[0]));
-        gradients_agree(Case::f64("Sqrt").positive([4, 5]), |g, x| g.sqrt(x[0]));
+        check_gradients(case("Relu"), |g, x| g.relu(x[0]));
+        check_gradients(case("Tanh"), |g, x| g.tanh(x[0]));
+        check_gradients(case("Sigmoid"), |g, x| g.sigmoid(x[0]));
+        check_gradients(case("Exp"), |g, x| g.exp(x[0]));
+        check_gradients(case("Neg"), |g, x| g.neg(x[0]));
+        check_gradients(case("Clip"), |g, x| g.clip(x[0], -0.5, 0.8));
+        check_gradients(case("Identity"), |g, x| g.identity(x[0]));
+        check_gradients(Case::f64("Log").positive([4, 5]), |g, x| g.log(x[0]));
+        check_gradients(Case::f64("Sqrt").positive([4, 5]), |g, x| g.sqrt(x[0]));
     }
 
     #[test]
     fn a_cast_carries_the_gradient_back_in_the_type_of_its_operand() {
-        gradients_agree(Case::f32("Cast").normal([7]), |g, x| {
+        check_gradients(Case::f32("Cast").normal([7]), |g, x| {
             let wide = g.cast(x[0], ElementType::F64)?;
             let square = g.mul(wide, wide)?;
             g.cast(square, ElementType::F32)
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn relu_and_clip_cut_where_they_should() {
+    fn relu_and_clip_change_only_values_outside_their_range() {
         let relu = evaluate(Case::f64("Relu").values([3], vec![-1.0, 0.0, 2.0]), |g, x| g.relu(x[0]));
         assert_eq!(relu, [0.0, 0.0, 2.0]);
         let clip =

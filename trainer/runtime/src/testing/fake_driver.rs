@@ -1,4 +1,4 @@
-//! A driver of NVIDIA's that needs no GPU.
+//! A fake of NVIDIA's driver that needs no GPU.
 
 use libloading::Library;
 use tempfile::TempDir;
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::compiled;
 use crate::copies::CopyStream;
 
-/// A driver whose GPU is the host's memory. It copies as late as it may: when the stream is waited for.
+/// A driver whose GPU is the host's memory. It copies as late as allowed: when the stream is synchronised.
 const SOURCE: &str = r#"
     use std::cell::Cell;
     use std::sync::Mutex;
@@ -70,7 +70,7 @@ const SOURCE: &str = r#"
     #[unsafe(no_mangle)] pub fn fake_copies() -> i32 { COPIES.load(SeqCst) }
 "#;
 
-/// A driver of its own for a test.
+/// A fake driver for one test.
 pub struct FakeDriver {
     library: Library,
     path: String,
@@ -88,24 +88,24 @@ impl FakeDriver {
         Self { library, path, _folder: folder }
     }
 
-    /// A stream to its GPU number 1.
+    /// A stream to its GPU 1.
     pub fn stream(&self) -> Result<CopyStream, String> {
         CopyStream::open_with(&self.path, 1)
     }
 
-    /// From now on the function with this name fails.
+    /// Lets the function with this name fail from now on.
     pub fn fail(&self, name: &'static str) {
         // SAFETY: the source above has it, made by the same compiler.
         let fail = unsafe { self.library.get::<fn(&'static str)>(b"fake_fail\0") }.unwrap();
         fail(name);
     }
 
-    /// Contexts and streams that have not been given back, and copies that have not been waited for.
+    /// Number of contexts and streams that are not released, and of copies that are not synchronised.
     pub fn outstanding(&self) -> i32 {
         self.count(b"fake_outstanding\0")
     }
 
-    /// Copies that are done.
+    /// Number of copies that are done.
     pub fn copies(&self) -> i32 {
         self.count(b"fake_copies\0")
     }

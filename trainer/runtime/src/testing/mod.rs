@@ -1,4 +1,4 @@
-//! Running models through ONNX Runtime in tests.
+//! Runs models through ONNX Runtime in tests.
 
 mod fake_driver;
 
@@ -12,11 +12,11 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
-use crate::{Device, DeviceChoice, Loaded, Options, environment};
+use crate::{Device, DeviceChoice, OnnxRuntime, Options, environment};
 
 pub use fake_driver::FakeDriver;
 
-/// One input of a run: shape and values.
+/// Values of an input.
 #[derive(Clone, Debug)]
 pub enum Data {
     /// `f32`.
@@ -31,24 +31,24 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
-/// The device that tests compute on: the CPU, or what `FOVEA_TEST_DEVICE` says (`cuda`).
+/// The device that tests compute on: the CPU, or that of `FOVEA_TEST_DEVICE` (`cuda`).
 pub fn device() -> Device {
-    let said = env::var("FOVEA_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    said.parse::<DeviceChoice>().unwrap_or_else(|error| panic!("FOVEA_TEST_DEVICE: {error}")).resolve()
+    let text = env::var("FOVEA_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    text.parse::<DeviceChoice>().unwrap_or_else(|error| panic!("FOVEA_TEST_DEVICE: {error}")).resolve()
 }
 
-/// ONNX Runtime, fetched on a machine that has never done so; two threads.
-pub fn runtime() -> &'static Loaded {
+/// ONNX Runtime with two threads, fetched if the cache does not have it.
+pub fn runtime() -> &'static OnnxRuntime {
     let options = Options { threads: 2, ..Options::from_env(device().build()) };
     environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A session over the bytes of a model, as the trainer would make it.
+/// A session for the bytes of a model, with the trainer's settings.
 pub fn session(model: &[u8]) -> Session {
     open(model, device())
 }
 
-/// A session on the CPU. There alone everything in f64 is computed in f64: the softmax of CUDA is not.
+/// A session on the CPU, the only device that computes all of an f64 model in f64: CUDA's softmax does not.
 pub fn cpu_session(model: &[u8]) -> Session {
     open(model, Device::Cpu)
 }
@@ -67,7 +67,7 @@ fn open(model: &[u8], device: Device) -> Session {
     open().unwrap_or_else(|error| panic!("the model does not load: {error}"))
 }
 
-/// Runs a session and gives every output as f64 by name.
+/// Runs a session and returns every output by name, as f64.
 pub fn run(session: &mut Session, inputs: &[(&str, &[usize], Data)]) -> HashMap<String, Vec<f64>> {
     let values: Vec<(String, SessionInputValue<'_>)> =
         inputs.iter().map(|(name, shape, data)| ((*name).to_owned(), value(shape, data).into())).collect();

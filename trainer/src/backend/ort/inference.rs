@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fovea_graph::Graph;
-use fovea_runtime::Loaded;
+use fovea_runtime::OnnxRuntime;
 use ort::session::Session;
 use ort::value::Tensor;
 
@@ -23,7 +23,7 @@ impl Inference {
     ///
     /// # Errors
     /// [`BackendError`] when ONNX Runtime refuses it or the device cannot be used.
-    pub fn new(loaded: &Loaded, graph: &Graph, options: &OrtOptions) -> Result<Self, BackendError> {
+    pub fn new(loaded: &OnnxRuntime, graph: &Graph, options: &OrtOptions) -> Result<Self, BackendError> {
         let px = graph.inputs().first().and_then(|port| port.ty.shape.last().copied()).unwrap_or(0);
         Ok(Self { session: open(&loaded.environment, options, graph, Role::Seldom)?, px })
     }

@@ -23,7 +23,7 @@ use std::sync::MutexGuard;
 
 use fovea_graph::{Buffer, DropoutMask, Graph, Parameter};
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
-use fovea_runtime::{Device, Loaded};
+use fovea_runtime::{Device, OnnxRuntime};
 use ort::memory::Allocator;
 use ort::session::Session;
 use ort::value::Tensor;
@@ -52,7 +52,7 @@ pub use options::OrtOptions;
 
 /// The backend over ONNX Runtime.
 pub struct OrtBackend {
-    loaded: &'static Loaded,
+    loaded: &'static OnnxRuntime,
     options: OrtOptions,
     limits: Limits,
     network: Declared,
@@ -126,7 +126,7 @@ impl OrtBackend {
     /// # Errors
     /// [`BackendError`] when the network cannot be built, the mean does not fit, or the device cannot be used.
     pub fn new(
-        loaded: &'static Loaded,
+        loaded: &'static OnnxRuntime,
         setup: &Setup<'_>,
         options: OrtOptions,
     ) -> Result<Self, BackendError> {

@@ -1,23 +1,25 @@
-//! Taking tensors apart and putting them together: Concat, Split, Slice, Pad.
+//! Joining, slicing and padding tensors: Concat, Split, Slice, Pad.
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::{NodeAttributes, Translation};
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
-use crate::operator::{MOVED, Operator};
+use crate::operator::{ALL_TYPES, Operator};
 use crate::types::ElementType::{Bool, F16, F32};
 
-/// The operators of this file.
-pub(super) const OPERATORS: &[&Operator] = &[&CONCAT, &SPLIT, &SLICE, &PAD];
-static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(MOVED).imported_by(import_concat);
-static SPLIT: Operator = Operator::new("Split", 1).on_cuda(MOVED);
-pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(MOVED);
+/// The operators of this file, each with its import.
+pub(super) const OPERATORS: Family =
+    &[(&CONCAT, Some(import_concat)), (&SPLIT, None), (&SLICE, None), (&PAD, None)];
+static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(ALL_TYPES);
+static SPLIT: Operator = Operator::new("Split", 1).on_cuda(ALL_TYPES);
+pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(ALL_TYPES);
 static PAD: Operator = Operator::new("Pad", 1).on_cuda(&[F16, F32, Bool]);
 
-/// A part of one axis.
+/// A slice of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
+pub(crate) struct AxisSlice {
     pub axis: usize,
     /// First element taken.
     pub start: usize,
@@ -28,7 +30,7 @@ pub(crate) struct Cut {
 }
 
 impl Builder {
-    /// `parts` one after another along `axis`.
+    /// Concatenation of `parts` along `axis`.
     ///
     /// # Errors
     /// There is no part, or parts differ in type or in another axis.
@@ -102,8 +104,13 @@ impl Builder {
         self.split(x, axis, &vec![self.shape(x)[axis] / parts; parts])
     }
 
-    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cut at the end to `lengths`.
-    pub(crate) fn fit(&mut self, mut x: Tensor, before: [usize; 2], lengths: [usize; 2]) -> Result<Tensor> {
+    /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cropped at the end to `lengths`.
+    pub(crate) fn pad_or_crop(
+        &mut self,
+        mut x: Tensor,
+        before: [usize; 2],
+        lengths: [usize; 2],
+    ) -> Result<Tensor> {
         let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
         for a in 0..2 {
             let end = (lengths[a] - before[a]).min(self.shape(x)[2 + a]);
@@ -118,10 +125,10 @@ impl Builder {
     /// # Errors
     /// The range is empty or exceeds the axis.
     pub fn slice(&mut self, x: Tensor, axis: usize, start: usize, end: usize) -> Result<Tensor> {
-        self.cut(x, &[Cut { axis, start, end, step: 1 }])
+        self.slice_axes(x, &[AxisSlice { axis, start, end, step: 1 }])
     }
 
-    /// Elements `start, start + step, …` before `end` of `axis`.
+    /// Elements `start, start + step, …` below `end` of `axis`.
     ///
     /// # Errors
     /// The range is empty or exceeds the axis, or `step` is 0.
@@ -133,24 +140,31 @@ impl Builder {
         end: usize,
         step: usize,
     ) -> Result<Tensor> {
-        self.cut(x, &[Cut { axis, start, end, step }])
+        self.slice_axes(x, &[AxisSlice { axis, start, end, step }])
     }
 
-    /// `x` cut along several axes at once.
-    pub(crate) fn cut(&mut self, x: Tensor, cuts: &[Cut]) -> Result<Tensor> {
+    /// `x` sliced along several axes at once.
+    pub(crate) fn slice_axes(&mut self, x: Tensor, slices: &[AxisSlice]) -> Result<Tensor> {
         let ty = self.ty(x).clone();
         let mut shape = ty.shape.clone();
-        for cut in cuts {
-            if cut.axis >= ty.rank() || cut.start >= cut.end || cut.end > ty.shape[cut.axis] || cut.step == 0
+        for slice in slices {
+            if slice.axis >= ty.rank()
+                || slice.start >= slice.end
+                || slice.end > ty.shape[slice.axis]
+                || slice.step == 0
             {
-                return Err(self.mismatch(SLICE.name, &[x], format!("{cut:?} must lie within the operand")));
+                return Err(self.mismatch(
+                    SLICE.name,
+                    &[x],
+                    format!("{slice:?} must lie within the operand"),
+                ));
             }
-            shape[cut.axis] = (cut.end - cut.start).div_ceil(cut.step);
+            shape[slice.axis] = (slice.end - slice.start).div_ceil(slice.step);
         }
         if shape == ty.shape {
             return Ok(x);
         }
-        let list = |part: fn(&Cut) -> usize| cuts.iter().map(part).collect::<Vec<_>>();
+        let list = |part: fn(&AxisSlice) -> usize| slices.iter().map(part).collect::<Vec<_>>();
         let inputs = [
             x,
             self.sizes(&list(|c| c.start)),
@@ -159,11 +173,11 @@ impl Builder {
             self.sizes(&list(|c| c.step)),
         ];
         let y = self.emit(&SLICE, &inputs, vec![], ty.reshaped(shape));
-        let cuts = cuts.to_vec();
+        let slices = slices.to_vec();
         self.record(&[x], &[y], move |g, up| {
             let mut gradient = up.single();
-            for cut in &cuts {
-                gradient = g.uncut(gradient, cut, ty.shape[cut.axis])?;
+            for slice in &slices {
+                gradient = g.unslice(gradient, slice, ty.shape[slice.axis])?;
             }
             Ok(vec![Some(gradient)])
         });
@@ -188,33 +202,39 @@ impl Builder {
         let y = self.emit(&PAD, &[x, pads], vec![("mode", Attribute::Text("constant"))], ty.reshaped(shape));
         let before = before.to_vec();
         self.record(&[x], &[y], move |g, up| {
-            let cuts: Vec<Cut> = (0..ty.rank())
-                .map(|axis| Cut { axis, start: before[axis], end: before[axis] + ty.shape[axis], step: 1 })
+            let slices: Vec<AxisSlice> = (0..ty.rank())
+                .map(|axis| AxisSlice {
+                    axis,
+                    start: before[axis],
+                    end: before[axis] + ty.shape[axis],
+                    step: 1,
+                })
                 .collect();
-            Ok(vec![Some(g.cut(up.single(), &cuts)?)])
+            Ok(vec![Some(g.slice_axes(up.single(), &slices)?)])
         });
         Ok(y)
     }
 
-    /// Puts what was cut from an axis of `length` elements back in its place among zeros.
-    fn uncut(&mut self, x: Tensor, cut: &Cut, length: usize) -> Result<Tensor> {
-        let taken = self.shape(x)[cut.axis];
+    /// The inverse of a slice of an axis of `length` elements, with zeros elsewhere.
+    fn unslice(&mut self, x: Tensor, slice: &AxisSlice, length: usize) -> Result<Tensor> {
+        let taken = self.shape(x)[slice.axis];
         let mut x = x;
-        if cut.step > 1 {
-            // [.., taken, ..] → [.., taken, 1 + zeros, ..] → [.., taken · step, ..], then without the last zeros.
-            x = self.unsqueeze(x, &[cut.axis + 1])?;
+        if slice.step > 1 {
+            // [.., taken, ..] → [.., taken, 1 + zeros, ..] → [.., taken · step, ..], then without the last
+            // zeros.
+            x = self.unsqueeze(x, &[slice.axis + 1])?;
             let mut after = vec![0; self.shape(x).len()];
-            after[cut.axis + 1] = cut.step - 1;
+            after[slice.axis + 1] = slice.step - 1;
             x = self.pad(x, &vec![0; after.len()], &after)?;
             let mut shape = self.shape(x).to_vec();
-            shape.remove(cut.axis + 1);
-            shape[cut.axis] = taken * cut.step;
+            shape.remove(slice.axis + 1);
+            shape[slice.axis] = taken * slice.step;
             x = self.reshape(x, &shape)?;
-            x = self.slice(x, cut.axis, 0, (taken - 1) * cut.step + 1)?;
+            x = self.slice(x, slice.axis, 0, (taken - 1) * slice.step + 1)?;
         }
         let (mut before, mut after) = (vec![0; self.shape(x).len()], vec![0; self.shape(x).len()]);
-        before[cut.axis] = cut.start;
-        after[cut.axis] = length - cut.start - self.shape(x)[cut.axis];
+        before[slice.axis] = slice.start;
+        after[slice.axis] = length - slice.start - self.shape(x)[slice.axis];
         self.pad(x, &before, &after)
     }
 }
@@ -228,31 +248,34 @@ fn import_concat<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::Cut;
-    use crate::check::{Case, evaluate, gradients_agree};
+    use super::AxisSlice;
+    use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, Lowering, Target, TensorType};
 
     #[test]
-    fn gradients_of_joining_and_cutting_agree_with_finite_differences() {
-        gradients_agree(Case::f64("Concat").normal([2, 3]).normal([2, 1]).normal([2, 4]), |g, x| {
+    fn gradients_of_joining_slicing_and_padding_agree_with_finite_differences() {
+        check_gradients(Case::f64("Concat").normal([2, 3]).normal([2, 1]).normal([2, 4]), |g, x| {
             g.concat(x, 1)
         });
         let case = |name: &str| Case::f64(name).normal([3, 7, 2]);
-        gradients_agree(case("Slice"), |g, x| g.slice(x[0], 1, 2, 5));
-        gradients_agree(case("Slice with step 3"), |g, x| g.slice_step(x[0], 1, 1, 6, 3));
-        gradients_agree(case("Slice of two axes"), |g, x| {
-            g.cut(
+        check_gradients(case("Slice"), |g, x| g.slice(x[0], 1, 2, 5));
+        check_gradients(case("Slice with step 3"), |g, x| g.slice_step(x[0], 1, 1, 6, 3));
+        check_gradients(case("Slice of two axes"), |g, x| {
+            g.slice_axes(
                 x[0],
-                &[Cut { axis: 0, start: 1, end: 3, step: 1 }, Cut { axis: 1, start: 0, end: 7, step: 2 }],
+                &[
+                    AxisSlice { axis: 0, start: 1, end: 3, step: 1 },
+                    AxisSlice { axis: 1, start: 0, end: 7, step: 2 },
+                ],
             )
         });
-        gradients_agree(case("Pad"), |g, x| g.pad(x[0], &[0, 2, 1], &[1, 0, 0]));
-        gradients_agree(case("Split, all parts used"), |g, x| {
+        check_gradients(case("Pad"), |g, x| g.pad(x[0], &[0, 2, 1], &[1, 0, 0]));
+        check_gradients(case("Split, all parts used"), |g, x| {
             let parts = g.split(x[0], 1, &[2, 2, 3])?;
             let product = g.mul(parts[0], parts[1])?;
             g.concat(&[product, parts[2]], 1)
         });
-        gradients_agree(case("Split, one part unused"), |g, x| Ok(g.split(x[0], 1, &[2, 5])?[1]));
+        check_gradients(case("Split, one part unused"), |g, x| Ok(g.split(x[0], 1, &[2, 5])?[1]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The test of every gradient rule: the gradients of Σ y·r, r random, against central differences.
+//! The check of gradient rules in tests: gradients of Σ y·r, with random r, against central differences.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use super::lowering::{Lowering, Target};
 use super::types::{ElementType, TensorType};
 use super::{Builder, Graph, Result, Tensor};
 
-/// Entries of one operand that are varied at most.
+/// Largest number of entries that are varied per operand.
 const ENTRIES: usize = 60;
 
-/// Operands for one operator.
+/// The operands of one operator, and the lowerings under which it is checked.
 pub(crate) struct Case {
     name: String,
     element: ElementType,
@@ -24,7 +24,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A case in double precision, for operators with such a CPU kernel.
+    /// A case in double precision, for operators with an f64 kernel on the CPU.
     pub fn f64(name: &str) -> Self {
         Self::new(name, ElementType::F64)
     }
@@ -41,29 +41,29 @@ impl Case {
         Self { name: name.to_owned(), element, lowerings, operands: Vec::new(), random }
     }
 
-    /// Only this lowering instead of those of all targets.
+    /// Checks only this lowering instead of those of all targets.
     pub fn lowering(mut self, lowering: Lowering) -> Self {
         self.lowerings = vec![lowering];
         self
     }
 
-    /// An operand with given values.
+    /// Adds an operand with the given values.
     pub fn values(mut self, shape: impl Into<Vec<usize>>, values: Vec<f64>) -> Self {
         self.operands.push((shape.into(), values));
         self
     }
 
-    /// An operand of both signs with a spread of about 1.
+    /// Adds an operand of both signs with a standard deviation of about 1.
     pub fn normal(self, shape: impl Into<Vec<usize>>) -> Self {
         self.drawn(shape, |u| 3.4 * (u - 0.5))
     }
 
-    /// An operand between 0.5 and 2.
+    /// Adds an operand of values from 0.5 to 2.
     pub fn positive(self, shape: impl Into<Vec<usize>>) -> Self {
         self.drawn(shape, |u| 0.5 + 1.5 * u)
     }
 
-    /// An operand whose values all differ by more than the step of the differences.
+    /// Adds an operand whose values all differ by more than the step of the differences.
     pub fn distinct(mut self, shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         let count: usize = shape.iter().product();
@@ -88,7 +88,7 @@ impl Case {
         }
     }
 
-    /// Step of the differences and largest tolerated error, relative to the largest gradient or 1.
+    /// Step of the differences, and tolerance relative to the largest gradient or 1, whichever is larger.
     fn accuracy(&self) -> (f64, f64) {
         match self.element {
             ElementType::F64 => (1.0 / 4096.0, 1e-8),
@@ -97,7 +97,7 @@ impl Case {
     }
 }
 
-/// The value of one operator on the first lowering of a case.
+/// The output of one operator under the first lowering of a case.
 pub(crate) fn evaluate(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) -> Vec<f64> {
     let mut g = Builder::new(&case.name, case.lowerings[0]);
     let x = operands(&mut g, &case);
@@ -107,8 +107,8 @@ pub(crate) fn evaluate(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Re
     run_case(&mut session, &case, &case.operands, None).remove("y").unwrap()
 }
 
-/// Compares the gradients of an operator with differences of fourth order and prints the largest error.
-pub(crate) fn gradients_agree(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) {
+/// Compares the gradients of an operator with fourth-order differences, and prints the largest error.
+pub(crate) fn check_gradients(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) {
     for lowering in case.lowerings.clone() {
         check(&case, lowering, &build);
     }
@@ -183,7 +183,7 @@ fn run_case(
     testing::run(session, &inputs)
 }
 
-/// A session over `graph`; double precision is for the CPU.
+/// A session for `graph`, on the CPU if it is in double precision.
 fn open(graph: &Graph) -> Session {
     let is_double = graph.inputs().iter().any(|port| port.ty.element == ElementType::F64);
     let open = if is_double { testing::cpu_session } else { testing::session };
