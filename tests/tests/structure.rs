@@ -112,6 +112,52 @@ fn a_circle_between_files_is_found_through_others_and_re_exports_and_inline_path
     assert_eq!(circle("use crate::b::B;\n", "use crate::E;\n", ""), [""; 0]);
 }
 
+#[test]
+fn libraries_print_nothing() {
+    let libraries = [
+        "pipeline/src",
+        "pipeline/files",
+        "datasets/src",
+        "trainer/src",
+        "trainer/graph/src",
+        "trainer/runtime/src",
+        "trainer/analysis/src",
+    ];
+    let mut printing = Vec::new();
+    for Source { path, text } in sources() {
+        let is_for_tests = path.iter().any(|part| ["tests", "testing"].iter().any(|name| part == *name))
+            || path.file_stem().is_some_and(|stem| {
+                ["gradcheck", "conformance", "imported_tests"].iter().any(|name| stem == *name)
+            });
+        if is_for_tests || !libraries.iter().any(|library| path.starts_with(library)) {
+            continue;
+        }
+        for (number, line) in (1..).zip(code(&text).lines()) {
+            if ["println!", "print!", "dbg!"].iter().any(|printer| line.contains(printer)) {
+                printing.push(format!("{}, line {number} of its code: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(printing.is_empty(), "only binaries print:\n{}", printing.join("\n"));
+}
+
+#[test]
+fn figures_know_nothing_else() {
+    let mut known = Vec::new();
+    for Source { path, text } in sources() {
+        if !path.starts_with("trainer/analysis/src/figure") {
+            continue;
+        }
+        for import in imports(&code(&text)) {
+            let inside = import.tree.starts_with("crate::figure") || !import.tree.starts_with("crate::");
+            if !inside || import.tree.starts_with("fovea_") {
+                known.push(format!("{}: use {};", path.display(), import.tree));
+            }
+        }
+    }
+    assert!(known.is_empty(), "figures are drawn from plain data:\n{}", known.join("\n"));
+}
+
 /// The files of a crate by their module paths.
 type Modules = BTreeMap<Vec<String>, Module>;
 

@@ -270,7 +270,6 @@ mod tests {
             ("training.batch_size", &["0"]),
             ("training.epochs", &["0"]),
             ("schedule.gamma", &["1", "0", "-1", "nan"]),
-            ("schedule.divide_by", &["1", "0", "nan"]),
             ("schedule.patience", &["0"]),
             ("schedule.threshold", &["-1", "nan"]),
             ("augmentation.train", &["[]"]),
