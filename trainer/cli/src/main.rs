@@ -95,7 +95,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<RecipeError>()
         || error.is::<WrongUsage>()
         || error.downcast_ref().is_some_and(ComparisonError::is_usage)
-        || matches!(error.downcast_ref(), Some(BackendError::Layers(_)))
+        || matches!(error.downcast_ref(), Some(BackendError::Layers(_) | BackendError::Graph(_)))
 }
 
 /// For commands that look at [`STOP`]; the others end at once when they are interrupted.

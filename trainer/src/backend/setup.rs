@@ -25,7 +25,7 @@ impl<'a> Setup<'a> {
     ///
     /// # Errors
     /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Graph`] when the file of the
-    /// network cannot be read.
+    /// network cannot be read or translated, or takes other images or gives other outputs.
     pub fn new(
         recipe: &'a Recipe,
         classes: usize,
@@ -35,6 +35,8 @@ impl<'a> Setup<'a> {
     ) -> Result<Self, BackendError> {
         recipe.shapes(3, classes)?;
         let network = Classifier::new(recipe, classes)?;
+        // An error now, before a runtime is looked for.
+        network.parameters()?;
         Ok(Self { recipe, network, batch_rows, mean, seed })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::GraphError;
 use crate::onnx::tensor_proto::{DataLocation, DataType};
@@ -53,7 +54,8 @@ pub(crate) struct Constant {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Values {
-    Floats(Vec<f32>),
+    /// Shared with the parameters that begin with them.
+    Floats(Arc<[f32]>),
     Integers(Vec<i64>),
 }
 
@@ -75,9 +77,9 @@ fn constant_of_attribute(name: &str, attribute: &AttributeProto) -> Result<Const
     Ok(match attribute.name() {
         "value" => constant(attribute.t.as_ref().ok_or_else(|| format!("constant `{name}` has no value"))?)?,
         "value_int" => Constant { shape: vec![], values: Values::Integers(vec![attribute.i()]) },
-        "value_float" => Constant { shape: vec![], values: Values::Floats(vec![attribute.f()]) },
+        "value_float" => Constant { shape: vec![], values: Values::Floats([attribute.f()].into()) },
         "value_ints" => list(attribute.ints.len(), Values::Integers(attribute.ints.clone())),
-        "value_floats" => list(attribute.floats.len(), Values::Floats(attribute.floats.clone())),
+        "value_floats" => list(attribute.floats.len(), Values::Floats(attribute.floats.as_slice().into())),
         other => return Err(format!("constant `{name}` is given as `{other}`, expected numbers")),
     })
 }
@@ -94,7 +96,7 @@ fn constant(tensor: &TensorProto) -> Result<Constant, String> {
         t if t == DataType::Float as i32 && has_raw => {
             Values::Floats(raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
         }
-        t if t == DataType::Float as i32 => Values::Floats(tensor.float_data.clone()),
+        t if t == DataType::Float as i32 => Values::Floats(tensor.float_data.as_slice().into()),
         t if t == DataType::Double as i32 && has_raw => {
             Values::Floats(raw.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect())
         }

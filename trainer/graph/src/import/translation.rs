@@ -1,6 +1,7 @@
 //! Translation of a file into a builder, node by node. How each operator is imported is in its file of `ops`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::file::{Constant, Imported, NodeAttributes, Values};
 use crate::init::Init;
@@ -172,7 +173,7 @@ impl<'a> Translation<'a> {
             return Ok(tensor);
         }
         let input = self.g.input(name, TensorType::f32(shape.clone()))?;
-        let init = Init::Values(values.as_slice().into());
+        let init = Init::Values(Arc::clone(values));
         let (name_of, shape) = (name.to_owned(), shape.clone());
         self.forward
             .parameters
