@@ -1,6 +1,6 @@
-"""Reads a data set that prepare_imagenet has written: python3 read_shards.py DIR
+"""Reads a data set written by prepare_imagenet: python3 read_shards.py DIR
 
-Needs pyarrow and numpy, and Pillow for JPEG shards; with Hugging Face's `datasets` installed it shows that way too.
+Needs pyarrow and numpy, and Pillow for JPEG shards. With Hugging Face's `datasets` installed, also reads it through that.
 """
 
 import json
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 
 def read_with_pyarrow(directory, info):
-    """Maps every shard into memory and checks the checksum of every image."""
+    """Memory-maps every shard and verifies the checksum of every image."""
     for split in ("train", "val"):
         images = 0
         for shard in info[split]:
@@ -25,7 +25,7 @@ def read_with_pyarrow(directory, info):
 
 
 def first_image(directory, info):
-    """The first training image as an array u8 [3, S, S], its class and its name."""
+    """The first training image: pixels u8 [3, S, S], class and key."""
     import numpy
 
     with pa.memory_map(str(directory / info["train"][0]["file"])) as file:
@@ -44,9 +44,9 @@ def first_image(directory, info):
 
 
 def read_with_datasets(directory, info):
-    """Labels come as ClassLabel, JPEG images as Image: the shards say so in their metadata.
+    """Loads labels as ClassLabel and JPEG images as Image, according to the metadata of the shards.
 
-    Without `features`, labels are ClassLabel too, but JPEG images stay bytes: `datasets` would have to store them in a
+    Without `features`, labels are still ClassLabel, but JPEG images stay bytes: `datasets` would have to store them in a
     column of another type.
     """
     import datasets

@@ -1,6 +1,6 @@
-"""Trains with the graphs that `trainer graphs --out DIR` has written: python3 train_in_python.py DIR [STEPS]
+"""Trains with the graphs written by `trainer graphs --out DIR`: python3 train_in_python.py DIR [STEPS]
 
-Needs onnxruntime, numpy and safetensors. The batch is one of noise, learnt by heart; put images in its place.
+Needs onnxruntime, numpy and safetensors. Overfits a single batch of noise; replace it with your images.
 """
 
 import json
@@ -52,7 +52,7 @@ def main(directory, steps):
             feed[mask["name"]] = random.random(mask["shape"]) < mask["keep"]
         given = dict(zip(outputs, sessions["train"].run(outputs, feed)))
         if not numpy.isfinite(given.get("gradient_sum", 0)):
-            continue  # a smaller loss scale would do
+            continue  # overflow: skip the update; a smaller loss scale avoids it
         for parameter in about["parameters"]:
             name = parameter["name"]
             pieces = {"weights": state[name].ravel(), "gradients": given[f"{name}.gradient"].ravel()}

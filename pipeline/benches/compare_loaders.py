@@ -1,20 +1,19 @@
-"""The loader, PyTorch's DataLoader, DALI and FFCV on this machine: the same images, crops, flips and batches, in turns.
+"""Compares the loader with PyTorch's DataLoader, DALI and FFCV: the same images, crops, flips and batches, alternating.
 
     cargo build --release --bin bench_loader
     python compare_loaders.py DIR [--form u8|f32] [--workers 2] [--images 16000] [--rounds 3]
 
-Needs torch, numpy and pyarrow, for JPEG shards pillow as well. DALI and FFCV take part where they are installed:
+Needs torch, numpy and pyarrow, for JPEG shards also pillow. DALI and FFCV are measured if installed:
 
     pip install nvidia-dali-cuda130    # works on the CPU too
     apt-get install g++ pkg-config libopencv-dev libturbojpeg0-dev
     pip install pillow ffcv
 
-DIR is a folder that prepare_imagenet has written. DataLoader and DALI read the shards mapped into memory through
-pyarrow. FFCV maps a .beton file, which is first written to a temporary folder: pixels from raw shards, the very JPEG
-files from JPEG shards. All make u8 [N,3,H,W] or f32 [N,3,H,W] minus the channel means, as their users do; left out,
-the form is u8 from raw shards and f32 from JPEG shards. FFCV takes part twice: as it comes, with batches that are NHWC
-in memory (`channels_last`), and with NCHW in memory, like all others. The others leave the colour jitter out, which
-Fovea does.
+DIR is a folder written by prepare_imagenet. DataLoader and DALI memory-map the shards through pyarrow. FFCV maps a
+.beton file, which is first written to a temporary folder: pixels from raw shards, the JPEG files unchanged from JPEG
+shards. All output u8 [N,3,H,W], or f32 [N,3,H,W] minus the channel means, with each library's usual operations; the
+default of --form is u8 for raw shards and f32 for JPEG shards. FFCV is measured twice: with its default layout, NHWC in
+memory (`channels_last`), and with NCHW in memory, like the others. Only Fovea also computes colour jitter.
 """
 
 import argparse
@@ -40,7 +39,7 @@ BATCH = 128
 
 
 class Shards(torch.utils.data.Dataset):
-    """`images` views of the training images, which may come several times."""
+    """`images` random crops of the training images, which repeat if there are fewer."""
 
     def __init__(self, directory, images, form):
         self.info = json.loads((directory / "dataset.json").read_text())
@@ -73,7 +72,7 @@ class Shards(torch.utils.data.Dataset):
 
 
 def one_pass(loader):
-    """Images per second over one pass; workers are started and code is compiled before the clock."""
+    """Images per second over one epoch; workers start and code is compiled before the clock starts."""
     batches = iter(loader)
     next(batches)
     started = time.perf_counter()
@@ -86,7 +85,7 @@ def data_loader(shards, workers):
 
 
 def dali(shards, workers):
-    """Images per second of DALI's pipeline on the CPU, which draws its images itself."""
+    """Images per second of DALI's pipeline on the CPU, fed with images drawn at random."""
     from nvidia.dali import fn, pipeline_def, types
 
     draws = np.random.default_rng(0)
@@ -123,10 +122,10 @@ def dali(shards, workers):
 
 
 def ffcv_loaders(shards, workers, folder):
-    """FFCV's loaders of one .beton file, by how their batches lie in memory."""
+    """FFCV's loaders of one .beton file, by the memory layout of their batches."""
     import numba
 
-    numba.config.THREADING_LAYER = "omp"  # as fast as TBB, and faster where PyTorch copies the batch
+    numba.config.THREADING_LAYER = "omp"  # as fast as TBB, and faster when PyTorch copies the batch
 
     from ffcv.fields import IntField, RGBImageField
     from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
@@ -136,7 +135,7 @@ def ffcv_loaders(shards, workers, folder):
     from ffcv.writer import DatasetWriter
 
     class StoredImage(RGBImageField):
-        """An image whose bytes go into the file as they are: RGBImageField would compress pixels to JPEG itself."""
+        """An image whose bytes are stored unchanged; RGBImageField would compress pixels to JPEG."""
 
         def encode(self, destination, image, malloc):
             destination["mode"] = IMAGE_MODES["raw" if shards.raw else "jpg"]
@@ -157,7 +156,7 @@ def ffcv_loaders(shards, workers, folder):
     DatasetWriter(path, fields, num_workers=workers).from_indexed_dataset(samples)
 
     def loader(channels_last):
-        # A square of this share of the area is the crop, so that nothing is resized.
+        # A square of this share of the area is exactly the crop, so nothing is resized.
         share = (shards.crop / shards.side) ** 2
         image = [
             RandomResizedCropRGBImageDecoder((shards.crop, shards.crop), scale=(share, share), ratio=(1.0, 1.0)),

@@ -1,14 +1,14 @@
-"""Training steps of AlexNet: Fovea and PyTorch on this machine, same weights, same batch, same number of threads.
+"""Compares training steps of AlexNet in Fovea and PyTorch: same weights, same batch, same number of threads.
 
     cargo build --release --bin trainer
     python compare_pytorch.py [--batch 128] [--steps 5] [--threads 2] [--check] [--device cpu|cuda] [--precision f16] …
 
-The two take turns, each in a process of its own, so that neither finds the other's memory or threads and both see the
-same neighbours. Times of a busy machine say little: look at the processor seconds then. PyTorch is measured as installed
-(on a GPU cuDNN looks for the fastest algorithms, as Fovea has it do), with `--tuned` also with glibc told to keep large
-blocks (which spares it page faults), with `--compile` also through `torch.compile`. Half precision is autocast with a
-gradient scaler there. Both upload the batch at the beginning of every step, from page-locked memory where there is a GPU.
-`--check` leaves dropout out and compares the losses step by step.
+The two alternate, each in its own process: they share no memory or threads and see the same load from other processes.
+On a busy machine wall times say little; compare the CPU seconds. PyTorch is measured as installed (on a GPU cuDNN
+searches for the fastest algorithms, as for Fovea), with `--tuned` also with glibc configured to keep large blocks, which
+avoids page faults, and with `--compile` also through `torch.compile`. PyTorch's half precision is autocast with a
+gradient scaler. Both copy the batch to a GPU at the start of every step, from page-locked memory. Weights and batch come
+from `trainer bench --state`. `--check` disables dropout and compares the losses of each step.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TUNED = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "1717
 
 
 def pytorch(options):
-    """Takes the steps and prints what was found; runs in a process of its own."""
+    """Takes the steps and prints the measurements as JSON; runs in its own process."""
     import numpy as np
     import torch
     import torch.nn.functional as F
@@ -60,7 +60,7 @@ def pytorch(options):
         return F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
 
     def drop(x):
-        # Without rescaling, as the paper has it.
+        # Without rescaling, as in the paper.
         return x if options.check else x * (torch.rand_like(x) < 0.5)
 
     def forward(x):
@@ -134,7 +134,7 @@ def main():
 
     best = {}
     for name, runs in found.items():
-        # The first step of a process allocates its memory.
+        # Without the first step of each process, which allocates memory.
         steps = [s for one in runs for s in one["step_s"][1:]]
         cpu = [s for one in runs for s in one["step_cpu_s"][1:]]
         best[name] = (min(steps), statistics.median(steps), statistics.median(cpu))
