@@ -56,7 +56,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { step } => {
-            tell!("stopped after step {step}; go on with: trainer --resume {}", path.display());
+            tell!("stopped after step {step}; resume with: trainer --resume {}", path.display());
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
