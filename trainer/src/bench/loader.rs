@@ -11,15 +11,15 @@ use crate::backend::{NextImages, Rows, RowsId, TrainingBackend};
 use crate::recipe::Recipe;
 use crate::training::{Batches, TrainingData, TrainingError};
 
-/// Blocks of steps of each kind: they take turns, as the speed of a machine drifts.
+/// Blocks of steps of each kind: they alternate, as the speed of a machine drifts.
 const BLOCKS: u32 = 2;
 
-/// What the loader costs a training step.
+/// Result of [`bench_loader`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoaderBench {
     /// Name of the recipe.
     pub recipe: String,
-    /// `cpu` or `cuda:0`, say.
+    /// For example `cpu` or `cuda:0`.
     pub device: String,
     /// Library and version.
     pub library: String,
@@ -29,18 +29,21 @@ pub struct LoaderBench {
     pub workers: usize,
     /// Seconds of every step on the same batch, with an idle loader.
     pub repeated_step_s: Vec<f64>,
-    /// Seconds of every step on a batch of its own, the wait for it included, while the loader makes the next ones.
+    /// Seconds of every step on a new batch, including the wait for it, while the loader makes the next ones.
     pub loaded_step_s: Vec<f64>,
-    /// Share of the latter that was spent waiting for the batch.
+    /// Share of the latter spent waiting for the batch.
     pub data_wait: f64,
-    /// Speed with the loader as a share of the speed without, at the median steps: 1 if the loader costs nothing.
+    /// Speed with the loader as a share of the speed without, at the median steps: 1 if the loader costs
+    /// nothing.
     pub speed_ratio: f64,
 }
 
-/// Takes twice `steps` training steps on one batch of `data` and as many on batches that the loader makes meanwhile.
+/// Takes twice `steps` training steps on one batch of `data` and as many on batches that the loader makes
+/// meanwhile.
 ///
 /// # Errors
-/// [`TrainingError::Backend`], and [`TrainingError::Loader`] when the data set cannot be read or is smaller than a batch.
+/// [`TrainingError::Backend`], and [`TrainingError::Loader`] when the data set cannot be read or is smaller
+/// than a batch.
 pub fn bench_loader(
     backend: &mut dyn TrainingBackend,
     recipe: &Recipe,
@@ -51,7 +54,7 @@ pub fn bench_loader(
     let batch_rows = recipe.training.batch_size;
     let memory = backend.batch_memory()?;
     let fetches_ahead = backend.fetches_ahead();
-    // One batch is kept for ever, and one may be fetched ahead.
+    // One batch is kept throughout, and one may be fetched ahead.
     let mut batches = Batches::new(data, batch_rows, SEED, workers, OnBadRecord::Stop, None, memory)
         .with_more_buffers(1 + usize::from(fetches_ahead));
     let places = batches.per_epoch();
@@ -81,7 +84,7 @@ pub fn bench_loader(
             loaded_step_s.push(started.elapsed().as_secs_f64());
         }
     }
-    // What was fetched last lies in memory that ends here.
+    // The memory of the images fetched last is freed here.
     backend.reset_gradients();
     let description = backend.describe();
     Ok(LoaderBench {

@@ -1,7 +1,7 @@
 //! Benchmarks of training steps.
 //!
-//! [`bench_step`] repeats a step on one batch of noise, without a loader, and measures time and memory. [`bench_loader`]
-//! compares steps on the batches of a data set with repeated steps on one of them.
+//! [`bench_step`] repeats a step on one batch of noise, without a loader, and measures time and memory.
+//! [`bench_loader`] compares steps on the batches of a data set with repeated steps on one of them.
 
 mod loader;
 mod step;
@@ -16,7 +16,7 @@ use crate::recipe::Recipe;
 /// Seed of the initial weights, the noise and the dropout masks.
 pub const SEED: u64 = 1;
 
-/// One step; `next` are the images of the one that follows, if they are known.
+/// One step; `next` are the images of the following step, if they are known.
 fn take_step(
     backend: &mut dyn TrainingBackend,
     recipe: &Recipe,
@@ -30,12 +30,12 @@ fn take_step(
         Some(next) => backend.accumulate_and_fetch(rows, micro_batch, next)?,
         None => backend.accumulate(rows, micro_batch)?,
     };
-    // An overflow of f16 takes a step's time too.
+    // A step that overflows in f16 takes as long as any other.
     let _ = backend.update(Update { learning_rate: recipe.optimizer.learning_rate, step })?;
     Ok(metrics)
 }
 
-/// The median; not a number if there is nothing.
+/// The median; NaN if there are no values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -14,25 +14,25 @@ use crate::backend::{
 };
 use crate::recipe::Recipe;
 
-/// The one batch of noise.
+/// Id of the batch of noise.
 const ID: RowsId = RowsId { epoch: 0, batch: 0, first_row: 0 };
 
-/// What a benchmark found.
+/// Result of [`bench_step`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepBench {
     /// Name of the recipe.
     pub recipe: String,
-    /// `cpu` or `cuda:0`, say.
+    /// For example `cpu` or `cuda:0`.
     pub device: String,
     /// Library and version.
     pub library: String,
     /// Rows of a batch.
     pub batch_rows: usize,
-    /// Seconds from nothing to a backend that is ready: graphs, sessions, initial weights.
+    /// Seconds to set up the backend: graphs, sessions, initial weights.
     pub startup_s: f64,
     /// Seconds of every step, the first included.
     pub step_s: Vec<f64>,
-    /// Processor seconds of every step, all threads together; where the system tells them.
+    /// Processor seconds of every step, all threads together; `None` where the system does not provide them.
     pub step_cpu_s: Option<Vec<f64>>,
     /// Mean loss of every step.
     pub losses: Vec<f64>,
@@ -40,11 +40,11 @@ pub struct StepBench {
     pub evaluate_s: f64,
     /// Images per second at the median step.
     pub images_per_s: f64,
-    /// Most memory that the process ever held, in training and evaluation, in bytes; where the system tells it.
+    /// Peak memory of the process in bytes; `None` where the system does not provide it.
     pub peak_bytes: Option<u64>,
 }
 
-/// The one batch of the benchmark: images of noise, classes in turn, no colour offsets.
+/// The batch of the benchmark: images of noise, labels cycling through the classes, no colour offsets.
 #[derive(Clone, Debug)]
 pub struct NoiseBatch {
     /// `u8 [N,3,H,W]`.
@@ -64,7 +64,7 @@ impl NoiseBatch {
     }
 }
 
-/// A backend as a training run would have it; the mean is 127.5 everywhere.
+/// A backend set up as for a training run; the mean is 127.5 everywhere.
 ///
 /// # Errors
 /// Those of [`OrtBackend::new`].
@@ -96,7 +96,7 @@ pub fn bench_step(
     let started = Instant::now();
     let mut backend = backend(loaded, recipe, classes, batch_rows, options)?;
     let startup_s = started.elapsed().as_secs_f64();
-    // Where a loader would have put it.
+    // The memory that a loader would use.
     let mut memory = backend.batch_memory()?.allocate(batch.images.len()).map_err(|reason| {
         BackendError::Session { doing: "allocate the batch", reason: ort::Error::new(reason.to_string()) }
     })?;
@@ -136,7 +136,7 @@ pub fn bench_step(
     })
 }
 
-/// The most memory that this process has held, in bytes (Linux: `VmHWM`).
+/// Peak memory of this process, in bytes (Linux: `VmHWM`).
 #[must_use]
 pub fn peak_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -146,7 +146,8 @@ pub fn peak_bytes() -> Option<u64> {
 
 /// Processor time of all threads of this process (Linux).
 fn processor_seconds() -> Option<f64> {
-    // Fields 14 and 15, user and system time in units of 1/100 s; the second field may hold blanks and brackets.
+    // Fields 14 and 15, user and system time in units of 1/100 s; the second field may hold blanks and
+    // brackets.
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
