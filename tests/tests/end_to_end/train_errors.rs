@@ -190,11 +190,7 @@ fn a_run_that_cannot_resume_is_an_error_with_the_reason() {
     let bytes = fs::read(&last).unwrap();
     fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
     for command in [&["--resume", text(&run)][..], &["evaluate", text(&run), "--checkpoint", "last"]] {
-        refuse(
-            &mut trainer(command),
-            1,
-            &[text(&last), "is truncated", "without its folder, the checkpoint before"],
-        );
+        refuse(&mut trainer(command), 1, &[text(&last), "is truncated", "delete its folder"]);
     }
 }
 

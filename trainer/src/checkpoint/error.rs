@@ -32,8 +32,8 @@ pub enum CheckpointError {
     },
     /// The file is cut off.
     #[error(
-        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; without its folder, the checkpoint \
-         before it is used",
+        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; delete its folder to use the \
+         checkpoint before it",
         path.display()
     )]
     Truncated {
@@ -46,7 +46,7 @@ pub enum CheckpointError {
     },
     /// The file's bytes are not those that were written.
     #[error(
-        "{} is damaged: its sha256 is not the recorded one; without its folder, the checkpoint before it is used",
+        "{} is damaged: its sha256 is not the recorded one; delete its folder to use the checkpoint before it",
         path.display()
     )]
     Damaged {
@@ -55,7 +55,7 @@ pub enum CheckpointError {
     },
     /// The file is not part of a Fovea checkpoint.
     #[error(
-        "{} is not part of a checkpoint: {reason}; without its folder, the checkpoint before it is used",
+        "{} is not part of a checkpoint: {reason}; delete its folder to use the checkpoint before it",
         path.display()
     )]
     Foreign {

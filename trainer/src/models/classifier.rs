@@ -178,8 +178,8 @@ mod tests {
     fn graphs_have_the_parameters_that_the_recipe_counts() {
         for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
-            let told: u64 = recipe.shapes(3, 10).unwrap().iter().map(|shape| shape.parameters).sum();
-            assert_eq!(count(name, 10) as u64, told, "{name}");
+            let expected: u64 = recipe.shapes(3, 10).unwrap().iter().map(|shape| shape.parameters).sum();
+            assert_eq!(count(name, 10) as u64, expected, "{name}");
         }
     }
 
