@@ -22,7 +22,7 @@ impl StuckAtChance {
         Self { level, smoothed: level, updates: 0 }
     }
 
-    /// Takes the loss of an update; true once, after the loss has been there for [`PATIENCE`] updates.
+    /// Takes the loss of an update; true once, after the loss has been there for `PATIENCE` updates.
     pub fn is_stuck(&mut self, loss: f64) -> bool {
         self.smoothed += FRESH * (loss - self.smoothed);
         let near = (self.smoothed - self.level).abs() <= TOLERANCE * self.level;
