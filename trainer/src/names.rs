@@ -5,7 +5,7 @@
 
 pub use fovea_graph::mask_name;
 
-/// Input `u8 [N,3,H,W]` (f32 in a graph for export, if asked for), 0..=255.
+/// Input `u8 [N,3,H,W]` (optionally f32 in a graph for export), 0..=255.
 pub const IMAGES: &str = "images";
 /// Input `f32 [N,3]`: offset of colour augmentation for each channel, in units of pixels.
 pub const OFFSETS: &str = "offsets";

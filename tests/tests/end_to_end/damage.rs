@@ -193,7 +193,7 @@ fn verify_names_a_shard_of_another_size() {
 }
 
 #[test]
-fn verify_and_inspect_of_something_else_say_what_they_expected() {
+fn verify_and_inspect_of_another_folder_name_the_expected_content() {
     let empty = tempfile::tempdir().unwrap();
     for command in ["verify", "inspect"] {
         let message = fail(&mut prepare_imagenet(&[command, text(empty.path())]), 1);

@@ -1,7 +1,7 @@
 //! Flat buffers of f32, and bindings of ranges of them to a session's inputs and outputs.
 //!
 //! `ort` makes tensors that own their memory or borrow it, and deadlocks on borrowed ones in bindings. The
-//! views here are tensors over foreign memory that look owned to `ort`; they never leave this file, and a
+//! views here are tensors over foreign memory that `ort` takes for owned; they never leave this file, and a
 //! [`Binding`] that holds them also holds the buffer.
 
 use std::ffi::c_void;
