@@ -1,10 +1,10 @@
-//! Running the real binaries, for the end-to-end tests.
+//! Runs the real binaries, for the end-to-end tests.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of one of the tools, built with the profile of the test that asks.
+/// The path of one of the tools, built with the profile of the calling test.
 ///
 /// # Panics
 /// When the build fails.

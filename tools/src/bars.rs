@@ -1,4 +1,4 @@
-//! Bars on stderr.
+//! Progress bars on stderr.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::tell;
 
-/// A bar over `total` items, `unit` in the plural; nothing is drawn where stderr is no terminal.
+/// A bar over `total` items, `unit` in the plural; hidden where stderr is no terminal.
 pub fn item_bar(total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{bar:32}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
     styled(total, &template)
 }
 
-/// A bar over `total` bytes; nothing is drawn where stderr is no terminal.
+/// A bar over `total` bytes; hidden where stderr is no terminal.
 pub fn byte_bar(total: u64) -> ProgressBar {
     styled(total, "{bar:32} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left")
 }
@@ -23,7 +23,7 @@ fn styled(total: u64, template: &str) -> ProgressBar {
     ProgressBar::new(total).with_style(style)
 }
 
-/// Shows a bar on the terminal's standard error, or one line a file where there is no terminal.
+/// A bar on stderr for downloads; one line a file where stderr is no terminal.
 #[derive(Debug, Default)]
 pub struct FetchBar(Option<ProgressBar>);
 

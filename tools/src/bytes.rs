@@ -1,4 +1,4 @@
-//! Numbers of bytes as people write and read them.
+//! Byte counts as text.
 
 /// Units and their bytes, largest first. Those with an `i` are powers of 1024.
 const UNITS: [(&str, u64); 7] = [
@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 7] = [
 /// Reads `256MiB`, `1 GB`, `4096`.
 ///
 /// # Errors
-/// A sentence that says what was expected.
+/// A message with the expected form.
 pub fn parse(text: &str) -> Result<u64, String> {
     let expected = || format!("{text:?}, expected a whole number of bytes such as 4096, 256MiB or 1GB");
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_with_an_example() {
+    fn a_text_that_is_no_size_is_refused_with_an_example() {
         for text in ["", "MiB", "-1", "1.5GB", "10 apples", "99999999999GiB"] {
             let error = parse(text).unwrap_err();
             assert!(error.contains("256MiB"), "{text}: {error}");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_in_decimal_units() {
+    fn sizes_are_printed_in_decimal_units() {
         assert_eq!(describe(999), "999 B");
         assert_eq!(describe(196_608), "196.6 kB");
         assert_eq!(describe(251_888_000_000), "251.9 GB");

@@ -1,4 +1,4 @@
-//! What all command lines share: printing, bars, exit codes, signals.
+//! Shared by all command lines: printing, progress bars, exit codes, signals.
 
 pub mod bars;
 pub mod bytes;

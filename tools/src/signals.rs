@@ -12,9 +12,9 @@ use crate::terminal::INTERRUPTED;
 /// # Errors
 /// When the process already has a handler, or the system refuses one.
 pub fn on_interrupt(first: impl Fn() + Send + 'static) -> anyhow::Result<()> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
+    static REQUESTED: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(move || {
-        if ASKED.swap(true, Ordering::Relaxed) {
+        if REQUESTED.swap(true, Ordering::Relaxed) {
             process::exit(INTERRUPTED.into());
         }
         first();

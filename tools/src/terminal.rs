@@ -1,7 +1,7 @@
-//! What binaries print: results on stdout, everything else on stderr.
+//! Printing of the binaries: results on stdout, everything else on stderr.
 //!
-//! Whoever reads may go away: a reader that has seen enough (`… | head`) is no error, and a stderr that nobody reads, a
-//! closed connection for instance, must not end a training run.
+//! A closed stdout (`… | head`) is no error, and a closed stderr, of a lost connection for instance, must not
+//! end a training run.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ macro_rules! tell {
     ($($text:tt)*) => { $crate::terminal::tell(::std::format_args!($($text)*)) };
 }
 
-/// Prints a result; a reader that has seen enough is no error.
+/// Prints a result; a closed stdout is no error.
 ///
 /// # Errors
 /// When stdout cannot be written to for another reason.
@@ -37,13 +37,13 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints a line to stderr, if anybody can read it.
+/// Prints a line to stderr; errors are ignored.
 pub fn tell(line: Arguments<'_>) {
-    // Nowhere is left to say that it failed.
+    // There is no stream left to report the failure on.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Ends a tool: exit code 0, or the error on stderr and exit code 1.
+/// Exit code of a tool: 0, or 1 with the error printed to stderr.
 #[must_use]
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
@@ -55,7 +55,7 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// An error and its causes, but for those that the message before them tells already.
+/// An error and its causes in one line, without the causes that the message before already contains.
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
@@ -75,25 +75,25 @@ mod tests {
 
     use super::*;
 
-    /// An error that tells its cause itself, as those of the libraries do.
+    /// An error that prints its cause itself, as those of the libraries do.
     #[derive(Debug)]
-    struct Telling(io::Error);
+    struct Wrapping(io::Error);
 
-    impl fmt::Display for Telling {
+    impl fmt::Display for Wrapping {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "cannot open: {}", self.0)
         }
     }
 
-    impl std::error::Error for Telling {
+    impl std::error::Error for Wrapping {
         fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
             Some(&self.0)
         }
     }
 
     #[test]
-    fn every_cause_is_told_once() {
-        let error = Err::<(), _>(Telling(io::Error::other("no disk"))).context("preparing").unwrap_err();
+    fn every_cause_is_printed_once() {
+        let error = Err::<(), _>(Wrapping(io::Error::other("no disk"))).context("preparing").unwrap_err();
         assert_eq!(one_line(&error), "preparing: cannot open: no disk");
     }
 }

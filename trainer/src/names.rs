@@ -1,25 +1,26 @@
 //! Names of the tensors in graphs, states and checkpoints.
 //!
-//! Parameters, masks and buffers go by the names that the network gives them; what belongs to one has its name in front.
+//! Parameters, masks and buffers have the names that the network gives them; names of tensors that belong to
+//! one start with its name.
 
 pub use fovea_graph::mask_name;
 
-/// Input `u8 [N,3,H,W]` (f32 in a graph for export, if asked for), 0..=255.
+/// Input `u8 [N,3,H,W]` (optionally f32 in a graph for export), 0..=255.
 pub const IMAGES: &str = "images";
-/// Input `f32 [N,3]`: what colour augmentation adds to each channel, in units of pixels.
+/// Input `f32 [N,3]`: offset of colour augmentation for each channel, in units of pixels.
 pub const OFFSETS: &str = "offsets";
-/// Input `f32 [3,1,1]` or `[3,H,W]`: what is subtracted from images, in units of pixels.
+/// Input `f32 [3,1,1]` or `[3,H,W]`: mean that is subtracted from images, in units of pixels.
 pub const MEAN: &str = "mean";
 /// Input `i64 [N]`: class numbers.
 pub const LABELS: &str = "labels";
-/// Input `bool [N]`: false for the rows that fill up a partial batch.
+/// Input `bool [N]`: false for the padding rows of a partial batch.
 pub const VALID: &str = "valid";
 /// Input f32 scalar: factor of all gradients.
 pub const GRADIENT_SCALE: &str = "gradient_scale";
-/// Input f32 scalar of graphs in half precision: what the loss is multiplied by while it is differentiated. Also the
-/// tensor `f32 [2]` of a state that holds it.
+/// Input f32 scalar of graphs in half precision: factor of the loss during differentiation. Also the name of
+/// the tensor `f32 [2]` of a saved state that holds it.
 pub const LOSS_SCALE: &str = "loss_scale";
-/// Output f32 scalar of graphs in half precision: sum of all gradients, a finite number only if all of them are.
+/// Output f32 scalar of graphs in half precision: sum of all gradients, finite only if all of them are.
 pub const GRADIENT_SUM: &str = "gradient_sum";
 /// Output f32 scalar: cross-entropy summed over valid rows.
 pub const LOSS: &str = "loss";
@@ -44,7 +45,7 @@ pub const SUM: &str = "sum";
 /// Output of the accumulation, `f32 [L]`.
 pub const NEW_SUM: &str = "new_sum";
 
-/// The mean among a checkpoint's tensors: `f32 [3,H,W]` or `[3]`.
+/// The name of the mean in a checkpoint: `f32 [3,H,W]` or `[3]`.
 pub const SAVED_MEAN: &str = "input.mean";
 
 /// Output of the train graph: gradient of the parameter `name`.
@@ -53,7 +54,7 @@ pub fn gradient(name: &str) -> String {
     format!("{name}.gradient")
 }
 
-/// A saved state's tensor: slot `slot` of the parameter `name`.
+/// Tensor of a saved state: slot `slot` of the parameter `name`.
 #[must_use]
 pub fn slot(name: &str, slot: &str) -> String {
     format!("{name}.{slot}")
@@ -71,7 +72,7 @@ pub fn slot_output(slot: &str) -> String {
     format!("new_{slot}_buffer")
 }
 
-/// Output of the train graph: what the step adds to the buffer `name`.
+/// Output of the train graph: the step's change of the buffer `name`.
 #[must_use]
 pub fn buffer_change(name: &str) -> String {
     format!("{name}.change")

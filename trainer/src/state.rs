@@ -1,4 +1,4 @@
-//! The state of a training: parameters, optimizer slots and buffers, as named tensors of f32.
+//! The state of a training run: parameters, optimizer slots and buffers, as named tensors of f32.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct Tensor {
     pub values: Vec<f32>,
 }
 
-/// A tensor in someone else's memory, to be written.
+/// A tensor in borrowed memory, to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorRef<'a> {
     /// Length of each axis.
@@ -44,18 +44,18 @@ impl View for TensorRef<'_> {
     }
 }
 
-/// Tensors by name, out of one file.
+/// Tensors by name, from one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensors {
     path: PathBuf,
     by_name: BTreeMap<String, Tensor>,
 }
 
-/// The tensors of a file are not those that are needed.
+/// The tensors of a file are not the required ones.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// A tensor is not there.
-    #[error("{} lacks the tensor `{name}`; without its folder, the checkpoint before it is used", path.display())]
+    /// A tensor is missing.
+    #[error("{} lacks the tensor `{name}`; delete its folder to use the checkpoint before it", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -71,13 +71,13 @@ pub enum StateError {
         name: String,
         /// Shape in the file.
         found: Vec<usize>,
-        /// Shape that is needed.
+        /// Expected shape.
         expected: Vec<usize>,
     },
-    /// A tensor's values make no sense.
+    /// A tensor's values are invalid.
     #[error(
-        "{}: tensor `{name}` is {values:?}, which is not a state of training; without its folder, the checkpoint before \
-         it is used",
+        "{}: tensor `{name}` is {values:?}, which is not a state of training; delete its folder to use the \
+         checkpoint before it",
         path.display()
     )]
     Values {
@@ -97,7 +97,7 @@ impl Tensors {
         Self { path: path.to_owned(), by_name }
     }
 
-    /// Takes out the tensor of this name if it has this shape.
+    /// Removes and returns the tensor with this name if it has this shape.
     ///
     /// # Errors
     /// [`StateError::Missing`] and [`StateError::Shape`].
@@ -115,7 +115,7 @@ impl Tensors {
         self.by_name.remove(name).ok_or_else(missing)
     }
 
-    /// Takes out the tensor of this name if there is one.
+    /// Like [`take`](Self::take), for a tensor that may be missing.
     ///
     /// # Errors
     /// [`StateError::Shape`].
@@ -123,13 +123,13 @@ impl Tensors {
         if self.by_name.contains_key(name) { self.take(name, shape).map(Some) } else { Ok(None) }
     }
 
-    /// The error of a tensor whose values make no sense.
+    /// The error of a tensor whose values are invalid.
     #[must_use]
     pub fn senseless(&self, name: &str, values: &[f32]) -> StateError {
         StateError::Values { path: self.path.clone(), name: name.to_owned(), values: values.to_vec() }
     }
 
-    /// The tensor of this name, if it is there and has not been taken.
+    /// The tensor with this name, unless it is missing or already taken.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.by_name.get(name)

@@ -62,7 +62,7 @@ fn without_times(json: &str) -> Value {
     value
 }
 
-/// The lines that tell of an epoch that was trained, up to its number.
+/// The lines that report a trained epoch, up to its number.
 fn epochs(printed: &str) -> Vec<String> {
     let line = |line: &str| line.split_once(": training error").map(|(epoch, _)| epoch.to_owned());
     printed.lines().filter_map(line).collect()
@@ -121,7 +121,7 @@ fn stopped_and_started_again_it_comes_to_the_same_comparison() {
 }
 
 #[test]
-fn a_run_made_by_hand_is_used_and_every_epoch_stands_in_the_table() {
+fn a_run_made_by_hand_is_used_and_every_epoch_is_in_the_table() {
     let arena = Arena::new();
     let out = arena.out("out");
     let run = out.join("small-relu/rate-0.02/seed-1");

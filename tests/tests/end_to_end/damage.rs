@@ -1,4 +1,4 @@
-//! Bad pictures, bad shards, bad folders: each is named, none is a panic.
+//! Bad pictures, bad shards, bad folders: each is named in an error, none causes a panic.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +110,7 @@ fn shards_without_their_preparation_are_not_overwritten() {
     assert_eq!(fs::read(out.join("train-00000.arrow")).unwrap(), b"precious");
 }
 
-/// A sound data set of 32×32 pixels whose first shard a test may spoil.
+/// A valid data set of 32×32 pixels whose first shard a test may damage.
 struct Prepared {
     folders: Folders,
     out: PathBuf,
@@ -128,7 +128,7 @@ impl Prepared {
         self.out.join("train-00000.arrow")
     }
 
-    /// What `verify` says, which has to be a failure that names the shard.
+    /// The output of `verify`, which must fail and name the shard.
     fn problems(&self) -> String {
         let message = fail(&mut prepare_imagenet(&["verify", text(&self.out)]), 1);
         assert!(message.contains("train-00000.arrow"), "{message}");
@@ -193,7 +193,7 @@ fn verify_names_a_shard_of_another_size() {
 }
 
 #[test]
-fn verify_and_inspect_of_something_else_say_what_they_expected() {
+fn verify_and_inspect_of_another_folder_name_the_expected_content() {
     let empty = tempfile::tempdir().unwrap();
     for command in ["verify", "inspect"] {
         let message = fail(&mut prepare_imagenet(&[command, text(empty.path())]), 1);

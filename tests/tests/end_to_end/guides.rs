@@ -1,6 +1,7 @@
-//! The commands of the guides in `docs`, run as they stand there. (Their Rust code is run by the documentation tests.)
+//! Runs the commands of the guides in `docs` as written. (The documentation tests run their Rust code.)
 //!
-//! The `sh` blocks of a guide run one after the other in one folder. A `toml` block that begins with `# name.toml` is that file.
+//! The `sh` blocks of a guide run one after the other in one folder. A `toml` block that begins with `#
+//! name.toml` is that file.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use image::ImageFormat;
 
 use crate::support::*;
 
-/// What would take days: written in the guides, shortened here.
+/// Commands that would take days: the text in the guide and its short form here.
 const SHORTENED: &[(&str, &str)] = &[("--epochs 90", "--epochs 1 --limit-batches 1 --batch-size 8")];
 
 /// The blocks of a guide in one language.
@@ -33,7 +34,7 @@ fn follow(name: &str, folder: &Path) {
     for (long, short) in SHORTENED {
         script = script.replace(long, short);
     }
-    // The tools come before what the guide itself puts first.
+    // The tools come before any path that the guide itself prepends.
     let tools = fovea_tests::tool("trainer").parent().unwrap().to_path_buf();
     let script = script.replace("$PWD/target/release", text(&tools));
     let path = std::env::join_paths(
@@ -42,12 +43,12 @@ fn follow(name: &str, folder: &Path) {
     .unwrap();
     let mut shell = Command::new("sh");
     shell.args(["-e", "-c", &script]).current_dir(folder).env("PATH", path);
-    // As every `trainer` of the tests: the library is fetched once for all.
+    // As for every `trainer` of the tests, the library is fetched once.
     let tested = trainer(&[]);
     succeed(shell.envs(tested.get_envs().filter_map(|(name, value)| Some((name, value?)))));
 }
 
-/// Puts the archives of a small ImageNet into `folder`; without them says that it skips.
+/// Copies the archives of a small ImageNet to `folder`; without them prints that the test is skipped.
 fn archives(folder: &Path) -> bool {
     let Some(data) = std::env::var_os("FOVEA_TEST_DATA") else {
         println!("skipped: FOVEA_TEST_DATA is not set");
@@ -93,7 +94,7 @@ fn the_guide_to_networks_works_as_written() {
 }
 
 #[test]
-fn the_advice_on_troubles_works_as_written() {
+fn the_advice_on_problems_works_as_written() {
     let folder = tempfile::tempdir().unwrap();
     if archives(folder.path()) {
         let [train, val, devkit] =

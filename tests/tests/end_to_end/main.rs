@@ -2,26 +2,26 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `support` | running a tool, pictures and folders of them, comparing folders |
+//! | `support` | helpers: running a tool, pictures and folders of them, comparing folders |
 //! | `prepare` | `prepare_imagenet`: what comes out, options, official archives |
 //! | `resume` | killed, interrupted, full disk, two at once |
 //! | `guides` | the commands of the guides in `docs` |
 //! | `damage` | bad pictures, bad shards, bad folders |
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
-//! | `train_badly` | `trainer` with what cannot work |
+//! | `train_errors` | `trainer` with wrong input or broken surroundings |
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
-//! | `look` | `preview_augmentations` and `bench_loader` |
-//! | `see` | `trainer`: a run's report, features, search |
+//! | `preview` | `preview_augmentations` and `bench_loader` |
+//! | `report` | `trainer`: a run's report, features, search |
 //! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
 mod compare;
 mod damage;
 mod guides;
-mod look;
 mod prepare;
+mod preview;
 mod python;
+mod report;
 mod resume;
-mod see;
 mod support;
 mod train;
-mod train_badly;
+mod train_errors;

@@ -1,4 +1,4 @@
-//! What comes out of a preparation.
+//! The result of a preparation.
 
 use std::collections::HashMap;
 use std::fs;

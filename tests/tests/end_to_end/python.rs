@@ -1,4 +1,4 @@
-//! Python reads what was written: the scripts of the documentation, and networks that were exported.
+//! Python reads the output: the scripts of the documentation, and exported networks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::guides::blocks;
 use crate::support::*;
 use crate::train::Prepared;
 
-/// A Python, and whether it has a module.
+/// A Python interpreter.
 struct Python(String);
 
 impl Python {
@@ -25,7 +25,7 @@ impl Python {
         Command::new(&self.0).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
     }
 
-    /// Whether it has all of `modules`; says so if not.
+    /// Whether it has all of `modules`; prints a line if not.
     fn has(&self, modules: &[&str]) -> bool {
         let missing = modules.iter().find(|module| !self.can_import(module));
         if let Some(module) = missing {
@@ -79,7 +79,7 @@ fn the_lines_in_the_description_of_shards_work_as_written() {
     let lines = lines
         + "\nprint(image.shape, int(image.max()) > 0, images['train'].num_rows, images['train'].features['label'])";
     let mut command = Command::new(&python.0);
-    // Nothing that was there before can answer for the files, and nobody is asked.
+    // No earlier cache can stand in for the files, and no server is contacted.
     command
         .args(["-c", &lines])
         .current_dir(&out)
@@ -127,7 +127,7 @@ for graph in graphs:
 print(len(graphs))
 ";
 
-/// Has the documented script train with the graphs of a small network, in several forms.
+/// Runs the documented script, which trains with the graphs of a small network, in several forms.
 fn train_with_graphs(python: &Python) {
     let prepared = Prepared::new();
     let script = script("train_in_python.py");
@@ -147,7 +147,8 @@ fn train_with_graphs(python: &Python) {
     }
 }
 
-/// Runs an exported network over images of bytes, `[1,3,S,S]`, alone and three times in one batch; prints JSON.
+/// Runs an exported network over images of bytes, `[1,3,S,S]`, alone and three times in one batch; prints
+/// JSON.
 const ANSWER: &str = "
 import json, sys, numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])
@@ -160,7 +161,7 @@ print(json.dumps(numpy.concatenate(answers).tolist()))
 ";
 
 #[test]
-fn an_exported_network_answers_in_python_as_it_does_here() {
+fn an_exported_network_predicts_the_same_in_python() {
     let python = Python::find();
     if !python.has(&["onnxruntime", "numpy"]) {
         return;
@@ -168,7 +169,7 @@ fn an_exported_network_answers_in_python_as_it_does_here() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     succeed(&mut prepared.train(&run, 2, &[]));
-    // As large as prepared images are, so that nothing is resized; the network sees the 24 pixels in the middle.
+    // As large as prepared images, so that nothing is resized; the network sees the 24 pixels in the middle.
     let picture: RgbImage = picture(32, 32, 7);
     let photo = prepared.path("photo.png");
     fs::write(&photo, encoded(&picture, ImageFormat::Png)).unwrap();

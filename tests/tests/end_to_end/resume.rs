@@ -1,4 +1,4 @@
-//! A preparation that does not end as it should, and the next one.
+//! A preparation that is killed, interrupted or out of space, and the one after it.
 
 use std::process::Command;
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes() {
 }
 
 #[test]
-fn interrupted_it_says_how_to_go_on_and_keeps_what_is_finished() {
+fn interrupted_it_prints_how_to_resume_and_keeps_finished_shards() {
     let folders = Folders::new(30, 2, 200);
     let out = folders.path().join("out");
     let mut run = start(&mut prepare(folders.path(), &out, &SLOW));
@@ -88,7 +88,7 @@ fn other_options_in_the_same_folder_are_refused_by_name() {
 }
 
 #[test]
-fn a_finished_shard_that_was_changed_is_not_built_upon() {
+fn a_finished_shard_that_was_changed_is_refused() {
     let folders = Folders::new(30, 2, 200);
     let out = folders.path().join("out");
     let mut run = start(&mut prepare(folders.path(), &out, &SLOW));
@@ -115,7 +115,7 @@ fn the_second_of_two_preparations_into_one_folder_is_refused() {
 }
 
 #[test]
-fn a_full_disk_is_one_clear_error_and_the_run_can_go_on() {
+fn a_full_disk_is_one_clear_error_and_the_run_can_resume() {
     let folders = Folders::new(24, 2, 90);
     let disk = folders.path().join("disk");
     fs::create_dir(&disk).unwrap();

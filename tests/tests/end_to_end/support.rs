@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers that the tests share.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -35,19 +35,19 @@ pub fn trainer(arguments: &[&str]) -> Command {
         given.unwrap_or_else(fetch)
     });
     let mut command = Command::new(fovea_tests::tool("trainer"));
-    // The library is a build for the CPU, whatever GPU there may be.
+    // The library is a build for the CPU, even where there is a GPU.
     command.args(arguments).env("ORT_DYLIB_PATH", library).env("CUDA_VISIBLE_DEVICES", "-1");
     command
 }
 
-/// Runs and expects success; returns what was printed.
+/// Runs and expects success; returns its standard output.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().expect("the tool starts");
     assert_eq!(output.status.code(), Some(0), "{command:?}\n{}", all_output(&output));
     String::from_utf8(output.stdout).expect("tools print UTF-8")
 }
 
-/// Runs and expects an exit code; returns what was printed to both streams.
+/// Runs and expects an exit code; returns both output streams.
 pub fn fail(command: &mut Command, code: i32) -> String {
     let output = command.output().expect("the tool starts");
     assert_eq!(output.status.code(), Some(code), "{command:?}\n{}", all_output(&output));
@@ -165,7 +165,7 @@ pub fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts")
 }
 
-/// Waits until `file` is there, and fails if the run ends before.
+/// Waits until `file` exists, and fails if the run ends before.
 pub fn wait_for(file: &Path, run: &mut Child) {
     let start = Instant::now();
     while !file.exists() {
@@ -193,7 +193,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // The temporary folder around it cannot be removed then, which the test's result should not depend on.
+        // The temporary folder around it then cannot be removed, which must not decide the test's result.
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }

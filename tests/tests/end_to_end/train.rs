@@ -62,7 +62,7 @@ fn result(run: &Path) -> (Vec<u8>, Vec<Value>) {
 }
 
 #[test]
-fn without_data_it_trains_on_the_sample_which_it_prepares_once_and_says_what_comes_next() {
+fn without_data_it_trains_on_the_sample_prepared_once_and_prints_the_next_commands() {
     let root = tempfile::tempdir().unwrap();
     let demo = |run: &str| {
         let arguments = ["--epochs", "1", "--limit-batches", "3", "--device", "cpu", "--run", run];
@@ -113,7 +113,7 @@ fn killed_at_any_moment_and_resumed_it_comes_to_the_same_bits() {
 }
 
 #[test]
-fn killed_before_its_first_checkpoint_it_begins_anew_as_it_was_begun() {
+fn killed_before_its_first_checkpoint_it_restarts_with_the_same_settings() {
     let prepared = Prepared::new();
     let [whole, killed] = ["whole", "killed"].map(|name| prepared.path(name));
     for run in [&whole, &killed] {
@@ -125,7 +125,7 @@ fn killed_before_its_first_checkpoint_it_begins_anew_as_it_was_begun() {
 }
 
 #[test]
-fn interrupted_it_saves_and_says_how_to_go_on() {
+fn interrupted_it_saves_and_prints_how_to_resume() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     let mut first = start(&mut prepared.train(&run, 100_000, &[]));
@@ -135,7 +135,7 @@ fn interrupted_it_saves_and_says_how_to_go_on() {
     let output = first.wait_with_output().unwrap();
     let printed = all_output(&output);
     assert_eq!(output.status.code(), Some(130), "{printed}");
-    assert!(printed.contains(&format!("go on with: trainer --resume {}", run.display())), "{printed}");
+    assert!(printed.contains(&format!("resume with: trainer --resume {}", run.display())), "{printed}");
 
     let steps = fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
     assert!(text(&checkpoints(&run).pop().unwrap()).contains(&format!("step-{steps:09}")));
@@ -145,7 +145,7 @@ fn interrupted_it_saves_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_run_that_leaves_damaged_images_out_goes_on_to_do_so() {
+fn a_resumed_run_still_leaves_damaged_images_out() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     let shard = prepared.data.join("train-00000.arrow");
@@ -155,12 +155,12 @@ fn a_run_that_leaves_damaged_images_out_goes_on_to_do_so() {
     fs::write(&shard, bytes).unwrap();
     succeed(&mut prepared.train(&run, 1, &["--on-bad-record", "skip"]));
     succeed(resume(&run).args(["--epochs", "2"]));
-    let told = fail(resume(&run).args(["--epochs", "3", "--on-bad-record", "stop"]), 1);
-    assert!(told.contains("train-00000.arrow") && told.contains("checksum"), "{told}");
+    let message = fail(resume(&run).args(["--epochs", "3", "--on-bad-record", "stop"]), 1);
+    assert!(message.contains("train-00000.arrow") && message.contains("checksum"), "{message}");
 }
 
 #[test]
-fn a_trained_network_is_evaluated_asked_and_exported() {
+fn a_trained_network_evaluates_predicts_and_is_exported() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     let report: Value = serde_json::from_str(&succeed(&mut prepared.train(&run, 3, &["--json"]))).unwrap();
@@ -207,7 +207,7 @@ fn photos_are_made_square_as_those_of_the_data_set_were() {
     for (data, name, sees_all) in [(&prepared, "cut", false), (&squashed, "whole", true)] {
         let run = prepared.path(name);
         succeed(&mut data.train(&run, 1, &[]));
-        // The run knows by itself.
+        // The run itself records the resize mode.
         fs::remove_dir_all(&data.data).unwrap();
         let mut command = trainer(&["predict", text(&run), "--json", "--device", "cpu"]);
         let printed: Value = serde_json::from_str(&succeed(command.args(&photos))).unwrap();
@@ -216,7 +216,7 @@ fn photos_are_made_square_as_those_of_the_data_set_were() {
 }
 
 #[test]
-fn a_run_in_half_precision_goes_on_in_half_precision_to_the_same_bits() {
+fn a_run_in_half_precision_resumes_in_half_precision_to_the_same_bits() {
     let prepared = Prepared::new();
     let (whole, parts) = (prepared.path("whole"), prepared.path("parts"));
     succeed(&mut prepared.train(&whole, 2, &["--precision", "f16"]));
@@ -236,7 +236,7 @@ fn a_network_from_a_file_begins_with_its_weights() {
     let file = prepared.path("network.onnx");
     let arguments = ["export", text(&first), "--out", text(&file), "--pixels", "f32", "--checkpoint", "last"];
     succeed(&mut trainer(&arguments));
-    // The file subtracts the mean itself. Steps as small as these change nothing that could be seen.
+    // The file subtracts the mean itself. Steps as small as these change nothing visible.
     let second = prepared.path("second");
     let mut further = prepared.train(&second, 1, &["--json", "--network", text(&file)]);
     further.args(["--set", "input.mean=none", "--set", "input.scale=1"]);
@@ -244,7 +244,7 @@ fn a_network_from_a_file_begins_with_its_weights() {
     let further = report(succeed(&mut further));
     let loss = |report: &Value| report["score"]["loss"].as_f64().unwrap();
     assert!((loss(&trained) - loss(&further)).abs() < 1e-3, "{trained} against {further}");
-    // A run keeps what it needs.
+    // A run keeps its own copy.
     fs::remove_file(&file).unwrap();
     succeed(resume(&second).args(["--epochs", "2"]));
     let again = prepared.path("again.onnx");
@@ -272,7 +272,7 @@ fn the_recipes_are_listed() {
 }
 
 #[test]
-fn a_benchmark_tells_the_time_of_each_step() {
+fn a_benchmark_prints_the_time_of_each_step() {
     let arguments =
         ["bench", "--recipe", "demo", "--classes", "10", "--batch-size", "4", "--steps", "2", "--json"];
     let found: Value = serde_json::from_str(&succeed(&mut trainer(&arguments))).unwrap();
@@ -280,7 +280,7 @@ fn a_benchmark_tells_the_time_of_each_step() {
 }
 
 #[test]
-fn a_benchmark_tells_what_the_loader_costs() {
+fn a_benchmark_prints_the_cost_of_the_loader() {
     let prepared = Prepared::new();
     let bench = |batch: &str| {
         let mut bench = trainer(&["bench", "--data", text(&prepared.data), "--recipe", "demo", "--json"]);

@@ -1,4 +1,4 @@
-//! A picture of what augmentation does: rows of one original each, with the views that were made of it.
+//! A contact sheet of augmentations: each row an original and the views made of it.
 
 use fovea_pipeline::random::sample_rng;
 use fovea_pipeline::view::{Frame, Scratch, Size, View};
@@ -9,7 +9,7 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 /// One original image.
 #[derive(Clone, Debug)]
 pub struct Original {
-    /// What it is called, for the caption.
+    /// Its name, for the caption.
     pub name: String,
     /// `u8 [3,H,W]`
     pub planes: Vec<u8>,
@@ -17,21 +17,21 @@ pub struct Original {
     pub size: Size,
 }
 
-/// What the views of a row are.
+/// The views of a row.
 #[derive(Debug)]
 pub enum SheetViews<'a> {
-    /// `count` uses of the same sample.
+    /// `count` augmented views of the same sample.
     Augmented {
-        /// What is done to it.
+        /// The augmentations.
         chain: &'a Chain,
-        /// How many views.
+        /// Number of views.
         count: usize,
-        /// Determines the draws; the view in column c is that of epoch c.
+        /// Seed of the draws; the view in column c is that of epoch c.
         seed: u64,
     },
     /// The fixed views of an evaluation.
     Test {
-        /// Which.
+        /// Which views.
         views: TestViews,
         /// Their size.
         crop: Size,
@@ -61,7 +61,7 @@ const TEXT_LINE_PX: u32 = 18;
 /// Draws the sheet.
 ///
 /// # Panics
-/// When there is no original, or one has not the size that the views are made for.
+/// When there is no original, or one has another size than the views are made for.
 pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
     let rows: Vec<(&Original, Vec<Drawn>)> = originals
         .iter()
@@ -127,7 +127,7 @@ fn make_views(original: &Original, row: u64, views: &SheetViews<'_>) -> Vec<Draw
     }
 }
 
-/// Pixels as a picture, with the colour offset that the network would see, within 0..=255.
+/// Pixels as a picture, with the colour offset that the network would receive, clamped to 0..=255.
 fn to_rgb(planes: &[u8], size: Size, offset: [f32; 3]) -> RgbImage {
     RgbImage::from_fn(size.width, size.height, |x, y| {
         let index = y as usize * size.width as usize + x as usize;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_tell_place_size_mirroring_and_colours() {
+    fn captions_show_place_size_mirroring_and_colours() {
         let view = Drawn {
             image: RgbImage::new(224, 224),
             frame: Frame { x: 3.0, y: 20.0, width: 224.0, height: 224.0 },

@@ -1,4 +1,4 @@
-//! `preview_augmentations`: a picture of what augmentation does to images.
+//! `preview_augmentations`: a contact sheet of augmented images.
 
 mod contact_sheet;
 
@@ -20,13 +20,13 @@ use fovea_trainer::recipe::Recipe;
 
 use crate::contact_sheet::{Original, SheetViews, draw};
 
-/// Draws a contact sheet: each row an image with the frames of its crops, and the augmented views as the network sees
-/// them (the mean is not subtracted). Below each view: where its upper left corner is, whether it is mirrored, and what
-/// was added to red, green and blue.
+/// Draws a contact sheet: each row an image with the frames of its crops, and the augmented views as the
+/// network receives them (without subtraction of the mean). Below each view: the position of its upper left
+/// corner, whether it is mirrored, and the offsets added to red, green and blue.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// An image file, a folder of them, or a folder that prepare_imagenet has written.
+    /// An image file, a folder of images, or a folder that prepare_imagenet has written.
     source: PathBuf,
     /// Views of each image.
     #[arg(long, default_value_t = 8, value_name = "VIEWS")]
@@ -34,21 +34,21 @@ struct Arguments {
     /// Images, at most.
     #[arg(long, default_value_t = 6, value_name = "IMAGES")]
     rows: usize,
-    /// Determines which images of a data set are shown and what happens to them.
+    /// Seed of the choice of images and of their augmentation.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The picture to write, a PNG file.
     #[arg(long, default_value = "preview.png", value_name = "FILE")]
     out: PathBuf,
-    /// Shows the views of a test instead: center, ten-crop (corners and centre, and their mirror images) or nine-crop (a
-    /// grid of three by three).
+    /// Shows evaluation views instead: center, ten-crop (corners and centre, and their mirror images) or
+    /// nine-crop (a grid of three by three).
     #[arg(long, value_name = "VIEWS", conflicts_with = "count")]
     views: Option<TestViews>,
     /// The same as --views ten-crop.
     #[arg(long, conflicts_with_all = ["count", "views"])]
     ten_crop: bool,
-    /// The recipe whose augmentation is shown: a built-in name or a TOML file [default: the paper's crop of 7/8 of the
-    /// side, mirroring and colour jitter].
+    /// The recipe whose augmentation is shown: a built-in name or a TOML file [default: the paper's crop of
+    /// 7/8 of the side, mirroring and colour jitter].
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
 }

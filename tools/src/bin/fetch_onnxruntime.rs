@@ -1,4 +1,4 @@
-//! Fetches ONNX Runtime into the cache ahead of time, and says where it lies.
+//! Fetches ONNX Runtime into the cache ahead of time and prints its path.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,8 @@ use fovea_tools::{say, tell};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Build to fetch: `cpu` (24 MB) or `cuda` (1.2 GB, with NVIDIA's libraries; only the driver must be installed)
+    /// Build to fetch: `cpu` (24 MB) or `cuda` (1.2 GB, with NVIDIA's libraries; only the driver must be
+    /// installed)
     #[arg(long, default_value = "cpu")]
     device: Build,
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     let from_env = Options::from_env(arguments.device);
     let options = Options {
-        // This program is about the cache, whatever library is in use otherwise.
+        // This program manages the cache; a library given elsewhere does not matter.
         dylib: None,
         cache: arguments.cache.or(from_env.cache),
         index_url: arguments.index_url.unwrap_or(from_env.index_url),

@@ -1,6 +1,6 @@
-//! What was typed.
+//! The command line.
 
-mod looking;
+mod inspect;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
 use fovea_trainer::training::{OnNan, Which};
 
-pub use looking::{FeaturesArgs, ReportArgs, SearchArgs};
+pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
 
 /// Trains image classifiers on prepared shards.
 ///
-/// Without a command it trains; without any argument it trains a small network on a small data set inside the program, which
-/// takes some minutes. Progress goes to stderr, results to stdout. Exit codes: 0 done, 1 failed, 2 wrong usage or recipe,
-/// 130 interrupted.
+/// Without a command it trains; without any argument it trains a small network on a small data set inside the
+/// program, which takes some minutes. Progress goes to stderr, results to stdout. Exit codes: 0 done, 1
+/// failed, 2 wrong usage or recipe, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -35,19 +35,19 @@ pub enum Command {
     Compare(CompareArgs),
     /// Measure the error of a trained network on validation images
     Evaluate(EvaluateArgs),
-    /// Say what is on photos: the five best answers with their probabilities
+    /// Classify photos: the five best classes with their probabilities
     Predict(PredictArgs),
-    /// Write a page about a run, finished or not: curves, kernels, answers, nearest images, confusion
+    /// Write a page about a run, finished or not: curves, kernels, predictions, nearest images, confusion
     Report(ReportArgs),
     /// Write the activations of a layer for all images of a data set, in their order
     Features(FeaturesArgs),
-    /// Find the images of a data set that look most like photos to the network
+    /// Find the images of a data set that the network finds most similar to photos
     Search(SearchArgs),
     /// Write a trained network as an ONNX file that any ONNX Runtime runs
     Export(ExportArgs),
     /// Write the graphs of a training session and its initial state
     Graphs(GraphsArgs),
-    /// Time training steps on one batch of noise, or what the loader adds to them
+    /// Time training steps on one batch of noise, or measure the loader's share
     Bench(BenchArgs),
     /// List the built-in recipes
     Recipes {
@@ -65,7 +65,8 @@ pub struct TrainArgs {
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
-    /// An .onnx file for inference whose network takes the place of the recipe's; it begins with the file's values
+    /// An .onnx file for inference whose network replaces the recipe's; training starts from the file's
+    /// values
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub network: Option<PathBuf>,
     /// Seed of initial weights, order, augmentation and dropout
@@ -74,7 +75,7 @@ pub struct TrainArgs {
     /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub run: Option<PathBuf>,
-    /// Go on with the run in this folder, from its last checkpoint
+    /// Resume the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -84,20 +85,20 @@ pub struct TrainArgs {
     pub json: bool,
 }
 
-/// What every command that trains takes.
+/// Options of every command that trains.
 #[derive(Args, Debug)]
 pub struct TrainingArgs {
     /// Passes over the training images [default: the recipe's, 90 for alexnet]
     #[arg(long, value_name = "N")]
     pub epochs: Option<NonZero<u32>>,
-    /// Give a key of the recipe another value, as in optimizer.learning_rate=0.02; can be repeated
+    /// Override a key of the recipe, as in optimizer.learning_rate=0.02; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Images of an update [default: the recipe's, 128 for alexnet]
     #[arg(long, value_name = "IMAGES", allow_negative_numbers = true)]
     pub batch_size: Option<String>,
-    /// Images that the device takes at once, where memory does not do for a whole batch; gradients are added up [default:
-    /// the batch]
+    /// Images that the device processes at once, if memory does not suffice for a whole batch; gradients are
+    /// accumulated [default: the batch]
     #[arg(long, value_name = "IMAGES")]
     pub micro_batch: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
@@ -106,17 +107,17 @@ pub struct TrainingArgs {
     /// End each epoch after this many batches [default: no limit]
     #[arg(long, value_name = "BATCHES")]
     pub limit_batches: Option<NonZero<u64>>,
-    /// Minutes between checkpoints within an epoch; there is one after each epoch anyway
+    /// Minutes between checkpoints within an epoch, in addition to the one after each epoch
     #[arg(long, value_name = "MINUTES", default_value = "30", value_parser = minutes)]
     pub checkpoint_minutes: Duration,
-    /// Checkpoints that are kept besides the best
+    /// Checkpoints that are kept in addition to the best
     #[arg(long, value_name = "N", default_value = "3")]
     pub keep: NonZero<usize>,
-    /// What to do with a batch whose loss is not finite: end the run with a report, or leave the batch out [default: stop, or
-    /// as the run had it]
+    /// On a batch whose loss is not finite: stop the run with a report, or skip the batch [default: stop, or
+    /// the run's choice]
     #[arg(long, value_enum)]
     pub on_nan: Option<OnNanName>,
-    /// What to do with an image that is damaged: end the run, or leave the image out [default: stop, or as the run had it]
+    /// On a damaged image: stop the run, or skip the image [default: stop, or the run's choice]
     #[arg(long, value_enum)]
     pub on_bad_record: Option<OnBadRecordName>,
     #[command(flatten)]
@@ -127,15 +128,16 @@ pub struct TrainingArgs {
 
 /// Train recipes, the learning rate tuned for each by itself, and compare how fast or how far they get
 ///
-/// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. What is interrupted and started again with the same
-/// arguments goes on where it was; a run made by hand in such a folder is used. The learning rate is tuned with seed 0; the
-/// other seeds train with the best one. With --until the rates race: each trains an epoch in turn, and a training ends once
-/// it has got to the target, cannot be the first any more, or has fallen behind (after four epochs, eight, … it is not where
-/// another was a quarter sooner); the time to the target is read from the line that joins two epochs. Without --until each
-/// training has all epochs, and the rate with the lowest last value is the best. When the best rate is the lowest or the
-/// highest, one beyond it is tried, at most twice in each direction. A rate whose loss is not finite, or lies above ln K (K
-/// classes) after three epochs and no lower than in the first, is given up. OUT gets
-/// comparison.json, comparison.csv and a chart, comparison.svg and comparison.png.
+/// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. An interrupted comparison resumes
+/// when started again with the same arguments; a run made by hand in such a folder is used. The learning rate
+/// is tuned with seed 0; the other seeds train with the best one. With --until the rates race: each trains an
+/// epoch in turn, and a training ends once it has reached the target, cannot be the first any more, or is
+/// pruned (every four epochs: another rate had reached its metric in three quarters of the epochs); the time
+/// to the target is interpolated linearly between two epochs. Without --until each training has all epochs,
+/// and the rate with the lowest last value is the best. When the best rate is the lowest or the highest, one
+/// beyond it is tried, at most twice in each direction. A rate is pruned if its loss is not finite, or is
+/// above ln K (K classes) after three epochs and no lower than in the first. OUT gets comparison.json,
+/// comparison.csv and a chart, comparison.svg and comparison.png.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all
@@ -144,17 +146,19 @@ pub struct CompareArgs {
     /// Folder of a prepared data set [default: the small one inside this program]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// What is compared. The training error is the top-1 error over an epoch's images as they are trained on: augmented, with
-    /// dropout, each before its update; the training loss likewise. The validation error is measured after each epoch
+    /// Metric to compare. The training error is the top-1 error over an epoch's images as they are trained
+    /// on: augmented, with dropout, each before its update; the training loss likewise. The validation error
+    /// is measured after each epoch
     #[arg(long, value_enum, default_value = "train_error")]
     pub metric: MetricName,
     /// Train until the metric is this low; errors are shares, as in 0.25 [default: train all epochs]
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     pub until: Option<f64>,
-    /// Number of seeds: 0 and on
+    /// Number of seeds, counted from 0
     #[arg(long, value_name = "K", default_value = "3")]
     pub seeds: NonZero<u32>,
-    /// Learning rates to try, for all recipes [default: a third of the recipe's own, its own, three times its own]
+    /// Learning rates to try, for all recipes [default: a third of the recipe's own, its own, three times its
+    /// own]
     #[arg(
         long,
         value_name = "R,R,…",
@@ -178,7 +182,7 @@ pub struct CompareArgs {
 
 #[derive(Args, Debug)]
 pub struct DeviceArgs {
-    /// What computes: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
+    /// Backend: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
     #[arg(long, value_enum, default_value = "ort")]
     pub backend: BackendName,
     #[command(flatten)]
@@ -187,7 +191,7 @@ pub struct DeviceArgs {
 
 #[derive(Args, Debug)]
 pub struct RuntimeArgs {
-    /// Where to compute: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver has one
+    /// Device: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver has one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else fetched into the cache]
@@ -196,19 +200,20 @@ pub struct RuntimeArgs {
     /// Threads of ONNX Runtime [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub threads: Option<NonZero<usize>>,
-    /// What forward and backward compute with: f32; tf32, where a GPU may round the factors of products to 10 bits; f16, half
-    /// precision with a loss scale that adapts itself. Weights are f32 in all of them [default: f32, or the run's]
+    /// Precision of forward and backward: f32; tf32, where a GPU may round the factors of products to 10
+    /// bits; f16, half precision with an adaptive loss scale. Weights are f32 in all of them [default: f32,
+    /// or the run's]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,
 }
 
-/// How a GPU goes about training steps.
+/// How a GPU runs training steps.
 #[derive(Args, Debug)]
 pub struct StepArgs {
     /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
     #[arg(long)]
     pub no_cuda_graph: bool,
-    /// Copy each batch to a GPU when its step begins, instead of beside the step before
+    /// Copy each batch to a GPU when its step begins, instead of during the step before
     #[arg(long)]
     pub no_copy_ahead: bool,
 }
@@ -217,15 +222,15 @@ pub struct StepArgs {
 pub struct TrainedArgs {
     /// Folder of a run
     pub run: PathBuf,
-    /// Which checkpoint: the one with the lowest validation error, or the last
+    /// Checkpoint to use: the one with the lowest validation error, or the last
     #[arg(long, value_enum, default_value = "best")]
     pub checkpoint: WhichName,
 }
 
 #[derive(Args, Debug)]
 pub struct ViewsArgs {
-    /// Views of each image over which answers are averaged: center, ten-crop (corners and centre, each also mirrored) or
-    /// nine-crop (a grid of three by three)
+    /// Views of each image over which predictions are averaged: center, ten-crop (corners and centre, each
+    /// also mirrored) or nine-crop (a grid of three by three)
     #[arg(long, value_name = "VIEWS", default_value = TestViews::Center.name())]
     views: TestViews,
     /// The same as --views ten-crop
@@ -234,7 +239,7 @@ pub struct ViewsArgs {
 }
 
 impl ViewsArgs {
-    /// The views that were asked for.
+    /// The requested views.
     pub fn views(&self) -> TestViews {
         if self.ten_crop { TestViews::TenCrop } else { self.views }
     }
@@ -249,7 +254,7 @@ pub struct EvaluateArgs {
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub views: ViewsArgs,
-    /// Images that the device takes at once [default: the recipe's batch]
+    /// Images that the device processes at once [default: the recipe's batch]
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
@@ -295,13 +300,14 @@ pub struct GraphsArgs {
     /// Built-in recipe or a file
     #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
     pub recipe: String,
-    /// Give a key of the recipe another value; can be repeated
+    /// Override a key of the recipe; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5, --classes]
+    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5,
+    /// --classes]
     #[arg(long, value_name = "DIR", conflicts_with = "classes")]
     pub data: Option<PathBuf>,
     /// Number of classes
@@ -313,10 +319,11 @@ pub struct GraphsArgs {
     /// Seed of the initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// The device whose forms of the gradients are written: cpu or cuda
+    /// Target device of the gradients' implementation: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
-    /// What the graphs compute with; for tf32 the forms alone are chosen, rounding is up to whoever runs them
+    /// Precision of the graphs; tf32 only selects the implementation, the session that runs them must enable
+    /// the rounding
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub precision: Precision,
 }
@@ -326,10 +333,11 @@ pub struct BenchArgs {
     /// Built-in recipe or a file
     #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
     pub recipe: String,
-    /// Give a key of the recipe another value; can be repeated
+    /// Override a key of the recipe; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Measure what the loader costs: steps on batches of this prepared data set, against steps on one of them, repeated
+    /// Measure the loader's cost: steps on batches of this prepared data set, against repeated steps on one
+    /// of them
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Threads that make batches, with --data [default: number of cores]
@@ -341,10 +349,12 @@ pub struct BenchArgs {
     /// Images of a batch [default: the recipe's batch]
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<NonZero<usize>>,
-    /// Steps to take, of which the first ones are slower; with --data, steps of a block: two of each kind take turns
+    /// Steps to take, of which the first ones are slower; with --data, steps of a block: two blocks of each
+    /// kind alternate
     #[arg(long, value_name = "N", default_value = "5")]
     pub steps: NonZero<usize>,
-    /// Take no step, and write the initial weights and the batch to this folder, for a comparison from the same start
+    /// Take no step, and write the initial weights and the batch to this folder, to compare other programs
+    /// from the same start
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "json"])]
     pub state: Option<PathBuf>,
     #[command(flatten)]
@@ -478,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn views_are_asked_for_by_name() {
+    fn views_are_requested_by_name() {
         for (given, expected) in [
             (&[][..], TestViews::Center),
             (&["--ten-crop"], TestViews::TenCrop),

@@ -1,4 +1,4 @@
-//! `bench`: how long a training step takes, and what the loader adds to it.
+//! `bench`: the time of a training step, and the loader's share of it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -87,10 +87,10 @@ fn print_setting(recipe: &str, rows: usize, device: &str, library: &str) -> io::
     say!("device        {device} ({library})")
 }
 
-/// Times that are told one by one.
+/// Most times that are printed one by one.
 const FEW: usize = 10;
 
-/// The times of a few steps, given in seconds; of many the median, the least and the most.
+/// The times of a few steps, given in seconds; of many the median, the minimum and the maximum.
 fn times(steps: &[f64]) -> String {
     let median = median(steps);
     let (unit, in_unit, decimals) = if median < 0.1 { ("ms", 1e3, 2) } else { ("s", 1.0, 3) };
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_times_are_listed_and_many_summed_up_in_the_unit_that_suits_them() {
+    fn few_times_are_listed_and_many_are_summarised_in_a_fitting_unit() {
         assert_eq!(times(&[2.5, 1.0, 0.25]), "2.500, 1.000, 0.250 s");
         assert_eq!(times(&[0.0145, 0.7, 0.0145]), "14.50, 700.00, 14.50 ms");
         let many: Vec<f64> = (1..=21).map(|step| f64::from(step) / 1000.0).collect();

@@ -104,7 +104,7 @@ impl Watcher for Progress {
 }
 
 impl Observer for Progress {
-    fn started(&mut self, plan: &training::Plan) {
+    fn started(&mut self, plan: &training::RunPlan) {
         self.terminal.watch(plan, self.title.clone());
     }
 

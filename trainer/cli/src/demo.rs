@@ -1,4 +1,4 @@
-//! The small data set inside the program, and what to do after it.
+//! The small data set inside the program, and the commands to run after it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +10,16 @@ use fovea_runtime::cache_folder;
 use fovea_tools::tell;
 use fovea_trainer::recipe::Recipe;
 
-/// Side in pixels above which the sample's images, 28 pixels wide, would only be blown up.
+/// Largest side in pixels for the sample's images, which are 28 pixels wide; beyond it they would only be
+/// blown up.
 const LARGEST_PX: usize = 64;
 
-/// The folder with the embedded sample in the size that the recipe wants; it is prepared once and kept.
+/// The folder with the embedded sample in the recipe's image size; it is prepared once and kept.
 pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let px = recipe.input.image_px;
     if px > LARGEST_PX {
         bail!(
-            "recipe `{}` is made for images of {px} pixels; name a prepared data set with --data, or leave --recipe out for \
+            "recipe `{}` needs images of {px} pixels; give a prepared data set with --data, or leave --recipe out for \
              the demonstration",
             recipe.name
         );
@@ -36,7 +37,7 @@ pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// What to do after the demonstration.
+/// The commands to run after the demonstration.
 pub fn next_commands(run: &Path) -> String {
     format!(
         "\nThis was the demonstration. For ImageNet (ILSVRC-2012), with the official archives in one folder:\n\

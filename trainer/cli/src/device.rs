@@ -1,4 +1,4 @@
-//! The device and the backend that the command line asks for.
+//! The device and the backend of the command line.
 
 use fovea_runtime::{OnnxRuntime, Options, environment};
 use fovea_tools::bars::FetchBar;
@@ -8,7 +8,8 @@ use fovea_trainer::backend::{
 
 use super::args::{BackendName, DeviceArgs, RuntimeArgs, StepArgs};
 
-/// Makes the backend, for the precision of a run if the command line names none; without `step` it is to take no training steps.
+/// Makes the backend, with the precision of a run if the command line gives none; pass no `step` if there are
+/// no training steps.
 pub fn backend(
     args: &DeviceArgs,
     step: Option<&StepArgs>,
@@ -25,7 +26,7 @@ pub fn backend(
     })
 }
 
-/// Loads ONNX Runtime, fetching it first if need be; without `step` it is to take no training steps.
+/// Loads ONNX Runtime, fetching it first if necessary; pass no `step` if there are no training steps.
 pub fn runtime(
     args: &RuntimeArgs,
     step: Option<&StepArgs>,

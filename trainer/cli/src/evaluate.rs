@@ -40,7 +40,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers: args.workers.map_or_else(default_workers, usize::from),
     };
     let images = evaluation.records.len() as u64;
-    // The centre view costs little beside several.
+    // The centre view costs little in addition to several others.
     let mut wanted = vec![TestViews::Center, args.views.views()];
     wanted.dedup();
     let mut results = Vec::new();
@@ -74,7 +74,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Views as people call them.
+/// The views' name in the output.
 pub fn views_name(views: TestViews) -> &'static str {
     match views {
         TestViews::Center => "centre view",

@@ -1,4 +1,4 @@
-//! Photos as the network sees them.
+//! Photos as input of the network.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use fovea_pipeline::view::{Scratch, Size, View};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::crop_size;
 
-/// Turns photos into what the network sees, as preparation and evaluation do.
+/// Turns photos into the network's input, as preparation and evaluation do.
 pub struct Eye {
     image_px: u32,
     fit: Fit,
@@ -23,8 +23,8 @@ pub struct Eye {
 }
 
 impl Eye {
-    /// The eye of the network of a run with this recipe. Photos are made square as those of its data set were, which the run
-    /// has noted; by default where a data set does not tell.
+    /// For the network of a run with this recipe. Photos are made square like those of the run's data set, as
+    /// recorded in the run; by default if there is no record.
     pub fn of_run(run: &Path, recipe: &Recipe, views: TestViews) -> anyhow::Result<Self> {
         let (fit, filter) = match Preparation::read(run)? {
             Some(preparation) => (preparation.resize, preparation.filter),
@@ -37,7 +37,7 @@ impl Eye {
     pub fn look_at(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let read = || format!("cannot read {}", path.display());
         let about = fs::metadata(path).with_context(read)?;
-        ensure!(about.is_file(), "{} is no file; name a JPEG or PNG photo", path.display());
+        ensure!(about.is_file(), "{} is no file; give a JPEG or PNG photo", path.display());
         let bytes = fs::read(path).with_context(read)?;
         let mut photo = Photo::default();
         PhotoFile::parse(&bytes)

@@ -1,4 +1,4 @@
-//! `graphs`: the graphs of a training session, its initial state, and what else their inputs are to be.
+//! `graphs`: the graphs of a training session, its initial state, and the values of their other inputs.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::args::GraphsArgs;
 
-/// The mean of pixels where no data set tells another.
+/// The mean of pixels if there is no data set.
 const MIDDLE: f32 = 127.5;
 
 pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
@@ -62,7 +62,7 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the inputs of the graphs are to be that are no tensors of the state.
+/// The graphs' inputs that are no tensors of the state.
 fn description(
     recipe: &Recipe,
     optimizer: &dyn Optimizer,
@@ -91,7 +91,7 @@ fn description(
     })
 }
 
-/// Mean, parameters, slots of the optimizer, buffers.
+/// Mean, parameters, optimizer slots, buffers.
 fn state(
     graphs: &TrainingGraphs,
     slots: &[&str],

@@ -1,5 +1,5 @@
-//! `trainer`: trains, evaluates, exports and looks at image classifiers. Each command is a file that calls the library
-//! and prints.
+//! `trainer`: trains, evaluates, exports and inspects image classifiers. Each command is a file that calls
+//! the library and prints.
 
 mod args;
 mod bench;
@@ -36,7 +36,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// A command line that cannot be followed, with what would do.
+/// An invalid command line, with the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongUsage(String);
@@ -55,9 +55,9 @@ fn main() -> ExitCode {
     run(Cli::parse())
 }
 
-/// Does what was asked for; says on stderr what went wrong.
+/// Runs the command; prints errors to stderr.
 fn run(cli: Cli) -> ExitCode {
-    let listens = !matches!(
+    let polls_stop = !matches!(
         cli.command,
         Some(
             Command::Predict(_)
@@ -67,8 +67,8 @@ fn run(cli: Cli) -> ExitCode {
                 | Command::Recipes { .. }
         )
     );
-    let listening = if listens { stop_when_interrupted() } else { Ok(()) };
-    let result = listening.and_then(|()| match cli.command {
+    let handler = if polls_stop { stop_when_interrupted() } else { Ok(()) };
+    let result = handler.and_then(|()| match cli.command {
         None => train::train(&cli.train),
         Some(Command::Compare(args)) => compare::compare(&args),
         Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
@@ -90,7 +90,7 @@ fn run(cli: Cli) -> ExitCode {
     })
 }
 
-/// Whether the command line or a recipe is to blame.
+/// Whether the error is in the command line or a recipe.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<RecipeError>()
         || error.is::<WrongUsage>()
@@ -98,7 +98,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(BackendError::Layers(_) | BackendError::Graph(_)))
 }
 
-/// For commands that look at [`STOP`]; the others end at once when they are interrupted.
+/// For commands that poll [`STOP`]; the others end at once when they are interrupted.
 fn stop_when_interrupted() -> anyhow::Result<()> {
     on_interrupt(|| {
         STOP.store(true, Ordering::Relaxed);
@@ -106,7 +106,7 @@ fn stop_when_interrupted() -> anyhow::Result<()> {
     })
 }
 
-/// A share as people read it: `40.7 %`, with two digits below 10 %.
+/// A percentage for output: `40.7 %`, with two decimals below 10 %.
 fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }

@@ -1,4 +1,4 @@
-//! `predict`: what is on photos.
+//! `predict`: classifies photos.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use super::args::PredictArgs;
 use super::eye::Eye;
 use super::{device, percent};
 
-/// Answers that are printed.
+/// Classes that are printed.
 const ANSWERS: usize = 5;
 
 pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
@@ -20,7 +20,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let Trained { recipe, mean, state, meta, network, .. } = trained;
     let views = args.views.views();
     let eye = Eye::of_run(&args.trained.run, &recipe, views)?;
-    // All are read before anything is computed: a mistyped name is told at once.
+    // All photos are read before anything is computed, so that a mistyped name is an error at once.
     let images = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
 
     let classes = meta.classes.len();
@@ -52,19 +52,19 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Classes and their probabilities, the best first.
+/// Classes and their probabilities, the most probable first.
 fn answers(
     eye: &Eye,
     backend: &mut dyn TrainingBackend,
     rows: &[u8],
     classes: usize,
 ) -> anyhow::Result<Vec<(usize, f64)>> {
-    // The labels only matter for the sums, which nobody looks at.
+    // The labels only affect the metrics, which are not used.
     let labels = vec![0; eye.views.count()];
     let (all, _) = probabilities(backend, rows, &labels, eye.crop, classes)?;
     ensure!(
         all.iter().all(|probability| probability.is_finite()),
-        "the network's answers are no numbers: its training has diverged; use an earlier run, or train with a lower rate"
+        "the network's outputs are not numbers: its training has diverged; use an earlier run, or train with a lower rate"
     );
     let mut answers: Vec<_> = average(&all, classes).into_iter().enumerate().collect();
     answers.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fovea_pipeline::TestViews;
 use fovea_tools::tell;
 use fovea_trainer::metrics;
-use fovea_trainer::training::{Observer, Plan, Score, Warning};
+use fovea_trainer::training::{Observer, RunPlan, Score, Warning};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use super::evaluate::views_name;
@@ -26,7 +26,7 @@ pub fn images_bar(total: u64, what: &'static str) -> ProgressBar {
 /// Draws how a run goes.
 #[derive(Default)]
 pub struct Terminal {
-    plan: Option<Plan>,
+    plan: Option<RunPlan>,
     /// What stands before the number of the epoch.
     title: String,
     bar: Option<ProgressBar>,
@@ -79,7 +79,7 @@ impl Smoothed {
 
 impl Terminal {
     /// Draws from now on how a run with this plan goes, under a title.
-    pub fn watch(&mut self, plan: &Plan, title: String) {
+    pub fn watch(&mut self, plan: &RunPlan, title: String) {
         let bar = self.bar.take();
         bar.inspect(ProgressBar::finish_and_clear);
         (self.plan, self.title, self.smoothed) = (Some(*plan), title, None);
@@ -95,7 +95,7 @@ impl Terminal {
 }
 
 impl Observer for Terminal {
-    fn started(&mut self, plan: &Plan) {
+    fn started(&mut self, plan: &RunPlan) {
         self.watch(plan, String::new());
         if plan.epochs_done > 0 || plan.batches_done > 0 {
             self.say(&format!(

@@ -1,4 +1,4 @@
-//! `recipes`: what there is to train.
+//! `recipes`: lists the built-in recipes.
 
 use std::process::ExitCode;
 

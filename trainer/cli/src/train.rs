@@ -21,8 +21,8 @@ use super::{STOP, demo, device, percent};
 /// The recipe of the demonstration.
 const DEMO: &str = "demo";
 
-/// A run as it was asked for.
-struct Plan {
+/// A run as the command line describes it.
+struct PlannedRun {
     recipe: Recipe,
     settings: RunSettings,
     folder: PathBuf,
@@ -31,13 +31,13 @@ struct Plan {
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let training = &args.training;
-    let Plan { recipe, settings, folder: path, is_demo } = match &args.resume {
+    let PlannedRun { recipe, settings, folder: path, is_demo } = match &args.resume {
         Some(run) => old_run(args, run)?,
         None => new_run(args)?,
     };
     let data = TrainingData::open(&settings.data, &recipe)?;
     data.check_batch(&recipe)?;
-    // What is wrong with the network is an error before a folder is made and ONNX Runtime is looked for.
+    // An invalid network is an error before a folder is created and ONNX Runtime is loaded.
     data.setup(&recipe, settings.micro_batch, settings.seed)?;
     let keep = training.keep.get();
     let folder =
@@ -56,13 +56,13 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { step } => {
-            tell!("stopped after step {step}; go on with: trainer --resume {}", path.display());
+            tell!("stopped after step {step}; resume with: trainer --resume {}", path.display());
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
 }
 
-/// How a run with these settings goes about its work.
+/// The options of a run with these settings.
 pub fn options(args: &TrainingArgs, settings: RunSettings) -> RunOptions {
     RunOptions {
         settings,
@@ -84,7 +84,7 @@ pub fn new_settings(args: &TrainingArgs, data: &Path, seed: u64) -> anyhow::Resu
     })
 }
 
-/// The command line's changes to a recipe.
+/// The command line's overrides of a recipe.
 pub fn overrides(args: &TrainingArgs) -> Vec<String> {
     let mut overrides = args.set.clone();
     overrides.extend(args.batch_size.as_ref().map(|size| format!("training.batch_size={size}")));
@@ -92,7 +92,7 @@ pub fn overrides(args: &TrainingArgs) -> Vec<String> {
     overrides
 }
 
-fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
+fn new_run(args: &TrainArgs) -> anyhow::Result<PlannedRun> {
     let default = if args.data.is_some() { "alexnet" } else { DEMO };
     let mut overrides = overrides(&args.training);
     if let Some(file) = &args.network {
@@ -108,11 +108,11 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<Plan> {
     let settings = new_settings(&args.training, &data, args.seed)?;
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
-    Ok(Plan { recipe, settings, folder, is_demo })
+    Ok(PlannedRun { recipe, settings, folder, is_demo })
 }
 
-/// A run that goes on as it began, but for what the command line says.
-fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
+/// A resumed run with its own settings, except those on the command line.
+fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
     let before = read_settings(run)?;
     let file = run.join("recipe.toml");
     let recipe = Recipe::load(
@@ -128,21 +128,21 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<Plan> {
         on_nan: args.training.on_nan.map_or(before.on_nan, OnNan::from),
         on_bad_record: args.training.on_bad_record.map_or(before.on_bad_record, OnBadRecord::from),
     };
-    Ok(Plan { recipe, settings, folder: run.to_owned(), is_demo: false })
+    Ok(PlannedRun { recipe, settings, folder: run.to_owned(), is_demo: false })
 }
 
 pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("the path {} cannot be used", path.display()))
 }
 
-/// The first of runs/NAME-1, runs/NAME-2, … that is free.
+/// The first free folder of runs/NAME-1, runs/NAME-2, …
 fn free_folder(name: &str) -> PathBuf {
     let folders = (1..).map(|number: u32| Path::new("runs").join(format!("{name}-{number}")));
     folders.into_iter().find(|folder| !folder.exists()).expect("the numbers do not end")
 }
 
 fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyhow::Result<()> {
-    // The null backend has none.
+    // The null backend leaves no checkpoint.
     let best = store.best().ok().map(|best| best.display().to_string());
     if json {
         let mut value = serde_json::to_value(report)?;

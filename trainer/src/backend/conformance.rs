@@ -1,4 +1,4 @@
-//! What every backend must do: one suite, called for each.
+//! Conformance tests: one suite, run for every backend.
 
 use std::path::Path;
 
@@ -14,7 +14,8 @@ const CLASSES: usize = 7;
 const PX: usize = 13;
 const UPDATE: Update = Update { learning_rate: 0.02, step: 0 };
 
-/// A network with every kind of layer, and groups, padding, overlapping pools, a decay of a layer's own.
+/// A network with every kind of layer, groups, padding, overlapping pools, and a layer with its own weight
+/// decay.
 fn recipe(overrides: &[&str]) -> Recipe {
     let text = format!(
         r#"
@@ -93,7 +94,7 @@ fn whole(step: u64) -> MicroBatch {
     MicroBatch { seed: 5, step, id, gradient_scale: 1.0 / ROWS as f32 }
 }
 
-/// The micro-batch of a step from `first_row` on.
+/// The micro-batch of a step that starts at `first_row`.
 fn part(step: u64, first_row: usize) -> MicroBatch {
     let first = whole(step);
     MicroBatch { id: RowsId { first_row: first_row as u64, ..first.id }, ..first }
@@ -115,7 +116,7 @@ fn ort(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
     Box::new(backend.unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// One that fetches images, over a driver whose GPU is the processor.
+/// A backend that fetches images, with a fake driver whose GPU is the processor.
 #[cfg(target_os = "linux")]
 fn ort_fetching(setup: &Setup<'_>) -> Box<dyn TrainingBackend> {
     use fovea_runtime::testing::FakeDriver;
@@ -161,7 +162,7 @@ fn step(backend: &mut dyn TrainingBackend, batch: &Batch, at: u64) -> BatchMetri
     sums
 }
 
-/// The largest difference of two states, relative to the root mean square of each tensor, and where it is.
+/// The largest difference of two states, relative to the root mean square of each tensor, and its position.
 fn difference(a: &State, b: &State) -> (f64, String) {
     assert_eq!(a.len(), b.len());
     let mut worst = (0.0, String::new());
@@ -185,7 +186,7 @@ fn saved(backend: &mut dyn TrainingBackend, folder: &Path) -> Tensors {
     checkpoint::load(folder).unwrap().1
 }
 
-fn refuses_rows_that_do_not_fit(backend: Make) {
+fn rows_that_do_not_fit_are_refused(backend: Make) {
     let mut backend = make(backend, &[]);
     assert_eq!(backend.batch_rows(), ROWS);
     let batch = Batch::new(1);
@@ -200,12 +201,12 @@ fn refuses_rows_that_do_not_fit(backend: Make) {
         ("colour offsets: 5, expected 6", Rows { color_offsets: &batch.offsets[1..], ..rows }),
     ];
     let mut probabilities = vec![0.0; ROWS * CLASSES];
-    for (told, rows) in cases {
+    for (message, rows) in cases {
         let error = backend.accumulate(rows, whole(0)).unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
-        if !told.contains("offsets") {
+        assert!(error.contains(message), "{error}");
+        if !message.contains("offsets") {
             let error = backend.evaluate(rows, &mut probabilities).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
     let error = backend.evaluate(rows, &mut probabilities[1..]).unwrap_err().to_string();
@@ -214,7 +215,7 @@ fn refuses_rows_that_do_not_fit(backend: Make) {
     assert_eq!(backend.evaluate(rows, &mut probabilities).unwrap().rows, ROWS as u64);
 }
 
-fn learns_a_batch_by_heart(backend: Make) {
+fn a_repeated_batch_is_learnt(backend: Make) {
     let mut backend = make(backend, &["network.layer.dropout.p=0", "optimizer.learning_rate=0.05"]);
     let batch = Batch::new(1);
     let mut probabilities = vec![0.0; ROWS * CLASSES];
@@ -232,7 +233,7 @@ fn learns_a_batch_by_heart(backend: Make) {
     assert!(after < 0.9 * before, "loss {before} before, {after} after");
 }
 
-fn counts_only_the_rows_there_are(backend: Make) {
+fn only_given_rows_count(backend: Make) {
     let mut backend = make(backend, &[]);
     let batch = Batch::new(2);
     let mut all = vec![0.0; ROWS * CLASSES];
@@ -244,16 +245,16 @@ fn counts_only_the_rows_there_are(backend: Make) {
     for range in [0..4, 4..ROWS] {
         let mut probabilities = vec![-1.0; ROWS * CLASSES];
         let rows = range.len();
-        // All the images of the batch may be there, though only the first count.
+        // There may be images of the whole batch, though only the first count.
         let part = Rows { images: &batch.images[range.start * 3 * PX * PX..], ..batch.part(range) };
-        let of_part = backend.evaluate(part, &mut probabilities).unwrap();
-        assert_eq!(of_part.rows, rows as u64);
+        let part_metrics = backend.evaluate(part, &mut probabilities).unwrap();
+        assert_eq!(part_metrics.rows, rows as u64);
         assert!(probabilities[rows * CLASSES..].iter().all(|&p| p == -1.0));
         some.extend_from_slice(&probabilities[..rows * CLASSES]);
-        sums.rows += of_part.rows;
-        sums.loss += of_part.loss;
-        sums.top1 += of_part.top1;
-        sums.top5 += of_part.top5;
+        sums.rows += part_metrics.rows;
+        sums.loss += part_metrics.loss;
+        sums.top1 += part_metrics.top1;
+        sums.top5 += part_metrics.top5;
     }
     assert_eq!((sums.rows, sums.top1, sums.top5), (whole.rows, whole.top1, whole.top5));
     assert!((sums.loss - whole.loss).abs() < 1e-4, "{} against {}", sums.loss, whole.loss);
@@ -261,7 +262,7 @@ fn counts_only_the_rows_there_are(backend: Make) {
     assert!(worst < 1e-6, "probabilities differ by {worst}");
 }
 
-fn micro_batches_make_the_step_of_the_whole_batch_dropout_included(backend: Make) {
+fn micro_batches_give_the_step_of_the_whole_batch_including_dropout(backend: Make) {
     let (mut undivided, mut parts) = (make(backend, &[]), make(backend, &[]));
     for at in 0..3 {
         let batch = Batch::new(at as usize);
@@ -289,7 +290,7 @@ fn gradients_that_are_reset_leave_no_trace(backend: Make) {
     assert_eq!(state(&mut *plain), state(&mut *other));
 }
 
-fn what_is_fetched_ahead_changes_nothing(backend: Make) {
+fn images_fetched_ahead_change_nothing(backend: Make) {
     let (mut plain, mut ahead) = (make(backend, &[]), make(backend, &[]));
     let batches = [0, 1, 2, 3].map(Batch::new);
     let bytes = batches[0].images.len();
@@ -298,26 +299,26 @@ fn what_is_fetched_ahead_changes_nothing(backend: Make) {
     for (to, from) in images.iter_mut().zip(&batches) {
         to.bytes_mut()[..bytes].copy_from_slice(&from.images);
     }
-    let of_ahead = |at: usize| Rows { images: &images[at % 4].bytes()[..bytes], ..batches[at % 4].rows() };
+    let rows_ahead = |at: usize| Rows { images: &images[at % 4].bytes()[..bytes], ..batches[at % 4].rows() };
     let mut probabilities = vec![0.0; ROWS * CLASSES];
     let mut at = 0;
     // The first run of each kind may be recorded; the later ones are what counts.
     for (step, parts) in [1, 2, 1, 2, 3, 1, 1].into_iter().enumerate() {
         for part in 0..parts {
-            // Whole batches in place of parts: their number is what makes them different.
+            // Whole batches in place of parts: their number distinguishes them.
             let id = |at: usize| RowsId { epoch: 0, batch: at as u64, first_row: 0 };
             let micro_batch = MicroBatch { id: id(at), ..whole(step as u64) };
-            let next = NextImages { id: id(at + 1), images: of_ahead(at + 1).images };
+            let next = NextImages { id: id(at + 1), images: rows_ahead(at + 1).images };
             let expected = plain.accumulate(batches[at % 4].rows(), micro_batch).unwrap();
-            let found = ahead.accumulate_and_fetch(of_ahead(at), micro_batch, next).unwrap();
+            let found = ahead.accumulate_and_fetch(rows_ahead(at), micro_batch, next).unwrap();
             assert_eq!(found, expected, "step {step}, part {part}");
             at += 1;
         }
         for backend in [&mut plain, &mut ahead] {
             assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
         }
-        // Between a batch that was fetched and its step.
-        ahead.evaluate(of_ahead(at + 2), &mut probabilities).unwrap();
+        // Between the fetch of a batch and its step.
+        ahead.evaluate(rows_ahead(at + 2), &mut probabilities).unwrap();
     }
     assert_eq!(state(&mut *plain), state(&mut *ahead));
     ahead.reset_gradients();
@@ -341,7 +342,7 @@ fn gradients_can_be_exchanged(backend: Make) {
     assert!(worst < 1e-5, "{worst:.1e} at {place}");
 }
 
-fn a_saved_state_goes_on_to_the_same_bits(backend: Make) {
+fn a_restored_state_continues_to_the_same_bits(backend: Make) {
     let folder = tempfile::tempdir().unwrap();
     let mut first = make(backend, &[]);
     for at in 0..3 {
@@ -349,7 +350,7 @@ fn a_saved_state_goes_on_to_the_same_bits(backend: Make) {
     }
     let saved = saved(&mut *first, &folder.path().join("step"));
     let mut second = make(backend, &[]);
-    // What is imported replaces everything, gradients of a step that had begun included.
+    // The import replaces everything, including gradients of a step that had begun.
     second.accumulate(Batch::new(9).rows(), whole(9)).unwrap();
     second.import(saved).unwrap();
     for at in 3..6 {
@@ -379,7 +380,7 @@ fn dropout_depends_on_seed_and_step(backend: Make) {
     assert_ne!(after(1, 1), after(2, 1));
 }
 
-fn the_largest_values_are_told_for_every_parameter(backend: Make) {
+fn extremes_cover_every_parameter(backend: Make) {
     let mut backend = make(backend, &[]);
     backend.accumulate(Batch::new(1).rows(), whole(0)).unwrap();
     let extremes = backend.extremes().unwrap();
@@ -394,7 +395,7 @@ fn the_largest_values_are_told_for_every_parameter(backend: Make) {
     assert!(backend.extremes().unwrap().iter().all(|extreme| extreme.gradient.is_nan()));
 }
 
-fn equal_answers_are_ranked_by_class(backend: Make) {
+fn equal_outputs_are_ranked_by_class(backend: Make) {
     let mut backend = make(backend, &["network.layer.fc5.weight_std=0"]);
     let batch = Batch { labels: vec![0, 0, 1, 4, 5, 6], ..Batch::new(1) };
     let trained = backend.accumulate(batch.rows(), whole(0)).unwrap();
@@ -418,18 +419,18 @@ macro_rules! conforms {
     };
     ($backend:ident) => {
         conforms!(
-            $backend: refuses_rows_that_do_not_fit,
-            learns_a_batch_by_heart,
-            counts_only_the_rows_there_are,
-            micro_batches_make_the_step_of_the_whole_batch_dropout_included,
+            $backend: rows_that_do_not_fit_are_refused,
+            a_repeated_batch_is_learnt,
+            only_given_rows_count,
+            micro_batches_give_the_step_of_the_whole_batch_including_dropout,
             gradients_that_are_reset_leave_no_trace,
-            what_is_fetched_ahead_changes_nothing,
+            images_fetched_ahead_change_nothing,
             gradients_can_be_exchanged,
-            a_saved_state_goes_on_to_the_same_bits,
+            a_restored_state_continues_to_the_same_bits,
             a_state_of_another_network_is_refused,
             dropout_depends_on_seed_and_step,
-            the_largest_values_are_told_for_every_parameter,
-            equal_answers_are_ranked_by_class,
+            extremes_cover_every_parameter,
+            equal_outputs_are_ranked_by_class,
         );
     };
 }
@@ -437,17 +438,17 @@ macro_rules! conforms {
 conforms!(ort);
 conforms!(reference);
 conforms!(
-    ort_f16: refuses_rows_that_do_not_fit,
-    learns_a_batch_by_heart,
+    ort_f16: rows_that_do_not_fit_are_refused,
+    a_repeated_batch_is_learnt,
     gradients_that_are_reset_leave_no_trace,
-    what_is_fetched_ahead_changes_nothing,
-    a_saved_state_goes_on_to_the_same_bits,
+    images_fetched_ahead_change_nothing,
+    a_restored_state_continues_to_the_same_bits,
     a_state_of_another_network_is_refused,
     dropout_depends_on_seed_and_step,
 );
-conforms!(null: refuses_rows_that_do_not_fit);
+conforms!(null: rows_that_do_not_fit_are_refused);
 #[cfg(target_os = "linux")]
-conforms!(ort_fetching: what_is_fetched_ahead_changes_nothing);
+conforms!(ort_fetching: images_fetched_ahead_change_nothing);
 
 #[test]
 fn onnx_runtime_follows_the_reference_for_twenty_steps() {
@@ -488,11 +489,11 @@ fn half_precision_stays_close_to_single_precision() {
     let (worst, place) = difference(&single, &half);
     println!("losses: largest relative difference {worst_loss:.1e}; state: {worst:.1e} at {place}");
     assert!(worst_loss < 5e-3, "{worst_loss:.1e}");
-    // Half precision it is: single precision agrees to 1e-6.
+    // Half precision is in use: single precision agrees to 1e-6.
     assert!((1e-4..0.1).contains(&worst), "{worst:.1e} at {place}");
 }
 
-/// The loss scale of a backend in half precision and the updates since it was changed.
+/// The loss scale of a backend in half precision, and the updates since its last change.
 fn loss_scale(backend: &mut dyn TrainingBackend) -> Vec<f32> {
     state(backend).pop().filter(|(name, _)| name == "loss_scale").expect("half precision").1
 }
@@ -509,7 +510,7 @@ fn gradients_that_overflow_halve_the_scale_and_leave_the_weights() {
     let mut after = state(&mut *backend);
     assert_eq!(after.pop().unwrap().1, [32768.0, 0.0]);
     assert_eq!(after, before[..before.len() - 1]);
-    // It is the whole step that is left out, wherever the overflow was; the next one is as any other.
+    // The whole step is skipped, whichever micro-batch overflowed; the next step is normal.
     backend.accumulate(Batch::new(1).part(0..2), too_large).unwrap();
     backend.accumulate(Batch::new(1).part(2..4), part(1, 2)).unwrap();
     assert_eq!(backend.update(UPDATE).unwrap(), Updated::Overflow { loss_scale: 16384.0 });
@@ -541,7 +542,7 @@ fn the_loss_scale_is_part_of_the_state() {
     let mut second = make(ort_f16, &[]);
     second.import(saved_state.clone()).unwrap();
     assert_eq!(loss_scale(&mut *second), [32768.0, 1.0]);
-    // A state goes from one precision to another: then the scale is left behind, or begins anew.
+    // A state can move between precisions: the scale is then dropped, or starts anew.
     let mut single = make(ort, &[]);
     single.import(saved_state).unwrap();
     let without = saved(&mut *single, &folder.path().join("single"));
@@ -550,7 +551,7 @@ fn the_loss_scale_is_part_of_the_state() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_one_clear_error() {
+fn a_missing_gpu_is_one_clear_error() {
     if fovea_runtime::check_gpu(true).is_ok() {
         println!("skipped: there is a GPU");
         return;
@@ -560,9 +561,9 @@ fn a_gpu_that_is_not_there_is_one_clear_error() {
     let Err(error) = OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(Device::Cuda(0))) else {
         panic!("a session for a GPU was made without one");
     };
-    let told = error.to_string();
-    assert!(matches!(error, BackendError::Cuda { id: 0, .. }), "{told}");
-    assert!(told.contains("--device cpu") && !told.contains('\n'), "{told}");
+    let message = error.to_string();
+    assert!(matches!(error, BackendError::Cuda { id: 0, .. }), "{message}");
+    assert!(message.contains("--device cpu") && !message.contains('\n'), "{message}");
 }
 
 #[test]

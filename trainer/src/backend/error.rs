@@ -1,4 +1,4 @@
-//! What can go wrong in a backend.
+//! Errors of backends.
 
 use fovea_graph::GraphError;
 use fovea_runtime::RuntimeError;
@@ -6,18 +6,18 @@ use fovea_runtime::RuntimeError;
 use crate::recipe::RecipeError;
 use crate::state::StateError;
 
-/// A backend cannot be made or cannot go on.
+/// A backend cannot be made, or fails.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// Rows that the backend was not made for.
+    /// Rows that the backend is not made for.
     #[error("{what}: {found}, expected {expected}")]
     Rows {
-        /// What does not fit.
+        /// The quantity that does not fit.
         what: &'static str,
-        /// What was given.
+        /// The value found.
         found: String,
-        /// What would do.
+        /// The value expected.
         expected: String,
     },
     /// A saved state does not fit the network.
@@ -26,22 +26,22 @@ pub enum BackendError {
     /// The layers do not fit each other or the images.
     #[error(transparent)]
     Layers(#[from] RecipeError),
-    /// The network cannot be made into graphs.
+    /// The network cannot be expressed as graphs.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// ONNX Runtime cannot be had.
+    /// ONNX Runtime cannot be loaded.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// ONNX Runtime refused.
+    /// ONNX Runtime reports an error.
     #[error("ONNX Runtime cannot {doing}: {}", .reason.to_string().trim_end())]
     Session {
-        /// What was to be done.
+        /// The operation that failed.
         doing: &'static str,
-        /// What it said.
+        /// ONNX Runtime's message.
         reason: ort::Error,
     },
-    /// Weights were to be given to a backend that computes nothing.
-    #[error("the null backend has no weights to put to use; leave --backend out")]
+    /// Weights cannot be loaded into a backend that computes nothing.
+    #[error("the null backend has no weights; leave --backend out")]
     Weightless,
     /// No loss scale is small enough.
     #[error(
@@ -57,13 +57,13 @@ pub enum BackendError {
     Cuda {
         /// Number of the GPU.
         id: u32,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's message.
         reason: ort::Error,
     },
 }
 
 impl BackendError {
-    /// For `map_err`: ONNX Runtime's refusal, with what was being done.
+    /// For `map_err`: ONNX Runtime's error, with the operation that failed.
     pub(super) fn session(doing: &'static str) -> impl Fn(ort::Error) -> Self {
         move |reason| Self::Session { doing, reason }
     }
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_onnx_runtime_says_keeps_to_its_line() {
-        // Its CUDA provider ends what it says with a line feed.
+    fn messages_of_onnx_runtime_stay_on_one_line() {
+        // The CUDA provider's messages end with a line feed.
         let reason = || ort::Error::new("libcudnn.so.9 is missing\n");
         let errors =
             [BackendError::Cuda { id: 1, reason: reason() }, BackendError::session("load a graph")(reason())];
         for error in errors {
-            let told = error.to_string();
-            assert!(told.contains("libcudnn.so.9 is missing") && !told.contains('\n'), "{told}");
+            let message = error.to_string();
+            assert!(message.contains("libcudnn.so.9 is missing") && !message.contains('\n'), "{message}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The whole state in flat buffers: parameters that are updated alike side by side, then the network's own buffers.
+//! Layout of the state in flat buffers: parameters grouped by their update, then the network's own buffers.
 //!
-//! There is one flat buffer for weights, one for gradients, and one for each slot of the optimizer, all of one layout. In
-//! the one for gradients the place of a buffer holds what the step adds to it.
+//! There is one flat buffer for weights, one for gradients, and one for each slot of the optimizer, all of
+//! the same layout. The gradients' flat buffer holds, in the range of a network's buffer, the step's change
+//! of it.
 
 use std::ops::Range;
 
@@ -13,18 +14,18 @@ use crate::optimizer::ParameterGroup;
 /// Every tensor starts at a multiple of this many values: 256 bytes, the alignment of device memory.
 const ALIGNMENT: usize = 64;
 
-/// Places of tensors in the flat buffers.
+/// Positions of tensors in the flat buffers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layout {
     /// First value of each parameter, in the parameters' order.
     pub offsets: Vec<usize>,
     /// First value of each buffer, in the buffers' order.
     pub buffer_offsets: Vec<usize>,
-    /// Values of a whole flat buffer, gaps included.
+    /// Number of values of a flat buffer, gaps included.
     pub len: usize,
-    /// Ranges of parameters that are updated alike.
+    /// Ranges of parameters with the same update.
     pub groups: Vec<(Range<usize>, ParameterGroup)>,
-    /// Range of the buffers, behind all parameters.
+    /// Range of the buffers, after all parameters.
     pub buffers: Range<usize>,
 }
 
@@ -37,7 +38,7 @@ pub(super) struct Entry {
     pub shape: Vec<usize>,
     /// First value in its flat buffer.
     pub offset: usize,
-    /// The slot whose flat buffer it is in; none for the one of the weights.
+    /// The slot whose flat buffer it is in; `None` for the weights'.
     pub slot: Option<usize>,
 }
 
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_that_are_updated_alike_lie_side_by_side_and_buffers_behind_them() {
+    fn parameters_with_the_same_update_are_adjacent_and_buffers_follow_them() {
         use ParameterKind::{Bias, Weight};
         let parameters = [
             parameter(100, Weight, None),

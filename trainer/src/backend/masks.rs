@@ -1,4 +1,4 @@
-//! Dropout masks as a function of where the training is.
+//! Dropout masks as a function of the position in training.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -7,7 +7,7 @@ use super::MicroBatch;
 
 /// Bytes of randomness that are drawn at once.
 const BLOCK_BYTES: usize = 4096;
-/// Bytes that the generator counts its position in.
+/// Unit in which the generator counts its position, in bytes.
 const WORD_BYTES: usize = 4;
 
 /// The bits of every byte, lowest first.
@@ -21,15 +21,16 @@ static BITS: [[bool; 8]; 256] = {
     bits
 };
 
-/// Fills the mask number `index` for the rows of a micro-batch, `row_len` values each: a value is true with probability
-/// `keep`, rounded to a multiple of 2⁻¹⁶.
+/// Fills the mask number `index` for the rows of a micro-batch, `row_len` values each: a value is true with
+/// probability `keep`, rounded to a multiple of 2⁻¹⁶.
 ///
-/// The values depend on seed, step, index, the row's place in the batch and the place in the row alone, on every platform
-/// and however the batch is divided: they are a stream of `ChaCha8Rng` with seed, step and index as its key, one bit a
-/// value if `keep` is ½ and 16 bits a value else, lowest bits first. Every row begins with a new word of 32 bits.
+/// The values depend only on seed, step, index, the row's position in the batch and the position in the row,
+/// on every platform and for every division of the batch: they are a stream of `ChaCha8Rng` with seed, step
+/// and index as its key, one bit a value if `keep` is ½ and 16 bits a value otherwise, lowest bits first.
+/// Every row begins with a new word of 32 bits.
 ///
 /// # Panics
-/// When `mask` is not whole rows.
+/// When `mask` does not consist of whole rows.
 pub fn fill_mask(micro_batch: &MicroBatch, index: u32, keep: f64, row_len: usize, mask: &mut [bool]) {
     assert!(row_len > 0 && mask.len().is_multiple_of(row_len), "a mask has whole rows");
     let bits = if keep == 0.5 { 1 } else { 16 };
@@ -68,7 +69,7 @@ fn key(micro_batch: &MicroBatch, index: u32) -> [u8; 32] {
     let mut key = *b"........................fovea/dm";
     key[..8].copy_from_slice(&micro_batch.seed.to_le_bytes());
     key[8..16].copy_from_slice(&micro_batch.step.to_le_bytes());
-    // Earlier versions numbered the parts of a batch here; a batch in one part keeps its masks.
+    // Earlier versions stored the number of the micro-batch here; a batch in one part keeps its masks.
     key[16..20].fill(0);
     key[20..24].copy_from_slice(&index.to_le_bytes());
     key
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_kept_units_is_the_asked_one() {
+    fn the_share_of_kept_units_is_the_requested_one() {
         for keep in [0.5, 0.25, 0.9, 1.0] {
             let (row_len, rows) = (40_003, 5);
             let kept = mask(FIRST, 0, keep, row_len, rows).into_iter().filter(|&kept| kept).count();
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_depend_on_seed_step_index_and_place_alone() {
+    fn masks_depend_only_on_seed_step_index_and_position() {
         for keep in [0.5, 0.7] {
             let first = mask(FIRST, 1, keep, 35_000, 2);
             assert_eq!(first, mask(FIRST, 1, keep, 35_000, 2));
@@ -122,9 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_the_same_mask_in_whichever_micro_batch_it_is() {
+    fn a_row_has_the_same_mask_in_any_micro_batch() {
         for keep in [0.5, 0.7] {
-            // Rows that fill words and rows that do not, shorter and longer than a block.
+            // Rows that are whole words and rows that are not, shorter and longer than a block.
             for row_len in [1, 10, 32, 256, 3000, 32_768, 40_000] {
                 let whole = mask(FIRST, 1, keep, row_len, 5);
                 for (first_row, rows) in [(0, 1), (1, 3), (4, 1)] {

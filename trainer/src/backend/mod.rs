@@ -1,7 +1,7 @@
-//! Backends: what computes a training step.
+//! Backends: the computation of training steps.
 //!
-//! A [`TrainingBackend`] holds parameters, optimizer slots and buffers, and does forward, loss, backward and update where
-//! its device is. The loop around it ([`crate::training`]) knows nothing of sessions or devices.
+//! A [`TrainingBackend`] holds parameters, optimizer slots and buffers, and does forward, loss, backward and
+//! update on its device. The loop around it ([`crate::training`]) knows neither sessions nor devices.
 //!
 //! Letters: N rows of a batch, H and W the side of a view, K classes. A *row* is one view of one image.
 
@@ -36,62 +36,63 @@ fn largest_magnitude(values: &[f32]) -> f32 {
     values.iter().map(|value| value.abs()).max_by(f32::total_cmp).unwrap_or(0.0)
 }
 
-/// What became of an update.
+/// Result of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub enum Updated {
-    /// The weights are new.
+    /// The weights were updated.
     Done,
-    /// Half precision could not hold the gradients: the state is as it was, and the next step is tried with a smaller
+    /// Half precision could not hold the gradients: the state is unchanged, and the next step uses a smaller
     /// loss scale.
     Overflow {
-        /// The loss scale from now on.
+        /// The new loss scale.
         loss_scale: f32,
     },
 }
 
-/// What a backend says of itself.
+/// A backend's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// `ort`, `reference` or `null`.
     pub backend: &'static str,
-    /// `cpu` or `cuda:0`, say.
+    /// For example `cpu` or `cuda:0`.
     pub device: String,
     /// Library and version, e.g. `ONNX Runtime 1.31`.
     pub library: String,
-    /// Threads of the host that compute; as many as there are cores when 0.
+    /// Threads of the host that compute; 0 for as many as there are cores.
     pub threads: usize,
 }
 
-/// Size of one layer's tensors, for the report on a run that diverged.
+/// Largest values of one parameter, for the report on a run that diverged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterExtremes {
     /// Name of the parameter.
     pub name: String,
-    /// Largest magnitude among its values; not finite if any of them is not.
+    /// Largest magnitude of its values; not finite if any of them is not.
     pub weight: f32,
-    /// Largest magnitude among its gradients of the last pass; not finite if any of them is not.
+    /// Largest magnitude of its gradients in the current step; not finite if any of them is not.
     pub gradient: f32,
 }
 
-/// What takes a state: called once with name, shape and values of every tensor.
+/// Receives a state: called once with name, shape and values of every tensor.
 pub type Save<'a> = dyn FnMut(&[(&str, TensorRef<'_>)]) + 'a;
 
 /// Computes training steps and evaluations, and holds the state that they change.
 ///
-/// The state are the parameters and buffers under their names, the optimizer's slots under `<parameter>.<slot>`, and in
-/// half precision the loss scale, which a state from another precision need not have. See [`crate::names`].
+/// The state consists of the parameters and buffers under their names, the optimizer's slots under
+/// `<parameter>.<slot>`, and in half precision the loss scale, which a state saved in another precision need
+/// not have. See [`crate::names`].
 pub trait TrainingBackend {
-    /// What this backend is.
+    /// Description of the backend.
     fn describe(&self) -> Description;
 
-    /// Rows that a batch can have, in training and in evaluation.
+    /// Most rows of a batch, in training and in evaluation.
     fn batch_rows(&self) -> usize;
 
     /// Memory for batches that the device reads fastest, to be filled by a loader's workers.
     ///
     /// # Errors
-    /// [`BackendError`] when the device has none to give.
+    /// [`BackendError`] when the device cannot allocate it.
     fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
         Ok(Box::new(HostMemory))
     }
@@ -102,13 +103,14 @@ pub trait TrainingBackend {
     /// [`BackendError`] when the rows do not fit or the device fails.
     fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError>;
 
-    /// Whether [`accumulate_and_fetch`](Self::accumulate_and_fetch) does more than [`accumulate`](Self::accumulate).
+    /// Whether [`accumulate_and_fetch`](Self::accumulate_and_fetch) does more than
+    /// [`accumulate`](Self::accumulate).
     fn fetches_ahead(&self) -> bool {
         false
     }
 
-    /// As [`accumulate`](Self::accumulate); meanwhile the images of the micro-batch that comes next are copied to the
-    /// device, where they are used if the next call asks for that micro-batch.
+    /// Like [`accumulate`](Self::accumulate); meanwhile copies the images of the next micro-batch to the
+    /// device, where they are used if the next call is for that micro-batch.
     ///
     /// # Errors
     /// As [`accumulate`](Self::accumulate).
@@ -122,30 +124,31 @@ pub trait TrainingBackend {
         self.accumulate(rows, micro_batch)
     }
 
-    /// Lends the gradients of the step, and what it adds to buffers, as one list of f32 to read and to change: for an
-    /// exchange between processes. The order is the same in every backend of this kind made from the same setup; values
-    /// between the tensors are 0.
+    /// Lends the gradients of the step, and its changes of buffers, as one slice of f32 to read and modify,
+    /// for an exchange between processes. The order is the same in every backend of this kind made from the
+    /// same setup; values between the tensors are 0.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.
     fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError>;
 
-    /// Changes the state by the gradients of the step, and begins a new one.
+    /// Applies the gradients of the step to the state, and begins a new step.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails, or the gradients are not finite with any loss scale.
     fn update(&mut self, update: Update) -> Result<Updated, BackendError>;
 
-    /// Sets the gradients of the step to 0, and drops images that were fetched for the next one.
+    /// Sets the gradients of the step to 0, and drops images fetched for the next one.
     fn reset_gradients(&mut self);
 
-    /// Softmax outputs of a batch, `f32 [N,K]`, written to the front of `probabilities`, and sums over its rows.
+    /// Softmax outputs of a batch, `f32 [N,K]`, written to the front of `probabilities`, and metrics of its
+    /// rows.
     ///
     /// # Errors
     /// [`BackendError`] when the rows do not fit or the device fails.
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError>;
 
-    /// The largest weights and gradients, a parameter each.
+    /// The largest weights and gradients of each parameter.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.

@@ -1,4 +1,4 @@
-//! A backend that computes nothing: what is left of a run's time is the loader's.
+//! A backend that computes nothing, to measure the loader's time.
 
 use super::{
     BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::state::Tensors;
 
-/// Takes every batch that fits and answers with zeros.
+/// Accepts every batch that fits and returns zeros.
 #[derive(Clone, Debug)]
 pub struct NullBackend {
     limits: Limits,

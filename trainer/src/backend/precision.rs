@@ -1,11 +1,12 @@
-//! What numbers a backend computes with, and the loss scale that half precision needs.
+//! The precision of a backend, and the loss scale that half precision needs.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The numbers of forward and backward; weights, momenta, gradients and the update are f32 in all of them.
+/// The number format of forward and backward; weights, optimizer slots, gradients and the update are always
+/// f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -14,7 +15,8 @@ pub enum Precision {
     F32,
     /// Single precision, but a GPU may round the factors of products to TF32 (10 bits of mantissa).
     Tf32,
-    /// Half precision: activations and products are f16; normalisation, softmax, loss and sums f32, or TF32 on a GPU.
+    /// Half precision: activations and products are f16; normalisation, softmax, loss and sums f32, or TF32
+    /// on a GPU.
     F16,
 }
 
@@ -43,19 +45,19 @@ impl FromStr for Precision {
 const FIRST: f32 = 65536.0;
 /// Updates in a row after which a larger scale is tried.
 const PATIENCE: u32 = 2000;
-/// Not more: the scale of gradients that are all zero would grow for ever.
+/// Upper bound: the scale of gradients that are all zero would grow without limit.
 const LARGEST: f32 = 16_777_216.0;
-/// Not less: gradients that are not finite with this scale would not be with any.
+/// Lower bound: gradients that are not finite with this scale would not be with any.
 const SMALLEST: f32 = 1.0 / 1024.0;
 
-/// What the loss is multiplied by while it is differentiated in half precision: as much as the gradients' range allows
+/// Factor of the loss during differentiation in half precision: as large as the gradients' range allows
 /// (Micikevicius et al. 2018, section 3.2; the dynamic form of section 5 there).
 ///
 /// It is always a power of two, so that dividing by it changes no bit of a gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LossScale {
     scale: f32,
-    /// Updates since it was last changed.
+    /// Updates since its last change.
     updates: u32,
 }
 
@@ -71,7 +73,7 @@ impl LossScale {
         self.scale
     }
 
-    /// An update was done.
+    /// Reports a successful update.
     pub fn held(&mut self) {
         self.updates += 1;
         if self.updates == PATIENCE {
@@ -79,7 +81,7 @@ impl LossScale {
         }
     }
 
-    /// Gradients were not finite; false if no smaller scale can help.
+    /// Reports gradients that are not finite; false if no smaller scale can help.
     #[must_use]
     pub fn overflowed(&mut self) -> bool {
         if self.scale <= SMALLEST {
@@ -89,13 +91,13 @@ impl LossScale {
         true
     }
 
-    /// All of it as numbers of a checkpoint: factor and updates.
+    /// The values of a checkpoint: factor and updates.
     pub fn to_values(self) -> [f32; 2] {
-        // Below 2²⁴, which f32 holds exactly.
+        // Below 2²⁴, and therefore exact in f32.
         [self.scale, self.updates as f32]
     }
 
-    /// What [`to_values`](Self::to_values) wrote; `None` if it cannot have.
+    /// Reads what [`to_values`](Self::to_values) wrote; `None` if the values are invalid.
     pub fn from_values(values: &[f32]) -> Option<Self> {
         let &[scale, updates] = values else { return None };
         let is_power = scale.is_normal() && scale.to_bits().trailing_zeros() >= f32::MANTISSA_DIGITS - 1;
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_is_saved_whole_and_a_damaged_one_is_not_taken() {
+    fn a_scale_is_saved_and_a_damaged_one_is_refused() {
         let mut scale = LossScale::default();
         assert!(scale.overflowed());
         (0..7).for_each(|_| scale.held());

@@ -1,27 +1,27 @@
-//! What a backend is made from, and what a step gives it.
+//! Inputs of a backend: its setup, and the rows of a step.
 
 use super::BackendError;
 use crate::models::Classifier;
 use crate::recipe::{Mean, Recipe};
 
-/// What every backend is made from.
+/// Everything that a backend is made from.
 #[derive(Clone, Debug)]
 pub struct Setup<'a> {
     /// Input, optimizer and schedule.
     pub recipe: &'a Recipe,
     /// The recipe's network for the data set's classes.
     pub network: Classifier,
-    /// Rows that a batch can have, in training and in evaluation.
+    /// Most rows of a batch, in training and in evaluation.
     pub batch_rows: usize,
-    /// What is subtracted from images, in units of 0..=255: `f32 [3,H,W]` for [`Mean::Image`], else `f32 [3]` (not used for
-    /// [`Mean::None`]).
+    /// Mean that is subtracted from images, in units of 0..=255: `f32 [3,H,W]` for [`Mean::Image`], otherwise
+    /// `f32 [3]` (not used for [`Mean::None`]).
     pub mean: &'a [f32],
-    /// Determines the initial weights.
+    /// Seed of the initial weights.
     pub seed: u64,
 }
 
 impl<'a> Setup<'a> {
-    /// What a backend for `recipe` and a data set of `classes` classes is made from.
+    /// The setup for `recipe` and a data set of `classes` classes.
     ///
     /// # Errors
     /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Graph`] when the file of the
@@ -40,7 +40,7 @@ impl<'a> Setup<'a> {
         Ok(Self { recipe, network, batch_rows, mean, seed })
     }
 
-    /// The mean as graphs subtract it.
+    /// The mean in the shape that graphs subtract.
     ///
     /// # Errors
     /// [`BackendError::Rows`] if it has another number of values than the recipe needs.
@@ -62,7 +62,7 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// What rows must fit.
+/// Limits that rows must respect.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub rows: usize,
@@ -92,7 +92,7 @@ impl Limits {
         }
     }
 
-    /// Checks what [`check`](Self::check) does, and the colour offsets, which only training has.
+    /// Checks as [`check`](Self::check) does, and also the colour offsets, which only training has.
     pub fn check_training(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
         self.check(rows)?;
         if rows.color_offsets.len() < rows.labels.len() {
@@ -102,7 +102,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks where probabilities go.
+    /// Checks the slice for probabilities.
     pub fn check_probabilities(&self, rows: &Rows<'_>, given: usize) -> Result<(), BackendError> {
         let needed = rows.labels.len() * self.classes;
         if given < needed {
@@ -118,27 +118,29 @@ impl Limits {
 pub struct Rows<'a> {
     /// `u8 [N,3,H,W]` 0..=255; at least as many images as labels.
     pub images: &'a [u8],
-    /// What colour augmentation adds to R, G and B, `f32 [N,3]` in units of 0..=255; not used in evaluation.
+    /// Offsets of colour augmentation for R, G and B, `f32 [N,3]` in units of 0..=255; not used in
+    /// evaluation.
     pub color_offsets: &'a [[f32; 3]],
-    /// Position of the class of each row, `[N]`; as many rows count as there are labels.
+    /// Index of the class of each row, `[N]`; the number of labels is the number of rows that count.
     pub labels: &'a [i64],
 }
 
-/// Which images rows hold: two micro-batches of a run with the same id have the same images.
+/// Identifies the images of rows: two micro-batches of a run with the same id have the same images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowsId {
     /// Epoch, counted from 0.
     pub epoch: u64,
     /// Batch of the epoch, counted from 0.
     pub batch: u64,
-    /// Place of the first row in that batch.
+    /// Position of the first row in that batch.
     pub first_row: u64,
 }
 
-/// What a step computes at once: its batch, or a part of it.
+/// The rows that a step computes at once: its batch, or a part of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MicroBatch {
-    /// Seed of the run. Together with `step` and the rows' places in the batch it determines the dropout masks.
+    /// Seed of the run. Together with `step` and the rows' positions in the batch it determines the dropout
+    /// masks.
     pub seed: u64,
     /// Updates done before this step.
     pub step: u64,
@@ -148,10 +150,10 @@ pub struct MicroBatch {
     pub gradient_scale: f32,
 }
 
-/// The images of the micro-batch that comes next.
+/// The images of the next micro-batch.
 #[derive(Clone, Copy, Debug)]
 pub struct NextImages<'a> {
-    /// Which they are.
+    /// Their id.
     pub id: RowsId,
     /// `u8 [N,3,H,W]` 0..=255; there may be more than the micro-batch has.
     pub images: &'a [u8],

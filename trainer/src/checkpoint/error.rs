@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint or its folder.
+//! Errors of checkpoints and their folder.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ pub enum CheckpointError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's message.
         reason: io::Error,
     },
     /// A checkpoint cannot be written, as on a full disk.
@@ -19,21 +19,21 @@ pub enum CheckpointError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's message.
         reason: io::Error,
     },
     /// There is nothing to resume from.
     #[error(
-        "there is no checkpoint in {}: the run has to go on for an epoch, or for --checkpoint-minutes", path.display()
+        "there is no checkpoint in {}: the run must train for an epoch, or for --checkpoint-minutes", path.display()
     )]
     None {
-        /// The folder that was looked into.
+        /// The folder that was searched.
         path: PathBuf,
     },
     /// The file is cut off.
     #[error(
-        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; without its folder, the checkpoint \
-         before it is used",
+        "{} is truncated: it has {found_bytes} bytes, {expected_bytes} were written; delete its folder to use the \
+         checkpoint before it",
         path.display()
     )]
     Truncated {
@@ -41,37 +41,37 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Its size.
         found_bytes: u64,
-        /// What it should be.
+        /// Its expected size.
         expected_bytes: u64,
     },
-    /// The file has other bytes than were written.
+    /// The file's bytes are not those that were written.
     #[error(
-        "{} is damaged: its sha256 is not the one that was noted; without its folder, the checkpoint before it is used",
+        "{} is damaged: its sha256 is not the recorded one; delete its folder to use the checkpoint before it",
         path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// The file is no checkpoint of ours.
+    /// The file is not part of a Fovea checkpoint.
     #[error(
-        "{} is not part of a checkpoint: {reason}; without its folder, the checkpoint before it is used",
+        "{} is not part of a checkpoint: {reason}; delete its folder to use the checkpoint before it",
         path.display()
     )]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// It was written by another version.
+    /// It has the format of another version.
     #[error("{} has format {found}, and this version reads {known}; use the version that wrote it", path.display())]
     Format {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// Ours.
+        /// The known format.
         known: u32,
     },
     /// It belongs to another recipe.
@@ -108,7 +108,7 @@ pub enum CheckpointError {
         /// The data set's.
         data: String,
     },
-    /// Another trainer works in the folder.
+    /// Another trainer uses the folder.
     #[error("another trainer is using {}; wait for it, or give another --run folder", path.display())]
     InUse {
         /// The run's folder.

@@ -1,4 +1,4 @@
-//! One checkpoint on the disk.
+//! The folder of one checkpoint.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,12 +16,12 @@ use crate::state::{Tensor, TensorRef, Tensors};
 
 const TENSORS: &str = "state.safetensors";
 const META: &str = "checkpoint.json";
-/// With what the name of a checkpoint begins.
+/// Prefix of checkpoint folders.
 pub(super) const PREFIX: &str = "step-";
-/// What stands before it until the checkpoint is complete.
+/// Prefix of the folder's name until the checkpoint is complete.
 const HIDDEN: &str = ".";
 
-/// What stands in `checkpoint.json`.
+/// Content of `checkpoint.json`.
 #[derive(Serialize, Deserialize)]
 struct MetaFile {
     format: u32,
@@ -31,23 +31,23 @@ struct MetaFile {
     meta: Meta,
 }
 
-/// Only this is read before the rest is trusted.
+/// Read first; the rest is only read if the format is known.
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
 }
 
-/// Writes a checkpoint to `folder`, which must not exist and appears complete at the end.
+/// Writes a checkpoint to `folder`, which must not exist and appears only when complete.
 ///
 /// # Errors
-/// [`CheckpointError::Write`]; nothing is left behind then.
+/// [`CheckpointError::Write`]; no files are left behind.
 pub fn save(folder: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<(), CheckpointError> {
     let hidden = hidden_sibling(folder);
     let result = write_parts(&hidden, meta, tensors).and_then(|()| {
         fs::rename(&hidden, folder).and_then(|()| sync_folder(folder)).map_err(CheckpointError::write(folder))
     });
     if result.is_err() {
-        // The first error is the one worth telling.
+        // The first error is the one to report.
         let _ = fs::remove_dir_all(&hidden);
     }
     result
@@ -77,7 +77,7 @@ fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Res
     let (tensors, path) = (path, hidden.join(META));
     write_atomically(&path, |out| serde_json::to_writer_pretty(out, &file).map_err(io::Error::from))
         .map_err(CheckpointError::write(&path))?;
-    // The library gives its file to the owner alone; whoever may read the one may read the other.
+    // The library makes its file readable by the owner only; give it the permissions of the other file.
     let permissions = fs::metadata(&path).map_err(CheckpointError::read(&path))?.permissions();
     fs::set_permissions(&tensors, permissions).map_err(CheckpointError::write(&tensors))
 }
@@ -93,10 +93,10 @@ pub(super) fn is_hidden(name: &str) -> bool {
     name.strip_prefix(HIDDEN).is_some_and(|name| name.starts_with(PREFIX))
 }
 
-/// Reads the checkpoint in `folder` and checks every byte of it.
+/// Reads the checkpoint in `folder` and verifies every byte of it.
 ///
 /// # Errors
-/// A variant of [`CheckpointError`] that names the file, for whatever may have happened to it.
+/// A variant of [`CheckpointError`] that names the file, for any kind of damage.
 pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
     let file = load_meta(folder)?;
     let path = folder.join(TENSORS);
@@ -122,7 +122,7 @@ pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
     Ok((file.meta, Tensors::new(&path, by_name)))
 }
 
-/// Reads the checkpoint in `folder` but for its tensors.
+/// Reads the checkpoint in `folder` without its tensors.
 ///
 /// # Errors
 /// As [`load`].
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_another_format_is_told_as_such() {
+    fn a_checkpoint_of_another_format_is_an_error_with_both_formats() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("step-1");
         save_sample(&folder, 1).unwrap();
@@ -218,7 +218,8 @@ mod tests {
         assert!(matches!(error, CheckpointError::Format { found: 3, known: 2, .. }), "{error}");
     }
 
-    /// Run again by `a_full_disk_leaves_the_earlier_checkpoint_and_no_litter`, under a limit on the size of files.
+    /// Run as a child process by `a_full_disk_leaves_the_earlier_checkpoint_and_no_litter`, under a limit on
+    /// the size of files.
     #[test]
     fn save_under_a_limit() {
         let Some(folder) = std::env::var_os("FOVEA_SAVE_UNDER_A_LIMIT") else { return };
@@ -243,8 +244,8 @@ mod tests {
             .env("FOVEA_SAVE_UNDER_A_LIMIT", &folder)
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+        let output_text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && output_text.contains("1 passed"), "{output_text}");
         assert_eq!(load(&folder).unwrap().0.step, 1);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }

@@ -6,8 +6,8 @@
 //! RUN/checkpoints/step-000000120/checkpoint.json  with the size and the hash of the tensors
 //! ```
 //!
-//! A checkpoint is written under a hidden name, synced and renamed, so a trainer that is killed at any moment leaves the
-//! earlier ones as they were.
+//! A checkpoint is written under a hidden name, synced and renamed, so a trainer that is killed at any moment
+//! leaves the earlier ones as they were.
 
 mod error;
 mod folder;
@@ -22,7 +22,7 @@ pub use store::{LOCK, RunLock, Store};
 use crate::metrics::BatchMetrics;
 use crate::optimizer;
 
-/// The layout that is written and read.
+/// The version of the layout.
 const FORMAT: u32 = 2;
 
 /// All of a training run's state that is not a tensor.
@@ -36,11 +36,11 @@ pub struct Meta {
     pub recipe_hash: String,
     /// Identifiers of the classes in the order of the outputs.
     pub classes: Vec<String>,
-    /// Their names for people, in the same order.
+    /// Readable names of the classes, in the same order.
     pub class_names: Vec<String>,
     /// [`fovea_pipeline::DatasetInfo::digest`] of the training images.
     pub data: String,
-    /// Whether the validation error was lower than ever when it was saved.
+    /// Whether the validation error was the lowest so far when it was saved.
     pub is_best: bool,
     /// Seed of the run.
     pub seed: u64,
@@ -50,11 +50,11 @@ pub struct Meta {
     pub epoch: u32,
     /// Batches done in the epoch that is in progress.
     pub batch: u64,
-    /// Loss and counts over these batches.
+    /// Metrics over these batches.
     pub sums: BatchMetrics,
-    /// Batches of the run that were left out because their loss was not finite.
+    /// Batches of the run that were skipped because their loss was not finite.
     pub discarded: u64,
-    /// How far the schedule has come.
+    /// State of the schedule.
     pub schedule: optimizer::State,
 }
 
@@ -115,14 +115,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_another_recipe_is_told_with_both_names() {
+    fn a_checkpoint_of_another_recipe_is_an_error_with_both_names() {
         meta(1).check_recipe("demo", "ab12").unwrap();
         let error = meta(1).check_recipe("alexnet", "cd34").unwrap_err().to_string();
         assert!(error.contains("`demo`") && error.contains("`alexnet`"), "{error}");
     }
 
     #[test]
-    fn other_classes_are_told_by_their_number_or_the_first_that_differs() {
+    fn other_classes_are_an_error_with_their_number_or_the_first_difference() {
         meta(1).check_classes(&["n01", "n02"]).unwrap();
         let error = meta(1).check_classes(&["n01"]).unwrap_err();
         assert!(matches!(error, CheckpointError::ClassCount { saved: 2, data: 1 }), "{error}");

@@ -9,20 +9,20 @@ use super::folder::{self, PREFIX};
 use super::{CheckpointError, Meta};
 use crate::state::TensorRef;
 
-/// The file in a run's folder that the trainer at work there holds.
+/// The lock file in a run's folder.
 pub const LOCK: &str = "lock";
 
-/// Keeps other trainers out of a run's folder while it lives.
+/// Locks a run's folder against other trainers for its lifetime.
 #[derive(Debug)]
 pub struct RunLock {
     _lock: FileLock,
 }
 
 impl RunLock {
-    /// Makes the run's folder if need be and locks it.
+    /// Creates the run's folder if necessary and locks it.
     ///
     /// # Errors
-    /// [`CheckpointError::InUse`] when another trainer is at work there.
+    /// [`CheckpointError::InUse`] when another trainer uses the folder.
     pub fn acquire(run: &Path) -> Result<Self, CheckpointError> {
         fs::create_dir_all(run).map_err(CheckpointError::write(run))?;
         let path = run.join(LOCK);
@@ -41,7 +41,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The checkpoints in the folder of a run, of which the last `keep` (at least one) and the best stay.
+    /// The checkpoints in the folder of a run; keeps the last `keep` (at least one) and the best.
     #[must_use]
     pub fn new(run: &Path, keep: usize) -> Self {
         Self { root: run.join("checkpoints"), keep: keep.max(1) }
@@ -50,7 +50,7 @@ impl Store {
     /// Saves a checkpoint, then removes those that need not be kept. Returns its folder.
     ///
     /// # Errors
-    /// [`CheckpointError::Write`]; earlier checkpoints are as they were then.
+    /// [`CheckpointError::Write`]; earlier checkpoints are unchanged.
     pub fn save(&self, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(&self.root).map_err(CheckpointError::write(&self.root))?;
         let path = self.root.join(self.free_name(meta.step));
@@ -59,8 +59,8 @@ impl Store {
         Ok(path)
     }
 
-    /// A name for a checkpoint of this step. A second one of the same step (an epoch's end, then an interruption) gets a
-    /// name of its own, so that the first is there until the second is complete.
+    /// A name for a checkpoint of this step. A second one of the same step (an epoch's end, then an
+    /// interruption) gets a new name, so that the first exists until the second is complete.
     fn free_name(&self, step: u64) -> String {
         let first = format!("{PREFIX}{step:09}");
         let further = (1..).map(|revision: u32| format!("{first}.{revision}"));
@@ -76,7 +76,7 @@ impl Store {
         self.all()?.pop().ok_or_else(|| CheckpointError::None { path: self.root.clone() })
     }
 
-    /// The folder of the last checkpoint that was saved as the best, or of the latest when none was.
+    /// The folder of the last checkpoint that was saved as the best, or of the latest if none was.
     ///
     /// # Errors
     /// As [`Store::latest`], and those of [`read_meta`](super::read_meta).
@@ -97,7 +97,7 @@ impl Store {
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// The folders that lie there, by name; what has a name that is no text is not ours.
+    /// The folders of checkpoints, by name; names that are not Unicode are ignored.
     fn entries(&self) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -115,10 +115,10 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes the checkpoints that need not be kept, and what killed trainers left half written.
+    /// Removes the checkpoints that need not be kept, and unfinished ones of killed trainers.
     fn prune(&self) -> Result<(), CheckpointError> {
         let all = self.all()?;
-        // One that cannot be read is none to fall back on.
+        // An unreadable checkpoint is not kept as the best.
         let is_best = |path: &&PathBuf| folder::read_meta(path).is_ok_and(|meta| meta.is_best);
         let best = all.iter().rev().find(is_best).cloned();
         let old = all.into_iter().rev().skip(self.keep).filter(|path| Some(path) != best.as_ref());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_best_one_the_latest_serves_and_without_any_it_is_told() {
+    fn without_a_best_one_the_latest_serves_and_without_any_it_is_an_error() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
         assert!(matches!(store.best().unwrap_err(), CheckpointError::None { .. }));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_trainer_left_half_written_is_not_seen_and_goes_with_the_next_checkpoint() {
+    fn unfinished_checkpoints_are_ignored_and_removed_with_the_next_one() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
         save(&store, 1, false);
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_told_where_the_best_is_looked_for() {
+    fn a_damaged_checkpoint_is_an_error_in_the_search_for_the_best() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
         save(&store, 1, true);
         fs::write(run.path().join("checkpoints/step-000000001/checkpoint.json"), "{").unwrap();
         assert!(matches!(store.best().unwrap_err(), CheckpointError::Foreign { .. }));
-        // Training goes on, and the damaged one goes when its turn comes.
+        // Training continues, and the damaged one is removed once it is no longer among the last ones.
         for step in 2..=4 {
             save(&store, step, step == 2);
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_the_name_of_a_checkpoint_is_none() {
+    fn a_file_with_the_name_of_a_checkpoint_is_ignored() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
         save(&store, 1, false);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_folder_that_cannot_be_made_is_told() {
+    fn a_run_folder_that_cannot_be_made_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, b"").unwrap();

@@ -1,19 +1,19 @@
-//! What is counted over the rows of batches.
+//! Metrics over the rows of batches.
 
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// BatchMetrics over rows.
+/// Loss and counts over rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BatchMetrics {
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Cross-entropy, natural logarithm.
+    /// Sum of the cross-entropy, natural logarithm.
     pub loss: f64,
-    /// Rows whose class is the best answer.
+    /// Rows whose class has the highest output.
     pub top1: u64,
-    /// Rows whose class is among the five best answers.
+    /// Rows whose class is among the five highest outputs.
     pub top5: u64,
 }
 
@@ -27,8 +27,8 @@ impl AddAssign for BatchMetrics {
 }
 
 impl BatchMetrics {
-    /// Those of one row whose K answers are `values`, the greatest the best. Of equal ones the lower class comes first; a
-    /// label whose value is not a number is never right.
+    /// Metrics of one row whose K outputs are `values`, the greatest the best. Of equal ones the lower class
+    /// ranks first; a label whose value is NaN is never correct.
     #[must_use]
     pub fn of_row(loss: f64, values: &[f64], label: usize) -> Self {
         let own = values[label];
@@ -38,19 +38,19 @@ impl BatchMetrics {
         Self { rows: 1, loss, top1: hit(1), top5: hit(5) }
     }
 
-    /// Mean loss of a row; not a number without rows.
+    /// Mean loss of a row; NaN without rows.
     #[must_use]
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.rows as f64
     }
 
-    /// Share of the rows whose class is not the best answer, 0..=1; not a number without rows.
+    /// Share of the rows whose class does not have the highest output, 0..=1; NaN without rows.
     #[must_use]
     pub fn top1_error(&self) -> f64 {
         (self.rows - self.top1) as f64 / self.rows as f64
     }
 
-    /// Share of the rows whose class is not among the five best answers, 0..=1; not a number without rows.
+    /// Share of the rows whose class is not among the five highest outputs, 0..=1; NaN without rows.
     #[must_use]
     pub fn top5_error(&self) -> f64 {
         (self.rows - self.top5) as f64 / self.rows as f64
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_answers_the_lower_class_comes_first_and_nan_is_never_right() {
+    fn of_equal_outputs_the_lower_class_ranks_first_and_nan_is_never_correct() {
         assert_eq!([0, 1].map(|label| BatchMetrics::of_row(0.0, &[0.5, 0.5], label).top1), [1, 0]);
         for values in [&[f64::NAN; 8][..], &[f64::NAN; 3]] {
             assert_eq!([0, 1].map(|label| BatchMetrics::of_row(0.0, values, label).top5), [0, 0]);

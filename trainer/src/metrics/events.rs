@@ -1,8 +1,9 @@
 //! TensorBoard's event files: protocol-buffer messages in TFRecord framing.
 //!
-//! A record is the length of the message as a little-endian u64, a checksum of those eight bytes, the message, and a
-//! checksum of it; a checksum is a CRC-32C, masked so that a CRC over data that holds CRCs stays sound. Of the messages
-//! (`tensorboard/compat/proto/event.proto` and `summary.proto`) only the fields that scalars need are written.
+//! A record is the length of the message as a little-endian u64, a checksum of those eight bytes, the
+//! message, and a checksum of it; a checksum is a CRC-32C, masked so that a CRC over data that holds CRCs
+//! stays sound. Of the messages (`tensorboard/compat/proto/event.proto` and `summary.proto`) only the fields
+//! that scalars need are written.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -57,10 +58,10 @@ struct SessionLog {
     status: i32,
 }
 
-/// `SessionLog.START`: a reader forgets what earlier files hold from this event's step on.
+/// `SessionLog.START`: a reader drops data of earlier files from this event's step on.
 const START: i32 = 1;
 
-/// Tells files apart that one process opens within a second.
+/// Distinguishes files that one process opens within a second.
 static OPENED: AtomicU32 = AtomicU32::new(0);
 
 /// Writes scalars to an event file.
@@ -71,8 +72,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Makes a new event file in `folder` for a run that has done `steps` updates. TensorBoard reads all files of a folder
-    /// as one run and drops steps beyond `steps` from the earlier ones.
+    /// Creates a new event file in `folder` for a run that has done `steps` updates. TensorBoard reads all
+    /// files of a folder as one run and drops steps beyond `steps` from the earlier ones.
     ///
     /// # Errors
     /// [`MetricsError`] with the file.
@@ -94,7 +95,7 @@ impl EventWriter {
         &self.path
     }
 
-    /// Writes values, each under its tag, that belong to one step.
+    /// Writes the values of one step, each under its tag.
     ///
     /// # Errors
     /// [`MetricsError`] with the file.
@@ -190,7 +191,7 @@ mod tests {
         let events = read(writer.path());
         assert_eq!(events.len(), 3);
         assert_eq!(events[0].what, Some(What::FileVersion("brain.Event:2".to_owned())));
-        // Whatever an attempt before it left in the folder is to be forgotten.
+        // The reader must drop anything that an earlier attempt left in the folder.
         assert_eq!(
             (events[1].step, &events[1].what),
             (1, &Some(What::SessionLog(SessionLog { status: START })))
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_tells_readers_which_steps_to_forget() {
+    fn a_resumed_run_makes_readers_drop_repeated_steps() {
         let folder = tempfile::tempdir().unwrap();
         let writer = EventWriter::create(folder.path(), 5).unwrap();
         let events = read(writer.path());

@@ -1,7 +1,7 @@
-//! What a run writes down: a JSON line per step, a CSV row per epoch, and TensorBoard events.
+//! Records of a run: a JSON line per step, a CSV row per epoch, and TensorBoard events.
 //!
-//! Every record is written to its file at once, in one piece, so that a killed run loses none. A run that is resumed drops
-//! what an earlier attempt wrote beyond its checkpoint: those steps are taken again.
+//! Every record is written to its file at once, in one piece, so that a killed run loses none. A resumed run
+//! drops the records of an earlier attempt beyond its checkpoint, as those steps are repeated.
 
 mod counts;
 mod events;
@@ -18,7 +18,7 @@ use tables::{JsonLines, Rows, read_rows};
 
 /// Name of the table of epochs in a run's folder.
 pub const EPOCHS: &str = "epochs.csv";
-/// The updates, a JSON object each line.
+/// Name of the file of updates, a JSON object each line.
 pub const STEPS: &str = "metrics.jsonl";
 
 /// A file of metrics cannot be read or written.
@@ -27,7 +27,7 @@ pub const STEPS: &str = "metrics.jsonl";
 pub struct MetricsError {
     /// The file.
     pub path: PathBuf,
-    /// What the file system said.
+    /// The file system's message.
     pub reason: io::Error,
 }
 
@@ -41,7 +41,7 @@ impl MetricsError {
 /// One update. In JSON a loss that is not finite is `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Updates done, this one included.
+    /// Updates done, including this one.
     pub step: u64,
     /// The epoch it belongs to, counted from 1.
     pub epoch: u32,
@@ -80,9 +80,9 @@ pub struct Epoch {
     pub lr: f64,
     /// Mean loss over the training images.
     pub train_loss: f64,
-    /// Top-1 error over the training images as they were seen, 0..=1.
+    /// Top-1 error over the training images as they were trained on, 0..=1.
     pub train_top1: f64,
-    /// Top-5 error over the training images as they were seen, 0..=1.
+    /// Top-5 error over the training images as they were trained on, 0..=1.
     pub train_top5: f64,
     /// Mean loss over the validation images.
     pub val_loss: f64,
@@ -94,7 +94,7 @@ pub struct Epoch {
     pub images_per_s: f64,
     /// Share of the time spent waiting for data, 0..=1.
     pub data_wait: f64,
-    /// Duration, evaluation included, in seconds.
+    /// Duration in seconds, evaluation included.
     pub seconds: f64,
 }
 
@@ -120,8 +120,8 @@ impl Epoch {
     }
 }
 
-/// The updates that stand in the records of the run in the folder `run`, and the numbers, from 1, of lines that are none: a number
-/// that was not finite is NaN, a last line that is not complete is passed over.
+/// The updates in the records of the run in the folder `run`, and the numbers, from 1, of invalid lines. A
+/// number that was not finite is NaN; an incomplete last line is ignored.
 ///
 /// # Errors
 /// [`MetricsError`] with the file.
@@ -129,8 +129,8 @@ pub fn read_steps(run: &Path) -> Result<(Vec<Step>, Vec<usize>), MetricsError> {
     tables::read_steps(&run.join(STEPS))
 }
 
-/// The epochs that stand in the records of the run in the folder `run`; none where there are no records. A row that was cut
-/// is left out.
+/// The epochs in the records of the run in the folder `run`; none if there are no records. A truncated row is
+/// left out.
 ///
 /// # Errors
 /// [`MetricsError`] with the file.
@@ -144,13 +144,13 @@ pub struct Metrics {
     steps: JsonLines,
     epochs: Rows,
     events: EventWriter,
-    /// Files that lack updates or epochs which were done, with how many.
+    /// Files that lack updates or epochs already done, with how many.
     missing: Vec<(PathBuf, u64)>,
 }
 
 impl Metrics {
-    /// Opens the records in the folder `run`, for a run that has done `steps` updates and `epochs` epochs (0 for a new one);
-    /// what stands there beyond these is removed.
+    /// Opens the records in the folder `run`, for a run that has done `steps` updates and `epochs` epochs (0
+    /// for a new one); later records are removed.
     ///
     /// # Errors
     /// [`MetricsError`] with the file.
@@ -163,14 +163,14 @@ impl Metrics {
         Ok(Self { steps: lines, epochs: rows, events: EventWriter::create(run, steps)?, missing })
     }
 
-    /// Files that lack updates or epochs which were done before they were opened, with how many: somebody has changed them, or a
-    /// machine has failed.
+    /// Files that lacked updates or epochs already done when they were opened, with how many: they were
+    /// edited, or a machine failed.
     #[must_use]
     pub fn missing(&self) -> &[(PathBuf, u64)] {
         &self.missing
     }
 
-    /// Writes down an update.
+    /// Records an update.
     ///
     /// # Errors
     /// [`MetricsError`] with the file.
@@ -189,7 +189,7 @@ impl Metrics {
         )
     }
 
-    /// Writes down an epoch.
+    /// Records an epoch.
     ///
     /// # Errors
     /// [`MetricsError`] with the file.
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_run_begins_empty_tables() {
+    fn a_new_run_starts_with_empty_tables() {
         let run = tempfile::tempdir().unwrap();
         Metrics::open(run.path(), 0, 0).unwrap().step(&step(1)).unwrap();
         Metrics::open(run.path(), 0, 0).unwrap();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_read_back_as_they_were_but_for_a_row_that_was_cut() {
+    fn epochs_are_read_back_as_written_except_for_a_truncated_row() {
         let run = tempfile::tempdir().unwrap();
         assert_eq!(read_epochs(run.path()).unwrap(), []);
         let mut metrics = Metrics::open(run.path(), 0, 0).unwrap();

@@ -1,4 +1,4 @@
-//! Text files that grow by one line a record and are cut back when a run is resumed.
+//! Text files with one line a record, which are truncated when a run is resumed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{MetricsError, Step};
 
-/// A file that only grows.
+/// An append-only file.
 #[derive(Debug)]
 struct Appending {
     path: PathBuf,
@@ -17,7 +17,7 @@ struct Appending {
 }
 
 impl Appending {
-    /// Opens the file at `path` after its content has been made `lines`.
+    /// Replaces the file's content by `lines` and opens it.
     fn open(path: &Path, lines: &[&str]) -> Result<Self, MetricsError> {
         write_atomically(path, |out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
             .map_err(MetricsError::at(path))?;
@@ -33,20 +33,20 @@ impl Appending {
 
 fn read_if_there(path: &Path) -> Result<String, MetricsError> {
     match fs::read(path) {
-        // A killed machine may leave anything in the last line.
+        // A crash of the machine may leave any bytes in the last line.
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(MetricsError::at(path)(error)),
     }
 }
 
-/// A file of one JSON object a line.
+/// A file with one JSON object a line.
 #[derive(Debug)]
 pub(super) struct JsonLines(Appending);
 
 impl JsonLines {
-    /// Opens the file for a run that has done `steps` updates: lines beyond are removed, and such as are no steps or not
-    /// after the one before. The number of the first `steps` that are missing then comes second.
+    /// Opens the file for a run that has done `steps` updates. Lines beyond are removed, as are lines that
+    /// are no steps or out of order. Also returns how many of the first `steps` are missing.
     pub(super) fn open(path: &Path, steps: u64) -> Result<(Self, u64), MetricsError> {
         let text = read_if_there(path)?;
         let mut last = 0;
@@ -71,8 +71,8 @@ impl JsonLines {
     }
 }
 
-/// The steps in the file of JSON lines at `path`, with the numbers of the lines, from 1, that are none; a last line without an
-/// end is being written or was cut, and is passed over.
+/// The steps in the file of JSON lines at `path`, with the numbers, from 1, of invalid lines. A last line
+/// without a line feed is being written or was truncated, and is ignored.
 pub(super) fn read_steps(path: &Path) -> Result<(Vec<Step>, Vec<usize>), MetricsError> {
     let text = read_if_there(path)?;
     let (mut steps, mut broken) = (Vec::new(), Vec::new());
@@ -86,18 +86,18 @@ pub(super) fn read_steps(path: &Path) -> Result<(Vec<Step>, Vec<usize>), Metrics
     Ok((steps, broken))
 }
 
-/// The lines of a table below its heading; none where there is no table.
+/// The rows of a table, without its heading; none if there is no table.
 pub(super) fn read_rows(path: &Path) -> Result<Vec<String>, MetricsError> {
     Ok(read_if_there(path)?.lines().skip(1).map(str::to_owned).collect())
 }
 
-/// A CSV file whose first column is a number that rises.
+/// A CSV file whose first column is an ascending number.
 #[derive(Debug)]
 pub(super) struct Rows(Appending);
 
 impl Rows {
-    /// Opens the file for a run that has `count` rows behind it: rows beyond are removed, and such as are cut or not after the
-    /// one before. How many of the first `count` are missing then comes second.
+    /// Opens the file for a run with `count` rows. Rows beyond are removed, as are rows that are truncated or
+    /// out of order. Also returns how many of the first `count` are missing.
     pub(super) fn open(path: &Path, header: &str, count: u64) -> Result<(Self, u64), MetricsError> {
         let text = read_if_there(path)?;
         let columns = header.split(',').count();
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_was_cut_is_dropped_and_one_with_a_null_is_kept() {
+    fn a_truncated_line_is_dropped_and_one_with_a_null_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let line = r#"{"step":1,"epoch":1,"loss":null,"top1":1.0,"top5":1.0,"lr":0.1,"images_per_s":1.0,"data_wait":0.0}"#;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_cut_is_dropped() {
+    fn a_truncated_row_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("epochs.csv");
         fs::write(&path, "epoch,lr\n1,0.1\n2").unwrap();

@@ -1,4 +1,4 @@
-//! A network for a data set: what is trained, evaluated and exported.
+//! A network for a data set, for training, evaluation and export.
 
 use std::sync::Arc;
 
@@ -22,10 +22,11 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// The network of `recipe` for a data set of `classes` classes; reads the file of a recipe that names one.
+    /// The network of `recipe` for a data set of `classes` classes; reads the network's file if the recipe
+    /// names one.
     ///
     /// # Errors
-    /// [`GraphError::File`] when that file is not a network.
+    /// [`GraphError::File`] when that file does not hold a network.
     pub fn new(recipe: &Recipe, classes: usize) -> Result<Self> {
         let network: Arc<dyn Network> = match &recipe.network.onnx {
             Some(path) => Arc::new(Imported::read(path)?),
@@ -96,9 +97,9 @@ mod tests {
 
     #[test]
     fn networks_have_their_known_numbers_of_parameters() {
-        // Weights and biases by hand. Fully connected layers of the large nets: 4096·(256·6·6 + 1) + 4096·4097 + 1000·4097
-        // = 58,631,144. Convolutions of alexnet: 96·(3·11² + 1) + 256·(48·5² + 1) + 384·(256·3² + 1) + 384·(192·3² + 1) +
-        // 256·(192·3² + 1) = 2,334,080.
+        // Weights and biases by hand. Fully connected layers of the large nets: 4096·(256·6·6 + 1) +
+        // 4096·4097 + 1000·4097 = 58,631,144. Convolutions of alexnet: 96·(3·11² + 1) + 256·(48·5² + 1) +
+        // 384·(256·3² + 1) + 384·(192·3² + 1) + 256·(192·3² + 1) = 2,334,080.
         let paper = 58_631_144 + 2_334_080;
         for (recipe, expected) in [
             ("alexnet", 60_965_224),
@@ -119,7 +120,8 @@ mod tests {
             // 48·(3·11² + 1) + 128·(48·5² + 1) + 192·(128·3² + 1) + 192·(192·3² + 1) + 256·(192·3² + 1).
             ("alexnet-one-gpu", 58_631_144 + 1_167_168),
             ("alexnet-tanh", paper),
-            // 64·(3·11² + 1) + 192·(64·5² + 1) + 384·(192·3² + 1) + 256·(384·3² + 1) + 256·(256·3² + 1) = 2,469,696.
+            // 64·(3·11² + 1) + 192·(64·5² + 1) + 384·(192·3² + 1) + 256·(384·3² + 1) + 256·(256·3² + 1) =
+            // 2,469,696.
             ("alexnet-torchvision", 61_100_840),
             // 96·(3·11² + 1) + 256·(96·5² + 1) + 384·(256·3² + 1) + 384·(384·3² + 1) + 256·(384·3² + 1).
             ("alexnet-ungrouped", 58_631_144 + 3_747_200),
@@ -127,7 +129,8 @@ mod tests {
             assert_eq!(count(recipe, 1000), expected, "{recipe}");
         }
         for (recipe, expected) in [
-            // 64·(3·5² + 1) + 64·(64·5² + 1) = 107,328; 6² places of 64·(64·3² + 1) and of 32·(64·3² + 1); 10·(32·6² + 1).
+            // 64·(3·5² + 1) + 64·(64·5² + 1) = 107,328; 6² places of 64·(64·3² + 1) and of 32·(64·3² + 1);
+            // 10·(32·6² + 1).
             ("cifar-11pct", 107_328 + 36 * 64 * 577 + 36 * 32 * 577 + 11_530),
             // The same convolutions; 6² places of 32·(64·3² + 1) and of 32·(32·3² + 1).
             ("cifar-13pct", 107_328 + 36 * 32 * 577 + 36 * 32 * 289 + 11_530),
@@ -135,8 +138,8 @@ mod tests {
             ("cifar-quick", 89_578),
             ("cifar-relu", 89_578),
             ("cifar-tanh", 89_578),
-            // 32·(3·5² + 1) + 64·(16·5² + 1) + 96·(64·3² + 1) + 96·(48·3² + 1) + 64·(48·3² + 1) + 256·(64·2² + 1) + 256·257 +
-            // 10·257.
+            // 32·(3·5² + 1) + 64·(16·5² + 1) + 96·(64·3² + 1) + 96·(48·3² + 1) + 64·(48·3² + 1) + 256·(64·2²
+            // + 1) + 256·257 + 10·257.
             ("demo", 286_922),
         ] {
             assert_eq!(count(recipe, 10), expected, "{recipe}");
@@ -175,13 +178,13 @@ mod tests {
     fn graphs_have_the_parameters_that_the_recipe_counts() {
         for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
-            let told: u64 = recipe.shapes(3, 10).unwrap().iter().map(|shape| shape.parameters).sum();
-            assert_eq!(count(name, 10) as u64, told, "{name}");
+            let expected: u64 = recipe.shapes(3, 10).unwrap().iter().map(|shape| shape.parameters).sum();
+            assert_eq!(count(name, 10) as u64, expected, "{name}");
         }
     }
 
     #[test]
-    fn a_decay_of_a_layers_own_reaches_its_parameters() {
+    fn a_layers_own_decay_reaches_its_parameters() {
         let recipe = Recipe::load("cifar-quick", &[]).unwrap();
         let decays: Vec<_> = Classifier::new(&recipe, 10)
             .unwrap()

@@ -1,4 +1,4 @@
-//! Graphs for export: a trained network with its mean and parameters inside.
+//! Graphs for export: a trained network with its mean and parameters as constants.
 
 use fovea_graph::{
     Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Result, Tensor, free_batch,
@@ -18,10 +18,11 @@ pub enum PixelType {
     F32,
 }
 
-/// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters inside.
+/// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters
+/// are constants.
 ///
-/// `mean` has the shape of `options.mean`; `parameters` are in the network's order. The batch of `options` is not
-/// used.
+/// `mean` has the shape of `options.mean`; `parameters` are in the network's order. The batch of `options` is
+/// not used.
 ///
 /// # Errors
 /// The layers do not fit, or `mean` or a parameter has another number of values.
@@ -43,7 +44,8 @@ pub fn inference(
     exported(network, options, element, mean, parameters, &outputs)
 }
 
-/// As [`inference`] for bytes, with one more output: the activation of the layer `layer`, flattened to `f32 [N,D]`.
+/// Like [`inference`] for bytes, with an additional output: the activation of the layer `layer`, flattened to
+/// `f32 [N,D]`.
 ///
 /// # Errors
 /// Those of [`inference`], and when the network has no such layer.
@@ -65,7 +67,8 @@ pub fn features(
     exported(network, options, ElementType::U8, mean, parameters, &outputs)
 }
 
-/// A graph of a free batch size whose mean and parameters are inside; `outputs` makes them from the centred images.
+/// A graph of a free batch size with mean and parameters as constants; `outputs` builds its outputs from the
+/// centred images.
 fn exported(
     network: &Classifier,
     options: &GraphOptions,

@@ -1,11 +1,12 @@
 //! The graphs of a training session: train, update, accumulate, evaluate; and the one for export.
 //!
-//! Everything counts in sums over valid rows. The gradients are those of `gradient_scale · Σ loss`: a step over one
-//! batch sets the scale to 1 / rows; a step over several batches sets it to 1 / (rows of all of them) and adds the
-//! gradients up.
+//! Losses and gradients are sums over valid rows. The gradients are those of `gradient_scale · Σ loss`: a
+//! step over one batch sets the scale to 1 / rows; a step over several micro-batches sets it to 1 / (rows of
+//! all of them) and adds the gradients up.
 //!
-//! In half precision activations are f16, everything that is kept is f32. The loss is multiplied by the loss scale before it
-//! is differentiated and the gradients are divided by it afterwards, in f32: small gradients do not vanish in f16 on their way.
+//! In half precision activations are f16, everything stored is f32. The loss is multiplied by the loss scale
+//! before it is differentiated and the gradients are divided by it afterwards, in f32, so that small
+//! gradients do not vanish in f16.
 
 use fovea_graph::{
     Buffer, BufferUse, Builder, DropoutMask, ElementType, Forward, Graph, GraphError, Lowering, Mode,
@@ -16,7 +17,7 @@ use super::Classifier;
 use crate::names;
 use crate::recipe::{Mean, Recipe};
 
-/// What is subtracted from an image.
+/// Shape of the mean that is subtracted from images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MeanShape {
     /// One value per channel, `[3,1,1]`.
@@ -26,7 +27,7 @@ pub enum MeanShape {
     Pixel,
 }
 
-/// What the graphs of a network depend on besides its layers.
+/// Dependencies of a network's graphs other than its layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphOptions {
     /// Rows N of a batch of the train and evaluate graphs.
@@ -48,7 +49,7 @@ impl GraphOptions {
         Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: [1.0; 3], compute }
     }
 
-    /// Options for `recipe` in f32; the mean of a recipe that subtracts none is a mean per channel of zeros.
+    /// Options for `recipe` in f32; for a recipe without a mean, a mean per channel (of zeros).
     pub fn of_recipe(recipe: &Recipe, batch: usize, target: Target) -> Self {
         let mean = match recipe.input.mean {
             Mean::Image => MeanShape::Pixel,
@@ -73,10 +74,11 @@ pub struct TrainingGraphs {
     pub masks: Vec<DropoutMask>,
     /// Buffers in order; inputs of `train` and `evaluate` under their names.
     pub buffers: Vec<Buffer>,
-    /// Images, offsets, mean, labels, valid, gradient scale, masks, parameters and buffers in; loss, top-1, top-5, a
-    /// gradient for each parameter and a change for each buffer out. In half precision also the loss scale in and the sum of the gradients out.
+    /// In: images, offsets, mean, labels, valid, gradient scale, masks, parameters and buffers. Out: loss,
+    /// top-1, top-5, a gradient for each parameter and a change for each buffer. In half precision also the
+    /// loss scale in and the sum of the gradients out.
     pub train: Graph,
-    /// As `train` without offsets, scale and masks; loss, top-1, top-5, logits and probabilities out.
+    /// Like `train` without offsets, scale and masks; out: loss, top-1, top-5, logits and probabilities.
     pub evaluate: Graph,
 }
 
@@ -101,7 +103,7 @@ impl TrainingGraphs {
     }
 }
 
-/// The train graph, and what the network declares in it.
+/// The train graph, and the network's declarations in it.
 fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward)> {
     let mut g = Builder::new(format!("{}_train", network.name()), Lowering::training(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
@@ -124,8 +126,8 @@ fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward
     Ok((g.finish(), forward))
 }
 
-/// What the batch adds to each buffer: its change, weighed by the batch's share of the rows of the step, so that several
-/// batches add up to the mean of their changes.
+/// The batch's change of each buffer, weighted by the batch's share of the rows of the step, so that several
+/// micro-batches add up to the mean of their changes.
 fn buffer_changes(g: &mut Builder, forward: &Forward, valid: Tensor, scale: Tensor) -> Result<()> {
     if forward.buffers.is_empty() {
         return Ok(());
@@ -144,7 +146,7 @@ fn buffer_changes(g: &mut Builder, forward: &Forward, valid: Tensor, scale: Tens
     Ok(())
 }
 
-/// The gradients by way of a loss so large that they do not vanish in f16, and their sum as an output.
+/// The gradients through a loss so large that they do not vanish in f16, and their sum as an output.
 fn gradients_by_scaled_loss(g: &mut Builder, loss: Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>> {
     let scale = g.input(names::LOSS_SCALE, TensorType::f32([]))?;
     let large = g.mul(loss, scale)?;
@@ -229,7 +231,7 @@ fn targets(g: &mut Builder, batch: usize) -> Result<(Tensor, Tensor)> {
     Ok((labels, valid))
 }
 
-/// Declares loss and counts as outputs and gives the loss.
+/// Declares loss and counts as outputs and returns the loss.
 fn counts(g: &mut Builder, logits: Tensor, labels: Tensor, valid: Tensor) -> Result<Tensor> {
     let sums = g.scope("loss", |g| g.cross_entropy(logits, labels, valid))?;
     g.output(names::LOSS, sums.loss)?;
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_fill_up_a_batch_change_nothing() {
+    fn padding_rows_of_a_batch_change_nothing() {
         let graphs = TrainingGraphs::build(&tiny(), &GraphOptions::new(BATCH)).unwrap();
         let (one, other) = (run(&graphs.train, 2, 0), run(&graphs.train, 2, 201));
         assert_eq!(one.len(), 3 + graphs.parameters.len());
@@ -371,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exported_graph_gives_the_answers_of_the_evaluate_graph_for_any_batch_size() {
+    fn the_exported_graph_gives_the_outputs_of_the_evaluate_graph_for_any_batch_size() {
         let network = tiny();
         let options = GraphOptions::new(BATCH);
         let graphs = TrainingGraphs::build(&network, &options).unwrap();
@@ -405,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_features_of_a_layer_are_its_own_and_come_with_the_logits() {
+    fn the_features_are_those_of_the_layer_and_come_with_the_logits() {
         let network = tiny();
         let options = GraphOptions::new(1);
         let parameters = network.parameters().unwrap();
@@ -431,7 +433,7 @@ mod tests {
                 assert!((found - expected).abs() < 1e-5, "{layer}: {found} against {expected}");
             }
         }
-        // Forward runs the pool before the function, which is not what the layers are called.
+        // Forward runs the pool before the activation, unlike the order of the layers' names.
         let [conv5, relu5] = ["conv5", "relu5"].map(|layer| of(layer).remove(names::FEATURES).unwrap());
         let rectified: Vec<f64> = conv5.iter().map(|value| value.max(0.0)).collect();
         assert!(relu5 == rectified && relu5 != conv5);

@@ -52,7 +52,7 @@ fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, HashMap
 }
 
 #[test]
-fn an_exported_network_comes_in_again_and_takes_the_same_training_step() {
+fn an_exported_network_is_imported_again_and_takes_the_same_training_step() {
     let plain = ["network.layer.dropout.p=0".to_owned()];
     let recipe = Recipe::load("demo", &plain).unwrap();
     let mean = vec![120.0; 3 * 24 * 24];
@@ -64,7 +64,7 @@ fn an_exported_network_comes_in_again_and_takes_the_same_training_step() {
     let exported = inference(&network, &options, PixelType::F32, &mean, &values).unwrap();
     let file = file(&exported.to_bytes());
 
-    // The file subtracts and multiplies itself.
+    // The file subtracts the mean and scales itself.
     let network = format!("network={{onnx={:?}}}", file.path.to_str().unwrap());
     let overrides = [network, "input.mean=none".into(), "input.scale=1".into()];
     let imported = Recipe::load("demo", &overrides).unwrap();

@@ -1,4 +1,4 @@
-//! A recipe's layers as a network.
+//! The layers of a recipe as a network.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub struct Layers {
     pub name: String,
     /// Layers from input to logits.
     pub layers: Vec<Layer>,
-    /// Outputs of a last layer that names no number of its own.
+    /// Outputs of a last layer without `out`.
     pub classes: usize,
 }
 
@@ -51,7 +51,7 @@ impl Network for Layers {
         let Some(at) = self.layers.iter().position(|layer| layer.name == tap) else {
             return Err(unknown_tap(self, tap));
         };
-        // Layers change places within each part only, so that the activation is that of the recipe's layer.
+        // Layers are reordered within each part only, so that the activation is that of the recipe's layer.
         let (before, after) = self.layers.split_at(at + 1);
         let mut sequence = self.begin(x, Mode::Evaluate);
         sequence.append_all(g, before)?;
@@ -61,16 +61,16 @@ impl Network for Layers {
     }
 }
 
-/// Layers on their way into a builder.
+/// Layers being appended to a builder.
 struct Sequence<'a> {
     network: &'a Layers,
     mode: Mode,
-    /// What is declared so far; the output of the last layer stands for the logits.
+    /// Declarations so far; the output of the last layer so far takes the place of the logits.
     forward: Forward,
 }
 
-/// The layers with a max-pool before an activation that it follows: a rising function and a maximum may change places, and
-/// after the pool the function has a quarter of the work.
+/// The layers with each max-pool moved before the activation that it follows: an increasing function and a
+/// maximum commute, and after the pool the function has a quarter of the work.
 fn in_cheapest_order(layers: &[Layer]) -> Vec<&Layer> {
     let mut order: Vec<&Layer> = layers.iter().collect();
     for at in 1..order.len() {
@@ -159,8 +159,8 @@ impl Sequence<'_> {
         }
     }
 
-    /// Declares `layer.weight` and `layer.bias` of these shapes and gives them in the type that the layer computes in;
-    /// `inputs` are the axes of the weights along which an output sums.
+    /// Declares `layer.weight` and `layer.bias` of these shapes and returns them in the type that the layer
+    /// computes in; `inputs` are the axes of the weights over which an output sums.
     fn weights(
         &mut self,
         g: &mut Builder,
@@ -169,13 +169,13 @@ impl Sequence<'_> {
         bias: &[usize],
         inputs: Range<usize>,
     ) -> Result<(Tensor, Tensor)> {
-        let of_layer = layer.kind.weights().expect("only layers with weights ask for them");
-        let (weight_init, bias_init) = initial(&of_layer, weight[inputs].iter().product());
+        let weights = layer.kind.weights().expect("only layers with weights get here");
+        let (weight_init, bias_init) = initial(&weights, weight[inputs].iter().product());
         let element = g.element(self.forward.logits);
         let mut declare = |part: &str, shape: &[usize], kind, init| {
             let name = format!("{}.{part}", layer.name);
             let tensor = g.input(&name, TensorType::f32(shape))?;
-            let weight_decay = of_layer.weight_decay;
+            let weight_decay = weights.weight_decay;
             self.forward
                 .parameters
                 .push((Parameter { name, shape: shape.to_vec(), kind, init, weight_decay }, tensor));
@@ -187,7 +187,7 @@ impl Sequence<'_> {
     }
 }
 
-/// How weights and biases begin in a layer whose outputs have `inputs` inputs each.
+/// Initialisers of weights and biases in a layer whose outputs have `inputs` inputs each.
 fn initial(weights: &Weights, inputs: usize) -> (Init, Init) {
     match weights.init {
         Some(Initializer::FanInUniform) => {

@@ -1,8 +1,8 @@
-//! Networks as the graphs that train, evaluate and export them.
+//! Networks, and the graphs that train, evaluate and export them.
 //!
-//! A [`Classifier`] is a [`Network`](fovea_graph::Network) (a recipe's [`Layers`], or an imported file) with the data
-//! set's number of classes. [`TrainingGraphs`] turns it into the graphs of a training session, [`inference`] into one
-//! for export.
+//! A [`Classifier`] is a [`Network`](fovea_graph::Network) (a recipe's [`Layers`], or an imported file) with
+//! the data set's number of classes. [`TrainingGraphs`] turns it into the graphs of a training session,
+//! [`inference`] into one for export.
 
 mod classifier;
 mod export;

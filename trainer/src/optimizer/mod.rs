@@ -1,8 +1,8 @@
-//! Optimizers: what they keep for each parameter, and how they change weights.
+//! Optimizers: their state for each parameter, and their update of the weights.
 //!
-//! An [`Optimizer`] declares slots (buffers as large as the weights, such as momentum) and hyperparameters (scalars that
-//! each group of parameters has its own values of), and says the update twice: as nodes of a graph, which
-//! [`update_graph`] makes complete, and for a single weight, which the reference backend computes with.
+//! An [`Optimizer`] declares slots (buffers as large as the weights, such as momentum) and hyperparameters
+//! (scalars, with values for each group of parameters), and defines the update twice: as nodes of a graph,
+//! which [`update_graph`] completes, and for a single weight, which the reference backend computes with.
 
 mod schedule;
 mod sgd;
@@ -21,7 +21,7 @@ use crate::recipe::Recipe;
 
 /// An update rule.
 pub trait Optimizer: fmt::Debug + Send + Sync {
-    /// Names of the buffers that each parameter has beside its weights; they begin with zeros.
+    /// Names of the slots of each parameter; they begin with zeros.
     fn slots(&self) -> &'static [&'static str];
 
     /// Names of the hyperparameters, scalars of the update.
@@ -46,7 +46,7 @@ pub fn of_recipe(recipe: &Recipe) -> Arc<dyn Optimizer> {
     Arc::new(Sgd::new(&recipe.optimizer))
 }
 
-/// Where the training is, for an update.
+/// The position in training of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Update {
     /// Learning rate ε of the schedule.
@@ -70,7 +70,7 @@ impl From<&Parameter> for ParameterGroup {
     }
 }
 
-/// What an update computes from, in a graph.
+/// Inputs of an update in a graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a> {
     /// Weights w, `f32 [L]`.
@@ -83,7 +83,7 @@ pub struct Operands<'a> {
     pub hyperparameters: &'a [Tensor],
 }
 
-/// What an update gives.
+/// Result of an update.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewState<T> {
     /// The new weight.
@@ -92,8 +92,8 @@ pub struct NewState<T> {
     pub slots: Vec<T>,
 }
 
-/// The update of a flat piece of any length L: weights, gradients, slots and hyperparameters in, weights and slots out,
-/// under the names of [`names`].
+/// The update of a flat piece of any length L: weights, gradients, slots and hyperparameters in, weights and
+/// slots out, under the names of [`names`].
 ///
 /// # Errors
 /// Those of [`Optimizer::emit`].
@@ -118,7 +118,7 @@ pub fn update_graph(optimizer: &dyn Optimizer) -> Result<Graph> {
     })
 }
 
-/// sum ← sum + g over flat pieces of any length L, for steps over several batches.
+/// sum ← sum + g over flat pieces of any length L, for steps over several micro-batches.
 ///
 /// # Errors
 /// None.
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gradients_of_several_batches_are_added_up() {
+    fn gradients_of_several_micro_batches_are_added_up() {
         let inputs: [(&str, &[usize], Data); 2] = [
             (names::SUM, &[2], Data::F32(vec![1.0, 2.0])),
             (names::GRADIENTS, &[2], Data::F32(vec![3.0, 5.0])),

@@ -1,4 +1,5 @@
-//! The learning rate over the epochs: a rule from the recipe, and a state that is saved with every checkpoint.
+//! The learning rate over the epochs: a rule from the recipe, and a state that is saved with every
+//! checkpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,34 +7,36 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
-    /// When the validation error stops improving: the paper's heuristic (section 5), with its terms made exact.
+    /// When the validation error stops improving: the paper's heuristic (section 5), with its terms made
+    /// exact.
     ReduceOnPlateau {
-        /// What the rate is multiplied by.
+        /// Factor of the rate.
         gamma: f64,
-        /// How often at most.
+        /// Most reductions.
         times: u32,
-        /// Epochs in a row without a gain after which the rate falls.
+        /// Epochs in a row without a gain after which the rate is reduced.
         patience: u32,
-        /// Gain, as a fraction of all images (0.001 is a tenth of a percentage point), that an error below the best must
-        /// exceed to count.
+        /// Gain, as a fraction of all images (0.001 is a tenth of a percentage point), that an error below
+        /// the best must exceed to count.
         threshold: f64,
     },
     /// After given epochs.
     MultiStep {
-        /// What the rate is multiplied by.
+        /// Factor of the rate.
         gamma: f64,
-        /// Numbers of epochs, in ascending order; the rate falls once that many are done. Empty for a constant rate.
+        /// Numbers of epochs, in ascending order; the rate is reduced once that many are done. Empty for a
+        /// constant rate.
         milestones: Vec<u32>,
     },
 }
 
-/// How far the schedule has come.
+/// State of a schedule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// Epochs reported so far.
     pub epochs: u32,
-    /// How often the rate has fallen.
+    /// Number of reductions.
     #[serde(rename = "divisions")]
     pub reductions: u32,
     /// Lowest error reported so far.
@@ -42,7 +45,7 @@ pub struct State {
     pub epochs_without_gain: u32,
 }
 
-/// A rule at work.
+/// A rule with its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     rule: Rule,
@@ -57,7 +60,7 @@ impl Schedule {
         Self::resume(rule, first_rate, State::default())
     }
 
-    /// A schedule that goes on from a saved state.
+    /// A schedule that resumes from a saved state.
     #[must_use]
     pub fn resume(rule: Rule, first_rate: f64, state: State) -> Self {
         Self { rule, first_rate, state }
@@ -69,16 +72,16 @@ impl Schedule {
         &self.state
     }
 
-    /// The learning rate of the epoch that comes next.
+    /// The learning rate of the next epoch.
     #[must_use]
     pub fn rate(&self) -> f64 {
         let (Rule::ReduceOnPlateau { gamma, .. } | Rule::MultiStep { gamma, .. }) = self.rule;
-        // A division, as in earlier versions, whose runs continue to the same bits.
+        // A division, as in earlier versions, so that their runs continue to the same bits.
         (0..self.state.reductions).fold(self.first_rate, |rate, _| rate / (1.0 / gamma))
     }
 
-    /// Reports the validation error of an epoch, as a fraction of all images; whether the rate falls now. An error
-    /// that is not a number is no gain.
+    /// Reports the validation error of an epoch, as a fraction of all images; returns whether the rate is
+    /// reduced now. NaN is no gain.
     pub fn epoch_done(&mut self, error: f64) -> bool {
         let state = &mut self.state;
         state.epochs += 1;
@@ -110,7 +113,7 @@ mod tests {
         Schedule::new(Rule::ReduceOnPlateau { gamma: 0.1, times, patience, threshold: 0.001 }, 0.01)
     }
 
-    /// The epochs, counted from 1, after which the rate fell.
+    /// The epochs, counted from 1, after which the rate was reduced.
     fn reductions(schedule: &mut Schedule, errors: &[f64]) -> Vec<usize> {
         (1..).zip(errors).filter_map(|(epoch, error)| schedule.epoch_done(*error).then_some(epoch)).collect()
     }
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_fall_after_the_given_epochs_whatever_the_error() {
+    fn multi_step_reduces_the_rate_after_the_given_epochs_for_any_error() {
         let mut schedule = Schedule::new(Rule::MultiStep { gamma: 0.1, milestones: vec![2, 3] }, 0.1);
         let mut rates = Vec::new();
         for _ in 0..4 {
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_is_saved_and_resumed_at_any_epoch_goes_the_same_way() {
+    fn a_schedule_resumed_at_any_epoch_continues_identically() {
         let errors = [0.9, 0.7, 0.71, 0.72, 0.5, 0.51, 0.52, 0.53, 0.54, 0.4];
         let whole = reductions(&mut plateau(2, 3), &errors);
         for cut in 0..errors.len() {

@@ -1,4 +1,5 @@
-//! Stochastic gradient descent with momentum: v ← μ·v − ε·(λ·w + g), w ← w + v (Krizhevsky et al. 2012, section 5).
+//! Stochastic gradient descent with momentum: v ← μ·v − ε·(λ·w + g), w ← w + v (Krizhevsky et al. 2012,
+//! section 5).
 
 use fovea_graph::{Builder, ParameterKind, Result, Tensor};
 
@@ -8,11 +9,11 @@ use crate::recipe::OptimizerConfig;
 /// Stochastic gradient descent with momentum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
-    /// μ.
+    /// Momentum μ.
     pub momentum: f64,
-    /// λ.
+    /// Weight decay λ.
     pub weight_decay: f64,
-    /// ε of biases as a multiple of that of weights.
+    /// Learning rate ε of biases as a multiple of that of weights.
     pub bias_lr_mult: f64,
     /// Whether biases decay too.
     pub bias_decay: bool,
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn biases_have_a_rate_and_a_decay_of_their_own_and_layers_may_have_a_decay() {
+    fn biases_have_their_own_rate_and_decay_and_layers_may_have_a_decay() {
         use ParameterKind::{Bias, Weight};
         let values =
             |sgd: Sgd, kind, weight_decay| sgd.values(&ParameterGroup { kind, weight_decay }, &UPDATE);

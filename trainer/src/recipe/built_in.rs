@@ -1,4 +1,4 @@
-//! The recipes that are part of the program.
+//! The built-in recipes.
 
 /// Name and text of each, in alphabetical order.
 pub(super) const ALL: &[(&str, &str)] = &[

@@ -1,4 +1,4 @@
-//! What can be wrong with a recipe.
+//! Errors of recipes.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ pub enum RecipeError {
     /// No built-in recipe has this name, and no file either.
     #[error("there is no recipe and no file `{given}`{}; recipes: {}", hint(nearest.as_deref()), known.join(", "))]
     UnknownRecipe {
-        /// What was asked for.
+        /// The name or path given.
         given: String,
-        /// The recipe whose name is most like it.
+        /// The known recipe with the most similar name.
         nearest: Option<String>,
         /// All built-in recipes.
         known: Vec<String>,
@@ -21,7 +21,7 @@ pub enum RecipeError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's message.
         reason: io::Error,
     },
     /// The text is not TOML.
@@ -32,7 +32,7 @@ pub enum RecipeError {
         /// Line, column and what the parser expected.
         reason: String,
     },
-    /// Recipes build upon each other without end.
+    /// Recipes build upon each other in a cycle, or too many in a chain.
     #[error("recipe `{recipe}` builds upon itself")]
     EndlessBase {
         /// Name or path.
@@ -41,7 +41,7 @@ pub enum RecipeError {
     /// An override is not of the form `key=value`.
     #[error("`--set {given}`: expected key=value, as in `--set optimizer.learning_rate=0.02`")]
     BadOverride {
-        /// What was given.
+        /// The text given.
         given: String,
     },
     /// A key, layer or operation that does not exist.
@@ -51,7 +51,7 @@ pub enum RecipeError {
         recipe: String,
         /// The key, from the top.
         key: String,
-        /// The known key that is most like it.
+        /// The most similar known key.
         nearest: Option<String>,
         /// All keys known at that place.
         known: Vec<String>,
@@ -66,7 +66,7 @@ pub enum RecipeError {
         /// What was found and what was expected.
         reason: String,
     },
-    /// A value of the right type that makes no sense.
+    /// A value of the right type that is out of range.
     #[error("recipe `{recipe}`: `{key}` is {given}, expected {expected}")]
     BadValue {
         /// Name or path.
@@ -75,7 +75,7 @@ pub enum RecipeError {
         key: String,
         /// The value.
         given: String,
-        /// What it may be.
+        /// The range of valid values.
         expected: &'static str,
     },
     /// A layer does not fit what comes before it.

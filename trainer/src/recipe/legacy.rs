@@ -1,14 +1,14 @@
-//! Keys that recipes of earlier versions have.
+//! Keys of earlier versions' recipes.
 //!
-//! They are read as what they mean today, with a note. A recipe's hash is made from the old keys, so that checkpoints of
-//! earlier versions are known as those of the same recipe.
+//! They are converted to today's keys, with a note. A recipe's hash is made from the old keys, so that
+//! checkpoints of earlier versions still match their recipe.
 
 use toml::{Table, Value};
 
 /// Old and new names of the schedules.
 const SCHEDULES: [(&str, &str); 2] = [("plateau", "reduce_on_plateau"), ("steps", "multi_step")];
 
-/// Replaces old keys of `table` by today's; returns what each is now.
+/// Replaces old keys of `table` by today's; returns a note for each.
 pub(super) fn modernise(table: &mut Table) -> Vec<String> {
     let mut notes = Vec::new();
     let Some(Value::Table(schedule)) = table.get_mut("schedule") else { return notes };
@@ -31,7 +31,7 @@ pub(super) fn modernise(table: &mut Table) -> Vec<String> {
     notes
 }
 
-/// Gives the `schedule` of a recipe in JSON the keys that its hash is made from.
+/// Replaces the keys of `schedule`, in JSON, by those that the hash is made from.
 pub(super) fn age_schedule(schedule: &mut serde_json::Map<String, serde_json::Value>) {
     let kind = schedule.get("kind").and_then(serde_json::Value::as_str);
     if let Some((old, _)) = SCHEDULES.iter().find(|(_, new)| Some(*new) == kind) {

@@ -1,4 +1,4 @@
-//! Recipes: everything that makes a training run what it is, as TOML.
+//! Recipes: all settings of a training run except its data, as TOML.
 //!
 //! A recipe is either complete or builds upon another one:
 //!
@@ -11,8 +11,8 @@
 //! "network.layer.conv2.groups" = 1      # in the layer named `conv2`
 //! ```
 //!
-//! `--set key=value` on the command line uses the same keys. The built-in recipes stand in `trainer/recipes`; a file of the
-//! user's own serves as well.
+//! `--set key=value` on the command line uses the same keys. The built-in recipes are in `trainer/recipes`; a
+//! user's file works the same way.
 
 mod built_in;
 mod error;
@@ -41,50 +41,51 @@ use fovea_files::{hexadecimal, sha256_of};
 
 use crate::optimizer;
 
-/// A complete recipe, with every value in its place.
+/// A complete recipe, with every value filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Short name.
     pub name: String,
-    /// One sentence on what it is for.
+    /// One sentence about its purpose.
     pub description: String,
-    /// How images become the network's input.
+    /// Conversion of images to the network's input.
     pub input: Input,
-    /// What is done to training images.
+    /// Augmentation of training images.
     pub augmentation: Augmentation,
     /// The layers.
     pub network: NetworkConfig,
     /// The update rule.
     pub optimizer: OptimizerConfig,
-    /// When the learning rate falls.
+    /// The learning rate over the epochs.
     pub schedule: optimizer::Rule,
     /// Batches and epochs.
     pub training: Training,
-    /// How the network is tested.
+    /// The measurement of the error.
     pub evaluation: Evaluation,
 }
 
-/// How images become the network's input: x = (image − mean) / std · scale, with image values in 0..=255.
+/// Conversion of images to the network's input: x = (image − mean) / std · scale, with image values in
+/// 0..=255.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Side of the prepared images in pixels.
     pub image_px: usize,
-    /// Side of what the network sees in pixels.
+    /// Side of the network's input in pixels.
     pub crop_px: usize,
-    /// What is subtracted.
+    /// Mean that is subtracted.
     pub mean: Mean,
-    /// What the difference is divided by in R, G and B, in units of 0..=255 [default: 1].
+    /// Divisors of the difference in R, G and B, in units of 0..=255 [default: 1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<[f64; 3]>,
-    /// What the result is multiplied by.
+    /// Factor of the result.
     #[serde(default = "unscaled")]
     pub scale: f64,
 }
 
 impl Input {
-    /// Shape of what is subtracted: `[3,H,W]` for the mean image, else `[3]`, also if nothing is.
+    /// Shape of the mean: `[3,H,W]` for the mean image, otherwise `[3]`, even if nothing is subtracted.
     #[must_use]
     pub fn mean_shape(&self) -> Vec<usize> {
         match self.mean {
@@ -104,38 +105,40 @@ fn unscaled() -> f64 {
     1.0
 }
 
-/// What is subtracted from an image.
+/// Mean that is subtracted from an image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", expecting = "expected `image`, `channel`, `none` or three numbers")]
 pub enum Mean {
-    /// The mean image of the training set, cropped at its centre wherever the image is cropped.
+    /// The mean image of the training set, cropped at its centre for every crop of the image.
     Image,
     /// The mean of each channel over the training set.
     Channel,
     /// Nothing.
     None,
-    /// These values of R, G and B, in units of 0..=255, whatever the data set.
+    /// These values of R, G and B, in units of 0..=255, for any data set.
     #[serde(untagged)]
     Values([f64; 3]),
 }
 
-/// What is done to training images, anew at every use.
+/// Augmentation of training images, drawn anew at every use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
-    /// Tables `{ op = "…", … }` in the order in which they are applied. Crops that name no `size` have `input.crop_px`.
+    /// Tables `{ op = "…", … }` in the order in which they are applied. Crops without `size` have
+    /// `input.crop_px`.
     pub train: Vec<AugmentationConfig>,
 }
 
-/// Stochastic gradient descent with momentum: v ← momentum·v − ε·(weight_decay·w + g), w ← w + v (section 5 of the paper).
+/// Stochastic gradient descent with momentum: v ← momentum·v − ε·(weight_decay·w + g), w ← w + v (section 5
+/// of the paper).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// ε at the beginning.
+    /// Initial learning rate ε.
     pub learning_rate: f64,
-    /// Share of the last step that is kept.
+    /// Factor of the previous step.
     pub momentum: f64,
-    /// Decay of the weights.
+    /// Weight decay.
     pub weight_decay: f64,
     /// The biases' learning rate as a multiple of the weights'.
     #[serde(default = "same_rate")]
@@ -163,7 +166,7 @@ pub struct Training {
     pub epochs: u32,
 }
 
-/// How the network is tested.
+/// The measurement of the error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
@@ -179,10 +182,10 @@ impl Recipe {
         built_in::ALL.iter().map(|(name, _)| *name)
     }
 
-    /// The recipe of this name, or in this file, with `overrides` of the form `key=value` applied in their order.
+    /// The recipe with this name, or in this file, with `overrides` of the form `key=value` applied in order.
     ///
     /// # Errors
-    /// [`RecipeError`] names the recipe, the key, what was given and what would do.
+    /// [`RecipeError`] names the recipe, the key, the given value and the valid ones.
     pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Self, RecipeError> {
         let mut table = resolve::complete_table(name_or_path)?;
         for text in overrides {
@@ -197,7 +200,7 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Reads a complete recipe that [`Recipe::to_toml`] has written; `place` is what errors call it.
+    /// Reads a complete recipe that [`Recipe::to_toml`] has written; `place` is its name in errors.
     ///
     /// # Errors
     /// As [`Recipe::load`].
@@ -224,12 +227,12 @@ impl Recipe {
     /// The recipe as TOML, complete and independent of any base.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a recipe holds nothing that TOML cannot say")
+        toml::to_string(self).expect("a recipe holds nothing that TOML cannot express")
     }
 
-    /// A hash, in hexadecimal, of everything that decides how training goes: two recipes with the same hash take the same
-    /// steps. The name, the description and the number of epochs are left out, so that a run may go on for longer; of a
-    /// network's file it is the content that counts, wherever it lies, unless it cannot be read.
+    /// A hash, in hexadecimal, of everything that affects training: two recipes with the same hash take the
+    /// same steps. The name, the description and the number of epochs are left out, so that a run may be
+    /// extended. For a network's file its content counts, not its path, unless it cannot be read.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a validated recipe holds finite numbers only");
@@ -252,8 +255,8 @@ impl Recipe {
     }
 }
 
-/// JSON with sorted keys and without white space. (In which order `serde_json` writes keys is a feature that any crate in
-/// the tree may switch.)
+/// JSON with sorted keys and without white space. (The order in which `serde_json` writes keys depends on a
+/// feature that any crate in the tree may enable.)
 fn write_canonical(value: &serde_json::Value, out: &mut String) {
     match value {
         serde_json::Value::Object(map) => {
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ablation_differs_from_its_base_where_it_says_and_nowhere_else() {
+    fn an_ablation_differs_from_its_base_only_in_its_own_keys() {
         let base = load("alexnet", &[]).unwrap();
         let mut plain = load("alexnet-no-lrn", &[]).unwrap();
         plain.network.layer.insert(2, base.network.layer[2].clone());
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_told_with_the_nearest_known_one() {
+    fn an_unknown_key_is_an_error_with_the_nearest_known_one() {
         for (text, key, nearest) in [
             ("optimizer.learnig_rate=0.1", "optimizer.learnig_rate", "optimizer.learning_rate"),
             ("optimiser.momentum=0.1", "optimiser", "optimizer"),
@@ -397,15 +400,15 @@ mod tests {
             ("schedule.patiense=3", "schedule.patiense", "schedule.patience"),
         ] {
             let error = load("alexnet", &[text]).unwrap_err();
-            let RecipeError::UnknownKey { key: told, nearest: found, .. } = &error else {
+            let RecipeError::UnknownKey { key: found_key, nearest: found, .. } = &error else {
                 panic!("{text}: {error}")
             };
-            assert_eq!((told.as_str(), found.as_deref()), (key, Some(nearest)), "{error}");
+            assert_eq!((found_key.as_str(), found.as_deref()), (key, Some(nearest)), "{error}");
         }
     }
 
     #[test]
-    fn a_value_of_the_wrong_type_is_told_with_its_key() {
+    fn a_value_of_the_wrong_type_is_an_error_with_its_key() {
         let error = load("alexnet", &["training.batch_size=many"]).unwrap_err();
         assert!(
             matches!(&error, RecipeError::WrongType { key, .. } if key == "training.batch_size"),
@@ -430,13 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn an_override_without_an_equals_sign_is_told() {
+    fn an_override_without_an_equals_sign_is_an_error() {
         let error = load("alexnet", &["optimizer.momentum"]).unwrap_err();
         assert!(matches!(error, RecipeError::BadOverride { .. }), "{error}");
     }
 
     #[test]
-    fn an_unknown_recipe_is_told_with_the_nearest_known_one() {
+    fn an_unknown_recipe_is_an_error_with_the_nearest_known_one() {
         let error = load("alexnt", &[]).unwrap_err();
         assert!(error.to_string().contains("did you mean `alexnet`?"), "{error}");
     }
@@ -461,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_mistake_is_told_with_the_place_of_it() {
+    fn a_mistake_in_a_file_is_an_error_with_its_position() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
         let mistake = |text: &str| {
@@ -478,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_changes_with_what_decides_training_and_with_nothing_else() {
+    fn the_hash_changes_only_with_keys_that_affect_training() {
         let hash = |overrides: &[&str]| load("alexnet", overrides).unwrap().hash();
         let plain = hash(&[]);
         assert_eq!(plain, hash(&["training.epochs=91", "name=other", "description=other"]));
@@ -494,7 +497,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_same_for_ever() {
-        // A checkpoint of an earlier version must still be known as one of this recipe.
+        // A checkpoint of an earlier version must still match this recipe.
         let text = include_str!("testdata/hashed.toml");
         let recipe = Recipe::from_toml(text, "hashed").unwrap();
         assert_eq!(recipe.hash(), include_str!("testdata/hashed.sha256").trim());

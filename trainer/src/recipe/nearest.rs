@@ -1,4 +1,4 @@
-//! The known word that a mistyped one most likely stands for.
+//! The known word that is most similar to a mistyped one.
 
 use strsim::osa_distance;
 

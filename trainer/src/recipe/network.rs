@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The layers in the order in which an image passes them. A softmax over the last one's outputs gives the probabilities.
+/// The layers in the order of the forward pass. A softmax over the last one's outputs gives the
+/// probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
     /// `[[network.layer]]` tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer: Vec<Layer>,
-    /// An `.onnx` file for inference that takes the place of layers, with its values as the initial ones; its path is taken
-    /// from the recipe's folder.
+    /// An `.onnx` file for inference that replaces the layers, with its values as the initial ones; the path
+    /// is relative to the recipe's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnx: Option<PathBuf>,
 }
@@ -22,20 +23,20 @@ pub struct NetworkConfig {
 pub struct Layer {
     /// Unique name: lower-case letters, digits and underscores.
     pub name: String,
-    /// What it does.
+    /// Kind and parameters.
     #[serde(flatten)]
     pub kind: LayerKind,
 }
 
-/// What a layer does.
+/// The kind of a layer, with its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LayerKind {
     /// Convolution.
     Conv(ConvLayer),
-    /// Convolution with kernels of its own at every place ("locally connected").
+    /// Convolution with its own kernels at every position ("locally connected").
     Local(LocalLayer),
-    /// Fully connected layer; what comes in is flattened.
+    /// Fully connected layer; its input is flattened.
     Linear(LinearLayer),
     /// Element-wise function.
     Activation(ActivationLayer),
@@ -48,7 +49,7 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
-    /// The word that stands for it in a recipe.
+    /// The name of the kind in a recipe.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -62,7 +63,7 @@ impl LayerKind {
         }
     }
 
-    /// How weights and biases begin and decay, in a layer that has them.
+    /// Initialisers and decay of weights and biases, in a layer that has them.
     #[must_use]
     pub fn weights(&self) -> Option<Weights> {
         let (weight_std, init, bias, weight_decay) = match self {
@@ -75,12 +76,12 @@ impl LayerKind {
     }
 }
 
-/// What the layers with weights have in common.
+/// Common parameters of the layers with weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weights {
-    /// Standard deviation of the initial weights; missing where `init` is not.
+    /// Standard deviation of the initial weights; missing if there is `init`.
     pub weight_std: Option<f64>,
-    /// Another way to begin.
+    /// Initialiser instead of `weight_std`.
     pub init: Option<Initializer>,
     /// Initial value of the biases.
     pub bias: f64,
@@ -88,12 +89,12 @@ pub struct Weights {
     pub weight_decay: Option<f64>,
 }
 
-/// Ways to begin that depend on the layer's size.
+/// Initialisers scaled by fan-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initializer {
-    /// Weights and biases evenly distributed between −b and b with b = 1/√(inputs of an output): what PyTorch does unless
-    /// told otherwise.
+    /// Weights and biases uniformly distributed between −b and b with b = 1/√(inputs of an output), PyTorch's
+    /// default.
     FanInUniform,
 }
 
@@ -105,19 +106,19 @@ pub struct ConvLayer {
     pub out: usize,
     /// Side of the kernels in pixels.
     pub kernel: usize,
-    /// Distance of neighbouring kernel positions in pixels.
+    /// Distance between neighbouring kernel positions in pixels.
     #[serde(default = "one")]
     pub stride: usize,
     /// Zeros around the input in pixels, the same on each side.
     #[serde(default)]
     pub pad: usize,
-    /// Groups of channels that do not see each other; 2 is the paper's split over two GPUs.
+    /// Groups of channels without connections to each other; 2 is the paper's split over two GPUs.
     #[serde(default = "one")]
     pub groups: usize,
     /// Standard deviation of the initial weights, whose mean is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_std: Option<f64>,
-    /// Another way to begin, instead of `weight_std` and `bias`.
+    /// Initialiser instead of `weight_std` and `bias`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Initializer>,
     /// Initial value of the biases.
@@ -136,7 +137,7 @@ pub struct LocalLayer {
     pub out: usize,
     /// Side of the kernels in pixels.
     pub kernel: usize,
-    /// Distance of neighbouring kernel positions in pixels.
+    /// Distance between neighbouring kernel positions in pixels.
     #[serde(default = "one")]
     pub stride: usize,
     /// Zeros around the input in pixels, the same on each side.
@@ -145,7 +146,7 @@ pub struct LocalLayer {
     /// Standard deviation of the initial weights, whose mean is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_std: Option<f64>,
-    /// Another way to begin, instead of `weight_std` and `bias`.
+    /// Initialiser instead of `weight_std` and `bias`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Initializer>,
     /// Initial value of the biases.
@@ -166,7 +167,7 @@ pub struct LinearLayer {
     /// Standard deviation of the initial weights, whose mean is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_std: Option<f64>,
-    /// Another way to begin, instead of `weight_std` and `bias`.
+    /// Initialiser instead of `weight_std` and `bias`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Initializer>,
     /// Initial value of the biases.
@@ -181,7 +182,7 @@ pub struct LinearLayer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationLayer {
-    /// Which one.
+    /// The function.
     pub function: Function,
 }
 
@@ -201,7 +202,7 @@ pub enum Function {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LrnLayer {
-    /// What is summed over.
+    /// Region of the sum.
     #[serde(default, skip_serializing_if = "LrnRegion::is_channels")]
     pub region: LrnRegion,
     /// Channels summed over, or side in pixels of the square; an odd number.
@@ -212,13 +213,13 @@ pub struct LrnLayer {
     pub alpha: f64,
     /// β of the formula.
     pub beta: f64,
-    /// Whether α is used as it stands or divided by the number of values summed up.
+    /// Whether α is used as given or divided by the number of values in the sum.
     #[serde(default)]
     pub lrn_alpha: LrnAlpha,
 }
 
 impl LrnLayer {
-    /// α as the printed formula has it, a factor of the plain sum of squares.
+    /// α of the printed formula, a factor of the plain sum of squares.
     #[must_use]
     pub fn printed_alpha(&self) -> f64 {
         match self.lrn_alpha {
@@ -236,7 +237,7 @@ impl LrnLayer {
     }
 }
 
-/// What response normalisation sums over.
+/// Region that response normalisation sums over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LrnRegion {
@@ -248,20 +249,20 @@ pub enum LrnRegion {
 }
 
 impl LrnRegion {
-    /// Not written, so that recipes written before there was a choice keep their hash.
+    /// Not serialised, so that recipes written before this key existed keep their hash.
     fn is_channels(&self) -> bool {
         *self == Self::Channels
     }
 }
 
-/// Two readings of α.
+/// Two definitions of α.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LrnAlpha {
     /// The sum of squares is multiplied by α: the paper.
     #[default]
     Printed,
-    /// It is multiplied by α over the number of squares: the authors' code, and ONNX's operator.
+    /// The sum is multiplied by α over the number of squares: the authors' code, and ONNX's operator.
     Divided,
 }
 
@@ -269,23 +270,23 @@ pub enum LrnAlpha {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolLayer {
-    /// What is kept of a window.
+    /// Reduction of a window.
     #[serde(default)]
     pub mode: PoolMode,
     /// Side of the windows in pixels.
     pub kernel: usize,
-    /// Distance of neighbouring windows in pixels.
+    /// Distance between neighbouring windows in pixels.
     pub stride: usize,
-    /// Border around the input in pixels that takes no part in the result.
+    /// Padding around the input in pixels, which does not affect the result.
     #[serde(default)]
     pub pad: usize,
-    /// Whether there are windows that begin in the input and end beyond it, of which only what is inside counts: Caffe and
-    /// cuda-convnet. Otherwise they are left out.
+    /// Whether there are windows that begin in the input and end beyond it, of which only the part inside
+    /// counts: Caffe and cuda-convnet. Otherwise they are left out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ceil: bool,
 }
 
-/// What a pooling layer keeps of a window.
+/// Reduction of a window in a pooling layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolMode {
@@ -302,19 +303,19 @@ pub enum PoolMode {
 pub struct DropoutLayer {
     /// Probability of being set to 0.
     pub p: f64,
-    /// Where the loss of signal is made up for.
+    /// Compensation of the dropped outputs.
     #[serde(default)]
     pub scaling: DropoutScaling,
 }
 
-/// Where dropout's loss of signal is made up for.
+/// Compensation of the outputs that dropout sets to 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropoutScaling {
-    /// At test time, by a factor 1 − p: the paper.
+    /// In evaluation, by a factor 1 − p: the paper.
     #[default]
     Printed,
-    /// In training, by a factor 1 / (1 − p) on what is kept.
+    /// In training, by a factor 1 / (1 − p) of the kept outputs.
     Inverted,
 }
 
@@ -322,7 +323,7 @@ fn one() -> usize {
     1
 }
 
-/// For keys that are not written where they are off, so that older recipes keep their hash.
+/// For keys that are not serialised when false, so that older recipes keep their hash.
 fn is_false(value: &bool) -> bool {
     !value
 }

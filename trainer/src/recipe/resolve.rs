@@ -1,4 +1,4 @@
-//! From text to a complete recipe: bases, layers left out, values set, and errors that name the key.
+//! From text to a complete recipe: bases, removed layers, overrides, and errors that name the key.
 
 use std::path::{self, Path};
 use std::{fs, io};
@@ -8,22 +8,22 @@ use toml::{Table, Value};
 use super::nearest::nearest;
 use super::{Recipe, RecipeError, built_in};
 
-/// Recipes that may build upon each other in a row.
+/// Longest chain of recipes that build upon each other.
 const DEEPEST: usize = 8;
-const KEYS_BESIDE_BASE: [&str; 5] = ["base", "description", "name", "set", "without"];
+const KEYS_WITH_BASE: [&str; 5] = ["base", "description", "name", "set", "without"];
 
-/// The recipe of this name or in this file, with its bases worked in.
+/// The recipe with this name or in this file, merged with its bases.
 pub(super) fn complete_table(name_or_path: &str) -> Result<Table, RecipeError> {
     complete(name_or_path, Path::new(""), DEEPEST)
 }
 
-/// `folder` is where the recipe lies that names this one.
+/// `folder` is the folder of the recipe that names this one.
 fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, RecipeError> {
     if depth == 0 {
         return Err(RecipeError::EndlessBase { recipe: name_or_path.to_owned() });
     }
     if let Some((_, text)) = built_in::ALL.iter().find(|(name, _)| *name == name_or_path) {
-        return work_in_base(parse(text, name_or_path)?, name_or_path, folder, depth);
+        return merge_base(parse(text, name_or_path)?, name_or_path, folder, depth);
     }
     let path = folder.join(name_or_path);
     let looks_like_a_path = name_or_path.contains('/') || name_or_path.ends_with(".toml");
@@ -39,10 +39,10 @@ fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, Re
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut table = parse(&text, name_or_path)?;
     locate_network(&mut table, &folder).map_err(|reason| RecipeError::Read { path, reason })?;
-    work_in_base(table, name_or_path, &folder, depth)
+    merge_base(table, name_or_path, &folder, depth)
 }
 
-/// Makes the path of a network's file independent of where the recipe lies.
+/// Makes the path of a network's file absolute.
 fn locate_network(table: &mut Table, folder: &Path) -> io::Result<()> {
     let file = table.get_mut("network").and_then(|network| network.get_mut("onnx"));
     if let Some(Value::String(file)) = file
@@ -56,20 +56,20 @@ fn locate_network(table: &mut Table, folder: &Path) -> io::Result<()> {
 pub(super) fn parse(text: &str, recipe: &str) -> Result<Table, RecipeError> {
     text.parse().map_err(|error: toml::de::Error| RecipeError::Syntax {
         recipe: recipe.to_owned(),
-        // The parser draws the line with a caret below it; errors have one line here.
+        // The parser's message has several lines, with a caret; ours have one.
         reason: error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
     })
 }
 
-fn work_in_base(table: Table, recipe: &str, folder: &Path, depth: usize) -> Result<Table, RecipeError> {
+fn merge_base(table: Table, recipe: &str, folder: &Path, depth: usize) -> Result<Table, RecipeError> {
     let Some(base) = table.get("base") else { return Ok(table) };
     let wrong = |key: &str, reason: &str| RecipeError::WrongType {
         recipe: recipe.to_owned(),
         key: key.to_owned(),
         reason: reason.to_owned(),
     };
-    if let Some(key) = table.keys().find(|key| !KEYS_BESIDE_BASE.contains(&key.as_str())) {
-        return Err(unknown(recipe, "", key, &KEYS_BESIDE_BASE));
+    if let Some(key) = table.keys().find(|key| !KEYS_WITH_BASE.contains(&key.as_str())) {
+        return Err(unknown(recipe, "", key, &KEYS_WITH_BASE));
     }
     let base = base.as_str().ok_or_else(|| wrong("base", "expected the name of a recipe or a file"))?;
     let mut result = complete(base, folder, depth - 1)?;
@@ -110,7 +110,7 @@ fn remove_layers(table: &mut Table, names: &[&str], recipe: &str) -> Result<(), 
     Ok(())
 }
 
-/// Applies `key=value` as given on the command line. The value is TOML; what is not TOML is taken as a word.
+/// Applies `key=value` from the command line. The value is TOML; otherwise it is taken as a string.
 pub(super) fn apply_override(table: &mut Table, recipe: &str, text: &str) -> Result<(), RecipeError> {
     let bad = || RecipeError::BadOverride { given: text.to_owned() };
     let (key, value) = text.split_once('=').ok_or_else(bad)?;
@@ -122,8 +122,8 @@ pub(super) fn apply_override(table: &mut Table, recipe: &str, text: &str) -> Res
     assign(table, key, &parsed.unwrap_or_else(|| Value::String(value.to_owned())), recipe)
 }
 
-/// Gives the place that a dotted key names another value. A part that stands for an element of a list is its number, its
-/// name, or its kind (its `op` in an augmentation); a kind may stand for several.
+/// Sets the value of a dotted key. A part of the key that stands for an element of a list is its number, its
+/// name, or its kind (`op` in an augmentation); a kind may stand for several.
 fn assign(table: &mut Table, key: &str, value: &Value, recipe: &str) -> Result<(), RecipeError> {
     let parts: Vec<&str> = key.split('.').collect();
     assign_in_table(table, &parts, 0, value, recipe)
@@ -190,7 +190,7 @@ fn chosen(list: &[Value], part: &str) -> Vec<usize> {
     ["name", "kind", "op"].into_iter().map(with).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
-/// What an element of a list is called.
+/// The name of an element of a list.
 fn label(element: &Value) -> Option<&str> {
     word(element, "name").or_else(|| word(element, "op"))
 }
@@ -203,7 +203,7 @@ fn prefix(parts: &[&str], depth: usize) -> String {
     parts[..depth].iter().map(|part| format!("{part}.")).collect()
 }
 
-/// The error for a key that is not among the known ones, with the nearest of these.
+/// The error for an unknown key, with the nearest known one.
 pub(super) fn unknown(recipe: &str, prefix: &str, key: &str, known: &[impl AsRef<str>]) -> RecipeError {
     let mut known: Vec<String> = known.iter().map(|word| word.as_ref().to_owned()).collect();
     known.sort();
@@ -215,7 +215,7 @@ pub(super) fn unknown(recipe: &str, prefix: &str, key: &str, known: &[impl AsRef
     }
 }
 
-/// The recipe that a complete table describes; its values are not validated yet.
+/// The recipe of a complete table; its values are not validated yet.
 pub(super) fn typed(table: Table, recipe: &str) -> Result<Recipe, RecipeError> {
     let value = Value::Table(table);
     serde_path_to_error::deserialize(value.clone()).map_err(|error| {
@@ -224,7 +224,7 @@ pub(super) fn typed(table: Table, recipe: &str) -> Result<Recipe, RecipeError> {
         let Some((field, known)) = unknown_field(&message) else {
             return RecipeError::WrongType { recipe: recipe.to_owned(), key, reason: message };
         };
-        // Whether the path ends with the unknown key depends on how deep in the types it was found.
+        // Whether the path ends with the unknown key depends on the depth in the types at which it was found.
         if let Some(parent) = key.strip_suffix(field) {
             key = parent.trim_end_matches('.').to_owned();
         }
@@ -241,7 +241,7 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
     Some((field, quoted.collect()))
 }
 
-/// The path as a key for `--set`: elements of a list by their names.
+/// The path as a key for `--set`, with elements of a list by name.
 fn dotted(path: &serde_path_to_error::Path, root: &Value) -> String {
     use serde_path_to_error::Segment;
     let mut at = Some(root);

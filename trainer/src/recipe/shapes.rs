@@ -1,4 +1,4 @@
-//! What comes out of every layer, and what it costs, before any graph is built.
+//! Output shape and cost of every layer, before any graph is built.
 
 use super::{LayerKind, Recipe, RecipeError};
 
@@ -13,7 +13,7 @@ pub struct LayerShape {
     pub side_px: usize,
     /// Weights and biases.
     pub parameters: u64,
-    /// Multiplications with an addition in a forward pass.
+    /// Multiply-adds of a forward pass.
     pub multiply_adds: u64,
 }
 
@@ -26,10 +26,11 @@ impl LayerShape {
 }
 
 impl Recipe {
-    /// The shape of every layer's output for images of `channels` channels in a data set of `classes` classes.
+    /// The shape of every layer's output for images of `channels` channels in a data set of `classes`
+    /// classes.
     ///
     /// # Errors
-    /// [`RecipeError::Shape`] names the layer that does not fit and the numbers that clash.
+    /// [`RecipeError::Shape`] names the layer that does not fit and the conflicting numbers.
     pub fn shapes(&self, channels: usize, classes: usize) -> Result<Vec<LayerShape>, RecipeError> {
         let mut at = LayerShape {
             name: String::new(),
@@ -81,7 +82,7 @@ fn after(before: &LayerShape, kind: &LayerKind, classes: usize) -> Result<LayerS
         LayerKind::Pool(pool) => {
             let (kernel, stride) = (pool.kernel, pool.stride);
             shape.side_px = positions(before.side_px, kernel, stride, pool.pad)?;
-            // Pixels that are left over are in a window that ends beyond them.
+            // The remaining pixels are in a window that ends beyond them.
             let reached = (shape.side_px - 1) * stride + kernel;
             if pool.ceil && reached < before.side_px {
                 shape.side_px += 1;
@@ -92,7 +93,7 @@ fn after(before: &LayerShape, kind: &LayerKind, classes: usize) -> Result<LayerS
     Ok(shape)
 }
 
-/// Places of a window along one side.
+/// Positions of a window along one side.
 fn positions(side: usize, kernel: usize, stride: usize, pad: usize) -> Result<usize, String> {
     let padded = side + 2 * pad;
     match padded.checked_sub(kernel) {
@@ -148,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_227_input_without_padding_gives_the_same_55_places() {
+    fn a_227_input_without_padding_gives_the_same_55_positions() {
         let set = ["input.crop_px=227".to_owned(), "network.layer.conv1.pad=0".to_owned()];
         let recipe = Recipe::load("alexnet", &set).unwrap();
         assert_eq!(recipe.shapes(3, 1000).unwrap()[0].side_px, 55);
     }
 
     #[test]
-    fn a_layer_that_does_not_fit_is_named_with_the_numbers() {
+    fn a_layer_that_does_not_fit_is_an_error_with_the_numbers() {
         let set = ["network.layer.conv4.groups=5".to_owned(), "network.layer.conv4.out=385".to_owned()];
         let error = Recipe::load("alexnet", &set).unwrap().shapes(3, 1000).unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! Values that have the right type and make no sense.
+//! Validation of values that have the right type.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use super::resolve::unknown;
 use super::{LayerKind, Mean, Recipe, RecipeError, Weights};
 use crate::optimizer::Rule;
 
-/// Gathers the recipe's name and the section, so that each check is one line.
+/// The recipe's name and the section, so that each check is one line.
 struct Check<'a> {
     recipe: &'a str,
     section: String,
@@ -54,12 +54,12 @@ impl Check<'_> {
 
     fn weights(&self, weights: &Weights) -> Result<(), RecipeError> {
         let given = weights.weight_std.map_or("missing".to_owned(), |std| std.to_string());
-        let one_way = weights.weight_std.is_some() != weights.init.is_some();
-        self.that(one_way, "weight_std", given, "a number, or `init` in its place")?;
+        let one_initializer = weights.weight_std.is_some() != weights.init.is_some();
+        self.that(one_initializer, "weight_std", given, "a number, or `init` in its place")?;
         self.not_negative("weight_std", weights.weight_std.unwrap_or_default())?;
         self.finite("bias", weights.bias)?;
-        let told_once = weights.init.is_none() || weights.bias == 0.0;
-        self.that(told_once, "bias", weights.bias, "none where there is `init`, which sets the biases too")?;
+        let set_once = weights.init.is_none() || weights.bias == 0.0;
+        self.that(set_once, "bias", weights.bias, "none where there is `init`, which sets the biases too")?;
         weights.weight_decay.map_or(Ok(()), |decay| self.not_negative("weight_decay", decay))
     }
 
@@ -70,19 +70,19 @@ impl Check<'_> {
     }
 }
 
-/// Whether a network, which computes in f32, can work with the number.
+/// Whether the number can be represented in f32, in which networks compute.
 fn fits_f32(value: f64) -> bool {
     (value as f32).is_finite()
 }
 
-/// The number without hundreds of zeros.
+/// The number in short form, without hundreds of zeros.
 fn short(value: f64) -> String {
     if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") }
 }
 
 impl Recipe {
-    /// Checks every value by itself; whether the layers fit together is for [`Recipe::shapes`], which needs the data
-    /// set's channels and classes.
+    /// Checks every value by itself. Whether the layers fit together is checked by [`Recipe::shapes`], which
+    /// needs the data set's channels and classes.
     pub(super) fn validate(&self) -> Result<(), RecipeError> {
         let check = |section: &str| Check { recipe: &self.name, section: section.to_owned() };
 
@@ -145,7 +145,7 @@ impl Recipe {
         for config in self.train_augmentations() {
             match config.build(None) {
                 Ok(step) => steps.push(step),
-                // They come with the data set, and what needs them changes no size.
+                // Statistics come with the data set, and the augmentations that need them change no size.
                 Err(AugmentError::NoStatistics { .. }) => {}
                 Err(AugmentError::Unknown { op, known }) => {
                     return Err(unknown(&self.name, "augmentation.train.", &op, &known));
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_make_no_sense_are_refused_by_their_key() {
+    fn invalid_values_are_refused_by_their_key() {
         for (key, values) in [
             ("name", &["../evil", "", ".hidden", "a b"] as &[_]),
             ("optimizer.learning_rate", &["0", "-0.01", "nan", "inf", "1e39"]),
@@ -293,7 +293,7 @@ mod tests {
                 let text = format!("{key}={value}");
                 let error = Recipe::load("alexnet", std::slice::from_ref(&text)).expect_err(&text);
                 assert!(
-                    matches!(&error, RecipeError::BadValue { key: told, .. } if told == key),
+                    matches!(&error, RecipeError::BadValue { key: found, .. } if found == key),
                     "{text}: {error}"
                 );
             }
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_begins_in_one_way() {
+    fn a_layer_has_one_initializer() {
         let load = |texts: &[&str]| {
             let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
             Recipe::load("alexnet-torchvision", &texts).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! The data set of a run, as its recipe wants it.
+//! The data set of a run, prepared for its recipe.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::recipe::{Mean, Recipe};
 /// Opens the data set in `directory` and checks that its images have the recipe's size.
 ///
 /// # Errors
-/// [`TrainingError::Dataset`] when it is none, [`TrainingError::ImageSize`].
+/// [`TrainingError::Dataset`] when there is no data set, [`TrainingError::ImageSize`].
 pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, TrainingError> {
     let dataset = Dataset::open(directory)?;
     let found_px = dataset.info().image_size as usize;
@@ -32,13 +32,13 @@ pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, Traini
     Ok(dataset)
 }
 
-/// Size of what the recipe's network sees.
+/// Size of the network's input.
 #[must_use]
 pub fn crop_size(recipe: &Recipe) -> Size {
     Size::square(recipe.input.crop_px as u32)
 }
 
-/// A data set made ready for training with a recipe.
+/// A data set with everything that training with a recipe needs.
 #[derive(Debug)]
 pub struct TrainingData {
     directory: PathBuf,
@@ -54,7 +54,7 @@ pub struct TrainingData {
 impl TrainingData {
     /// Opens the data set in `directory`.
     ///
-    /// Where there are no validation images, the training images take their place.
+    /// If there are no validation images, the training images take their place.
     ///
     /// # Errors
     /// As [`open_dataset`]; also when it has no training images, or lacks statistics that the recipe needs.
@@ -76,7 +76,7 @@ impl TrainingData {
         Ok(Self { directory, classes, digest, mean, train, evaluated, has_validation, chain })
     }
 
-    /// Checks that there is a batch's worth of training images.
+    /// Checks that there are enough training images for a batch.
     ///
     /// # Errors
     /// [`TrainingError::Batch`].
@@ -100,7 +100,8 @@ impl TrainingData {
         &self.digest
     }
 
-    /// What is subtracted from images, in units of 0..=255: `f32 [3,H,W]` or `[3]`, as [`crate::backend::Setup`] takes it.
+    /// Mean that is subtracted from images, in units of 0..=255: `f32 [3,H,W]` or `[3]`, as in
+    /// [`crate::backend::Setup`].
     #[must_use]
     pub fn mean(&self) -> &[f32] {
         &self.mean
@@ -112,13 +113,14 @@ impl TrainingData {
         &self.train
     }
 
-    /// The images that the error is measured on.
+    /// The images for evaluation.
     #[must_use]
     pub fn evaluated(&self) -> &Arc<Records> {
         &self.evaluated
     }
 
-    /// What the backend of a run with this recipe needs; it takes `micro_batch` rows at once, or the whole batch when `None`.
+    /// The setup of the backend for a run with this recipe; it takes `micro_batch` rows at once, or the whole
+    /// batch if `None`.
     #[must_use]
     pub fn setup<'a>(
         &'a self,
@@ -148,20 +150,20 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
         }
         (Mean::Values(values), _) => values.map(|mean| mean as f32).to_vec(),
         (Mean::Channel, Some(statistics)) => statistics.mean.map(|mean| mean as f32).to_vec(),
-        // Without statistics there are no training images, which is told when they are asked for.
+        // Without statistics there are no training images, which is an error when batches are requested.
         (Mean::Channel, None) | (Mean::None, _) => vec![0.0; 3],
     })
 }
 
-/// The training batches of a run, from any place on.
+/// The training batches of a run, from any position on.
 pub(crate) struct Batches {
     records: Arc<Records>,
     config: LoaderConfig,
     limit: Option<u64>,
     memory: Box<dyn MemoryProvider>,
-    /// With the epoch and number of the batch that comes next.
+    /// With the epoch and number of the next batch.
     running: Option<(Loader, (u64, u64))>,
-    /// That batch, if it has been looked at before its turn.
+    /// That batch, if it was requested early by `ready`.
     ahead: Option<Result<Batch, LoaderError>>,
 }
 
@@ -182,20 +184,21 @@ impl Batches {
         Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }
     }
 
-    /// For a caller who keeps so many batches while others are made.
+    /// Adds buffers, for a caller that keeps this many batches while others are made.
     pub fn with_more_buffers(mut self, buffers: usize) -> Self {
         self.config.buffers += buffers;
         self
     }
 
-    /// Batches of an epoch; never 0, as a loader that cannot fill one batch says so when it is asked for the first.
+    /// Batches of an epoch; never 0, as a loader that cannot fill one batch reports that at the first
+    /// request.
     pub fn per_epoch(&self) -> u64 {
         let full = (self.records.len() / self.config.batch_size) as u64;
         self.limit.map_or(full, |limit| limit.min(full)).max(1)
     }
 
-    /// The batch number `batch` of `epoch`, both counted from 0. One loader makes all of them as long as they are asked
-    /// for in order.
+    /// The batch number `batch` of `epoch`, both counted from 0. A single loader makes all of them while they
+    /// are requested in order.
     ///
     /// # Errors
     /// [`TrainingError::Loader`].
@@ -207,7 +210,7 @@ impl Batches {
         };
         let made = match ahead.or_else(|| loader.next()) {
             Some(made) => made?,
-            // Its epochs have no end, so the workers are gone, which they tell before they go.
+            // Its epochs do not end, so the workers are gone, and they report an error before they exit.
             None => unreachable!("a loader ends with an error only"),
         };
         let next = if batch + 1 == loader.batches_per_epoch() { (epoch + 1, 0) } else { (epoch, batch + 1) };
@@ -217,7 +220,7 @@ impl Batches {
         Ok(made)
     }
 
-    /// The batch that comes after the last one, if it has been made already and no new loader must be started for it.
+    /// The batch after the last one, if it is ready and needs no new loader.
     pub fn ready(&mut self) -> Option<&Batch> {
         if let (None, Some((loader, _))) = (&self.ahead, &mut self.running) {
             self.ahead = loader.next_if_ready();

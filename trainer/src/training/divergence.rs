@@ -1,4 +1,4 @@
-//! A loss that is not finite: what is told about it.
+//! The report on a loss that is not finite.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::ParameterExtremes;
 
-/// What to do with a batch whose loss is not finite.
+/// The reaction to a batch whose loss is not finite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
-    /// Leave the batch out and count it, as long as the weights are finite.
+    /// Skip the batch and count it, as long as the weights are finite.
     Skip,
     /// End the run with a [`Divergence`].
     #[default]
     Stop,
 }
 
-/// Where a run was when its loss or its weights were no longer finite numbers.
+/// The state of a run when its loss or its weights were no longer finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
     /// Updates done before it.
     pub step: u64,
     /// The epoch, counted from 1.
     pub epoch: u32,
-    /// The mean loss of the batch; `None` where it is the weights that are not finite.
+    /// The mean loss of the batch; `None` if the weights are not finite.
     pub loss: Option<f64>,
     /// Learning rate.
     pub learning_rate: f64,
@@ -36,7 +36,7 @@ pub struct Divergence {
 }
 
 impl Divergence {
-    /// Whether no update can help any more.
+    /// Whether no further update can help.
     pub(super) fn weights_are_lost(&self) -> bool {
         self.extremes.iter().any(|parameter| !parameter.weight.is_finite())
     }
@@ -59,7 +59,7 @@ impl fmt::Display for Divergence {
         let Self { step, epoch, loss, learning_rate, .. } = self;
         match loss {
             Some(loss) => write!(f, "the loss is {loss}")?,
-            None => f.write_str("weights or momenta are not finite")?,
+            None => f.write_str("weights or optimizer state are not finite")?,
         }
         write!(f, " after step {step} (epoch {epoch}, learning rate {learning_rate}); ")?;
         match &self.checkpoint {

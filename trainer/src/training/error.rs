@@ -1,4 +1,4 @@
-//! What can end a run.
+//! Errors that end a run.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::metrics::MetricsError;
 use crate::recipe::RecipeError;
 use crate::state::StateError;
 
-/// A run cannot begin or go on.
+/// A run cannot begin or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainingError {
     /// The data set cannot be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// The loader cannot start or go on.
+    /// The loader cannot start, or fails.
     #[error(transparent)]
     Loader(#[from] LoaderError),
     /// The recipe's augmentations do not fit the data set.
     #[error(transparent)]
     Augment(#[from] AugmentError),
-    /// The backend cannot go on.
+    /// The backend fails.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// The tensors of a checkpoint are not those of the network.
@@ -47,7 +47,7 @@ pub enum TrainingError {
     Graph(#[from] GraphError),
     /// The images have another size than the recipe's.
     #[error(
-        "{}: the images have {found_px} pixels a side, recipe `{recipe}` needs {expected_px} (it cuts out {crop_px}); {}",
+        "{}: the images have {found_px} pixels a side, recipe `{recipe}` needs {expected_px} (its crop has {crop_px}); {}",
         directory.display(), size_remedy(*found_px, *expected_px, *crop_px)
     )]
     ImageSize {
@@ -57,14 +57,14 @@ pub enum TrainingError {
         found_px: usize,
         /// The recipe.
         recipe: String,
-        /// Side of the images that the recipe is made for.
+        /// Side of the images that the recipe needs.
         expected_px: usize,
-        /// Side of what the network sees.
+        /// Side of the network's input.
         crop_px: usize,
     },
     /// The training images are not those of the checkpoint.
     #[error(
-        "the training images are not those of the checkpoint, or lie in other shards (digest {found}, expected {saved}); \
+        "the training images are not those of the checkpoint, or are in other shards (digest {found}, expected {saved}); \
          resume with the data set of the run"
     )]
     OtherData {
@@ -73,9 +73,9 @@ pub enum TrainingError {
         /// Digest of those in the data set.
         found: String,
     },
-    /// The checkpoint stands behind the end of an epoch of this data set.
+    /// The checkpoint's position is beyond the end of an epoch of this data set.
     #[error(
-        "the checkpoint stands at batch {batch} of an epoch, which has {batches} batches of this data set; resume with the \
+        "the checkpoint is at batch {batch} of an epoch, which has {batches} batches with this data set; resume with the \
          data set and the --limit-batches of the run"
     )]
     Position {
@@ -84,17 +84,15 @@ pub enum TrainingError {
         /// Batches of an epoch.
         batches: u64,
     },
-    /// The checkpoint stands in an epoch after the last.
-    #[error(
-        "the checkpoint stands in epoch {epochs}, and {wanted} are to be trained; give --epochs {epochs} or more"
-    )]
+    /// The checkpoint's epoch is after the last.
+    #[error("the checkpoint is in epoch {epochs}, but the run has {wanted}; give --epochs {epochs} or more")]
     Over {
         /// Epochs begun.
         epochs: u32,
-        /// Epochs in all.
+        /// Epochs of the recipe.
         wanted: u32,
     },
-    /// A batch has more images than there are.
+    /// A batch has more images than the data set.
     #[error(
         "{}: a batch of {batch} images is larger than the data set of {images} training images; lower --batch-size",
         directory.display()
@@ -107,8 +105,8 @@ pub enum TrainingError {
         /// Images of a batch.
         batch: usize,
     },
-    /// A new run was to begin in a folder with checkpoints.
-    #[error("{} holds a run already; go on with --resume, or give another --run folder", path.display())]
+    /// A new run would overwrite checkpoints in its folder.
+    #[error("{} holds a run already; continue it with --resume, or give another --run folder", path.display())]
     RunExists {
         /// The folder.
         path: PathBuf,
@@ -128,7 +126,7 @@ pub enum TrainingError {
         index: usize,
         /// Name of the image.
         key: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// A file of the run cannot be read.
@@ -136,7 +134,7 @@ pub enum TrainingError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// A file of the run cannot be written.
@@ -144,7 +142,7 @@ pub enum TrainingError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's message.
         reason: io::Error,
     },
 }

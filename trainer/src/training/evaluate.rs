@@ -13,16 +13,16 @@ use super::TrainingError;
 use crate::backend::{Rows, TrainingBackend};
 use crate::metrics::BatchMetrics;
 
-/// How well a network does over images.
+/// The error of a network over images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Images that were looked at.
+    /// Number of images.
     pub images: u64,
     /// Mean cross-entropy, natural logarithm; for several views that of the averaged probabilities.
     pub loss: f64,
-    /// Share of the images whose class is not the best answer, 0..=1.
+    /// Share of the images whose class does not have the highest probability, 0..=1.
     pub top1: f64,
-    /// Share of the images whose class is not among the five best answers, 0..=1.
+    /// Share of the images whose class is not among the five highest probabilities, 0..=1.
     pub top5: f64,
 }
 
@@ -32,7 +32,7 @@ impl From<BatchMetrics> for Score {
     }
 }
 
-/// Images and how they are looked at.
+/// An evaluation: the images, and the views of them.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// The images.
@@ -43,15 +43,15 @@ pub struct Evaluation {
     pub crop: Size,
     /// Number of classes K.
     pub classes: usize,
-    /// What to do with a record that cannot be used.
+    /// The reaction to a record that cannot be used.
     pub on_bad_record: OnBadRecord,
     /// Threads that make batches.
     pub workers: usize,
-    /// Which part of the images.
+    /// The part of the images.
     pub part: Part,
 }
 
-/// One of several parts that images are divided into, each for a process of its own.
+/// One of several parts that images are divided into, one for each process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Number of this part, counted from 0.
@@ -66,7 +66,8 @@ impl Part {
 }
 
 impl Evaluation {
-    /// Evaluates every image of the part once; `None` if `stop` was set meanwhile. `progress` hears how many images are done.
+    /// Evaluates every image of the part once; `None` if `stop` was set meanwhile. `progress` receives the
+    /// number of images done.
     ///
     /// # Errors
     /// [`TrainingError::Loader`] and [`TrainingError::Backend`].
@@ -116,7 +117,7 @@ impl Evaluation {
     }
 }
 
-/// Softmax outputs `f32 [N,K]` of any number of rows, images `u8 [N,3,H,W]`, and sums over the rows.
+/// Softmax outputs `f32 [N,K]` of any number of rows, images `u8 [N,3,H,W]`, and metrics of the rows.
 ///
 /// # Errors
 /// [`TrainingError::Backend`].
@@ -152,7 +153,7 @@ pub fn average(rows: &[f32], classes: usize) -> Vec<f64> {
 
 /// Cross-entropy of the label's probability, finite where that is 0.
 fn loss(probability: f64) -> f64 {
-    // `max` would make a number of NaN.
+    // `max` would turn NaN into a number.
     if probability.is_nan() { probability } else { -probability.max(f64::MIN_POSITIVE).ln() }
 }
 
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loss_of_an_impossible_answer_is_finite_and_that_of_none_is_not() {
+    fn the_loss_of_a_class_with_probability_0_is_finite_and_that_of_nan_is_not() {
         assert!((loss(0.25) - 4f64.ln()).abs() < 1e-12);
         assert!(loss(0.0) > 700.0 && loss(0.0).is_finite());
         assert!(loss(f64::NAN).is_nan());

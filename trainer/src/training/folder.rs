@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `recipe.toml` | the complete recipe, overrides included |
 //! | `network.onnx` | the file of the recipe's network, if it names one |
-//! | `run.json` | what else the run was told ([`RunSettings`]), for those who resume it |
+//! | `run.json` | the other settings of the run ([`RunSettings`]), used to resume it |
 //! | `environment.json` | program, device, library, machine |
 //! | `metrics.jsonl`, `epochs.csv`, `events.out.tfevents.*` | see [`crate::metrics`] |
 //! | `checkpoints/` | see [`crate::checkpoint`] |
@@ -32,23 +32,23 @@ const SETTINGS: &str = "run.json";
 const ENVIRONMENT: &str = "environment.json";
 const REPORT: &str = "report.json";
 
-/// What a run depends on besides its recipe, its seed and its state.
+/// Settings of a run other than its recipe and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSettings {
     /// Folder of the data set; an absolute path.
     pub data: PathBuf,
     /// Batches after which an epoch ends early.
     pub limit_batches: Option<u64>,
-    /// Rows that the backend takes at once; the recipe's batch when `None`.
+    /// Rows that the backend takes at once; the recipe's batch if `None`.
     pub micro_batch: Option<usize>,
-    /// What the backend computes with.
+    /// Precision of the backend.
     pub precision: Precision,
-    /// Seed of a run that has no checkpoint yet.
+    /// Seed of a run without a checkpoint.
     pub seed: u64,
-    /// What to do when the loss is not finite.
+    /// The reaction to a loss that is not finite.
     #[serde(default)]
     pub on_nan: OnNan,
-    /// What to do with damaged records.
+    /// The reaction to damaged records.
     #[serde(default)]
     pub on_bad_record: OnBadRecord,
 }
@@ -67,18 +67,18 @@ impl Drop for RunFolder {
         let only_lock = fs::read_dir(&self.path)
             .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK)));
         if only_lock {
-            // Whatever keeps them there, they do no harm.
+            // If they cannot be removed, they do no harm.
             let _ = fs::remove_file(self.path.join(LOCK)).and_then(|()| fs::remove_dir(&self.path));
         }
     }
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run, whose last `keep` checkpoints will stay.
+    /// Creates the folder of a new run, which keeps its last `keep` checkpoints.
     ///
     /// # Errors
-    /// [`TrainingError::RunExists`] when it holds checkpoints, [`TrainingError::Checkpoint`] when another trainer is at work
-    /// there or it cannot be made.
+    /// [`TrainingError::RunExists`] when it holds checkpoints, [`TrainingError::Checkpoint`] when another
+    /// trainer uses it or it cannot be made.
     pub fn create(path: &Path, keep: usize) -> Result<Self, TrainingError> {
         let folder = Self::open(path, keep)?;
         if folder.store.latest().is_ok() {
@@ -87,17 +87,17 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Opens the folder of a run that is to go on.
+    /// Opens the folder of a run that is to be resumed.
     ///
     /// # Errors
-    /// [`TrainingError::Checkpoint`] when another trainer is at work there or it cannot be written to.
+    /// [`TrainingError::Checkpoint`] when another trainer uses it or it cannot be written to.
     pub fn open(path: &Path, keep: usize) -> Result<Self, TrainingError> {
         let lock = RunLock::acquire(path)?;
         remove_temporary_files(path).map_err(|reason| TrainingError::Write { path: path.into(), reason })?;
         Ok(Self { path: path.into(), store: Store::new(path, keep), _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -109,10 +109,10 @@ impl RunFolder {
         &self.store
     }
 
-    /// Writes down what the run is, and how the images of its data set were made, if that is told.
+    /// Records recipe, settings and environment, and the data set's record of its preparation, if it has one.
     ///
     /// # Errors
-    /// [`TrainingError::Write`], and [`TrainingError::Read`] when a file that is to be kept cannot be read.
+    /// [`TrainingError::Write`], and [`TrainingError::Read`] when a file that is to be copied cannot be read.
     pub fn describe(
         &self,
         recipe: &Recipe,
@@ -144,7 +144,7 @@ impl RunFolder {
         )
     }
 
-    /// Writes down what the run came to.
+    /// Records the result of the run.
     ///
     /// # Errors
     /// [`TrainingError::Write`].
@@ -152,25 +152,25 @@ impl RunFolder {
         self.write_json(REPORT, report)
     }
 
-    /// Copies what the data set in `data` tells of its preparation; where it tells nothing, nothing older stays.
+    /// Copies the data set's record of its preparation; if there is none, removes an older copy.
     fn keep_preparation(&self, data: &Path) -> Result<(), TrainingError> {
-        let (told, kept) = (
+        let (original, kept) = (
             data.join(DatasetInfo::PREPARATION_FILE_NAME),
             self.path.join(DatasetInfo::PREPARATION_FILE_NAME),
         );
-        match told.try_exists() {
-            Ok(true) => self.keep(&told, DatasetInfo::PREPARATION_FILE_NAME),
+        match original.try_exists() {
+            Ok(true) => self.keep(&original, DatasetInfo::PREPARATION_FILE_NAME),
             Ok(false) => match fs::remove_file(&kept) {
                 Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
                     Err(TrainingError::Write { path: kept, reason })
                 }
                 _ => Ok(()),
             },
-            Err(reason) => Err(TrainingError::Read { path: told, reason: reason.to_string() }),
+            Err(reason) => Err(TrainingError::Read { path: original, reason: reason.to_string() }),
         }
     }
 
-    /// Copies a file, which must be there as long as the run is.
+    /// Copies a file that the run needs for its lifetime.
     fn keep(&self, file: &Path, name: &str) -> Result<(), TrainingError> {
         let kept = self.path.join(name);
         let read = |reason: io::Error| TrainingError::Read { path: file.into(), reason: reason.to_string() };

@@ -1,14 +1,15 @@
-//! Training runs: the loop over a backend, evaluation, and what lies in a run's folder.
+//! Training runs: the loop over a backend, evaluation, and the content of a run's folder.
 //!
 //! ```text
 //! TrainingData ─ batches ─► Run ─ rows ─► TrainingBackend
 //!   (shards, as the          │ ◄─ sums ──
-//!    recipe wants them)      ├─► Metrics, checkpoints      in the RunFolder
-//!                            └─► Observer                  whoever watches
+//!    recipe needs them)      ├─► Metrics, checkpoints      in the RunFolder
+//!                            └─► Observer                  receives events
 //! ```
 //!
-//! A run is a function of its recipe, its seed and its data: order, augmentation and dropout depend on the place in the run
-//! alone, and everything else is in the checkpoint. So a run that was stopped anywhere goes on to the same bits.
+//! A run is a function of its recipe, its seed and its data: order, augmentation and dropout depend only on
+//! the position in the run, and everything else is in the checkpoint. So a run that was stopped at any point
+//! resumes to the same bits.
 
 mod data;
 mod divergence;
@@ -16,9 +17,9 @@ mod error;
 mod evaluate;
 mod folder;
 mod observer;
-mod plateau;
 mod run;
 mod session;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod trained;
@@ -29,7 +30,7 @@ pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
 pub use evaluate::{Evaluation, Part, Score, average, default_workers, probabilities};
 pub use folder::{RunFolder, RunSettings, read_recipe, read_settings};
-pub use observer::{Observer, Plan, Warning};
+pub use observer::{Observer, RunPlan, Warning};
 pub use run::{Outcome, Report, RunOptions};
 pub use session::Session;
 pub use trained::{Trained, Which};

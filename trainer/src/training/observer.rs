@@ -1,4 +1,4 @@
-//! Whoever watches a run.
+//! Events of a run, for observers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,54 +7,54 @@ use fovea_pipeline::TestViews;
 use super::Score;
 use crate::metrics;
 
-/// What lies before a run.
+/// The extent of a run, known at its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Plan {
+pub struct RunPlan {
     /// Training images.
     pub images: usize,
-    /// Images that the error is measured on.
+    /// Images for evaluation.
     pub evaluated_images: usize,
-    /// Epochs in all.
+    /// Epochs of the whole run.
     pub epochs: u32,
     /// Batches of an epoch.
     pub batches: u64,
-    /// Epochs done by an earlier part of the run.
+    /// Epochs done before the run was resumed.
     pub epochs_done: u32,
-    /// Batches of the next epoch done by an earlier part of the run.
+    /// Batches of the next epoch done before the run was resumed.
     pub batches_done: u64,
 }
 
-/// Something that the user should know; each text ends with what can be done.
+/// A message for the user; each ends with a remedy where there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Warning {
     /// The data set has no validation images.
     NoValidation,
-    /// Records of what was done before are not there.
+    /// Records of earlier steps or epochs are missing.
     MissingRecords {
         /// The file.
         path: PathBuf,
-        /// How many it lacks.
+        /// Number of missing records.
         records: u64,
     },
-    /// The loss lies at ln K.
-    Plateau {
+    /// The loss stays at ln K, the loss of chance.
+    StuckAtChance {
         /// Number of classes K.
         classes: usize,
         /// Updates done.
         step: u64,
     },
-    /// A batch was left out.
+    /// A batch was skipped.
     Discarded {
         /// Its loss.
         loss: f64,
         /// Updates done before it.
         step: u64,
-        /// Batches left out so far.
+        /// Batches skipped so far.
         total: u64,
     },
     /// A batch's gradients were too large for half precision, so that there was no update.
     Overflow {
-        /// The loss scale from now on.
+        /// The new loss scale.
         loss_scale: f32,
         /// Updates done before it.
         step: u64,
@@ -70,35 +70,35 @@ impl std::fmt::Display for Warning {
             ),
             Self::MissingRecords { path, records } => write!(
                 f,
-                "{} lacks {records} of the records of what was done before: it was damaged or changed; the run goes on \
-                 without them",
+                "{} lacks {records} records of earlier steps or epochs: it was damaged or edited; the run continues without \
+                 them",
                 path.display()
             ),
-            Self::Plateau { classes, step } => write!(
+            Self::StuckAtChance { classes, step } => write!(
                 f,
-                "after {step} updates the loss still lies at ln {classes} = {:.3}, where all classes look alike to the \
-                 network. With small initial weights and biases of 1 this can last for thousands of updates before the \
+                "after {step} updates the loss is still ln {classes} = {:.3}, the loss of a network that does not \
+                 distinguish the classes. With small initial weights and biases of 1 this can last for thousands of updates before the \
                  loss falls: wait, or start with smaller biases, as recipe alexnet-bias-0.1 does, or larger weights",
                 (*classes as f64).ln()
             ),
             Self::Discarded { loss, step, total } => write!(
                 f,
-                "left out a batch after step {step}: its loss is {loss} ({total} left out so far); if that goes on, lower \
+                "left out a batch after step {step}: its loss is {loss} ({total} left out so far); if this continues, lower \
                  optimizer.learning_rate"
             ),
             Self::Overflow { loss_scale, step } => write!(
                 f,
                 "no update from the batch after step {step}: its gradients were too large for f16, so the loss scale is \
-                 {loss_scale} from now on; if that goes on, use --precision f32"
+                 {loss_scale} from now on; if this continues, use --precision f32"
             ),
         }
     }
 }
 
-/// Hears how a run goes; every method does nothing unless written.
+/// Receives progress events of a run; by default every method does nothing.
 pub trait Observer {
-    /// The run begins or goes on.
-    fn started(&mut self, plan: &Plan) {
+    /// The run begins or resumes.
+    fn started(&mut self, plan: &RunPlan) {
         let _ = plan;
     }
 
@@ -107,17 +107,17 @@ pub trait Observer {
         let _ = (step, batch);
     }
 
-    /// An evaluation has got to `images` of `of` images.
+    /// An evaluation has done `images` of `of` images.
     fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
         let _ = (views, images, of);
     }
 
-    /// An epoch with its evaluation is over; `next_rate` is the learning rate of the next one.
+    /// An epoch with its evaluation is done; `next_rate` is the learning rate of the next one.
     fn epoch(&mut self, epoch: &metrics::Epoch, next_rate: f64) {
         let _ = (epoch, next_rate);
     }
 
-    /// The evaluation at the end is over.
+    /// The evaluation at the end is done.
     fn finished(&mut self, views: TestViews, score: &Score) {
         let _ = (views, score);
     }
@@ -127,11 +127,11 @@ pub trait Observer {
         let _ = path;
     }
 
-    /// There is something to know.
+    /// There is a warning for the user.
     fn warn(&mut self, warning: &Warning) {
         let _ = warning;
     }
 }
 
-/// Hears nothing.
+/// Ignores all events.
 impl Observer for () {}

@@ -7,9 +7,9 @@ use fovea_pipeline::{Batch, TestViews};
 use serde::Serialize;
 
 use super::data::{Batches, crop_size};
-use super::plateau::Plateau;
+use super::stuck::StuckAtChance;
 use super::{
-    Divergence, Evaluation, Observer, OnNan, Part, Plan, RunFolder, RunSettings, Score, TrainingData,
+    Divergence, Evaluation, Observer, OnNan, Part, RunFolder, RunPlan, RunSettings, Score, TrainingData,
     TrainingError, Warning,
 };
 use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
@@ -20,10 +20,10 @@ use crate::optimizer::{self, Schedule, Update};
 use crate::recipe::Recipe;
 use crate::state::{TensorRef, Tensors};
 
-/// How a run goes about its work.
+/// Options of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunOptions {
-    /// What is kept with the run.
+    /// The settings that are stored in the run's folder.
     pub settings: RunSettings,
     /// Threads that make batches.
     pub workers: usize,
@@ -31,26 +31,26 @@ pub struct RunOptions {
     pub checkpoint_every: Duration,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// All epochs are done.
     Finished(Report),
-    /// It was asked to stop; it can go on from its last checkpoint.
+    /// It was asked to stop; it can resume from its last checkpoint.
     Interrupted {
         /// Updates done.
         step: u64,
     },
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Epochs done.
     pub epochs: u32,
     /// Updates done.
     pub step: u64,
-    /// Batches that were left out because their loss was not finite.
+    /// Batches that were skipped because their loss was not finite.
     pub discarded: u64,
     /// Lowest top-1 error after an epoch, 0..=1.
     pub best_top1: Option<f64>,
@@ -60,7 +60,7 @@ pub struct Report {
     pub score: Score,
 }
 
-/// A training run. Make a new one with [`Run::new`]; [`Run::restore`] puts it where a checkpoint was made.
+/// A training run. [`Run::new`] makes a new one; [`Run::restore`] moves it to the position of a checkpoint.
 pub(super) struct Run<'a> {
     recipe: &'a Recipe,
     data: &'a TrainingData,
@@ -69,7 +69,7 @@ pub(super) struct Run<'a> {
     options: RunOptions,
     stop: &'a AtomicBool,
     observer: &'a mut dyn Observer,
-    /// All state besides the backend's.
+    /// All state except the backend's.
     meta: Meta,
     /// The state of the last checkpoint.
     saved: Option<Meta>,
@@ -77,7 +77,7 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A run that begins. It ends early, with a checkpoint, once `stop` is set.
+    /// A new run. It ends early, with a checkpoint, once `stop` is set.
     pub fn new(
         recipe: &'a Recipe,
         data: &'a TrainingData,
@@ -107,12 +107,12 @@ impl<'a> Run<'a> {
         Self { recipe, data, backend, folder, options, stop, observer, meta, saved, saved_at }
     }
 
-    /// Goes to where a checkpoint was made; its seed takes the place of the options'.
+    /// Moves the run to the position of a checkpoint, whose seed replaces that of the options.
     ///
     /// # Errors
-    /// [`TrainingError::Checkpoint`] when recipe or classes are others, [`TrainingError::OtherData`] when the data set is
-    /// another, [`TrainingError::Position`] and [`TrainingError::Over`] when it stands behind the end, [`TrainingError::Backend`] when the tensors do
-    /// not fit.
+    /// [`TrainingError::Checkpoint`] when recipe or classes differ, [`TrainingError::OtherData`] when the
+    /// data set differs, [`TrainingError::Position`] and [`TrainingError::Over`] when its position is beyond
+    /// the end, [`TrainingError::Backend`] when the tensors do not fit.
     pub fn restore(&mut self, meta: Meta, mut state: Tensors) -> Result<(), TrainingError> {
         meta.check_recipe(&self.recipe.name, &self.meta.recipe_hash)?;
         meta.check_classes(&self.meta.classes)?;
@@ -127,7 +127,7 @@ impl<'a> Run<'a> {
         if meta.data != self.meta.data {
             return Err(TrainingError::OtherData { saved: meta.data, found: self.meta.data.clone() });
         }
-        // The data set's own is the same.
+        // It equals the data set's mean.
         state.take(names::SAVED_MEAN, &self.recipe.input.mean_shape())?;
         self.backend.import(state)?;
         self.meta = Meta { written_by: self.meta.written_by.clone(), ..meta };
@@ -135,12 +135,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Trains until all epochs of the recipe are done, then evaluates for the last time.
+    /// Trains until all epochs of the recipe are done, then evaluates at the end.
     ///
     /// # Errors
     /// [`TrainingError`]; the checkpoints that were written stay.
     pub fn train(mut self) -> Result<Outcome, TrainingError> {
-        // Nothing of another run may come into this one's first step.
+        // Gradients of another run must not enter the first step of this one.
         self.backend.reset_gradients();
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         for (path, records) in metrics.missing() {
             self.observer.warn(&Warning::MissingRecords { path: path.clone(), records: *records });
         }
-        let mut plateau = Plateau::new(self.data.classes().len());
+        let mut detector = StuckAtChance::new(self.data.classes().len());
         let mut last_score = None;
         while self.meta.epoch < self.recipe.training.epochs {
             let mut clock = Clock::start();
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
                 if self.is_stopped() {
                     return self.interrupted();
                 }
-                self.step(&mut batches, &mut metrics, &mut clock, &mut plateau)?;
+                self.step(&mut batches, &mut metrics, &mut clock, &mut detector)?;
                 if self.saved_at.elapsed() >= self.options.checkpoint_every {
                     self.save()?;
                 }
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
     }
 
     fn announce(&mut self, batches: u64) {
-        self.observer.started(&Plan {
+        self.observer.started(&RunPlan {
             images: self.data.train().len(),
             evaluated_images: self.data.evaluated().len(),
             epochs: self.recipe.training.epochs,
@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
         batches: &mut Batches,
         metrics: &mut Metrics,
         clock: &mut Clock,
-        plateau: &mut Plateau,
+        detector: &mut StuckAtChance,
     ) -> Result<(), TrainingError> {
         let begin = Instant::now();
         let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
@@ -242,15 +242,15 @@ impl<'a> Run<'a> {
         };
         metrics.step(&step)?;
         self.observer.step(&step, self.meta.batch);
-        if plateau.lies_there(step.loss) {
+        if detector.is_stuck(step.loss) {
             let classes = self.data.classes().len();
-            self.observer.warn(&Warning::Plateau { classes, step: step.step });
+            self.observer.warn(&Warning::StuckAtChance { classes, step: step.step });
         }
         Ok(())
     }
 
-    /// Gradients over a batch, in as many micro-batches as the backend needs; ends at the first whose loss is not finite.
-    /// `next` is the batch that comes then, if it is known.
+    /// Gradients over a batch, in as many micro-batches as the backend needs; ends at the first whose loss is
+    /// not finite. `next` is the following batch, if it is known.
     fn accumulate(&mut self, batch: &Batch, next: Option<&Batch>) -> Result<BatchMetrics, TrainingError> {
         let rows = self.backend.batch_rows();
         let row_bytes = batch.shape().view_values();
@@ -383,7 +383,8 @@ impl<'a> Run<'a> {
         Ok(Outcome::Interrupted { step: self.meta.step })
     }
 
-    /// Writes a checkpoint unless the last one holds the same. Weights that are not finite are none to go on from.
+    /// Writes a checkpoint unless the last one is the same. A run cannot resume from weights that are not
+    /// finite.
     fn save(&mut self) -> Result<(), TrainingError> {
         if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
@@ -403,7 +404,7 @@ impl<'a> Run<'a> {
             }
         })?;
         if is_weightless {
-            // The loader was measured, and there is nothing to go on from.
+            // The null backend measured the loader, and has no state to resume from.
             return Ok(());
         }
         let Some(path) = path.transpose()? else {
@@ -425,7 +426,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Time that one or several updates took.
+/// Time of one or several updates.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lap {
     images: u64,
@@ -443,12 +444,12 @@ impl Lap {
     }
 }
 
-/// 0 where no time has passed, as in an epoch that was resumed at its end.
+/// 0 if no time has passed, as in an epoch that was resumed at its end.
 fn ratio(amount: f64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { amount / time.as_secs_f64() }
 }
 
-/// Time that an epoch takes.
+/// Time of an epoch.
 struct Clock {
     started: Instant,
     sum: Lap,

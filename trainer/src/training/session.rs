@@ -1,4 +1,4 @@
-//! A run in its folder: a new one, or one that goes on from its last checkpoint.
+//! A run in its folder: a new one, or one resumed from its last checkpoint.
 
 use std::sync::atomic::AtomicBool;
 
@@ -28,7 +28,8 @@ impl<'a> Session<'a> {
     /// The run in `folder`, from its last checkpoint if it has one.
     ///
     /// # Errors
-    /// [`TrainingError::Checkpoint`] when the checkpoint is damaged, or of another recipe or of other classes.
+    /// [`TrainingError::Checkpoint`] when the checkpoint is damaged, or of another recipe or of other
+    /// classes.
     pub fn open(
         recipe: &'a Recipe,
         data: &'a TrainingData,
@@ -37,7 +38,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, TrainingError> {
         let saved = match folder.store().latest() {
             Ok(latest) => Some(checkpoint::load(&latest)?),
-            // One that was killed before its first checkpoint begins anew.
+            // A run that was killed before its first checkpoint begins anew.
             Err(CheckpointError::None { .. }) => None,
             Err(error) => return Err(error.into()),
         };
@@ -49,7 +50,7 @@ impl<'a> Session<'a> {
         Ok(Self { recipe, data, options, folder, saved })
     }
 
-    /// What its backend is made from.
+    /// The setup of its backend.
     ///
     /// # Errors
     /// Those of [`Setup::new`].
@@ -61,7 +62,8 @@ impl<'a> Session<'a> {
     /// Trains until all epochs of the recipe are done, or until `stop` is set, and then saves a checkpoint.
     ///
     /// # Errors
-    /// [`TrainingError`]; the checkpoints that were written stay. A run that cannot go on leaves its folder as it was.
+    /// [`TrainingError`]; the checkpoints that were written stay. A run that cannot resume leaves its folder
+    /// unchanged.
     pub fn train(
         self,
         backend: &mut dyn TrainingBackend,

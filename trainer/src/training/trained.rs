@@ -1,4 +1,4 @@
-//! A trained network out of a run's folder: all that evaluation, prediction and export need.
+//! A trained network from a run's folder, for evaluation, prediction and export.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use crate::names;
 use crate::recipe::{Mean, Recipe};
 use crate::state::Tensors;
 
-/// Makes a graph from a network, its options, the mean and the parameters.
+/// Builds a graph from a network, its options, the mean and the parameters.
 type BuildGraph<'a> =
     dyn Fn(&Classifier, &GraphOptions, &[f32], &[&[f32]]) -> fovea_graph::Result<Graph> + 'a;
 
-/// Which checkpoint of a run.
+/// The choice of a run's checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
     /// The one with the lowest validation error.
@@ -33,11 +33,11 @@ pub struct Trained {
     pub path: PathBuf,
     /// The recipe that it was trained with.
     pub recipe: Recipe,
-    /// Classes, position and the like.
+    /// Classes, position in training and other metadata.
     pub meta: Meta,
-    /// What is subtracted from images, as [`crate::backend::Setup`] takes it.
+    /// Mean that is subtracted from images, as in [`crate::backend::Setup`].
     pub mean: Vec<f32>,
-    /// Weights and momenta.
+    /// Weights and optimizer slots.
     pub state: Tensors,
     /// The recipe's network for the checkpoint's classes.
     pub network: Classifier,
@@ -47,8 +47,9 @@ impl Trained {
     /// Reads a checkpoint of the run in the folder `run`.
     ///
     /// # Errors
-    /// [`TrainingError::Read`] when it is no run, [`TrainingError::Checkpoint`] when there is no checkpoint, or it is
-    /// damaged or of another recipe, [`TrainingError::Graph`] when the network's file cannot be read.
+    /// [`TrainingError::Read`] when `run` holds no run, [`TrainingError::Checkpoint`] when there is no
+    /// checkpoint, or it is damaged or of another recipe, [`TrainingError::Graph`] when the network's file
+    /// cannot be read.
     pub fn load(run: &Path, which: Which) -> Result<Self, TrainingError> {
         let recipe = read_recipe(run)?;
         let path = Self::path(run, which)?;
@@ -77,16 +78,17 @@ impl Trained {
         self.meta.classes.len()
     }
 
-    /// The graph for export: images in, probabilities out, mean and weights inside.
+    /// The graph for export: images in, probabilities out, mean and weights as constants.
     ///
     /// # Errors
-    /// [`TrainingError::Checkpoint`] when a tensor is missing, [`TrainingError::Graph`] when the network cannot be expressed.
+    /// [`TrainingError::Checkpoint`] when a tensor is missing, [`TrainingError::Graph`] when the network
+    /// cannot be expressed.
     pub fn inference_graph(self, pixels: PixelType) -> Result<Graph, TrainingError> {
         self.graph(&|network, options, mean, weights| inference(network, options, pixels, mean, weights))
     }
 
-    /// The graph for a closer look: as [`inference_graph`](Self::inference_graph) for bytes, and the activation of the
-    /// layer `layer` besides.
+    /// The graph for features: like [`inference_graph`](Self::inference_graph) for bytes, with the activation
+    /// of the layer `layer` as an additional output.
     ///
     /// # Errors
     /// As [`inference_graph`](Self::inference_graph), and when the recipe has no such layer.

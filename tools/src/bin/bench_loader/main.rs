@@ -1,4 +1,4 @@
-//! `bench_loader`: how fast a loader is, compared with the bare work that it does.
+//! `bench_loader`: the loader's speed, compared with the bare work that it does.
 
 mod measure;
 
@@ -10,12 +10,13 @@ use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
 use fovea_tools::{say, terminal};
 
-use crate::measure::{Form, Measurement, Plan, Subtract, measure};
+use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 
 /// Measures the loader over the training images of a prepared data set.
 ///
-/// Beside it, in turn with it, runs a bare loop that only crops, flips and normalises (and decodes) on as many threads:
-/// the ceiling. The page cache is warm and every checksum has been checked when the clock starts.
+/// Rounds of the loader alternate with rounds of a bare loop that only crops, flips and normalises (and
+/// decodes) on as many threads: the ceiling. The page cache is warm and every checksum has been checked when
+/// the clock starts.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -24,10 +25,10 @@ struct Arguments {
     /// Numbers of workers to measure, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N")]
     workers: Vec<usize>,
-    /// What the batches hold.
+    /// Type of the batches' values.
     #[arg(long, value_enum, default_value = "u8")]
     form: Form,
-    /// What the forms f16 and f32 subtract.
+    /// Mean that the forms f16 and f32 subtract.
     #[arg(long, value_enum, default_value = "channel")]
     subtract: Subtract,
     /// Images of a batch.
@@ -44,10 +45,10 @@ struct Arguments {
     json: bool,
 }
 
-/// Rounds in which the loader and the bare loop take turns.
+/// Rounds of the loader, and of the bare loop.
 const ROUNDS: usize = 5;
 
-/// Images of a round unless epochs are given.
+/// Images of a round if no epochs are given.
 const IMAGES_PER_ROUND: u64 = 16_000;
 
 fn main() -> ExitCode {
@@ -58,7 +59,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let dataset = Dataset::open(&arguments.directory)?;
     let images = dataset.info().images(Split::Train).max(1);
     ensure!(arguments.epochs != Some(0), "--epochs 0: expected at least 1");
-    let plan = Plan {
+    let settings = Settings {
         form: arguments.form,
         subtract: arguments.subtract,
         batch: arguments.batch,
@@ -68,7 +69,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut one_worker = None;
     for &workers in &arguments.workers {
-        let measurement = measure(&dataset, &plan, workers)?;
+        let measurement = measure(&dataset, &settings, workers)?;
         if arguments.json {
             say!("{}", serde_json::to_string(&measurement)?)?;
         } else {
@@ -94,7 +95,7 @@ fn print_for_people(m: &Measurement, one_worker: Option<f64>) -> Result<()> {
     )?;
     say!("  {:>10.3} CPU seconds per 1000 images", m.cpu_s_per_1000)?;
     say!(
-        "  {:>10.0} MB peak memory beside the mapped shards ({:.0} MB with the mapped pages)",
+        "  {:>10.0} MB peak memory without the mapped shards ({:.0} MB with the mapped pages)",
         m.peak_anonymous_bytes as f64 / 1e6,
         m.peak_rss_bytes as f64 / 1e6
     )?;

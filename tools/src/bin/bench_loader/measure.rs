@@ -1,8 +1,8 @@
-//! Measuring a loader against the bare work that it does.
+//! Measures a loader against the bare work that it does.
 //!
-//! The *ceiling* is a loop that only crops, flips and normalises (and decodes) on as many threads as the loader has
-//! workers: no order, no channel, no batch handed to anyone. It runs in turn with the loader, so that a machine whose
-//! speed drifts slows both.
+//! The *ceiling* is a loop that only crops, flips and normalises (and decodes) on as many threads as the
+//! loader has workers: no order, no channel, no batch handed over. It alternates with the loader, so that a
+//! machine whose speed drifts slows both.
 
 use std::fs;
 use std::hint::black_box;
@@ -34,7 +34,7 @@ pub enum Form {
     F32,
 }
 
-/// What the forms f16 and f32 subtract.
+/// Mean that the forms f16 and f32 subtract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Subtract {
     /// The mean of each channel.
@@ -45,22 +45,22 @@ pub enum Subtract {
 
 /// What to measure.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct Settings {
     /// The form of the batches.
     pub form: Form,
-    /// What is subtracted in the forms f16 and f32.
+    /// Mean that is subtracted in the forms f16 and f32.
     pub subtract: Subtract,
     /// Samples of a batch.
     pub batch: usize,
     /// Epochs of the loader, and of the bare loop, in each round.
     pub epochs: u64,
-    /// Times that the loader and the bare loop take turns; the medians count.
+    /// Rounds of the loader and of the bare loop, alternating; the medians count.
     pub rounds: usize,
     /// Side of the crop in pixels.
     pub crop: u32,
 }
 
-/// What was measured with one number of workers.
+/// Results for one number of workers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
     /// `raw` or `jpeg`.
@@ -77,9 +77,9 @@ pub struct Measurement {
     pub bytes_per_s: f64,
     /// CPU time of the process per 1000 samples.
     pub cpu_s_per_1000: f64,
-    /// Most memory of the process while the loader ran, mapped pages of the shards included.
+    /// Peak memory of the process while the loader ran, including mapped pages of the shards.
     pub peak_rss_bytes: u64,
-    /// Most memory of the process while the loader ran, without the mapped pages of the shards.
+    /// Peak memory of the process while the loader ran, without the mapped pages of the shards.
     pub peak_anonymous_bytes: u64,
     /// Bytes of the split's shards.
     pub mapped_bytes: u64,
@@ -89,55 +89,55 @@ pub struct Measurement {
     pub ceiling_images_per_s: f64,
     /// `images_per_s / ceiling_images_per_s`, the median over the rounds.
     pub ratio_to_ceiling: f64,
-    /// Share of the time that the consumer waited for a batch.
+    /// Share of time for which the consumer waited for a batch.
     pub consumer_wait_share: f64,
-    /// Share of their time that the workers waited for a free buffer.
+    /// Share of time for which the workers waited for a free buffer.
     pub workers_wait_share: f64,
 }
 
 /// Measures a loader over the training images of `dataset` with `workers` threads.
 ///
 /// # Errors
-/// When the data set cannot be read or does not fit the plan.
-pub fn measure(dataset: &Dataset, plan: &Plan, workers: usize) -> Result<Measurement> {
+/// When the data set cannot be read or does not fit the settings.
+pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result<Measurement> {
     let records = Arc::new(dataset.records(Split::Train)?);
-    let form = output_form(dataset, plan)?;
+    let form = output_form(dataset, settings)?;
     let info = dataset.info();
     let mut steps = augment::alexnet();
-    steps[0].parameters.insert("size".into(), plan.crop.into());
+    steps[0].parameters.insert("size".into(), settings.crop.into());
     let stored = Size::square(info.image_size);
 
     let mut loaded = Vec::new();
     let mut bare = Vec::new();
-    for round in 0..plan.rounds {
+    for round in 0..settings.rounds {
         let chain = Chain::from_configs(&steps, stored, info.statistics.as_ref())?;
         let config = LoaderConfig {
-            batch_size: plan.batch,
+            batch_size: settings.batch,
             workers,
             seed: round as u64,
-            // The first epoch warms the page cache and checks the checksums; it is not counted.
-            epochs: 0..1 + plan.epochs,
+            // The first epoch warms the page cache and verifies the checksums; it is not counted.
+            epochs: 0..1 + settings.epochs,
             form: form.clone(),
             buffers: BUFFERS,
             ..LoaderConfig::training(chain)
         };
         loaded.push(run_loader(&records, config)?);
-        let images = plan.epochs * records.len() as u64;
-        bare.push(run_bare_loop(&records, &form, plan, workers, images)?);
+        let images = settings.epochs * records.len() as u64;
+        bare.push(run_bare_loop(&records, &form, settings, workers, images)?);
     }
     let ratios = loaded.iter().zip(&bare).map(|(loaded, bare)| loaded.images_per_s / bare);
     let ratio_to_ceiling = median(ratios.collect());
-    let per_image = BatchShape { samples: 1, views: 1, size: Size::square(plan.crop) }.values();
+    let per_image = BatchShape { samples: 1, views: 1, size: Size::square(settings.crop) }.values();
     let images_per_s = median(loaded.iter().map(|run| run.images_per_s).collect());
     Ok(Measurement {
         encoding: info.encoding.name(),
         form: form.name(),
         workers,
-        batch: plan.batch,
+        batch: settings.batch,
         images_per_s,
-        bytes_per_s: images_per_s * (per_image * value_bytes(plan.form)) as f64,
+        bytes_per_s: images_per_s * (per_image * value_bytes(settings.form)) as f64,
         cpu_s_per_1000: median(loaded.iter().map(|run| run.cpu_s_per_1000).collect()),
-        // Of the first round: after it, the allocator may keep memory of the bare loop.
+        // From the first round: later the allocator may keep memory of the bare loop.
         peak_rss_bytes: loaded[0].peak_rss_bytes,
         peak_anonymous_bytes: loaded[0].peak_anonymous_bytes,
         mapped_bytes: info.shards(Split::Train).iter().map(|shard| shard.bytes).sum(),
@@ -149,23 +149,25 @@ pub fn measure(dataset: &Dataset, plan: &Plan, workers: usize) -> Result<Measure
     })
 }
 
-/// Buffers of the loader that is measured: one that is filled and one that the consumer holds, which are enough for a consumer
-/// that does nothing.
+/// Buffers of the loader: one being filled and one held by the consumer, enough for a consumer that does
+/// nothing.
 const BUFFERS: usize = 2;
 
-fn output_form(dataset: &Dataset, plan: &Plan) -> Result<OutputForm> {
-    if plan.form == Form::U8 {
+fn output_form(dataset: &Dataset, settings: &Settings) -> Result<OutputForm> {
+    if settings.form == Form::U8 {
         return Ok(OutputForm::U8);
     }
-    let mean = match plan.subtract {
-        Subtract::Image => MeanValue::Image(center_of(dataset.mean_image()?.view(), Size::square(plan.crop))),
+    let mean = match settings.subtract {
+        Subtract::Image => {
+            MeanValue::Image(center_of(dataset.mean_image()?.view(), Size::square(settings.crop)))
+        }
         Subtract::Channel => {
             let statistics = dataset.info().statistics.as_ref().context("the data set has no statistics")?;
             MeanValue::Channels(statistics.mean.map(|mean| mean as f32))
         }
     };
     let normalization = Normalization { mean, scale: [1.0 / 58.0; 3] };
-    Ok(match plan.form {
+    Ok(match settings.form {
         Form::F32 => OutputForm::F32(normalization),
         Form::F16 | Form::U8 => OutputForm::F16(normalization),
     })
@@ -189,7 +191,7 @@ struct LoaderRun {
     workers_wait_share: f64,
 }
 
-/// Batches between two looks at the process's memory.
+/// Batches between two samples of the process's memory.
 const MEMORY_SAMPLE_BATCHES: u64 = 32;
 
 fn run_loader(records: &Arc<Records>, config: LoaderConfig) -> Result<LoaderRun> {
@@ -225,11 +227,11 @@ fn run_loader(records: &Arc<Records>, config: LoaderConfig) -> Result<LoaderRun>
     })
 }
 
-/// Does the loader's work for `images` images on `threads` threads with nothing around it; images per second.
+/// The bare work for `images` images on `threads` threads, without a loader; gives images per second.
 fn run_bare_loop(
     records: &Records,
     form: &OutputForm,
-    plan: &Plan,
+    settings: &Settings,
     threads: usize,
     images: u64,
 ) -> Result<f64> {
@@ -239,9 +241,9 @@ fn run_bare_loop(
         let threads: Vec<_> = (0..threads as u64)
             .map(|thread| {
                 scope.spawn(move || match form {
-                    OutputForm::U8 => bare_thread::<u8>(records, plan, None, thread, per_thread),
-                    OutputForm::F32(n) => bare_thread::<f32>(records, plan, Some(n), thread, per_thread),
-                    OutputForm::F16(n) => bare_thread::<f16>(records, plan, Some(n), thread, per_thread),
+                    OutputForm::U8 => bare_thread::<u8>(records, settings, None, thread, per_thread),
+                    OutputForm::F32(n) => bare_thread::<f32>(records, settings, Some(n), thread, per_thread),
+                    OutputForm::F16(n) => bare_thread::<f16>(records, settings, Some(n), thread, per_thread),
                 })
             })
             .collect();
@@ -250,7 +252,7 @@ fn run_bare_loop(
     Ok((per_thread * threads as u64) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// A value that the bare loop writes.
+/// A value type that the bare loop writes.
 trait Value: bytemuck::Pod {
     fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]);
 }
@@ -275,21 +277,21 @@ impl Value for f16 {
 
 fn bare_thread<T: Value>(
     records: &Records,
-    plan: &Plan,
+    settings: &Settings,
     normalization: Option<&Normalization>,
     thread: u64,
     images: u64,
 ) -> Result<()> {
-    let (stored, crop) = (records.image_size() as usize, plan.crop as usize);
+    let (stored, crop) = (records.image_size() as usize, settings.crop as usize);
     let area = crop * crop;
     // The same kind of memory as the loader's.
     let mut memory = HostMemory
-        .allocate(plan.batch * 3 * area * size_of::<T>())
+        .allocate(settings.batch * 3 * area * size_of::<T>())
         .map_err(|error| anyhow::anyhow!("no memory for the bare loop: {error}"))?;
     let batch: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
     let mut decoder = JpegDecoder::default();
     let mut planar = vec![0; 3 * stored * stored];
-    // A linear congruential generator (Knuth, MMIX): random enough, and nothing is faster.
+    // A linear congruential generator (Knuth, MMIX): random enough, and cheap.
     let mut state = thread + 1;
     let mut random = |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -300,7 +302,7 @@ fn bare_thread<T: Value>(
         let free = (stored - crop + 1) as u64;
         let (x, y, flipped) = (random(free) as usize, random(free) as usize, random(2) == 1);
         let offset = random(16) as f32;
-        let size = Size::square(plan.crop);
+        let size = Size::square(settings.crop);
         let (pixels, x, y, stride): (&[u8], _, _, _) = match records.encoding() {
             Encoding::Raw => (record.image, x, y, stored),
             Encoding::Jpeg => {
@@ -314,7 +316,7 @@ fn bare_thread<T: Value>(
                 (&planar[..3 * area], 0, 0, crop)
             }
         };
-        let slot = &mut batch[image as usize % plan.batch * 3 * area..][..3 * area];
+        let slot = &mut batch[image as usize % settings.batch * 3 * area..][..3 * area];
         for (channel, target) in slot.chunks_exact_mut(area).enumerate() {
             let start = channel * (pixels.len() / 3) + y * stride + x;
             let plane = Plane { pixels: &pixels[start..], stride, size, flipped };
@@ -360,10 +362,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// CPU time that the process has used, in user and kernel mode.
+/// CPU time of the process, in user and kernel mode.
 fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name in parentheses, which may hold spaces, fields 14 and 15 are utime and stime in ticks of 10 ms.
+    // After the name in parentheses, which may hold spaces, fields 14 and 15 are utime and stime in ticks of
+    // 10 ms.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     Duration::from_millis(10 * (ticks(11) + ticks(12)))
@@ -376,7 +379,7 @@ fn status_bytes(name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
 }
 
-/// Makes the peak that the system remembers start anew.
+/// Resets the kernel's record of peak memory.
 fn reset_peak_rss() {
     // Where this is not allowed, the peak is that of the whole process.
     let _ = fs::write("/proc/self/clear_refs", "5");
@@ -387,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle_whatever_the_order() {
+    fn the_median_does_not_depend_on_the_order() {
         assert_eq!(median(vec![5.0, -1.0, 3.0, 100.0, 2.0]), 3.0);
     }
 }

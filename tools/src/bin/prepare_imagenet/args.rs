@@ -1,4 +1,4 @@
-//! What was typed, and what it means.
+//! The command line and the options that it stands for.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use fovea_tools::bytes;
 
 /// Makes shards for training out of ImageNet or another collection of labelled images.
 ///
-/// Without a command it prepares. The layout of the images is found out. An interrupted run goes on when the same command is given again.
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+/// Without a command it prepares. The layout of the images is detected. An interrupted run resumes when the
+/// same command is given again. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(
     name = "prepare_imagenet",
@@ -41,7 +41,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say what a prepared data set holds
+    /// Print a summary of a prepared data set
     Inspect {
         /// Folder of the data set
         dir: PathBuf,
@@ -65,9 +65,9 @@ pub struct PrepareArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
-    /// Layout of the images instead of the one found out
+    /// Layout of the images [default: detected]
     #[arg(long, value_name = "LAYOUT", value_parser = |name: &str| name.parse::<Layout>(),
-        long_help = "Layout of the images instead of the one found out: kaggle, cifar10, tiny-imagenet, ilsvrc-tars, tar-of-folders, folders")]
+        long_help = "Layout of the images [default: detected]: kaggle, cifar10, tiny-imagenet, ilsvrc-tars, tar-of-folders, folders")]
     layout: Option<Layout>,
     /// How rectangles become squares: short-side crops the centre, squash distorts
     #[arg(long, value_enum, default_value = "short-side")]
@@ -87,7 +87,7 @@ pub struct PrepareArgs {
     /// JPEG quality, 1 to 100
     #[arg(long, default_value_t = 90)]
     quality: u8,
-    /// Size of a shard, about; in bytes or with a unit
+    /// Approximate size of a shard, in bytes or with a unit
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes::parse)]
     shard_size: u64,
     /// Take only the first K images of each class and split
@@ -130,12 +130,12 @@ enum EncodingName {
 }
 
 impl PrepareArgs {
-    /// The folder to write to.
+    /// The output folder.
     pub fn out(&self) -> PathBuf {
-        self.out.clone().expect("clap demands it where there is no subcommand")
+        self.out.clone().expect("clap requires it where there is no subcommand")
     }
 
-    /// What to read. Archives that must be inflated are inflated beside the shards, where there is room.
+    /// The source. Archives that must be decompressed are written next to the shards, where there is room.
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions {
             train: self.train.clone(),
@@ -146,7 +146,7 @@ impl PrepareArgs {
         }
     }
 
-    /// What to do with it.
+    /// Options of the preparation.
     pub fn prepare_options(&self) -> PrepareOptions {
         PrepareOptions {
             size: self.size,

@@ -1,4 +1,4 @@
-//! `prepare_imagenet`: photos to shards; and a look at the result.
+//! `prepare_imagenet`: makes shards of photos, verifies and inspects them.
 
 mod args;
 mod report;
@@ -76,7 +76,7 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Compares the files with the official ones; a folder is looked into for their names.
+/// Compares the files with the official ones; a folder is searched for their names.
 fn verify_tars(paths: &OpenOptions) -> anyhow::Result<()> {
     let given = [
         (official::TRAIN_TAR, &paths.train),
@@ -99,7 +99,7 @@ fn verify_tars(paths: &OpenOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what will be done, and warns of a disk that is too small.
+/// Prints what will be done, and warns of a disk that is too small.
 fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
     let [train, val] = Split::ALL.map(|split| source.entries(split).len());
     tell!(
@@ -114,7 +114,7 @@ fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
     if needed > 0 {
         tell!("writing about {} to {}", bytes::describe(needed), out.display());
     }
-    // Where the system does not tell, there is nothing to warn of.
+    // Where the free space is unknown, there is no warning.
     let free = rustix::fs::statvfs(out).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
     if free < needed {
         tell!(
@@ -124,16 +124,16 @@ fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
     }
 }
 
-/// Runs, draws the bar meanwhile, and stops at Ctrl-C.
+/// Runs with a progress bar, and stops at Ctrl-C.
 fn run_with_progress(preparer: Preparer<'_>, total: u64) -> anyhow::Result<Summary> {
     let progress = Arc::new(Progress::default());
     let stopped = Arc::clone(&progress);
-    // Nothing is lost but the unfinished shard.
+    // Only the unfinished shard is lost.
     on_interrupt(move || stopped.cancel())?;
 
     let kept = preparer.images_kept();
     let bar = bars::item_bar(total, "images").with_position(kept);
-    // The speed is that of this run.
+    // The speed is that of this run only.
     bar.reset_eta();
     thread::scope(|scope| {
         let run = scope.spawn(|| preparer.run(&progress));

@@ -1,4 +1,4 @@
-//! What is printed at the end, for people and for machines.
+//! Output at the end, as text and as JSON.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,10 +9,10 @@ use fovea_pipeline::{ColorStatistics, DatasetInfo, Split};
 use fovea_tools::bytes;
 use serde_json::{Value, json};
 
-/// How fast this run was.
+/// The speed of this run.
 pub struct Pace {
     pub seconds: f64,
-    /// Images that this run has read, those of earlier runs left out.
+    /// Images that this run has read, without those of earlier runs.
     pub images: u64,
 }
 
@@ -52,7 +52,7 @@ pub fn summary_json(summary: &Summary, out: &Path, pace: &Pace, max_rejects: Opt
 pub fn too_many_rejects(rejected: u64, max: u64, out: &Path) -> String {
     format!(
         "{rejected} images could not be decoded, more than the {max} that are allowed; the shards are complete \
-         without them and {} gives the reasons: mend the source, or accept with --max-rejects {rejected}",
+         without them and {} gives the reasons: repair the source, or accept with --max-rejects {rejected}",
         out.join(REJECTED_FILE).display()
     )
 }

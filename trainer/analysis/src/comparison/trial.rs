@@ -231,7 +231,7 @@ impl Listening<'_> {
 }
 
 impl Observer for Listening<'_> {
-    fn started(&mut self, plan: &training::Plan) {
+    fn started(&mut self, plan: &training::RunPlan) {
         self.watcher.started(plan);
         self.pass_on_a_stop();
     }

@@ -1,4 +1,4 @@
-//! Inputs that the host writes anew for every run.
+//! Inputs that the host writes for every run.
 
 use std::fmt::Debug;
 
@@ -13,13 +13,13 @@ use crate::backend::BackendError;
 
 /// An input that the host writes: in place on the CPU, through staging memory for a GPU.
 ///
-/// The address on the device stays the same, so that it is bound once.
+/// Its address on the device is constant, so that it is bound once.
 #[derive(Debug)]
 pub(super) struct Feed<T: PrimitiveTensorElementType + Debug> {
     name: String,
     host: Tensor<T>,
     device: Option<Tensor<T>>,
-    /// Whether the device has what the host's side holds.
+    /// Whether the device has the current values of the host's side.
     is_sent: bool,
 }
 
@@ -45,7 +45,7 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         binding.input(&self.name, tensor).map_err(BackendError::session("bind an input"))
     }
 
-    /// Has values written and brings them to the device.
+    /// Calls `write` with the values and copies them to the device.
     pub fn write(&mut self, write: impl FnOnce(&mut [T])) -> Result<(), BackendError> {
         write(self.host.extract_tensor_mut().1);
         if let Some(device) = &mut self.device {
@@ -55,7 +55,8 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         Ok(())
     }
 
-    /// Makes all values `value`; what the device has already is not sent again, as every copy waits for the GPU.
+    /// Sets all values to `value`; skips the copy if the device has them already, as every copy waits for the
+    /// GPU.
     pub fn fill(&mut self, value: T) -> Result<(), BackendError> {
         if self.is_sent && self.host.extract_tensor().1.iter().all(|&there| there == value) {
             return Ok(());
@@ -63,8 +64,8 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         self.write(|values| values.fill(value))
     }
 
-    /// Runs a session with `values` as this input. The CPU reads them where they are if they fill it, a GPU gets its copy
-    /// straight from there; if they are fewer, what was last written to the host's side follows them.
+    /// Runs a session with `values` as this input. If they fill the input, the CPU reads them in place and a
+    /// GPU copies them directly; if they are fewer, the previous values of the host's side follow them.
     pub fn run_with(
         &mut self,
         values: &[T],
@@ -82,7 +83,7 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         run.map_err(BackendError::session(doing))
     }
 
-    /// What was copied to the host's side of this input.
+    /// The host's side of this input, into which values were copied.
     #[cfg(test)]
     pub fn copied(&self) -> &[T] {
         self.host.extract_tensor().1
@@ -93,14 +94,14 @@ impl<T: PrimitiveTensorElementType + Debug + Copy + Default + PartialEq + 'stati
         self.host.shape().num_elements()
     }
 
-    /// What sessions read, for all of its values to be replaced.
+    /// The tensor that sessions read, for all of its values to be replaced.
     pub fn overwritten(&mut self) -> &mut Tensor<T> {
         self.is_sent = false;
         self.device.as_mut().unwrap_or(&mut self.host)
     }
 
-    /// Brings `values` to the device; if they are fewer than the input has, what was last written to the host's side follows
-    /// them.
+    /// Copies `values` to the device; if they are fewer than the input has, the previous values of the host's
+    /// side follow them.
     pub fn copy_from(&mut self, values: &[T]) -> Result<(), BackendError> {
         let len = self.len();
         match &mut self.device {

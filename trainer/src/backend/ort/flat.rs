@@ -1,8 +1,8 @@
-//! Flat buffers of f32 and bindings of pieces of them to a session's inputs and outputs.
+//! Flat buffers of f32, and bindings of ranges of them to a session's inputs and outputs.
 //!
-//! `ort` makes tensors that own their memory or borrow it, and deadlocks on borrowed ones in bindings. The pieces here are
-//! tensors over someone else's memory that look owned to `ort`; they never leave this file, and a [`Binding`] that
-//! holds them holds the buffer too.
+//! `ort` makes tensors that own their memory or borrow it, and deadlocks on borrowed ones in bindings. The
+//! views here are tensors over foreign memory that `ort` takes for owned; they never leave this file, and a
+//! [`Binding`] that holds them also holds the buffer.
 
 use std::ffi::c_void;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use ort::session::{IoBinding, RunOptions, Session};
 use ort::sys::OrtValue;
 use ort::value::{PrimitiveTensorElementType, Tensor, Value, ValueTypeMarker};
 
-/// A flat buffer that bindings share; a run locks all it works on.
+/// A flat buffer that bindings share; a run locks all its buffers.
 pub(super) type SharedFlat = Arc<Mutex<Flat>>;
 
 /// A buffer of f32 on the device.
@@ -37,7 +37,7 @@ impl Flat {
         Ok(Arc::new(Mutex::new(Self { tensor, allocator, len })))
     }
 
-    /// Lends the values, copied from the device if need be.
+    /// Lends the values, copied from the device if necessary.
     pub fn read<R>(&mut self, read: impl FnOnce(&[f32]) -> R) -> ort::Result<R> {
         if is_host(&self.tensor) {
             return Ok(read(host_values(&mut self.tensor)));
@@ -47,7 +47,7 @@ impl Flat {
         Ok(read(host_values(&mut host)))
     }
 
-    /// Has all values written anew; what `write` sees before is unspecified.
+    /// Calls `write` to replace all values; their content before is unspecified.
     pub fn write<R>(&mut self, write: impl FnOnce(&mut [f32]) -> R) -> ort::Result<R> {
         if is_host(&self.tensor) {
             return Ok(write(host_values(&mut self.tensor)));
@@ -58,7 +58,7 @@ impl Flat {
         Ok(result)
     }
 
-    /// Lends the values to be changed, copied from the device and back if need be.
+    /// Lends the values for modification, copied from the device and back if necessary.
     pub fn modify<R>(&mut self, modify: impl FnOnce(&mut [f32]) -> R) -> ort::Result<R> {
         if is_host(&self.tensor) {
             return Ok(modify(host_values(&mut self.tensor)));
@@ -69,13 +69,13 @@ impl Flat {
         Ok(result)
     }
 
-    /// A tensor over the values from `offset` on, to be dropped before the buffer is.
+    /// A tensor over the values from `offset` on; it must be dropped before the buffer.
     fn view(&mut self, offset: usize, shape: &[usize]) -> ort::Result<Tensor<f32>> {
         let count: usize = shape.iter().product();
         let inside = offset.checked_add(count).is_some_and(|end| end <= self.len);
         assert!(inside, "{count} values from {offset} on are not inside a buffer of {}", self.len);
-        // SAFETY: offset and count lie inside the buffer, whose address never changes; `Binding` keeps the buffer longer than
-        // the view.
+        // SAFETY: offset and count are inside the buffer, whose address never changes; `Binding` keeps the
+        // buffer longer than the view.
         unsafe {
             let start = self.tensor.data_ptr_mut().cast::<f32>().add(offset);
             over(self.tensor.memory_info(), start, shape, &self.allocator)
@@ -83,10 +83,11 @@ impl Flat {
     }
 }
 
-/// A tensor over memory of someone else; `allocator` is only kept alive by it.
+/// A tensor over foreign memory; it only keeps `allocator` alive.
 ///
 /// # Safety
-/// `start` points to as many values as `shape` has, in memory that `memory` describes, until the tensor is used no more.
+/// `start` points to as many values as `shape` has, in memory that `memory` describes, valid until the last
+/// use of the tensor.
 unsafe fn over<T: PrimitiveTensorElementType + Debug>(
     memory: &MemoryInfo<'_>,
     start: *mut T,
@@ -96,7 +97,8 @@ unsafe fn over<T: PrimitiveTensorElementType + Debug>(
     let count: usize = shape.iter().product();
     let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
     let mut value: *mut OrtValue = ptr::null_mut();
-    // SAFETY: memory and count are as the caller promises; ONNX Runtime copies the shape, and does not own the memory.
+    // SAFETY: memory and count are as the caller promises; ONNX Runtime copies the shape, and does not own
+    // the memory.
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             memory.ptr(),
@@ -115,7 +117,7 @@ unsafe fn over<T: PrimitiveTensorElementType + Debug>(
     Ok(unsafe { Tensor::from_ptr(value, Some(allocator)) })
 }
 
-/// Copies `values` of the host to a tensor with as many values, on whatever device.
+/// Copies `values` of the host to a tensor with as many values, on any device.
 pub(super) fn copy_to<T: PrimitiveTensorElementType + Debug>(
     values: &[T],
     target: &mut Tensor<T>,
@@ -124,13 +126,13 @@ pub(super) fn copy_to<T: PrimitiveTensorElementType + Debug>(
     let count: usize = shape.iter().product();
     assert_eq!(values.len(), count, "a copy needs as many values as its target has");
     let host = Allocator::default();
-    // SAFETY: the values outlive the copy, which is complete when `copy_into` returns, and are only read; what `ort` copies
-    // with has let go of the tensor by then.
+    // SAFETY: the values outlive the copy, which is complete when `copy_into` returns, and are only read; the
+    // objects that `ort` copies with have released the tensor by then.
     let source = unsafe { over(host.memory_info(), values.as_ptr().cast_mut(), &shape, &host) }?;
     source.copy_into(target)
 }
 
-/// Locks a buffer; one that a panic has left behind is still a buffer.
+/// Locks a buffer; a panic elsewhere does not invalidate it.
 pub(super) fn lock(flat: &Mutex<Flat>) -> MutexGuard<'_, Flat> {
     flat.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -146,7 +148,7 @@ fn host_values(tensor: &mut Tensor<f32>) -> &mut [f32] {
 
 /// Inputs and outputs of a session, bound once and used for every run.
 pub(super) struct Binding {
-    // Dropped before the buffers, which its views point into.
+    // Dropped before the buffers that its views point into.
     binding: IoBinding,
     buffers: Vec<SharedFlat>,
     options: Option<RunOptions>,
@@ -158,7 +160,7 @@ impl Binding {
         Ok(Self { binding: session.create_binding()?, buffers: Vec::new(), options: None, has_run: false })
     }
 
-    /// Binds a tensor that lies where the session wants it; its memory is used in place.
+    /// Binds a tensor that is in the session's memory; it is used in place.
     pub fn input<T: ValueTypeMarker + ?Sized>(&mut self, name: &str, value: &Value<T>) -> ort::Result<()> {
         self.binding.bind_input(name, value)
     }
@@ -194,7 +196,7 @@ impl Binding {
         self.binding.bind_output(name, &mut view)
     }
 
-    /// Has a GPU record the run as a CUDA graph of this number among those of the session.
+    /// Makes a GPU record the run as a CUDA graph with this number, unique in the session.
     pub fn record_as(&mut self, number: u32) -> ort::Result<()> {
         let mut options = RunOptions::new()?;
         options.set("gpu_graph_id", number.to_string())?;
@@ -213,12 +215,13 @@ impl Binding {
         Ok(())
     }
 
-    /// Whether it has run: what the first run allocates and records is there.
+    /// Whether it has run: allocations and recordings of the first run are done.
     pub fn has_run(&self) -> bool {
         self.has_run
     }
 
-    /// Runs the session once with `values` of the host as the input `name`, where they are, and binds `usual` again.
+    /// Runs the session once with `values` of the host as the input `name`, in place, and binds `usual`
+    /// again.
     pub fn run_with<T: PrimitiveTensorElementType + Debug>(
         &mut self,
         session: &mut Session,
@@ -229,8 +232,8 @@ impl Binding {
         let shape: Vec<usize> = usual.shape().iter().map(|&length| length as usize).collect();
         assert_eq!(values.len(), shape.iter().product::<usize>(), "values fill the input");
         let host = Allocator::default();
-        // SAFETY: the values are borrowed until the run is over, and inputs are only read. Nothing of the tensor is left in the
-        // binding when this function returns.
+        // SAFETY: the values are borrowed until the run is over, and inputs are only read. The binding holds
+        // no reference to the tensor when this function returns.
         let lent = unsafe { over(host.memory_info(), values.as_ptr().cast_mut(), &shape, &host) }?;
         let run = self.binding.bind_input(name, &lent).and_then(|()| self.run(session));
         let restored = self.binding.bind_input(name, usual);

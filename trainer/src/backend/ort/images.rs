@@ -1,4 +1,4 @@
-//! The images of a batch, and those of the next one on their way to the GPU while a step runs.
+//! The images of a batch, and the copy of the next batch's images to the GPU while a step runs.
 
 use fovea_runtime::Device;
 use fovea_runtime::copies::CopyStream;
@@ -13,13 +13,14 @@ use crate::backend::{BackendError, NextImages, RowsId, Setup};
 use crate::names;
 
 /// The input of images, `u8 [N,3,H,W]`.
-pub(super) struct Images {
+pub(super) struct ImageInput {
     feed: Feed<u8>,
     ahead: Option<Ahead>,
 }
 
-impl Images {
-    /// The input of `session`; on a GPU with room for the images of the next batch, unless the options or the driver are against it.
+impl ImageInput {
+    /// The input of `session`; on a GPU with room for the images of the next batch, unless the options or the
+    /// driver rule it out.
     pub fn new(session: &Session, options: &OrtOptions, setup: &Setup<'_>) -> Result<Self, BackendError> {
         let px = setup.recipe.input.crop_px;
         let shape = [setup.batch_rows, 3, px, px];
@@ -28,7 +29,7 @@ impl Images {
             Device::Cuda(id) if options.copy_ahead => match CopyStream::open(id) {
                 Ok(stream) => Some(Ahead::new(stream, session, options.device, feed.len())?),
                 Err(reason) => {
-                    tracing::warn!(reason, NOT_BESIDE);
+                    tracing::warn!(reason, NOT_OVERLAPPED);
                     None
                 }
             },
@@ -58,8 +59,8 @@ impl Images {
         self.feed.run_with(images, binding, session, doing)
     }
 
-    /// Runs a session with the images of `id`, which may have been fetched; `next` is fetched meanwhile if it fills the
-    /// input. If the driver refuses a copy, images are copied before the run from then on.
+    /// Runs a session with the images of `id`, which may have been fetched; meanwhile fetches `next` if it
+    /// fills the input. After a failed copy, images are copied before the run.
     pub fn run_and_fetch(
         &mut self,
         id: RowsId,
@@ -77,7 +78,8 @@ impl Images {
             ahead.fetched = None;
             self.feed.copy_from(images)?;
         }
-        // The first run allocates, and may record a CUDA graph, during which others had better leave the GPU alone.
+        // The first run allocates, and may record a CUDA graph, during which no other work should reach the
+        // GPU.
         let may_fetch = binding.has_run() && !ahead.has_failed;
         let next =
             next.filter(|_| may_fetch).and_then(|next| Some((next.id, next.images.get(..self.feed.len())?)));
@@ -88,19 +90,19 @@ impl Images {
         run.map_err(BackendError::session(doing))
     }
 
-    /// Fetches over `stream`, to memory that the device of `session` has.
+    /// Fetches over `stream`, to memory on the device of `session`.
     #[cfg(all(test, target_os = "linux"))]
     pub fn fetch_over(&mut self, stream: CopyStream, session: &Session, device: Device) {
         self.ahead = Some(Ahead::new(stream, session, device, self.feed.len()).unwrap());
     }
 
-    /// What was copied to the host's side of this input.
+    /// The host's side of this input, into which images were copied.
     #[cfg(test)]
     pub fn copied(&self) -> &[u8] {
         self.feed.copied()
     }
 
-    /// Forgets what was fetched.
+    /// Drops the fetched images.
     pub fn forget(&mut self) {
         if let Some(ahead) = &mut self.ahead {
             ahead.fetched = None;
@@ -108,16 +110,17 @@ impl Images {
     }
 }
 
-/// What it means when the driver refuses.
-const NOT_BESIDE: &str = "batches are copied to the GPU between steps, not beside them";
+/// The consequence of a failed copy.
+const NOT_OVERLAPPED: &str = "batches are copied to the GPU between steps, not during them";
 
 /// The images of the next batch.
 struct Ahead {
     stream: CopyStream,
-    /// Where they are on the GPU, `u8 [N·3·H·W]`. Sessions are bound to other memory, as a CUDA graph keeps its addresses; and it
-    /// is there before one is recorded, during which nothing may be allocated.
+    /// Their place on the GPU, `u8 [N·3·H·W]`. Sessions are bound to other memory, as a CUDA graph keeps its
+    /// addresses. It is allocated before a graph is recorded, as no allocation is allowed during the
+    /// recording.
     spare: Tensor<u8>,
-    /// Which they are.
+    /// The id of the fetched images.
     fetched: Option<RowsId>,
     /// Whether a copy has failed. It may still be running, so its target is kept.
     has_failed: bool,
@@ -130,7 +133,7 @@ impl Ahead {
         Ok(Self { stream, spare, fetched: None, has_failed: false })
     }
 
-    /// Moves the images of `id` to `feed` if they were fetched; returns whether it did.
+    /// Moves the images of `id` to `feed` if they were fetched; returns whether they were.
     fn put(&mut self, id: RowsId, feed: &mut Feed<u8>) -> bool {
         let len = self.len();
         assert_eq!(feed.len(), len, "images are fetched for an input as large");
@@ -138,8 +141,8 @@ impl Ahead {
             return false;
         }
         let (from, to) = (address(&mut self.spare), address(feed.overwritten()));
-        // SAFETY: both tensors have as many bytes, on the GPU of the stream, which has nothing else to do: every run and every
-        // copy is waited for.
+        // SAFETY: both tensors have as many bytes, on the GPU of the stream, which has no other work: every
+        // run and every copy is waited for.
         match unsafe { self.stream.copy_within(from, to, len) } {
             Ok(()) => true,
             Err(reason) => {
@@ -149,11 +152,11 @@ impl Ahead {
         }
     }
 
-    /// Fetches `next`, as many images as an input has, while `run` runs.
+    /// Fetches `next`, which fills the input, while `run` runs.
     fn fetch_during<R>(&mut self, id: RowsId, next: &[u8], run: impl FnOnce() -> R) -> R {
         assert_eq!(next.len(), self.len(), "images fill the input");
         let to = address(&mut self.spare);
-        // SAFETY: the tensor has as many bytes, and no session knows it.
+        // SAFETY: the tensor has as many bytes, and no session uses it.
         let (result, copied) = unsafe { self.stream.copy_during(next, to, run) };
         match copied {
             Ok(()) => self.fetched = Some(id),
@@ -163,7 +166,7 @@ impl Ahead {
     }
 
     fn fail(&mut self, reason: &str) {
-        tracing::warn!(reason, NOT_BESIDE);
+        tracing::warn!(reason, NOT_OVERLAPPED);
         self.has_failed = true;
     }
 

@@ -1,4 +1,4 @@
-//! A trained network in a session of its own, for whoever wants its answers and nothing else.
+//! A trained network in a session of its own, for its outputs only.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,18 @@ use super::session::{Role, open};
 use crate::backend::BackendError;
 use crate::names;
 
-/// A graph for export at work: images in, its outputs out.
+/// A session over a graph for export: images in, outputs out.
 pub struct Inference {
     session: Session,
     px: usize,
 }
 
 impl Inference {
-    /// Opens a session over a graph that takes images `u8 [N,3,H,W]` under the name [`names::IMAGES`] and nothing else.
+    /// Opens a session over a graph whose only input is images `u8 [N,3,H,W]` under the name
+    /// [`names::IMAGES`].
     ///
     /// # Errors
-    /// [`BackendError`] when ONNX Runtime refuses it or the device cannot be used.
+    /// [`BackendError`] when ONNX Runtime rejects it or the device cannot be used.
     pub fn new(loaded: &OnnxRuntime, graph: &Graph, options: &OrtOptions) -> Result<Self, BackendError> {
         let px = graph.inputs().first().and_then(|port| port.ty.shape.last().copied()).unwrap_or(0);
         Ok(Self { session: open(&loaded.environment, options, graph, Role::Seldom)?, px })
@@ -31,7 +32,8 @@ impl Inference {
     /// Runs the network over images `u8 [N,3,H,W]`; gives every output, `f32 [N,…]`, by name.
     ///
     /// # Errors
-    /// [`BackendError::Rows`] when that is not a whole number of images, and one at least; else [`BackendError::Session`].
+    /// [`BackendError::Rows`] when that is not a whole number of images, at least one; otherwise
+    /// [`BackendError::Session`].
     pub fn run(&mut self, images: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, BackendError> {
         let row_bytes = 3 * self.px * self.px;
         if images.is_empty() || !images.len().is_multiple_of(row_bytes) {

@@ -1,8 +1,8 @@
-//! Which operators ONNX Runtime runs on a GPU, and which it records.
+//! Operators that ONNX Runtime runs on a GPU, and graphs that it can record.
 
 use fovea_graph::{ADDRESSES_AS_ARGUMENTS, ElementType, Graph, Operator, TensorType};
 
-/// Operators of `graph`, with the type of their data, that the CUDA provider is not known to have a kernel for.
+/// Operators of `graph`, with the type of their data, for which no CUDA kernel is known.
 pub(super) fn without_cuda_kernel(graph: &Graph) -> Vec<(&'static Operator, ElementType)> {
     let mut used = graph.operators();
     used.retain(|(operator, element)| !operator.cuda.contains(element));
@@ -11,9 +11,9 @@ pub(super) fn without_cuda_kernel(graph: &Graph) -> Vec<(&'static Operator, Elem
 
 /// Whether a CUDA graph of `graph` computes the same at every replay.
 ///
-/// Kernels that join or part many or unequal pieces, and products of many matrices, read addresses from a list that is
-/// copied from the host at every replay; in releases of ONNX Runtime without its change 32121 something else may lie there
-/// by then.
+/// Kernels that concatenate or split many or unequal pieces, and batched matrix products, read addresses from
+/// a list that is copied from the host at every replay; in releases of ONNX Runtime without its change 32121
+/// that host memory may have been overwritten by then.
 pub(super) fn is_replayable(graph: &Graph) -> bool {
     let are_arguments = |pieces: &[&TensorType]| {
         pieces.len() <= ADDRESSES_AS_ARGUMENTS && pieces.iter().all(|piece| piece.shape == pieces[0].shape)
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_step_of_alexnet_is_recorded_and_one_with_lists_of_addresses_is_not() {
+    fn the_step_of_alexnet_is_recorded_and_steps_with_address_lists_are_not() {
         let recipe = Recipe::load("alexnet", &[]).unwrap();
         for precision in [Precision::F32, Precision::Tf32, Precision::F16] {
             let options = OrtOptions { precision, ..OrtOptions::new(Device::Cuda(0)) }.graphs(&recipe, 128);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn weight_gradients_are_joined_from_pieces_alike_on_a_gpu() {
-        // Products of eight offsets and of one would be unequal, and 121 offsets in one too many.
+        // Products of eight offsets and of one would be unequal, and 121 offsets too many for one.
         for (channels, kernel) in [(64, 3), (32, 5), (3, 11)] {
             for target in [Target::Cuda, Target::CudaTf32, Target::CudaF16] {
                 let mut g = Builder::new("large", Lowering::training(target));

@@ -1,10 +1,10 @@
 //! Training through ONNX Runtime, on the CPU or a GPU.
 //!
-//! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate* (made when a
-//! step first takes a second micro-batch) and *evaluate*. Weights, slots of the optimizer and gradients lie in one flat
-//! buffer each, on the device; the sessions read and write pieces of them in place, bound once. In a step only images,
-//! labels, offsets and dropout masks go to the device, and three sums come back (in half precision that of the gradients
-//! too).
+//! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate*
+//! (created when a step first has a second micro-batch) and *evaluate*. Weights, optimizer slots and
+//! gradients are in one flat buffer each, on the device; the sessions read and write ranges of them in place,
+//! bound once. In a step only images, labels, offsets and dropout masks are copied to the device, and three
+//! metrics come back (in half precision also the sum of the gradients).
 
 mod feed;
 mod flat;
@@ -30,7 +30,7 @@ use ort::value::Tensor;
 
 use self::feed::Feed;
 use self::flat::{Binding, Flat, SharedFlat, lock};
-use self::images::Images;
+use self::images::ImageInput;
 use self::kernels::{is_replayable, without_cuda_kernel};
 use self::options::{FIRST_GRAPH, LATER_GRAPH};
 use self::outputs::{ScalarOutput, ScalarOutputs};
@@ -62,9 +62,9 @@ pub struct OrtBackend {
     train: Train,
     update: Updater,
     evaluate: Evaluate,
-    /// The gradients are those of the first micro-batch of a step, then the sum over its micro-batches.
+    /// Their gradients are those of the first micro-batch of a step, then the sum over its micro-batches.
     flats: Flats,
-    /// For the later micro-batches of a step; made when there is one.
+    /// For the later micro-batches of a step; created when there is one.
     later: Option<LaterMicroBatches>,
     /// Micro-batches of the step so far.
     micro_batches: u32,
@@ -74,7 +74,7 @@ pub struct OrtBackend {
     overflows: bool,
 }
 
-/// What the network declares.
+/// Declarations of the network.
 struct Declared {
     parameters: Vec<Parameter>,
     masks: Vec<DropoutMask>,
@@ -84,7 +84,7 @@ struct Declared {
 /// Inputs that training and evaluation share.
 struct BatchFeeds {
     rows: usize,
-    images: Images,
+    images: ImageInput,
     labels: Feed<i64>,
     valid: Feed<bool>,
 }
@@ -100,7 +100,7 @@ struct Train {
     half: Option<HalfPrecision>,
 }
 
-/// What the train graph has besides in half precision.
+/// Additional input and output of the train graph in half precision.
 struct HalfPrecision {
     loss_scale: Feed<f32>,
     gradient_sum: ScalarOutput,
@@ -113,7 +113,7 @@ struct Evaluate {
     probabilities: Tensor<f32>,
 }
 
-/// Gradients of the later micro-batches of a step, and their way into the sum.
+/// Gradients of the later micro-batches of a step, and their addition to the sum.
 struct LaterMicroBatches {
     gradients: SharedFlat,
     binding: Binding,
@@ -124,7 +124,8 @@ impl OrtBackend {
     /// A backend with initial weights, ready for its first step.
     ///
     /// # Errors
-    /// [`BackendError`] when the network cannot be built, the mean does not fit, or the device cannot be used.
+    /// [`BackendError`] when the network cannot be built, the mean does not fit, or the device cannot be
+    /// used.
     pub fn new(
         loaded: &'static OnnxRuntime,
         setup: &Setup<'_>,
@@ -200,8 +201,8 @@ impl OrtBackend {
         lock(&self.flats.weights).write(fill).map_err(BackendError::session("write the weights"))
     }
 
-    /// A CUDA graph of the first micro-batch, recorded before, may write to the gradients made here: they are in the sum
-    /// by then.
+    /// A CUDA graph of the first micro-batch, recorded before, may write to the gradients replaced here: they
+    /// are in the sum by then.
     fn prepare_later(&mut self) -> Result<(), BackendError> {
         let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
         let mut binding =
@@ -220,7 +221,8 @@ fn zeros(session: &Session, device: Device, len: usize) -> Result<SharedFlat, Ba
     Flat::zeros(allocator, len).map_err(BackendError::session("allocate the parameters"))
 }
 
-/// No graph of ours should have an operator without a CUDA kernel: ONNX Runtime refuses it, as nothing may run on the CPU instead.
+/// None of our graphs should have an operator without a CUDA kernel: ONNX Runtime rejects it, as no operator
+/// may fall back to the CPU.
 fn warn_of_missing_kernels(device: Device, graphs: &[&Graph]) {
     if device == Device::Cpu {
         return;
@@ -255,7 +257,7 @@ impl BatchFeeds {
         let rows = setup.batch_rows;
         Ok(Self {
             rows,
-            images: Images::new(session, options, setup)?,
+            images: ImageInput::new(session, options, setup)?,
             labels: Feed::new(session, options.device, names::LABELS, &[rows])?,
             valid: Feed::new(session, options.device, names::VALID, &[rows])?,
         })
@@ -267,7 +269,8 @@ impl BatchFeeds {
         self.valid.bind(binding)
     }
 
-    /// Everything but the images. Rows that are not given keep what they had, and do not count.
+    /// Writes everything except the images. Rows that are not given keep their previous values, and do not
+    /// count.
     fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let count = rows.labels.len();
         self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
@@ -290,7 +293,7 @@ impl Train {
         mean_shape: &[usize],
     ) -> Result<Self, BackendError> {
         let device = options.device;
-        // A CUDA graph writes to the GPU alone; else ONNX Runtime brings the numbers to the host.
+        // A CUDA graph writes to the GPU only; otherwise ONNX Runtime copies the numbers to the host.
         let place =
             if options.records() { device_allocator(&session, device)? } else { Allocator::default() };
         let half = match options.precision {
@@ -314,7 +317,7 @@ impl Train {
         })
     }
 
-    /// A binding of everything, with the gradients going to `gradients`.
+    /// Binds everything, with `gradients` as the output of the gradients.
     fn bound(
         &mut self,
         batch: &BatchFeeds,
@@ -402,7 +405,7 @@ impl TrainingBackend for OrtBackend {
 
     fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
         match self.options.device {
-            // It reads any memory where it is.
+            // The CPU reads any memory in place.
             Device::Cpu => Ok(Box::new(HostMemory)),
             Device::Cuda(_) => {
                 let allocator = staging_allocator(&self.train.session, self.options.device)?;
@@ -539,7 +542,7 @@ fn read_all(
 }
 
 impl OrtBackend {
-    /// Gradients of a batch, while the images of the next one are fetched.
+    /// Gradients of a batch; meanwhile fetches the images of the next one.
     fn compute(
         &mut self,
         rows: &Rows<'_>,
@@ -551,7 +554,7 @@ impl OrtBackend {
         let count = rows.labels.len();
         self.train.offsets.write(|values| {
             values[..3 * count].copy_from_slice(rows.color_offsets[..count].as_flattened());
-            // Rows that do not count must at least be numbers: 0 · NaN would be NaN.
+            // Rows that do not count must still be numbers: 0 · NaN would be NaN.
             values[3 * count..].fill(0.0);
         })?;
         self.train.scale.fill(micro_batch.gradient_scale)?;
@@ -588,7 +591,7 @@ impl OrtBackend {
         self.train.sums.read(count).map_err(read)
     }
 
-    /// Has the next micro-batch overwrite the gradients.
+    /// Makes the next micro-batch overwrite the gradients.
     fn begin_step(&mut self) {
         self.micro_batches = 0;
         self.overflows = false;

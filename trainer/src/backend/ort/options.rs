@@ -1,4 +1,4 @@
-//! How sessions are to compute.
+//! Options of sessions.
 
 use fovea_graph::{ElementType, Target};
 use fovea_runtime::Device;
@@ -10,22 +10,22 @@ use crate::recipe::Recipe;
 
 /// Number of the CUDA graph of a step's first micro-batch.
 pub(super) const FIRST_GRAPH: u32 = 1;
-/// Number of that of its later micro-batches, whose gradients go elsewhere.
+/// Number of the CUDA graph of its later micro-batches, whose gradients have another output buffer.
 pub(super) const LATER_GRAPH: u32 = 2;
 
-/// How ONNX Runtime is to compute.
+/// Options of ONNX Runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrtOptions {
-    /// Where.
+    /// The device.
     pub device: Device,
-    /// With what numbers.
+    /// The precision of forward and backward.
     pub precision: Precision,
-    /// Whether a GPU records the step at its first run and replays it from then on, which spares the launching of its kernels
-    /// one by one; without meaning on the CPU, and left out for networks whose step ONNX Runtime does not replay faithfully.
-    /// While it records, no other thread of the process may allocate or free memory for the GPU: CUDA ends the process then.
-    /// (A loader's workers do neither.)
+    /// Whether a GPU records the step at its first run and replays it afterwards, which saves the launches of
+    /// single kernels. No effect on the CPU, nor for networks whose step ONNX Runtime does not replay
+    /// faithfully. While it records, no other thread of the process may allocate or free memory of the GPU:
+    /// CUDA ends the process then. (A loader's workers do neither.)
     pub cuda_graph: bool,
-    /// Whether a GPU gets the images of the next batch while it computes a step; without meaning on the CPU.
+    /// Whether a GPU receives the images of the next batch while it computes a step; no effect on the CPU.
     pub copy_ahead: bool,
 }
 
@@ -41,7 +41,7 @@ impl OrtOptions {
         self.cuda_graph && self.device != Device::Cpu
     }
 
-    /// What graphs of `recipe` for batches of `rows` are built with.
+    /// The graphs' options for `recipe` and batches of `rows`.
     #[must_use]
     pub fn graphs(&self, recipe: &Recipe, rows: usize) -> GraphOptions {
         let target = match (self.device, self.precision) {
@@ -57,7 +57,7 @@ impl OrtOptions {
         GraphOptions { compute, ..GraphOptions::of_recipe(recipe, rows, target) }
     }
 
-    /// Has runs of `binding` recorded if asked for.
+    /// Makes runs of `binding` recorded if the options ask for it.
     pub(super) fn record(&self, binding: &mut Binding, number: u32) -> Result<(), BackendError> {
         if !self.records() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Numbers that come back from a run.
+//! Scalar outputs of a run.
 
 use ort::memory::Allocator;
 use ort::value::Tensor;
@@ -19,12 +19,12 @@ impl ScalarOutput {
         Ok(Self { tensor: Tensor::new(place, Vec::<i64>::new())? })
     }
 
-    /// Makes it the output `name`.
+    /// Binds it as the output `name`.
     pub fn bind(&mut self, name: &str, binding: &mut Binding) -> ort::Result<()> {
         binding.output(name, &mut self.tensor)
     }
 
-    /// What the last run wrote, copied from the device if need be.
+    /// The value of the last run, copied from the device if necessary.
     pub fn read(&self) -> ort::Result<f32> {
         if is_host(&self.tensor) {
             return Ok(self.tensor.extract_tensor().1[0]);
@@ -35,7 +35,7 @@ impl ScalarOutput {
     }
 }
 
-/// The sums over a batch.
+/// The metrics of a batch.
 #[derive(Debug)]
 pub(super) struct ScalarOutputs {
     loss: ScalarOutput,
@@ -53,14 +53,14 @@ impl ScalarOutputs {
         })
     }
 
-    /// Makes them outputs under their names.
+    /// Binds them under their names.
     pub fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
         self.loss.bind(names::LOSS, binding)?;
         self.top1.bind(names::TOP1, binding)?;
         self.top5.bind(names::TOP5, binding)
     }
 
-    /// What the last run wrote about a batch of `rows` rows.
+    /// The metrics of the last run over a batch of `rows` rows.
     pub fn read(&self, rows: usize) -> ort::Result<BatchMetrics> {
         // Counts are whole numbers below 2²⁴, which f32 holds exactly.
         let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);

@@ -1,4 +1,4 @@
-//! Sessions as training needs them.
+//! Creation of sessions.
 
 use fovea_graph::Graph;
 use fovea_runtime::Device;
@@ -12,14 +12,14 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use super::OrtOptions;
 use crate::backend::{BackendError, Precision};
 
-/// What a session is for.
+/// The use of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// As `Step`; a GPU may record it as a CUDA graph.
+    /// Like `Step`; a GPU may record it as a CUDA graph.
     Train,
-    /// Runs again and again: what it has allocated stays with it.
+    /// Runs repeatedly: it keeps its allocated memory.
     Step,
-    /// Runs now and then: on the CPU it gives its memory back after each run.
+    /// Runs rarely: on the CPU it frees its memory after each run.
     Seldom,
 }
 
@@ -40,9 +40,9 @@ pub(super) fn open(
 
 fn general(environment: &Environment) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(environment)?
-        // Everything but the changes of layout, which cost more here than they save.
+        // Everything except changes of layout, which cost more here than they save.
         .with_optimization_level(GraphOptimizationLevel::Level2)?
-        // One block for all tensors of a step would take a quarter more memory than the arena does.
+        // One block for all tensors of a step would take a quarter more memory than the arena.
         .with_memory_pattern(false)?)
 }
 
@@ -57,7 +57,8 @@ fn provide(
             let provider = ep::CPU::default().with_arena_allocator(arena).build();
             with_provider(builder, provider).map_err(BackendError::session("set up a session on the CPU"))
         }
-        // A node on the CPU would see the inputs of the first run for ever: they are bound once, and brought there then.
+        // A node on the CPU would see the inputs of the first run in every run: they are bound once, and
+        // copied there only then.
         Device::Cuda(id) => with_provider(builder, cuda(id, options, role))
             .and_then(|builder| Ok(builder.with_disable_cpu_fallback()?))
             .map_err(|reason| BackendError::Cuda { id, reason }),
@@ -71,13 +72,14 @@ fn with_provider(
     Ok(builder.with_execution_providers([provider])?)
 }
 
-/// The CUDA provider; without `error_on_failure` a session without it would silently run on the CPU.
+/// The CUDA provider; without `error_on_failure` a session without CUDA would silently run on the CPU.
 fn cuda(id: u32, options: &OrtOptions, role: Role) -> ExecutionProviderDispatch {
     CUDA::default()
         .with_device_id(id as i32)
-        // In half precision the products that stay f32, those of the normalisation, need no more bits than the others have.
+        // In half precision the products that stay f32, those of the normalisation, need no more bits than
+        // the others.
         .with_tf32(options.precision != Precision::F32)
-        // The exhaustive search runs every algorithm once, which the first of many thousand steps can afford.
+        // The exhaustive search runs every algorithm once, which is cheap over many thousand steps.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Exhaustive)
         .with_conv_max_workspace(true)
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)

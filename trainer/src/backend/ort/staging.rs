@@ -1,4 +1,4 @@
-//! Host memory that the device copies from, for the loader to fill.
+//! Host memory for batches that the device copies from.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +7,8 @@ use std::{fmt, ptr, slice};
 use fovea_pipeline::memory::{ALIGNMENT_BYTES, BatchMemory, MemoryProvider};
 use ort::memory::Allocator;
 
-/// Gives out blocks of an allocator of ONNX Runtime: page-locked memory where the device is a GPU, which reads it without
-/// another copy.
+/// Allocates blocks with an allocator of ONNX Runtime: page-locked memory if the device is a GPU, which reads
+/// it without another copy.
 pub(super) struct StagingMemory {
     allocator: Arc<Mutex<Allocator>>,
 }
@@ -42,11 +42,11 @@ struct Block {
     allocator: Arc<Mutex<Allocator>>,
 }
 
-// SAFETY: the memory belongs to this value alone, and the allocator is used under its lock.
+// SAFETY: only this value owns the memory, and the allocator is used under its lock.
 unsafe impl Send for Block {}
 
-// SAFETY: allocated memory stays where it is until it is freed in `drop`, its alignment was checked, and nobody else has
-// its address.
+// SAFETY: allocated memory keeps its address until it is freed in `drop`, its alignment was checked, and no
+// other owner has its address.
 unsafe impl BatchMemory for Block {
     fn bytes(&self) -> &[u8] {
         // SAFETY: `len` initialised bytes that live as long as `self`.
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_keep_what_is_written_and_outlive_their_provider() {
+    fn blocks_keep_their_content_and_outlive_their_provider() {
         testing::runtime();
         let mut provider = StagingMemory::new(Allocator::default());
         let mut blocks: Vec<_> = (0..3).map(|_| provider.allocate(1000).unwrap()).collect();

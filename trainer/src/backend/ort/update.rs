@@ -1,7 +1,7 @@
-//! Sessions that work on whole flat buffers: the update and the sum of gradients, in place.
+//! Sessions over whole flat buffers: the update and the sum of gradients, in place.
 //!
-//! Input and output of a piece are the same memory. ONNX Runtime does not know that, but in these graphs every value is
-//! read before the one output that replaces it is written, element by element.
+//! Input and output of a piece are the same memory. ONNX Runtime is not aware of it, but in these graphs
+//! every value is read before the only output that replaces it is written, element by element.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::backend::layout::Layout;
 use crate::names;
 use crate::optimizer::{Optimizer, ParameterGroup, Update, accumulate_graph, update_graph};
 
-/// Values of one run on the CPU: 1 MiB of each buffer stays in the caches from one operator to the next. It is a matter of
-/// speed alone.
+/// Values of one run on the CPU: 1 MiB of each buffer stays in the caches from one operator to the next. It
+/// affects speed only.
 const CHUNK: usize = 256 * 1024;
 
-/// Ranges of at most [`CHUNK`] values on the CPU; a GPU takes a range as it is.
+/// Ranges of at most [`CHUNK`] values on the CPU; the whole range on a GPU.
 fn pieces(range: Range<usize>, device: Device) -> impl Iterator<Item = (usize, usize)> {
     let step = match device {
         Device::Cpu => CHUNK,
@@ -37,7 +37,7 @@ pub(super) struct Updater {
     session: Session,
     optimizer: Arc<dyn Optimizer>,
     groups: Vec<GroupRuns>,
-    /// What the step adds to buffers; none in networks without any.
+    /// Adds the step's changes to buffers; `None` in networks without any.
     buffers: Option<Adder>,
 }
 
@@ -112,7 +112,7 @@ impl Updater {
     }
 }
 
-/// sum ← sum + addend over a range: gradients of steps over several micro-batches, changes of buffers.
+/// sum ← sum + addend over a range: gradients of later micro-batches, changes of buffers.
 pub(super) struct Adder {
     session: Session,
     runs: Vec<Binding>,

@@ -1,13 +1,14 @@
-//! Layers by their definitions, forward and backward side by side, in f64.
+//! Layers by their definitions, forward and backward next to each other, in f64.
 //!
-//! Activations are `[N,C,H,W]`; a fully connected layer is a convolution whose kernel is as large as its input.
+//! Activations are `[N,C,H,W]`; a fully connected layer is a convolution whose kernel is as large as its
+//! input.
 
 use ndarray::{Array4, Axis, Zip};
 
 use crate::recipe::{Function, LrnLayer, LrnRegion, PoolLayer, PoolMode};
 
 /// Activations or their gradients.
-pub(super) type Images = Array4<f64>;
+pub(super) type Activations = Array4<f64>;
 
 /// Geometry of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn of_pool(pool: &PoolLayer) -> Self {
+    fn new(pool: &PoolLayer) -> Self {
         Self { kernel: pool.kernel, stride: pool.stride, pad: pool.pad, groups: 1, ceil: pool.ceil }
     }
 
@@ -31,12 +32,12 @@ impl Window {
         1 + if self.ceil { room.div_ceil(self.stride) } else { room / self.stride }
     }
 
-    /// Calls `visit` with (p, i, h) for each output position p and kernel offset i that meets an input pixel h.
+    /// A triple (p, i, h) for each output position p and kernel offset i that meets an input pixel h.
     fn pixels(self, length: usize) -> Vec<(usize, usize, usize)> {
         let mut met = Vec::new();
         for p in 0..self.positions(length) {
             for i in 0..self.kernel {
-                // The padding shifts pixel 0 to place `pad`.
+                // The padding shifts pixel 0 to position `pad`.
                 if let Some(h) = (p * self.stride + i).checked_sub(self.pad).filter(|&h| h < length) {
                     met.push((p, i, h));
                 }
@@ -46,8 +47,8 @@ impl Window {
     }
 }
 
-/// Calls `visit` with the indices [n,o,p,q] of output, [n,c,h,w] of input and [o,c,i,j] of weights of every product of a
-/// convolution.
+/// Calls `visit` with the indices [n,o,p,q] of output, [n,c,h,w] of input and [o,c,i,j] of weights of every
+/// product of a convolution.
 fn products(
     [n, c, h, w]: [usize; 4],
     out: usize,
@@ -70,16 +71,16 @@ fn products(
     }
 }
 
-fn shape_of(images: &Images) -> [usize; 4] {
+fn shape_of(images: &Activations) -> [usize; 4] {
     let (n, c, h, w) = images.dim();
     [n, c, h, w]
 }
 
 /// y = w ∗ x + b, with w `[O,C/g,k,k]` and b `[O]`.
-pub(super) fn conv(x: &Images, w: &Images, b: &[f64], window: Window) -> Images {
+pub(super) fn conv(x: &Activations, w: &Activations, b: &[f64], window: Window) -> Activations {
     let [n, _, height, width] = shape_of(x);
     let out = w.dim().0;
-    let mut y = Images::zeros((n, out, window.positions(height), window.positions(width)));
+    let mut y = Activations::zeros((n, out, window.positions(height), window.positions(width)));
     for (mut channel, &b) in y.axis_iter_mut(Axis(1)).zip(b) {
         channel.fill(b);
     }
@@ -89,12 +90,12 @@ pub(super) fn conv(x: &Images, w: &Images, b: &[f64], window: Window) -> Images 
 
 /// Gradients of x, w and b.
 pub(super) fn conv_backward(
-    x: &Images,
-    w: &Images,
-    dy: &Images,
+    x: &Activations,
+    w: &Activations,
+    dy: &Activations,
     window: Window,
-) -> (Images, Images, Vec<f64>) {
-    let (mut dx, mut dw) = (Images::zeros(x.dim()), Images::zeros(w.dim()));
+) -> (Activations, Activations, Vec<f64>) {
+    let (mut dx, mut dw) = (Activations::zeros(x.dim()), Activations::zeros(w.dim()));
     products(shape_of(x), w.dim().0, window, |at, from, weight| {
         dx[from] += dy[at] * w[weight];
         dw[weight] += dy[at] * x[from];
@@ -102,12 +103,12 @@ pub(super) fn conv_backward(
     (dx, dw, dy.axis_iter(Axis(1)).map(|channel| channel.sum()).collect())
 }
 
-/// y = w ∗ x + b with kernels w `[P,Q,k·k·C,O]` and biases b `[O,P,Q]` for every place.
-pub(super) fn local(x: &Images, w: &Images, b: &[f64], window: Window) -> Images {
+/// y = w ∗ x + b with kernels w `[P,Q,k·k·C,O]` and biases b `[O,P,Q]` for every position.
+pub(super) fn local(x: &Activations, w: &Activations, b: &[f64], window: Window) -> Activations {
     let [n, channels, ..] = shape_of(x);
     let (rows, columns, _, out) = w.dim();
     let mut y =
-        Images::from_shape_fn((n, out, rows, columns), |(_, o, p, q)| b[(o * rows + p) * columns + q]);
+        Activations::from_shape_fn((n, out, rows, columns), |(_, o, p, q)| b[(o * rows + p) * columns + q]);
     products(shape_of(x), out, window, |at, from, weight| {
         y[at] += x[from] * w[at_place(at, weight, window.kernel, channels)];
     });
@@ -116,13 +117,13 @@ pub(super) fn local(x: &Images, w: &Images, b: &[f64], window: Window) -> Images
 
 /// Gradients of x, w and b of a locally connected layer.
 pub(super) fn local_backward(
-    x: &Images,
-    w: &Images,
-    dy: &Images,
+    x: &Activations,
+    w: &Activations,
+    dy: &Activations,
     window: Window,
-) -> (Images, Images, Vec<f64>) {
+) -> (Activations, Activations, Vec<f64>) {
     let channels = x.dim().1;
-    let (mut dx, mut dw) = (Images::zeros(x.dim()), Images::zeros(w.dim()));
+    let (mut dx, mut dw) = (Activations::zeros(x.dim()), Activations::zeros(w.dim()));
     products(shape_of(x), dy.dim().1, window, |at, from, weight| {
         let weight = at_place(at, weight, window.kernel, channels);
         dx[from] += dy[at] * w[weight];
@@ -131,7 +132,7 @@ pub(super) fn local_backward(
     (dx, dw, dy.sum_axis(Axis(0)).into_iter().collect())
 }
 
-/// Where the weight [o,c,i,j] of the kernel at the place of output [n,o,p,q] stands.
+/// Index of the weight [o,c,i,j] of the kernel at the position of output [n,o,p,q].
 fn at_place(
     [_, _, p, q]: [usize; 4],
     [o, c, i, j]: [usize; 4],
@@ -141,7 +142,7 @@ fn at_place(
     [p, q, (i * kernel + j) * channels + c, o]
 }
 
-pub(super) fn activation(function: Function, x: &Images) -> Images {
+pub(super) fn activation(function: Function, x: &Activations) -> Activations {
     x.mapv(|x| match function {
         Function::Relu => x.max(0.0),
         Function::Tanh => x.tanh(),
@@ -150,7 +151,7 @@ pub(super) fn activation(function: Function, x: &Images) -> Images {
 }
 
 /// The gradient of x from y = f(x).
-pub(super) fn activation_backward(function: Function, y: &Images, dy: &Images) -> Images {
+pub(super) fn activation_backward(function: Function, y: &Activations, dy: &Activations) -> Activations {
     Zip::from(y).and(dy).map_collect(|&y, &dy| match function {
         Function::Relu if y > 0.0 => dy,
         Function::Relu => 0.0,
@@ -160,14 +161,14 @@ pub(super) fn activation_backward(function: Function, y: &Images, dy: &Images) -
 }
 
 /// s = k + α·Σ x² over the neighbours.
-fn lrn_sums(lrn: &LrnLayer, x: &Images) -> Images {
-    Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
+fn lrn_sums(lrn: &LrnLayer, x: &Activations) -> Activations {
+    Activations::from_shape_fn(x.dim(), |(n, c, h, w)| {
         let sum: f64 = neighbours(lrn, [n, c, h, w], shape_of(x)).map(|at| x[at].powi(2)).sum();
         lrn.k + lrn.printed_alpha() * sum
     })
 }
 
-/// The places that are summed over at a place.
+/// The positions that are summed over at a position.
 fn neighbours(
     lrn: &LrnLayer,
     [n, c, h, w]: [usize; 4],
@@ -186,14 +187,14 @@ fn neighbours(
 }
 
 /// y = x / s^β.
-pub(super) fn lrn(lrn: &LrnLayer, x: &Images) -> Images {
+pub(super) fn lrn(lrn: &LrnLayer, x: &Activations) -> Activations {
     Zip::from(x).and(&lrn_sums(lrn, x)).map_collect(|&x, &s| x / s.powf(lrn.beta))
 }
 
 /// dx = dy / s^β − 2αβ·x·Σ dy·x / s^(β+1), the sum over the neighbours.
-pub(super) fn lrn_backward(lrn: &LrnLayer, x: &Images, dy: &Images) -> Images {
+pub(super) fn lrn_backward(lrn: &LrnLayer, x: &Activations, dy: &Activations) -> Activations {
     let s = lrn_sums(lrn, x);
-    Images::from_shape_fn(x.dim(), |(n, c, h, w)| {
+    Activations::from_shape_fn(x.dim(), |(n, c, h, w)| {
         let at = [n, c, h, w];
         let through = |at: [usize; 4]| dy[at] * x[at] / s[at].powf(lrn.beta + 1.0);
         let others: f64 = neighbours(lrn, at, shape_of(x)).map(through).sum();
@@ -203,7 +204,7 @@ pub(super) fn lrn_backward(lrn: &LrnLayer, x: &Images, dy: &Images) -> Images {
 
 /// Calls `visit` with each output index and the input indices of its window.
 fn windows(pool: &PoolLayer, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([usize; 4], &[[usize; 4]])) {
-    let window = Window::of_pool(pool);
+    let window = Window::new(pool);
     let (rows, columns) = (window.pixels(h), window.pixels(w));
     for (image, channel) in (0..n).flat_map(|image| (0..c).map(move |channel| (image, channel))) {
         for p in 0..window.positions(h) {
@@ -222,10 +223,10 @@ fn windows(pool: &PoolLayer, [n, c, h, w]: [usize; 4], mut visit: impl FnMut([us
     }
 }
 
-pub(super) fn pool(pool: &PoolLayer, x: &Images) -> Images {
-    let window = Window::of_pool(pool);
+pub(super) fn pool(pool: &PoolLayer, x: &Activations) -> Activations {
+    let window = Window::new(pool);
     let [n, c, height, width] = shape_of(x);
-    let mut y = Images::zeros((n, c, window.positions(height), window.positions(width)));
+    let mut y = Activations::zeros((n, c, window.positions(height), window.positions(width)));
     windows(pool, shape_of(x), |at, inside| {
         let values = inside.iter().map(|&from| x[from]);
         y[at] = match pool.mode {
@@ -237,8 +238,13 @@ pub(super) fn pool(pool: &PoolLayer, x: &Images) -> Images {
 }
 
 /// The gradient of x; the first of equal maxima gets it.
-pub(super) fn pool_backward(pool: &PoolLayer, x: &Images, y: &Images, dy: &Images) -> Images {
-    let mut dx = Images::zeros(x.dim());
+pub(super) fn pool_backward(
+    pool: &PoolLayer,
+    x: &Activations,
+    y: &Activations,
+    dy: &Activations,
+) -> Activations {
+    let mut dx = Activations::zeros(x.dim());
     windows(pool, shape_of(x), |at, inside| match pool.mode {
         PoolMode::Max => {
             if let Some(&winner) = inside.iter().find(|&&from| x[from] == y[at]) {

@@ -1,6 +1,7 @@
-//! A backend in plain Rust, slow and simple: what the others are compared with.
+//! A backend in plain Rust, slow and simple, as the reference for the others.
 //!
-//! Weights and slots of the optimizer are f32 as everywhere, so that saved states are alike; everything between is f64.
+//! Weights and optimizer slots are f32 as everywhere, so that saved states have the same form; everything
+//! between is f64.
 
 mod layers;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use fovea_graph::{GraphError, Mode, Parameter};
 use ndarray::Axis;
 
-use self::layers::{Images, Window};
+use self::layers::{Activations, Window};
 use super::{
     BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
     TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
@@ -31,7 +32,7 @@ pub struct ReferenceBackend {
     parameters: Vec<State>,
 }
 
-/// A parameter with everything that belongs to it.
+/// A parameter with its gradient and optimizer slots.
 #[derive(Clone, Debug)]
 struct State {
     parameter: Parameter,
@@ -41,10 +42,10 @@ struct State {
     gradients: Vec<f64>,
 }
 
-/// What the forward direction leaves for the backward one: the input of every layer, then the logits.
+/// The results of the forward pass that the backward pass needs: the input of every layer, then the logits.
 struct Trace {
-    values: Vec<Images>,
-    masks: Vec<Images>,
+    values: Vec<Activations>,
+    masks: Vec<Activations>,
 }
 
 impl ReferenceBackend {
@@ -71,9 +72,9 @@ impl ReferenceBackend {
     }
 
     /// (images − mean + offsets) · factor of the rows that count.
-    fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Images {
+    fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Activations {
         let (n, px) = (rows.labels.len(), self.input_px);
-        Images::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
+        Activations::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
             let place = (channel * px + y) * px + x;
             let mean = if self.mean.len() == 3 { self.mean[channel] } else { self.mean[place] };
             let pixel = rows.images[row * self.limits.row_bytes + place];
@@ -82,9 +83,9 @@ impl ReferenceBackend {
         })
     }
 
-    /// The weights and biases of the layer that has parameter number `at`: `[O,C,k,k]`, in a locally connected layer
-    /// `[P,Q,k·k·C,O]`.
-    fn weights(&self, at: usize, kernel: usize) -> (Images, Vec<f64>) {
+    /// The weights and biases of the layer that has parameter number `at`: `[O,C,k,k]`, in a locally
+    /// connected layer `[P,Q,k·k·C,O]`.
+    fn weights(&self, at: usize, kernel: usize) -> (Activations, Vec<f64>) {
         let weights = &self.parameters[at];
         let widen = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
         let shape = match weights.parameter.shape[..] {
@@ -94,7 +95,7 @@ impl ReferenceBackend {
                 (out, weights.weights.len() / (out * kernel * kernel), kernel, kernel)
             }
         };
-        let w = Images::from_shape_vec(shape, widen(&weights.weights));
+        let w = Activations::from_shape_vec(shape, widen(&weights.weights));
         (w.expect("parameters have the shapes of their layers"), widen(&self.parameters[at + 1].weights))
     }
 
@@ -114,7 +115,7 @@ impl ReferenceBackend {
         }
     }
 
-    fn forward(&self, x: Images, mode: Mode, micro_batch: Option<&MicroBatch>) -> Trace {
+    fn forward(&self, x: Activations, mode: Mode, micro_batch: Option<&MicroBatch>) -> Trace {
         let mut trace = Trace { values: vec![x], masks: Vec::new() };
         let mut parameter = 0;
         for layer in &self.layers {
@@ -155,15 +156,15 @@ impl ReferenceBackend {
     }
 
     /// The mask of the rows.
-    fn mask(&self, micro_batch: &MicroBatch, index: u32, keep: f64, x: &Images) -> Images {
+    fn mask(&self, micro_batch: &MicroBatch, index: u32, keep: f64, x: &Activations) -> Activations {
         let mut mask = vec![false; x.len()];
         fill_mask(micro_batch, index, keep, x.len() / x.dim().0, &mut mask);
         let values = mask.into_iter().map(|kept| f64::from(u8::from(kept))).collect();
-        Images::from_shape_vec(x.dim(), values).expect("as many values as the activations have")
+        Activations::from_shape_vec(x.dim(), values).expect("as many values as the activations have")
     }
 
     /// Adds to the gradients of all parameters, from that of the logits.
-    fn backward(&mut self, mut trace: Trace, mut dy: Images) {
+    fn backward(&mut self, mut trace: Trace, mut dy: Activations) {
         let mut parameter = self.parameters.len();
         let layers = self.layers.clone();
         for (at, layer) in layers.iter().enumerate().rev() {
@@ -208,7 +209,7 @@ impl State {
 }
 
 /// Loss and counts; softmax of the logits in place.
-fn score(logits: &mut Images, labels: &[i64]) -> BatchMetrics {
+fn score(logits: &mut Activations, labels: &[i64]) -> BatchMetrics {
     let mut sums = BatchMetrics::default();
     for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
         let values: Vec<f64> = row.iter().copied().collect();

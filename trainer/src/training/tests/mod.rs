@@ -3,11 +3,11 @@
 //! | module | what |
 //! | --- | --- |
 //! | `support` | images, recipe, a backend that spoils losses, an observer that stops runs |
-//! | `going` | learning, records, evaluation, parts of batches, limits |
-//! | `resuming` | stopped anywhere, a run goes on to the same bits |
-//! | `failing` | losses that are not finite, folders and data sets that do not fit |
+//! | `runs` | learning, records, evaluation, micro-batches, limits |
+//! | `resuming` | stopped at any point, a run resumes to the same bits |
+//! | `errors` | losses that are not finite, folders and data sets that do not fit |
 
-mod failing;
-mod going;
+mod errors;
 mod resuming;
+mod runs;
 mod support;

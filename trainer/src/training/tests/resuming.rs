@@ -1,12 +1,12 @@
-//! A run that was stopped goes on to the same bits.
+//! A stopped run resumes to the same bits.
 
 use std::fs;
 
 use super::support::*;
 use crate::training::{TrainingError, Warning};
 
-/// Stops a run as `stop` sets it up, lets it go on, and compares what it leaves with an undisturbed run.
-fn stop_and_go_on(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
+/// Stops a run as `stop` sets it up, resumes it, and compares its results with an undisturbed run.
+fn stop_and_resume(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
     let place = Place::new();
     Attempt::new(&place, "undisturbed").finish();
     let expected = traces(&place.path("undisturbed"));
@@ -17,24 +17,24 @@ fn stop_and_go_on(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
         first.be_interrupted();
         let mut second = Attempt::new(&place, &run);
         second.resumes = true;
-        // The checkpoint's seed counts, not the one of the command line.
+        // The checkpoint's seed counts, not that of the command line.
         second.options.settings.seed = 99;
         second.options.workers = 1;
         second.finish();
         assert!(traces(&place.path(&run)) == expected, "stopped at {at}");
-        // Nothing is done twice.
+        // No step is done twice.
         assert_eq!(first.watcher.losses.len() + second.watcher.losses.len(), 3 * (TRAIN / 8));
     }
 }
 
 #[test]
-fn stopped_after_any_update_it_goes_on_to_the_same_bits() {
-    stop_and_go_on(&[1, 2, 4, 5, 6, 9, 14], |watcher, steps| watcher.stop_after_steps = Some(steps));
+fn stopped_after_any_update_it_resumes_to_the_same_bits() {
+    stop_and_resume(&[1, 2, 4, 5, 6, 9, 14], |watcher, steps| watcher.stop_after_steps = Some(steps));
 }
 
 #[test]
-fn stopped_in_any_evaluation_it_goes_on_to_the_same_bits() {
-    stop_and_go_on(&[1, 2, 4, 9, 12], |watcher, reports| watcher.stop_after_reports = Some(reports));
+fn stopped_in_any_evaluation_it_resumes_to_the_same_bits() {
+    stop_and_resume(&[1, 2, 4, 9, 12], |watcher, reports| watcher.stop_after_reports = Some(reports));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_run_that_is_over_can_be_given_more_epochs() {
 }
 
 #[test]
-fn stopped_again_before_it_has_done_anything_it_saves_nothing_twice() {
+fn stopped_again_before_any_step_it_saves_nothing_twice() {
     let place = Place::new();
     let checkpoints = || fs::read_dir(place.path("run/checkpoints")).unwrap().count();
     let mut first = Attempt::new(&place, "run");
@@ -66,7 +66,7 @@ fn stopped_again_before_it_has_done_anything_it_saves_nothing_twice() {
 }
 
 #[test]
-fn records_that_were_damaged_in_the_meantime_are_told() {
+fn records_that_were_damaged_in_the_meantime_are_a_warning() {
     let place = Place::new();
     let mut first = Attempt::new(&place, "run");
     first.watcher.stop_after_steps = Some(7);

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers that the tests share.
 
 use std::error::Error;
 use std::ops::Range;
@@ -116,7 +116,7 @@ impl Place {
     }
 }
 
-/// A small network with everything random that a run can have.
+/// A small network with all sources of randomness.
 pub fn recipe(overrides: &[&str]) -> Recipe {
     let text = r#"
         name = "small"
@@ -159,7 +159,7 @@ pub fn options() -> RunOptions {
     RunOptions { settings, workers: 2, checkpoint_every: Duration::from_secs(3600) }
 }
 
-/// A run in the making.
+/// A run in preparation.
 pub struct Attempt<'a> {
     pub place: &'a Place,
     pub data: &'a str,
@@ -167,23 +167,23 @@ pub struct Attempt<'a> {
     pub recipe: Recipe,
     pub options: RunOptions,
     pub rows: usize,
-    /// Whether it goes on from the last checkpoint.
+    /// Whether it resumes from the last checkpoint.
     pub resumes: bool,
     pub watcher: Watcher,
-    /// Passes, counted from 0, whose loss is spoilt, and whether weights are lost with it.
+    /// Passes, counted from 0, whose loss is made NaN, and whether weights are lost with it.
     pub spoilt: &'a [u32],
     /// Passes, counted from 0, whose gradients overflow.
     pub overflowing: &'a [u32],
     pub lost: bool,
     /// Passes after which weights are exported as infinite.
     pub infinite_after: Option<u32>,
-    /// Where batches lie.
+    /// The memory of batches.
     pub blocks: Blocks,
-    /// Whether the backend takes the images that come next before their turn.
+    /// Whether the backend takes the images of the next micro-batch in advance.
     pub fetches_ahead: bool,
-    /// How often the images that came were those that it took before.
+    /// How often it got the images that it took in advance.
     pub fetched: usize,
-    /// Whether somebody left the backend in the middle of a step.
+    /// Whether the backend was left in the middle of a step.
     pub is_amid_a_step: bool,
 }
 
@@ -256,7 +256,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Remembers what it heard, and stops runs.
+/// Records events, and stops runs.
 #[derive(Default)]
 pub struct Watcher {
     pub warnings: Vec<Warning>,
@@ -265,7 +265,7 @@ pub struct Watcher {
     pub stop_at_once: bool,
     /// Stop after this many updates.
     pub stop_after_steps: Option<usize>,
-    /// Stop when evaluations have said this many times how far they are.
+    /// Stop after this many progress reports of evaluations.
     pub stop_after_reports: Option<usize>,
     reports: usize,
 }
@@ -276,7 +276,7 @@ struct Watching<'a> {
 }
 
 impl Observer for Watching<'_> {
-    fn started(&mut self, _plan: &training::Plan) {
+    fn started(&mut self, _plan: &training::RunPlan) {
         self.stop.store(self.watcher.stop_at_once, Ordering::Relaxed);
     }
 
@@ -303,16 +303,16 @@ impl Observer for Watching<'_> {
     }
 }
 
-/// Memory whose blocks are known, so that a backend can tell what lies in them.
+/// Memory with known blocks, so that a backend can check that images are in them.
 #[derive(Clone, Debug, Default)]
 pub struct Blocks {
-    /// Addresses of the blocks that there are.
+    /// Addresses of the live blocks.
     alive: Arc<Mutex<Vec<Range<usize>>>>,
     made: Arc<AtomicUsize>,
 }
 
 impl Blocks {
-    /// Blocks that were ever made, and those that there are.
+    /// Blocks that were ever allocated, and those that are live.
     pub fn count(&self) -> (usize, usize) {
         (self.made.load(Ordering::Relaxed), self.alive.lock().unwrap().len())
     }
@@ -342,7 +342,7 @@ struct Block {
     blocks: Blocks,
 }
 
-// SAFETY: it is the memory of another implementation, which nobody else has.
+// SAFETY: the memory is that of another implementation, which no other owner has.
 unsafe impl BatchMemory for Block {
     fn bytes(&self) -> &[u8] {
         self.memory.bytes()
@@ -359,16 +359,16 @@ impl Drop for Block {
     }
 }
 
-/// What is said to come next.
+/// The announced next images.
 #[derive(Default)]
 struct Ahead {
-    /// Which images, and what they were.
+    /// Their id and content.
     promised: Option<(RowsId, Vec<u8>)>,
     fetched: usize,
 }
 
 impl Ahead {
-    /// A pace at which the loader keeps up.
+    /// A pace that the loader keeps up with.
     const STEP: Duration = Duration::from_millis(3);
 
     fn compare(&mut self, id: RowsId, images: &[u8]) {
@@ -380,7 +380,8 @@ impl Ahead {
     }
 }
 
-/// The reference backend with memory of its own for batches, but some losses are not numbers and some gradients overflow.
+/// The reference backend with its own memory for batches, in which some losses are NaN and some gradients
+/// overflow.
 struct Spoiling<'a> {
     inner: ReferenceBackend,
     passes: u32,
@@ -484,7 +485,7 @@ impl TrainingBackend for Spoiling<'_> {
     }
 }
 
-/// What a run left behind, without the times: tensors and state of the last checkpoint, steps, epochs.
+/// The results of a run, without times: tensors and state of the last checkpoint, steps, epochs.
 pub fn traces(run: &Path) -> (Vec<u8>, Value, Vec<Value>, Vec<Vec<String>>) {
     let last = checkpoint::Store::new(run, 9).latest().unwrap();
     let tensors = fs::read(last.join("state.safetensors")).unwrap();

@@ -1,4 +1,4 @@
-//! Buffers that the forward pass writes, by a network that has one.
+//! Buffers that the forward pass writes, tested with a network that has one.
 
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ fn a_step_writes_buffers_as_it_updates_parameters_for_any_micro_batches() {
 }
 
 #[test]
-fn a_step_that_is_given_up_leaves_buffers_and_a_saved_state_has_them() {
+fn an_abandoned_step_leaves_buffers_unchanged_and_a_saved_state_holds_them() {
     let mut first = backend(4);
     accumulate(&mut first, 0..4);
     first.reset_gradients();
@@ -133,7 +133,7 @@ fn a_step_that_is_given_up_leaves_buffers_and_a_saved_state_has_them() {
     let mut second = backend(4);
     second.import(Tensors::new("state".as_ref(), state)).unwrap();
     assert_eq!(running(&mut second), running(&mut first));
-    // Evaluation sees them: the same probabilities, and others than with the initial values.
+    // Evaluation uses them: the same probabilities, which differ from those of the initial values.
     let evaluate = |backend: &mut OrtBackend| {
         let images = images();
         let mut probabilities = [0.0; 4 * CLASSES];

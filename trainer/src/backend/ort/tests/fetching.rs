@@ -1,15 +1,15 @@
-//! Images fetched beside a step, over a driver whose GPU is the processor.
+//! Images fetched during a step, with a fake driver whose GPU is the processor.
 
 use fovea_runtime::testing::FakeDriver;
 
 use super::*;
 
-/// Has `backend` fetch images over `driver`.
+/// Makes `backend` fetch images over `driver`.
 pub fn fetch_over(driver: &FakeDriver, backend: &mut OrtBackend) {
     backend.batch.images.fetch_over(driver.stream().unwrap(), &backend.train.session, Device::Cpu);
 }
 
-/// A backend that fetches images over a driver whose GPU is the processor, and four batches by their numbers.
+/// A backend that fetches images with a fake driver whose GPU is the processor, and four batches by number.
 struct Fetching {
     driver: FakeDriver,
     backend: OrtBackend,
@@ -26,7 +26,7 @@ impl Fetching {
         Self { driver, backend, batches: [1, 2, 3, 4].map(images) }
     }
 
-    /// One that has run each of its batches alone, and their losses.
+    /// A backend that has run each of its batches alone, and their losses.
     fn with_losses() -> (Self, [f64; 4]) {
         let mut fetching = Self::new();
         let losses = [0, 1, 2, 3].map(|at| fetching.first(at, None));
@@ -42,7 +42,8 @@ impl Fetching {
         Rows { images, color_offsets: &[[0.0; 3]; ROWS][..rows], labels: &[0, 3, 5, 9][..rows] }
     }
 
-    /// The loss of a whole batch, with the number of the next one if it is known; with the masks of the first micro-batch.
+    /// The loss of a whole batch, with the number of the next one if it is known; with the masks of the first
+    /// micro-batch.
     fn compute(&mut self, at: usize, next: Option<usize>) -> Result<f64, BackendError> {
         let (rows, micro_batch) = (Self::rows(&self.batches[at], ROWS), Self::micro_batch(at));
         let metrics = match next {
@@ -55,7 +56,7 @@ impl Fetching {
         metrics.map(|metrics| metrics.loss)
     }
 
-    /// That of the first micro-batch of a step.
+    /// The loss of the first micro-batch of a step.
     fn first(&mut self, at: usize, next: Option<usize>) -> f64 {
         self.backend.begin_step();
         self.compute(at, next).unwrap()
@@ -63,7 +64,7 @@ impl Fetching {
 }
 
 #[test]
-fn images_are_fetched_beside_a_step_and_used_in_the_next() {
+fn images_are_fetched_during_a_step_and_used_in_the_next() {
     let (mut plain, mut ahead) = (Fetching::new(), Fetching::new());
     assert!(ahead.backend.fetches_ahead());
     let mut copies = Vec::new();
@@ -73,17 +74,18 @@ fn images_are_fetched_beside_a_step_and_used_in_the_next() {
         assert_eq!(ahead.compute(at % 4, next).unwrap(), expected, "batch {at}");
         copies.push(ahead.driver.copies());
     }
-    // The first run for the first micro-batch of a step and that for later ones fetch nothing: a GPU may record them.
+    // The first run for the first micro-batch of a step and that for later ones fetch nothing: a GPU may
+    // record them.
     assert_eq!((copies, plain.driver.copies()), (vec![0, 0, 1, 3, 5], 0));
     let gradients = |of: &mut Fetching| lock(&of.backend.flats.gradients).read(<[f32]>::to_vec).unwrap();
     assert!(gradients(&mut plain) == gradients(&mut ahead));
 }
 
 #[test]
-fn images_that_were_fetched_in_vain_are_not_used() {
+fn images_fetched_for_another_batch_are_not_used() {
     let (mut f, losses) = Fetching::with_losses();
 
-    // Another batch comes than was announced; and what was announced is forgotten then.
+    // Another batch comes than was announced, and the announced one is then dropped.
     f.first(0, Some(1));
     assert_eq!((f.first(2, None), f.driver.copies()), (losses[2], 1));
     assert_eq!((f.first(1, None), f.driver.copies()), (losses[1], 1));
@@ -93,7 +95,7 @@ fn images_that_were_fetched_in_vain_are_not_used() {
     f.backend.reset_gradients();
     assert_eq!((f.first(1, None), f.driver.copies()), (losses[1], 2));
 
-    // The memory of a batch that was fetched gets other images: it is another batch, wherever it lies.
+    // The memory of a fetched batch gets other images: it is another batch, whatever its address.
     f.first(0, Some(1));
     f.batches.swap(1, 3);
     let bytes: Vec<u8> = f.batches[1].clone();
@@ -109,7 +111,7 @@ fn images_that_were_fetched_in_vain_are_not_used() {
         .accumulate_and_fetch(Fetching::rows(&f.batches[0], ROWS), Fetching::micro_batch(0), next)
         .unwrap();
     assert_eq!(f.driver.copies(), 0);
-    // Of a batch that was fetched, a part is not taken for the whole.
+    // A part of a fetched batch is not mistaken for the whole.
     f.first(0, Some(1));
     let half = &f.batches[1][..f.batches[1].len() / 2];
     f.backend.accumulate(Fetching::rows(half, ROWS / 2), Fetching::micro_batch(1)).unwrap();
@@ -117,7 +119,7 @@ fn images_that_were_fetched_in_vain_are_not_used() {
 }
 
 #[test]
-fn update_and_evaluation_between_steps_leave_what_was_fetched() {
+fn update_and_evaluation_between_steps_keep_fetched_images() {
     let (mut f, losses) = Fetching::with_losses();
     f.first(0, Some(1));
     // An update that leaves the weights as they are.
@@ -134,10 +136,10 @@ fn a_copy_that_fails_costs_speed_and_nothing_else() {
         f.driver.fail(function);
         assert_eq!(f.first(1, Some(2)), losses[1], "{function}");
         assert!(!f.backend.fetches_ahead(), "{function}");
-        // Only what was fetched before has arrived, where that was not what failed.
+        // Only the images fetched before have arrived, unless that copy failed.
         let copies = f.driver.copies();
         assert_eq!(copies, 1 + i32::from(function == "cuMemcpyHtoDAsync_v2"), "{function}");
-        // What was not fetched is not used, and nothing is fetched again.
+        // Images that were not fetched are not used, and nothing is fetched again.
         f.driver.fail("");
         for at in [2, 3] {
             assert_eq!(f.first(at, Some((at + 1) % 4)), losses[at], "{function}");
@@ -151,7 +153,7 @@ fn a_run_that_fails_is_the_error_where_a_copy_fails_with_it() {
     let mut f = Fetching::new();
     f.first(0, None);
     f.driver.fail("cuStreamSynchronize");
-    // The session for evaluations does not know the other inputs of a step.
+    // The session for evaluations does not have the other inputs of a step.
     std::mem::swap(&mut f.backend.train.session, &mut f.backend.evaluate.session);
     f.backend.begin_step();
     let error = f.compute(0, Some(1)).unwrap_err();

@@ -1,4 +1,4 @@
-//! What cannot be seen through the interface of backends.
+//! Behaviour that the interface of backends does not show.
 
 mod buffers;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! Runs that cannot begin or go on.
+//! Runs that cannot begin or continue.
 
 use super::support::*;
 use crate::backend::BackendError;
@@ -30,7 +30,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_a_report_and_keeps_the_checkpoint
 }
 
 #[test]
-fn batches_whose_loss_is_not_finite_are_left_out_and_counted_when_asked() {
+fn batches_whose_loss_is_not_finite_are_skipped_and_counted_on_request() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
     attempt.options.settings.on_nan = OnNan::Skip;
@@ -55,7 +55,7 @@ fn gradients_that_overflow_half_precision_cost_one_update_and_do_not_end_the_run
 }
 
 #[test]
-fn a_batch_that_is_left_out_leaves_no_trace_in_the_weights() {
+fn a_skipped_batch_does_not_affect_the_weights() {
     let place = Place::new();
     let mut spoilt = Attempt::new(&place, "spoilt");
     spoilt.options.settings.on_nan = OnNan::Skip;
@@ -72,7 +72,7 @@ fn a_batch_that_is_left_out_leaves_no_trace_in_the_weights() {
 }
 
 #[test]
-fn weights_that_are_not_finite_end_the_run_even_where_batches_may_be_left_out() {
+fn weights_that_are_not_finite_end_the_run_even_if_batches_may_be_skipped() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
     attempt.options.settings.on_nan = OnNan::Skip;
@@ -88,7 +88,7 @@ fn weights_that_are_not_finite_are_never_saved() {
     attempt.infinite_after = Some(7);
     let TrainingError::NotFinite(divergence) = error(&mut attempt) else { panic!("another error") };
     assert_eq!((divergence.step, divergence.epoch), (10, 2));
-    assert!(divergence.to_string().starts_with("weights or momenta are not finite"), "{divergence}");
+    assert!(divergence.to_string().starts_with("weights or optimizer state are not finite"), "{divergence}");
     assert!(divergence.checkpoint.unwrap().ends_with("step-000000005"));
 }
 
@@ -112,7 +112,7 @@ fn a_data_set_that_is_missing_or_of_another_size_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_batch_larger_than_the_data_set_is_told() {
+fn a_batch_larger_than_the_data_set_is_an_error() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
     attempt.recipe = recipe(&["training.batch_size=48"]);
@@ -130,7 +130,7 @@ fn a_run_that_cannot_begin_leaves_no_folder() {
     let place = Place::new();
     drop(RunFolder::create(&place.path("run"), 1).unwrap());
     assert!(!place.path("run").exists());
-    // What somebody has put there stays.
+    // Files of the user stay.
     std::fs::create_dir(place.path("run")).unwrap();
     std::fs::write(place.path("run/notes.txt"), "mine").unwrap();
     drop(RunFolder::create(&place.path("run"), 1).unwrap());
@@ -166,7 +166,7 @@ fn resumed(place: &Place, change: impl FnOnce(&mut Attempt<'_>)) -> TrainingErro
 }
 
 #[test]
-fn a_run_does_not_go_on_with_another_recipe_or_other_data() {
+fn a_run_does_not_resume_with_another_recipe_or_other_data() {
     let place = Place::new();
     let mut first = Attempt::new(&place, "run");
     first.watcher.stop_after_steps = Some(4);
@@ -184,7 +184,7 @@ fn a_run_does_not_go_on_with_another_recipe_or_other_data() {
     assert!(matches!(refused, TrainingError::OtherData { .. }), "{refused}");
     let refused = resumed(&place, |attempt| attempt.options.settings.limit_batches = Some(3));
     assert!(matches!(refused, TrainingError::Position { batch: 4, batches: 3 }), "{refused}");
-    // None of this has changed what the run is.
+    // None of this has changed the run's settings.
     assert_eq!(read_settings(&place.path("run")).unwrap().data, place.path("data"));
     assert_eq!(read_recipe(&place.path("run")).unwrap().optimizer.momentum, 0.9);
 }
@@ -196,7 +196,7 @@ fn a_state_that_does_not_fit_is_an_error_of_the_backend() {
     first.watcher.stop_after_steps = Some(1);
     first.be_interrupted();
     let refused = resumed(&place, |attempt| {
-        // The name is part of no hash; the shape of a layer would be.
+        // The name is not part of the hash; the shape of a layer is.
         attempt.recipe.name = "renamed".into();
         attempt.watcher.stop_after_steps = Some(1);
         let folder = attempt.place.path("run/checkpoints/step-000000001");

@@ -1,4 +1,4 @@
-//! Runs that go well.
+//! Runs that succeed.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +17,7 @@ use crate::training::{
 };
 
 #[test]
-fn a_run_learns_and_leaves_its_records() {
+fn a_run_learns_and_writes_its_records() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
     attempt.recipe = recipe(&["training.epochs=12"]);
@@ -56,7 +56,7 @@ fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
 }
 
 #[test]
-fn a_backend_that_fetches_ahead_is_told_what_comes_and_makes_the_same_run() {
+fn a_backend_that_fetches_ahead_receives_the_next_images_and_makes_the_same_run() {
     let place = Place::new();
     // Batches of eight, whole or in parts of three, three and two, of which only a whole one is waited for.
     for (rows, at_least) in [(8, 5), (3, 15 * 2 - 1)] {
@@ -68,7 +68,7 @@ fn a_backend_that_fetches_ahead_is_told_what_comes_and_makes_the_same_run() {
         }
         assert!(traces(&place.path("plain")) == traces(&place.path("ahead")));
         assert_eq!(plain.fetched, 0);
-        // A batch is held longer, and there is one more for that.
+        // A batch is held longer, so there is one more buffer.
         assert_eq!(ahead.blocks.count().0, plain.blocks.count().0 + 1);
         assert!(ahead.fetched >= at_least, "{} of batches in parts of {rows}", ahead.fetched);
         for name in ["plain", "ahead"] {
@@ -78,7 +78,7 @@ fn a_backend_that_fetches_ahead_is_told_what_comes_and_makes_the_same_run() {
 }
 
 #[test]
-fn what_a_backend_did_before_does_not_come_into_a_run() {
+fn earlier_gradients_of_a_backend_do_not_enter_a_run() {
     let place = Place::new();
     let [mut new, mut used] = ["new", "used"].map(|name| Attempt::new(&place, name));
     used.is_amid_a_step = true;
@@ -122,7 +122,7 @@ fn a_limit_ends_epochs_early_and_the_next_epoch_has_its_own_order() {
 }
 
 #[test]
-fn without_validation_images_the_training_images_are_evaluated_and_it_is_said() {
+fn without_validation_images_the_training_images_are_evaluated_with_a_warning() {
     let place = Place::new();
     place.prepare("train-only", 3, 0, 0);
     let mut attempt = Attempt::new(&place, "run");
@@ -136,7 +136,7 @@ fn without_validation_images_the_training_images_are_evaluated_and_it_is_said() 
 }
 
 #[test]
-fn a_loss_that_stays_at_ln_k_is_explained_once() {
+fn a_loss_that_stays_at_ln_k_is_one_warning() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
     attempt.recipe = recipe(&[
@@ -145,7 +145,7 @@ fn a_loss_that_stays_at_ln_k_is_explained_once() {
         "training.epochs=50",
     ]);
     attempt.finish();
-    let [Warning::Plateau { classes: 3, step }] = attempt.watcher.warnings[..] else {
+    let [Warning::StuckAtChance { classes: 3, step }] = attempt.watcher.warnings[..] else {
         panic!("{:?}", attempt.watcher.warnings)
     };
     assert!(step >= 200, "{step}");
@@ -167,15 +167,17 @@ fn score(place: &Place, views: TestViews, rows: usize) -> Score {
         workers: 2,
         part: Part::WHOLE,
     };
-    let mut heard = Vec::new();
-    let score =
-        evaluation.run(&mut backend, &AtomicBool::new(false), &mut |done| heard.push(done)).unwrap().unwrap();
-    assert_eq!(heard.last(), Some(&(VAL as u64)));
+    let mut reported = Vec::new();
+    let score = evaluation
+        .run(&mut backend, &AtomicBool::new(false), &mut |done| reported.push(done))
+        .unwrap()
+        .unwrap();
+    assert_eq!(reported.last(), Some(&(VAL as u64)));
     score
 }
 
 #[test]
-fn an_evaluation_counts_every_image_once_whatever_the_batch() {
+fn an_evaluation_counts_every_image_once_for_any_batch_size() {
     let place = Place::new();
     for views in [TestViews::Center, TestViews::TenCrop] {
         let whole = score(&place, views, 64);
@@ -205,7 +207,7 @@ fn checkpoints_within_an_epoch_are_made_by_the_clock_and_only_the_last_ones_stay
 }
 
 #[test]
-fn the_exported_graph_answers_as_the_backend_does() {
+fn the_exported_graph_gives_the_outputs_of_the_backend() {
     let place = Place::new();
     Attempt::new(&place, "run").finish();
     let load = || Trained::load(&place.path("run"), Which::Last).unwrap();
@@ -230,12 +232,13 @@ fn the_exported_graph_answers_as_the_backend_does() {
 }
 
 #[test]
-fn batches_lie_in_memory_of_the_backend_which_is_freed_when_the_run_is_over() {
+fn batches_are_in_memory_of_the_backend_which_is_freed_after_the_run() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
-    // Each pass of the backend checks that its images lie in a block.
+    // Each pass of the backend checks that its images are in a block.
     attempt.finish();
-    // Three buffers for the loader of the training, three for that of each epoch's evaluation and of the last.
+    // Three buffers for the loader of the training, three for that of each epoch's evaluation and of the
+    // last.
     assert_eq!(attempt.blocks.count(), (3 * (1 + 3 + 1), 0));
 
     let mut stopped = Attempt::new(&place, "stopped");

@@ -1,4 +1,4 @@
-//! What was typed for the commands that look at a run or through its network.
+//! The command line of the commands that report on a run or use its network for features and search.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -15,14 +15,15 @@ pub struct ReportArgs {
     /// Folder of a prepared data set [default: the one that the run was trained on]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where the page goes; the folder `figures` beside it gets each figure as SVG and PNG [default: RUN/report.html]
+    /// File of the page; the folder `figures` next to it gets each figure as SVG and PNG [default:
+    /// RUN/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write the report again whenever the run has gone on, looking every so many seconds, until interrupted; the page reloads
-    /// itself meanwhile
+    /// Write the report again whenever the run has advanced, checking every so many seconds, until
+    /// interrupted; meanwhile the page reloads itself
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
     pub watch: Option<NonZero<u32>>,
-    /// Images of each split that the network is asked about, evenly spread over the split
+    /// Images of each split for which predictions are computed, evenly spread over the split
     #[arg(long, value_name = "N", default_value = "2000")]
     pub images: NonZero<usize>,
     #[command(flatten)]
@@ -38,11 +39,12 @@ pub struct FeaturesArgs {
     /// Layer of the recipe [default: the last hidden one, after its activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
-    /// File to write: .safetensors (features, labels, and keys: names, UTF-8, one a line; the layer, run, checkpoint and
-    /// classes in its metadata) or .npy (features; label, WordNet ID and key of each image in a .csv beside it)
+    /// File to write: .safetensors (features, labels, and keys: names, UTF-8, one a line; the layer, run,
+    /// checkpoint and classes in its metadata) or .npy (features; label, WordNet ID and key of each image in
+    /// a .csv next to it)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Images that are looked at
+    /// Split of the images
     #[arg(long, value_enum, default_value = "val")]
     pub split: SplitName,
     /// Threads that make batches [default: number of cores]
@@ -59,16 +61,17 @@ pub struct SearchArgs {
     /// Photos, JPEG or PNG
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Folder of the prepared data set to look in
+    /// Folder of the prepared data set to search
     #[arg(long = "in", value_name = "DATA")]
     pub data: PathBuf,
-    /// Images to look among
+    /// Split to search
     #[arg(long, value_enum, default_value = "train")]
     pub split: SplitName,
-    /// Images that are told for each photo
+    /// Images that are listed for each photo
     #[arg(long, value_name = "N", default_value = "8")]
     pub count: NonZero<usize>,
-    /// Layer of the recipe whose activations are compared [default: the last hidden one, after its activation]
+    /// Layer of the recipe whose activations are compared [default: the last hidden one, after its
+    /// activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
     /// Draw photos and found images to this file, .png or .svg [default: no picture]

@@ -1,4 +1,4 @@
-//! `preview_augmentations` and `bench_loader`: looking at a data set, and measuring what comes out of it.
+//! `preview_augmentations` and `bench_loader`: previews of a data set, and the loader's speed.
 
 use std::fs;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn a_preview_is_the_same_for_the_same_seed() {
 }
 
 #[test]
-fn a_preview_of_what_is_no_image_says_so() {
+fn a_preview_of_a_file_that_is_no_image_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("sheet.png");
     let missing = fail(&mut preview(&folder.path().join("none.jpg"), &out, &[]), 1);

@@ -1,4 +1,4 @@
-//! `trainer` with what cannot work: one clear error, the right exit code, no panic.
+//! `trainer` with wrong input or broken surroundings: one clear error, the right exit code, no panic.
 
 use std::fs;
 use std::process::Command;
@@ -47,7 +47,7 @@ fn a_mistake_in_the_recipe_is_wrong_usage() {
 }
 
 #[test]
-fn a_batch_larger_than_the_data_set_is_told() {
+fn a_batch_larger_than_the_data_set_is_an_error_with_both_numbers() {
     let prepared = Prepared::new();
     let arguments = ["--data", text(&prepared.data), "--recipe", "demo", "--set", "input.image_px=32"];
     let mut command = trainer(&arguments);
@@ -78,11 +78,11 @@ fn layers_that_do_not_fit_are_wrong_usage_and_leave_no_run() {
 }
 
 #[test]
-fn cuda_is_no_silent_run_on_a_library_without_it() {
+fn a_library_without_cuda_is_an_error_and_no_silent_run_on_the_cpu() {
     let prepared = Prepared::new();
     let mut command = trainer(&["--data", text(&prepared.data), "--run", text(&prepared.path("run"))]);
     command.args(["--recipe", "demo", "--set", "input.image_px=32", "--batch-size", "8", "--device", "cuda"]);
-    // Without a driver it is that which is missing.
+    // Without a driver, the missing driver is the error.
     let message = fail(&mut command, 1);
     assert!(message.contains("NVIDIA driver") || message.contains("cuda:0 cannot be used"), "{message}");
     assert!(message.contains("--device cpu") && !prepared.path("run").exists(), "{message}");
@@ -105,14 +105,14 @@ fn the_null_backend_leaves_no_weights_and_takes_none() {
 }
 
 #[test]
-fn a_run_does_not_need_anybody_to_listen() {
+fn a_run_survives_closed_output_streams() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
-    let mut deaf = start(&mut prepared.train(&run, 2, &[]));
-    drop((deaf.stdout.take(), deaf.stderr.take()));
-    assert_eq!(deaf.wait().unwrap().code(), Some(0));
+    let mut unread = start(&mut prepared.train(&run, 2, &[]));
+    drop((unread.stdout.take(), unread.stderr.take()));
+    assert_eq!(unread.wait().unwrap().code(), Some(0));
     assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 18);
-    // A result that cannot be written is another matter.
+    // A result that cannot be written is an error.
     let full = fs::OpenOptions::new().write(true).open("/dev/full");
     if let Ok(full) = full {
         let output = trainer(&["recipes"]).stdout(full).output().unwrap();
@@ -123,7 +123,7 @@ fn a_run_does_not_need_anybody_to_listen() {
 }
 
 #[test]
-fn a_library_that_is_none_is_named_with_the_remedy() {
+fn a_file_that_is_no_library_is_named_with_the_remedy() {
     let prepared = Prepared::new();
     let file = prepared.path("libonnxruntime.so");
     fs::write(&file, "not a library").unwrap();
@@ -140,7 +140,7 @@ fn a_library_that_is_none_is_named_with_the_remedy() {
 fn a_library_that_is_too_old_is_named_with_its_version_and_the_remedy() {
     let prepared = Prepared::new();
     let (source, library) = (prepared.path("old.c"), prepared.path("libonnxruntime.so"));
-    // What every ONNX Runtime answers when it is asked for functions that it does not have.
+    // Every ONNX Runtime returns null when asked for an API version that it does not have.
     let code = "static const char *version(void) { return \"1.10.0\"; }
                 static const void *api(unsigned number) { (void)number; return 0; }
                 struct base { const void *(*api)(unsigned); const char *(*version)(void); };
@@ -168,7 +168,7 @@ fn cuda_without_a_gpu_is_an_error_and_no_silent_run_on_the_cpu() {
 }
 
 #[test]
-fn a_run_that_cannot_go_on_says_why() {
+fn a_run_that_cannot_resume_is_an_error_with_the_reason() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     succeed(&mut prepared.train(&run, 2, &[]));
@@ -190,11 +190,7 @@ fn a_run_that_cannot_go_on_says_why() {
     let bytes = fs::read(&last).unwrap();
     fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
     for command in [&["--resume", text(&run)][..], &["evaluate", text(&run), "--checkpoint", "last"]] {
-        refuse(
-            &mut trainer(command),
-            1,
-            &[text(&last), "is truncated", "without its folder, the checkpoint before"],
-        );
+        refuse(&mut trainer(command), 1, &[text(&last), "is truncated", "delete its folder"]);
     }
 }
 
@@ -237,7 +233,7 @@ fn a_full_disk_ends_the_run_with_its_checkpoints_whole() {
 }
 
 #[test]
-fn what_is_no_photo_is_named() {
+fn a_file_that_is_no_photo_is_named() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     succeed(&mut prepared.train(&run, 1, &[]));

@@ -1,4 +1,4 @@
-//! `trainer report`, `features` and `search`: looking at a run, and through its network.
+//! `trainer report`, `features` and `search`: the page about a run, and activations of its network.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::support::*;
 use crate::train::{Prepared, checkpoints};
 
-const OF_METRICS: [&str; 4] = ["loss", "error", "speed", "data-wait"];
-const OF_THE_CHECKPOINT: [&str; 2] = ["kernels", "norms"];
-const OF_IMAGES: [&str; 3] = ["answers", "nearest", "confusion"];
+const METRIC_FIGURES: [&str; 4] = ["loss", "error", "speed", "data-wait"];
+const CHECKPOINT_FIGURES: [&str; 2] = ["kernels", "norms"];
+const IMAGE_FIGURES: [&str; 3] = ["answers", "nearest", "confusion"];
 
 fn report(run: &Path) -> Command {
     trainer(&["report", text(run), "--device", "cpu"])
@@ -43,7 +43,7 @@ fn trained(prepared: &Prepared) -> PathBuf {
     run
 }
 
-/// Waits until `done` says so.
+/// Waits until `done` returns true.
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -57,7 +57,7 @@ fn a_report_holds_every_figure_and_loads_nothing_from_elsewhere() {
     let prepared = Prepared::new();
     let run = trained(&prepared);
     let page = page_of(&run);
-    assert_eq!(figures(&page), [&OF_METRICS[..], &OF_THE_CHECKPOINT, &OF_IMAGES].concat());
+    assert_eq!(figures(&page), [&METRIC_FIGURES[..], &CHECKPOINT_FIGURES, &IMAGE_FIGURES].concat());
     assert!(!page.contains("Left out"), "{page}");
     for part in [
         "kind = &quot;conv&quot;",
@@ -82,7 +82,7 @@ fn a_report_holds_every_figure_and_loads_nothing_from_elsewhere() {
 }
 
 #[test]
-fn what_is_missing_or_damaged_is_left_out_and_told() {
+fn missing_or_damaged_data_is_left_out_and_listed() {
     let prepared = Prepared::new();
     let run = trained(&prepared);
     let metrics = run.join("metrics.jsonl");
@@ -95,12 +95,12 @@ fn what_is_missing_or_damaged_is_left_out_and_told() {
 
     fs::remove_dir_all(&prepared.data).unwrap();
     let page = page_of(&run);
-    assert_eq!(figures(&page), [&OF_METRICS[..], &OF_THE_CHECKPOINT].concat());
+    assert_eq!(figures(&page), [&METRIC_FIGURES[..], &CHECKPOINT_FIGURES].concat());
     assert!(page.contains("Left out: answers to images: ") && page.contains(text(&prepared.data)), "{page}");
 
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let page = page_of(&run);
-    assert_eq!(figures(&page), OF_METRICS);
+    assert_eq!(figures(&page), METRIC_FIGURES);
     assert!(
         page.contains("Left out: the network&#39;s kernels")
             || page.contains("Left out: the network's kernels"),
@@ -155,7 +155,7 @@ fn features_are_in_order_and_give_the_networks_logits() {
     let file = write("drop7", "features.safetensors");
     let expected = records(&prepared.data, Split::Val);
     let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
-    let metadata = metadata.metadata().clone().expect("the file tells where it comes from");
+    let metadata = metadata.metadata().clone().expect("the file records its origin");
     let newest = checkpoints(&run).pop().unwrap();
     for (name, value) in [
         ("layer", "drop7"),
@@ -185,7 +185,7 @@ fn features_are_in_order_and_give_the_networks_logits() {
             assert!(difference < 1e-4, "image {row}, class {class}: differs by {difference}");
         }
     }
-    // The network's own count of its errors says that rows and labels belong together.
+    // The network's own error count confirms that rows and labels belong together.
     let best = |logits: &[f32]| (0..3).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as i64;
     let wrong = logits.chunks_exact(3).zip(&labels).filter(|(logits, label)| best(logits) != **label).count();
     let printed =
@@ -241,7 +241,7 @@ fn a_search_finds_the_photo_itself_first() {
 }
 
 #[test]
-fn layers_and_formats_that_do_not_exist_are_told_with_those_that_do() {
+fn an_unknown_layer_or_format_is_an_error_that_lists_the_known_ones() {
     let prepared = Prepared::new();
     let run = trained(&prepared);
     let features = |more: &[&str]| {
@@ -265,7 +265,7 @@ fn layers_and_formats_that_do_not_exist_are_told_with_those_that_do() {
 }
 
 #[test]
-fn a_folder_that_does_not_exist_is_told_before_anything_is_looked_at() {
+fn a_missing_output_folder_is_an_error_before_any_computation() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     succeed(&mut prepared.train(&run, 1, &[]));
@@ -277,7 +277,7 @@ fn a_folder_that_does_not_exist_is_told_before_anything_is_looked_at() {
         vec!["search", text(&run), text(&photo), "--in", text(&prepared.data), "--out", text(&picture)],
         vec!["features", text(&run), text(&prepared.data), "--out", text(&file)],
     ] {
-        // No library is loaded to look with.
+        // There is no library to compute with.
         let mut command = trainer(&arguments);
         let error = fail(command.env("ORT_DYLIB_PATH", text(&prepared.path("no-library"))), 1);
         assert!(error.contains("there is no folder") && error.contains("nowhere"), "{error}");

@@ -1,0 +1,174 @@
+//! The time and memory of a training step, without a loader: one batch of noise, repeated.
+
+use std::fs;
+use std::time::Instant;
+
+use fovea_runtime::OnnxRuntime;
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+use serde::Serialize;
+
+use super::{SEED, median, take_step};
+use crate::backend::{
+    BackendError, NextImages, OrtBackend, OrtOptions, Rows, RowsId, Setup, TrainingBackend,
+};
+use crate::recipe::Recipe;
+
+/// Id of the batch of noise.
+const ID: RowsId = RowsId { epoch: 0, batch: 0, first_row: 0 };
+
+/// Result of [`bench_step`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepBench {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// For example `cpu` or `cuda:0`.
+    pub device: String,
+    /// Library and version.
+    pub library: String,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Seconds to set up the backend: graphs, sessions, initial weights.
+    pub startup_s: f64,
+    /// Seconds of every step, the first included.
+    pub step_s: Vec<f64>,
+    /// Processor seconds of every step, all threads together; `None` where the system does not provide them.
+    pub step_cpu_s: Option<Vec<f64>>,
+    /// Mean loss of every step.
+    pub losses: Vec<f64>,
+    /// Seconds of an evaluation of the batch after the steps.
+    pub evaluate_s: f64,
+    /// Images per second at the median step.
+    pub images_per_s: f64,
+    /// Peak memory of the process in bytes; `None` where the system does not provide it.
+    pub peak_bytes: Option<u64>,
+}
+
+/// The batch of the benchmark: images of noise, labels cycling through the classes, no colour offsets.
+#[derive(Clone, Debug)]
+pub struct NoiseBatch {
+    /// `u8 [N,3,H,W]`.
+    pub images: Vec<u8>,
+    /// `[N]`.
+    pub labels: Vec<i64>,
+}
+
+impl NoiseBatch {
+    /// `rows` rows for `recipe`.
+    #[must_use]
+    pub fn new(recipe: &Recipe, classes: usize, rows: usize) -> Self {
+        let mut images = vec![0; rows * 3 * recipe.input.crop_px * recipe.input.crop_px];
+        ChaCha8Rng::seed_from_u64(SEED).fill_bytes(&mut images);
+        let labels = (0..rows).map(|row| (row % classes) as i64).collect();
+        Self { images, labels }
+    }
+}
+
+/// A backend set up as for a training run; the mean is 127.5 everywhere.
+///
+/// # Errors
+/// Those of [`OrtBackend::new`].
+pub fn backend(
+    loaded: &'static OnnxRuntime,
+    recipe: &Recipe,
+    classes: usize,
+    batch_rows: usize,
+    options: OrtOptions,
+) -> Result<OrtBackend, BackendError> {
+    let mean = vec![127.5; recipe.input.mean_shape().iter().product()];
+    OrtBackend::new(loaded, &Setup::new(recipe, classes, batch_rows, &mean, SEED)?, options)
+}
+
+/// Takes `steps` training steps of `recipe` on one batch of noise, and evaluates it.
+///
+/// # Errors
+/// [`BackendError`] when the backend cannot be made or fails.
+pub fn bench_step(
+    loaded: &'static OnnxRuntime,
+    recipe: &Recipe,
+    classes: usize,
+    batch_rows: usize,
+    steps: usize,
+    options: OrtOptions,
+) -> Result<StepBench, BackendError> {
+    let batch = NoiseBatch::new(recipe, classes, batch_rows);
+    let offsets = vec![[0.0; 3]; batch_rows];
+    let started = Instant::now();
+    let mut backend = backend(loaded, recipe, classes, batch_rows, options)?;
+    let startup_s = started.elapsed().as_secs_f64();
+    // The memory that a loader would use.
+    let mut memory = backend.batch_memory()?.allocate(batch.images.len()).map_err(|reason| {
+        BackendError::Session { doing: "allocate the batch", reason: ort::Error::new(reason.to_string()) }
+    })?;
+    let images = &mut memory.bytes_mut()[..batch.images.len()];
+    images.copy_from_slice(&batch.images);
+    let rows = Rows { images, color_offsets: &offsets, labels: &batch.labels };
+    let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+    for step in 0..steps as u64 {
+        let (started, cpu_before) = (Instant::now(), processor_seconds());
+        let sums = take_step(
+            &mut backend,
+            recipe,
+            (rows, ID),
+            Some(NextImages { id: ID, images: rows.images }),
+            step,
+        )?;
+        step_s.push(started.elapsed().as_secs_f64());
+        step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
+        losses.push(sums.mean_loss());
+    }
+    let started = Instant::now();
+    backend.evaluate(rows, &mut vec![0.0; batch_rows * classes])?;
+    let evaluate_s = started.elapsed().as_secs_f64();
+    let description = backend.describe();
+    Ok(StepBench {
+        recipe: recipe.name.clone(),
+        device: description.device,
+        library: description.library,
+        batch_rows,
+        startup_s,
+        evaluate_s,
+        images_per_s: batch_rows as f64 / median(&step_s),
+        step_s,
+        step_cpu_s: step_cpu_s.into_iter().collect(),
+        losses,
+        peak_bytes: peak_bytes(),
+    })
+}
+
+/// Peak memory of this process, in bytes (Linux: `VmHWM`).
+#[must_use]
+pub fn peak_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Processor time of all threads of this process (Linux).
+fn processor_seconds() -> Option<f64> {
+    // Fields 14 and 15, user and system time in units of 1/100 s; the second field may hold blanks and
+    // brackets.
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use fovea_runtime::{Device, testing};
+
+    use super::*;
+
+    #[test]
+    fn a_benchmark_takes_the_steps_and_measures_each() {
+        let recipe = Recipe::load("demo", &[]).unwrap();
+        let options = OrtOptions::new(Device::Cpu);
+        let found = bench_step(testing::runtime(), &recipe, 10, 4, 3, options).unwrap();
+        assert_eq!((found.step_s.len(), found.losses.len(), found.batch_rows), (3, 3, 4));
+        assert!(found.step_s.iter().all(|&s| s > 0.0) && found.startup_s > 0.0);
+        assert!(found.losses[2] != found.losses[0]);
+        #[cfg(target_os = "linux")]
+        assert!(found.peak_bytes.unwrap() > 1 << 20 && found.step_cpu_s.is_some());
+    }
+}
