@@ -4,121 +4,23 @@
 //! drops the records of an earlier attempt beyond its checkpoint, as those steps are repeated.
 
 mod counts;
+mod error;
 mod events;
+mod records;
 mod tables;
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 pub use counts::BatchMetrics;
+pub use error::MetricsError;
 pub use events::EventWriter;
+pub use records::{Epoch, Step};
 use tables::{JsonLines, Rows, read_rows};
 
 /// Name of the table of epochs in a run's folder.
 pub const EPOCHS: &str = "epochs.csv";
 /// Name of the file of updates, a JSON object each line.
 pub const STEPS: &str = "metrics.jsonl";
-
-/// A file of metrics cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use the metrics file {}: {reason}", path.display())]
-pub struct MetricsError {
-    /// The file.
-    pub path: PathBuf,
-    /// The file system's message.
-    pub reason: io::Error,
-}
-
-impl MetricsError {
-    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |reason| Self { path, reason }
-    }
-}
-
-/// One update. In JSON a loss that is not finite is `null`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Updates done, including this one.
-    pub step: u64,
-    /// The epoch it belongs to, counted from 1.
-    pub epoch: u32,
-    /// Mean loss over the batch.
-    #[serde(deserialize_with = "number_or_nan")]
-    pub loss: f64,
-    /// Top-1 error over the batch, 0..=1.
-    #[serde(deserialize_with = "number_or_nan")]
-    pub top1: f64,
-    /// Top-5 error over the batch, 0..=1.
-    #[serde(deserialize_with = "number_or_nan")]
-    pub top5: f64,
-    /// Learning rate.
-    #[serde(deserialize_with = "number_or_nan")]
-    pub lr: f64,
-    /// Images trained on per second.
-    #[serde(deserialize_with = "number_or_nan")]
-    pub images_per_s: f64,
-    /// Share of the time spent waiting for data, 0..=1.
-    #[serde(deserialize_with = "number_or_nan")]
-    pub data_wait: f64,
-}
-
-fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-/// One epoch with its evaluation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: u32,
-    /// Updates done at its end.
-    pub step: u64,
-    /// Learning rate during it.
-    pub lr: f64,
-    /// Mean loss over the training images.
-    pub train_loss: f64,
-    /// Top-1 error over the training images as they were trained on, 0..=1.
-    pub train_top1: f64,
-    /// Top-5 error over the training images as they were trained on, 0..=1.
-    pub train_top5: f64,
-    /// Mean loss over the validation images.
-    pub val_loss: f64,
-    /// Top-1 error over the validation images, 0..=1.
-    pub val_top1: f64,
-    /// Top-5 error over the validation images, 0..=1.
-    pub val_top5: f64,
-    /// Images trained on per second.
-    pub images_per_s: f64,
-    /// Share of the time spent waiting for data, 0..=1.
-    pub data_wait: f64,
-    /// Duration in seconds, evaluation included.
-    pub seconds: f64,
-}
-
-impl Epoch {
-    /// The heading of `epochs.csv`.
-    fn heading() -> String {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let text = writer.serialize(Self::default()).ok().and_then(|()| writer.into_inner().ok());
-        let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        text.lines().next().unwrap_or_default().to_owned()
-    }
-
-    /// Its line in `epochs.csv`.
-    fn row(&self) -> String {
-        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        let text = writer.serialize(self).ok().and_then(|()| writer.into_inner().ok());
-        text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default().trim_end().to_owned()
-    }
-
-    fn parse(row: &str) -> Option<Self> {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes());
-        reader.deserialize().next()?.ok()
-    }
-}
 
 /// The updates in the records of the run in the folder `run`, and the numbers, from 1, of invalid lines. A
 /// number that was not finite is NaN; an incomplete last line is ignored.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use fovea_files::write_atomically;
 use serde::Serialize;
 
-use super::{MetricsError, Step};
+use super::error::MetricsError;
+use super::records::Step;
 
 /// An append-only file.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ mod error;
 mod legacy;
 mod nearest;
 mod network;
+mod optimizer;
 mod resolve;
 mod shapes;
 mod validate;
@@ -35,11 +36,12 @@ pub use network::{
     ActivationLayer, ConvLayer, DropoutLayer, DropoutScaling, Function, Initializer, Layer, LayerKind,
     LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig, PoolLayer, PoolMode, Weights,
 };
+pub use optimizer::OptimizerConfig;
 pub use shapes::LayerShape;
 
 use fovea_files::{hexadecimal, sha256_of};
 
-use crate::optimizer;
+use crate::optimizer::Rule;
 
 /// A complete recipe, with every value filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +60,7 @@ pub struct Recipe {
     /// The update rule.
     pub optimizer: OptimizerConfig,
     /// The learning rate over the epochs.
-    pub schedule: optimizer::Rule,
+    pub schedule: Rule,
     /// Batches and epochs.
     pub training: Training,
     /// The measurement of the error.
@@ -127,33 +129,6 @@ pub struct Augmentation {
     /// Tables `{ op = "…", … }` in the order in which they are applied. Crops without `size` have
     /// `input.crop_px`.
     pub train: Vec<AugmentationConfig>,
-}
-
-/// Stochastic gradient descent with momentum: v ← momentum·v − ε·(weight_decay·w + g), w ← w + v (section 5
-/// of the paper).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerConfig {
-    /// Initial learning rate ε.
-    pub learning_rate: f64,
-    /// Factor of the previous step.
-    pub momentum: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// The biases' learning rate as a multiple of the weights'.
-    #[serde(default = "same_rate")]
-    pub bias_lr_mult: f64,
-    /// Whether biases decay too.
-    #[serde(default = "decaying")]
-    pub bias_decay: bool,
-}
-
-fn same_rate() -> f64 {
-    1.0
-}
-
-fn decaying() -> bool {
-    true
 }
 
 /// Batches and epochs.
@@ -301,7 +276,7 @@ mod tests {
         );
         assert_eq!((optimizer.bias_lr_mult, optimizer.bias_decay), (1.0, true));
         assert_eq!((recipe.training.batch_size, recipe.training.epochs), (128, 90));
-        assert!(matches!(recipe.schedule, optimizer::Rule::ReduceOnPlateau { gamma: 0.1, times: 3, .. }));
+        assert!(matches!(recipe.schedule, Rule::ReduceOnPlateau { gamma: 0.1, times: 3, .. }));
         let mut biases_of_one = Vec::new();
         for layer in &recipe.network.layer {
             match &layer.kind {
@@ -381,7 +356,7 @@ mod tests {
         });
         assert_eq!(tanh.count(), 7);
         assert_eq!(recipe.augmentation.train[2].parameters["stddev"], 0);
-        assert_eq!(recipe.schedule, optimizer::Rule::MultiStep { gamma: 0.1, milestones: vec![30, 60] });
+        assert_eq!(recipe.schedule, Rule::MultiStep { gamma: 0.1, milestones: vec![30, 60] });
     }
 
     #[test]
