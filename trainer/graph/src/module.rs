@@ -20,6 +20,10 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// Names of the activations that [`forward_with_tap`](Self::forward_with_tap) gives, from input to logits.
     fn taps(&self) -> Vec<String>;
 
+    /// The tap of the last hidden activation: the input of the layer that makes the logits, before any dropout. `None`
+    /// when there is no such layer.
+    fn last_hidden(&self) -> Option<String>;
+
     /// As [`forward`](Self::forward) in evaluation; gives the activation called `tap` besides.
     ///
     /// # Errors
