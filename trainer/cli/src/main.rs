@@ -98,9 +98,3 @@ fn stop_when_interrupted() -> anyhow::Result<()> {
         tell!("\ninterrupted: finishing the step (again to stop at once)");
     })
 }
-
-/// A share as people read it: `40.7 %`, with two digits below 10 %.
-fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
-    if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
-}
