@@ -14,7 +14,7 @@ use crate::train::{Prepared, checkpoints};
 
 const OF_METRICS: [&str; 4] = ["loss", "error", "speed", "data-wait"];
 const OF_THE_CHECKPOINT: [&str; 2] = ["kernels", "norms"];
-const OF_IMAGES: [&str; 3] = ["answers", "nearest", "confusion"];
+const OF_IMAGES: [&str; 3] = ["predictions", "nearest", "confusion"];
 
 fn report(run: &Path) -> Command {
     trainer(&["report", text(run), "--device", "cpu"])
@@ -82,7 +82,7 @@ fn a_report_holds_every_figure_and_loads_nothing_from_elsewhere() {
 }
 
 #[test]
-fn what_is_missing_or_damaged_is_left_out_and_told() {
+fn what_is_missing_or_damaged_is_left_out_and_listed() {
     let prepared = Prepared::new();
     let run = trained(&prepared);
     let metrics = run.join("metrics.jsonl");
@@ -96,7 +96,10 @@ fn what_is_missing_or_damaged_is_left_out_and_told() {
     fs::remove_dir_all(&prepared.data).unwrap();
     let page = page_of(&run);
     assert_eq!(figures(&page), [&OF_METRICS[..], &OF_THE_CHECKPOINT].concat());
-    assert!(page.contains("Left out: answers to images: ") && page.contains(text(&prepared.data)), "{page}");
+    assert!(
+        page.contains("Left out: predictions of images: ") && page.contains(text(&prepared.data)),
+        "{page}"
+    );
 
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let page = page_of(&run);
@@ -155,7 +158,7 @@ fn features_are_in_order_and_give_the_networks_logits() {
     let file = write("drop7", "features.safetensors");
     let expected = records(&prepared.data, Split::Val);
     let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
-    let metadata = metadata.metadata().clone().expect("the file tells where it comes from");
+    let metadata = metadata.metadata().clone().expect("the file has metadata");
     let newest = checkpoints(&run).pop().unwrap();
     for (name, value) in [
         ("layer", "drop7"),
@@ -241,7 +244,43 @@ fn a_search_finds_the_photo_itself_first() {
 }
 
 #[test]
-fn layers_and_formats_that_do_not_exist_are_told_with_those_that_do() {
+fn a_network_from_a_file_has_a_whole_report_and_its_nodes_are_layers() {
+    let prepared = Prepared::new();
+    let (first, run) = (prepared.path("first"), prepared.path("run"));
+    succeed(&mut prepared.train(&first, 1, &[]));
+    let file = prepared.path("network.onnx");
+    succeed(&mut trainer(&["export", text(&first), "--out", text(&file), "--pixels", "f32"]));
+    let from_file = ["--network", text(&file), "--set", "input.mean=none", "--set", "input.scale=1"];
+    succeed(&mut prepared.train(&run, 1, &from_file));
+    fs::remove_file(&file).unwrap();
+
+    let page = page_of(&run);
+    assert_eq!(figures(&page), [&OF_METRICS[..], &OF_THE_CHECKPOINT, &OF_IMAGES].concat());
+    assert!(!page.contains("Left out") && page.contains("group 2"), "{page}");
+
+    let features = |more: &[&str]| {
+        let mut command = trainer(&["features", text(&run), text(&prepared.data), "--device", "cpu"]);
+        command.args(more);
+        command
+    };
+    let out = prepared.path("f.safetensors");
+    succeed(&mut features(&["--out", text(&out)]));
+    assert_eq!(floats(&fs::read(&out).unwrap(), "features").0, [15, 256]);
+    let error = fail(&mut features(&["--out", text(&out), "--layer", "fc9"]), 2);
+    let (_, nodes) = error.trim().split_once("no layer `fc9`; its layers: ").expect("the error names nodes");
+    let last = nodes.rsplit(", ").next().unwrap();
+    succeed(&mut features(&["--out", text(&out), "--layer", last]));
+    assert_eq!(floats(&fs::read(&out).unwrap(), "features").0, [15, 3]);
+
+    let photo = prepared.path("train/n002/n002_007.JPEG");
+    let search = ["search", text(&run), text(&photo), "--in", text(&prepared.data), "--count", "3", "--json"];
+    let printed = succeed(trainer(&search).args(["--device", "cpu"]));
+    let found: Value = serde_json::from_str(&printed).unwrap();
+    assert!(found[0]["nearest"][0]["key"].as_str().unwrap().ends_with("n002_007.JPEG"), "{printed}");
+}
+
+#[test]
+fn errors_about_unknown_layers_and_formats_name_those_that_exist() {
     let prepared = Prepared::new();
     let run = trained(&prepared);
     let features = |more: &[&str]| {
@@ -265,7 +304,7 @@ fn layers_and_formats_that_do_not_exist_are_told_with_those_that_do() {
 }
 
 #[test]
-fn a_folder_that_does_not_exist_is_told_before_anything_is_looked_at() {
+fn a_folder_that_does_not_exist_is_an_error_before_the_network_runs() {
     let prepared = Prepared::new();
     let run = prepared.path("run");
     succeed(&mut prepared.train(&run, 1, &[]));

@@ -37,7 +37,7 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Say what is on photos: the five best answers with their probabilities
     Predict(PredictArgs),
-    /// Write a page about a run, finished or not: curves, kernels, answers, nearest images, confusion
+    /// Write a page about a run, finished or not: curves, kernels, predictions, nearest images, confusion
     Report(ReportArgs),
     /// Write the activations of a layer for all images of a data set, in their order
     Features(FeaturesArgs),
@@ -127,14 +127,16 @@ pub struct TrainingArgs {
 
 /// Train recipes, each with its own tuned learning rate, and compare how fast or how far they train
 ///
-/// Every trial is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. An interrupted comparison that is started again with the
-/// same arguments resumes; a run made by hand in such a folder is used. The learning rate is tuned with seed 0; the other
-/// seeds train with the best rate. With --until, the rates train one epoch each in turn, and a trial ends once it has reached
-/// the target or can no longer be the fastest; every 4 epochs a rate is pruned if another reached its metric in 3/4 of the
-/// epochs; the time to the target is interpolated between epochs. Without --until each trial has all epochs, and the rate
-/// with the lowest last value is the best. When the best rate is the lowest or the highest, one beyond it is tried, at most
-/// twice in each direction. A rate is also pruned if its loss is not finite, or is above ln K (K classes) after three epochs
-/// and no lower than in the first. OUT gets comparison.json, comparison.csv and a chart, comparison.svg and comparison.png.
+/// Every trial is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. An interrupted comparison that is
+/// started again with the same arguments resumes; a run made by hand in such a folder is used. The learning
+/// rate is tuned with seed 0; the other seeds train with the best rate. With --until, the rates train one
+/// epoch each in turn, and a trial ends once it has reached the target or can no longer be the fastest; every
+/// 4 epochs a rate is pruned if another reached its metric in 3/4 of the epochs; the time to the target is
+/// interpolated between epochs. Without --until each trial has all epochs, and the rate with the lowest last
+/// value is the best. When the best rate is the lowest or the highest, one beyond it is tried, at most twice
+/// in each direction. A rate is also pruned if its loss is not finite, or is above ln K (K classes) after
+/// three epochs and no lower than in the first. OUT gets comparison.json, comparison.csv and a chart,
+/// comparison.svg and comparison.png.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all

@@ -5,8 +5,9 @@ use super::result::{Comparison, RecipeResult, Spread, TrialResult};
 use crate::figure::{Axis, Level, LineChart, Series};
 
 impl Comparison {
-    /// The metric over the epochs: for each recipe the mean over seeds within a band of ± one standard deviation, as long
-    /// as all seeds trained. Thin lines show single seeds after that, and the rates that were not the best.
+    /// The metric over the epochs: for each recipe the mean over seeds within a band of ± one standard
+    /// deviation, as long as all seeds trained. Thin lines show single seeds after that, and the rates that
+    /// were not the best.
     #[must_use]
     pub fn chart(&self) -> LineChart {
         let y = match self.metric {
@@ -124,7 +125,7 @@ mod tests {
         assert!((high - low - 2.0 * 0.02_f64.sqrt()).abs() < 1e-9, "{series:?}");
         assert_eq!(series.around, [vec![(2.0, 0.6), (3.0, 0.2)], vec![(1.0, 0.9)]]);
         assert_eq!(chart.levels[0].label, "target: 25 %");
-        assert!(chart.svg().contains("relu, rate 0.1, mean of 2 seeds"));
+        assert!(chart.svg().to_string().contains("relu, rate 0.1, mean of 2 seeds"));
         assert_eq!(
             chart.note,
             "thin: other rates, and seeds that took longer; band: ± one standard deviation over seeds"
@@ -139,7 +140,7 @@ mod tests {
             Comparison { metric: Metric::TrainError, until: None, seeds: 2, recipes: vec![result] };
         let chart = comparison.chart();
         assert_eq!(chart.note, "bar: ± one standard deviation over seeds");
-        let svg = chart.svg();
+        let svg = chart.svg().to_string();
         assert!(
             svg.contains(">1</text>") && !svg.contains(">2</text>") && !svg.contains(">0</text>"),
             "{svg}"

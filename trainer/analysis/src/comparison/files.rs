@@ -34,7 +34,7 @@ impl Comparison {
         file("comparison.csv", &|out| self.write_rows(out))?;
         let svg = self.chart().svg();
         let png = figure::png(&svg)?;
-        file("comparison.svg", &|out| out.write_all(figure::standalone(&svg).as_bytes()))?;
+        file("comparison.svg", &|out| out.write_all(svg.standalone().as_bytes()))?;
         file("comparison.png", &|out| out.write_all(&png))
     }
 

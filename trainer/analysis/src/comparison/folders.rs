@@ -24,7 +24,8 @@ pub(super) fn run_folder(recipe: &Recipe, rate: f64, seed: u64) -> PathBuf {
     Path::new(&recipe.name).join(format!("rate-{rate}")).join(format!("seed-{seed}"))
 }
 
-/// The finished epochs of the run in `folder`: those up to its last checkpoint, as later ones are trained again.
+/// The finished epochs of the run in `folder`: those up to its last checkpoint, as later ones are trained
+/// again.
 pub(super) fn epochs_done(folder: &Path) -> Result<Vec<Epoch>, ComparisonError> {
     let Ok(latest) = Store::new(folder, 1).latest() else { return Ok(Vec::new()) };
     let expected = checkpoint::read_meta(&latest)?.epoch;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Top-1 error over the training images of an epoch, 0..=1: each image augmented, with dropout, before the update
-    /// that it takes part in.
+    /// Top-1 error over the training images of an epoch, 0..=1: each image augmented, with dropout, before
+    /// the update that it takes part in.
     TrainError,
     /// Top-1 error over the validation images after an epoch, 0..=1.
     ValError,
@@ -62,8 +62,9 @@ impl fmt::Display for Metric {
     }
 }
 
-/// Number of epochs after which `values`, one per epoch, fall to `target`, interpolated linearly between epochs. The value
-/// before the first epoch is `start`, which must be above the target. `None` if they never do.
+/// Number of epochs after which `values`, one per epoch, fall to `target`, interpolated linearly between
+/// epochs. The value before the first epoch is `start`, which must be above the target. `None` if they never
+/// do.
 #[must_use]
 pub fn epochs_to(target: f64, start: f64, values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut before = start;

@@ -1,7 +1,7 @@
 //! Compares recipes: how fast, or how far, each trains when its learning rate is tuned separately.
 //!
-//! A comparison is a sweep: for each recipe (a candidate) it runs trials, which are trainings with one learning rate
-//! and one seed.
+//! A comparison is a sweep: for each recipe (a candidate) it runs trials, which are trainings with one
+//! learning rate and one seed.
 //!
 //! ```text
 //! Plan ─► for each candidate: Tuning ─ rate to train next ─► Trial ─► training session in its own folder
@@ -10,9 +10,10 @@
 //!                             then the other seeds with the best rate ─► Comparison (table, JSON, CSV, chart)
 //! ```
 //!
-//! Each trial is an ordinary run in `OUT/<recipe>/rate-<learning rate>/seed-<seed>`, and its results are read from
-//! there. So a comparison has no state of its own: when an interrupted one is started again, it reads the finished
-//! epochs from the folders and trains the others. A run made by hand in such a folder counts as well.
+//! Each trial is an ordinary run in `OUT/<recipe>/rate-<learning rate>/seed-<seed>`, and its results are read
+//! from there. So a comparison has no state of its own: when an interrupted one is started again, it reads
+//! the finished epochs from the folders and trains the others. A run made by hand in such a folder counts as
+//! well.
 
 mod chart;
 mod error;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fovea_trainer::metrics::Epoch;
+use fovea_trainer::summary::median;
 use serde::Serialize;
 
 use super::metric::Metric;
@@ -73,7 +74,8 @@ pub struct RecipeResult {
     pub val_error: Option<Spread>,
     /// Training loss of the last epoch over seeds.
     pub train_loss: Option<Spread>,
-    /// Epochs to the target (the last value of the metric if there is no target), divided by those of the first recipe.
+    /// Epochs to the target (the last value of the metric if there is no target), divided by those of the
+    /// first recipe.
     pub ratio_to_first: Option<f64>,
     /// Median time of an epoch including its evaluation, in seconds.
     pub seconds_per_epoch: Option<f64>,
@@ -95,7 +97,7 @@ impl RecipeResult {
         let over = |of: fn(&Epoch) -> f64| {
             Spread::of(&runs.iter().filter_map(|run| run.epochs.last().map(of)).collect::<Vec<_>>())
         };
-        let seconds = runs.iter().flat_map(|run| &run.epochs).map(|epoch| epoch.seconds).collect();
+        let seconds: Vec<f64> = runs.iter().flat_map(|run| &run.epochs).map(|epoch| epoch.seconds).collect();
         Self {
             recipe: recipe.to_owned(),
             epochs,
@@ -106,7 +108,7 @@ impl RecipeResult {
             val_error: over(|epoch| epoch.val_top1),
             train_loss: over(|epoch| epoch.train_loss),
             ratio_to_first: None,
-            seconds_per_epoch: median(seconds),
+            seconds_per_epoch: median(&seconds),
             runs,
             tried,
         }
@@ -121,11 +123,6 @@ impl RecipeResult {
             Metric::TrainLoss => self.train_loss,
         }
     }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// The result of a comparison.
@@ -168,8 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_one_of_the_values() {
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(Vec::new()), None);
+    fn the_json_keeps_the_keys_of_older_versions() {
+        let (pruned, range_end) = (Some(Pruned::NotFinite { epoch: 2 }), Some(RangeEnd::Lowest));
+        let trial = TrialResult {
+            rate: 0.1,
+            seed: 0,
+            folder: PathBuf::new(),
+            epochs_to_target: None,
+            lowest: None,
+            pruned,
+            values: Vec::new(),
+            epochs: Vec::new(),
+        };
+        let result = RecipeResult::new("relu", 3, range_end, vec![trial], Vec::new());
+        let json = serde_json::to_value(result).unwrap();
+        assert_eq!(json["border"], "lowest");
+        assert_eq!(json["tried"][0]["dropped"], serde_json::json!({ "why": "not_finite", "epoch": 2 }));
     }
 }

@@ -12,7 +12,8 @@ use super::result::{Comparison, RecipeResult, TrialResult};
 use super::trial::{Event, Pause, SweepContext, Trial, TrialId};
 use super::tuning::{EpochResult, Goal, Tuning};
 
-/// Runs the trials of a comparison that are not finished yet and writes the result; `None` when it was stopped.
+/// Runs the trials of a comparison that are not finished yet and writes the result; `None` when it was
+/// stopped.
 ///
 /// # Errors
 /// [`ComparisonError`]; finished epochs are kept.

@@ -138,8 +138,8 @@ impl<'a> Trial<'a> {
         &self.epochs[..self.epochs_seen]
     }
 
-    /// Passes epochs to `on_epoch` one by one, training those that are not finished, until it returns `false` or the
-    /// recipe has no more.
+    /// Passes epochs to `on_epoch` one by one, training those that are not finished, until it returns `false`
+    /// or the recipe has no more.
     pub fn resume(
         &mut self,
         context: &mut SweepContext<'_>,

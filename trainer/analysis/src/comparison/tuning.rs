@@ -1,10 +1,11 @@
-//! Tunes the learning rate of one candidate, from the results of its epochs alone: which rate trains next, and which is
-//! the best.
+//! Tunes the learning rate of one candidate, from the results of its epochs alone: which rate trains next,
+//! and which is the best.
 //!
-//! With a target, the rates train one epoch each in turn, and the one that reaches the target in the fewest epochs wins.
-//! A rate stops once it has trained for as many epochs as the best one needed. Every 4 epochs a rate is pruned if another
-//! reached its metric in 3/4 of the epochs. Without a target, each rate trains all epochs. When the best rate is the
-//! lowest or the highest of those tried, one beyond it is added, at most twice in each direction.
+//! With a target, the rates train one epoch each in turn, and the one that reaches the target in the fewest
+//! epochs wins. A rate stops once it has trained for as many epochs as the best one needed. Every 4 epochs a
+//! rate is pruned if another reached its metric in 3/4 of the epochs. Without a target, each rate trains all
+//! epochs. When the best rate is the lowest or the highest of those tried, one beyond it is added, at most
+//! twice in each direction.
 
 use std::fmt;
 
@@ -121,7 +122,8 @@ impl RateCurve {
     }
 }
 
-/// The rates of a candidate and their results. A rate is identified by its index, in the order in which they were added.
+/// The rates of a candidate and their results. A rate is identified by its index, in the order in which they
+/// were added.
 #[derive(Clone, Debug)]
 pub struct Tuning {
     goal: Goal,
@@ -143,7 +145,8 @@ impl Tuning {
         self.rates.iter().map(|curve| curve.rate).collect()
     }
 
-    /// Index of the rate that trains an epoch next; `None` when the best is known. It can be a rate that is added now.
+    /// Index of the rate that trains an epoch next; `None` when the best is known. It can be a rate that is
+    /// added now.
     pub fn next_to_train(&mut self) -> Option<usize> {
         loop {
             if let Some(index) = self.next_in_range() {
@@ -257,7 +260,8 @@ impl Tuning {
         }
     }
 
-    /// A rate one step beyond the best one, if that is an end of the range; below the lowest if all were pruned.
+    /// A rate one step beyond the best one, if that is an end of the range; below the lowest if all were
+    /// pruned.
     fn beyond_the_range(&mut self) -> Option<f64> {
         let end_reached = match self.best() {
             Some(_) => self.range_end()?,
@@ -305,8 +309,8 @@ mod tests {
         Goal { target, start: 0.9, epochs: 8, classes: 10 }
     }
 
-    /// Runs a tuning in which `curve` gives loss and metric of a rate in an epoch, counted from 1. Returns it with the
-    /// rates and epochs in the order in which they were trained.
+    /// Runs a tuning in which `curve` gives loss and metric of a rate in an epoch, counted from 1. Returns it
+    /// with the rates and epochs in the order in which they were trained.
     fn run(goal: Goal, rates: &[f64], curve: impl Fn(f64, u32) -> (f64, f64)) -> (Tuning, Vec<(f64, u32)>) {
         let mut tuning = Tuning::new(goal, rates);
         let mut trained = Vec::new();

@@ -1,5 +1,6 @@
-//! Figures of what the network says of images (figure 4 of the paper).
+//! Figures of the network's predictions (figure 4 of the paper).
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,28 +8,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fovea_pipeline::dataset::DatasetError;
 use fovea_pipeline::view::Size;
 use fovea_pipeline::{Dataset, Records, Split};
+use fovea_runtime::Loaded;
+use fovea_trainer::backend::{BackendError, OrtOptions};
+use fovea_trainer::summary::short_percent;
 use fovea_trainer::training::{Trained, TrainingError, open_dataset};
 
 use super::confusion::{Confusion, some_of};
-use super::{Figure, OpenRuntime, Section};
-use crate::features::{Extractor, Gallery, Nearest, last_hidden, spread};
+use super::section::{Figure, Section};
+use crate::features::{Extractor, ImageReader, Nearest, spread};
 use crate::figure::{Bar, Cell, Color, Picture, Pictures, Row};
 
-/// Images whose answers are shown, and how many stand in a row.
-const PREDICTIONS: usize = 8;
-const PREDICTIONS_PER_ROW: usize = 4;
-/// Answers that are shown for each.
-const ANSWERS: usize = 5;
-/// Images whose neighbours are shown, and how many neighbours.
+/// Images whose predictions are shown, and images per row.
+const IMAGES: usize = 8;
+const IMAGES_PER_ROW: usize = 4;
+/// Classes that are shown for each image.
+const CLASSES: usize = 5;
+/// Images whose neighbours are shown, and number of neighbours.
 const QUERIES: usize = 5;
 const NEIGHBOURS: usize = 6;
-/// Images that are read and looked at at once.
+/// Images that are in memory at a time.
 const CHUNK: usize = 256;
 
-/// Why the rest is missing of a report that was interrupted.
+/// Why figures are missing in an interrupted report.
 const INTERRUPTED: &str = "interrupted";
 
-/// Answers, neighbours, confusion; what cannot be had is left out with the reason, and all that follows once `stop` is set.
+/// Loads ONNX Runtime.
+pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static Loaded, OrtOptions), BackendError> + 'a;
+
+/// Predictions, neighbours and confusion; omissions are listed with their reasons. Stops early once `stop` is
+/// set.
 pub(super) fn section(
     trained: Trained,
     data: Option<&Path>,
@@ -36,9 +44,9 @@ pub(super) fn section(
     runtime: &mut OpenRuntime<'_>,
     stop: &AtomicBool,
 ) -> Section {
-    let mut section = Section { title: "What it says", ..Section::default() };
+    let mut section = Section { title: "Predictions", ..Section::default() };
     if let Err(reason) = fill(&mut section, trained, data, images, runtime, stop) {
-        section.left_out.push(format!("answers to images: {reason}"));
+        section.omissions.push(format!("predictions of images: {reason}"));
     }
     section
 }
@@ -51,44 +59,44 @@ fn fill(
     runtime: &mut OpenRuntime<'_>,
     stop: &AtomicBool,
 ) -> Result<(), String> {
-    let told = |error: &dyn std::error::Error| error.to_string();
-    let data = data.ok_or("the run does not tell its data set; name one with --data")?;
-    let dataset = open_dataset(data, &trained.recipe).map_err(|error| told(&error))?;
+    let text = |error: &dyn Error| error.to_string();
+    let data = data.ok_or("the data set of the run is not known; name one with --data")?;
+    let dataset = open_dataset(data, &trained.recipe).map_err(|error| text(&error))?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
-    trained.meta.check_classes(&wnids).map_err(|error| told(&error))?;
-    let layer = last_hidden(&trained.recipe).map(str::to_owned);
+    trained.meta.check_classes(&wnids).map_err(|error| text(&error))?;
+    let layer = trained.network.network.last_hidden();
     let names: Vec<String> = trained.meta.class_names.iter().map(|name| short(name)).collect();
-    let (loaded, options) = runtime().map_err(|error| told(&error))?;
+    let (loaded, options) = runtime().map_err(|error| text(&error))?;
     let extractor =
-        Extractor::new(trained, layer.as_deref(), loaded, &options).map_err(|error| told(&error))?;
-    let mut viewer = Viewer { extractor, names, stop };
+        Extractor::new(trained, layer.as_deref(), loaded, &options).map_err(|error| text(&error))?;
+    let mut predictor = Predictor { extractor, names, stop };
 
     let (tested, split) = match records(&dataset, Split::Val) {
         Ok(records) => (records, "validation"),
         Err(DatasetError::Empty { .. }) => {
-            (records(&dataset, Split::Train).map_err(|error| told(&error))?, "training")
+            (records(&dataset, Split::Train).map_err(|error| text(&error))?, "training")
         }
-        Err(error) => return Err(told(&error)),
+        Err(error) => return Err(text(&error)),
     };
-    let mut tested = Gallery::new(tested);
-    let asked = spread(images, tested.records().len());
-    section.figures.push(viewer.predictions(&mut tested, &asked, split).map_err(|error| told(&error))?);
+    let mut tested = ImageReader::new(tested);
+    let chosen = spread(images, tested.records().len());
+    section.figures.push(predictor.predictions(&mut tested, &chosen, split).map_err(|error| text(&error))?);
     match (layer, records(&dataset, Split::Train)) {
         (Some(layer), Ok(train)) => {
-            let (mut train, from) = (Gallery::new(train), (&asked[..], split));
-            let neighbours = viewer.neighbours(&mut tested, from, &mut train, images, &layer);
-            section.figures.push(neighbours.map_err(|error| told(&error))?.ok_or(INTERRUPTED)?);
+            let (mut train, from) = (ImageReader::new(train), (&chosen[..], split));
+            let neighbours = predictor.neighbours(&mut tested, from, &mut train, images, &layer);
+            section.figures.push(neighbours.map_err(|error| text(&error))?.ok_or(INTERRUPTED)?);
         }
         (None, _) => {
-            section.left_out.push("nearest training images: the recipe names no hidden layer".into())
+            section.omissions.push("nearest training images: the network has no hidden layer".into())
         }
-        (_, Err(error)) => section.left_out.push(format!("nearest training images: {error}")),
+        (_, Err(error)) => section.omissions.push(format!("nearest training images: {error}")),
     }
     let confusion =
-        viewer.confusion(&mut tested, &asked).map_err(|error| told(&error))?.ok_or(INTERRUPTED)?;
-    match confusion.figure(&viewer.names, tested.records().len(), split) {
+        predictor.confusion(&mut tested, &chosen).map_err(|error| text(&error))?.ok_or(INTERRUPTED)?;
+    match confusion.figure(&predictor.names, tested.records().len(), split) {
         Ok(figure) => section.figures.push(figure),
-        Err(reason) => section.left_out.push(format!("confusion of classes: {reason}")),
+        Err(reason) => section.omissions.push(format!("confusion of classes: {reason}")),
     }
     Ok(())
 }
@@ -97,28 +105,28 @@ fn records(dataset: &Dataset, split: Split) -> Result<Arc<Records>, DatasetError
     dataset.records(split).map(Arc::new)
 }
 
-/// The first of a class's names.
+/// The first name of a class.
 fn short(name: &str) -> String {
     name.split(',').next().unwrap_or(name).trim().to_owned()
 }
 
-/// The network and what its classes are called.
-struct Viewer<'a> {
+/// A network with the names of its classes.
+struct Predictor<'a> {
     extractor: Extractor,
     names: Vec<String>,
     stop: &'a AtomicBool,
 }
 
-impl Viewer<'_> {
+impl Predictor<'_> {
     fn name(&self, label: i64) -> &str {
         usize::try_from(label).ok().and_then(|label| self.names.get(label)).map_or("?", String::as_str)
     }
 
-    /// An image as the network sees it, with the name of its class.
-    fn cell(&self, gallery: &mut Gallery, index: usize) -> Result<Cell, TrainingError> {
+    /// The centre crop of an image, with the name of its class.
+    fn cell(&self, reader: &mut ImageReader, index: usize) -> Result<Cell, TrainingError> {
         let Size { width, height } = self.extractor.crop();
-        let planes = gallery.center(index, self.extractor.crop())?;
-        let name = self.name(gallery.records().record(index).label).to_owned();
+        let planes = reader.center(index, self.extractor.crop())?;
+        let name = self.name(reader.records().record(index).label).to_owned();
         Ok(Cell {
             lines: vec![(name, Color::Ink)],
             ..Cell::new(Picture::from_planes(width, height, &planes))
@@ -127,54 +135,57 @@ impl Viewer<'_> {
 
     fn predictions(
         &mut self,
-        gallery: &mut Gallery,
-        asked: &[usize],
+        reader: &mut ImageReader,
+        chosen: &[usize],
         split: &str,
     ) -> Result<Figure, TrainingError> {
-        let chosen: Vec<usize> = spread(PREDICTIONS, asked.len()).into_iter().map(|at| asked[at]).collect();
-        let seen = self.extractor.look(&gallery.centers(&chosen, self.extractor.crop())?)?;
+        let shown: Vec<usize> = spread(IMAGES, chosen.len()).into_iter().map(|at| chosen[at]).collect();
+        let outputs = self.extractor.run(&reader.centers(&shown, self.extractor.crop())?)?;
         let mut cells = Vec::new();
-        for (&index, probabilities) in chosen.iter().zip(seen.probabilities.chunks_exact(self.names.len())) {
-            let label = gallery.records().record(index).label;
-            let bars = best(probabilities).into_iter().map(|class| Bar {
+        for (&index, probabilities) in shown.iter().zip(outputs.probabilities.chunks_exact(self.names.len()))
+        {
+            let label = reader.records().record(index).label;
+            let bars = most_probable(probabilities).into_iter().map(|class| Bar {
                 label: self.names[class].clone(),
                 value: f64::from(probabilities[class]),
-                notes: vec![percent(probabilities[class])],
+                notes: vec![short_percent(probabilities[class])],
                 color: if class as i64 == label { Color::Right } else { Color::Series(0) },
             });
-            cells.push(Cell { bars: bars.collect(), ..self.cell(gallery, index)? });
+            cells.push(Cell { bars: bars.collect(), ..self.cell(reader, index)? });
         }
-        let rows =
-            cells.chunks(PREDICTIONS_PER_ROW).map(|cells| Row { cells: cells.to_vec(), ..Row::default() });
+        let rows = cells.chunks(IMAGES_PER_ROW).map(|cells| Row { cells: cells.to_vec(), ..Row::default() });
         let pictures =
-            Pictures { title: "Answers".into(), side_px: 130.0, gap_px: 14.0, rows: rows.collect() };
+            Pictures { title: "Predictions".into(), side_px: 130.0, gap_px: 14.0, rows: rows.collect() };
         let caption = format!(
-            "Some {split} images with their class, and the network's best answers to the centre view; the bar of the right one is green. \
-             As the paper's figure 4, left."
+            "Some {split} images with their class, and the most probable classes for the centre view; the bar of the correct \
+             class is green. As the paper's figure 4, left."
         );
-        Ok(Figure { name: "answers", svg: pictures.svg(), caption })
+        Ok(Figure { name: "predictions", svg: pictures.svg(), caption })
     }
 
     fn neighbours(
         &mut self,
-        tested: &mut Gallery,
-        (asked, split): (&[usize], &str),
-        train: &mut Gallery,
+        tested: &mut ImageReader,
+        (chosen, split): (&[usize], &str),
+        train: &mut ImageReader,
         images: usize,
         layer: &str,
     ) -> Result<Option<Figure>, TrainingError> {
         let (crop, width) = (self.extractor.crop(), self.extractor.width());
-        let queries: Vec<usize> = spread(QUERIES, asked.len()).into_iter().map(|at| asked[at]).collect();
-        let seen = self.extractor.look(&tested.centers(&queries, crop)?)?;
-        let mut nearest: Vec<Nearest> =
-            seen.features.chunks_exact(width).map(|query| Nearest::new(query.to_vec(), NEIGHBOURS)).collect();
+        let queries: Vec<usize> = spread(QUERIES, chosen.len()).into_iter().map(|at| chosen[at]).collect();
+        let outputs = self.extractor.run(&tested.centers(&queries, crop)?)?;
+        let mut nearest: Vec<Nearest> = outputs
+            .features
+            .chunks_exact(width)
+            .map(|query| Nearest::new(query.to_vec(), NEIGHBOURS))
+            .collect();
         let candidates = spread(images, train.records().len());
         for (chunk, indices) in candidates.chunks(CHUNK).enumerate() {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let seen = self.extractor.look(&train.centers(indices, crop)?)?;
-            nearest.iter_mut().for_each(|nearest| nearest.offer(chunk * CHUNK, &seen.features));
+            let outputs = self.extractor.run(&train.centers(indices, crop)?)?;
+            nearest.iter_mut().for_each(|nearest| nearest.offer(chunk * CHUNK, &outputs.features));
         }
         let mut rows = Vec::new();
         for (&query, nearest) in queries.iter().zip(&nearest) {
@@ -189,29 +200,31 @@ impl Viewer<'_> {
         let pictures = Pictures { title: "Nearest training images".into(), side_px: 74.0, gap_px: 8.0, rows };
         let among = some_of(candidates.len(), train.records().len());
         let caption = format!(
-            "Left, in a frame, a {split} image; beside it those of {among} training images that are nearest to it by the Euclidean \
-             distance between the activations of {layer} ({width} values), which stands below each. As the paper's figure 4, right."
+            "Left, framed: {split} images. To their right: the nearest of {among} training images, with the Euclidean \
+             distance between the activations of {layer} ({width} values). As the paper's figure 4, right."
         );
         Ok(Some(Figure { name: "nearest", svg: pictures.svg(), caption }))
     }
 
     fn confusion(
         &mut self,
-        gallery: &mut Gallery,
-        asked: &[usize],
+        reader: &mut ImageReader,
+        chosen: &[usize],
     ) -> Result<Option<Confusion>, TrainingError> {
         let mut confusion = Confusion::default();
-        for indices in asked.chunks(CHUNK) {
+        for indices in chosen.chunks(CHUNK) {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let seen = self.extractor.look(&gallery.centers(indices, self.extractor.crop())?)?;
+            let outputs = self.extractor.run(&reader.centers(indices, self.extractor.crop())?)?;
             for (&index, probabilities) in
-                indices.iter().zip(seen.probabilities.chunks_exact(self.names.len()))
+                indices.iter().zip(outputs.probabilities.chunks_exact(self.names.len()))
             {
-                let label = gallery.records().record(index).label;
-                if let (Ok(label), Some(&answer)) = (usize::try_from(label), best(probabilities).first()) {
-                    confusion.count(label, answer);
+                let label = reader.records().record(index).label;
+                if let (Ok(label), Some(&prediction)) =
+                    (usize::try_from(label), most_probable(probabilities).first())
+                {
+                    confusion.count(label, prediction);
                 }
             }
         }
@@ -219,17 +232,11 @@ impl Viewer<'_> {
     }
 }
 
-/// A probability in the little room beside a bar.
-fn percent(probability: f32) -> String {
-    let percent = 100.0 * probability;
-    if percent < 0.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
-}
-
 /// The classes with the highest probabilities, the highest first.
-fn best(probabilities: &[f32]) -> Vec<usize> {
+fn most_probable(probabilities: &[f32]) -> Vec<usize> {
     let mut classes: Vec<usize> = (0..probabilities.len()).collect();
     classes.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-    classes.truncate(ANSWERS);
+    classes.truncate(CLASSES);
     classes
 }
 
@@ -238,13 +245,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_answers_come_first_and_are_at_most_five() {
-        assert_eq!(best(&[0.1, 0.4, 0.05, 0.2, 0.15, 0.1]), [1, 3, 4, 0, 5]);
-        assert_eq!(best(&[0.3, 0.7]), [1, 0]);
+    fn the_most_probable_classes_come_first_and_are_at_most_five() {
+        assert_eq!(most_probable(&[0.1, 0.4, 0.05, 0.2, 0.15, 0.1]), [1, 3, 4, 0, 5]);
+        assert_eq!(most_probable(&[0.3, 0.7]), [1, 0]);
     }
 
     #[test]
-    fn of_several_names_the_first_is_shown() {
+    fn the_first_of_several_names_is_shown() {
         assert_eq!(short("tench, Tinca tinca"), "tench");
     }
 }

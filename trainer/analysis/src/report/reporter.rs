@@ -1,149 +1,96 @@
-//! The report of a run: one page with figures, for people.
-//!
-//! | file | what |
-//! | --- | --- |
-//! | `record.rs` | what lies in the run's folder, whatever is missing |
-//! | `curves.rs` | figures of the metrics: loss, error, speed |
-//! | `weights.rs` | figures of a checkpoint: kernels, norms |
-//! | `answers.rs`, `confusion.rs` | figures of what the network says of images |
-//! | `page.rs` | all of it as HTML |
-//!
-//! Nothing that is missing keeps the rest from being shown: what is left out is told, with the reason. A figure more is a function
-//! that gives a [`Figure`], and a line where its neighbours are collected.
-
-mod answers;
-mod confusion;
-mod curves;
-mod page;
-mod record;
-mod weights;
+//! Makes the report of a run and writes its files.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io};
 
 use fovea_files::write_atomically;
-use fovea_runtime::Loaded;
-use fovea_trainer::backend::{BackendError, OrtOptions};
 use fovea_trainer::checkpoint::Meta;
-use fovea_trainer::training::{Trained, TrainingError, Which};
-pub use record::Fingerprint;
-use record::Record;
+use fovea_trainer::training::{Trained, Which};
 
-use crate::figure::{self, FigureError};
+use super::error::ReportError;
+use super::predictions::OpenRuntime;
+use super::record::{Record, has_dropout};
+use super::section::{Figure, Section};
+use super::{curves, page, predictions, weights};
+use crate::figure;
 
-/// A report cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// The folder is not that of a run.
-    #[error(transparent)]
-    Run(#[from] TrainingError),
-    /// A figure cannot be drawn.
-    #[error(transparent)]
-    Figure(#[from] FigureError),
-    /// A file cannot be written.
-    #[error("cannot write {}: {reason}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the file system said.
-        reason: io::Error,
-    },
-}
-
-/// What a report is made of.
+/// Options of a report.
 #[derive(Clone, Debug)]
 pub struct ReportOptions {
-    /// Folder of the data set instead of the run's own.
+    /// Folder of the data set; by default that of the run.
     pub data: Option<PathBuf>,
-    /// The checkpoint that is looked into.
+    /// The checkpoint to show.
     pub which: Which,
-    /// Images of each split that the network is asked about, evenly spread over the split.
+    /// Images of each split that the network predicts, evenly spread over the split.
     pub images: usize,
-    /// Where the page goes; figures go to the folder `figures` beside it.
+    /// File of the page; figures are written to the folder `figures` next to it.
     pub out: PathBuf,
 }
 
-/// A figure of the report.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
-    /// Name of its files.
-    pub name: &'static str,
-    /// The figure.
-    pub svg: String,
-    /// What one sees in it.
-    pub caption: String,
-}
-
-/// Figures that belong together, and what had to be left out among them.
+/// The sections of a checkpoint.
 #[derive(Clone, Debug, Default)]
-struct Section {
-    title: &'static str,
-    figures: Vec<Figure>,
-    left_out: Vec<String>,
-}
-
-/// What was seen in a checkpoint.
-#[derive(Clone, Debug, Default)]
-struct LookedInto {
+struct CheckpointSections {
     path: PathBuf,
-    /// Which checkpoint it is, for people.
-    told: String,
+    /// Describes the checkpoint.
+    title: String,
     sections: Vec<Section>,
 }
 
-/// Makes ONNX Runtime ready.
-pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static Loaded, OrtOptions), BackendError> + 'a;
-
-/// Makes the report of a run, again and again while it goes on.
+/// Makes the report of a run, repeatedly while the run is in progress.
 pub struct Reporter<'a> {
     run: PathBuf,
     options: ReportOptions,
     runtime: &'a mut OpenRuntime<'a>,
     stop: &'a AtomicBool,
-    /// What was seen in a checkpoint; it is looked at anew when there is another one.
-    looked_into: Option<LookedInto>,
-    /// The figures that stand in files, as they were written.
+    /// The sections of the last checkpoint, until there is another one.
+    checkpoint: Option<CheckpointSections>,
+    /// Whether the network has dropout, once it was read.
+    has_dropout: Option<bool>,
+    /// The figures in the files.
     written: Vec<Figure>,
 }
 
 impl<'a> Reporter<'a> {
-    /// Reports on the run in the folder `run`. Asking the network ends early once `stop` is set.
+    /// A reporter for the run in the folder `run`. Predictions end early once `stop` is set.
     pub fn new(
         run: &Path,
         options: ReportOptions,
         runtime: &'a mut OpenRuntime<'a>,
         stop: &'a AtomicBool,
     ) -> Self {
-        Self { run: run.into(), options, runtime, stop, looked_into: None, written: Vec::new() }
+        let (checkpoint, has_dropout, written) = (None, None, Vec::new());
+        Self { run: run.into(), options, runtime, stop, checkpoint, has_dropout, written }
     }
 
-    /// Writes the page and its figures; the page asks to be loaded again every `refresh_s` seconds, if given. Returns what had to be
-    /// left out.
+    /// Writes the page and its figures; the page reloads itself every `refresh_s` seconds, if given. Returns
+    /// the omissions.
     ///
     /// # Errors
-    /// [`ReportError::Run`] when the folder is not that of a run, else when something cannot be written.
+    /// [`ReportError::Run`] when the folder is not that of a run, others when a file cannot be written.
     pub fn write(&mut self, refresh_s: Option<u64>) -> Result<Vec<String>, ReportError> {
-        let record = Record::read(&self.run, self.options.data.as_deref())?;
+        let mut record = Record::read(&self.run, self.options.data.as_deref())?;
+        // Reading a large network takes time, and it stays the same.
+        record.has_dropout = *self.has_dropout.get_or_insert_with(|| has_dropout(&record.recipe));
         let mut sections = vec![curves::learning(&record), curves::speed(&record)];
-        let LookedInto { told, sections: of_checkpoint, .. } = self.look_into_checkpoint(&record);
-        sections.extend(of_checkpoint);
-        let left_out: Vec<String> = record
+        let checkpoint = self.checkpoint_sections(&record);
+        sections.extend(checkpoint.sections);
+        let omissions: Vec<String> = record
             .damage
             .iter()
-            .chain(sections.iter().flat_map(|section| &section.left_out))
+            .chain(sections.iter().flat_map(|section| &section.omissions))
             .cloned()
             .collect();
-        let page = page::page(&record, &told, &sections, refresh_s);
+        let page = page::page(&record, &checkpoint.title, &sections, refresh_s);
         write(&self.options.out, page.as_bytes())?;
         self.write_figures(sections.into_iter().flat_map(|section| section.figures).collect())?;
-        Ok(left_out)
+        Ok(omissions)
     }
 
-    fn look_into_checkpoint(&mut self, record: &Record) -> LookedInto {
-        // Before the checkpoint is read, which may be large.
+    fn checkpoint_sections(&mut self, record: &Record) -> CheckpointSections {
+        // Compares the path first, since reading a checkpoint can take long.
         let path = Trained::path(&self.run, self.options.which);
-        if let Some(known) = &self.looked_into
+        if let Some(known) = &self.checkpoint
             && (self.stop.load(Ordering::Relaxed) || path.as_ref().is_ok_and(|path| *path == known.path))
         {
             return known.clone();
@@ -152,30 +99,30 @@ impl<'a> Reporter<'a> {
         let (path, trained) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                let left_out = vec![format!("the network's kernels, norms and answers: {error}")];
-                let sections = vec![Section { title: "The network", left_out, ..Section::default() }];
-                return LookedInto { sections, ..LookedInto::default() };
+                let omissions = vec![format!("the network's kernels, norms and predictions: {error}")];
+                let sections = vec![Section { title: "The network", omissions, ..Section::default() }];
+                return CheckpointSections { sections, ..CheckpointSections::default() };
             }
         };
-        let told = told(&trained.meta, self.options.which, record.has_validation());
+        let title = checkpoint_title(&trained.meta, self.options.which, record.has_validation());
         let network = weights::section(&trained);
         let data =
             self.options.data.as_deref().or(record.settings.as_ref().map(|settings| settings.data.as_path()));
-        let answers = answers::section(trained, data, self.options.images, self.runtime, self.stop);
-        let seen = LookedInto { path, told, sections: vec![network, answers] };
+        let predictions = predictions::section(trained, data, self.options.images, self.runtime, self.stop);
+        let sections = CheckpointSections { path, title, sections: vec![network, predictions] };
         if self.stop.load(Ordering::Relaxed) {
-            // What was not finished does not take the place of what was.
-            return self.looked_into.get_or_insert(seen).clone();
+            // Interrupted sections do not replace complete ones.
+            return self.checkpoint.get_or_insert(sections).clone();
         }
-        self.looked_into.insert(seen).clone()
+        self.checkpoint.insert(sections).clone()
     }
 
-    /// Figures as SVG and PNG; only those that have changed.
+    /// Writes the figures that have changed as SVG and PNG.
     fn write_figures(&mut self, figures: Vec<Figure>) -> Result<(), ReportError> {
         let folder = self.options.out.with_file_name("figures");
         fs::create_dir_all(&folder).map_err(|reason| ReportError::Write { path: folder.clone(), reason })?;
         for figure in figures.iter().filter(|figure| !self.written.contains(figure)) {
-            write(&folder.join(format!("{}.svg", figure.name)), figure::standalone(&figure.svg).as_bytes())?;
+            write(&folder.join(format!("{}.svg", figure.name)), figure.svg.standalone().as_bytes())?;
             write(&folder.join(format!("{}.png", figure.name)), &figure::png(&figure.svg)?)?;
         }
         self.written = figures;
@@ -188,14 +135,14 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
         .map_err(|reason| ReportError::Write { path: path.into(), reason })
 }
 
-/// Which checkpoint it is, for people.
-fn told(meta: &Meta, which: Which, has_validation: bool) -> String {
+/// Describes the checkpoint.
+fn checkpoint_title(meta: &Meta, which: Which, has_validation: bool) -> String {
     let epoch =
         if meta.batch > 0 { format!("in epoch {}", meta.epoch + 1) } else { format!("epoch {}", meta.epoch) };
     let why = match (which, meta.is_best) {
         (Which::Best, true) if has_validation => "lowest validation error",
         (Which::Best, true) => "lowest error",
-        // None was saved as the best.
+        // No checkpoint was saved as the best.
         (Which::Best, false) | (Which::Last, _) => "latest",
     };
     format!("Checkpoint: step {}, {epoch} ({why})", meta.step)
@@ -203,9 +150,12 @@ fn told(meta: &Meta, which: Which, has_validation: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fovea_runtime::Loaded;
+    use fovea_trainer::backend::{BackendError, OrtOptions};
     use fovea_trainer::recipe::Recipe;
 
     use super::*;
+    use crate::figure::Svg;
 
     /// The position of a checkpoint in the fourth epoch.
     fn meta(step: u64) -> Meta {
@@ -219,34 +169,44 @@ mod tests {
     }
 
     #[test]
-    fn the_page_tells_which_checkpoint_it_shows_and_why() {
+    fn the_title_names_the_checkpoint_and_why_it_was_chosen() {
         let best = Meta { is_best: true, batch: 0, ..meta(180) };
-        assert_eq!(told(&best, Which::Best, true), "Checkpoint: step 180, epoch 3 (lowest validation error)");
-        assert_eq!(told(&best, Which::Best, false), "Checkpoint: step 180, epoch 3 (lowest error)");
-        assert_eq!(told(&best, Which::Last, true), "Checkpoint: step 180, epoch 3 (latest)");
-        assert_eq!(told(&meta(190), Which::Best, true), "Checkpoint: step 190, in epoch 4 (latest)");
+        assert_eq!(
+            checkpoint_title(&best, Which::Best, true),
+            "Checkpoint: step 180, epoch 3 (lowest validation error)"
+        );
+        assert_eq!(
+            checkpoint_title(&best, Which::Best, false),
+            "Checkpoint: step 180, epoch 3 (lowest error)"
+        );
+        assert_eq!(checkpoint_title(&best, Which::Last, true), "Checkpoint: step 180, epoch 3 (latest)");
+        assert_eq!(
+            checkpoint_title(&meta(190), Which::Best, true),
+            "Checkpoint: step 190, in epoch 4 (latest)"
+        );
     }
 
     #[test]
-    fn once_it_is_interrupted_a_report_keeps_what_was_seen_before() {
+    fn an_interrupted_report_keeps_the_sections_of_the_one_before() {
         let run = tempfile::tempdir().unwrap();
         fs::write(run.path().join("recipe.toml"), Recipe::load("demo", &[]).unwrap().to_toml()).unwrap();
         let out = run.path().join("report.html");
         let options = ReportOptions { data: None, which: Which::Best, images: 10, out: out.clone() };
         let stop = AtomicBool::new(false);
         let mut runtime = || -> Result<(&'static Loaded, OrtOptions), BackendError> {
-            unreachable!("there is no checkpoint to ask")
+            unreachable!("there is no checkpoint")
         };
         let mut reporter = Reporter::new(run.path(), options, &mut runtime, &stop);
-        let figure = Figure { name: "answers", svg: "<svg>before</svg>".into(), caption: String::new() };
+        let svg = Svg { width: 9.0, height: 9.0, title: "before".into(), body: String::new() };
+        let figure = Figure { name: "predictions", svg, caption: String::new() };
         let sections =
-            vec![Section { title: "What it says", figures: vec![figure.clone()], ..Section::default() }];
-        let told = "Checkpoint: step 1".to_owned();
-        reporter.looked_into = Some(LookedInto { path: run.path().join("step-1"), told, sections });
+            vec![Section { title: "Predictions", figures: vec![figure.clone()], ..Section::default() }];
+        let title = "Checkpoint: step 1".to_owned();
+        reporter.checkpoint = Some(CheckpointSections { path: run.path().join("step-1"), title, sections });
         reporter.written = vec![figure];
         stop.store(true, Ordering::Relaxed);
         reporter.write(None).unwrap();
         let page = fs::read_to_string(&out).unwrap();
-        assert!(page.contains("<svg>before</svg>") && page.contains("Checkpoint: step 1"), "{page}");
+        assert!(page.contains("<title>before</title>") && page.contains("Checkpoint: step 1"), "{page}");
     }
 }
