@@ -93,6 +93,13 @@ impl Record {
         let mut damaged = |error: TrainingError| damage.push(error.to_string());
         let result = read_report(run).map_err(&mut damaged).ok().flatten();
         let environment = read_environment(run).map_err(&mut damaged).ok().flatten();
+        if let Some(environment) = &environment {
+            let missing =
+                [("processor", environment.processor.is_none()), ("threads", environment.threads.is_none())];
+            damage.extend(missing.into_iter().filter(|(_, is_missing)| *is_missing).map(|(name, _)| {
+                format!("{name} of the machine: the run was started with an older version of Fovea")
+            }));
+        }
         let data = data.or(settings.as_ref().map(|settings| settings.data.as_path()));
         let data = data.and_then(|data| Dataset::open(data).ok()).map(|dataset| DataFacts {
             classes: dataset.info().classes.len(),
@@ -242,6 +249,8 @@ mod tests {
         let record = read();
         let environment = record.environment.unwrap();
         assert_eq!((environment.program.as_str(), environment.threads), ("fovea 0.1.0", None));
+        let omissions = record.damage.iter().filter(|damage| damage.contains("older version"));
+        assert_eq!(omissions.count(), 2, "{:?}", record.damage);
         assert_eq!(record.result.unwrap().score.top1, 0.25);
 
         write("environment.json", "{}");
