@@ -9,4 +9,5 @@ pub mod names;
 pub mod optimizer;
 pub mod recipe;
 pub mod state;
+pub mod summary;
 pub mod training;

@@ -95,7 +95,7 @@ fn stopped_and_started_again_it_comes_to_the_same_comparison() {
     let output = first.wait_with_output().unwrap();
     let mut said = all_output(&output);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(said.contains("the same command resumes it"), "{said}");
     assert!(!out.join("comparison.json").exists());
 
     let mut second = start(&mut arena.compare(&out, &arguments));
@@ -197,7 +197,7 @@ fn what_cannot_be_compared_is_wrong_usage() {
         (vec![text(first), text(second), same[0], same[1]], "differ in nothing but their names"),
         (vec![text(first), text(second), "--until", "0.9"], "below 0.66"),
         (vec![text(first), text(second), "--until", "-1"], "the target -1"),
-        (vec![text(first), text(second), "--rates", "0.1,0"], "the learning rate 0 is none"),
+        (vec![text(first), text(second), "--rates", "0.1,0"], "invalid learning rate 0"),
         (vec![text(first), text(second), "--rates", "0.1", "--no-tuning"], "cannot be used with"),
         (vec![text(first), text(second), "--seeds", "0"], "--seeds"),
         (vec![text(first), text(second), "--metric", "top1"], "train_error"),

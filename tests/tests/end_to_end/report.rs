@@ -14,7 +14,7 @@ use crate::train::{Prepared, checkpoints};
 
 const METRIC_FIGURES: [&str; 4] = ["loss", "error", "speed", "data-wait"];
 const CHECKPOINT_FIGURES: [&str; 2] = ["kernels", "norms"];
-const IMAGE_FIGURES: [&str; 3] = ["answers", "nearest", "confusion"];
+const IMAGE_FIGURES: [&str; 3] = ["predictions", "nearest", "confusion"];
 
 fn report(run: &Path) -> Command {
     trainer(&["report", text(run), "--device", "cpu"])
@@ -96,7 +96,10 @@ fn missing_or_damaged_data_is_left_out_and_listed() {
     fs::remove_dir_all(&prepared.data).unwrap();
     let page = page_of(&run);
     assert_eq!(figures(&page), [&METRIC_FIGURES[..], &CHECKPOINT_FIGURES].concat());
-    assert!(page.contains("Left out: answers to images: ") && page.contains(text(&prepared.data)), "{page}");
+    assert!(
+        page.contains("Left out: predictions of images: ") && page.contains(text(&prepared.data)),
+        "{page}"
+    );
 
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let page = page_of(&run);
@@ -238,6 +241,42 @@ fn a_search_finds_the_photo_itself_first() {
     assert!(width > 800 && height > 500, "{width}×{height}");
     let printed = succeed(&mut search());
     assert_eq!(printed.lines().count(), 2 * 4, "{printed}");
+}
+
+#[test]
+fn a_network_from_a_file_has_a_whole_report_and_its_nodes_are_layers() {
+    let prepared = Prepared::new();
+    let (first, run) = (prepared.path("first"), prepared.path("run"));
+    succeed(&mut prepared.train(&first, 1, &[]));
+    let file = prepared.path("network.onnx");
+    succeed(&mut trainer(&["export", text(&first), "--out", text(&file), "--pixels", "f32"]));
+    let from_file = ["--network", text(&file), "--set", "input.mean=none", "--set", "input.scale=1"];
+    succeed(&mut prepared.train(&run, 1, &from_file));
+    fs::remove_file(&file).unwrap();
+
+    let page = page_of(&run);
+    assert_eq!(figures(&page), [&METRIC_FIGURES[..], &CHECKPOINT_FIGURES, &IMAGE_FIGURES].concat());
+    assert!(!page.contains("Left out") && page.contains("group 2"), "{page}");
+
+    let features = |more: &[&str]| {
+        let mut command = trainer(&["features", text(&run), text(&prepared.data), "--device", "cpu"]);
+        command.args(more);
+        command
+    };
+    let out = prepared.path("f.safetensors");
+    succeed(&mut features(&["--out", text(&out)]));
+    assert_eq!(floats(&fs::read(&out).unwrap(), "features").0, [15, 256]);
+    let error = fail(&mut features(&["--out", text(&out), "--layer", "fc9"]), 2);
+    let (_, nodes) = error.trim().split_once("no layer `fc9`; its layers: ").expect("the error names nodes");
+    let last = nodes.rsplit(", ").next().unwrap();
+    succeed(&mut features(&["--out", text(&out), "--layer", last]));
+    assert_eq!(floats(&fs::read(&out).unwrap(), "features").0, [15, 3]);
+
+    let photo = prepared.path("train/n002/n002_007.JPEG");
+    let search = ["search", text(&run), text(&photo), "--in", text(&prepared.data), "--count", "3", "--json"];
+    let printed = succeed(trainer(&search).args(["--device", "cpu"]));
+    let found: Value = serde_json::from_str(&printed).unwrap();
+    assert!(found[0]["nearest"][0]["key"].as_str().unwrap().ends_with("n002_007.JPEG"), "{printed}");
 }
 
 #[test]

@@ -126,18 +126,18 @@ pub struct TrainingArgs {
     pub step: StepArgs,
 }
 
-/// Train recipes, the learning rate tuned for each by itself, and compare how fast or how far they get
+/// Train recipes, each with its own tuned learning rate, and compare how fast or how far they train
 ///
-/// Every training is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. An interrupted comparison resumes
-/// when started again with the same arguments; a run made by hand in such a folder is used. The learning rate
-/// is tuned with seed 0; the other seeds train with the best one. With --until the rates race: each trains an
-/// epoch in turn, and a training ends once it has reached the target, cannot be the first any more, or is
-/// pruned (every four epochs: another rate had reached its metric in three quarters of the epochs); the time
-/// to the target is interpolated linearly between two epochs. Without --until each training has all epochs,
-/// and the rate with the lowest last value is the best. When the best rate is the lowest or the highest, one
-/// beyond it is tried, at most twice in each direction. A rate is pruned if its loss is not finite, or is
-/// above ln K (K classes) after three epochs and no lower than in the first. OUT gets comparison.json,
-/// comparison.csv and a chart, comparison.svg and comparison.png.
+/// Every trial is an ordinary run in OUT/RECIPE/rate-RATE/seed-SEED. An interrupted comparison that is
+/// started again with the same arguments resumes; a run made by hand in such a folder is used. The learning
+/// rate is tuned with seed 0; the other seeds train with the best rate. With --until, the rates train one
+/// epoch each in turn, and a trial ends once it has reached the target or can no longer be the fastest; every
+/// 4 epochs a rate is pruned if another reached its metric in 3/4 of the epochs; the time to the target is
+/// interpolated between epochs. Without --until each trial has all epochs, and the rate with the lowest last
+/// value is the best. When the best rate is the lowest or the highest, one beyond it is tried, at most twice
+/// in each direction. A rate is also pruned if its loss is not finite, or is above ln K (K classes) after
+/// three epochs and no lower than in the first. OUT gets comparison.json, comparison.csv and a chart,
+/// comparison.svg and comparison.png.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all

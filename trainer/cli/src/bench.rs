@@ -7,12 +7,13 @@ use std::{fs, io};
 use anyhow::Context;
 use fovea_tools::say;
 use fovea_trainer::backend::{OrtBackend, Precision, TrainingBackend};
-use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median};
+use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
 use fovea_trainer::recipe::Recipe;
+use fovea_trainer::summary::percent;
 use fovea_trainer::training::{TrainingData, default_workers};
 
 use super::args::BenchArgs;
-use super::{device, percent};
+use super::device;
 
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut overrides = args.set.clone();
@@ -92,7 +93,7 @@ const FEW: usize = 10;
 
 /// The times of a few steps, given in seconds; of many the median, the minimum and the maximum.
 fn times(steps: &[f64]) -> String {
-    let median = median(steps);
+    let median = median_step(steps);
     let (unit, in_unit, decimals) = if median < 0.1 { ("ms", 1e3, 2) } else { ("s", 1.0, 3) };
     let text = |seconds: &f64| format!("{:.decimals$}", seconds * in_unit);
     if steps.len() <= FEW {

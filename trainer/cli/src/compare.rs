@@ -1,9 +1,9 @@
-//! `compare`: recipes against each other.
+//! `compare`: trains and compares recipes.
 
 use std::process::ExitCode;
 
 use fovea_analysis::comparison::{
-    self, Contestant, Event, Metric, Plan, Rates, Watcher, Workshop, default_folder,
+    self, Candidate, Event, Metric, Plan, Rates, SweepContext, SweepObserver, default_folder,
 };
 use fovea_pipeline::TestViews;
 use fovea_tools::terminal::{INTERRUPTED, print};
@@ -22,17 +22,17 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let settings = train::new_settings(&args.training, &plan.out, 0)?;
     let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
     let precision = args.training.device.runtime.precision.unwrap_or_default();
-    let mut workshop = Workshop {
+    let mut context = SweepContext {
         options: train::options(&args.training, settings),
         keep: args.training.keep.get(),
         backend: &mut |setup| {
             device::backend(&args.training.device, Some(&args.training.step), setup, precision)
         },
         stop: &STOP,
-        watcher: &mut progress,
+        observer: &mut progress,
     };
-    let Some(comparison) = comparison::compare(&plan, &mut workshop)? else {
-        tell!("stopped; the same command goes on");
+    let Some(comparison) = comparison::compare(&plan, &mut context)? else {
+        tell!("stopped; the same command resumes it");
         return Ok(ExitCode::from(INTERRUPTED));
     };
     if args.json {
@@ -49,15 +49,15 @@ fn plan(args: &CompareArgs) -> anyhow::Result<Plan> {
     let load = |name: &String| Recipe::load(name, &overrides);
     let recipes = args.recipes.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     let out = args.out.clone().unwrap_or_else(|| default_folder(&recipes));
-    let contestant = |recipe: Recipe| {
+    let candidate = |recipe: Recipe| {
         let data = match &args.data {
             Some(data) => data.clone(),
             None => demo::prepared_sample(&recipe)?,
         };
-        anyhow::Ok(Contestant { data: train::absolute(&data)?, recipe })
+        anyhow::Ok(Candidate { data: train::absolute(&data)?, recipe })
     };
     Ok(Plan {
-        contestants: recipes.into_iter().map(contestant).collect::<Result<_, _>>()?,
+        candidates: recipes.into_iter().map(candidate).collect::<Result<_, _>>()?,
         metric: args.metric.into(),
         until: args.until,
         seeds: args.seeds.get().into(),
@@ -70,28 +70,28 @@ fn plan(args: &CompareArgs) -> anyhow::Result<Plan> {
     })
 }
 
-/// A line for each epoch and each decision, over the bar of the run at work.
+/// Prints a line for each epoch and each decision above the bar of the current trial.
 struct Progress {
     metric: Metric,
-    /// Of the training at work.
+    /// Of the current trial.
     title: String,
     terminal: Terminal,
 }
 
-impl Watcher for Progress {
-    fn happened(&mut self, event: &Event<'_>) {
+impl SweepObserver for Progress {
+    fn on_event(&mut self, event: &Event<'_>) {
         let line = match event {
-            Event::Trains { place } => {
-                self.title = format!("{place}, ");
+            Event::Started { trial } => {
+                self.title = format!("{trial}, ");
                 return;
             }
-            Event::Epoch { place, epoch } => {
-                let value = self.metric.text(self.metric.of(epoch));
-                format!("{place}, epoch {}: {} {value}, {:.1} s", epoch.epoch, self.metric, epoch.seconds)
+            Event::Epoch { trial, epoch } => {
+                let value = self.metric.text(self.metric.value(epoch));
+                format!("{trial}, epoch {}: {} {value}, {:.1} s", epoch.epoch, self.metric, epoch.seconds)
             }
-            Event::GivenUp { place, why } => format!("{place}: given up, {why}"),
+            Event::Pruned { trial, reason } => format!("{trial}: pruned, {reason}"),
             Event::Extended { recipe, best: Some(best), rate } => {
-                format!("{recipe}: the best rate, {best}, is at the border of those tried; trying {rate}")
+                format!("{recipe}: the best rate, {best}, is at the end of the range; trying {rate}")
             }
             Event::Extended { recipe, best: None, rate } => {
                 format!("{recipe}: no rate is left; trying {rate}")

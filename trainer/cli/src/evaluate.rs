@@ -7,13 +7,14 @@ use fovea_pipeline::{Split, TestViews};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
+use fovea_trainer::summary::{percent, views_name};
 use fovea_trainer::training::{
     Evaluation, Part, Trained, crop_size, default_workers, open_dataset, read_settings,
 };
 use serde_json::json;
 
 use super::args::EvaluateArgs;
-use super::{STOP, device, percent, progress};
+use super::{STOP, device, progress};
 
 pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
@@ -72,13 +73,4 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         )?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The views' name in the output.
-pub fn views_name(views: TestViews) -> &'static str {
-    match views {
-        TestViews::Center => "centre view",
-        TestViews::TenCrop => "ten views",
-        TestViews::NineCrop => "nine views",
-    }
 }

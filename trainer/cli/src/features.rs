@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
-use fovea_analysis::features::{Extractor, Format, Origin, last_hidden, write_features};
+use fovea_analysis::features::{Extractor, Format, Origin, write_features};
+use fovea_graph::Network;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_tools::{say, tell};
 use fovea_trainer::backend::Precision;
-use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{Trained, default_workers, open_dataset};
 
 use super::args::FeaturesArgs;
@@ -19,7 +19,7 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     Format::of(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
     check_folder_of(&args.out)?;
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let layer = layer(args.layer.as_deref(), &trained.recipe)?;
+    let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
@@ -41,26 +41,22 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The layer that was asked for, or the last hidden one; what is wrong with the command line if there is none.
-pub fn layer(asked: Option<&str>, recipe: &Recipe) -> Result<String, WrongUsage> {
-    let name = &recipe.name;
-    let known: Vec<&str> = recipe.network.layer.iter().map(|layer| layer.name.as_str()).collect();
-    if known.is_empty() {
-        return Err(WrongUsage(format!("recipe `{name}` names no layer; its network is a file")));
-    }
+/// The layer `asked` of a network, by default the last hidden one.
+pub fn layer(asked: Option<&str>, network: &dyn Network) -> Result<String, WrongUsage> {
+    let (name, known) = (network.name(), network.taps());
     let known_names = known.join(", ");
-    match asked.or_else(|| last_hidden(recipe)) {
+    match asked.map(str::to_owned).or_else(|| network.last_hidden()) {
         None => Err(WrongUsage(format!(
-            "recipe `{name}` has no hidden layer before a linear one; give one with --layer: {known_names}"
+            "network `{name}` has no hidden layer before a linear one; give one with --layer: {known_names}"
         ))),
-        Some(layer) if known.contains(&layer) => Ok(layer.to_owned()),
+        Some(layer) if known.contains(&layer) => Ok(layer),
         Some(layer) => {
-            Err(WrongUsage(format!("recipe `{name}` has no layer `{layer}`; its layers: {known_names}")))
+            Err(WrongUsage(format!("network `{name}` has no layer `{layer}`; its layers: {known_names}")))
         }
     }
 }
 
-/// Whether a file can be where it is wanted, before much time is spent on what shall stand in it.
+/// Checks that the folder of a file exists, before much time is spent on its content.
 pub fn check_folder_of(file: &Path) -> anyhow::Result<()> {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
@@ -72,19 +68,23 @@ pub fn check_folder_of(file: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use fovea_trainer::models::Layers;
+    use fovea_trainer::recipe::Recipe;
+
     use super::*;
 
     #[test]
-    fn a_layer_is_one_of_the_recipe_by_default_the_last_hidden_one() {
+    fn a_layer_is_one_of_the_network_by_default_the_last_hidden_one() {
+        let network = |recipe: &Recipe| Layers::new(recipe, 10);
         let recipe = Recipe::load("demo", &[]).unwrap();
-        assert_eq!(layer(None, &recipe).unwrap(), "relu7");
-        assert_eq!(layer(Some("conv1"), &recipe).unwrap(), "conv1");
-        let error = layer(Some("conv9"), &recipe).unwrap_err().to_string();
+        assert_eq!(layer(None, &network(&recipe)).unwrap(), "relu7");
+        assert_eq!(layer(Some("conv1"), &network(&recipe)).unwrap(), "conv1");
+        let error = layer(Some("conv9"), &network(&recipe)).unwrap_err().to_string();
         assert!(error.contains("no layer `conv9`; its layers: conv1, relu1, "), "{error}");
         let mut convolutions = recipe.clone();
         convolutions.network.layer.truncate(4);
-        assert_eq!(layer(Some("pool1"), &convolutions).unwrap(), "pool1");
-        let error = layer(None, &convolutions).unwrap_err().to_string();
+        assert_eq!(layer(Some("pool1"), &network(&convolutions)).unwrap(), "pool1");
+        let error = layer(None, &network(&convolutions)).unwrap_err().to_string();
         assert!(error.ends_with("give one with --layer: conv1, relu1, norm1, pool1"), "{error}");
     }
 

@@ -105,9 +105,3 @@ fn stop_when_interrupted() -> anyhow::Result<()> {
         tell!("\ninterrupted: finishing the step (again to stop at once)");
     })
 }
-
-/// A percentage for output: `40.7 %`, with two decimals below 10 %.
-fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
-    if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
-}

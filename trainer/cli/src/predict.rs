@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use fovea_tools::say;
 use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
+use fovea_trainer::summary::percent;
 use fovea_trainer::training::{Trained, average, probabilities};
 use serde_json::json;
 
 use super::args::PredictArgs;
+use super::device;
 use super::eye::Eye;
-use super::{device, percent};
 
 /// Classes that are printed.
 const ANSWERS: usize = 5;

@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 use fovea_pipeline::TestViews;
 use fovea_tools::tell;
 use fovea_trainer::metrics;
+use fovea_trainer::summary::{percent, views_name};
 use fovea_trainer::training::{Observer, RunPlan, Score, Warning};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-
-use super::evaluate::views_name;
-use super::percent;
 
 /// Time between lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);

@@ -32,12 +32,12 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let mut runtime = || device::runtime(&args.runtime, None, Precision::F32);
     let mut reporter = Reporter::new(run, options, &mut runtime, &STOP);
     let mut seen = Fingerprint::of(run);
-    let left_out = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;
+    let omissions = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;
     if args.watch.is_none() && STOP.load(Ordering::Relaxed) {
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    for note in left_out {
-        tell!("left out: {note}");
+    for omission in omissions {
+        tell!("left out: {omission}");
     }
     say!("{}", out.display())?;
     if let Some(seconds) = args.watch {

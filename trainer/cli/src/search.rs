@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use fovea_analysis::features::{Extractor, Found, Gallery, Nearest};
+use fovea_analysis::features::{Extractor, ImageReader, Nearest, Neighbour};
 use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
 use fovea_pipeline::view::Size;
@@ -29,7 +29,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
         check_folder_of(out)?;
     }
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let layer = layer(args.layer.as_deref(), &trained.recipe)?;
+    let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
     let eye = Eye::of_run(&args.trained.run, &trained.recipe, TestViews::Center)?;
     let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
@@ -37,21 +37,22 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;
 
-    let queries = extractor.look(&photos.concat())?.features;
+    let queries = extractor.run(&photos.concat())?.features;
     let of_photo = |query: &[f32]| Nearest::new(query.to_vec(), args.count.get());
     let mut nearest: Vec<Nearest> = queries.chunks_exact(extractor.width()).map(of_photo).collect();
     let bar = progress::images_bar(records.len() as u64, "looking");
     let workers = args.workers.map_or_else(default_workers, usize::from);
-    let finished = extractor.look_at_all::<TrainingError>(&records, workers, &STOP, &mut |first, seen| {
-        nearest.iter_mut().for_each(|nearest| nearest.offer(first, &seen.features));
-        bar.set_position(first as u64);
-        Ok(())
-    })?;
+    let finished =
+        extractor.run_all::<TrainingError>(&records, workers, &STOP, &mut |first, activations| {
+            nearest.iter_mut().for_each(|nearest| nearest.offer(first, &activations.features));
+            bar.set_position(first as u64);
+            Ok(())
+        })?;
     bar.finish_and_clear();
     if !finished {
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    let found: Vec<Vec<Found>> = nearest.iter().map(Nearest::found).collect();
+    let found: Vec<Vec<Neighbour>> = nearest.iter().map(Nearest::found).collect();
     let names: Vec<String> = dataset.info().classes.iter().map(|class| class.name.clone()).collect();
     let findings = Findings { args, records, names, photos, found, crop: eye.crop };
     findings.print()?;
@@ -68,7 +69,7 @@ struct Findings<'a> {
     names: Vec<String>,
     /// `u8 [3,H,W]` each.
     photos: Vec<Vec<u8>>,
-    found: Vec<Vec<Found>>,
+    found: Vec<Vec<Neighbour>>,
     crop: Size,
 }
 
@@ -80,7 +81,7 @@ impl Findings<'_> {
 
     fn print(&self) -> anyhow::Result<()> {
         if self.args.json {
-            let of_photo = |(path, found): (_, &Vec<Found>)| {
+            let of_photo = |(path, found): (_, &Vec<Neighbour>)| {
                 let nearest: Vec<_> = found.iter().map(|found| self.json(found)).collect();
                 json!({ "image": path, "nearest": nearest })
             };
@@ -98,7 +99,7 @@ impl Findings<'_> {
         Ok(())
     }
 
-    fn json(&self, found: &Found) -> serde_json::Value {
+    fn json(&self, found: &Neighbour) -> serde_json::Value {
         let record = self.records.record(found.index);
         json!({
             "index": found.index,
@@ -110,7 +111,7 @@ impl Findings<'_> {
     }
 
     fn draw(&self, out: &Path, layer: &str) -> anyhow::Result<()> {
-        let mut gallery = Gallery::new(Arc::clone(&self.records));
+        let mut reader = ImageReader::new(Arc::clone(&self.records));
         let picture = |planes: &[u8]| Picture::from_planes(self.crop.width, self.crop.height, planes);
         let mut rows = Vec::new();
         for ((path, photo), found) in self.args.images.iter().zip(&self.photos).zip(&self.found) {
@@ -118,7 +119,7 @@ impl Findings<'_> {
             let lines = vec![(name, Color::Ink)];
             let mut cells = vec![Cell { lines, frame: Some(Color::Series(0)), ..Cell::new(picture(photo)) }];
             for found in found {
-                let planes = gallery.center(found.index, self.crop)?;
+                let planes = reader.center(found.index, self.crop)?;
                 let distance = (format!("{:.2}", found.distance), Color::Faint);
                 let lines = vec![(self.name(found.index).to_owned(), Color::Ink), distance];
                 cells.push(Cell { lines, ..Cell::new(picture(&planes)) });
@@ -127,7 +128,7 @@ impl Findings<'_> {
         }
         let title = format!("Nearest images by Euclidean distance in {layer}");
         let svg = Pictures { title, side_px: 112.0, gap_px: 12.0, rows }.svg();
-        let bytes = if is_svg(out)? { figure::standalone(&svg).into_bytes() } else { figure::png(&svg)? };
+        let bytes = if is_svg(out)? { svg.standalone().into_bytes() } else { figure::png(&svg)? };
         write_atomically(out, |file| file.write_all(&bytes))
             .with_context(|| format!("cannot write {}", out.display()))
     }

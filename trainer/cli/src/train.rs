@@ -9,6 +9,7 @@ use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{say, tell};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
+use fovea_trainer::summary::{percent, views_name};
 use fovea_trainer::training::{
     OnNan, Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
     read_settings,
@@ -16,7 +17,7 @@ use fovea_trainer::training::{
 
 use super::args::{TrainArgs, TrainingArgs};
 use super::progress::Terminal;
-use super::{STOP, demo, device, percent};
+use super::{STOP, demo, device};
 
 /// The recipe of the demonstration.
 const DEMO: &str = "demo";
@@ -151,7 +152,7 @@ fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyho
         say!("{value}")?;
         return Ok(());
     }
-    let views = super::evaluate::views_name(report.views);
+    let views = views_name(report.views);
     say!("trained       {} epochs, {} updates", report.epochs, report.step)?;
     if report.discarded > 0 {
         say!("left out      {} batches whose loss was not finite", report.discarded)?;

@@ -6,7 +6,7 @@ use fovea_pipeline::Batch;
 use fovea_pipeline::loader::OnBadRecord;
 use serde::Serialize;
 
-use super::{SEED, median, take_step};
+use super::{SEED, median_step, take_step};
 use crate::backend::{NextImages, Rows, RowsId, TrainingBackend};
 use crate::recipe::Recipe;
 use crate::training::{Batches, TrainingData, TrainingError};
@@ -94,7 +94,7 @@ pub fn bench_loader(
         batch_rows,
         workers,
         data_wait: waited_s / loaded_step_s.iter().sum::<f64>(),
-        speed_ratio: median(&repeated_step_s) / median(&loaded_step_s),
+        speed_ratio: median_step(&repeated_step_s) / median_step(&loaded_step_s),
         repeated_step_s,
         loaded_step_s,
     })

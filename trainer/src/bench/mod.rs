@@ -12,6 +12,7 @@ use crate::backend::{BackendError, MicroBatch, NextImages, Rows, RowsId, Trainin
 use crate::metrics::BatchMetrics;
 use crate::optimizer::Update;
 use crate::recipe::Recipe;
+use crate::summary::median;
 
 /// Seed of the initial weights, the noise and the dropout masks.
 pub const SEED: u64 = 1;
@@ -35,21 +36,8 @@ fn take_step(
     Ok(metrics)
 }
 
-/// The median; NaN if there are no values.
+/// The median step time; NaN without steps.
 #[must_use]
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert!(median(&[]).is_nan());
-    }
+pub fn median_step(step_s: &[f64]) -> f64 {
+    median(step_s).unwrap_or(f64::NAN)
 }

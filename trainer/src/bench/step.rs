@@ -8,7 +8,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::{SEED, median, take_step};
+use super::{SEED, median_step, take_step};
 use crate::backend::{
     BackendError, NextImages, OrtBackend, OrtOptions, Rows, RowsId, Setup, TrainingBackend,
 };
@@ -128,7 +128,7 @@ pub fn bench_step(
         batch_rows,
         startup_s,
         evaluate_s,
-        images_per_s: batch_rows as f64 / median(&step_s),
+        images_per_s: batch_rows as f64 / median_step(&step_s),
         step_s,
         step_cpu_s: step_cpu_s.into_iter().collect(),
         losses,

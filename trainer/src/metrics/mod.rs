@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub use counts::BatchMetrics;
 pub use error::MetricsError;
 pub use events::EventWriter;
+pub(crate) use records::number_or_nan;
 pub use records::{Epoch, Step};
 use tables::{JsonLines, Rows, read_rows};
 

@@ -94,6 +94,25 @@ fn exported() -> Vec<u8> {
 }
 
 #[test]
+fn the_last_hidden_layer_of_a_file_is_a_tap_as_wide_as_that_of_the_layers_it_was_exported_from() {
+    let file = file(&exported());
+    let overrides = [format!("network={{onnx={:?}}}", file.path.to_str().unwrap())];
+    let widths = [&[][..], &overrides].map(|overrides| {
+        let recipe = Recipe::load("demo", overrides).unwrap();
+        let network = Classifier::new(&recipe, CLASSES).unwrap();
+        let layer = network.network.last_hidden().unwrap();
+        assert!(network.network.taps().contains(&layer), "{layer}");
+        let values: Vec<Vec<f32>> = network.parameters().unwrap().iter().map(|p| p.initial(3, 0)).collect();
+        let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        let options = GraphOptions::of_recipe(&recipe, 1, Target::Cpu);
+        let graph = features(&network, &options, &layer, &[0.0; 3 * 24 * 24], &values).unwrap();
+        let outputs = graph.outputs();
+        outputs.iter().find(|port| port.name == crate::names::FEATURES).unwrap().ty.shape[1]
+    });
+    assert_eq!(widths, [256, 256]);
+}
+
+#[test]
 fn a_file_is_trained_in_any_precision_and_exported_again_and_its_outputs_are_counted() {
     let file = file(&exported());
     let overrides = [format!("network={{onnx={:?}}}", file.path.to_str().unwrap())];

@@ -47,6 +47,14 @@ impl Network for Layers {
         self.layers.iter().map(|layer| layer.name.clone()).collect()
     }
 
+    /// The layer before the last linear one, dropout skipped.
+    fn last_hidden(&self) -> Option<String> {
+        let logits = self.layers.iter().rposition(|layer| matches!(layer.kind, LayerKind::Linear(_)))?;
+        let mut before = self.layers[..logits].iter().rev();
+        let hidden = before.find(|layer| !matches!(layer.kind, LayerKind::Dropout(_)))?;
+        Some(hidden.name.clone())
+    }
+
     fn forward_with_tap(&self, g: &mut Builder, x: Tensor, tap: &str) -> Result<(Forward, Tensor)> {
         let Some(at) = self.layers.iter().position(|layer| layer.name == tap) else {
             return Err(unknown_tap(self, tap));
@@ -198,5 +206,24 @@ fn initial(weights: &Weights, inputs: usize) -> (Init, Init) {
             let std = weights.weight_std.unwrap_or_default();
             (Init::Normal { std }, Init::Constant(weights.bias as f32))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_hidden_layer_is_the_one_before_the_logits_after_its_activation() {
+        let last_hidden = |recipe: &Recipe| Layers::new(recipe, 10).last_hidden();
+        for (name, expected) in
+            [("alexnet", "relu7"), ("demo", "relu7"), ("alexnet-tanh", "relu7"), ("cifar-quick", "pool3")]
+        {
+            let recipe = Recipe::load(name, &[]).unwrap();
+            assert_eq!(last_hidden(&recipe).as_deref(), Some(expected), "{name}");
+        }
+        let mut convolutions = Recipe::load("demo", &[]).unwrap();
+        convolutions.network.layer.truncate(4);
+        assert_eq!(last_hidden(&convolutions), None);
     }
 }

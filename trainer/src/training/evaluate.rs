@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
 use crate::backend::{Rows, TrainingBackend};
-use crate::metrics::BatchMetrics;
+use crate::metrics::{BatchMetrics, number_or_nan};
 
 /// The error of a network over images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,10 +19,13 @@ pub struct Score {
     /// Number of images.
     pub images: u64,
     /// Mean cross-entropy, natural logarithm; for several views that of the averaged probabilities.
+    #[serde(deserialize_with = "number_or_nan")]
     pub loss: f64,
     /// Share of the images whose class does not have the highest probability, 0..=1.
+    #[serde(deserialize_with = "number_or_nan")]
     pub top1: f64,
     /// Share of the images whose class is not among the five highest probabilities, 0..=1.
+    #[serde(deserialize_with = "number_or_nan")]
     pub top5: f64,
 }
 

@@ -19,9 +19,8 @@ use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::loader::OnBadRecord;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::{OnNan, TrainingError};
+use super::{OnNan, Report, TrainingError};
 use crate::backend::{Description, Precision};
 use crate::checkpoint::{LOCK, RunLock, Store};
 use crate::recipe::Recipe;
@@ -51,6 +50,47 @@ pub struct RunSettings {
     /// The reaction to damaged records.
     #[serde(default)]
     pub on_bad_record: OnBadRecord,
+}
+
+/// Program, device, library and machine of a run, as in `environment.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Name and version of this program.
+    pub program: String,
+    /// `ort`, `reference` or `null`.
+    pub backend: String,
+    /// `cpu` or `cuda:0`, for example.
+    pub device: String,
+    /// Library and version.
+    pub library: String,
+    /// Operating system.
+    pub system: String,
+    /// Model or architecture of the processor; runs of older versions have none.
+    pub processor: Option<String>,
+    /// Cores of the machine.
+    pub cores: usize,
+    /// Threads that compute; runs of older versions have none.
+    pub threads: Option<usize>,
+    /// The command line.
+    pub arguments: Vec<String>,
+}
+
+impl Environment {
+    /// The environment of this process with this backend.
+    fn new(backend: &Description) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            program: concat!("fovea ", env!("CARGO_PKG_VERSION")).to_owned(),
+            backend: backend.backend.to_owned(),
+            device: backend.device.clone(),
+            library: backend.library.clone(),
+            system: std::env::consts::OS.to_owned(),
+            processor: Some(processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned())),
+            cores,
+            threads: Some(if backend.threads == 0 { cores } else { backend.threads }),
+            arguments: std::env::args().collect(),
+        }
+    }
 }
 
 /// A run's folder, locked for one trainer.
@@ -119,7 +159,6 @@ impl RunFolder {
         settings: &RunSettings,
         backend: &Description,
     ) -> Result<(), TrainingError> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut recipe = recipe.clone();
         if let Some(file) = &mut recipe.network.onnx {
             self.keep(file, NETWORK)?;
@@ -128,27 +167,14 @@ impl RunFolder {
         self.keep_preparation(&settings.data)?;
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
-        self.write_json(
-            ENVIRONMENT,
-            &json!({
-                "program": concat!("fovea ", env!("CARGO_PKG_VERSION")),
-                "backend": backend.backend,
-                "device": backend.device,
-                "library": backend.library,
-                "system": std::env::consts::OS,
-                "processor": processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-                "cores": cores,
-                "threads": if backend.threads == 0 { cores } else { backend.threads },
-                "arguments": std::env::args().collect::<Vec<_>>(),
-            }),
-        )
+        self.write_json(ENVIRONMENT, &Environment::new(backend))
     }
 
     /// Records the result of the run.
     ///
     /// # Errors
     /// [`TrainingError::Write`].
-    pub fn report(&self, report: &impl Serialize) -> Result<(), TrainingError> {
+    pub fn report(&self, report: &Report) -> Result<(), TrainingError> {
         self.write_json(REPORT, report)
     }
 
@@ -222,6 +248,26 @@ pub fn read_recipe(folder: &Path) -> Result<Recipe, TrainingError> {
 /// [`TrainingError::Read`] when there are none or they are damaged.
 pub fn read_settings(folder: &Path) -> Result<RunSettings, TrainingError> {
     read_json(&folder.join(SETTINGS))
+}
+
+/// The environment of the run in `folder`; `None` if the run has not started.
+///
+/// # Errors
+/// [`TrainingError::Read`] when it is damaged.
+pub fn read_environment(folder: &Path) -> Result<Option<Environment>, TrainingError> {
+    read_json_if_there(&folder.join(ENVIRONMENT))
+}
+
+/// The result of the run in `folder`; `None` if the run is not finished.
+///
+/// # Errors
+/// [`TrainingError::Read`] when it is damaged.
+pub fn read_report(folder: &Path) -> Result<Option<Report>, TrainingError> {
+    read_json_if_there(&folder.join(REPORT))
+}
+
+fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, TrainingError> {
+    if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainingError> {

@@ -29,7 +29,9 @@ pub use data::{TrainingData, crop_size, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
 pub use evaluate::{Evaluation, Part, Score, average, default_workers, probabilities};
-pub use folder::{RunFolder, RunSettings, read_recipe, read_settings};
+pub use folder::{
+    Environment, RunFolder, RunSettings, read_environment, read_recipe, read_report, read_settings,
+};
 pub use observer::{Observer, RunPlan, Warning};
 pub use run::{Outcome, Report, RunOptions};
 pub use session::Session;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fovea_pipeline::{Batch, TestViews};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::data::{Batches, crop_size};
 use super::stuck::StuckAtChance;
@@ -43,8 +43,8 @@ pub enum Outcome {
     },
 }
 
-/// The result of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The result of a run, as in `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Epochs done.
     pub epochs: u32,

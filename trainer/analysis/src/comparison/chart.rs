@@ -1,11 +1,13 @@
 //! The comparison as a chart.
 
-use super::{Compared, Comparison, Metric, Spread, Trained};
+use super::metric::Metric;
+use super::result::{Comparison, RecipeResult, Spread, TrialResult};
 use crate::figure::{Axis, Level, LineChart, Series};
 
 impl Comparison {
-    /// The metric over the epochs: for each recipe the mean over seeds in a band of a standard deviation to each side, for as
-    /// long as all seeds trained; around it, thin, single seeds from there on, and the rates that lost.
+    /// The metric over the epochs: for each recipe the mean over seeds within a band of ± one standard
+    /// deviation, as long as all seeds trained. Thin lines show single seeds after that, and the rates that
+    /// were not the best.
     #[must_use]
     pub fn chart(&self) -> LineChart {
         let y = match self.metric {
@@ -14,12 +16,7 @@ impl Comparison {
         };
         let level = |target| Level { at: target, label: format!("target: {}", self.metric.text(target)) };
         LineChart {
-            title: self
-                .recipes
-                .iter()
-                .map(|compared| compared.recipe.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
+            title: self.recipes.iter().map(|result| result.recipe.as_str()).collect::<Vec<_>>().join(", "),
             series: self.recipes.iter().map(series).collect(),
             levels: self.until.map(level).into_iter().collect(),
             note: self.note(),
@@ -27,23 +24,21 @@ impl Comparison {
         }
     }
 
-    /// What the thin lines and the bands are, as far as there are any.
+    /// Explains the thin lines and bands that the chart has.
     fn note(&self) -> String {
-        let any = |is: &dyn Fn(&Compared) -> bool| self.recipes.iter().any(is);
-        let trained_on = any(&|compared| longer(compared).next().is_some());
-        let around = match (any(&|compared| lost(compared).next().is_some()), trained_on) {
+        let any = |is: &dyn Fn(&RecipeResult) -> bool| self.recipes.iter().any(is);
+        let trained_on = any(&|result| longer(result).next().is_some());
+        let around = match (any(&|result| lost(result).next().is_some()), trained_on) {
             (true, true) => "other rates, and seeds that took longer",
             (true, false) => "other rates",
             (false, true) => "seeds that took longer",
             (false, false) => "",
         };
-        // A training of one epoch is a dot.
-        let lines =
-            any(&|compared| compared.tried.iter().chain(&compared.runs).any(|run| run.values.len() > 1));
+        // A trial of one epoch is a dot.
+        let lines = any(&|result| result.tried.iter().chain(&result.runs).any(|run| run.values.len() > 1));
         let around =
             (!around.is_empty()).then(|| format!("{}: {around}", if lines { "thin" } else { "pale" }));
-        let spread =
-            |is: &dyn Fn(usize) -> bool| any(&|compared| compared.runs.len() > 1 && is(common(compared)));
+        let spread = |is: &dyn Fn(usize) -> bool| any(&|result| result.runs.len() > 1 && is(common(result)));
         let spread = match (spread(&|epochs| epochs > 1), spread(&|epochs| epochs == 1)) {
             (true, true) => Some("band or bar"),
             (true, false) => Some("band"),
@@ -55,30 +50,30 @@ impl Comparison {
     }
 }
 
-/// Epochs that all seeds trained.
-fn common(compared: &Compared) -> usize {
-    compared.runs.iter().map(|run| run.values.len()).min().unwrap_or(0)
+/// Number of epochs that all seeds trained.
+fn common(result: &RecipeResult) -> usize {
+    result.runs.iter().map(|run| run.values.len()).min().unwrap_or(0)
 }
 
-/// Seeds that trained on when others were done.
-fn longer(compared: &Compared) -> impl Iterator<Item = &Trained> {
-    let common = common(compared);
-    compared.runs.iter().filter(move |run| run.values.len() > common)
+/// Seeds that trained longer than others.
+fn longer(result: &RecipeResult) -> impl Iterator<Item = &TrialResult> {
+    let common = common(result);
+    result.runs.iter().filter(move |run| run.values.len() > common)
 }
 
-/// Trainings with rates that were not the best one.
-fn lost(compared: &Compared) -> impl Iterator<Item = &Trained> {
-    compared.tried.iter().filter(|run| Some(run.rate) != compared.rate)
+/// Trials with rates that were not the best.
+fn lost(result: &RecipeResult) -> impl Iterator<Item = &TrialResult> {
+    result.tried.iter().filter(|run| Some(run.rate) != result.rate)
 }
 
-fn series(compared: &Compared) -> Series {
-    let Compared { recipe, runs, rate, .. } = compared;
+fn series(result: &RecipeResult) -> Series {
+    let RecipeResult { recipe, runs, rate, .. } = result;
     let name = match (rate, runs.len()) {
         (None, _) => format!("{recipe}: no rate is left"),
         (Some(rate), 1) => format!("{recipe}, rate {rate}"),
         (Some(rate), seeds) => format!("{recipe}, rate {rate}, mean of {seeds} seeds"),
     };
-    let common = common(compared);
+    let common = common(result);
     let mut series = Series::new(name, Vec::new());
     for index in 0..common {
         let values: Vec<f64> = runs.iter().map(|run| run.values[index]).collect();
@@ -87,13 +82,13 @@ fn series(compared: &Compared) -> Series {
         series.points.push((epoch, mean));
         series.band.extend(deviation.map(|deviation| (epoch, mean - deviation, mean + deviation)));
     }
-    series.around.extend(longer(compared).map(|run| points(run, common.max(1))));
-    series.around.extend(lost(compared).map(|run| points(run, 1)));
+    series.around.extend(longer(result).map(|run| points(run, common.max(1))));
+    series.around.extend(lost(result).map(|run| points(run, 1)));
     series
 }
 
-/// The metric of a training over its epochs, from one of them on.
-fn points(run: &Trained, from: usize) -> Vec<(f64, f64)> {
+/// The metric of a trial over its epochs, starting with epoch `from`.
+fn points(run: &TrialResult, from: usize) -> Vec<(f64, f64)> {
     (1_u32..).map(f64::from).zip(run.values.iter().copied()).skip(from - 1).collect()
 }
 
@@ -103,26 +98,26 @@ mod tests {
 
     use super::*;
 
-    fn run(rate: f64, seed: u64, values: &[f64]) -> Trained {
-        Trained {
+    fn run(rate: f64, seed: u64, values: &[f64]) -> TrialResult {
+        TrialResult {
             rate,
             seed,
             folder: PathBuf::new(),
             epochs_to_target: None,
             lowest: None,
-            dropped: None,
+            pruned: None,
             values: values.to_vec(),
             epochs: Vec::new(),
         }
     }
 
     #[test]
-    fn a_recipe_is_its_mean_while_all_seeds_train_with_the_lost_rates_around_it() {
+    fn a_recipe_is_shown_by_its_mean_while_all_seeds_train_with_the_lost_rates_around_it() {
         let runs = vec![run(0.1, 0, &[0.8, 0.4]), run(0.1, 1, &[0.6, 0.6, 0.2])];
         let tried = vec![runs[0].clone(), run(0.3, 0, &[0.9])];
-        let compared = Compared::new("relu", 9, None, tried, runs);
+        let result = RecipeResult::new("relu", 9, None, tried, runs);
         let until = Some(0.25);
-        let comparison = Comparison { metric: Metric::TrainError, until, seeds: 2, recipes: vec![compared] };
+        let comparison = Comparison { metric: Metric::TrainError, until, seeds: 2, recipes: vec![result] };
         let chart = comparison.chart();
         let [series] = chart.series.as_slice() else { panic!("{chart:?}") };
         assert_eq!(series.points, [(1.0, 0.7), (2.0, 0.5)]);
@@ -130,7 +125,7 @@ mod tests {
         assert!((high - low - 2.0 * 0.02_f64.sqrt()).abs() < 1e-9, "{series:?}");
         assert_eq!(series.around, [vec![(2.0, 0.6), (3.0, 0.2)], vec![(1.0, 0.9)]]);
         assert_eq!(chart.levels[0].label, "target: 25 %");
-        assert!(chart.svg().contains("relu, rate 0.1, mean of 2 seeds"));
+        assert!(chart.svg().to_string().contains("relu, rate 0.1, mean of 2 seeds"));
         assert_eq!(
             chart.note,
             "thin: other rates, and seeds that took longer; band: ± one standard deviation over seeds"
@@ -138,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn one_epoch_of_one_rate_is_a_point_with_its_spread_and_nothing_thin_to_tell_of() {
+    fn one_epoch_of_one_rate_is_a_point_with_its_spread_and_the_note_explains_no_thin_line() {
         let runs = vec![run(0.1, 0, &[0.4]), run(0.1, 1, &[0.6])];
-        let compared = Compared::new("relu", 1, None, vec![runs[0].clone()], runs);
+        let result = RecipeResult::new("relu", 1, None, vec![runs[0].clone()], runs);
         let mut comparison =
-            Comparison { metric: Metric::TrainError, until: None, seeds: 2, recipes: vec![compared] };
+            Comparison { metric: Metric::TrainError, until: None, seeds: 2, recipes: vec![result] };
         let chart = comparison.chart();
         assert_eq!(chart.note, "bar: ± one standard deviation over seeds");
-        let svg = chart.svg();
+        let svg = chart.svg().to_string();
         assert!(
             svg.contains(">1</text>") && !svg.contains(">2</text>") && !svg.contains(">0</text>"),
             "{svg}"

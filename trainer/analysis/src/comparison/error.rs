@@ -1,4 +1,4 @@
-//! What can end a comparison.
+//! Errors of comparisons.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use fovea_trainer::checkpoint::CheckpointError;
 use fovea_trainer::metrics::MetricsError;
 use fovea_trainer::training::TrainingError;
 
-use super::Metric;
+use super::metric::Metric;
 use crate::figure::FigureError;
 
-/// A comparison cannot begin or go on.
+/// A comparison cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ComparisonError {
-    /// A run cannot begin or go on.
+    /// A run cannot start or continue.
     #[error(transparent)]
     Training(#[from] TrainingError),
     /// A backend cannot be made.
@@ -30,55 +30,55 @@ pub enum ComparisonError {
     /// The chart cannot be drawn.
     #[error(transparent)]
     Figure(#[from] FigureError),
-    /// A single recipe has nothing to be compared with.
+    /// There is only one recipe.
     #[error("only recipe `{name}` is given; name at least two")]
     Alone {
         /// Its name.
         name: String,
     },
-    /// Two recipes would have the same folder.
+    /// Two recipes have the same name, and so the same folder.
     #[error("two of the recipes are called `{name}`; leave one out, or give it another `name` in its file")]
     SameName {
         /// Their name.
         name: String,
     },
-    /// Two recipes would train the same.
+    /// Two recipes train alike.
     #[error(
-        "recipes `{first}` and `{second}` differ in nothing but their names (what --set changes is changed in all recipes)"
+        "recipes `{first}` and `{second}` differ in nothing but their names (--set applies to all recipes)"
     )]
     SameRecipe {
-        /// Name of the one.
+        /// Name of one.
         first: String,
         /// Name of the other.
         second: String,
     },
     /// The name of a recipe cannot be the name of a folder.
     #[error(
-        "the recipe's name `{name}` cannot be a folder's; use letters, digits, `-`, `_` and `.` in `name`"
+        "the recipe's name `{name}` cannot name a folder; use letters, digits, `-`, `_` and `.` in `name`"
     )]
     Name {
         /// The name.
         name: String,
     },
-    /// The target is reached before the first update, or never.
+    /// The target would be reached before the first update, or never.
     #[error(
-        "the target {given} of the {metric} is none: expected a number above 0 and below {guessing}, what guessing has"
+        "the target {given} of the {metric} is out of range; expected a number above 0 and below {guessing}, the value of guessing"
     )]
     Target {
-        /// What was given.
+        /// The given value.
         given: f64,
-        /// What is compared.
+        /// The metric.
         metric: Metric,
-        /// What guessing has.
+        /// Its value for guessing.
         guessing: f64,
     },
-    /// A learning rate that none can have.
-    #[error("the learning rate {given} is none; expected numbers above 0, each once")]
+    /// A learning rate is invalid or given twice.
+    #[error("invalid learning rate {given}; expected numbers above 0, each given once")]
     Rate {
-        /// What was given.
+        /// The given value.
         given: f64,
     },
-    /// The folder of a run holds another one.
+    /// The folder of a trial holds another run.
     #[error(
         "{} holds a run with another {what} ({found}, here {expected}); move it away, or give another --out folder",
         path.display()
@@ -86,27 +86,27 @@ pub enum ComparisonError {
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// What differs, a key of the recipe for instance.
+        /// What differs, such as a key of the recipe.
         what: String,
-        /// What the run has.
+        /// The run's value.
         found: String,
-        /// What the comparison needs.
+        /// The value that the comparison needs.
         expected: String,
     },
-    /// The table of epochs is not the run's.
+    /// The table of epochs does not match the run's checkpoint.
     #[error(
-        "{} has {found} whole rows, and the run's checkpoint stands after {expected} epochs; move the run away to train it anew",
+        "{} has {found} complete rows, but the run's checkpoint is after epoch {expected}; move the run away to train it again",
         path.display()
     )]
     Epochs {
         /// The table.
         path: PathBuf,
-        /// Rows found.
+        /// Complete rows found.
         found: usize,
-        /// Epochs done.
+        /// Finished epochs.
         expected: u32,
     },
-    /// Another comparison works in the folder.
+    /// Another comparison is using the folder.
     #[error("another comparison is using {}; wait for it, or give another --out folder", path.display())]
     InUse {
         /// The folder.
@@ -117,7 +117,7 @@ pub enum ComparisonError {
     Read {
         /// The folder.
         path: PathBuf,
-        /// What the file system said.
+        /// Reason given by the file system.
         reason: io::Error,
     },
     /// A file cannot be written.
@@ -125,13 +125,13 @@ pub enum ComparisonError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// Reason given by the file system.
         reason: io::Error,
     },
 }
 
 impl ComparisonError {
-    /// Whether it was asked for in a wrong way, before anything was done.
+    /// Whether the arguments are to blame; nothing has been trained then.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(

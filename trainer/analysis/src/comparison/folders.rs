@@ -1,4 +1,4 @@
-//! The folders of the runs: where they are, and what is known from them.
+//! The folders of trials: their paths, their finished epochs, and whether they belong to the plan.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -9,8 +9,8 @@ use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{read_recipe, read_settings};
 use serde_json::Value;
 
-use super::plan::Contestant;
-use super::{ComparisonError, Plan};
+use super::error::ComparisonError;
+use super::plan::{Candidate, Plan};
 
 /// The recipe with another learning rate.
 pub(super) fn with_rate(recipe: &Recipe, rate: f64) -> Recipe {
@@ -19,12 +19,13 @@ pub(super) fn with_rate(recipe: &Recipe, rate: f64) -> Recipe {
     recipe
 }
 
-/// The folder of a run within the comparison's: `<recipe>/rate-<learning rate>/seed-<seed>`.
+/// The folder of a trial within that of the comparison: `<recipe>/rate-<learning rate>/seed-<seed>`.
 pub(super) fn run_folder(recipe: &Recipe, rate: f64, seed: u64) -> PathBuf {
     Path::new(&recipe.name).join(format!("rate-{rate}")).join(format!("seed-{seed}"))
 }
 
-/// The epochs that the run in `folder` has done; those after its last checkpoint are trained again and do not count.
+/// The finished epochs of the run in `folder`: those up to its last checkpoint, as later ones are trained
+/// again.
 pub(super) fn epochs_done(folder: &Path) -> Result<Vec<Epoch>, ComparisonError> {
     let Ok(latest) = Store::new(folder, 1).latest() else { return Ok(Vec::new()) };
     let expected = checkpoint::read_meta(&latest)?.epoch;
@@ -37,23 +38,23 @@ pub(super) fn epochs_done(folder: &Path) -> Result<Vec<Epoch>, ComparisonError> 
     Ok(epochs)
 }
 
-/// Checks that all runs that are there already are runs of the plan, before hours go into others.
+/// Checks that all existing runs belong to the plan, before hours are spent on others.
 ///
 /// # Errors
-/// [`ComparisonError::Foreign`] with the first that is not.
+/// [`ComparisonError::Foreign`] with the first that does not.
 pub(super) fn check_all(plan: &Plan, limit_batches: Option<u64>) -> Result<(), ComparisonError> {
-    for contestant in &plan.contestants {
-        let root = plan.folder_of(&contestant.recipe);
+    for candidate in &plan.candidates {
+        let root = plan.folder_of(&candidate.recipe);
         for (rate, folder) in numbered::<f64>(&root, "rate-")? {
             for (seed, folder) in numbered::<u64>(&folder, "seed-")? {
-                check(&folder, contestant, rate, seed, limit_batches)?;
+                check(&folder, candidate, rate, seed, limit_batches)?;
             }
         }
     }
     Ok(())
 }
 
-/// The folders in `root` that are called `prefix` and a number.
+/// The folders in `root` whose name is `prefix` and a number.
 fn numbered<N: std::str::FromStr>(root: &Path, prefix: &str) -> Result<Vec<(N, PathBuf)>, ComparisonError> {
     let failed = |reason| ComparisonError::Read { path: root.into(), reason };
     let entries = match fs::read_dir(root) {
@@ -73,13 +74,13 @@ fn numbered<N: std::str::FromStr>(root: &Path, prefix: &str) -> Result<Vec<(N, P
 
 fn check(
     folder: &Path,
-    contestant: &Contestant,
+    candidate: &Candidate,
     rate: f64,
     seed: u64,
     limit_batches: Option<u64>,
 ) -> Result<(), ComparisonError> {
     let Ok(latest) = Store::new(folder, 1).latest() else {
-        // Nothing has been trained there, so nothing can be mixed up.
+        // Nothing has been trained there yet.
         return Ok(());
     };
     let same = |what: &str, found: String, expected: String| match found == expected {
@@ -88,27 +89,27 @@ fn check(
             Err(ComparisonError::Foreign { path: folder.into(), what: what.to_owned(), found, expected })
         }
     };
-    let (found, expected) = (read_recipe(folder)?, with_rate(&contestant.recipe, rate));
+    let (found, expected) = (read_recipe(folder)?, with_rate(&candidate.recipe, rate));
     if found.hash() != expected.hash() {
         let [found, expected] = [&found, &expected].map(content);
         let (key, found, expected) = difference(&found, &expected, "").unwrap_or_default();
         same(&key, found, expected)?;
     }
     let before = read_settings(folder)?;
-    same("data set", before.data.display().to_string(), contestant.data.display().to_string())?;
+    same("data set", before.data.display().to_string(), candidate.data.display().to_string())?;
     let limit = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
     same("--limit-batches", limit(before.limit_batches), limit(limit_batches))?;
     same("seed", checkpoint::read_meta(&latest)?.seed.to_string(), seed.to_string())
 }
 
-/// What decides how a recipe trains: the part of it that has a hash.
+/// The part of a recipe that determines its training and is hashed.
 fn content(recipe: &Recipe) -> Value {
     let mut recipe = recipe.clone();
     (recipe.name, recipe.description, recipe.training.epochs) = (String::new(), String::new(), 1);
     serde_json::to_value(recipe).expect("a validated recipe holds finite numbers only")
 }
 
-/// The first key, written as for `--set`, at which two values differ, with what each has there.
+/// The first key at which two values differ, in the syntax of `--set`, with both values.
 fn difference(found: &Value, expected: &Value, key: &str) -> Option<(String, String, String)> {
     let below = |part: &str| if key.is_empty() { part.to_owned() } else { format!("{key}.{part}") };
     match (found, expected) {

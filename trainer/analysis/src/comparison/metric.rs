@@ -1,27 +1,27 @@
-//! What is compared, and when it reaches a target.
+//! The metrics that can be compared, and the time to a target.
 
 use std::fmt;
 
 use fovea_trainer::metrics::Epoch;
 use serde::{Deserialize, Serialize};
 
-/// What is compared.
+/// The metric that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Top-1 error over the training images of an epoch, 0..=1: each image as it was augmented and with dropout at work, just
-    /// before the update that it takes part in.
+    /// Top-1 error over the training images of an epoch, 0..=1: each image augmented, with dropout, before
+    /// the update that it takes part in.
     TrainError,
     /// Top-1 error over the validation images after an epoch, 0..=1.
     ValError,
-    /// Mean loss over the training images of an epoch, seen as for the error.
+    /// Mean loss over the training images of an epoch, under the same conditions as the training error.
     TrainLoss,
 }
 
 impl Metric {
-    /// Its value for an epoch.
+    /// Its value in an epoch.
     #[must_use]
-    pub fn of(self, epoch: &Epoch) -> f64 {
+    pub fn value(self, epoch: &Epoch) -> f64 {
         match self {
             Self::TrainError => epoch.train_top1,
             Self::ValError => epoch.val_top1,
@@ -31,14 +31,14 @@ impl Metric {
 
     /// Its value for a network that gives all K classes the same probability, as before the first update.
     #[must_use]
-    pub fn of_guessing(self, classes: usize) -> f64 {
+    pub fn at_chance(self, classes: usize) -> f64 {
         match self {
             Self::TrainError | Self::ValError => 1.0 - 1.0 / classes as f64,
             Self::TrainLoss => (classes as f64).ln(),
         }
     }
 
-    /// A value as people read it.
+    /// Formats a value: `12.35 %`, or `0.5000` for a loss.
     #[must_use]
     pub fn text(self, value: f64) -> String {
         match self {
@@ -62,8 +62,9 @@ impl fmt::Display for Metric {
     }
 }
 
-/// Epochs after which `values`, one an epoch, come down to `target`: between two epochs on the line that joins them, before
-/// the first on the one from `start`, which lies above the target. `None` when they do not.
+/// Number of epochs after which `values`, one per epoch, fall to `target`, interpolated linearly between
+/// epochs. The value before the first epoch is `start`, which must be above the target. `None` if they never
+/// do.
 #[must_use]
 pub fn epochs_to(target: f64, start: f64, values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut before = start;
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_reached_between_two_epochs_on_the_line_that_joins_them() {
+    fn the_time_to_a_target_is_interpolated_between_epochs() {
         assert_eq!(epochs_to(0.25, 0.9, [0.5, 0.3, 0.1, 0.05]), Some(2.25));
         assert_eq!(epochs_to(0.25, 0.75, [0.5, 0.25]), Some(2.0));
         assert_eq!(epochs_to(0.5, 1.0, [0.0]), Some(0.5));
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_without_idle_digits() {
+    fn values_are_formatted_without_trailing_zeros() {
         assert_eq!(Metric::TrainError.text(0.25), "25 %");
         assert_eq!(Metric::ValError.text(0.12345), "12.35 %");
         assert_eq!(Metric::TrainLoss.text(0.5), "0.5000");

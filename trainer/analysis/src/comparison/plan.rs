@@ -1,43 +1,44 @@
-//! What is to be compared.
+//! The settings of a comparison.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fovea_trainer::recipe::Recipe;
 
+use super::error::ComparisonError;
+use super::metric::Metric;
 use super::tuning::around;
-use super::{ComparisonError, Metric};
 
-/// A recipe and what it trains on.
+/// A recipe with its data set.
 #[derive(Clone, Debug)]
-pub struct Contestant {
+pub struct Candidate {
     /// The recipe.
     pub recipe: Recipe,
     /// Folder of the data set; an absolute path.
     pub data: PathBuf,
 }
 
-/// Which learning rates are tried.
+/// The learning rates to try.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rates {
-    /// A third of the recipe's own, the own, and three times the own.
+    /// A third of the recipe's own rate, that rate, and three times that rate.
     AroundOwn,
-    /// These, for all recipes.
+    /// These rates, for all recipes.
     Given(Vec<f64>),
-    /// The recipe's own.
+    /// The recipe's own rate only.
     Own,
 }
 
-/// A comparison that makes sense.
+/// The settings of a comparison.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The recipes.
-    pub contestants: Vec<Contestant>,
-    /// What is compared.
+    /// The recipes with their data sets.
+    pub candidates: Vec<Candidate>,
+    /// The metric that is compared.
     pub metric: Metric,
-    /// The metric at which a training is over; without it, all epochs are trained.
+    /// Target of the metric, at which a trial ends; without it, all epochs are trained.
     pub until: Option<f64>,
-    /// Seeds of the runs: 0 and on.
+    /// Number of seeds, counted from 0.
     pub seeds: u64,
     /// The learning rates.
     pub rates: Rates,
@@ -46,12 +47,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Checks that the recipes can be told apart, and that the rates are some.
+    /// Checks that there are several recipes with different names and contents, and that the rates are valid.
     ///
     /// # Errors
-    /// One for which [`ComparisonError::is_usage`].
+    /// One for which [`ComparisonError::is_usage`] is true.
     pub fn check(&self) -> Result<(), ComparisonError> {
-        let recipes: Vec<&Recipe> = self.contestants.iter().map(|contestant| &contestant.recipe).collect();
+        let recipes: Vec<&Recipe> = self.candidates.iter().map(|candidate| &candidate.recipe).collect();
         if let [single] = recipes.as_slice() {
             return Err(ComparisonError::Alone { name: single.name.clone() });
         }
@@ -78,12 +79,12 @@ impl Plan {
         Ok(())
     }
 
-    /// Checks that the target lies between 0 and what guessing among K classes has.
+    /// Checks that the target lies between 0 and the metric of guessing among K classes.
     ///
     /// # Errors
     /// [`ComparisonError::Target`].
     pub fn check_target(&self, classes: usize) -> Result<(), ComparisonError> {
-        let guessing = self.metric.of_guessing(classes);
+        let guessing = self.metric.at_chance(classes);
         match self.until {
             Some(given) if !(given > 0.0 && given < guessing) => {
                 Err(ComparisonError::Target { given, metric: self.metric, guessing })
@@ -92,7 +93,7 @@ impl Plan {
         }
     }
 
-    /// The rates that a recipe is tried with at first.
+    /// The rates to start with for a recipe.
     #[must_use]
     pub fn rates_of(&self, recipe: &Recipe) -> Vec<f64> {
         let own = recipe.optimizer.learning_rate;
@@ -110,7 +111,7 @@ impl Plan {
     }
 }
 
-/// The folder of a comparison that names none.
+/// The default folder of a comparison.
 #[must_use]
 pub fn default_folder(recipes: &[Recipe]) -> PathBuf {
     let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
@@ -130,14 +131,14 @@ mod tests {
     use super::*;
 
     fn plan(recipes: &[(&str, &[&str])], rates: Rates) -> Plan {
-        let contestant = |(name, overrides): &(&str, &[&str])| {
+        let candidate = |(name, overrides): &(&str, &[&str])| {
             let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
             let mut recipe = Recipe::load("demo", &overrides).unwrap();
             recipe.name = (*name).to_owned();
-            Contestant { recipe, data: PathBuf::from("/data") }
+            Candidate { recipe, data: PathBuf::from("/data") }
         };
         Plan {
-            contestants: recipes.iter().map(contestant).collect(),
+            candidates: recipes.iter().map(candidate).collect(),
             metric: Metric::TrainError,
             until: None,
             seeds: 1,
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_that_cannot_be_told_apart_are_refused() {
+    fn recipes_with_equal_names_or_contents_are_refused() {
         let other: &[&str] = &["optimizer.momentum=0.5"];
         plan(&[("a", &[]), ("b-0.1", other)], Rates::Own).check().unwrap();
         let error = plan(&[("a", &[])], Rates::Own).check().unwrap_err();
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_is_none_or_stands_twice_is_refused() {
+    fn a_rate_that_is_invalid_or_given_twice_is_refused() {
         let recipes: &[(&str, &[&str])] = &[("a", &[]), ("b", &["optimizer.momentum=0.5"])];
         plan(recipes, Rates::Given(vec![0.1, 0.2])).check().unwrap();
         for rates in [[0.1, 0.0], [0.1, -1.0], [0.1, f64::INFINITY], [f64::NAN, 0.1], [0.1, 0.1]] {
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_lies_between_nothing_and_guessing() {
+    fn a_target_lies_between_0_and_guessing() {
         let mut plan = plan(&[], Rates::Own);
         for (until, good) in [(0.89, true), (0.9, false), (25.0, false), (0.0, false), (f64::NAN, false)] {
             plan.until = Some(until);

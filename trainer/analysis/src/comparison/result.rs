@@ -1,39 +1,34 @@
-//! What a comparison came to, and its files.
-//!
-//! | file | what |
-//! | --- | --- |
-//! | `comparison.json` | [`Comparison`] |
-//! | `comparison.csv` | a row for each epoch of each training |
-//! | `comparison.svg`, `comparison.png` | [`Comparison::chart`] |
+//! The result of a comparison, as written to `comparison.json`.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use fovea_files::write_atomically;
 use fovea_trainer::metrics::Epoch;
+use fovea_trainer::summary::median;
 use serde::Serialize;
 
-use super::{Border, ComparisonError, Dropped, Metric, Plan};
-use crate::figure;
+use super::metric::Metric;
+use super::plan::Plan;
+use super::tuning::{Pruned, RangeEnd};
 
-/// One training.
+/// The result of a trial.
 #[derive(Clone, Debug, Serialize)]
-pub struct Trained {
+pub struct TrialResult {
     /// Learning rate.
     pub rate: f64,
     /// Seed.
     pub seed: u64,
-    /// Folder of the run within the comparison's.
+    /// Folder of the run, relative to that of the comparison.
     pub folder: PathBuf,
-    /// Epochs that it took to the target, if it got there.
+    /// Epochs needed to reach the target; `None` if it was not reached.
     pub epochs_to_target: Option<f64>,
     /// The lowest value of the metric.
     pub lowest: Option<f64>,
-    /// Why it was given up, if it was.
-    pub dropped: Option<Dropped>,
-    /// The metric of each epoch that counts.
+    /// Why it was pruned; `None` if it was not.
+    #[serde(rename = "dropped")]
+    pub pruned: Option<Pruned>,
+    /// The metric of each epoch.
     pub values: Vec<f64>,
-    /// All else that is known of these epochs.
+    /// All results of these epochs.
     #[serde(skip)]
     pub epochs: Vec<Epoch>,
 }
@@ -48,7 +43,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these values, if there are any.
+    /// The spread of `values`; `None` if there are none.
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len() as f64;
@@ -59,18 +54,19 @@ impl Spread {
     }
 }
 
-/// What a recipe came to.
+/// The result of a recipe.
 #[derive(Clone, Debug, Serialize)]
-pub struct Compared {
+pub struct RecipeResult {
     /// Name of the recipe.
     pub recipe: String,
-    /// Epochs that a training had at most.
+    /// Most epochs of a trial.
     pub epochs: u32,
-    /// The best learning rate; `None` when all were given up.
+    /// The best learning rate; `None` when all were pruned.
     pub rate: Option<f64>,
-    /// The end of the rates tried that the best one is at, where several were tried.
-    pub border: Option<Border>,
-    /// Epochs to the target over seeds; `None` when a seed did not get there.
+    /// The end of the range that the best rate is at; `None` if it is inside, or the only one.
+    #[serde(rename = "border")]
+    pub range_end: Option<RangeEnd>,
+    /// Epochs to the target over seeds; `None` when a seed did not reach it.
     pub epochs_to_target: Option<Spread>,
     /// Training error of the last epoch over seeds, 0..=1.
     pub train_error: Option<Spread>,
@@ -78,40 +74,41 @@ pub struct Compared {
     pub val_error: Option<Spread>,
     /// Training loss of the last epoch over seeds.
     pub train_loss: Option<Spread>,
-    /// Epochs to the target, or the last value of the metric where there is no target, as a multiple of the first recipe's.
+    /// Epochs to the target (the last value of the metric if there is no target), divided by those of the
+    /// first recipe.
     pub ratio_to_first: Option<f64>,
-    /// Median time of an epoch with its evaluation.
+    /// Median time of an epoch including its evaluation, in seconds.
     pub seconds_per_epoch: Option<f64>,
-    /// The trainings with the best rate, one a seed.
-    pub runs: Vec<Trained>,
-    /// The trainings that the rate was tuned by, all of the first seed.
-    pub tried: Vec<Trained>,
+    /// The trials with the best rate, one per seed.
+    pub runs: Vec<TrialResult>,
+    /// The trials of the tuning, all with the first seed.
+    pub tried: Vec<TrialResult>,
 }
 
-impl Compared {
+impl RecipeResult {
     pub(super) fn new(
         recipe: &str,
         epochs: u32,
-        border: Option<Border>,
-        tried: Vec<Trained>,
-        runs: Vec<Trained>,
+        range_end: Option<RangeEnd>,
+        tried: Vec<TrialResult>,
+        runs: Vec<TrialResult>,
     ) -> Self {
         let to_target: Option<Vec<f64>> = runs.iter().map(|run| run.epochs_to_target).collect();
         let over = |of: fn(&Epoch) -> f64| {
             Spread::of(&runs.iter().filter_map(|run| run.epochs.last().map(of)).collect::<Vec<_>>())
         };
-        let seconds = runs.iter().flat_map(|run| &run.epochs).map(|epoch| epoch.seconds).collect();
+        let seconds: Vec<f64> = runs.iter().flat_map(|run| &run.epochs).map(|epoch| epoch.seconds).collect();
         Self {
             recipe: recipe.to_owned(),
             epochs,
             rate: runs.first().map(|run| run.rate),
-            border,
+            range_end,
             epochs_to_target: to_target.and_then(|values| Spread::of(&values)),
             train_error: over(|epoch| epoch.train_top1),
             val_error: over(|epoch| epoch.val_top1),
             train_loss: over(|epoch| epoch.train_loss),
             ratio_to_first: None,
-            seconds_per_epoch: median(seconds),
+            seconds_per_epoch: median(&seconds),
             runs,
             tried,
         }
@@ -128,74 +125,31 @@ impl Compared {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// What was compared.
+    /// The metric that was result.
     pub metric: Metric,
-    /// The value of it at which a training was over.
+    /// The target of the metric.
     pub until: Option<f64>,
-    /// Seeds: 0 and on.
+    /// Number of seeds, counted from 0.
     pub seeds: u64,
-    /// The recipes in the order in which they were given.
-    pub recipes: Vec<Compared>,
+    /// The recipes in the given order.
+    pub recipes: Vec<RecipeResult>,
 }
 
 impl Comparison {
-    pub(super) fn new(plan: &Plan, mut recipes: Vec<Compared>) -> Self {
+    pub(super) fn new(plan: &Plan, mut recipes: Vec<RecipeResult>) -> Self {
         let &Plan { metric, until, seeds, .. } = plan;
-        let measure = |compared: &Compared| match until {
-            Some(_) => compared.epochs_to_target,
-            None => compared.last(metric),
+        let measure = |result: &RecipeResult| match until {
+            Some(_) => result.epochs_to_target,
+            None => result.last(metric),
         };
         let first = recipes.first().and_then(measure);
-        for compared in &mut recipes {
-            compared.ratio_to_first =
-                measure(compared).zip(first).map(|(this, first)| this.mean / first.mean);
+        for result in &mut recipes {
+            result.ratio_to_first = measure(result).zip(first).map(|(this, first)| this.mean / first.mean);
         }
         Self { metric, until, seeds, recipes }
-    }
-
-    /// Writes the files of the comparison into `folder`.
-    ///
-    /// # Errors
-    /// [`ComparisonError::Write`], [`ComparisonError::Figure`].
-    pub fn write(&self, folder: &Path) -> Result<(), ComparisonError> {
-        let file = |name: &str, write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
-            let path = folder.join(name);
-            write_atomically(&path, |out| write(out))
-                .map_err(|reason| ComparisonError::Write { path, reason })
-        };
-        file("comparison.json", &|out| {
-            serde_json::to_writer_pretty(&mut *out, self)?;
-            writeln!(out)
-        })?;
-        file("comparison.csv", &|out| self.write_rows(out))?;
-        let svg = self.chart().svg();
-        let png = figure::png(&svg)?;
-        file("comparison.svg", &|out| out.write_all(figure::standalone(&svg).as_bytes()))?;
-        file("comparison.png", &|out| out.write_all(&png))
-    }
-
-    fn write_rows(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "recipe,rate,seed,epoch,train_loss,train_error,val_loss,val_error,seconds")?;
-        for compared in &self.recipes {
-            // The first of the runs is among those tried.
-            for run in compared.tried.iter().chain(compared.runs.iter().skip(1)) {
-                for epoch in &run.epochs {
-                    let Epoch { train_loss, train_top1, val_loss, val_top1, seconds, .. } = epoch;
-                    let (recipe, Trained { rate, seed, .. }) = (&compared.recipe, run);
-                    write!(out, "{recipe},{rate},{seed},{},", epoch.epoch)?;
-                    writeln!(out, "{train_loss},{train_top1},{val_loss},{val_top1},{seconds}")?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -211,8 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_one_of_the_values() {
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(Vec::new()), None);
+    fn the_json_keeps_the_keys_of_older_versions() {
+        let (pruned, range_end) = (Some(Pruned::NotFinite { epoch: 2 }), Some(RangeEnd::Lowest));
+        let trial = TrialResult {
+            rate: 0.1,
+            seed: 0,
+            folder: PathBuf::new(),
+            epochs_to_target: None,
+            lowest: None,
+            pruned,
+            values: Vec::new(),
+            epochs: Vec::new(),
+        };
+        let result = RecipeResult::new("relu", 3, range_end, vec![trial], Vec::new());
+        let json = serde_json::to_value(result).unwrap();
+        assert_eq!(json["border"], "lowest");
+        assert_eq!(json["tried"][0]["dropped"], serde_json::json!({ "why": "not_finite", "epoch": 2 }));
     }
 }

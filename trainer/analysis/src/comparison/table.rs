@@ -1,21 +1,22 @@
-//! The result for people.
+//! The result as a table of text.
 
 use std::fmt;
 
-use super::{Compared, Comparison, Metric, Spread, Trained};
+use super::metric::Metric;
+use super::result::{Comparison, RecipeResult, Spread, TrialResult};
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { metric, until, seeds, recipes } = self;
         let mut rows = vec![self.heading()];
-        rows.extend(recipes.iter().map(|compared| self.row(compared)));
+        rows.extend(recipes.iter().map(|result| self.row(result)));
         let seeds = if *seeds == 1 { "seed 0".to_owned() } else { format!("seeds 0 to {}", seeds - 1) };
         match until {
             Some(target) => {
                 let target = metric.text(*target);
                 writeln!(
                     f,
-                    "epochs until the {metric} is {target}, errors in the epoch that gets there; {seeds}\n"
+                    "epochs until the {metric} is {target}, errors in the epoch that reaches it; {seeds}\n"
                 )?;
             }
             None => writeln!(f, "{metric} after the last epoch; {seeds}\n")?,
@@ -24,7 +25,7 @@ impl fmt::Display for Comparison {
         if rows.iter().flatten().any(|cell| cell.contains('±')) {
             writeln!(f, "\n±: one standard deviation over seeds")?;
         }
-        let notes: Vec<String> = recipes.iter().flat_map(|compared| self.notes(compared)).collect();
+        let notes: Vec<String> = recipes.iter().flat_map(|result| self.notes(result)).collect();
         if !notes.is_empty() {
             writeln!(f)?;
         }
@@ -47,49 +48,49 @@ impl Comparison {
         heading
     }
 
-    fn row(&self, compared: &Compared) -> Vec<String> {
+    fn row(&self, result: &RecipeResult) -> Vec<String> {
         let errors =
             |spread| or_dash(spread, |spread| text_of(spread, &|value| Metric::ValError.text(value)));
         let digits = |value: f64| format!("{value:.2}");
-        let mut row = vec![compared.recipe.clone(), or_dash(compared.rate, |rate| rate.to_string())];
+        let mut row = vec![result.recipe.clone(), or_dash(result.rate, |rate| rate.to_string())];
         if self.until.is_some() {
-            let missing = compared.runs.iter().filter(|run| run.epochs_to_target.is_none()).count();
-            row.push(match compared.epochs_to_target {
+            let missing = result.runs.iter().filter(|run| run.epochs_to_target.is_none()).count();
+            row.push(match result.epochs_to_target {
                 Some(spread) => text_of(spread, &digits),
-                None if compared.runs.is_empty() => "-".to_owned(),
-                None => format!("not reached by {missing} of {}", compared.runs.len()),
+                None if result.runs.is_empty() => "-".to_owned(),
+                None => format!("not reached by {missing} of {}", result.runs.len()),
             });
-            let each = |run: &Trained| or_dash(run.epochs_to_target, digits);
-            row.push(compared.runs.iter().map(each).collect::<Vec<_>>().join(", "));
+            let each = |run: &TrialResult| or_dash(run.epochs_to_target, digits);
+            row.push(result.runs.iter().map(each).collect::<Vec<_>>().join(", "));
         }
-        row.push(or_dash(compared.ratio_to_first, digits));
-        row.push(errors(compared.train_error));
-        row.push(errors(compared.val_error));
+        row.push(or_dash(result.ratio_to_first, digits));
+        row.push(errors(result.train_error));
+        row.push(errors(result.val_error));
         if self.metric == Metric::TrainLoss {
-            row.push(or_dash(compared.train_loss, |spread| {
+            row.push(or_dash(result.train_loss, |spread| {
                 text_of(spread, &|value| Metric::TrainLoss.text(value))
             }));
         }
-        row.push(or_dash(compared.seconds_per_epoch, |seconds| format!("{seconds:.1} s")));
+        row.push(or_dash(result.seconds_per_epoch, |seconds| format!("{seconds:.1} s")));
         row
     }
 
-    /// What the table cannot say.
-    fn notes(&self, compared: &Compared) -> Vec<String> {
-        let Compared { recipe, epochs, runs, tried, border, .. } = compared;
+    /// What the table has no column for.
+    fn notes(&self, result: &RecipeResult) -> Vec<String> {
+        let RecipeResult { recipe, epochs, runs, tried, range_end, .. } = result;
         let mut notes = Vec::new();
         if runs.is_empty() {
             notes.push(format!("{recipe}: no learning rate is left; give lower ones with --rates"));
         }
-        if let (Some(border), Some(rate)) = (border, compared.rate) {
+        if let (Some(end), Some(rate)) = (range_end, result.rate) {
             notes.push(format!(
-                "{recipe}: the best learning rate, {rate}, is the {border} of those tried; one beyond it may be better \
+                "{recipe}: the best learning rate, {rate}, is the {end} of those tried; one beyond it may be better \
                  (--rates)"
             ));
         }
         for run in tried.iter().chain(runs.iter().skip(1)) {
-            if let Some(why) = run.dropped {
-                notes.push(format!("{recipe}, rate {}, seed {}: given up, {why}", run.rate, run.seed));
+            if let Some(reason) = run.pruned {
+                notes.push(format!("{recipe}, rate {}, seed {}: pruned, {reason}", run.rate, run.seed));
             }
         }
         for run in runs.iter().filter(|run| self.until.is_some() && run.epochs_to_target.is_none()) {
@@ -105,7 +106,7 @@ fn or_dash<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), text)
 }
 
-/// Mean and deviation, each as `text` writes it.
+/// Mean and deviation, each formatted by `text`.
 fn text_of(spread: Spread, text: &dyn Fn(f64) -> String) -> String {
     let mean = text(spread.mean);
     spread.deviation.map_or_else(|| mean.clone(), |deviation| format!("{mean} ± {}", text(deviation)))
@@ -130,9 +131,9 @@ mod tests {
     use fovea_trainer::metrics::Epoch;
 
     use super::*;
-    use crate::comparison::{Border, Dropped, Plan, Rates};
+    use crate::comparison::{Plan, Pruned, RangeEnd, Rates};
 
-    fn run(seed: u64, epochs_to_target: Option<f64>) -> Trained {
+    fn run(seed: u64, epochs_to_target: Option<f64>) -> TrialResult {
         let epoch = Epoch {
             epoch: 1,
             step: 9,
@@ -147,21 +148,21 @@ mod tests {
             data_wait: 0.0,
             seconds: 2.0,
         };
-        Trained {
+        TrialResult {
             rate: 0.01,
             seed,
             folder: PathBuf::new(),
             epochs_to_target,
             lowest: Some(0.5),
-            dropped: None,
+            pruned: None,
             values: vec![0.5],
             epochs: vec![epoch],
         }
     }
 
-    fn comparison(recipes: Vec<Compared>) -> Comparison {
+    fn comparison(recipes: Vec<RecipeResult>) -> Comparison {
         let plan = Plan {
-            contestants: Vec::new(),
+            candidates: Vec::new(),
             metric: Metric::TrainError,
             until: Some(0.25),
             seeds: 2,
@@ -174,9 +175,10 @@ mod tests {
     #[test]
     fn each_recipe_has_a_row_with_its_ratio_to_the_first() {
         let runs = |first, second| vec![run(0, Some(first)), run(1, Some(second))];
-        let compared = |name, runs: Vec<Trained>| Compared::new(name, 9, None, vec![runs[0].clone()], runs);
+        let result =
+            |name, runs: Vec<TrialResult>| RecipeResult::new(name, 9, None, vec![runs[0].clone()], runs);
         let text =
-            comparison(vec![compared("fast", runs(1.0, 3.0)), compared("slow", runs(6.0, 6.0))]).to_string();
+            comparison(vec![result("fast", runs(1.0, 3.0)), result("slow", runs(6.0, 6.0))]).to_string();
         let cells: Vec<Vec<&str>> =
             text.lines().skip(3).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(
@@ -192,18 +194,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_reached_given_up_or_at_the_border_is_told() {
+    fn targets_not_reached_pruned_rates_and_ends_of_the_range_are_noted() {
         let runs = vec![run(0, Some(4.0)), run(1, None)];
-        let lost = Trained { rate: 0.1, dropped: Some(Dropped::NotFinite { epoch: 1 }), ..run(0, None) };
+        let lost = TrialResult { rate: 0.1, pruned: Some(Pruned::NotFinite { epoch: 1 }), ..run(0, None) };
         let tried = vec![runs[0].clone(), lost.clone()];
-        let partly = Compared::new("partly", 9, Some(Border::Lowest), tried, runs);
-        let never = Compared::new("never", 9, None, vec![lost], Vec::new());
+        let partly = RecipeResult::new("partly", 9, Some(RangeEnd::Lowest), tried, runs);
+        let never = RecipeResult::new("never", 9, None, vec![lost], Vec::new());
         let text = comparison(vec![partly, never]).to_string();
         assert!(text.contains("\n±: one standard deviation over seeds\n"), "{text}");
         for part in [
             "not reached by 1 of 2",
             "partly: the best learning rate, 0.01, is the lowest of those tried",
-            "partly, rate 0.1, seed 0: given up, the loss is no finite number in epoch 1",
+            "partly, rate 0.1, seed 0: pruned, the loss is not finite in epoch 1",
             "partly, seed 1: not reached in 9 epochs (best 50 %)",
             "never: no learning rate is left",
         ] {

@@ -1,5 +1,6 @@
-//! One training of a comparison: an ordinary run that is heard epoch by epoch and can be left at each.
+//! One trial of a sweep: an ordinary run that can be paused after any epoch.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,29 +13,30 @@ use fovea_trainer::training::{
     Warning,
 };
 
+use super::error::ComparisonError;
 use super::folders::epochs_done;
-use super::{ComparisonError, Dropped};
+use super::tuning::Pruned;
 
-/// Makes the backend of a run.
+/// Makes the backend of a trial.
 pub type MakeBackend<'a> = dyn FnMut(&Setup<'_>) -> Result<Box<dyn TrainingBackend>, BackendError> + 'a;
 
-/// What all trainings of a comparison share.
-pub struct Workshop<'a> {
-    /// How runs go about their work; each has data and a seed of its own.
+/// What all trials of a sweep share.
+pub struct SweepContext<'a> {
+    /// Options of every run; data set and seed are replaced for each trial.
     pub options: RunOptions,
-    /// Checkpoints that stay besides the best.
+    /// Number of checkpoints kept in addition to the best.
     pub keep: usize,
-    /// Makes the backend of a run.
+    /// Makes the backend of a trial.
     pub backend: &'a mut MakeBackend<'a>,
     /// Ends the comparison once it is set.
     pub stop: &'a AtomicBool,
-    /// Whoever watches.
-    pub watcher: &'a mut dyn Watcher,
+    /// Receives the events of the sweep and of its runs.
+    pub observer: &'a mut dyn SweepObserver,
 }
 
-/// Which training it is.
+/// Identifies a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place<'a> {
+pub struct TrialId<'a> {
     /// Name of the recipe.
     pub recipe: &'a str,
     /// Learning rate.
@@ -43,84 +45,84 @@ pub struct Place<'a> {
     pub seed: u64,
 }
 
-impl std::fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for TrialId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, rate {}, seed {}", self.recipe, self.rate, self.seed)
     }
 }
 
-/// Something that happens in a comparison.
+/// An event of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// A training begins or goes on.
-    Trains {
-        /// Which one.
-        place: Place<'a>,
+    /// A trial starts or resumes training.
+    Started {
+        /// The trial.
+        trial: TrialId<'a>,
     },
-    /// An epoch is over.
+    /// A trial finished an epoch.
     Epoch {
-        /// Of which training.
-        place: Place<'a>,
-        /// Its results.
+        /// The trial.
+        trial: TrialId<'a>,
+        /// Results of the epoch.
         epoch: &'a Epoch,
     },
-    /// A training was given up.
-    GivenUp {
-        /// Which one.
-        place: Place<'a>,
+    /// A trial was pruned.
+    Pruned {
+        /// The trial.
+        trial: TrialId<'a>,
         /// Why.
-        why: Dropped,
+        reason: Pruned,
     },
-    /// The best rate is an end of those tried, and one beyond it is tried.
+    /// The best rate is an end of the range, so one beyond it is tried.
     Extended {
         /// Name of the recipe.
         recipe: &'a str,
-        /// The best rate so far, unless all were given up.
+        /// The best rate so far; `None` when all were pruned.
         best: Option<f64>,
-        /// The one that is tried.
+        /// The added rate.
         rate: f64,
     },
     /// The best rate is known.
     Tuned {
         /// Name of the recipe.
         recipe: &'a str,
-        /// The best rate, unless all were given up.
+        /// The best rate; `None` when all were pruned.
         rate: Option<f64>,
     },
 }
 
-/// Hears how a comparison and each of its runs go.
-pub trait Watcher: Observer {
-    /// Something happened.
-    fn happened(&mut self, event: &Event<'_>);
+/// Receives the events of a sweep, and those of its runs as an [`Observer`].
+pub trait SweepObserver: Observer {
+    /// Receives an event of the sweep.
+    fn on_event(&mut self, event: &Event<'_>);
 }
 
-/// Why a training pauses.
+/// Why a trial pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// Enough epochs were heard, or there are no more.
-    Heard,
-    /// The loss is no finite number.
+    /// The sweep asked for no further epoch, or the recipe has none.
+    Enough,
+    /// The loss is not finite.
     NotFinite,
-    /// It was asked to stop.
+    /// The comparison was stopped.
     Interrupted,
 }
 
-/// One training.
+/// One trial.
 pub(super) struct Trial<'a> {
     recipe: Recipe,
     data: &'a TrainingData,
     settings: RunSettings,
     folder: PathBuf,
-    /// Epochs that are done, and how many of them have been heard.
+    /// Finished epochs; the first `epochs_seen` of them have been passed to the sweep.
     epochs: Vec<Epoch>,
-    heard: usize,
-    /// There once it was needed.
+    epochs_seen: usize,
+    /// Made when the trial first trains.
     backend: Option<Box<dyn TrainingBackend>>,
 }
 
 impl<'a> Trial<'a> {
-    /// The training in `folder`, as far as it has got there.
+    /// The trial in `folder`, with the epochs that are finished there.
     pub fn open(
         recipe: Recipe,
         data: &'a TrainingData,
@@ -128,144 +130,145 @@ impl<'a> Trial<'a> {
         folder: &Path,
     ) -> Result<Self, ComparisonError> {
         let epochs = epochs_done(folder)?;
-        Ok(Self { recipe, data, settings, folder: folder.into(), epochs, heard: 0, backend: None })
+        Ok(Self { recipe, data, settings, folder: folder.into(), epochs, epochs_seen: 0, backend: None })
     }
 
-    /// The epochs that were heard.
+    /// The epochs that were passed to the sweep.
     pub fn epochs(&self) -> &[Epoch] {
-        &self.epochs[..self.heard]
+        &self.epochs[..self.epochs_seen]
     }
 
-    /// Tells `hear` one epoch after the other, those that are not done yet after training them, until it answers that it
-    /// has heard enough, or the recipe's epochs are over.
-    pub fn go_on(
+    /// Passes epochs to `on_epoch` one by one, training those that are not finished, until it returns `false`
+    /// or the recipe has no more.
+    pub fn resume(
         &mut self,
-        workshop: &mut Workshop<'_>,
-        hear: &mut dyn FnMut(&Epoch) -> bool,
+        context: &mut SweepContext<'_>,
+        on_epoch: &mut dyn FnMut(&Epoch) -> bool,
     ) -> Result<Pause, ComparisonError> {
-        let place = Place {
+        let trial = TrialId {
             recipe: &self.recipe.name.clone(),
             rate: self.recipe.optimizer.learning_rate,
             seed: self.settings.seed,
         };
         let all = self.recipe.training.epochs as usize;
-        while self.heard < all {
-            if workshop.stop.load(Ordering::Relaxed) {
+        while self.epochs_seen < all {
+            if context.stop.load(Ordering::Relaxed) {
                 return Ok(Pause::Interrupted);
             }
-            let Some(epoch) = self.epochs.get(self.heard) else {
-                workshop.watcher.happened(&Event::Trains { place });
-                return self.train(workshop, place, hear);
+            let Some(epoch) = self.epochs.get(self.epochs_seen) else {
+                context.observer.on_event(&Event::Started { trial });
+                return self.train(context, trial, on_epoch);
             };
-            self.heard += 1;
-            if !hear(epoch) {
-                return Ok(Pause::Heard);
+            self.epochs_seen += 1;
+            if !on_epoch(epoch) {
+                return Ok(Pause::Enough);
             }
         }
-        Ok(Pause::Heard)
+        Ok(Pause::Enough)
     }
 
-    /// Trains epochs beyond those that are done.
+    /// Trains the epochs that are not finished.
     fn train(
         &mut self,
-        workshop: &mut Workshop<'_>,
-        place: Place<'_>,
-        hear: &mut dyn FnMut(&Epoch) -> bool,
+        context: &mut SweepContext<'_>,
+        trial: TrialId<'_>,
+        on_epoch: &mut dyn FnMut(&Epoch) -> bool,
     ) -> Result<Pause, ComparisonError> {
-        let folder = RunFolder::open(&self.folder, workshop.keep)?;
-        let options = RunOptions { settings: self.settings.clone(), ..workshop.options.clone() };
+        let folder = RunFolder::open(&self.folder, context.keep)?;
+        let options = RunOptions { settings: self.settings.clone(), ..context.options.clone() };
         let session = Session::open(&self.recipe, self.data, options, &folder)?;
         let backend = match &mut self.backend {
             Some(backend) => backend,
-            none => none.insert((workshop.backend)(&session.setup()?)?),
+            none => none.insert((context.backend)(&session.setup()?)?),
         };
         let pause = AtomicBool::new(false);
-        let mut listening = Listening {
-            watcher: workshop.watcher,
-            stop: workshop.stop,
+        let mut observer = TrialObserver {
+            sweep: context.observer,
+            stop: context.stop,
             pause: &pause,
-            place,
+            trial,
             last: self.recipe.training.epochs,
             epochs: &mut self.epochs,
-            hear,
+            on_epoch,
         };
-        let outcome = session.train(&mut **backend, &pause, &mut listening);
-        self.heard = self.epochs.len();
+        let outcome = session.train(&mut **backend, &pause, &mut observer);
+        self.epochs_seen = self.epochs.len();
         match outcome {
             Ok(Outcome::Finished(_)) => {}
-            Ok(Outcome::Interrupted { .. }) if workshop.stop.load(Ordering::Relaxed) => {
+            Ok(Outcome::Interrupted { .. }) if context.stop.load(Ordering::Relaxed) => {
                 return Ok(Pause::Interrupted);
             }
-            Ok(Outcome::Interrupted { .. }) => return Ok(Pause::Heard),
+            Ok(Outcome::Interrupted { .. }) => return Ok(Pause::Enough),
             Err(TrainingError::NotFinite(_)) => {
                 self.backend = None;
                 return Ok(Pause::NotFinite);
             }
             Err(error) => return Err(error.into()),
         }
-        // A device's memory is not for those who are done.
+        // Frees the device's memory for the other trials.
         self.backend = None;
-        Ok(Pause::Heard)
+        Ok(Pause::Enough)
     }
 }
 
-/// Hands on what a run tells, and stops the run when enough was heard.
-struct Listening<'a> {
-    watcher: &'a mut dyn Watcher,
-    /// Stops the comparison.
+/// Forwards the events of a run to the sweep, and pauses the run when the sweep needs no further epoch.
+struct TrialObserver<'a> {
+    sweep: &'a mut dyn SweepObserver,
+    /// Set to stop the comparison.
     stop: &'a AtomicBool,
-    /// Stops the run.
+    /// Set to stop the run.
     pause: &'a AtomicBool,
-    place: Place<'a>,
+    trial: TrialId<'a>,
+    /// Number of the recipe's last epoch.
     last: u32,
     epochs: &'a mut Vec<Epoch>,
-    hear: &'a mut dyn FnMut(&Epoch) -> bool,
+    on_epoch: &'a mut dyn FnMut(&Epoch) -> bool,
 }
 
-impl Listening<'_> {
-    fn pass_on_a_stop(&self) {
+impl TrialObserver<'_> {
+    fn forward_stop(&self) {
         if self.stop.load(Ordering::Relaxed) {
             self.pause.store(true, Ordering::Relaxed);
         }
     }
 }
 
-impl Observer for Listening<'_> {
+impl Observer for TrialObserver<'_> {
     fn started(&mut self, plan: &training::RunPlan) {
-        self.watcher.started(plan);
-        self.pass_on_a_stop();
+        self.sweep.started(plan);
+        self.forward_stop();
     }
 
     fn step(&mut self, step: &metrics::Step, batch: u64) {
-        self.watcher.step(step, batch);
-        self.pass_on_a_stop();
+        self.sweep.step(step, batch);
+        self.forward_stop();
     }
 
     fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
-        self.watcher.evaluating(views, images, of);
-        self.pass_on_a_stop();
+        self.sweep.evaluating(views, images, of);
+        self.forward_stop();
     }
 
     fn epoch(&mut self, epoch: &Epoch, next_rate: f64) {
-        self.watcher.epoch(epoch, next_rate);
-        self.watcher.happened(&Event::Epoch { place: self.place, epoch });
+        self.sweep.epoch(epoch, next_rate);
+        self.sweep.on_event(&Event::Epoch { trial: self.trial, epoch });
         self.epochs.push(*epoch);
-        // After its last epoch a run ends by itself, with its report.
-        if !(self.hear)(epoch) && epoch.epoch < self.last {
+        // After its last epoch a run ends without being paused, and writes its report.
+        if !(self.on_epoch)(epoch) && epoch.epoch < self.last {
             self.pause.store(true, Ordering::Relaxed);
         }
-        self.pass_on_a_stop();
+        self.forward_stop();
     }
 
     fn finished(&mut self, views: TestViews, score: &Score) {
-        self.watcher.finished(views, score);
+        self.sweep.finished(views, score);
     }
 
     fn saved(&mut self, path: &Path) {
-        self.watcher.saved(path);
+        self.sweep.saved(path);
     }
 
     fn warn(&mut self, warning: &Warning) {
-        self.watcher.warn(warning);
+        self.sweep.warn(warning);
     }
 }

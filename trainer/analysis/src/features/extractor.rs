@@ -8,29 +8,15 @@ use fovea_pipeline::{Loader, LoaderConfig, Records, TestViews};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{Inference, OrtOptions};
 use fovea_trainer::names;
-use fovea_trainer::recipe::{LayerKind, Recipe};
 use fovea_trainer::training::{Trained, TrainingError, crop_size};
 
-/// Images that go through the network at once.
+/// Images per batch.
 const BATCH: usize = 64;
 
-/// The name of the layer before the logits: the last hidden layer, after its activation, where networks keep what they see.
-/// `None` when the recipe names no such layer, as for a network out of a file.
-#[must_use]
-pub fn last_hidden(recipe: &Recipe) -> Option<&str> {
-    let layers = &recipe.network.layer;
-    let logits = layers.iter().rposition(|layer| matches!(layer.kind, LayerKind::Linear(_)))?;
-    let before = layers[..logits].iter().rev();
-    before
-        .into_iter()
-        .find(|layer| !matches!(layer.kind, LayerKind::Dropout(_)))
-        .map(|layer| layer.name.as_str())
-}
-
-/// What a network sees in N images.
+/// What a network computes from N images.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
-    /// Activations of the layer, `f32 [N,D]`; empty when no layer was asked for.
+pub struct Activations {
+    /// Activations of the chosen layer, `f32 [N,D]`; empty without a layer.
     pub features: Vec<f32>,
     /// Logits, `f32 [N,K]`.
     pub logits: Vec<f32>,
@@ -38,7 +24,7 @@ pub struct Seen {
     pub probabilities: Vec<f32>,
 }
 
-/// A trained network that is asked for its answers and for the activations of one layer.
+/// A trained network that computes probabilities and the activations of one layer.
 pub struct Extractor {
     network: Inference,
     width: usize,
@@ -47,11 +33,12 @@ pub struct Extractor {
 }
 
 impl Extractor {
-    /// Readies `trained`; `layer` is one of its recipe's, or `None` for answers alone.
+    /// Prepares `trained`; `layer` is one of its network's [taps](fovea_graph::Network::taps), or `None` for
+    /// probabilities only.
     ///
     /// # Errors
-    /// [`TrainingError::Graph`] when there is no such layer, [`TrainingError::Checkpoint`] when a tensor is missing,
-    /// [`TrainingError::Backend`] when the device cannot be used.
+    /// [`TrainingError::Graph`] when there is no such layer, [`TrainingError::Checkpoint`] when a tensor is
+    /// missing, [`TrainingError::Backend`] when the device cannot be used.
     pub fn new(
         trained: Trained,
         layer: Option<&str>,
@@ -81,39 +68,40 @@ impl Extractor {
         self.classes
     }
 
-    /// Size of what the network sees.
+    /// Size of the network's input.
     #[must_use]
     pub fn crop(&self) -> Size {
         self.crop
     }
 
-    /// Looks at images `u8 [N,3,H,W]`, any number of them.
+    /// Runs the network on images `u8 [N,3,H,W]`, any number of them.
     ///
     /// # Errors
     /// [`TrainingError::Backend`].
-    pub fn look(&mut self, images: &[u8]) -> Result<Seen, TrainingError> {
-        let mut seen = Seen::default();
+    pub fn run(&mut self, images: &[u8]) -> Result<Activations, TrainingError> {
+        let mut activations = Activations::default();
         for images in images.chunks(BATCH * 3 * self.crop.area()) {
             let mut outputs = self.network.run(images)?;
             let mut take = |name| outputs.remove(name).unwrap_or_default();
-            seen.features.extend(take(names::FEATURES));
-            seen.logits.extend(take(names::LOGITS));
-            seen.probabilities.extend(take(names::PROBABILITIES));
+            activations.features.extend(take(names::FEATURES));
+            activations.logits.extend(take(names::LOGITS));
+            activations.probabilities.extend(take(names::PROBABILITIES));
         }
-        Ok(seen)
+        Ok(activations)
     }
 
-    /// Looks at the centre of every image of a split, in the order of its shards; `visit` gets the number of the first image
-    /// and what was seen in it and those that follow. Ends early once `stop` is set, and says whether it came to the end.
+    /// Runs the network on the centre of every image of a split, in the order of its shards; `visit` receives
+    /// each batch with the index of its first image. Stops early once `stop` is set; returns whether all
+    /// images were visited.
     ///
     /// # Errors
-    /// [`TrainingError`] of the loader or the backend, and whatever `visit` returns.
-    pub fn look_at_all<E: From<TrainingError>>(
+    /// [`TrainingError`] of the loader or the backend, and any error of `visit`.
+    pub fn run_all<E: From<TrainingError>>(
         &mut self,
         records: &Arc<Records>,
         workers: usize,
         stop: &AtomicBool,
-        visit: &mut dyn FnMut(usize, &Seen) -> Result<(), E>,
+        visit: &mut dyn FnMut(usize, &Activations) -> Result<(), E>,
     ) -> Result<bool, E> {
         let config = LoaderConfig {
             batch_size: BATCH,
@@ -126,24 +114,10 @@ impl Extractor {
                 return Ok(false);
             }
             let batch = batch.map_err(TrainingError::from)?;
-            let seen = self.look(&batch.image_bytes()[..batch.len() * 3 * self.crop.area()])?;
-            visit(first, &seen)?;
+            let activations = self.run(&batch.image_bytes()[..batch.len() * 3 * self.crop.area()])?;
+            visit(first, &activations)?;
             first += batch.len();
         }
         Ok(true)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_hidden_layer_is_that_before_the_logits_after_its_activation() {
-        for (name, expected) in [("alexnet", "relu7"), ("demo", "relu7"), ("alexnet-tanh", "relu7")] {
-            assert_eq!(last_hidden(&Recipe::load(name, &[]).unwrap()), Some(expected), "{name}");
-        }
-        let recipe = Recipe::load("cifar-quick", &[]).unwrap();
-        assert_eq!(last_hidden(&recipe), Some("pool3"));
     }
 }

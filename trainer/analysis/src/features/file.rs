@@ -1,9 +1,10 @@
-//! Features in a file, for other programs.
+//! Writes features to a file for other programs.
 //!
-//! `.safetensors` holds `features` f32 `[N,D]`, `labels` i64 `[N]`, and `keys` u8: the images' names in UTF-8, each ended by a line
-//! feed. Its metadata tell `layer`, `run`, `checkpoint`, and `classes`: the WordNet IDs in the order of the labels, as a JSON array.
-//! `.npy` holds the features alone; a `.csv` of the same name beside it has a row for each image: label, WordNet ID and key.
-//! Both are written as the features come, so that they need not fit into memory.
+//! A `.safetensors` file holds `features` f32 `[N,D]`, `labels` i64 `[N]`, and `keys` u8: the names of the
+//! images in UTF-8, each followed by a line feed. Its metadata have `layer`, `run`, `checkpoint`, and
+//! `classes`: the WordNet IDs in the order of the labels, as a JSON array. A `.npy` file holds the features
+//! only; a `.csv` file of the same name has a row for each image: label, WordNet ID and key. Both are written
+//! batch by batch, so that the features need not fit into memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,18 +17,18 @@ use fovea_pipeline::{Class, Records};
 use fovea_trainer::training::TrainingError;
 use serde_json::json;
 
-use super::Extractor;
+use super::extractor::Extractor;
 
-/// Features cannot be written.
+/// Features cannot be computed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
-    /// The name of the file does not tell its format.
+    /// The name of the file has no known extension.
     #[error("{}: expected a name that ends with .safetensors or .npy", path.display())]
     Format {
         /// The file.
         path: PathBuf,
     },
-    /// The features cannot be had.
+    /// The features cannot be computed.
     #[error(transparent)]
     Training(#[from] TrainingError),
     /// The file cannot be written.
@@ -35,7 +36,7 @@ pub enum FeatureError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// Reason given by the file system.
         reason: io::Error,
     },
 }
@@ -47,17 +48,17 @@ impl FeatureError {
     }
 }
 
-/// How features are written.
+/// Format of a file of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One file with labels and keys.
     Safetensors,
-    /// NumPy's, and a table beside it.
+    /// NumPy's format, and a table of labels and keys.
     Npy,
 }
 
 impl Format {
-    /// The format that the name of a file asks for.
+    /// The format for the extension of `path`.
     ///
     /// # Errors
     /// [`FeatureError::Format`].
@@ -70,10 +71,10 @@ impl Format {
     }
 }
 
-/// Where features come from.
+/// The origin of features.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The layer whose activations they are.
+    /// The layer.
     pub layer: String,
     /// Folder of the run.
     pub run: PathBuf,
@@ -82,7 +83,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// As the metadata of a file, which are texts alone.
+    /// The metadata of a file; all values are strings.
     fn metadata(&self, classes: &[Class]) -> serde_json::Value {
         let wnids: Vec<&str> = classes.iter().map(|class| class.wnid.as_str()).collect();
         let checkpoint = self.checkpoint.file_name().unwrap_or(self.checkpoint.as_os_str());
@@ -95,11 +96,11 @@ impl Origin {
     }
 }
 
-/// Writes what `extractor` sees in every image of `records`, in their order, to `path`; `progress` hears how many images are done.
-/// `false` when `stop` was set meanwhile; there is no file then.
+/// Writes the features of all images of `records`, in their order, to `path`; `progress` receives the number
+/// of finished images. Returns `false`, without writing a file, once `stop` is set.
 ///
 /// # Errors
-/// [`FeatureError`]; `path` is as it was then.
+/// [`FeatureError`]; `path` is unchanged then.
 pub fn write_features(
     path: &Path,
     (extractor, origin): (&mut Extractor, &Origin),
@@ -115,19 +116,20 @@ pub fn write_features(
         let fail = FeatureError::at;
         let metadata = origin.metadata(classes);
         let begun = begin(out, format, records, shape, metadata).map_err(fail(path));
-        let looked = begun.and_then(|()| {
-            extractor.look_at_all(records, workers, stop, &mut |first, seen| {
+        let finished = begun.and_then(|()| {
+            extractor.run_all(records, workers, stop, &mut |first, activations| {
                 progress(first);
-                let bytes: Vec<u8> = seen.features.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let bytes: Vec<u8> =
+                    activations.features.iter().flat_map(|value| value.to_le_bytes()).collect();
                 out.write_all(&bytes).map_err(fail(path))
             })
         });
-        outcome = looked.and_then(|finished| {
+        outcome = finished.and_then(|finished| {
             end(out, format, records).map_err(fail(path))?;
             Ok(finished)
         });
-        // What goes wrong, and what is not whole, leaves no file behind.
-        if matches!(outcome, Ok(true)) { Ok(()) } else { Err(io::Error::other("not whole")) }
+        // An error keeps `write_atomically` from leaving an incomplete file.
+        if matches!(outcome, Ok(true)) { Ok(()) } else { Err(io::Error::other("incomplete")) }
     });
     if outcome? {
         written.map_err(FeatureError::at(path))?;
@@ -141,7 +143,7 @@ pub fn write_features(
     Ok(false)
 }
 
-/// Everything before the features.
+/// Writes everything before the features.
 fn begin(
     out: &mut BufWriter<File>,
     format: Format,
@@ -162,14 +164,14 @@ fn begin(
         "keys": { "dtype": "U8", "shape": [keys], "data_offsets": [features_end, features_end + keys] },
     });
     let mut header = header.to_string().into_bytes();
-    // The tensors begin at a multiple of 8.
+    // The tensors start at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     (0..rows).try_for_each(|index| out.write_all(&records.record(index).label.to_le_bytes()))
 }
 
-/// Everything after them.
+/// Writes everything after the features.
 fn end(out: &mut BufWriter<File>, format: Format, records: &Records) -> io::Result<()> {
     match format {
         Format::Npy => Ok(()),
@@ -179,10 +181,11 @@ fn end(out: &mut BufWriter<File>, format: Format, records: &Records) -> io::Resu
     }
 }
 
-/// Version 1.0 of NumPy's format: f32, little endian, rows first.
+/// The header of NumPy's format, version 1.0: f32, little-endian, C order.
 fn npy_header(shape: &str) -> Vec<u8> {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-    // Magic, version and length take 10 bytes, a line feed ends the header, and all of it is a multiple of 64.
+    // Magic, version and length take 10 bytes; a line feed ends the header, which is padded to a multiple of
+    // 64.
     let padding = (10 + text.len() + 1).next_multiple_of(64) - (10 + text.len() + 1);
     text.extend(std::iter::repeat_n(' ', padding));
     text.push('\n');
@@ -202,7 +205,7 @@ fn write_table(out: &mut BufWriter<File>, records: &Records, classes: &[Class]) 
     })
 }
 
-/// A cell of a table, quoted so that it may hold anything.
+/// A quoted cell of a CSV table.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
@@ -212,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_the_file_tells_the_format() {
+    fn the_format_is_known_by_the_extension() {
         assert_eq!(Format::of(Path::new("a/b.safetensors")).unwrap(), Format::Safetensors);
         assert_eq!(Format::of(Path::new("b.npy")).unwrap(), Format::Npy);
         let error = Format::of(Path::new("b.txt")).unwrap_err().to_string();
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_for_numpy_is_a_multiple_of_64_and_ends_its_line() {
+    fn a_header_for_numpy_is_a_multiple_of_64_and_ends_with_a_line_feed() {
         for shape in ["(1, 2)", "(1281167, 4096)"] {
             let header = npy_header(shape);
             assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"), "{header:?}");
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_of_a_table_may_hold_commas_and_quotes() {
+    fn cells_of_a_table_can_hold_commas_and_quotes() {
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
     }
 }

@@ -1,36 +1,36 @@
 //! Nearest neighbours by Euclidean distance.
 
-/// An image near a query.
+/// An image near the query.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
-    /// Number of the image.
+pub struct Neighbour {
+    /// Index of the image.
     pub index: usize,
-    /// Euclidean distance from the query.
+    /// Euclidean distance to the query.
     pub distance: f32,
 }
 
-/// The images nearest to a query among those that were offered.
+/// Keeps the images nearest to a query.
 #[derive(Clone, Debug)]
 pub struct Nearest {
     query: Vec<f32>,
     count: usize,
-    /// The nearest first; distances are squared.
-    found: Vec<Found>,
+    /// In ascending order of distance; distances are squared.
+    found: Vec<Neighbour>,
 }
 
 impl Nearest {
-    /// Looks for the `count` images nearest to `query`, `f32 [D]`.
+    /// Will keep the `count` images nearest to `query`, `f32 [D]`.
     #[must_use]
     pub fn new(query: Vec<f32>, count: usize) -> Self {
         Self { query, count, found: Vec::with_capacity(count + 1) }
     }
 
-    /// Offers N images, `f32 [N,D]`, numbered from `first`.
+    /// Considers N images with features `f32 [N,D]`, whose indices start at `first`.
     pub fn offer(&mut self, first: usize, features: &[f32]) {
         for (index, features) in (first..).zip(features.chunks_exact(self.query.len())) {
             let squares = self.query.iter().zip(features).map(|(a, b)| (a - b) * (a - b));
-            let candidate = Found { index, distance: squares.sum() };
-            // Of equal distances the one offered first stays before; what is not a number is farthest.
+            let candidate = Neighbour { index, distance: squares.sum() };
+            // Among equal distances the earlier image comes first; NaN is farthest.
             let place =
                 self.found.partition_point(|known| known.distance.total_cmp(&candidate.distance).is_le());
             if place < self.count {
@@ -40,10 +40,10 @@ impl Nearest {
         }
     }
 
-    /// The nearest images, the nearest first.
+    /// The nearest images in ascending order of distance.
     #[must_use]
-    pub fn found(&self) -> Vec<Found> {
-        self.found.iter().map(|found| Found { distance: found.distance.sqrt(), ..*found }).collect()
+    pub fn found(&self) -> Vec<Neighbour> {
+        self.found.iter().map(|found| Neighbour { distance: found.distance.sqrt(), ..*found }).collect()
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_come_first_wherever_they_were_offered() {
+    fn neighbours_are_sorted_by_distance_whatever_their_order() {
         let mut nearest = Nearest::new(vec![0.0, 0.0], 3);
         nearest.offer(0, &[9.0, 0.0, 3.0, 4.0, 0.0, 1.0]);
         nearest.offer(3, &[f32::NAN, 0.0, 0.0, 0.0, 1.0, 0.0]);
@@ -62,9 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn fewer_images_than_wanted_are_all_found() {
+    fn all_images_are_found_if_there_are_fewer_than_asked_for() {
         let mut nearest = Nearest::new(vec![1.0], 5);
         nearest.offer(7, &[4.0, 1.0]);
-        assert_eq!(nearest.found(), [Found { index: 8, distance: 0.0 }, Found { index: 7, distance: 3.0 }]);
+        assert_eq!(
+            nearest.found(),
+            [Neighbour { index: 8, distance: 0.0 }, Neighbour { index: 7, distance: 3.0 }]
+        );
     }
 }

@@ -1,14 +1,15 @@
-//! Bar charts with horizontal bars, and their like on a logarithmic axis.
+//! Horizontal bar charts, and dot charts on a logarithmic axis.
 
 use maud::html;
 
-use super::axis::Placed;
+use super::axis::{Axis, Level, Placed, Scale};
+use super::colors::Color;
 use super::svg::{
-    Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_width, with_hint,
+    Anchor, Svg, TEXT_PX, TITLE_HEIGHT_PX, WIDTH_PX, line, px, shortened, sized_text, text, text_width,
+    with_hint,
 };
-use super::{Axis, Color, Level, Scale, WIDTH_PX};
 
-/// Height that a bar takes with the space around it.
+/// Height of a bar including the space around it.
 const ROW_PX: f64 = 24.0;
 const BAR_PX: f64 = 14.0;
 const DOT_PX: f64 = 5.0;
@@ -16,48 +17,48 @@ const LABEL_MOST_PX: f64 = 190.0;
 const NOTE_PX: f64 = 12.0;
 /// Space before each column of notes.
 const BEFORE_NOTE_PX: f64 = 16.0;
-/// Space between the plot and what stands at its right.
+/// Space to the right of the plot.
 const RIGHT_PX: f64 = 16.0;
 
-/// Bars below each other. On a logarithmic axis, which has no zero for a bar to begin at, they are dots.
+/// Bars below each other; on a logarithmic axis, which has no zero for a bar to start at, dots.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BarChart {
-    /// What it shows.
+    /// Title.
     pub title: String,
     /// The axis along the bars.
     pub axis: Axis,
     /// The bars from top to bottom.
     pub bars: Vec<Bar>,
-    /// What the columns of the bars' notes are.
+    /// Headings of the columns of notes.
     pub columns: Vec<String>,
-    /// Vertical lines to compare with.
+    /// Vertical lines for comparison.
     pub levels: Vec<Level>,
 }
 
 /// A bar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar {
-    /// What it stands for.
+    /// Its label.
     pub label: String,
     /// Its length.
     pub value: f64,
-    /// Numbers beside it, one for each column.
+    /// Numbers to its right, one for each column.
     pub notes: Vec<String>,
     /// Its colour.
     pub color: Color,
 }
 
 impl BarChart {
-    /// Draws it.
+    /// Draws the chart.
     #[must_use]
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Svg {
         let width_of = |text: &String| text_width(text, TEXT_PX);
         let labels: Vec<String> =
             self.bars.iter().map(|bar| shortened(&bar.label, LABEL_MOST_PX, TEXT_PX)).collect();
         let left = 14.0 + labels.iter().map(width_of).fold(0.0, f64::max);
         let notes = self.note_widths();
-        let beside: f64 = notes.iter().map(|width| width + BEFORE_NOTE_PX).sum();
-        let width = (WIDTH_PX - left - beside - RIGHT_PX).max(120.0);
+        let notes_width: f64 = notes.iter().map(|width| width + BEFORE_NOTE_PX).sum();
+        let width = (WIDTH_PX - left - notes_width - RIGHT_PX).max(120.0);
         let right_of_note = |column: usize| {
             left + width + notes[..=column].iter().map(|width| width + BEFORE_NOTE_PX).sum::<f64>()
         };
@@ -68,14 +69,14 @@ impl BarChart {
         let above = if self.levels.is_empty() && self.columns.is_empty() { 0.0 } else { 18.0 };
         let top = TITLE_HEIGHT_PX + above;
         let bottom = top + self.bars.len() as f64 * ROW_PX + 4.0;
-        let zero = if dots { 0.0 } else { x.place(0.0).unwrap_or(0.0) };
+        let zero = if dots { 0.0 } else { x.position(0.0).unwrap_or(0.0) };
         let body = html! {
-            @for (place, label) in &x.ticks_beside() {
+            @for (place, label) in &x.horizontal_ticks() {
                 (line((left + place, top), (left + place, bottom), Color::Grid, false))
                 (text(left + place, bottom + 16.0, Anchor::Middle, Color::Faint, label))
             }
             @for level in &self.levels {
-                @if let Some(place) = x.place(level.at) {
+                @if let Some(place) = x.position(level.at) {
                     (line((left + place, top - 2.0), (left + place, bottom), Color::Faint, true))
                     (sized_text((left + place, top - 6.0), Anchor::Middle, Color::Faint, NOTE_PX, &level.label))
                 }
@@ -85,7 +86,7 @@ impl BarChart {
             }
             @for (index, (bar, label)) in self.bars.iter().zip(&labels).enumerate() {
                 @let middle = top + (index as f64 + 0.5) * ROW_PX + 2.0;
-                @let place = x.place(bar.value);
+                @let place = x.position(bar.value);
                 (with_hint(&bar.label, *label == bar.label, text(left - 8.0, middle + 4.5, Anchor::End, Color::Ink, label)))
                 @if dots {
                     (line((left, middle), (left + width, middle), Color::Grid, false))
@@ -103,7 +104,7 @@ impl BarChart {
             }
             (text(left + width / 2.0, bottom + 35.0, Anchor::Middle, Color::Ink, &axis.title))
         };
-        document(&self.title, left + width + beside + RIGHT_PX, bottom + 42.0, &body)
+        Svg::new(&self.title, left + width + notes_width + RIGHT_PX, bottom + 42.0, &body)
     }
 
     /// Width of each column of notes.
@@ -138,27 +139,27 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_values() {
-        let svg = chart(Axis::linear("share"), &[1.0, 2.0, f64::NAN]).svg();
+    fn bars_are_proportional_to_their_values() {
+        let svg = chart(Axis::linear("share"), &[1.0, 2.0, f64::NAN]).svg().to_string();
         let widths = numbers(&svg, "rect", "width");
         assert!((widths[1] - 2.0 * widths[0]).abs() < 0.2 && widths[2] == 0.0, "{widths:?}");
     }
 
     #[test]
     fn on_a_logarithmic_axis_values_are_dots_at_equal_distances_for_equal_ratios() {
-        let svg = chart(Axis::log("ratio"), &[1e-4, 1e-3, 1e-2, 0.0]).svg();
+        let svg = chart(Axis::log("ratio"), &[1e-4, 1e-3, 1e-2, 0.0]).svg().to_string();
         assert!(!svg.contains("<rect"), "{svg}");
         let dots = numbers(&svg, "circle", "cx");
-        assert_eq!(dots.len(), 3, "what has no place has no dot");
+        assert_eq!(dots.len(), 3, "a value without a position has no dot");
         assert!((dots[2] + dots[0] - 2.0 * dots[1]).abs() < 0.2 && dots[1] > dots[0] + 50.0, "{dots:?}");
     }
 
     #[test]
-    fn notes_stand_in_columns_to_the_right_of_every_line_of_the_plot() {
+    fn notes_are_in_columns_to_the_right_of_the_plot() {
         let mut chart = chart(Axis::log("ratio"), &[1e-4, 1e-2]);
         chart.columns = vec!["weights".into(), "update".into()];
         chart.levels = vec![Level { at: 1e-3, label: "1/1000".into() }];
-        let svg = chart.svg();
+        let svg = chart.svg().to_string();
         let end = numbers(&svg, "line", "x2").into_iter().fold(0.0, f64::max);
         let at = |text: &str| -> f64 {
             let before = svg.split(&format!(">{text}</text>")).next().unwrap();

@@ -2,26 +2,26 @@
 
 use std::fmt;
 
-/// A colour by its role. Displayed, it is a custom property of CSS with the light colour to fall back to.
+/// A colour by its role. Its `Display` is a custom property of CSS with the light colour as the fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
-    /// Behind everything.
+    /// Background.
     Paper,
     /// Text and axes.
     Ink,
-    /// Text that matters less.
+    /// Secondary text.
     Faint,
     /// Lines of the grid.
     Grid,
-    /// What is right.
+    /// Correct predictions.
     Right,
-    /// What is wrong.
+    /// Wrong predictions.
     Wrong,
     /// One of the colours of series, counted from 0; they repeat.
     Series(usize),
 }
 
-/// Name, on light pages, on dark pages.
+/// Name, colour on light pages, colour on dark pages.
 type Entry = (&'static str, &'static str, &'static str);
 
 const ROLES: [Entry; 6] = [
@@ -69,7 +69,8 @@ fn entries() -> impl Iterator<Item = Entry> {
     ROLES.into_iter().chain(SERIES)
 }
 
-/// The custom properties, for the style sheet of a page that follows its reader's wish for light or dark.
+/// The custom properties, for the style sheet of a page that follows the reader's preference for light or
+/// dark.
 #[must_use]
 pub fn style() -> String {
     let light: String = entries().map(|(name, light, _)| format!("--{name}:{light};")).collect();
@@ -77,10 +78,11 @@ pub fn style() -> String {
     format!(":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}")
 }
 
-/// The same markup with every colour fixed to that of light pages.
-pub(super) fn fixed(svg: &str) -> String {
-    entries()
-        .fold(svg.to_owned(), |svg, (name, light, _)| svg.replace(&format!("var(--{name},{light})"), light))
+/// Replaces every [`Color`] in `markup` by the colour of light pages.
+pub(super) fn fixed(markup: &str) -> String {
+    entries().fold(markup.to_owned(), |markup, (name, light, _)| {
+        markup.replace(&format!("var(--{name},{light})"), light)
+    })
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_colour_is_a_property_that_the_style_defines_twice_and_that_can_be_fixed() {
+    fn every_colour_is_defined_for_light_and_dark_pages_and_can_be_fixed() {
         let style = style();
         let roles = [Color::Paper, Color::Ink, Color::Faint, Color::Grid, Color::Right, Color::Wrong];
         for color in roles.into_iter().chain((0..9).map(Color::Series)) {

@@ -1,37 +1,37 @@
-//! Tables of numbers as shades.
+//! Heat maps.
 
 use maud::html;
 
-use super::Color;
-use super::svg::{Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, px, shortened, sized_text, text, text_width};
+use super::colors::Color;
+use super::svg::{Anchor, Svg, TEXT_PX, TITLE_HEIGHT_PX, px, shortened, sized_text, text, text_width};
 
 const CELL_PX: f64 = 38.0;
 const LABEL_MOST_PX: f64 = 170.0;
 const NUMBER_PX: f64 = 11.0;
 
-/// Shades of a table, with its numbers; a confusion of classes for instance.
+/// A table of shaded numbers, such as a confusion matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeatMap {
-    /// What it shows.
+    /// Title.
     pub title: String,
-    /// What the rows are.
+    /// Title of the rows.
     pub rows_title: String,
-    /// What the columns are.
+    /// Title of the columns.
     pub columns_title: String,
     /// Labels of the rows.
     pub rows: Vec<String>,
     /// Labels of the columns.
     pub columns: Vec<String>,
-    /// A row of values each, 0 or more.
+    /// Values by row and column, 0 or more.
     pub values: Vec<Vec<f64>>,
-    /// Which cells are right, by row and column; they have the colour for it, the others that of what is wrong.
+    /// Row and column of the cells in [`Color::Right`]; the others are in [`Color::Wrong`].
     pub right: Vec<(usize, usize)>,
 }
 
 impl HeatMap {
-    /// Draws it.
+    /// Draws the heat map.
     #[must_use]
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Svg {
         let cut = |labels: &[String]| -> Vec<String> {
             labels.iter().map(|label| shortened(label, LABEL_MOST_PX, TEXT_PX)).collect()
         };
@@ -39,7 +39,7 @@ impl HeatMap {
         let widest =
             |labels: &[String]| labels.iter().map(|label| text_width(label, TEXT_PX)).fold(0.0, f64::max);
         let left = widest(&rows) + 32.0;
-        // Columns' labels rise to the right by 45 degrees.
+        // Column labels are rotated by 45 degrees.
         let slanted = widest(&columns) * 0.71;
         let top = TITLE_HEIGHT_PX + slanted + 34.0;
         let (width, height) = (columns.len() as f64 * CELL_PX, rows.len() as f64 * CELL_PX);
@@ -73,7 +73,7 @@ impl HeatMap {
                 }
             }
         };
-        document(&self.title, left + width + slanted.max(12.0), top + height + 8.0, &body)
+        Svg::new(&self.title, left + width + slanted.max(12.0), top + height + 8.0, &body)
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_as_strong_as_its_value_and_has_the_colour_of_its_kind() {
+    fn a_cell_is_shaded_by_its_value_in_the_colour_for_right_or_wrong() {
         let map = HeatMap {
             rows: vec!["cat".into(), "dog".into()],
             columns: vec!["cat".into(), "dog".into()],
@@ -90,7 +90,7 @@ mod tests {
             right: vec![(0, 0), (1, 1)],
             ..HeatMap::default()
         };
-        let svg = map.svg();
+        let svg = map.svg().to_string();
         assert_eq!(
             svg.matches(&format!("fill=\"{}\" fill-opacity=\"0.70\"", Color::Right)).count(),
             1,

@@ -2,37 +2,38 @@
 
 use maud::{Markup, html};
 
-use super::axis::Placed;
+use super::axis::{Axis, Level, Placed};
+use super::colors::Color;
 use super::svg::{
-    Anchor, TEXT_PX, TITLE_HEIGHT_PX, document, line, px, shortened, sized_text, text, text_width, with_hint,
+    Anchor, Svg, TEXT_PX, TITLE_HEIGHT_PX, WIDTH_PX, line, px, shortened, sized_text, text, text_width,
+    with_hint,
 };
-use super::{Axis, Color, WIDTH_PX};
 
-/// Height of the part with the lines.
+/// Height of the plot.
 const PLOT_HEIGHT_PX: f64 = 230.0;
-/// Height of a line of the legend, or of texts above the plot.
+/// Height of a line of text.
 const TEXT_LINE_PX: f64 = 18.0;
 /// Space to the right of the plot.
 const RIGHT_PX: f64 = 14.0;
-/// Space below the plot: ticks and the axis' title.
+/// Space below the plot, for ticks and the title of the axis.
 const BELOW_PX: f64 = 44.0;
-/// Size of the texts at marks and below the axis.
+/// Size of the labels of marks and of the note.
 const NOTE_PX: f64 = 11.0;
-/// Rows that marks' texts take at most; a text that has no place in them is left out.
+/// Most rows of labels of marks; a label that fits into none is left out.
 const MARK_ROWS: usize = 3;
-/// Points of a series up to which each gets a dot.
+/// Most points of a series that are drawn as dots too.
 const DOTTED: usize = 30;
-/// Half the width of an error bar's ends.
+/// Half the width of the ends of an error bar.
 const ERROR_END_PX: f64 = 4.0;
-/// Distance between series that have a point each at the same place.
-const ASIDE_PX: f64 = 16.0;
-/// Dashes of a level, which are not those of a series.
+/// Horizontal distance between series that all have a single point at the same x.
+const SHIFT_PX: f64 = 16.0;
+/// Dashes of a level, different from those of a series.
 const LEVEL_DASHES: &str = "2 3";
 
-/// Lines over an axis.
+/// A line chart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LineChart {
-    /// What it shows.
+    /// Title.
     pub title: String,
     /// The horizontal axis.
     pub x: Axis,
@@ -40,46 +41,37 @@ pub struct LineChart {
     pub y: Axis,
     /// The lines.
     pub series: Vec<Series>,
-    /// Vertical lines where something happens.
+    /// Vertical lines at events.
     pub marks: Vec<Mark>,
-    /// Horizontal lines to compare with; the legend tells what they are.
+    /// Horizontal lines for comparison; their labels are in the legend.
     pub levels: Vec<Level>,
-    /// What else is to be told, below the axis; none if empty.
+    /// Text below the axis; none if empty.
     pub note: String,
 }
 
-/// A line, with its spread if there is one.
+/// A line, with an optional spread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// For the legend.
+    /// Name in the legend.
     pub name: String,
-    /// x and y, from left to right; the line is broken at values that have no place.
+    /// x and y, from left to right; the line is interrupted at values without a position.
     pub points: Vec<(f64, f64)>,
-    /// A shaded band: x, lower and upper end; of a single x an error bar.
+    /// A shaded band: x, lower and upper end; an error bar if there is a single x.
     pub band: Vec<(f64, f64, f64)>,
-    /// Thin lines around the thick one: single seeds around their mean, for instance.
+    /// Additional thin lines, such as single seeds around their mean.
     pub around: Vec<Vec<(f64, f64)>>,
-    /// The colour; by its place in the chart when `None`.
+    /// The colour; by default that of its index in the chart.
     pub color: Option<Color>,
     /// Whether the line is dashed.
     pub dashed: bool,
 }
 
-/// Something that happens at an x.
+/// An event at an x.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
-    /// Where.
+    /// The x.
     pub at: f64,
-    /// What.
-    pub label: String,
-}
-
-/// A value to compare with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Level {
-    /// The value.
-    pub at: f64,
-    /// What it is.
+    /// Its label.
     pub label: String,
 }
 
@@ -90,8 +82,9 @@ impl Series {
         Self { name: name.into(), points, ..Self::default() }
     }
 
-    /// Many points, as the means of `bins` equal parts of their x range, in a band from the least to the greatest of each part.
-    /// Points that are not finite are left out. With no more points than parts it is a plain line.
+    /// The means of `points` over `bins` equal parts of their x range, within a band from the least to the
+    /// greatest value of each part. Points that are not finite are left out. With no more points than bins it
+    /// is a plain line.
     #[must_use]
     pub fn binned(name: impl Into<String>, points: &[(f64, f64)], bins: usize) -> Self {
         let points: Vec<(f64, f64)> =
@@ -131,15 +124,15 @@ impl Series {
 }
 
 impl LineChart {
-    /// A chart of nothing yet.
+    /// An empty chart.
     #[must_use]
     pub fn new(x: Axis, y: Axis) -> Self {
         Self { x, y, ..Self::default() }
     }
 
-    /// Draws it.
+    /// Draws the chart.
     #[must_use]
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Svg {
         let ys = self.series.iter().flat_map(Series::ys).chain(self.levels.iter().map(|level| level.at));
         let y = Placed::roomy(&self.y, ys, PLOT_HEIGHT_PX, 6);
         let y_ticks = y.ticks();
@@ -150,7 +143,7 @@ impl LineChart {
         let x = Placed::tight(&self.x, xs, width, 7);
 
         let (legend, legend_rows) = self.legend();
-        let (marks, mark_rows) = self.placed_marks(&x, width);
+        let (marks, mark_rows) = self.position_marks(&x, width);
         let top = TITLE_HEIGHT_PX + (legend_rows + mark_rows) as f64 * TEXT_LINE_PX + 6.0;
         let frame = Frame { left, top, width, x: &x, y: &y };
         let below = BELOW_PX + if self.note.is_empty() { 0.0 } else { TEXT_LINE_PX };
@@ -160,7 +153,7 @@ impl LineChart {
             @for (at, row, label) in &marks { (frame.mark(*at, *row, mark_rows, label)) }
             @for (index, series) in self.series.iter().enumerate() {
                 @let color = series.color.unwrap_or(Color::Series(index));
-                g transform=[self.aside(index).map(|aside| format!("translate({} 0)", px(aside)))] {
+                g transform=[self.shift(index).map(|shift| format!("translate({} 0)", px(shift)))] {
                     (frame.series(series, color))
                 }
             }
@@ -169,18 +162,19 @@ impl LineChart {
                 (sized_text((left, top + PLOT_HEIGHT_PX + BELOW_PX + 10.0), Anchor::Start, Color::Faint, NOTE_PX, &self.note))
             }
         };
-        document(&self.title, WIDTH_PX, top + PLOT_HEIGHT_PX + below, &body)
+        Svg::new(&self.title, WIDTH_PX, top + PLOT_HEIGHT_PX + below, &body)
     }
 
-    /// How far a series is put aside where all series have one and the same x, so that none hides another.
-    fn aside(&self, index: usize) -> Option<f64> {
+    /// Horizontal shift of a series when all points of all series have the same x, so that none hides
+    /// another.
+    fn shift(&self, index: usize) -> Option<f64> {
         let mut xs = self.series.iter().flat_map(Series::xs);
         let first = xs.next()?;
         let middle = (self.series.len() - 1) as f64 / 2.0;
-        (self.series.len() > 1 && xs.all(|x| x == first)).then_some(ASIDE_PX * (index as f64 - middle))
+        (self.series.len() > 1 && xs.all(|x| x == first)).then_some(SHIFT_PX * (index as f64 - middle))
     }
 
-    /// The legend, in columns, and the number of its lines; none where no line has a name.
+    /// The legend in columns, and the number of its rows; empty if no line has a name.
     fn legend(&self) -> (Markup, usize) {
         let series = self.series.iter().enumerate().map(|(index, series)| Named {
             name: &series.name,
@@ -198,7 +192,7 @@ impl LineChart {
         let widest = named.iter().map(|line| text_width(line.name, TEXT_PX)).fold(0.0, f64::max);
         let column_px = (widest + 42.0).min(WIDTH_PX);
         let rows = named.len().div_ceil(((WIDTH_PX / column_px) as usize).max(1));
-        // As many in each line as the last one allows.
+        // Spread evenly over the rows.
         let columns = named.len().div_ceil(rows.max(1)).max(1);
         let markup = html! {
             @for (place, named) in named.iter().enumerate() {
@@ -212,12 +206,13 @@ impl LineChart {
         (markup, rows)
     }
 
-    /// Places of the marks and the rows of their texts, with the number of rows. A mark without a row has no text.
-    fn placed_marks(&self, x: &Placed<'_>, width: f64) -> (Vec<PlacedMark<'_>>, usize) {
+    /// Positions of the marks and rows of their labels, and the number of rows. A mark without a row has no
+    /// label.
+    fn position_marks(&self, x: &Placed<'_>, width: f64) -> (Vec<PositionedMark<'_>>, usize) {
         let mut ends = [f64::NEG_INFINITY; MARK_ROWS];
         let mut placed = Vec::new();
         for mark in &self.marks {
-            let Some(at) = x.place(mark.at) else { continue };
+            let Some(at) = x.position(mark.at) else { continue };
             let half = text_width(&mark.label, NOTE_PX) / 2.0;
             let middle = at.clamp(half.min(width / 2.0), (width - half).max(width / 2.0));
             let row = ends.iter().position(|&end| middle - half > end);
@@ -231,7 +226,7 @@ impl LineChart {
     }
 }
 
-/// A line of the legend.
+/// An entry of the legend.
 struct Named<'a> {
     name: &'a str,
     color: Color,
@@ -239,10 +234,10 @@ struct Named<'a> {
     dashes: Option<&'static str>,
 }
 
-/// Where a mark stands, the row of its text, and the text.
-type PlacedMark<'a> = (f64, Option<usize>, &'a str);
+/// Position of a mark, row of its label, and the label.
+type PositionedMark<'a> = (f64, Option<usize>, &'a str);
 
-/// Where the plot is, and its axes.
+/// The position of the plot, and its axes.
 struct Frame<'a> {
     left: f64,
     top: f64,
@@ -257,7 +252,7 @@ impl Frame<'_> {
     }
 
     fn point(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
-        Some((self.left + self.x.place(x)?, self.bottom() - self.y.place(y)?))
+        Some((self.left + self.x.position(x)?, self.bottom() - self.y.position(y)?))
     }
 
     fn axes(&self, x: &Axis, y: &Axis, y_ticks: &[(f64, String)]) -> Markup {
@@ -268,7 +263,7 @@ impl Frame<'_> {
                 (line((left, bottom - place), (right, bottom - place), Color::Grid, false))
                 (text(left - 6.0, bottom - place + 4.5, Anchor::End, Color::Faint, label))
             }
-            @for (place, label) in &self.x.ticks_beside() {
+            @for (place, label) in &self.x.horizontal_ticks() {
                 (line((left + place, bottom), (left + place, bottom + 4.0), Color::Faint, false))
                 (text(left + place, bottom + 18.0, Anchor::Middle, Color::Faint, label))
             }
@@ -297,7 +292,7 @@ impl Frame<'_> {
     }
 
     fn level(&self, level: &Level) -> Markup {
-        let Some(place) = self.y.place(level.at) else { return html! {} };
+        let Some(place) = self.y.position(level.at) else { return html! {} };
         let (y, right) = (self.bottom() - place, self.left + self.width);
         html! {
             line x1=(px(self.left)) y1=(px(y)) x2=(px(right)) y2=(px(y)) stroke=(Color::Faint) stroke-width="1.5"
@@ -352,7 +347,7 @@ impl Frame<'_> {
         path
     }
 
-    /// Along the upper ends and back along the lower ones.
+    /// The outline of the band: along the upper ends, and back along the lower ones.
     fn band(&self, band: &[(f64, f64, f64)]) -> String {
         let upper = band.iter().map(|&(x, _, high)| (x, high));
         let lower = band.iter().rev().map(|&(x, low, _)| (x, low));
@@ -367,6 +362,7 @@ impl Frame<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::png::png;
     use super::*;
 
     fn chart(points: &[(f64, f64)]) -> LineChart {
@@ -378,8 +374,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_broken_where_a_value_has_no_place() {
-        let svg = chart(&[(1.0, 1.0), (2.0, 2.0), (3.0, f64::NAN), (4.0, 1.0), (5.0, 2.0)]).svg();
+    fn a_line_is_interrupted_where_a_value_has_no_position() {
+        let svg = chart(&[(1.0, 1.0), (2.0, 2.0), (3.0, f64::NAN), (4.0, 1.0), (5.0, 2.0)]).svg().to_string();
         let path = svg.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 2), "{path}");
         assert!(!svg.contains("NaN"), "{svg}");
@@ -389,14 +385,15 @@ mod tests {
     fn a_chart_of_one_point_or_none_is_drawn() {
         for points in [&[][..], &[(1.0, 0.5)], &[(1.0, f64::NAN)]] {
             let svg = chart(points).svg();
+            png(&svg).unwrap();
+            let svg = svg.to_string();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-            crate::figure::png(&svg).unwrap();
         }
     }
 
     #[test]
-    fn higher_values_stand_higher_and_later_ones_to_the_right() {
-        let svg = chart(&[(0.0, 0.0), (1.0, 1.0)]).svg();
+    fn higher_values_are_further_up_and_later_ones_further_right() {
+        let svg = chart(&[(0.0, 0.0), (1.0, 1.0)]).svg().to_string();
         let number = |part: &str, name: &str| -> f64 {
             part.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
         };
@@ -416,10 +413,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_level_is_stands_in_the_legend_and_nowhere_over_the_lines() {
+    fn the_label_of_a_level_is_in_the_legend_and_not_over_the_lines() {
         let mut chart = chart(&[(0.0, 0.0), (1.0, 1.0)]);
         chart.levels = vec![Level { at: 1.0, label: "all classes alike".into() }];
-        let svg = chart.svg();
+        let svg = chart.svg().to_string();
         let before = svg.split(">all classes alike</text>").next().unwrap();
         let y: f64 = before.rsplit(" y=\"").next().unwrap().split('"').next().unwrap().parse().unwrap();
         assert!(y < TEXT_LINE_PX, "{svg}");
@@ -432,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_of_a_single_point_is_an_error_bar_and_points_at_one_place_stand_beside_each_other() {
+    fn the_spread_of_a_single_point_is_an_error_bar_and_points_at_the_same_x_are_shifted() {
         let series = |name: &str, at: f64| Series {
             band: vec![(1.0, at - 0.1, at + 0.1)],
             around: vec![vec![(1.0, 0.9)]],
@@ -440,21 +437,21 @@ mod tests {
         };
         let mut chart = chart(&[]);
         chart.series = vec![series("a", 0.5), series("b", 0.6)];
-        let svg = chart.svg();
+        let svg = chart.svg().to_string();
         assert!(!svg.contains("fill-opacity=\"0.18\""), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
         assert!(svg.contains("translate(-8 0)") && svg.contains("translate(8 0)"), "{svg}");
         assert!(svg.contains(">1</text>") && !svg.contains(">2</text>"), "{svg}");
         chart.series[0].points.push((2.0, 0.4));
-        assert!(!chart.svg().contains("translate(8 0)"));
+        assert!(!chart.svg().to_string().contains("translate(8 0)"));
     }
 
     #[test]
-    fn texts_of_marks_never_lie_on_each_other() {
+    fn labels_of_marks_do_not_overlap() {
         let mut chart = chart(&[(0.0, 0.0), (100.0, 1.0)]);
         chart.marks =
             (0..9).map(|at| Mark { at: 50.0 + f64::from(at), label: format!("rate {at}") }).collect();
-        let svg = chart.svg();
+        let svg = chart.svg().to_string();
         assert_eq!(svg.matches(">rate ").count(), MARK_ROWS, "{svg}");
         assert_eq!(svg.matches("stroke-dasharray").count(), 9);
     }

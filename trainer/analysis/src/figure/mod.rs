@@ -11,18 +11,20 @@
 //!     ..LineChart::new(Axis::linear("epoch"), Axis::linear("loss"))
 //! };
 //! let svg = chart.svg();
+//! assert_eq!(svg.width, fovea_analysis::figure::WIDTH_PX);
+//! assert!(svg.to_string().starts_with("<svg"));
 //! assert!(png(&svg)?.starts_with(b"\x89PNG"));
 //! # Ok::<(), fovea_analysis::figure::FigureError>(())
 //! ```
 //!
-//! The text that `svg` gives belongs in a page: its colours are custom properties of CSS, which [`style`] defines for light and for
-//! dark pages, and which are those of a light page where nobody defines them. [`standalone`] makes a file of it, with fixed light
-//! colours on white; [`png`] draws that.
+//! An [`Svg`] has three uses. Its `Display` is an element for a page: its colours are custom properties of
+//! CSS, which [`style`] defines for light and dark pages, with light colours as the fallback.
+//! [`Svg::standalone`] is the content of a file, with fixed light colours on white. [`png`] renders that.
 //!
-//! A figure of a new kind is a file here: a struct of plain data, and a method `svg` that lays it out and gives its elements to
-//! `svg::document`. Markup is written with [`maud`], which escapes all text. Colours are [`Color`]s; lengths are pixels of
-//! a figure that is [`WIDTH_PX`] wide unless its content says otherwise. A figure of the report is a function in
-//! `report/` that fills one of these structs.
+//! To add a kind of figure, add a file here: a struct of plain data with a method `svg` that lays it out and
+//! passes the markup to `Svg::new`. Markup is written with [`maud`], which escapes all text. Colours are
+//! [`Color`]s; lengths are in pixels of a figure that is [`WIDTH_PX`] wide unless its content needs another
+//! width.
 
 mod axis;
 mod bars;
@@ -34,15 +36,12 @@ mod png;
 mod svg;
 mod ticks;
 
-pub use axis::{Axis, Scale};
+pub use axis::{Axis, Level, Scale};
 pub use bars::{Bar, BarChart};
 pub use colors::{Color, style};
 pub use heat::HeatMap;
-pub use lines::{Level, LineChart, Mark, Series};
+pub use lines::{LineChart, Mark, Series};
 pub use pictures::{Cell, Picture, Pictures, Row};
 pub use png::{FigureError, png};
-pub use svg::standalone;
+pub use svg::{Svg, WIDTH_PX};
 pub use ticks::{compact, grouped, significant};
-
-/// Width of a chart: two stand side by side on a screen, and one is legible on a phone.
-pub const WIDTH_PX: f64 = 560.0;

@@ -1,4 +1,4 @@
-//! Rows of pictures with captions and small bars.
+//! Rows of pictures with captions and small bar charts.
 
 use std::io::Cursor;
 
@@ -8,38 +8,37 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 use maud::{Markup, html};
 
-use super::svg::{
-    Anchor, TITLE_HEIGHT_PX, document, px, shortened, sized_text, text_width, with_hint, wrapped,
-};
-use super::{Bar, Color};
+use super::bars::Bar;
+use super::colors::Color;
+use super::svg::{Anchor, Svg, TITLE_HEIGHT_PX, px, shortened, sized_text, text_width, with_hint, wrapped};
 
-/// Size of captions and of the texts on bars.
+/// Size of captions.
 const CAPTION_PX: f64 = 12.0;
 const CAPTION_LINE_PX: f64 = 16.0;
-/// Side below which captions are smaller, so that more of a name has room.
+/// Side below which captions are smaller, so that longer names fit.
 const SMALL_PX: f64 = 100.0;
 const SMALL_CAPTION_PX: f64 = 11.0;
 const SMALL_CAPTION_LINE_PX: f64 = 14.0;
 const BAR_PX: f64 = 18.0;
 const BAR_TEXT_PX: f64 = 11.0;
-/// Side from which a picture is packed as a JPEG: a PNG of a photo is ten times the size.
+/// Side from which a picture is encoded as JPEG: a PNG of a photo is ten times as large.
 const PHOTO_PX: u32 = 65;
 const JPEG_QUALITY: u8 = 88;
 
-/// A picture, packed for a page.
+/// A picture, encoded for embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     uri: String,
-    /// Whether its pixels are to be seen as squares when it is enlarged.
+    /// Whether its pixels are shown as squares when it is enlarged.
     pixelated: bool,
 }
 
 /// Pictures in rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pictures {
-    /// What they show.
+    /// Title.
     pub title: String,
-    /// Width and height of each picture as it is shown.
+    /// Width and height of each picture in the figure.
     pub side_px: f64,
     /// Space between pictures.
     pub gap_px: f64,
@@ -56,43 +55,43 @@ pub struct Row {
     pub cells: Vec<Cell>,
 }
 
-/// A picture with what belongs to it.
+/// A picture with its captions and bars.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
     /// The picture.
     pub picture: Picture,
-    /// Texts below it; one that is too long goes on in a second line.
+    /// Captions below it; a long one is wrapped to a second line.
     pub lines: Vec<(String, Color)>,
-    /// Bars below these, of lengths in 0..=1, with their labels on them and their notes at the right, where no bar reaches.
+    /// Bars below the captions, with values 0..=1, labels on them, and notes to their right.
     pub bars: Vec<Bar>,
     /// Colour of a frame around it.
     pub frame: Option<Color>,
 }
 
 impl Picture {
-    /// Packs pixels `u8 [H,W,3]`.
+    /// Encodes pixels `u8 [H,W,3]`.
     ///
     /// # Panics
-    /// When there are fewer pixels than height and width say.
+    /// When there are fewer pixels than `width` × `height`.
     #[must_use]
     pub fn from_rgb(width: u32, height: u32, pixels: Vec<u8>) -> Self {
-        let image = RgbImage::from_raw(width, height, pixels).expect("three bytes for each pixel");
+        let image = RgbImage::from_raw(width, height, pixels).expect("three bytes per pixel");
         let mut bytes = Cursor::new(Vec::new());
         let pixelated = width.max(height) < PHOTO_PX;
-        let (kind, packed) = if pixelated {
+        let (kind, encoded) = if pixelated {
             ("png", image.write_to(&mut bytes, ImageFormat::Png))
         } else {
             ("jpeg", image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)))
         };
-        packed.expect("pixels in memory can be packed");
+        encoded.expect("pixels in memory can be encoded");
         let uri = format!("data:image/{kind};base64,{}", STANDARD.encode(bytes.into_inner()));
         Self { uri, pixelated }
     }
 
-    /// Packs planes `u8 [3,H,W]`.
+    /// Encodes planes `u8 [3,H,W]`.
     ///
     /// # Panics
-    /// When there are fewer pixels than height and width say.
+    /// When there are fewer pixels than `width` × `height`.
     #[must_use]
     pub fn from_planes(width: u32, height: u32, planes: &[u8]) -> Self {
         let area = (width * height) as usize;
@@ -101,24 +100,24 @@ impl Picture {
 }
 
 impl Cell {
-    /// A picture alone.
+    /// A picture without captions and bars.
     #[must_use]
     pub fn new(picture: Picture) -> Self {
         Self { picture, lines: Vec::new(), bars: Vec::new(), frame: None }
     }
 }
 
-/// The texts below the pictures of a row as they are laid out: the same text of all cells takes the same number of lines, so that
-/// what follows it stands at one height.
+/// The layout of the captions of a row: a caption takes the same number of lines in all cells, so that the
+/// next one is at the same height.
 struct Captions {
     size_px: f64,
     line_px: f64,
-    /// Lines of the first text, the second and so on.
+    /// Number of lines of each caption.
     lines: Vec<usize>,
 }
 
 impl Captions {
-    fn of(row: &Row, side: f64) -> Self {
+    fn new(row: &Row, side: f64) -> Self {
         let (size_px, line_px) = if side < SMALL_PX {
             (SMALL_CAPTION_PX, SMALL_CAPTION_LINE_PX)
         } else {
@@ -134,20 +133,20 @@ impl Captions {
         Self { size_px, line_px, lines }
     }
 
-    /// Height of the first `count` texts.
+    /// Height of the first `count` captions.
     fn height(&self, count: usize) -> f64 {
         self.lines[..count].iter().sum::<usize>() as f64 * self.line_px
     }
 }
 
 impl Pictures {
-    /// Draws them.
+    /// Draws the pictures.
     #[must_use]
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Svg {
         let (mut rows, mut top) = (Vec::new(), TITLE_HEIGHT_PX);
         for row in &self.rows {
             let caption = if row.caption.is_empty() { 0.0 } else { CAPTION_LINE_PX + 4.0 };
-            let captions = Captions::of(row, self.side_px);
+            let captions = Captions::new(row, self.side_px);
             let bars = row.cells.iter().map(|cell| cell.bars.len()).max().unwrap_or(0) as f64;
             let bars = if bars > 0.0 { bars * BAR_PX + 4.0 } else { 0.0 };
             let height = self.side_px + captions.height(captions.lines.len()) + bars;
@@ -166,7 +165,7 @@ impl Pictures {
                 }
             }
         };
-        document(&self.title, width, top + 4.0, &body)
+        Svg::new(&self.title, width, top + 4.0, &body)
     }
 
     fn cell(&self, x: f64, y: f64, cell: &Cell, captions: &Captions) -> Markup {
@@ -195,8 +194,8 @@ impl Pictures {
     fn bars(&self, x: f64, top: f64, bars: &[Bar]) -> Markup {
         let side = self.side_px;
         let notes: Vec<String> = bars.iter().map(|bar| bar.notes.join(" ")).collect();
-        let beside = notes.iter().map(|note| text_width(note, BAR_TEXT_PX)).fold(0.0, f64::max);
-        let longest = (side - beside - 4.0).max(0.0);
+        let notes_width = notes.iter().map(|note| text_width(note, BAR_TEXT_PX)).fold(0.0, f64::max);
+        let longest = (side - notes_width - 4.0).max(0.0);
         html! {
             @for (index, (bar, note)) in bars.iter().zip(&notes).enumerate() {
                 @let top = top + index as f64 * BAR_PX;
@@ -213,19 +212,20 @@ impl Pictures {
 
 #[cfg(test)]
 mod tests {
+    use super::super::png::png;
     use super::*;
 
-    fn unpacked(picture: &Picture) -> RgbImage {
-        let packed = picture.uri.split("base64,").nth(1).unwrap();
-        image::load_from_memory(&STANDARD.decode(packed).unwrap()).unwrap().to_rgb8()
+    fn decoded(picture: &Picture) -> RgbImage {
+        let encoded = picture.uri.split("base64,").nth(1).unwrap();
+        image::load_from_memory(&STANDARD.decode(encoded).unwrap()).unwrap().to_rgb8()
     }
 
     #[test]
-    fn planes_become_the_picture_that_they_are_of() {
-        // Two pixels beside each other: red and blue.
+    fn planes_are_encoded_as_their_picture() {
+        // A red pixel to the left of a blue one.
         let picture = Picture::from_planes(2, 1, &[255, 0, 0, 0, 0, 255]);
-        assert_eq!(unpacked(&picture).into_raw(), [255, 0, 0, 0, 0, 255]);
-        assert_eq!(unpacked(&Picture::from_rgb(100, 80, vec![77; 24_000])).dimensions(), (100, 80));
+        assert_eq!(decoded(&picture).into_raw(), [255, 0, 0, 0, 0, 255]);
+        assert_eq!(decoded(&Picture::from_rgb(100, 80, vec![77; 24_000])).dimensions(), (100, 80));
     }
 
     fn cell(lines: &[&str], bars: Vec<Bar>) -> Cell {
@@ -233,8 +233,8 @@ mod tests {
         Cell { lines, bars, ..Cell::new(Picture::from_rgb(1, 1, vec![0; 3])) }
     }
 
-    /// x and y of the text.
-    fn place(svg: &str, text: &str) -> (f64, f64) {
+    /// x and y of a text.
+    fn position(svg: &str, text: &str) -> (f64, f64) {
         let before = svg.split(&format!(">{text}</text>")).next().unwrap();
         let element = before.rsplit("<text ").next().unwrap();
         let number = |name: &str| {
@@ -244,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stand_to_the_right_of_every_bar() {
+    fn numbers_are_to_the_right_of_every_bar() {
         let bar = Bar { label: "crane".into(), value: 1.0, notes: vec!["100 %".into()], color: Color::Right };
         let rows = vec![Row { cells: vec![cell(&[], vec![bar])], ..Row::default() }];
-        let svg = Pictures { side_px: 130.0, rows, ..Pictures::default() }.svg();
+        let svg = Pictures { side_px: 130.0, rows, ..Pictures::default() }.svg().to_string();
         let width: f64 = svg
             .split("<rect ")
             .nth(1)
@@ -260,20 +260,21 @@ mod tests {
             .unwrap()
             .parse()
             .unwrap();
-        assert!(2.0 + width < place(&svg, "100 %").0 - text_width("100 %", BAR_TEXT_PX), "{svg}");
+        assert!(2.0 + width < position(&svg, "100 %").0 - text_width("100 %", BAR_TEXT_PX), "{svg}");
     }
 
     #[test]
-    fn a_long_name_takes_two_lines_can_be_read_in_full_and_leaves_the_numbers_at_one_height() {
+    fn a_long_name_is_wrapped_and_the_captions_below_are_at_one_height() {
         let cells = vec![cell(&["crane", "1.5"], Vec::new()), cell(&["long white heron", "2.5"], Vec::new())];
         let svg =
             Pictures { side_px: 74.0, rows: vec![Row { cells, ..Row::default() }], ..Pictures::default() }
                 .svg();
+        png(&svg).unwrap();
+        let svg = svg.to_string();
         assert!(svg.contains("<title>long white heron</title>") && !svg.contains("<title>crane"), "{svg}");
-        assert!(place(&svg, "heron").1 > place(&svg, "crane").1);
-        assert_eq!(place(&svg, "1.5").1, place(&svg, "2.5").1);
-        assert!(place(&svg, "2.5").1 > place(&svg, "heron").1 + 5.0, "{svg}");
-        crate::figure::png(&svg).unwrap();
+        assert!(position(&svg, "heron").1 > position(&svg, "crane").1);
+        assert_eq!(position(&svg, "1.5").1, position(&svg, "2.5").1);
+        assert!(position(&svg, "2.5").1 > position(&svg, "heron").1 + 5.0, "{svg}");
     }
 
     #[test]
@@ -286,10 +287,8 @@ mod tests {
             }],
             ..Pictures::default()
         };
-        let drawn = |shade| {
-            image::load_from_memory(&crate::figure::png(&picture(shade).svg()).unwrap()).unwrap().to_rgb8()
-        };
-        // In the middle of the picture, two pixels for each of the figure's.
+        let drawn = |shade| image::load_from_memory(&png(&picture(shade).svg()).unwrap()).unwrap().to_rgb8();
+        // In the middle of the picture; the PNG has two pixels for each of the figure.
         assert_eq!(drawn(40).get_pixel(24, 80).0, [40; 3]);
         assert_eq!(drawn(200).get_pixel(24, 80).0, [200; 3]);
     }

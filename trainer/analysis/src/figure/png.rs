@@ -1,4 +1,4 @@
-//! Figures as PNG.
+//! Renders figures to PNG.
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,18 +6,18 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 
-use super::standalone;
+use super::svg::Svg;
 
-/// Pixels of the picture for each of the figure's, for screens with small ones.
-const ENLARGED: f32 = 2.0;
+/// Pixels of the PNG per pixel of the figure, for screens of high resolution.
+const SCALE: f32 = 2.0;
 
 /// A figure cannot be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum FigureError {
-    /// The markup is none that can be drawn.
+    /// The markup is invalid.
     #[error("cannot draw a figure: {0}; make it with the functions of `figure`")]
     Markup(#[from] resvg::usvg::Error),
-    /// The picture would be too large.
+    /// The figure is too large.
     #[error("cannot draw a figure of {width} × {height} pixels; show less in it")]
     Size {
         /// Width in pixels.
@@ -25,12 +25,12 @@ pub enum FigureError {
         /// Height in pixels.
         height: u32,
     },
-    /// The picture cannot be packed.
+    /// The PNG cannot be encoded.
     #[error("cannot write a figure as PNG: {0}")]
     Encoding(String),
 }
 
-/// The only fonts, so that a figure looks the same on every machine.
+/// The only fonts, so that a figure looks the same on all machines.
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let mut fonts = Database::new();
     fonts.load_font_data(dejavu::sans::regular().to_vec());
@@ -39,17 +39,17 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// Draws a figure with light colours on white, two pixels for each of its own.
+/// Renders a figure in light colours on white, with two pixels for each of its own.
 ///
 /// # Errors
-/// [`FigureError`] for markup that no figure here has made, or a figure too large.
-pub fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
+/// [`FigureError`] for invalid markup or a figure that is too large.
+pub fn png(figure: &Svg) -> Result<Vec<u8>, FigureError> {
     let options = Options { fontdb: Arc::clone(&FONTS), ..Options::default() };
-    let tree = Tree::from_str(&standalone(svg), &options)?;
-    let side = |length: f32| (length * ENLARGED).ceil() as u32;
+    let tree = Tree::from_str(&figure.standalone(), &options)?;
+    let side = |length: f32| (length * SCALE).ceil() as u32;
     let (width, height) = (side(tree.size().width()), side(tree.size().height()));
     let mut pixels = Pixmap::new(width, height).ok_or(FigureError::Size { width, height })?;
-    resvg::render(&tree, Transform::from_scale(ENLARGED, ENLARGED), &mut pixels.as_mut());
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
     pixels.encode_png().map_err(|error| FigureError::Encoding(error.to_string()))
 }
 
@@ -57,21 +57,19 @@ pub fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn text_is_drawn_with_the_font_inside() {
-        let of = |text: &str| {
-            format!(
-                "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><title></title>{text}</svg>"
-            )
-        };
-        let text = "<text x='2' y='15' font-family='system-ui, sans-serif'>§</text>";
-        assert_ne!(png(&of(text)).unwrap(), png(&of("")).unwrap());
+    fn figure(width: f64, height: f64, body: &str) -> Svg {
+        Svg { width, height, title: String::new(), body: body.into() }
     }
 
     #[test]
-    fn what_is_no_figure_is_refused() {
-        assert!(matches!(png("<html>").unwrap_err(), FigureError::Markup(_)));
-        let large = "<svg xmlns='http://www.w3.org/2000/svg' width='1e9' height='1e9'/>";
-        assert!(matches!(png(large).unwrap_err(), FigureError::Size { .. }));
+    fn text_is_drawn_with_the_embedded_font() {
+        let text = "<text x='2' y='15' font-family='system-ui, sans-serif'>§</text>";
+        assert_ne!(png(&figure(40.0, 20.0, text)).unwrap(), png(&figure(40.0, 20.0, "")).unwrap());
+    }
+
+    #[test]
+    fn invalid_markup_and_figures_that_are_too_large_are_errors() {
+        assert!(matches!(png(&figure(9.0, 9.0, "<g>")).unwrap_err(), FigureError::Markup(_)));
+        assert!(matches!(png(&figure(1e9, 1e9, "")).unwrap_err(), FigureError::Size { .. }));
     }
 }

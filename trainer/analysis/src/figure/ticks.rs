@@ -1,15 +1,15 @@
-//! Round numbers along an axis.
+//! Round numbers along an axis, and formatting of numbers.
 
-/// Values at a round distance (1, 2 or 5 times a power of ten) that lie within `low..=high`; about `most` of them at most.
-/// With `whole` only whole numbers.
+/// Multiples of a round step (1, 2 or 5 times a power of ten) within `low..=high`, about `most` of them at
+/// most; only whole numbers if `whole`.
 pub(super) fn linear(low: f64, high: f64, most: usize, whole: bool) -> Vec<f64> {
     let step = round_step(high - low, most, whole);
-    // Multiples of the step, not sums of it: sums collect errors.
+    // Multiples of the step rather than sums, which accumulate errors.
     let (first, last) = ((low / step - 1e-6).ceil(), (high / step + 1e-6).floor());
     (0..=(last - first).max(0.0) as u64).map(|index| (first + index as f64) * step + 0.0).collect()
 }
 
-/// The distance of [`linear`].
+/// The step of [`linear`].
 pub(super) fn round_step(span: f64, most: usize, whole: bool) -> f64 {
     let rough = (span / most as f64).max(f64::MIN_POSITIVE);
     let power = 10f64.powf(rough.log10().floor());
@@ -18,8 +18,8 @@ pub(super) fn round_step(span: f64, most: usize, whole: bool) -> f64 {
     if whole { step.max(1.0) } else { step }
 }
 
-/// Powers of ten within `low..=high`, every so many that `most` suffice; with their multiples by 2 and 5 where there is room, and
-/// [`linear`]'s where no power of ten lies between.
+/// Powers of ten within `low..=high`, as many as `most` allows, with their multiples by 2 and 5 if these fit;
+/// the ticks of [`linear`] if the range has at most two of them.
 pub(super) fn logarithmic(low: f64, high: f64, most: usize) -> Vec<f64> {
     let within = |value: &f64| (low * (1.0 - 1e-9)..=high * (1.0 + 1e-9)).contains(value);
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
@@ -42,7 +42,7 @@ pub(super) fn logarithmic(low: f64, high: f64, most: usize) -> Vec<f64> {
     }
 }
 
-/// A tick's text; `step` is the distance to the next one and decides how many digits there are.
+/// The label of a tick; `step` is the distance to the next one and determines the number of digits.
 pub(super) fn label(value: f64, step: f64, percent: bool) -> String {
     if percent {
         return format!("{} %", label(100.0 * value, 100.0 * step, false));
@@ -54,25 +54,25 @@ pub(super) fn label(value: f64, step: f64, percent: bool) -> String {
     grouped(&format!("{value:.digits$}"))
 }
 
-/// A number rounded to so many digits that count, from 1 on, and without more.
+/// A number rounded to `digits` significant digits, at least 1, without trailing zeros.
 #[must_use]
 pub fn significant(value: f64, digits: usize) -> String {
     let text = format!("{value:.*e}", digits.saturating_sub(1));
     format!("{}", text.parse().unwrap_or(value))
 }
 
-/// A number of so many digits as it stands in a table: very large and very small ones by their powers of ten.
+/// A number of `digits` significant digits; very large and very small ones in scientific notation.
 #[must_use]
 pub fn compact(value: f64, digits: usize) -> String {
     if is_plain(value) { significant(value, digits) } else { scientific(value) }
 }
 
-/// Whether a number is legible without its power of ten.
+/// Whether a number is legible without scientific notation.
 pub(super) fn is_plain(value: f64) -> bool {
     value == 0.0 || !value.is_finite() || (9e-5..9.9e6).contains(&value.abs())
 }
 
-/// `3·10⁻⁴`.
+/// A number in scientific notation: `3·10⁻⁴`.
 pub(super) fn scientific(value: f64) -> String {
     let text = format!("{value:.1e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -88,7 +88,7 @@ pub(super) fn scientific(value: f64) -> String {
     }
 }
 
-/// `12,345.5`.
+/// A formatted number with its digits grouped: `12,345.5`.
 #[must_use]
 pub fn grouped(number: &str) -> String {
     let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("−", rest));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_told_without_the_digits_of_their_binary_form() {
+    fn numbers_are_formatted_without_digits_of_rounding_errors() {
         assert_eq!(significant(0.001 / 10.0, 4), "0.0001");
         assert_eq!(significant(1234.56, 3), "1230");
         assert_eq!(significant(f64::NAN, 3), "NaN");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_ticks_are_powers_of_ten_with_what_fits_between() {
+    fn logarithmic_ticks_are_powers_of_ten_with_multiples_if_they_fit() {
         assert_eq!(logarithmic(0.1, 1000.0, 5), [0.1, 1.0, 10.0, 100.0, 1000.0]);
         assert_eq!(logarithmic(0.9, 12.0, 5), [1.0, 2.0, 5.0, 10.0]);
         assert_eq!(logarithmic(1.0, 1e12, 5).len(), 5);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_the_digits_that_tell_them_apart() {
+    fn labels_have_enough_digits_to_differ() {
         assert_eq!(labels(&[0.0, 0.5, 1.0], false), ["0.0", "0.5", "1.0"]);
         assert_eq!(labels(&[0.0, 0.05], false), ["0.00", "0.05"]);
         assert_eq!(labels(&[0.0, 0.1], true), ["0 %", "10 %"]);

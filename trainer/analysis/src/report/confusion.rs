@@ -1,16 +1,16 @@
-//! Which classes are taken for which.
+//! The confusion matrix.
 
 use std::collections::BTreeMap;
 
-use super::Figure;
+use super::section::Figure;
 use crate::figure::{HeatMap, grouped};
 
-/// Classes that a table shows at most.
+/// Most classes that are all shown.
 const MOST: usize = 12;
-/// Where there are more, the classes that are confused most.
+/// Of more classes, the most that are shown.
 const WORST: usize = 10;
 
-/// Counts of answers by class.
+/// Counts of predictions by class.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Confusion {
     counts: BTreeMap<(usize, usize), u64>,
@@ -18,17 +18,17 @@ pub(super) struct Confusion {
 }
 
 impl Confusion {
-    /// Counts an image of the class `label` for which the best answer was `answer`.
-    pub fn count(&mut self, label: usize, answer: usize) {
-        *self.counts.entry((label, answer)).or_default() += 1;
+    /// Counts an image of the class `label` that was predicted as `prediction`.
+    pub fn count(&mut self, label: usize, prediction: usize) {
+        *self.counts.entry((label, prediction)).or_default() += 1;
         self.images += 1;
     }
 
-    fn of(&self, label: usize, answer: usize) -> u64 {
-        self.counts.get(&(label, answer)).copied().unwrap_or(0)
+    fn of(&self, label: usize, prediction: usize) -> u64 {
+        self.counts.get(&(label, prediction)).copied().unwrap_or(0)
     }
 
-    /// Pairs of a class and another that was taken for it, with how often; the most frequent first.
+    /// Pairs of a class and a wrong prediction with their count, the most frequent first.
     fn confused(&self) -> Vec<((usize, usize), u64)> {
         let mut pairs: Vec<((usize, usize), u64)> =
             self.counts.iter().map(|(&pair, &count)| (pair, count)).filter(|((a, b), _)| a != b).collect();
@@ -36,16 +36,16 @@ impl Confusion {
         pairs
     }
 
-    /// The classes that stand in the most frequent confusions, in their order; all where there are few. Of many classes, a pair that
-    /// occurs once tells nothing.
+    /// The classes of the most frequent confusions, in ascending order; all if there are few. Among many
+    /// classes, a pair that occurs once is not significant.
     fn shown(&self, classes: usize) -> Vec<usize> {
         if classes <= MOST {
             return (0..classes).collect();
         }
         let mut shown: Vec<usize> = Vec::new();
-        for ((label, answer), _) in self.confused().into_iter().take_while(|&(_, count)| count > 1) {
+        for ((label, prediction), _) in self.confused().into_iter().take_while(|&(_, count)| count > 1) {
             let new: Vec<usize> =
-                [label, answer].into_iter().filter(|class| !shown.contains(class)).collect();
+                [label, prediction].into_iter().filter(|class| !shown.contains(class)).collect();
             if shown.len() + new.len() > WORST {
                 break;
             }
@@ -55,7 +55,7 @@ impl Confusion {
         shown
     }
 
-    /// The table, of answers to some of the `of` images of the split `split`.
+    /// The confusion matrix over some of the `of` images of the split `split`.
     ///
     /// # Errors
     /// The reason why there is nothing to show.
@@ -65,11 +65,11 @@ impl Confusion {
         if shown.is_empty() {
             let classes = names.len();
             return Err(if self.confused().is_empty() {
-                format!("every answer to {images} {split} images is right")
+                format!("all predictions of {images} {split} images are correct")
             } else {
                 format!(
-                    "none of {classes} classes was taken for the same other one more than once in {images} {split} images; \
-                     --images asks about more"
+                    "none of {classes} classes was confused with the same other one more than once in {images} {split} images; \
+                     --images takes more"
                 )
             });
         }
@@ -80,7 +80,8 @@ impl Confusion {
             columns.push("others".into());
         }
         let values = shown.iter().map(|&label| {
-            let mut row: Vec<f64> = shown.iter().map(|&answer| self.of(label, answer) as f64).collect();
+            let mut row: Vec<f64> =
+                shown.iter().map(|&prediction| self.of(label, prediction) as f64).collect();
             if !all {
                 let total: u64 = self
                     .counts
@@ -94,8 +95,8 @@ impl Confusion {
         });
         let map = HeatMap {
             title: if all { "Confusion".into() } else { "Classes that are confused most".into() },
-            rows_title: "what it is".into(),
-            columns_title: "what the network says".into(),
+            rows_title: "class".into(),
+            columns_title: "prediction".into(),
             rows,
             columns,
             values: values.collect(),
@@ -105,25 +106,25 @@ impl Confusion {
             String::new()
         } else {
             format!(
-                "Of {} classes, the {} in the most frequent confusions. ",
+                "Of {} classes, the {} with the most frequent confusions. ",
                 names.len(),
                 number_word(shown.len())
             )
         };
         let caption = format!(
-            "{selection}Best answers to the centre view of {images} {split} images: right ones on the diagonal."
+            "{selection}Predictions of the centre view of {images} {split} images; correct ones are on the diagonal."
         );
         Ok(Figure { name: "confusion", svg: map.svg(), caption })
     }
 }
 
 /// `2,000 of 50,000`, or `all 1,000`.
-pub(super) fn some_of(looked_at: usize, of: usize) -> String {
-    let [looked_at, of] = [looked_at, of].map(|count| grouped(&count.to_string()));
-    if looked_at == of { format!("all {of}") } else { format!("{looked_at} of {of}") }
+pub(super) fn some_of(count: usize, of: usize) -> String {
+    let [count, of] = [count, of].map(|count| grouped(&count.to_string()));
+    if count == of { format!("all {of}") } else { format!("{count} of {of}") }
 }
 
-/// A number of classes as it stands in a sentence.
+/// A number of classes in words.
 fn number_word(number: usize) -> String {
     const WORDS: [&str; 11] =
         ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
@@ -139,17 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_counted_by_class_and_answer() {
+    fn predictions_are_counted_by_class() {
         let mut confusion = Confusion::default();
-        for (label, answer) in [(0, 0), (0, 2), (0, 2), (1, 1)] {
-            confusion.count(label, answer);
+        for (label, prediction) in [(0, 0), (0, 2), (0, 2), (1, 1)] {
+            confusion.count(label, prediction);
         }
         assert_eq!((confusion.of(0, 2), confusion.of(2, 0), confusion.images), (2, 0, 4));
         assert_eq!(confusion.shown(3), [0, 1, 2]);
     }
 
     #[test]
-    fn of_many_classes_those_that_are_confused_most_are_shown_with_all_their_images() {
+    fn of_many_classes_those_confused_most_are_shown_with_all_their_images() {
         let mut confusion = Confusion::default();
         for class in 0..100 {
             confusion.count(class, class);
@@ -161,16 +162,16 @@ mod tests {
         let shown = confusion.shown(100);
         assert!(shown.len() <= WORST && shown.contains(&70) && shown.contains(&20), "{shown:?}");
         let Figure { svg, caption, .. } = confusion.figure(&names(100), 50_000, "validation").unwrap();
-        assert!(svg.contains(">others<") && svg.contains(">class 70<"), "{svg}");
+        assert!(svg.body.contains(">others<") && svg.body.contains(">class 70<"), "{svg}");
         assert_eq!(
             caption,
-            "Of 100 classes, the two in the most frequent confusions. Best answers to the centre view of 205 of 50,000 validation \
-             images: right ones on the diagonal."
+            "Of 100 classes, the two with the most frequent confusions. Predictions of the centre view of 205 of 50,000 \
+             validation images; correct ones are on the diagonal."
         );
     }
 
     #[test]
-    fn confusions_that_occur_once_make_a_table_of_few_classes_only() {
+    fn confusions_that_occur_once_are_shown_only_for_few_classes() {
         let mut confusion = Confusion::default();
         for class in 0..10 {
             confusion.count(class, (class + 1) % 10);
@@ -181,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_confusion_among_many_classes_there_is_no_table() {
+    fn without_a_confusion_among_many_classes_there_is_no_figure() {
         let mut confusion = Confusion::default();
         confusion.count(3, 3);
         let reason = confusion.figure(&names(100), 1, "training").unwrap_err();
-        assert_eq!(reason, "every answer to all 1 training images is right");
+        assert_eq!(reason, "all predictions of all 1 training images are correct");
     }
 }

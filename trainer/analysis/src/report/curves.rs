@@ -2,27 +2,27 @@
 
 use fovea_pipeline::augment::{ColorJitter, HorizontalFlip, PcaJitter, RandomCrop, RandomResizedCrop};
 use fovea_trainer::metrics::{Epoch, Step};
-use fovea_trainer::recipe::{LayerKind, Recipe};
+use fovea_trainer::recipe::Recipe;
 
-use super::record::{Places, Record};
-use super::{Figure, Section};
+use super::record::{Positions, Record};
+use super::section::{Figure, Section};
 use crate::figure::{Axis, Color, Level, LineChart, Mark, Series, significant};
 
-/// Parts that the updates of a run are averaged over: as many as a chart can show.
+/// Parts over which the updates of a run are averaged, for the resolution of a chart.
 const BINS: usize = 120;
-/// Classes from which being among the five best answers means something.
+/// Number of classes from which the top-5 error is meaningful.
 const CLASSES_FOR_TOP5: usize = 6;
-/// Waiting that an axis shows at least: less of it is no matter, and should not look like one.
+/// Smallest end of the axis of waiting, so that little waiting looks like little.
 const WAITING_SHOWN: f64 = 0.1;
 
 /// Loss and error.
 pub(super) fn learning(record: &Record) -> Section {
     let mut section = Section { title: "Learning", ..Section::default() };
     if record.steps.is_empty() && record.epochs.is_empty() {
-        section.left_out.push("loss, error and speed: the run has recorded no update yet".into());
+        section.omissions.push("loss, error and speed: the run has recorded no update yet".into());
         return section;
     }
-    let timeline = Timeline::of(record);
+    let timeline = Timeline::new(record);
     section.figures.push(loss(&timeline));
     section.figures.push(error(&timeline));
     section
@@ -32,46 +32,46 @@ pub(super) fn learning(record: &Record) -> Section {
 pub(super) fn speed(record: &Record) -> Section {
     let mut section = Section { title: "Speed", ..Section::default() };
     if !record.steps.is_empty() {
-        let timeline = Timeline::of(record);
+        let timeline = Timeline::new(record);
         section.figures.push(images_per_s(&timeline));
         section.figures.push(data_wait(&timeline));
     }
     section
 }
 
-/// A run along the axis that all curves share.
+/// A run with the horizontal axis of all curves.
 struct Timeline<'a> {
     record: &'a Record,
     x: Axis,
-    places: Places,
+    positions: Positions,
 }
 
 impl<'a> Timeline<'a> {
-    fn of(record: &'a Record) -> Self {
-        let places = record.places();
-        let title = match places {
-            Places::Epochs(_) => "epochs",
-            Places::Updates(_) => "updates",
+    fn new(record: &'a Record) -> Self {
+        let positions = record.positions();
+        let title = match positions {
+            Positions::Epochs(_) => "epochs",
+            Positions::Updates(_) => "updates",
         };
-        let of_epochs = record.epochs.iter().map(|epoch| f64::from(epoch.epoch));
-        let end = places.values().iter().copied().chain(of_epochs).fold(0.0, f64::max);
-        Self { record, x: Axis::whole(title).from_zero().reaching(end), places }
+        let epochs = record.epochs.iter().map(|epoch| f64::from(epoch.epoch));
+        let end = positions.values().iter().copied().chain(epochs).fold(0.0, f64::max);
+        Self { record, x: Axis::whole(title).from_zero().reaching(end), positions }
     }
 
     fn of_steps(&self, value: impl Fn(&Step) -> f64) -> Vec<(f64, f64)> {
-        self.places.values().iter().zip(&self.record.steps).map(|(&at, step)| (at, value(step))).collect()
+        self.positions.values().iter().zip(&self.record.steps).map(|(&at, step)| (at, value(step))).collect()
     }
 
     fn of_epochs(&self, value: impl Fn(&Epoch) -> f64) -> Vec<(f64, f64)> {
         self.record.epochs.iter().map(|epoch| (f64::from(epoch.epoch), value(epoch))).collect()
     }
 
-    /// Where the learning rate changes.
+    /// Marks where the learning rate changes.
     fn rate_marks(&self) -> Vec<Mark> {
         let rates = self.of_steps(|step| step.lr);
         let rates = if rates.is_empty() { self.of_epochs(|epoch| epoch.lr) } else { rates };
         let changes = rates.windows(2).filter(|pair| pair[0].1 != pair[1].1);
-        // The rate of an update holds from the one before it on.
+        // The rate of an update applies from the end of the one before.
         changes
             .map(|pair| Mark { at: pair[0].0, label: format!("rate {}", significant(pair[1].1, 4)) })
             .collect()
@@ -81,7 +81,7 @@ impl<'a> Timeline<'a> {
         LineChart { title: title.into(), series, ..LineChart::new(self.x.clone(), y) }
     }
 
-    /// What the curves of the evaluation after an epoch are called.
+    /// The name of the evaluation after an epoch.
     fn evaluation(&self) -> &'static str {
         if self.record.has_validation() { "validation" } else { "evaluation" }
     }
@@ -94,7 +94,7 @@ fn loss(timeline: &Timeline<'_>) -> Figure {
     let cut_at = record
         .loss_limit()
         .filter(|&limit| losses.iter().any(|&loss| loss > limit) && losses.iter().any(|&loss| loss <= limit));
-    // `f64::min` would make the limit of what is no number.
+    // `f64::min` would turn NaN into the limit.
     let cut = |loss: f64| cut_at.filter(|&limit| loss > limit).unwrap_or(loss);
     let mut series =
         vec![Series::binned("training batches", &timeline.of_steps(|step| cut(step.loss)), BINS)];
@@ -102,15 +102,15 @@ fn loss(timeline: &Timeline<'_>) -> Figure {
         series.push(Series::new(timeline.evaluation(), timeline.of_epochs(|epoch| cut(epoch.val_loss))));
     }
     let chance = record.classes().map(|classes| (classes as f64).ln());
-    // A level far above the curves would press them down.
+    // A level far above the curves would flatten them.
     let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(0.0, f64::max);
     let levels = chance.filter(|chance| *chance < 1.4 * highest);
-    let label = |at| format!("all classes alike: {}", significant(at, 4));
+    let label = |at| format!("chance: {}", significant(at, 4));
     let levels = levels.map(|at| Level { at, label: label(at) }).into_iter().collect();
 
-    let mut caption = vec![what_is_done(record)];
+    let mut caption = vec![changes_in_training(record)];
     if !series[0].band.is_empty() {
-        caption.push("The band reaches from the least to the greatest batch.".into());
+        caption.push("The band spans the least to the greatest batch loss.".into());
     }
     caption.extend(cut_at.map(|limit| format!("Losses above {} are cut off there.", significant(limit, 3))));
     caption.retain(|sentence| !sentence.is_empty());
@@ -122,34 +122,34 @@ fn loss(timeline: &Timeline<'_>) -> Figure {
     Figure { name: "loss", svg: chart.svg(), caption: caption.join(" ") }
 }
 
-/// What is done to training images alone, and why validation may look better.
-fn what_is_done(record: &Record) -> String {
-    let training = match (changes(&record.recipe), has_dropout(&record.recipe)) {
-        (Some(changes), true) => format!("are {changes} at random and pass through dropout"),
-        (Some(changes), false) => format!("are {changes} at random"),
-        (None, true) => "pass through dropout".into(),
+/// Sentences about random changes in training only, and why the validation loss can be lower.
+fn changes_in_training(record: &Record) -> String {
+    let training = match (augmentations(&record.recipe), record.has_dropout) {
+        (Some(changes), true) => format!("are randomly {changes}, and dropout is active"),
+        (Some(changes), false) => format!("are randomly {changes}"),
+        (None, true) => "are seen with dropout".into(),
         (None, false) => String::new(),
     };
     let evaluated = !record.epochs.is_empty();
-    let mut told = match (training.is_empty(), evaluated && record.has_validation()) {
+    let mut caption = match (training.is_empty(), evaluated && record.has_validation()) {
         (true, _) => String::new(),
-        (false, true) => format!(
-            "Training images {training}; none of this is done to validation images, whose loss may lie below."
-        ),
-        (false, false) => format!("Training images {training}."),
+        (false, true) => {
+            format!("In training, images {training}; validation has none of this, so its loss can be lower.")
+        }
+        (false, false) => format!("In training, images {training}."),
     };
     if evaluated && !record.has_validation() {
-        told.push_str(" The data set has no validation images: the evaluation is over the training images");
-        told.push_str(if training.is_empty() { "." } else { ", without that." });
+        caption.push_str(" The data set has no validation images: the evaluation uses the training images");
+        caption.push_str(if training.is_empty() { "." } else { " without these changes." });
     }
-    told.trim().to_owned()
+    caption.trim().to_owned()
 }
 
-/// How the recipe changes training images at random.
-fn changes(recipe: &Recipe) -> Option<String> {
+/// The random augmentations of the recipe, in words.
+fn augmentations(recipe: &Recipe) -> Option<String> {
     let has = |ops: &[&str]| recipe.augmentation.train.iter().any(|step| ops.contains(&step.op.as_str()));
     let words: Vec<&str> = [
-        (has(&[RandomCrop::OP, RandomResizedCrop::OP]), "cut"),
+        (has(&[RandomCrop::OP, RandomResizedCrop::OP]), "cropped"),
         (has(&[HorizontalFlip::OP]), "flipped"),
         (has(&[PcaJitter::OP, ColorJitter::OP]), "coloured"),
     ]
@@ -158,10 +158,6 @@ fn changes(recipe: &Recipe) -> Option<String> {
     .collect();
     let (last, before) = words.split_last()?;
     Some(if before.is_empty() { (*last).to_owned() } else { format!("{} and {last}", before.join(", ")) })
-}
-
-fn has_dropout(recipe: &Recipe) -> bool {
-    recipe.network.layer.iter().any(|layer| matches!(layer.kind, LayerKind::Dropout(_)))
 }
 
 fn error(timeline: &Timeline<'_>) -> Figure {
@@ -180,13 +176,13 @@ fn error(timeline: &Timeline<'_>) -> Figure {
     if !record.epochs.is_empty() {
         series.push(evaluation("top-1", |epoch| epoch.val_top1, one));
     }
-    let mut caption = "Top-1: the best answer is wrong.".to_owned();
+    let mut caption = "Top-1: the most probable class is wrong.".to_owned();
     if record.classes().is_none_or(|classes| classes >= CLASSES_FOR_TOP5) {
         series.push(training("top-5, training", |step| step.top5, five));
         if !record.epochs.is_empty() {
             series.push(evaluation("top-5", |epoch| epoch.val_top5, five));
         }
-        caption.push_str(" Top-5: the right class is not among the five best answers.");
+        caption.push_str(" Top-5: the correct class is not among the five most probable ones.");
     }
     let chart = LineChart {
         marks: timeline.rate_marks(),
@@ -201,14 +197,14 @@ fn images_per_s(timeline: &Timeline<'_>) -> Figure {
     Figure {
         name: "speed",
         svg: chart.svg(),
-        caption: "Images trained on per second, evaluation left out.".into(),
+        caption: "Training images per second, without evaluation.".into(),
     }
 }
 
 fn data_wait(timeline: &Timeline<'_>) -> Figure {
     let series = vec![Series::binned("", &timeline.of_steps(|step| step.data_wait), BINS)];
     let y = Axis::percent("share of the time").from_zero().reaching(WAITING_SHOWN);
-    let caption = "Much of it means that the loader cannot keep up: more workers, raw shards or a faster disk would help.";
+    let caption = "A large share means that the loader cannot keep up: more workers, raw shards or a faster disk would help.";
     Figure {
         name: "data-wait",
         svg: timeline.chart("Waiting for data", series, y).svg(),
@@ -218,7 +214,7 @@ fn data_wait(timeline: &Timeline<'_>) -> Figure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{DataFacts, examples};
+    use super::super::record::{DataFacts, examples, has_dropout};
     use super::*;
 
     fn epoch(epoch: u32, val_loss: f64) -> Epoch {
@@ -244,67 +240,65 @@ mod tests {
 
     fn of_recipe(name: &str) -> Record {
         let recipe = Recipe::load(name, &[]).unwrap();
-        Record { recipe, epochs: vec![epoch(1, 1.0)], ..examples::record(&[(1, 2.0), (2, 1.0)]) }
+        let has_dropout = has_dropout(&recipe);
+        Record { recipe, has_dropout, epochs: vec![epoch(1, 1.0)], ..examples::record(&[(1, 2.0), (2, 1.0)]) }
     }
 
     #[test]
-    fn the_caption_speaks_of_what_the_recipe_does_to_training_images() {
-        let caption = what_is_done(&of_recipe("alexnet"));
+    fn the_caption_names_the_changes_to_training_images() {
+        let caption = changes_in_training(&of_recipe("alexnet"));
         assert!(
             caption.starts_with(
-                "Training images are cut, flipped and coloured at random and pass through dropout; none"
+                "In training, images are randomly cropped, flipped and coloured, and dropout is active; "
             ),
             "{caption}"
         );
-        let mut plain = of_recipe("alexnet");
+        let mut plain = of_recipe("alexnet-no-dropout");
         plain.recipe.augmentation.train.clear();
-        plain.recipe.network.layer.retain(|layer| !matches!(layer.kind, LayerKind::Dropout(_)));
-        assert_eq!(what_is_done(&plain), "");
+        assert_eq!(changes_in_training(&plain), "");
         let mut started = of_recipe("alexnet");
         started.epochs.clear();
-        assert!(!what_is_done(&started).contains("validation"));
+        assert!(!changes_in_training(&started).contains("validation"));
     }
 
     #[test]
-    fn without_validation_images_nothing_is_called_validation() {
+    fn without_validation_images_the_evaluation_is_not_called_validation() {
         let record = Record { data: data(0), ..of_recipe("demo") };
         let section = learning(&record);
         let [loss, error] = section.figures.as_slice() else { panic!("{section:?}") };
-        assert!(!loss.svg.contains("validation") && !error.svg.contains("validation"));
-        assert!(
-            loss.caption.contains("has no validation images: the evaluation is over the training images")
-        );
+        assert!(!loss.svg.body.contains("validation") && !error.svg.body.contains("validation"));
+        assert!(loss.caption.contains("has no validation images: the evaluation uses the training images"));
     }
 
     #[test]
-    fn a_band_is_told_where_one_is_drawn() {
-        assert!(!loss(&Timeline::of(&of_recipe("demo"))).caption.contains("band"));
+    fn the_caption_explains_a_band_only_if_there_is_one() {
+        assert!(!loss(&Timeline::new(&of_recipe("demo"))).caption.contains("band"));
         let steps: Vec<(u32, f64)> = (0..300).map(|step| (1, f64::from(step % 3))).collect();
         let record = examples::record(&steps);
-        assert!(loss(&Timeline::of(&record)).caption.contains("band"));
+        assert!(loss(&Timeline::new(&record)).caption.contains("band"));
     }
 
     #[test]
-    fn a_loss_that_grew_without_bounds_is_cut_and_that_is_told() {
+    fn a_loss_that_grew_without_bounds_is_cut_off_and_the_caption_says_so() {
         let mut record = examples::record(&[(1, 2.3), (1, 1.0), (2, 1e12)]);
         (record.data, record.epochs) = (data(10), vec![epoch(1, f64::INFINITY)]);
-        let figure = loss(&Timeline::of(&record));
+        let figure = loss(&Timeline::new(&record));
         assert!(figure.caption.ends_with("Losses above 6.91 are cut off there."), "{}", figure.caption);
-        assert!(figure.svg.contains(">8</text>") && !figure.svg.contains("10¹²"), "{}", figure.svg);
+        assert!(figure.svg.body.contains(">8</text>") && !figure.svg.body.contains("10¹²"), "{}", figure.svg);
         let record = Record { epochs: Vec::new(), ..examples::record(&[(1, 1e12), (1, 2e12)]) };
         let record = Record { data: data(10), ..record };
-        assert!(!loss(&Timeline::of(&record)).caption.contains("cut off"), "all of it lies above");
+        assert!(!loss(&Timeline::new(&record)).caption.contains("cut off"), "all losses are above");
     }
 
     #[test]
-    fn all_curves_reach_over_the_same_epochs_and_a_little_waiting_looks_little() {
+    fn all_curves_span_the_same_epochs_and_little_waiting_looks_like_little() {
         let record =
             Record { epochs: vec![epoch(1, 1.0), epoch(4, 1.0)], ..examples::record(&[(1, 2.0), (2, 1.0)]) };
         let figures = [learning(&record).figures, speed(&record).figures].concat();
         assert_eq!(figures.len(), 4);
         for figure in &figures {
-            assert!(figure.svg.contains(">4</text>"), "{}: {}", figure.name, figure.svg);
+            assert!(figure.svg.body.contains(">4</text>"), "{}: {}", figure.name, figure.svg);
         }
-        assert!(figures[3].svg.contains(">10 %</text>"), "{}", figures[3].svg);
+        assert!(figures[3].svg.body.contains(">10 %</text>"), "{}", figures[3].svg);
     }
 }

@@ -1,27 +1,28 @@
-//! The report as one page of HTML that needs nothing else.
+//! The HTML page of a report, which needs no other file.
 
 use fovea_trainer::metrics::Epoch;
-use fovea_trainer::training::RunSettings;
+use fovea_trainer::summary::{median, percent, views_name};
+use fovea_trainer::training::{Environment, RunSettings};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
 
-use super::Section;
 use super::record::Record;
+use super::section::Section;
 use crate::figure::{self, compact};
 
 const STYLE: &str = include_str!("page.css");
-/// Width from which a figure is wider than a phone, which shows it at full size, to be pushed sideways: its texts would be too small.
+/// Width above which a figure scrolls sideways on a phone, where its texts would be too small otherwise.
 const WIDE_PX: f64 = 340.0;
 
-/// The page; `checkpoint` tells which one the sections about the network show. It asks to be loaded again every `refresh_s` seconds, if given.
+/// The page; `checkpoint` describes the checkpoint of the sections about the network. The page reloads itself
+/// every `refresh_s` seconds, if given.
 pub(super) fn page(
     record: &Record,
     checkpoint: &str,
     sections: &[Section],
     refresh_s: Option<u64>,
 ) -> String {
-    let notes: Vec<&String> =
-        record.damage.iter().chain(sections.iter().flat_map(|section| &section.left_out)).collect();
+    let omissions: Vec<&String> =
+        record.damage.iter().chain(sections.iter().flat_map(|section| &section.omissions)).collect();
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -43,15 +44,15 @@ pub(super) fn page(
                         ", far above that of guessing. A lower learning rate may help."
                     } }
                 }
-                @if !notes.is_empty() {
-                    div.notes { @for note in &notes { p { "Left out: " (note) } } }
+                @if !omissions.is_empty() {
+                    div.notes { @for omission in &omissions { p { "Left out: " (omission) } } }
                 }
                 @for section in sections.iter().filter(|section| !section.figures.is_empty()) {
                     h2 { (section.title) }
                     div.figures {
                         @for figure in &section.figures {
-                            figure.wide[width_px(&figure.svg) > WIDE_PX] id=(figure.name) {
-                                div.frame { div.scroll { (PreEscaped(&figure.svg)) } }
+                            figure.wide[figure.svg.width > WIDE_PX] id=(figure.name) {
+                                div.frame { div.scroll { (PreEscaped(figure.svg.to_string())) } }
                                 figcaption { (figure.caption) }
                             }
                         }
@@ -67,13 +68,7 @@ pub(super) fn page(
     markup.into_string()
 }
 
-/// The width that a figure says it has.
-fn width_px(svg: &str) -> f64 {
-    let width = svg.split(" width=\"").nth(1).and_then(|rest| rest.split('"').next());
-    width.and_then(|width| width.parse().ok()).unwrap_or(0.0)
-}
-
-/// The numbers that one looks for first.
+/// The most important numbers.
 fn facts(record: &Record) -> Markup {
     let planned = record.recipe.training.epochs;
     let done = record.epochs.last().map_or(0, |epoch| epoch.epoch);
@@ -94,8 +89,11 @@ fn facts(record: &Record) -> Markup {
             facts.push(("top-5 error there".into(), percent(best.val_top5)));
         }
     }
-    if let Some((views, top1)) = final_test(record) {
-        facts.push((format!("top-1 error at the end, {views}"), percent(top1)));
+    if let Some(result) = &record.result {
+        facts.push((
+            format!("top-1 error at the end, {}", views_name(result.views)),
+            percent(result.score.top1),
+        ));
     }
     if let Some(speed) = typical_speed(&record.epochs) {
         facts.push(("images per second".into(), format!("{speed:.0}")));
@@ -105,30 +103,13 @@ fn facts(record: &Record) -> Markup {
     }
 }
 
-/// Views and error of the evaluation after the last epoch.
-fn final_test(record: &Record) -> Option<(String, f64)> {
-    let result = record.result.as_ref()?;
-    let views = match result["views"].as_str()?.strip_suffix("-crop") {
-        Some(count) => format!("{count} views"),
-        None => "centre view".into(),
-    };
-    Some((views, result["score"]["top1"].as_f64()?))
-}
-
 /// The median over the epochs.
 fn typical_speed(epochs: &[Epoch]) -> Option<f64> {
-    let mut speeds: Vec<f64> = epochs.iter().map(|epoch| epoch.images_per_s).collect();
-    speeds.sort_by(f64::total_cmp);
-    speeds.get(speeds.len() / 2).copied()
+    median(&epochs.iter().map(|epoch| epoch.images_per_s).collect::<Vec<_>>())
 }
 
-fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
-    if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
-}
-
-/// What the run was told of batches, and what it computes with.
-fn batches(record: &Record, settings: &RunSettings) -> Vec<(String, String)> {
+/// Settings of batches and precision.
+fn batches(record: &Record, settings: &RunSettings) -> Vec<(&'static str, String)> {
     let batch_size = record.recipe.training.batch_size;
     let whole = record.data.map(|data| (data.train_images / batch_size as u64).max(1));
     let of_epoch = match (settings.limit_batches, whole) {
@@ -141,33 +122,23 @@ fn batches(record: &Record, settings: &RunSettings) -> Vec<(String, String)> {
         Some(rows) => format!("{rows} of a batch of {batch_size}"),
         None => format!("a whole batch of {batch_size}"),
     };
-    let of_epoch = of_epoch.map(|batches| ("batches of an epoch".to_owned(), batches));
-    let others =
-        [("images at once".to_owned(), at_once), ("precision".to_owned(), settings.precision.to_string())];
+    let of_epoch = of_epoch.map(|batches| ("batches of an epoch", batches));
+    let others = [("images at once", at_once), ("precision", settings.precision.to_string())];
     of_epoch.into_iter().chain(others).collect()
 }
 
+/// The table of program, machine and settings.
 fn environment(record: &Record) -> Markup {
-    let mut rows: Vec<(String, String)> = Vec::new();
-    if let Some(Value::Object(environment)) = &record.environment {
-        for (name, value) in environment {
-            let text = match value {
-                Value::String(text) => text.clone(),
-                Value::Array(parts) => parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-                other => other.to_string(),
-            };
-            rows.push((name.clone(), text));
-        }
-    }
+    let mut rows: Vec<(&str, String)> = record.environment.as_ref().map(machine).unwrap_or_default();
     if let Some(settings) = &record.settings {
-        rows.push(("data set".into(), settings.data.display().to_string()));
+        rows.push(("data set", settings.data.display().to_string()));
         rows.extend(batches(record, settings));
     }
     if let Some(meta) = &record.meta {
-        rows.push(("classes".into(), meta.classes.len().to_string()));
-        rows.push(("seed".into(), meta.seed.to_string()));
+        rows.push(("classes", meta.classes.len().to_string()));
+        rows.push(("seed", meta.seed.to_string()));
         if meta.discarded > 0 {
-            rows.push(("batches left out".into(), meta.discarded.to_string()));
+            rows.push(("batches left out", meta.discarded.to_string()));
         }
     }
     html! {
@@ -175,17 +146,38 @@ fn environment(record: &Record) -> Markup {
     }
 }
 
+/// Program and machine.
+fn machine(environment: &Environment) -> Vec<(&'static str, String)> {
+    let Environment { program, backend, device, library, system, processor, cores, threads, arguments } =
+        environment;
+    let rows = [
+        ("program", Some(program.clone())),
+        ("arguments", Some(arguments.join(" "))),
+        ("backend", Some(backend.clone())),
+        ("device", Some(device.clone())),
+        ("library", Some(library.clone())),
+        ("system", Some(system.clone())),
+        ("processor", processor.clone()),
+        ("cores", Some(cores.to_string())),
+        ("threads", threads.map(|threads| threads.to_string())),
+    ];
+    rows.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use fovea_pipeline::TestViews;
     use fovea_pipeline::loader::OnBadRecord;
     use fovea_trainer::backend::Precision;
-    use fovea_trainer::training::OnNan;
+    use fovea_trainer::training::{OnNan, Report, Score};
 
     use super::super::record::{DataFacts, examples};
+    use super::super::section::Figure;
     use super::*;
+    use crate::figure::Svg;
 
     #[test]
-    fn the_table_tells_how_much_of_an_epoch_and_of_a_batch_was_taken() {
+    fn the_table_has_the_share_of_an_epoch_and_of_a_batch() {
         let settings = |limit_batches, micro_batch| RunSettings {
             data: "shards".into(),
             limit_batches,
@@ -212,29 +204,37 @@ mod tests {
     }
 
     #[test]
-    fn views_of_the_last_evaluation_are_called_what_they_are() {
-        for (views, expected) in
-            [("ten-crop", "ten views"), ("nine-crop", "nine views"), ("center", "centre view")]
-        {
-            let result = serde_json::json!({ "views": views, "score": { "top1": 0.25 } });
+    fn the_last_evaluation_is_shown_with_the_name_of_its_views() {
+        for (views, expected) in [
+            (TestViews::TenCrop, "ten views"),
+            (TestViews::NineCrop, "nine views"),
+            (TestViews::Center, "centre view"),
+        ] {
+            let score = Score { images: 8, loss: 1.0, top1: 0.25, top5: 0.0 };
+            let result = Report { epochs: 1, step: 9, discarded: 0, best_top1: None, views, score };
             let record = Record { result: Some(result), ..examples::record(&[]) };
-            assert_eq!(final_test(&record), Some((expected.to_owned(), 0.25)));
+            let facts = facts(&record).into_string();
+            let expected = format!("<dt>top-1 error at the end, {expected}</dt><dd>25.0 %</dd>");
+            assert!(facts.contains(&expected), "{facts}");
         }
     }
 
     #[test]
-    fn a_run_whose_weights_are_lost_does_not_look_healthy() {
+    fn a_run_that_diverged_has_a_note() {
         let of = |loss| page(&examples::record(&[(1, 2.0), (1, loss)]), "", &[], None);
         assert!(of(1e12).contains("has diverged: the last loss is 10¹²"), "{}", of(1e12));
         assert!(!of(1.9).contains("diverged"));
     }
 
     #[test]
-    fn figures_wider_than_a_phone_are_pushed_sideways() {
-        assert_eq!(
-            width_px("<svg viewBox=\"0 0 9 9\" width=\"560\" height=\"9\"><rect width=\"3\"/>"),
-            560.0
-        );
-        assert_eq!(width_px("<svg>"), 0.0);
+    fn figures_wider_than_a_phone_scroll_sideways() {
+        let figure = |name, width| {
+            let svg = Svg { width, height: 9.0, title: String::new(), body: String::new() };
+            Figure { name, svg, caption: String::new() }
+        };
+        let figures = vec![figure("narrow", 340.0), figure("broad", 560.0)];
+        let page = page(&examples::record(&[]), "", &[Section { figures, ..Section::default() }], None);
+        assert!(page.contains("<figure class=\"\" id=\"narrow\""), "{page}");
+        assert!(page.contains("<figure class=\"wide\" id=\"broad\""), "{page}");
     }
 }

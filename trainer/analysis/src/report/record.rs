@@ -1,39 +1,44 @@
-//! What lies in a run's folder, whatever is missing or damaged.
+//! Reads the folder of a run, whatever is missing or damaged.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use fovea_graph::{Builder, GraphError, Lowering, Mode, Target, TensorType};
 use fovea_pipeline::{Dataset, Split};
 use fovea_trainer::checkpoint::{self, Meta, Store};
 use fovea_trainer::metrics::{self, EPOCHS, Epoch, STEPS, Step};
+use fovea_trainer::models::Classifier;
 use fovea_trainer::recipe::Recipe;
-use fovea_trainer::training::{RunSettings, read_recipe, read_settings};
-use serde_json::Value;
+use fovea_trainer::training::{
+    Environment, Report, RunSettings, TrainingError, read_environment, read_recipe, read_report,
+    read_settings,
+};
 
-use super::ReportError;
+use super::error::ReportError;
 
-/// A run as far as its folder tells.
+/// The content of a run's folder.
 pub(super) struct Record {
     pub name: String,
     pub recipe: Recipe,
     pub settings: Option<RunSettings>,
-    /// `environment.json`.
-    pub environment: Option<Value>,
-    /// `report.json`, once the run is over.
-    pub result: Option<Value>,
+    pub environment: Option<Environment>,
+    /// Once the run is finished.
+    pub result: Option<Report>,
+    /// Whether training draws dropout masks; `false` until the network was read.
+    pub has_dropout: bool,
     pub steps: Vec<Step>,
     pub epochs: Vec<Epoch>,
-    /// Of the latest checkpoint.
+    /// The state of the latest checkpoint.
     pub meta: Option<Meta>,
-    /// What its data set holds, if that can be read.
+    /// Sizes of its data set, if it can be read.
     pub data: Option<DataFacts>,
-    /// What cannot be used, and why.
+    /// What cannot be read, and why.
     pub damage: Vec<String>,
 }
 
-/// Numbers of a data set.
+/// Sizes of a data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct DataFacts {
     pub classes: usize,
@@ -41,17 +46,17 @@ pub(super) struct DataFacts {
     pub val_images: u64,
 }
 
-/// Where the updates stand along a run.
+/// Positions of the updates of a run.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Places {
-    /// In epochs: an end of an epoch is a whole number.
+pub(super) enum Positions {
+    /// In epochs; an epoch ends at a whole number.
     Epochs(Vec<f64>),
-    /// In updates, as long as no epoch is over.
+    /// In updates, until an epoch is finished.
     Updates(Vec<f64>),
 }
 
-impl Places {
-    /// The place of each update, in their order.
+impl Positions {
+    /// The position of each update, in their order.
     pub fn values(&self) -> &[f64] {
         let (Self::Epochs(values) | Self::Updates(values)) = self;
         values
@@ -59,10 +64,10 @@ impl Places {
 }
 
 impl Record {
-    /// Reads the folder `run`; the data set lies in `data` if not where the run says.
+    /// Reads the folder `run`; `data` is the folder of the data set, by default that of the run.
     ///
     /// # Errors
-    /// [`ReportError::Run`] without a recipe: then it is no run.
+    /// [`ReportError::Run`] without a recipe, as the folder is not that of a run then.
     pub fn read(run: &Path, data: Option<&Path>) -> Result<Self, ReportError> {
         let recipe = read_recipe(run)?;
         let mut damage = Vec::new();
@@ -73,7 +78,7 @@ impl Record {
         if let Some(first) = broken.first() {
             let further = match broken.len() - 1 {
                 0 => String::new(),
-                count => format!(" (and {count} further lines)"),
+                count => format!(" (and {count} more lines)"),
             };
             damage.push(format!(
                 "{}, line {first}{further}: no record of an update",
@@ -85,6 +90,16 @@ impl Record {
             Vec::new()
         });
         let settings = read_settings(run).map_err(|error| damage.push(error.to_string())).ok();
+        let mut damaged = |error: TrainingError| damage.push(error.to_string());
+        let result = read_report(run).map_err(&mut damaged).ok().flatten();
+        let environment = read_environment(run).map_err(&mut damaged).ok().flatten();
+        if let Some(environment) = &environment {
+            let missing =
+                [("processor", environment.processor.is_none()), ("threads", environment.threads.is_none())];
+            damage.extend(missing.into_iter().filter(|(_, is_missing)| *is_missing).map(|(name, _)| {
+                format!("{name} of the machine: the run was started with an older version of Fovea")
+            }));
+        }
         let data = data.or(settings.as_ref().map(|settings| settings.data.as_path()));
         let data = data.and_then(|data| Dataset::open(data).ok()).map(|dataset| DataFacts {
             classes: dataset.info().classes.len(),
@@ -98,8 +113,9 @@ impl Record {
             name: name.unwrap_or_default(),
             recipe,
             settings,
-            environment: read_json(&run.join("environment.json")),
-            result: read_json(&run.join("report.json")),
+            environment,
+            result,
+            has_dropout: false,
             steps,
             epochs,
             meta: Store::new(run, usize::MAX).latest().and_then(|path| checkpoint::read_meta(&path)).ok(),
@@ -108,44 +124,44 @@ impl Record {
         })
     }
 
-    /// Number of classes K, once there is a checkpoint, or the data set's.
+    /// Number of classes K of the checkpoint, or else of the data set.
     pub fn classes(&self) -> Option<usize> {
         let trained = self.meta.as_ref().map(|meta| meta.classes.len());
         trained.or(self.data.map(|data| data.classes))
     }
 
-    /// Whether the error was measured on images of their own, as far as is known.
+    /// Whether the data set has validation images; `true` if it cannot be read.
     pub fn has_validation(&self) -> bool {
         self.data.is_none_or(|data| data.val_images > 0)
     }
 
-    /// Where each update stands: by its own epoch and its position among the updates of that epoch, of which there may be more or
-    /// fewer than of others, as when batches are left out or a run goes on with another --limit-batches.
-    pub fn places(&self) -> Places {
+    /// The position of each update: its epoch, and its share of the updates of that epoch. Epochs can differ
+    /// in their number of updates, when batches are left out or a run resumes with another --limit-batches.
+    pub fn positions(&self) -> Positions {
         let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
         self.steps.iter().for_each(|step| *counts.entry(step.epoch).or_default() += 1);
-        let over = self.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or(0);
-        let over = over.max(counts.keys().max().map_or(0, |newest| newest.saturating_sub(1)));
-        if over == 0 {
-            return Places::Updates(self.steps.iter().map(|step| step.step as f64).collect());
+        let finished = self.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or(0);
+        let finished = finished.max(counts.keys().max().map_or(0, |newest| newest.saturating_sub(1)));
+        if finished == 0 {
+            return Positions::Updates(self.steps.iter().map(|step| step.step as f64).collect());
         }
-        let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
-        let place = |step: &Step| {
-            let position = seen.entry(step.epoch).or_default();
-            *position += 1;
+        let mut done: BTreeMap<u32, usize> = BTreeMap::new();
+        let position = |step: &Step| {
+            let number = done.entry(step.epoch).or_default();
+            *number += 1;
             let mut count = counts[&step.epoch];
-            if step.epoch > over {
-                // It is not over: as long as the one before it, as far as is known.
+            if step.epoch > finished {
+                // The unfinished epoch is assumed to have as many updates as the one before.
                 let before = counts.range(..step.epoch).next_back().map_or(0, |(_, &before)| before);
                 count = count.max(before);
             }
-            f64::from(step.epoch.saturating_sub(1)) + *position as f64 / count as f64
+            f64::from(step.epoch.saturating_sub(1)) + *number as f64 / count as f64
         };
-        Places::Epochs(self.steps.iter().map(place).collect())
+        Positions::Epochs(self.steps.iter().map(position).collect())
     }
 
-    /// The loss of the last update, or of the last epoch's evaluation, that shows that the weights are lost: it is no number, or above
-    /// [`loss_limit`](Self::loss_limit).
+    /// The loss that shows that the training has diverged: that of the last update or of the last evaluation,
+    /// if it is not finite or above [`loss_limit`](Self::loss_limit).
     pub fn diverged(&self) -> Option<f64> {
         let limit = self.loss_limit()?;
         let losses =
@@ -153,7 +169,8 @@ impl Record {
         losses.into_iter().flatten().find(|loss| !loss.is_finite() || *loss > limit)
     }
 
-    /// A loss that no network has that learns: three times that of guessing. Without a number of classes, three times the first one.
+    /// A loss above which a training has diverged: three times that of guessing, or three times the first
+    /// loss if the number of classes is not known.
     pub fn loss_limit(&self) -> Option<f64> {
         let chance = self.classes().filter(|&classes| classes > 1).map(|classes| (classes as f64).ln());
         let first = || self.steps.iter().map(|step| step.loss).find(|loss| loss.is_finite() && *loss > 0.0);
@@ -161,17 +178,24 @@ impl Record {
     }
 }
 
-/// A file whose content is told as it is; one that is not there or damaged tells nothing.
-fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+/// Whether the network of `recipe` draws dropout masks in training; `false` if it cannot be read.
+pub(super) fn has_dropout(recipe: &Recipe) -> bool {
+    let masks = || -> Result<usize, GraphError> {
+        // The number of classes makes no difference.
+        let network = Classifier::new(recipe, 1)?;
+        let mut g = Builder::new(network.name(), Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 3, network.input_px, network.input_px]))?;
+        Ok(network.network.forward(&mut g, x, Mode::Train)?.masks.len())
+    };
+    masks().is_ok_and(|masks| masks > 0)
 }
 
-/// What changes when a run goes on.
+/// What changes while a run is in progress: sizes and times of its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(Vec<Option<(u64, SystemTime)>>);
 
 impl Fingerprint {
-    /// Of the run in the folder `run`.
+    /// The fingerprint of the run in the folder `run`.
     #[must_use]
     pub fn of(run: &Path) -> Self {
         let of_file = |name: &str| {
@@ -188,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_with_a_recipe_alone_can_be_read_and_a_broken_line_is_named() {
+    fn a_run_with_only_a_recipe_can_be_read_and_a_broken_line_is_named() {
         let run = tempfile::tempdir().unwrap();
         assert!(Record::read(run.path(), None).is_err());
         fs::write(run.path().join("recipe.toml"), Recipe::load("demo", &[]).unwrap().to_toml()).unwrap();
@@ -204,16 +228,57 @@ mod tests {
     }
 
     #[test]
-    fn updates_stand_in_their_own_epoch_however_many_it_has() {
-        let mut record = record(&[(1, 2.0), (1, 2.0), (1, 2.0), (1, 2.0), (2, 1.0), (2, 1.0), (3, 1.0)]);
-        let places = Places::Epochs(vec![0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5]);
-        assert_eq!(record.places(), places);
-        record.steps.truncate(3);
-        assert_eq!(record.places(), Places::Updates(vec![1.0, 2.0, 3.0]));
+    fn files_of_other_versions_do_not_fail_the_report() {
+        let run = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(run.path().join(name), text).unwrap();
+        write("recipe.toml", &Recipe::load("demo", &[]).unwrap().to_toml());
+        let read = || Record::read(run.path(), None).unwrap();
+        assert!(!read().damage.iter().any(|damage| damage.contains("environment.json")));
+
+        // As before processor and threads were recorded, and with a field of a later version.
+        write(
+            "environment.json",
+            r#"{"program":"fovea 0.1.0","backend":"ort","device":"cpu","library":"ONNX Runtime 1.20","system":"linux",
+            "cores":4,"arguments":["trainer"],"weather":"sunny"}"#,
+        );
+        write(
+            "report.json",
+            r#"{"epochs":2,"step":18,"discarded":0,"best_top1":null,"views":"ten-crop",
+            "score":{"images":15,"loss":null,"top1":0.25,"top5":0.0}}"#,
+        );
+        let record = read();
+        let environment = record.environment.unwrap();
+        assert_eq!((environment.program.as_str(), environment.threads), ("fovea 0.1.0", None));
+        let omissions = record.damage.iter().filter(|damage| damage.contains("older version"));
+        assert_eq!(omissions.count(), 2, "{:?}", record.damage);
+        assert_eq!(record.result.unwrap().score.top1, 0.25);
+
+        write("environment.json", "{}");
+        write("report.json", r#"{"epochs":2}"#);
+        let record = read();
+        assert!(record.environment.is_none() && record.result.is_none());
+        for part in ["environment.json: missing field `program`", "report.json: missing field `step`"] {
+            assert!(record.damage.iter().any(|damage| damage.contains(part)), "{part}: {:?}", record.damage);
+        }
     }
 
     #[test]
-    fn a_loss_that_is_no_number_or_far_above_guessing_tells_that_the_weights_are_lost() {
+    fn dropout_is_found_in_layers() {
+        assert!(has_dropout(&Recipe::load("alexnet", &[]).unwrap()));
+        assert!(!has_dropout(&Recipe::load("alexnet-no-dropout", &[]).unwrap()));
+    }
+
+    #[test]
+    fn updates_are_positioned_in_their_epoch_however_many_it_has() {
+        let mut record = record(&[(1, 2.0), (1, 2.0), (1, 2.0), (1, 2.0), (2, 1.0), (2, 1.0), (3, 1.0)]);
+        let positions = Positions::Epochs(vec![0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5]);
+        assert_eq!(record.positions(), positions);
+        record.steps.truncate(3);
+        assert_eq!(record.positions(), Positions::Updates(vec![1.0, 2.0, 3.0]));
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_or_far_above_guessing_means_divergence() {
         assert_eq!(record(&[(1, 2.0), (1, 5.9)]).diverged(), None);
         assert_eq!(record(&[(1, 2.0), (1, 1e12)]).diverged(), Some(1e12));
         assert!(record(&[(1, 2.0), (1, f64::NAN)]).diverged().unwrap().is_nan());
@@ -224,7 +289,7 @@ mod tests {
 pub(super) mod examples {
     use super::*;
 
-    /// A run of the demonstration's recipe with updates of these epochs and losses.
+    /// A run of the recipe `demo` with updates of these epochs and losses.
     pub fn record(steps: &[(u32, f64)]) -> Record {
         let step = |(index, &(epoch, loss)): (u64, &(u32, f64))| Step {
             step: index + 1,
@@ -242,6 +307,7 @@ pub(super) mod examples {
             settings: None,
             environment: None,
             result: None,
+            has_dropout: true,
             steps: (0..).zip(steps).map(step).collect(),
             epochs: Vec::new(),
             meta: None,

@@ -23,7 +23,7 @@ pub struct ReportArgs {
     /// interrupted; meanwhile the page reloads itself
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
     pub watch: Option<NonZero<u32>>,
-    /// Images of each split for which predictions are computed, evenly spread over the split
+    /// Images of each split that the network predicts, evenly spread over the split
     #[arg(long, value_name = "N", default_value = "2000")]
     pub images: NonZero<usize>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct FeaturesArgs {
     pub trained: TrainedArgs,
     /// Folder of a prepared data set
     pub data: PathBuf,
-    /// Layer of the recipe [default: the last hidden one, after its activation]
+    /// Layer of the network; for one from an .onnx file, the name of a node [default: the last hidden one, after its activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
     /// File to write: .safetensors (features, labels, and keys: names, UTF-8, one a line; the layer, run,
@@ -67,11 +67,10 @@ pub struct SearchArgs {
     /// Split to search
     #[arg(long, value_enum, default_value = "train")]
     pub split: SplitName,
-    /// Images that are listed for each photo
+    /// Nearest images to print for each photo
     #[arg(long, value_name = "N", default_value = "8")]
     pub count: NonZero<usize>,
-    /// Layer of the recipe whose activations are compared [default: the last hidden one, after its
-    /// activation]
+    /// Layer of the network whose activations are compared; for one from an .onnx file, the name of a node [default: the last hidden one, after its activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
     /// Draw photos and found images to this file, .png or .svg [default: no picture]

@@ -138,6 +138,20 @@ impl Network for Imported {
             .collect()
     }
 
+    /// The node that makes the first operand of the last matrix product; nodes that keep its values are skipped.
+    fn last_hidden(&self) -> Option<String> {
+        let nodes = &self.graph.node;
+        let mut at = nodes.iter().rposition(|node| is_one_of(node, &["Gemm", "MatMul"]))?;
+        loop {
+            let value = nodes[at].input.first()?;
+            // Nodes stand in the order of their execution, so this ends for any file.
+            at = nodes[..at].iter().rposition(|node| !is_constant(node) && node.output.contains(value))?;
+            if !is_one_of(&nodes[at], &["Dropout", "Flatten", "Reshape", "Identity"]) {
+                return Some(name_of(&nodes[at]).to_owned());
+            }
+        }
+    }
+
     fn forward_with_tap(&self, g: &mut Builder, x: Tensor, tap: &str) -> Result<(Forward, Tensor)> {
         let Some(node) = self.graph.node.iter().find(|node| !is_constant(node) && name_of(node) == tap)
         else {
@@ -150,7 +164,12 @@ impl Network for Imported {
 }
 
 fn is_constant(node: &NodeProto) -> bool {
-    is_of_onnx(node.domain()) && node.op_type() == "Constant"
+    is_one_of(node, &["Constant"])
+}
+
+/// Whether a node is one of these standard operators.
+fn is_one_of(node: &NodeProto, operators: &[&str]) -> bool {
+    is_of_onnx(node.domain()) && operators.contains(&node.op_type())
 }
 
 fn is_of_onnx(domain: &str) -> bool {

@@ -223,6 +223,24 @@ fn every_node_of_a_file_can_be_tapped_by_its_name() {
     assert!(error.contains("no layer `r`; its layers: c_node, r_node, "), "{error}");
 }
 
+#[test]
+fn the_last_hidden_node_is_found_behind_dropout_and_reshaping() {
+    let last_hidden = |change: fn(&mut GraphProto)| {
+        let mut graph = by_hand();
+        change(&mut graph);
+        Imported::read(&file(&model(graph)).path).unwrap().last_hidden()
+    };
+    assert_eq!(last_hidden(|_| ()).as_deref(), Some("h_node"));
+    // Without the layer in between, the matrix product takes the pooled values by way of a reshape and a dropout.
+    let shorter: fn(&mut GraphProto) = |graph| {
+        graph.node[8].input[0] = "d".into();
+        graph.initializer[6] = floats("g.weight", &[CLASSES as i64, 36]);
+    };
+    assert_eq!(last_hidden(shorter).as_deref(), Some("p_node"));
+    assert_eq!(last_hidden(|graph| graph.node[8].input[0] = "x".into()), None);
+    assert_eq!(last_hidden(|graph| graph.node.truncate(4)), None);
+}
+
 /// The error for a changed network.
 fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
     let mut graph = by_hand();

@@ -55,6 +55,10 @@ impl Network for RunningMean {
         Vec::new()
     }
 
+    fn last_hidden(&self) -> Option<String> {
+        None
+    }
+
     fn forward_with_tap(&self, _: &mut Builder, _: Node, tap: &str) -> Result<(Forward, Node), GraphError> {
         Err(unknown_tap(self, tap))
     }

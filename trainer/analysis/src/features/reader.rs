@@ -1,4 +1,4 @@
-//! Single images of a data set, to be shown and looked at.
+//! Reads single images of a data set.
 
 use std::sync::Arc;
 
@@ -8,37 +8,38 @@ use fovea_pipeline::view::{Scratch, Size, View};
 use fovea_pipeline::{Encoding, Records, TestViews};
 use fovea_trainer::training::TrainingError;
 
-/// The images of a split, one by one.
+/// Reads single images of a split.
 #[derive(Debug)]
-pub struct Gallery {
+pub struct ImageReader {
     records: Arc<Records>,
     decoder: JpegDecoder,
 }
 
-/// `count` numbers below `of`, or all of them, evenly spread and rising.
+/// `count` indices below `of`, evenly spread and ascending; all of them if there are fewer.
 #[must_use]
 pub fn spread(count: usize, of: usize) -> Vec<usize> {
     let count = count.min(of);
     (0..count).map(|index| index * of / count).collect()
 }
 
-impl Gallery {
-    /// A look at `records`.
+impl ImageReader {
+    /// A reader of `records`.
     #[must_use]
     pub fn new(records: Arc<Records>) -> Self {
         Self { records, decoder: JpegDecoder::default() }
     }
 
-    /// The images' records.
+    /// The records that are read.
     #[must_use]
     pub fn records(&self) -> &Arc<Records> {
         &self.records
     }
 
-    /// The centre of image `index`, `u8 [3,H,W]`, as evaluation sees it.
+    /// The centre crop of image `index`, `u8 [3,H,W]`, as in evaluation.
     ///
     /// # Errors
-    /// [`TrainingError::Dataset`] when its checksum is wrong, [`TrainingError::Image`] when it cannot be decoded.
+    /// [`TrainingError::Dataset`] when its checksum is wrong, [`TrainingError::Image`] when it cannot be
+    /// decoded.
     ///
     /// # Panics
     /// When there is no such image, or `crop` is larger than it.
@@ -61,7 +62,7 @@ impl Gallery {
         Ok(planes)
     }
 
-    /// The centres of several images, `u8 [N,3,H,W]`.
+    /// The centre crops of several images, `u8 [N,3,H,W]`.
     ///
     /// # Errors
     /// As [`center`](Self::center).
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_reaches_over_all_and_has_no_number_twice() {
+    fn spread_indices_cover_the_range_without_duplicates() {
         assert_eq!(spread(4, 100), [0, 25, 50, 75]);
         assert_eq!(spread(5, 3), [0, 1, 2]);
         assert_eq!(spread(3, 0), [0; 0]);

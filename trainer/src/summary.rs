@@ -1,0 +1,53 @@
+//! Results as people read them: medians, per cent, names of views.
+
+use fovea_pipeline::TestViews;
+
+/// The median of `values`, one of them (the upper of the middle two); `None` without values.
+#[must_use]
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+/// A share 0..=1 in per cent: `40.7 %`, with two digits below 10 %.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
+}
+
+/// A share 0..=1 in per cent where space is short: `41 %`, with one digit below 0.95 %.
+#[must_use]
+pub fn short_percent(share: f32) -> String {
+    let percent = 100.0 * share;
+    if percent < 0.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
+}
+
+/// The name of evaluation views in sentences and tables.
+#[must_use]
+pub fn views_name(views: TestViews) -> &'static str {
+    match views {
+        TestViews::Center => "centre view",
+        TestViews::TenCrop => "ten views",
+        TestViews::NineCrop => "nine views",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_one_of_the_values() {
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0]), Some(4.0));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn small_shares_have_more_digits() {
+        assert_eq!([0.407, 0.1, 0.0999].map(percent), ["40.7 %", "10.0 %", "9.99 %"]);
+        assert_eq!([0.407, 0.0096, 0.0094].map(short_percent), ["41 %", "1 %", "0.9 %"]);
+    }
+}
