@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::Sender;
 use half::f16;
 
+use crate::geometry::Size;
 use crate::memory::BatchMemory;
-use crate::view::Size;
 
 /// The images of a batch, `[N·V,3,H,W]` for N samples with V views each.
 #[derive(Clone, Copy, Debug, PartialEq)]

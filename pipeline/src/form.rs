@@ -4,8 +4,9 @@ use half::f16;
 use ndarray::{Array3, ArrayView3, s};
 
 use crate::batch::ValueKind;
+use crate::geometry::Size;
 use crate::kernels::{self, Mean, Normalize};
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// What the pixels of a batch are.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +133,8 @@ pub fn center_of(mean: ArrayView3<'_, f32>, views: Size) -> Array3<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Rect, Scratch};
+    use crate::geometry::Rect;
+    use crate::view::Scratch;
 
     #[test]
     fn a_view_becomes_pixel_minus_mean_plus_offset_times_scale() {

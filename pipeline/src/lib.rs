@@ -11,6 +11,7 @@ pub mod dataset;
 pub mod dataset_info;
 pub mod decode;
 pub mod form;
+pub mod geometry;
 pub mod kernels;
 pub mod loader;
 pub mod memory;

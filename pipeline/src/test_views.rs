@@ -5,7 +5,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::AugmentError;
-use crate::view::{Rect, Size, View};
+use crate::geometry::{Rect, Size};
+use crate::view::View;
 
 /// Which fixed crops of an image are shown to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

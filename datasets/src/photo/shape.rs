@@ -90,16 +90,3 @@ impl Shaper {
         self.square.buffer()
     }
 }
-
-/// Rearranges `u8 [H,W,3]` into `u8 [3,H,W]`.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn to_planes(rgb: &[u8], planes: &mut [u8]) {
-    assert_eq!(rgb.len(), planes.len(), "both hold the same pixels");
-    let (red, rest) = planes.split_at_mut(rgb.len() / 3);
-    let (green, blue) = rest.split_at_mut(rgb.len() / 3);
-    for (((pixel, r), g), b) in rgb.chunks_exact(3).zip(red).zip(green).zip(blue) {
-        (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
-    }
-}

@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_side};
+use super::parameters::check_side;
+use super::{AugmentError, Augmentation};
+use crate::geometry::Size;
 use crate::random::SampleRng;
 use crate::test_views::TestViews;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Cuts the square at the centre out of the view, the one on which networks are tested: training without crops at random.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@ use rand::RngExt;
 use serde::Deserialize;
 
 use super::{AugmentError, Augmentation};
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Weights of R, G and B in the luma of ITU-R BT.601.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];

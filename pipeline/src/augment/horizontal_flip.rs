@@ -3,9 +3,11 @@
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_probability};
+use super::parameters::check_probability;
+use super::{AugmentError, Augmentation};
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Mirrors the view left to right with a given probability.
 #[derive(Clone, Debug)]

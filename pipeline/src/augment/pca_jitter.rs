@@ -5,8 +5,9 @@ use serde::Deserialize;
 
 use super::{AugmentError, Augmentation};
 use crate::ColorStatistics;
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Adds Σₖ pₖ·αₖ·λₖ to every pixel of the image, with one α ~ N(0, 0.1) for each axis k and use.
 ///

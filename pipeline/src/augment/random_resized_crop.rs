@@ -3,9 +3,11 @@
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_side};
+use super::parameters::check_side;
+use super::{AugmentError, Augmentation};
+use crate::geometry::{Rect, Size};
 use crate::random::SampleRng;
-use crate::view::{Rect, Size, View};
+use crate::view::View;
 
 /// Draws of area and shape before the central crop is taken instead.
 const ATTEMPTS: usize = 10;

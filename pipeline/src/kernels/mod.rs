@@ -7,53 +7,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod plane;
 pub mod scalar;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use multiversion::multiversion;
 
-use crate::view::Size;
-
-/// One channel of a part of an image; or, for [`deinterleave`], all three.
-#[derive(Clone, Copy, Debug)]
-pub struct Plane<'a> {
-    /// The stored pixels from the first of the part on.
-    pub pixels: &'a [u8],
-    /// Bytes from one row to the next.
-    pub stride: usize,
-    /// The size of the part.
-    pub size: Size,
-    /// Whether the part is mirrored left to right.
-    pub flipped: bool,
-}
-
-impl Plane<'_> {
-    #[inline(always)]
-    fn width(&self) -> usize {
-        self.size.width as usize
-    }
-}
-
-/// What is subtracted from the pixels of one channel.
-#[derive(Clone, Copy, Debug)]
-pub enum Mean<'a> {
-    /// The same value everywhere.
-    Constant(f32),
-    /// A value for each pixel of the result, `f32 [H,W]`. It is not mirrored with the image.
-    PerPixel(&'a [f32]),
-}
-
-/// How the pixels of one channel become numbers: (pixel − (mean − offset)) · scale.
-#[derive(Clone, Copy, Debug)]
-pub struct Normalize<'a> {
-    /// Subtracted from the pixel, 0..=255.
-    pub mean: Mean<'a>,
-    /// The colour offset, in units of 0..=255.
-    pub offset: f32,
-    /// Factor.
-    pub scale: f32,
-}
+pub use plane::{Mean, Normalize, Plane};
 
 /// Runs a loop over rows, compiled once for ImageNet's 224 columns, with a length that the compiler knows, and once for any
 /// other: a row is copied by a few instructions then, not by a call.
@@ -206,6 +167,7 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
+    use crate::geometry::Size;
 
     /// Calls `check` with planes of many widths, with and without mirroring.
     fn for_many_planes(bytes_per_pixel: usize, check: impl Fn(Plane<'_>)) {

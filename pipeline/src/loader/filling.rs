@@ -208,11 +208,11 @@ impl Claim<'_> {
 mod tests {
     use super::*;
     use crate::augment::Chain;
+    use crate::geometry::Size;
     use crate::loader::LoaderConfig;
     use crate::loader::plan::Plans;
     use crate::memory::{HostMemory, MemoryProvider};
     use crate::order::Order;
-    use crate::view::Size;
 
     const VIEWS: usize = 2;
 

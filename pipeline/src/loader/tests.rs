@@ -7,13 +7,17 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::augment::{Augmentation, AugmentationConfig};
+use crate::augment::{AugmentError, Augmentation, AugmentationConfig, Chain};
 use crate::batch::Images;
-use crate::form::{MeanValue, Normalization};
+use crate::form::{MeanValue, Normalization, OutputForm};
+use crate::geometry::Size;
 use crate::memory::BatchMemory;
+use crate::order::Order;
 use crate::random::SampleRng;
 use crate::shard::ShardWriter;
+
 use crate::test_support::{self, SIDE, encoded, pixels};
+use crate::test_views::TestViews;
 use crate::view::View;
 use crate::{ColorStatistics, Dataset, Encoding, Split};
 

@@ -18,8 +18,9 @@ use crate::Encoding;
 use crate::batch::{Batch, BatchShape, Buffer};
 use crate::dataset::Records;
 use crate::decode::JpegDecoder;
+use crate::geometry::Size;
 use crate::random::sample_rng;
-use crate::view::{Scratch, Size, View};
+use crate::view::{Scratch, View};
 
 /// Samples that a worker claims at a time, at most.
 const MOST_CLAIMED: usize = 16;

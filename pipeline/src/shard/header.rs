@@ -7,11 +7,17 @@ use arrow_schema::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{CRC32, IMAGE, KEY, LABEL, ShardError};
+use super::ShardError;
 use crate::{Class, Encoding, Split};
 
 /// Version of the layout that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Names of the columns.
+const IMAGE: &str = "image";
+const LABEL: &str = "label";
+const KEY: &str = "key";
+const CRC32: &str = "crc32";
 
 /// Metadata key of the header.
 const FOVEA: &str = "fovea";

@@ -21,8 +21,3 @@ pub use error::ShardError;
 pub use header::{FORMAT_VERSION, ShardHeader, shard_file_name};
 pub use reader::{Record, Shard};
 pub use writer::{FinishedShard, ShardWriter};
-
-pub(crate) const IMAGE: &str = "image";
-pub(crate) const LABEL: &str = "label";
-pub(crate) const KEY: &str = "key";
-pub(crate) const CRC32: &str = "crc32";

@@ -1,7 +1,8 @@
 //! A picture of what augmentation does: rows of one original each, with the views that were made of it.
 
+use fovea_pipeline::geometry::{Frame, Size};
 use fovea_pipeline::random::sample_rng;
-use fovea_pipeline::view::{Frame, Scratch, Size, View};
+use fovea_pipeline::view::{Scratch, View};
 use fovea_pipeline::{Chain, TestViews};
 use image::{Rgb, RgbImage};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
 use fovea_pipeline::decode::JpegDecoder;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
-use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_pipeline::view::{Scratch, View};
 use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, Encoding, Split, TestViews, augment,
 };

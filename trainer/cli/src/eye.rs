@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
 use fovea_datasets::prepare::Preparation;
 use fovea_pipeline::TestViews;
-use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_pipeline::geometry::Size;
+use fovea_pipeline::view::{Scratch, View};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::crop_size;
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use fovea_analysis::features::{Extractor, Found, Gallery, Nearest};
 use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
-use fovea_pipeline::view::Size;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::{Records, TestViews};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::OnBadRecord;
-use fovea_pipeline::view::Size;
 use fovea_pipeline::{Batch, Loader, LoaderConfig, Records, TestViews};
 use serde::{Deserialize, Serialize};
 

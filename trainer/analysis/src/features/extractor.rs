@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fovea_pipeline::view::Size;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::{Loader, LoaderConfig, Records, TestViews};
 use fovea_runtime::Loaded;
 use fovea_trainer::backend::{Inference, OrtOptions};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fovea_pipeline::dataset::DatasetError;
 use fovea_pipeline::decode::JpegDecoder;
-use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_pipeline::geometry::Size;
+use fovea_pipeline::view::{Scratch, View};
 use fovea_pipeline::{Encoding, Records, TestViews};
 use fovea_trainer::training::TrainingError;
 

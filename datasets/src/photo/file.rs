@@ -1,0 +1,64 @@
+//! An image file: which format it is in, its header, its pixels.
+
+use fovea_pipeline::decode::JpegFile;
+
+use super::png::PngFile;
+use super::{MAX_PIXELS, Photo, PhotoError};
+
+/// An image file whose header has been read.
+pub struct PhotoFile<'b>(Format<'b>);
+
+enum Format<'b> {
+    Jpeg(Box<JpegFile<'b>>),
+    Png(Box<PngFile<'b>>),
+}
+
+impl<'b> PhotoFile<'b> {
+    /// Finds out the format and reads the header.
+    ///
+    /// # Errors
+    /// When the bytes are no JPEG or PNG file, when its header is damaged, or when it has more than [`MAX_PIXELS`].
+    pub fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
+        let format = match bytes {
+            [] => return Err(PhotoError::Empty),
+            [0xff, 0xd8, ..] => Format::Jpeg(Box::new(JpegFile::parse(bytes)?)),
+            [0x89, b'P', b'N', b'G', ..] => Format::Png(Box::new(PngFile::parse(bytes)?)),
+            _ => return Err(PhotoError::unknown(bytes)),
+        };
+        let file = PhotoFile(format);
+        let (width, height) = file.dimensions();
+        if file.pixels() > MAX_PIXELS {
+            return Err(PhotoError::TooLarge { width, height });
+        }
+        Ok(file)
+    }
+
+    /// Width and height in pixels.
+    pub fn dimensions(&self) -> (u32, u32) {
+        match &self.0 {
+            Format::Jpeg(file) => file.dimensions(),
+            Format::Png(file) => file.dimensions(),
+        }
+    }
+
+    /// Width times height.
+    pub fn pixels(&self) -> u64 {
+        let (width, height) = self.dimensions();
+        u64::from(width) * u64::from(height)
+    }
+
+    /// Decodes the image into `photo`, whose memory is used again.
+    ///
+    /// # Errors
+    /// When the file is damaged or ends early; the content of `photo` is unspecified then.
+    pub fn decode(self, photo: &mut Photo) -> Result<(), PhotoError> {
+        (photo.width, photo.height) = self.dimensions();
+        match self.0 {
+            Format::Jpeg(file) => {
+                photo.rgb.resize(3 * photo.width as usize * photo.height as usize, 0);
+                Ok(file.decode(&mut photo.rgb)?)
+            }
+            Format::Png(file) => file.decode(&mut photo.rgb),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What can end a loader.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::augment::AugmentError;
+use crate::shard::ShardError;
+
+/// A loader cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoaderError {
+    /// The configuration makes no sense.
+    #[error("the loader cannot work with {reason}")]
+    Config {
+        /// What was given and what was expected.
+        reason: String,
+    },
+    /// An augmentation or a test view does not fit the images.
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
+    /// A record is damaged.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// A record matches its checksum but is no image.
+    #[error("{}: record {index} ({key}) cannot be decoded: {reason}", path.display())]
+    Decode {
+        /// The shard.
+        path: PathBuf,
+        /// Position of the record in the shard.
+        index: usize,
+        /// Name of the image.
+        key: String,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// There is no memory for the batches.
+    #[error(
+        "no memory for {buffers} batches of {bytes} bytes: {reason}; use smaller batches or fewer buffers"
+    )]
+    Memory {
+        /// Batches that should have memory.
+        buffers: usize,
+        /// Bytes of each.
+        bytes: usize,
+        /// The provider's reason.
+        reason: String,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a loader thread: {source}")]
+    Thread {
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A worker died.
+    #[error("a loader worker panicked: {message}")]
+    WorkerPanicked {
+        /// The panic's message.
+        message: String,
+    },
+    /// The consumer asks for a batch while it holds all there can be.
+    #[error(
+        "all {buffers} buffers have been held by the consumer for {waited:?}; drop batches, or set `buffers` higher"
+    )]
+    AllBuffersHeld {
+        /// Batches that have memory.
+        buffers: usize,
+        /// How long it was waited for one to come back.
+        waited: Duration,
+    },
+}
