@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, thread};
 
+use fovea_files::PartialFile;
 use fovea_pipeline::shard::{Shard, shard_file_name};
 use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
 
 use crate::photo::{Photo, PhotoFile};
-use crate::prepare::PARTIAL;
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ fn check_for_strays(directory: &Path, shards: &[(Split, u32, &ShardInfo)]) -> Ve
         .collect();
     names.sort();
     let stray = |name: &String| {
-        if name.ends_with(PARTIAL) {
+        if name.ends_with(PartialFile::SUFFIX) {
             Some("left by a preparation that was stopped; it can be removed".to_owned())
         } else if name.ends_with(".arrow") && !listed.contains(name.as_str()) {
             Some("not listed in dataset.json; it belongs to another data set".to_owned())

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fovea_files::FileError;
 use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::shard::ShardError;
 
@@ -151,5 +152,11 @@ impl From<ShardError> for PrepareError {
             ShardError::Io { path, action, source } => PrepareError::io(&path, action)(source),
             other => PrepareError::Shard(other),
         }
+    }
+}
+
+impl From<FileError> for PrepareError {
+    fn from(error: FileError) -> Self {
+        Self::io(&error.path, error.action)(error.source)
     }
 }

@@ -24,10 +24,11 @@ mod rejected;
 mod run;
 mod worker;
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fovea_files::{FileLock, remove_partial_files};
 use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader};
 use fovea_pipeline::{DatasetInfo, Split};
 use ndarray_npy::WriteNpyExt;
@@ -44,8 +45,6 @@ use run::Run;
 
 use crate::Source;
 
-pub(crate) use durable::PARTIAL;
-
 /// A preparation that has taken hold of its folder.
 ///
 /// No other can work in the folder until this is dropped.
@@ -56,8 +55,8 @@ pub struct Preparer<'a> {
     plan: Plan,
     finished: Finished,
     complete: Option<DatasetInfo>,
-    /// Locked as long as it is open.
-    _lock: File,
+    /// On the folder itself.
+    _lock: FileLock,
 }
 
 /// What a preparation has come to.
@@ -85,9 +84,10 @@ impl<'a> Preparer<'a> {
         options.validate()?;
         let plan = Plan::new(source, &options)?;
         fs::create_dir_all(directory).map_err(PrepareError::io(directory, "create"))?;
-        let lock = lock(directory)?;
+        let lock = FileLock::try_acquire_folder(directory)?
+            .ok_or_else(|| PrepareError::Busy { directory: directory.into() })?;
         begin(&Preparation::new(source, &options), directory)?;
-        remove_leftovers(directory)?;
+        remove_partial_files(directory)?;
 
         let complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
         let finished = match &complete {
@@ -197,16 +197,6 @@ fn complete(directory: &Path, finished: &Finished, info: &DatasetInfo) -> Result
     remove_if_there(&directory.join(PROGRESS_FILE))
 }
 
-/// Takes hold of the folder itself: no lock file that could be left behind.
-fn lock(directory: &Path) -> Result<File, PrepareError> {
-    let file = File::open(directory).map_err(PrepareError::io(directory, "open"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(PrepareError::Busy { directory: directory.into() }),
-        Err(TryLockError::Error(error)) => Err(PrepareError::io(directory, "lock")(error)),
-    }
-}
-
 /// Notes in the folder what is prepared there, or compares with what is noted.
 fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError> {
     let path = directory.join(DatasetInfo::PREPARATION_FILE_NAME);
@@ -224,14 +214,6 @@ fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError
     let mut text = serde_json::to_string_pretty(preparation).expect("a preparation is strings and numbers");
     text.push('\n');
     durable::write(&path, text.as_bytes())
-}
-
-/// Removes files that a killed run was writing.
-fn remove_leftovers(directory: &Path) -> Result<(), PrepareError> {
-    for name in file_names(directory)?.iter().filter(|name| name.ends_with(PARTIAL)) {
-        remove_if_there(&directory.join(name))?;
-    }
-    Ok(())
 }
 
 /// Looks at size, header and number of records of the finished shards.

@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fovea_files::PartialFile;
 use fovea_pipeline::{Class, Encoding};
 
 use super::*;
@@ -118,7 +119,10 @@ fn cancelled_at_any_read_and_run_again_the_folder_ends_the_same() {
         let stopped = Memory::new(95, 21).with_mishap(Mishap::Cancel, read);
         let result = prepare(&stopped, options(2), directory.path());
         assert!(matches!(result, Err(PrepareError::Interrupted { .. })), "read {read}: {result:?}");
-        assert!(!content(directory.path()).keys().any(|name| name.ends_with(PARTIAL)), "read {read}");
+        assert!(
+            !content(directory.path()).keys().any(|name| name.ends_with(PartialFile::SUFFIX)),
+            "read {read}"
+        );
         let summary = prepare(&Memory::new(95, 21), options(1), directory.path()).unwrap();
         kept_most = kept_most.max(summary.shards_kept);
         assert_eq!(content(directory.path()), expected, "read {read}");
