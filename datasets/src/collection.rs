@@ -22,8 +22,8 @@ const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 /// What [`is_image_name`] accepts, in words.
 pub(crate) const IMAGE_FILES: &str = "files named *.jpg, *.jpeg or *.png";
 
-/// Whether a file of this name is taken for an image. Hidden files (`._photo.jpg` of macOS) are not.
-pub(crate) fn is_image_name(name: &str) -> bool {
+/// Whether a file of this name is an image for every source. Hidden files (`._photo.jpg` of macOS) are not.
+pub fn is_image_name(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     !file.starts_with('.')
         && file

@@ -6,6 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use fovea_pipeline::UnknownName;
+
 use crate::collection::{ClassList, Collection, Found};
 use crate::devkit::Devkit;
 use crate::ilsvrc::{self, Tars};
@@ -78,13 +80,10 @@ impl fmt::Display for Layout {
 }
 
 impl FromStr for Layout {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Layout::ALL.into_iter().find(|layout| layout.name() == name).ok_or_else(|| {
-            let names = Layout::ALL.map(Layout::name).join(", ");
-            format!("unknown layout {name:?}, expected one of {names}")
-        })
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("layout", name, &Self::ALL, Self::name)
     }
 }
 

@@ -32,6 +32,7 @@ mod tests;
 mod tiny_imagenet;
 mod tree;
 
+pub use collection::is_image_name;
 pub use detect::{Layout, OpenOptions, open};
 pub use embedded::EmbeddedSample;
 pub use error::SourceError;

@@ -7,7 +7,10 @@ use std::{fs, io};
 use ndarray::Array3;
 use ndarray_npy::ReadNpyExt;
 
+use crate::decode::JpegDecoder;
+use crate::geometry::Size;
 use crate::shard::{FORMAT_VERSION, Record, Shard, ShardError};
+use crate::view::{Pixels, Scratch, View};
 use crate::{DatasetInfo, Encoding, Split};
 
 /// A prepared data set cannot be used.
@@ -256,6 +259,50 @@ impl Records {
         }
         Ok(shard.record(row))
     }
+
+    /// The pixels of record `index`, unchecked against its checksum: its own bytes, or those in `decoder`.
+    ///
+    /// # Errors
+    /// [`ShardError::Decode`] when the record is no JPEG file of the data set's size.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn pixels<'a>(
+        &'a self,
+        index: usize,
+        decoder: &'a mut JpegDecoder,
+    ) -> Result<Pixels<'a>, ShardError> {
+        let (shard, row) = self.locate(index);
+        let record = shard.record(row);
+        let size = Size::square(self.image_size());
+        match self.encoding() {
+            Encoding::Raw => Ok(Pixels::planar(record.image, size)),
+            Encoding::Jpeg => match decoder.decode(record.image, size.width) {
+                Ok(pixels) => Ok(Pixels::interleaved(pixels, size)),
+                Err(reason) => {
+                    let (path, key) = (shard.path().into(), record.key.into());
+                    Err(ShardError::Decode { path, index: row, key, reason })
+                }
+            },
+        }
+    }
+
+    /// The view of the whole image of record `index`, checked against its checksum at its first use.
+    ///
+    /// # Errors
+    /// [`ShardError::Checksum`] when the image's bytes have changed, [`ShardError::Decode`] when they are no image.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn view<'a>(
+        &'a self,
+        index: usize,
+        decoder: &'a mut JpegDecoder,
+        scratch: &'a mut Scratch,
+    ) -> Result<View<'a>, ShardError> {
+        self.verified_record(index)?;
+        Ok(self.pixels(index, decoder)?.view(scratch))
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +339,38 @@ mod tests {
         for index in 0..8 {
             assert_eq!(records.record(index).key, format!("image-{index}"));
         }
+    }
+
+    #[test]
+    fn a_view_of_a_record_shows_its_whole_image_in_both_encodings() {
+        for encoding in Encoding::ALL {
+            let directory = test_support::dataset(encoding, 8);
+            let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+            let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
+            let view = records.view(5, &mut decoder, &mut scratch).unwrap();
+            assert_eq!(view.size(), Size::square(test_support::SIDE));
+            let mut planes = vec![0; 3 * view.size().area()];
+            view.write_u8(&mut planes);
+            let expected = test_support::pixels(5);
+            let differences = planes.iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b)));
+            let mean = differences.sum::<f64>() / planes.len() as f64;
+            assert!(mean <= if encoding == Encoding::Raw { 0.0 } else { 3.0 }, "{encoding}: {mean}");
+        }
+    }
+
+    #[test]
+    fn a_view_of_a_damaged_record_is_refused_by_name() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+        let path = directory.path().join("train-00001.arrow");
+        let image = test_support::encoded(Encoding::Raw, 5);
+        let bytes = fs::read(&path).unwrap();
+        let place = bytes.windows(image.len()).position(|window| window == image).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_at(&[image[0] ^ 1], place as u64).unwrap();
+        let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
+        let error = records.view(5, &mut decoder, &mut scratch).unwrap_err().to_string();
+        assert!(error.contains("train-00001.arrow: record 1 (image-5): checksum"), "{error}");
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! [`DatasetInfo`] is the content of `dataset.json`, the file beside the shards.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::names::UnknownName;
 
 /// A part of a data set that is trained on or evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +38,14 @@ impl fmt::Display for Split {
     }
 }
 
+impl FromStr for Split {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("split", name, &Self::ALL, Self::name)
+    }
+}
+
 /// A class of a data set. Its index is its position in the list sorted by [`Class::wnid`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
@@ -58,6 +69,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Jpeg];
+
     /// The name used on command lines and in metadata: `raw` or `jpeg`.
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +84,14 @@ impl Encoding {
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl FromStr for Encoding {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("encoding", name, &Self::ALL, Self::name)
     }
 }
 

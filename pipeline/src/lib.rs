@@ -15,12 +15,14 @@ pub mod geometry;
 pub mod kernels;
 pub mod loader;
 pub mod memory;
+mod names;
 pub mod order;
 pub mod random;
 pub mod shard;
 #[cfg(test)]
 mod test_support;
 pub mod test_views;
+pub mod threads;
 pub mod view;
 
 pub use augment::{AugmentationConfig, Chain};
@@ -29,4 +31,6 @@ pub use dataset::{Dataset, DatasetError, Records};
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
 pub use form::{MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
+pub use names::UnknownName;
 pub use test_views::TestViews;
+pub use threads::cores;

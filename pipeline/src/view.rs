@@ -26,6 +26,56 @@ enum Layout {
     Interleaved,
 }
 
+/// A stored image, decoded: what views are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Pixels<'a> {
+    pixels: &'a [u8],
+    layout: Layout,
+    size: Size,
+}
+
+impl<'a> Pixels<'a> {
+    /// An image `u8 [3,H,W]`.
+    ///
+    /// # Panics
+    /// When `pixels` has not 3·H·W bytes.
+    pub fn planar(pixels: &'a [u8], size: Size) -> Self {
+        Self::new(pixels, Layout::Planar, size)
+    }
+
+    /// An image `u8 [H,W,3]`.
+    ///
+    /// # Panics
+    /// When `pixels` has not 3·H·W bytes.
+    pub fn interleaved(pixels: &'a [u8], size: Size) -> Self {
+        Self::new(pixels, Layout::Interleaved, size)
+    }
+
+    fn new(pixels: &'a [u8], layout: Layout, size: Size) -> Self {
+        assert_eq!(pixels.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
+        Self { pixels, layout, size }
+    }
+
+    /// The view of the whole image.
+    pub fn view<'s>(self, scratch: &'s mut Scratch) -> View<'s>
+    where
+        'a: 's,
+    {
+        let size = self.size;
+        let (width, height) = (size.width as f32, size.height as f32);
+        View {
+            source: Some(self.pixels),
+            scratch,
+            layout: self.layout,
+            stored: size,
+            crop: Rect { x: 0, y: 0, size },
+            flipped: false,
+            color_offset: [0.0; 3],
+            frame: Frame { x: 0.0, y: 0.0, width, height },
+        }
+    }
+}
+
 /// An image, the part of it that is used, and how.
 #[derive(Debug)]
 pub struct View<'a> {
@@ -46,7 +96,7 @@ impl<'a> View<'a> {
     /// # Panics
     /// When `pixels` is not of that length.
     pub fn planar(pixels: &'a [u8], size: Size, scratch: &'a mut Scratch) -> Self {
-        View::new(pixels, Layout::Planar, size, scratch)
+        Pixels::planar(pixels, size).view(scratch)
     }
 
     /// The whole of an image `u8 [H,W,3]`.
@@ -54,22 +104,7 @@ impl<'a> View<'a> {
     /// # Panics
     /// When `pixels` is not of that length.
     pub fn interleaved(pixels: &'a [u8], size: Size, scratch: &'a mut Scratch) -> Self {
-        View::new(pixels, Layout::Interleaved, size, scratch)
-    }
-
-    fn new(pixels: &'a [u8], layout: Layout, size: Size, scratch: &'a mut Scratch) -> Self {
-        assert_eq!(pixels.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
-        let (width, height) = (size.width as f32, size.height as f32);
-        View {
-            source: Some(pixels),
-            scratch,
-            layout,
-            stored: size,
-            crop: Rect { x: 0, y: 0, size },
-            flipped: false,
-            color_offset: [0.0; 3],
-            frame: Frame { x: 0.0, y: 0.0, width, height },
-        }
+        Pixels::interleaved(pixels, size).view(scratch)
     }
 
     /// The size of what the view shows.

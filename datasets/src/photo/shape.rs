@@ -1,8 +1,14 @@
 //! From a photo of any shape to S×S pixels.
 
+use std::fmt;
+use std::str::FromStr;
+
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fovea_pipeline::UnknownName;
 use serde::{Deserialize, Serialize};
+
+use super::{Photo, PhotoError, PhotoFile, to_planes};
 
 /// How a rectangular photo becomes a square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +19,33 @@ pub enum Fit {
     ShortSide,
     /// Both sides become S; proportions change.
     Squash,
+}
+
+impl Fit {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::ShortSide, Self::Squash];
+
+    /// The name on command lines and in `preparation.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShortSide => "short-side",
+            Self::Squash => "squash",
+        }
+    }
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Fit {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("fit", name, &Self::ALL, Self::name)
+    }
 }
 
 /// The kernel that pixels are weighted with when the size changes.
@@ -29,12 +62,38 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Lanczos3, Self::Bicubic, Self::Bilinear];
+
+    /// The name on command lines and in `preparation.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lanczos3 => "lanczos3",
+            Self::Bicubic => "bicubic",
+            Self::Bilinear => "bilinear",
+        }
+    }
+
     fn algorithm(self) -> ResizeAlg {
         ResizeAlg::Convolution(match self {
             Filter::Lanczos3 => FilterType::Lanczos3,
             Filter::Bicubic => FilterType::CatmullRom,
             Filter::Bilinear => FilterType::Bilinear,
         })
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Filter {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("filter", name, &Self::ALL, Self::name)
     }
 }
 
@@ -88,5 +147,18 @@ impl Shaper {
             .resize(&source, &mut self.square, &options)
             .expect("both images have three bytes for each pixel, and the box lies within the source");
         self.square.buffer()
+    }
+
+    /// Decodes an image file and brings it to `u8 [3,S,S]`.
+    ///
+    /// # Errors
+    /// When the file is not a JPEG or PNG file, damaged, or too large.
+    pub fn planes_of(&mut self, file: &[u8]) -> Result<Vec<u8>, PhotoError> {
+        let mut photo = Photo::default();
+        PhotoFile::parse(file)?.decode(&mut photo)?;
+        let square = self.shape(photo.width, photo.height, &photo.rgb);
+        let mut planes = vec![0; square.len()];
+        to_planes(square, &mut planes);
+        Ok(planes)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use fovea_pipeline::Encoding;
+use fovea_pipeline::{Encoding, cores};
 
 use super::PrepareError;
 use crate::photo::{Filter, Fit, expected_jpeg_bytes};
@@ -41,7 +41,7 @@ impl Default for PrepareOptions {
             seed: 0,
             shard_bytes: 256 << 20,
             limit_per_class: None,
-            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            workers: cores(),
         }
     }
 }

@@ -21,10 +21,11 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fovea_pipeline::Split;
 use fovea_pipeline::shard::{ShardHeader, ShardWriter};
+use fovea_pipeline::threads::panic_text;
 
 use super::plan::{Plan, PlannedShard};
 use super::progress::Finished;
-use super::worker::{Output, Shared, Task, Worker, panic_text};
+use super::worker::{Output, Shared, Task, Worker};
 use super::{PrepareError, PrepareOptions, Progress, Rejection};
 use crate::Source;
 use crate::statistics::{BatchSums, Statistics};

@@ -1,10 +1,10 @@
 //! A worker: from a run of entries to images ready to be written.
 
-use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
+use fovea_pipeline::threads::panic_text;
 use fovea_pipeline::{Encoding, Split};
 
 use super::{PrepareError, PrepareOptions, Progress, Rejection};
@@ -196,13 +196,4 @@ impl Scratch {
             (file.pixels() > HUGE_PIXELS).then(|| huge.lock().unwrap_or_else(PoisonError::into_inner));
         file.decode(&mut self.photo).map_err(|error| error.to_string())
     }
-}
-
-/// The words of a panic.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

@@ -319,7 +319,7 @@ fn layout_names_can_be_parsed_and_override_the_detection() {
     for layout in Layout::ALL {
         assert_eq!(layout.name().parse(), Ok(layout));
     }
-    let message = "imagenet".parse::<Layout>().expect_err("there is no such layout");
+    let message = "imagenet".parse::<Layout>().expect_err("there is no such layout").to_string();
     assert!(message.contains("\"imagenet\"") && message.contains("ilsvrc-tars"), "{message}");
     // As folders, Tiny-ImageNet's training images are those of an ordinary tree.
     let fixture = tiny_imagenet();

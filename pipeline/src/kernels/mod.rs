@@ -10,6 +10,8 @@ mod avx512;
 mod plane;
 pub mod scalar;
 
+use std::ops::Range;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use multiversion::multiversion;
@@ -99,7 +101,7 @@ pub fn normalize_f32(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f
     assert_eq!(target.len(), plane.size.area());
     with_known_width!(plane.width(), |width| {
         for (y, target) in target.chunks_exact_mut(width).enumerate() {
-            normalize_row(plane, normalize, y, width, target);
+            normalize_row(plane, normalize, y, 0..width, target);
         }
     });
 }
@@ -114,24 +116,38 @@ pub fn normalize_f16(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { avx512::normalize_f16(plane, normalize, target) };
     }
-    normalize_f16_by_rows(plane, normalize, target);
+    normalize_f16_by_tiles(plane, normalize, target);
 }
 
-/// Normalises a row to f32 in the first-level cache and rounds it, again and again.
+/// Pixels that [`normalize_f16_by_tiles`] holds in f32 at a time: 256 bytes, in the first-level cache.
+const TILE: usize = 64;
+
+/// Normalises a part of a row to f32 and rounds it, again and again.
 #[multiversion(targets("x86_64+avx2+fma", "x86_64+ssse3"))]
-fn normalize_f16_by_rows(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
+fn normalize_f16_by_tiles(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
     assert_eq!(target.len(), plane.size.area());
-    let mut exact = vec![0.0; plane.width()];
-    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
-        normalize_row(plane, normalize, y, plane.width(), &mut exact);
-        target.convert_from_f32_slice(&exact);
+    let mut tile = [0.0; TILE];
+    for (y, row) in target.chunks_exact_mut(plane.width()).enumerate() {
+        for (number, target) in row.chunks_mut(TILE).enumerate() {
+            let (start, exact) = (number * TILE, &mut tile[..target.len()]);
+            normalize_row(plane, normalize, y, start..start + exact.len(), exact);
+            target.convert_from_f32_slice(exact);
+        }
     }
 }
 
-/// Normalises row `y`.
+/// Normalises the given columns of row `y` of the result.
 #[inline(always)]
-fn normalize_row(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, width: usize, target: &mut [f32]) {
-    let pixels = &plane.pixels[y * plane.stride..][..width];
+fn normalize_row(
+    plane: Plane<'_>,
+    normalize: Normalize<'_>,
+    y: usize,
+    columns: Range<usize>,
+    target: &mut [f32],
+) {
+    let width = columns.len();
+    let first = if plane.flipped { plane.width() - columns.end } else { columns.start };
+    let pixels = &plane.pixels[y * plane.stride + first..][..width];
     let target = &mut target[..width];
     let scale = normalize.scale;
     match (normalize.mean, plane.flipped) {
@@ -148,13 +164,13 @@ fn normalize_row(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, width: us
             }
         }
         (Mean::PerPixel(means), false) => {
-            let means = &means[y * width..][..width];
+            let means = &means[y * plane.width() + columns.start..][..width];
             for ((target, &pixel), &mean) in target.iter_mut().zip(pixels).zip(means) {
                 *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
             }
         }
         (Mean::PerPixel(means), true) => {
-            let means = &means[y * width..][..width];
+            let means = &means[y * plane.width() + columns.start..][..width];
             for ((target, &pixel), &mean) in target.iter_mut().zip(pixels.iter().rev()).zip(means) {
                 *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
             }
@@ -173,7 +189,8 @@ mod tests {
     fn for_many_planes(bytes_per_pixel: usize, check: impl Fn(Plane<'_>)) {
         let pixels: Vec<u8> =
             (0..3 * 300 * 7u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        for width in (1..70).chain([223, 224, 255, 256, 257, 300]) {
+        // Below, at and above the width of a vector and of a tile.
+        for width in (1..70).chain([127, 128, 129, 223, 224, 255, 256, 257, 300]) {
             for flipped in [false, true] {
                 let size = Size { width, height: 6 };
                 check(Plane { pixels: &pixels[5..], stride: 300 * bytes_per_pixel, size, flipped });
@@ -228,7 +245,7 @@ mod tests {
                 normalize_f16(plane, normalize, &mut fast);
                 assert_same(&fast, &slow, plane);
                 fast.fill(f16::ZERO);
-                normalize_f16_by_rows(plane, normalize, &mut fast);
+                normalize_f16_by_tiles(plane, normalize, &mut fast);
                 assert_same(&fast, &slow, plane);
             }
         });

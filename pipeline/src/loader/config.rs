@@ -1,7 +1,8 @@
 //! How a loader works.
 
-use std::num::NonZero;
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use crate::batch::BatchShape;
 use crate::dataset::Records;
 use crate::form::OutputForm;
 use crate::geometry::Size;
+use crate::names::UnknownName;
 use crate::order::Order;
 use crate::test_views::TestViews;
+use crate::threads::cores;
 
 /// What is made of each sample.
 #[derive(Clone, Debug)]
@@ -48,6 +51,33 @@ pub enum OnBadRecord {
     Stop,
     /// Leave it out of its batch and count it.
     Skip,
+}
+
+impl OnBadRecord {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Stop, Self::Skip];
+
+    /// The name on command lines and in the settings of a run.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl fmt::Display for OnBadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for OnBadRecord {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("reaction to bad records", name, &Self::ALL, Self::name)
+    }
 }
 
 /// When records are checked against their checksums.
@@ -101,7 +131,7 @@ impl LoaderConfig {
     pub fn training(chain: Chain) -> Self {
         LoaderConfig {
             batch_size: 128,
-            workers: std::thread::available_parallelism().map_or(1, NonZero::get),
+            workers: cores().get(),
             seed: 0,
             epochs: 0..u64::MAX,
             first_batch: 0,

@@ -1,7 +1,6 @@
 //! What can end a loader.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::augment::AugmentError;
@@ -20,21 +19,9 @@ pub enum LoaderError {
     /// An augmentation or a test view does not fit the images.
     #[error(transparent)]
     Augment(#[from] AugmentError),
-    /// A record is damaged.
+    /// A record is damaged or no image.
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// A record matches its checksum but is no image.
-    #[error("{}: record {index} ({key}) cannot be decoded: {reason}", path.display())]
-    Decode {
-        /// The shard.
-        path: PathBuf,
-        /// Position of the record in the shard.
-        index: usize,
-        /// Name of the image.
-        key: String,
-        /// The decoder's reason.
-        reason: String,
-    },
     /// There is no memory for the batches.
     #[error(
         "no memory for {buffers} batches of {bytes} bytes: {reason}; use smaller batches or fewer buffers"

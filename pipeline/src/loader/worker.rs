@@ -1,6 +1,5 @@
 //! What each worker thread does.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,13 +13,12 @@ use super::filling::{Claim, Filling};
 use super::plan::{Plan, Plans};
 use super::stats::{Counters, add};
 use super::{Checksums, LoaderConfig, LoaderError, OnBadRecord, Views};
-use crate::Encoding;
 use crate::batch::{Batch, BatchShape, Buffer};
 use crate::dataset::Records;
 use crate::decode::JpegDecoder;
-use crate::geometry::Size;
 use crate::random::sample_rng;
-use crate::view::{Scratch, View};
+use crate::threads::panic_text;
+use crate::view::Scratch;
 
 /// Samples that a worker claims at a time, at most.
 const MOST_CLAIMED: usize = 16;
@@ -31,8 +29,6 @@ pub(super) struct Shared {
     records: Arc<Records>,
     config: LoaderConfig,
     shape: BatchShape,
-    encoding: Encoding,
-    stored: Size,
     claimed: usize,
     state: Mutex<State>,
     free: Receiver<Buffer>,
@@ -85,8 +81,6 @@ impl Shared {
         let claimed = (config.batch_size / (8 * config.workers)).clamp(1, MOST_CLAIMED);
         Shared {
             shape: config.shape(),
-            encoding: records.encoding(),
-            stored: Size::square(records.image_size()),
             claimed,
             state: Mutex::new(State { plans, current: None }),
             free,
@@ -109,7 +103,7 @@ pub(super) fn run(shared: &Shared) {
     let error = match result {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,
-        Err(panic) => LoaderError::WorkerPanicked { message: panic_message(&*panic) },
+        Err(panic) => LoaderError::WorkerPanicked { message: panic_text(&*panic).to_owned() },
     };
     shared.failed.store(true, Ordering::Relaxed);
     // The consumer may be gone.
@@ -208,19 +202,10 @@ fn fill_slot(
         Checksums::Never => shared.records.record(index),
     };
     let Workspace { decoder, scratch } = workspace;
-    let decoded = match shared.encoding {
-        Encoding::Raw => None,
-        Encoding::Jpeg => Some(decoder.decode(record.image, shared.stored.width).map_err(|reason| {
-            let (shard, index) = shared.records.locate(index);
-            LoaderError::Decode { path: shard.path().into(), index, key: record.key.into(), reason }
-        })?),
-    };
+    let pixels = shared.records.pixels(index, decoder)?;
     claim.set_label(slot, record.label);
     for number in 0..shared.shape.views {
-        let mut view = match decoded {
-            None => View::planar(record.image, shared.stored, scratch),
-            Some(pixels) => View::interleaved(pixels, shared.stored, scratch),
-        };
+        let mut view = pixels.view(scratch);
         match &shared.config.views {
             Views::Augmented(chain) => {
                 let position = plan.first_position + slot as u64;
@@ -261,14 +246,4 @@ fn send(shared: &Shared, plan: &Plan, buffer: Buffer, len: usize, skipped: usize
 /// Locks what stays consistent even if a worker panics while it holds the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(message) = panic.downcast_ref::<&str>() {
-        (*message).into()
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        message.clone()
-    } else {
-        "no message".into()
-    }
 }

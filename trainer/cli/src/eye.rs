@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_datasets::photo::{Filter, Fit, Shaper};
 use fovea_datasets::prepare::Preparation;
 use fovea_pipeline::TestViews;
 use fovea_pipeline::geometry::Size;
@@ -40,14 +40,9 @@ impl Eye {
         let about = fs::metadata(path).with_context(read)?;
         ensure!(about.is_file(), "{} is no file; name a JPEG or PNG photo", path.display());
         let bytes = fs::read(path).with_context(read)?;
-        let mut photo = Photo::default();
-        PhotoFile::parse(&bytes)
-            .and_then(|file| file.decode(&mut photo))
+        let planes = Shaper::new(self.image_px, self.fit, self.filter)
+            .planes_of(&bytes)
             .with_context(|| format!("cannot decode {}", path.display()))?;
-        let mut shaper = Shaper::new(self.image_px, self.fit, self.filter);
-        let square = shaper.shape(photo.width, photo.height, &photo.rgb);
-        let mut planes = vec![0; square.len()];
-        to_planes(square, &mut planes);
 
         let mut scratch = Scratch::default();
         let mut rows = vec![0; self.views.count() * 3 * self.crop.area()];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use fovea_pipeline::dataset::DatasetError;
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::geometry::Size;
-use fovea_pipeline::view::{Scratch, View};
-use fovea_pipeline::{Encoding, Records, TestViews};
+use fovea_pipeline::view::Scratch;
+use fovea_pipeline::{Records, TestViews};
 use fovea_trainer::training::TrainingError;
 
 /// The images of a split, one by one.
@@ -39,23 +39,14 @@ impl Gallery {
     /// The centre of image `index`, `u8 [3,H,W]`, as evaluation sees it.
     ///
     /// # Errors
-    /// [`TrainingError::Dataset`] when its checksum is wrong, [`TrainingError::Image`] when it cannot be decoded.
+    /// [`TrainingError::Dataset`] when its checksum is wrong or it cannot be decoded.
     ///
     /// # Panics
     /// When there is no such image, or `crop` is larger than it.
     pub fn center(&mut self, index: usize, crop: Size) -> Result<Vec<u8>, TrainingError> {
         let Self { records, decoder } = self;
-        let record = records.verified_record(index).map_err(DatasetError::from)?;
-        let size = Size::square(records.image_size());
         let mut scratch = Scratch::default();
-        let mut view = match records.encoding() {
-            Encoding::Raw => View::planar(record.image, size, &mut scratch),
-            Encoding::Jpeg => {
-                let decoded = decoder.decode(record.image, size.width);
-                let pixels = decoded.map_err(|reason| damaged(records, index, reason))?;
-                View::interleaved(pixels, size, &mut scratch)
-            }
-        };
+        let mut view = records.view(index, decoder, &mut scratch).map_err(DatasetError::from)?;
         TestViews::Center.apply(0, crop, &mut view);
         let mut planes = vec![0; 3 * crop.area()];
         view.write_u8(&mut planes);
@@ -76,11 +67,6 @@ impl Gallery {
         }
         Ok(images)
     }
-}
-
-fn damaged(records: &Records, index: usize, reason: String) -> TrainingError {
-    let (shard, row) = records.locate(index);
-    TrainingError::Image { shard: shard.path().into(), index: row, key: shard.record(row).key.into(), reason }
 }
 
 #[cfg(test)]
