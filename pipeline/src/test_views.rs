@@ -1,4 +1,4 @@
-//! The views on which a trained network is evaluated.
+//! The crops on which a trained network is evaluated.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::geometry::{Rect, Size};
 use crate::names::UnknownName;
 use crate::view::View;
 
-/// Which fixed crops of an image are shown to the network.
+/// The fixed crops of an image that a network is evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TestViews {
@@ -51,7 +51,7 @@ impl TestViews {
     /// Checks that `crop` fits into images of size `input`.
     ///
     /// # Errors
-    /// [`AugmentError::TooSmall`] when it does not.
+    /// [`AugmentError::TooSmall`] when it does not fit.
     pub fn check(self, input: Size, crop: Size) -> Result<(), AugmentError> {
         if crop.width > input.width || crop.height > input.height {
             return Err(AugmentError::TooSmall { op: "test view", wanted: crop, input });
@@ -61,8 +61,8 @@ impl TestViews {
 
     /// Narrows `view`, the whole of an image, to test view number `index` of size `crop`.
     ///
-    /// Numbers 0..=4 of the ten are top left, top right, bottom left, bottom right and centre; 5..=9 are their mirror
-    /// images. The nine go row by row.
+    /// Numbers 0..=4 of the ten are top left, top right, bottom left, bottom right and centre; 5..=9 are
+    /// their mirror images. The nine go row by row.
     ///
     /// # Panics
     /// When the crop does not fit or there is no such view.
@@ -102,7 +102,8 @@ mod tests {
     use super::*;
     use crate::view::Scratch;
 
-    /// Column and row of the pixel that stands at the upper left of each view of size `crop` out of `size` pixels.
+    /// Column and row of the pixel that stands at the upper left of each view of size `crop` out of `size`
+    /// pixels.
     fn upper_left(views: TestViews, size: Size, crop: Size) -> Vec<(u8, u8)> {
         // Each pixel holds its column in red and its row in green.
         let (width, area) = (size.width as u8, size.area() as u8);

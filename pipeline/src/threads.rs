@@ -9,7 +9,8 @@ pub fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The message of a panic, as [`catch_unwind`](std::panic::catch_unwind) or [`join`](thread::JoinHandle::join) return it.
+/// The message of a panic, as [`catch_unwind`](std::panic::catch_unwind) or
+/// [`join`](thread::JoinHandle::join) return it.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let literal = panic.downcast_ref::<&str>().copied();
     literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")

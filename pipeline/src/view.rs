@@ -1,8 +1,8 @@
 //! An image on its way through the augmentations.
 //!
-//! Cropping, flipping and colour offsets only change the description of a [`View`]; the pixels are touched once, when
-//! the view is written into its place in the batch. Augmentations that need the pixels themselves get a private copy in
-//! the worker's [`Scratch`].
+//! A [`View`] is a description: cropping, flipping and colour offsets change only that. The pixels are read
+//! once, when the view is written into its slot of the batch. Augmentations that need the pixels themselves
+//! get a copy in the worker's [`Scratch`].
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -122,7 +122,7 @@ impl<'a> View<'a> {
         self.flipped
     }
 
-    /// What is to be added to R, G and B of every pixel, in units of 0..=255.
+    /// Added to R, G and B of every pixel, in units of 0..=255.
     pub fn color_offset(&self) -> [f32; 3] {
         self.color_offset
     }
@@ -160,8 +160,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Rescales what the view shows to `size`, bilinearly and antialiased. At its edges the pixels beyond them weigh in, as far
-    /// as the filter reaches.
+    /// Rescales what the view shows to `size`, bilinearly and antialiased. The filter reads pixels outside
+    /// the crop.
     pub fn resize(&mut self, size: Size) {
         if size == self.crop.size {
             return;
@@ -194,9 +194,8 @@ impl<'a> View<'a> {
         self.take_spare(self.layout, size);
     }
 
-    /// The pixels that the view shows, to be changed in place: R, G and B, each `u8 [H,W]`.
-    ///
-    /// Where the view is mirrored they are in the order before mirroring.
+    /// The pixels that the view shows, to change them in place: R, G and B, each `u8 [H,W]`, in the order
+    /// before mirroring.
     pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
         let size = self.crop.size;
         if self.source.is_some() || self.layout != Layout::Planar || size != self.stored {
@@ -266,7 +265,7 @@ impl<'a> View<'a> {
         self.source.unwrap_or(&self.scratch.pixels)
     }
 
-    /// Makes the spare scratch memory, which holds exactly what the view shows, the stored pixels.
+    /// Replaces the stored pixels by the spare scratch memory, which holds exactly what the view shows.
     fn take_spare(&mut self, layout: Layout, size: Size) {
         std::mem::swap(&mut self.scratch.pixels, &mut self.scratch.spare);
         self.source = None;
@@ -282,7 +281,7 @@ mod tests {
 
     const STORED: Size = Size { width: 9, height: 6 };
 
-    /// An image in which a pixel tells its channel, row and column: 100·c + 10·y + x.
+    /// An image whose pixels are 100·c + 10·y + x for channel c, row y, column x.
     fn value(channel: u32, y: u32, x: u32) -> u8 {
         (100 * channel + 10 * y + x) as u8
     }

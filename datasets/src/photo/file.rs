@@ -1,4 +1,4 @@
-//! An image file: which format it is in, its header, its pixels.
+//! An image file: its format, header and pixels.
 
 use fovea_pipeline::decode::JpegFile;
 
@@ -14,10 +14,11 @@ enum Format<'b> {
 }
 
 impl<'b> PhotoFile<'b> {
-    /// Finds out the format and reads the header.
+    /// Detects the format and reads the header.
     ///
     /// # Errors
-    /// When the bytes are no JPEG or PNG file, when its header is damaged, or when it has more than [`MAX_PIXELS`].
+    /// When the bytes are not a JPEG or PNG file, the header is damaged, or the image has more than
+    /// [`MAX_PIXELS`].
     pub fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
         let format = match bytes {
             [] => return Err(PhotoError::Empty),
@@ -47,10 +48,10 @@ impl<'b> PhotoFile<'b> {
         u64::from(width) * u64::from(height)
     }
 
-    /// Decodes the image into `photo`, whose memory is used again.
+    /// Decodes the image into `photo`, reusing its memory.
     ///
     /// # Errors
-    /// When the file is damaged or ends early; the content of `photo` is unspecified then.
+    /// When the file is damaged or truncated; the content of `photo` is then unspecified.
     pub fn decode(self, photo: &mut Photo) -> Result<(), PhotoError> {
         (photo.width, photo.height) = self.dimensions();
         match self.0 {

@@ -1,13 +1,14 @@
 //! Photos: from the bytes of an image file to S×S RGB pixels.
 //!
-//! [`PhotoFile::parse`] looks at the content (never at the name) and reads the header, [`PhotoFile::decode`] gives
-//! a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] brings it to S×S. What comes out is what the usual loaders give:
+//! [`PhotoFile::parse`] detects the format by the content (never by the name) and reads the header,
+//! [`PhotoFile::decode`] gives a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] makes it S×S. The results are
+//! those of common loaders:
 //!
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
 //! * 16-bit samples are rounded to 8 bits, palettes are looked up, transparency is dropped (not blended);
 //! * colour profiles and the EXIF orientation are not applied.
 //!
-//! A file that ends early is an error, never a picture whose rest is grey.
+//! A truncated file is an error, never an image with a grey rest.
 
 mod encode;
 mod error;

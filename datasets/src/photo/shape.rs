@@ -99,12 +99,13 @@ impl FromStr for Filter {
 
 /// Resizes and crops; it owns the memory that it needs, so that a worker allocates once.
 ///
-/// When an image shrinks, the kernel widens with it (antialiasing), as in Pillow and in torchvision's `Resize` with
-/// `antialias=True`. The result is that of Pillow's `resize((S, S), filter, box)` with the central square as the box:
-/// measured over 60 photos, 0.2 levels apart on average and at most 1 for bilinear. The two sharper kernels overshoot
-/// at edges next to black and white, where the order of the two passes decides what is clipped: up to 24 levels in
-/// single pixels. torchvision's `Resize(S)` followed by `CenterCrop(S)` is shifted by less than a pixel: it rounds the
-/// long side and the crop's corner to whole pixels. Only the source pixels that the square needs are looked at.
+/// When an image shrinks, the kernel widens with it (antialiasing), as in Pillow and in torchvision's
+/// `Resize` with `antialias=True`. The result is that of Pillow's `resize((S, S), filter, box)` with the
+/// central square as the box: measured over 60 photos, 0.2 levels apart on average and at most 1 for
+/// bilinear. The two sharper kernels overshoot at edges next to black and white, where the order of the two
+/// passes decides what is clipped: up to 24 levels in single pixels. torchvision's `Resize(S)` followed by
+/// `CenterCrop(S)` is shifted by less than a pixel: it rounds the long side and the crop's corner to whole
+/// pixels. Only the source pixels that the square needs are looked at.
 pub struct Shaper {
     resizer: Resizer,
     options: ResizeOptions,

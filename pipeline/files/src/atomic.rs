@@ -8,15 +8,16 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::durable::{finish, folder_of};
 
-/// In the name of a temporary file, between the name of the file and random letters; earlier versions wrote the id of the
-/// process there.
+/// In the name of a temporary file, between the name of the file and random letters; earlier versions wrote
+/// the id of the process there.
 const TEMPORARY: &str = ".tmp-";
 
-/// Writes `path` so that a reader, or a crash at any moment, sees the old content or the new one, never a part.
+/// Writes `path` so that a reader, or a crash at any moment, sees the old content or the new one, never a
+/// part.
 ///
-/// The bytes go to a hidden sibling that is synced and renamed over `path`; then the folder is synced. The sibling is
-/// removed when anything fails. A link stays, and the file behind it is replaced. A pipe or a device is written to
-/// directly.
+/// The bytes go to a hidden sibling that is synced and renamed over `path`; then the folder is synced. The
+/// sibling is removed when anything fails. A link stays, and the file behind it is replaced. A pipe or a
+/// device is written to directly.
 ///
 /// # Errors
 /// What the file system reports, a full disk for instance; `path` is then as it was before.

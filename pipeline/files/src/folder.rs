@@ -12,9 +12,9 @@ const HIDDEN: &str = ".";
 
 /// A folder that is filled under the name `.NAME` and becomes `NAME` when it is finished.
 ///
-/// The caller writes and syncs the files in it. Dropped before [`finish`](Self::finish) it is removed with all its
-/// content. What a killed process leaves is replaced by the next writer of the same folder, and recognised by
-/// [`final_name`](Self::final_name).
+/// The caller writes and syncs the files in it. Dropped before [`finish`](Self::finish) it is removed with
+/// all its content. What a killed process leaves is replaced by the next writer of the same folder, and
+/// recognised by [`final_name`](Self::final_name).
 #[derive(Debug)]
 pub struct PartialFolder {
     hidden: PathBuf,

@@ -1,7 +1,8 @@
 //! Files that are whole or absent, locks that die with their holder, and hashes.
 //!
-//! A process can be killed, a disk can fill up and the power can fail at any moment. A file written through this crate
-//! has its final name only when all of its bytes are on the disk; until then it has a temporary name:
+//! A process can be killed, a disk can fill up and the power can fail at any moment. A file written through
+//! this crate has its final name only when all of its bytes are on the disk; until then it has a temporary
+//! name:
 //!
 //! ```text
 //! write ──► temporary name ──► sync the file ──► rename to the final name ──► sync the folder
@@ -15,9 +16,9 @@
 //! | a file that is streamed for a while | [`PartialFile`] | `NAME.partial` |
 //! | a folder of several files | [`PartialFolder`] | `.NAME`, hidden |
 //!
-//! A process that is killed cannot remove its temporary files. The next one calls [`remove_temporary_files`] or
-//! [`remove_partial_files`], usually while it holds a [`FileLock`] on the folder, so that it removes no file of a
-//! process that still runs.
+//! A process that is killed cannot remove its temporary files. The next one calls [`remove_temporary_files`]
+//! or [`remove_partial_files`], usually while it holds a [`FileLock`] on the folder, so that it removes no
+//! file of a process that still runs.
 //!
 //! ```
 //! use std::io::Write;

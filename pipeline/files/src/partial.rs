@@ -12,8 +12,8 @@ use crate::durable::finish;
 
 /// A file that grows under the name `NAME.partial` and becomes `NAME` when it is finished.
 ///
-/// Dropped before [`finish`](Self::finish) it is removed. What a killed process leaves is overwritten by the next
-/// writer of the same file, or removed by [`remove_partial_files`].
+/// Dropped before [`finish`](Self::finish) it is removed. What a killed process leaves is overwritten by the
+/// next writer of the same file, or removed by [`remove_partial_files`].
 ///
 /// Writes are not buffered.
 #[derive(Debug)]

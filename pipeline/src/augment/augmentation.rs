@@ -9,10 +9,10 @@ use crate::view::View;
 
 /// One step of an augmentation.
 pub trait Augmentation: Send + Sync + Debug {
-    /// The size of the view that [`apply`](Self::apply) leaves of one of size `input`.
+    /// The size of the view after [`apply`](Self::apply), given its size before.
     ///
     /// # Errors
-    /// [`AugmentError::TooSmall`], for instance, when it cannot be applied to such a view.
+    /// [`AugmentError::TooSmall`], for instance, when it cannot be applied to a view of size `input`.
     fn output_size(&self, input: Size) -> Result<Size, AugmentError>;
 
     /// Changes the view with draws from `rng`.

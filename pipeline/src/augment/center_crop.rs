@@ -9,7 +9,7 @@ use crate::random::SampleRng;
 use crate::test_views::TestViews;
 use crate::view::View;
 
-/// Cuts the square at the centre out of the view, the one on which networks are tested: training without crops at random.
+/// Cuts the square at the centre out of the view, as evaluation does: training without random crops.
 #[derive(Clone, Debug)]
 pub struct CenterCrop {
     size: Size,

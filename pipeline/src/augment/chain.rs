@@ -18,7 +18,7 @@ impl Chain {
     /// A chain for images of size `input`.
     ///
     /// # Errors
-    /// [`AugmentError`] when a step cannot be applied to what the steps before it leave.
+    /// [`AugmentError`] when a step cannot be applied to the output of the steps before it.
     pub fn new(steps: Vec<Box<dyn Augmentation>>, input: Size) -> Result<Self, AugmentError> {
         let output = steps.iter().try_fold(input, |size, step| step.output_size(size))?;
         Ok(Chain { steps, input, output })
@@ -68,7 +68,7 @@ mod tests {
     use crate::view::Scratch;
 
     #[test]
-    fn steps_come_one_after_the_other_each_on_what_the_last_one_left() {
+    fn every_step_is_applied_to_the_output_of_the_step_before_it() {
         let steps = ["horizontal_flip", "random_crop", "random_crop"].map(|op| {
             let parameters = match op {
                 "random_crop" => serde_json::json!({ "size": 8 }),

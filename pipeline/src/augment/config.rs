@@ -21,7 +21,7 @@ pub struct AugmentationConfig {
 }
 
 impl AugmentationConfig {
-    /// The augmentation `op` with default parameters but for those in `parameters`, a JSON object.
+    /// The augmentation `op` with the parameters in `parameters`, a JSON object; others have their defaults.
     ///
     /// # Panics
     /// When `parameters` is not an object.
@@ -32,10 +32,10 @@ impl AugmentationConfig {
         AugmentationConfig { op: op.into(), parameters }
     }
 
-    /// Makes the augmentation, for a data set with the given statistics.
+    /// Creates the augmentation for a data set with the given statistics.
     ///
     /// # Errors
-    /// [`AugmentError`] when there is none of this name or its parameters are wrong.
+    /// [`AugmentError`] when no augmentation has this name or its parameters are wrong.
     pub fn build(&self, statistics: Option<&ColorStatistics>) -> Result<Box<dyn Augmentation>, AugmentError> {
         let Some((_, build)) = REGISTRY.iter().find(|(op, _)| *op == self.op) else {
             let known = REGISTRY.iter().map(|(op, _)| *op).collect();
@@ -110,7 +110,7 @@ mod tests {
                 assert_eq!(view.size(), declared, "{op}");
             }
         }
-        assert_eq!(REGISTRY.len(), 6, "a new augmentation belongs into this test");
+        assert_eq!(REGISTRY.len(), 6, "add the new augmentation to this test");
     }
 
     #[test]

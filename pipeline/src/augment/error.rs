@@ -22,17 +22,17 @@ pub enum AugmentError {
         /// What is wrong.
         reason: String,
     },
-    /// A view smaller than what should be cut out of it.
+    /// A view is smaller than the crop.
     #[error("augmentation `{op}` cuts {wanted} pixels out of an image of {input}; prepare larger images")]
     TooSmall {
         /// The augmentation.
         op: &'static str,
         /// The crop.
         wanted: Size,
-        /// What there is to crop.
+        /// The view.
         input: Size,
     },
-    /// The data set's own statistics are asked for, and there are none.
+    /// The data set's own statistics are needed, and it has none.
     #[error(
         "augmentation `{op}` needs the colour statistics of the data set, which has none; \
          set statistics = \"imagenet\" to use those of ILSVRC-2012"

@@ -19,7 +19,7 @@ pub struct HorizontalFlip {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
-    /// Probability of mirroring; ½ unless said otherwise.
+    /// Probability of mirroring; ½ by default.
     pub p: f64,
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use crate::view::Scratch;
 
     #[test]
-    fn half_of_the_views_are_mirrored_unless_said_otherwise() {
+    fn half_of_the_views_are_mirrored_by_default() {
         assert_eq!(Parameters::default().p, 0.5);
     }
 

@@ -1,7 +1,8 @@
-//! Augmentations: what happens to an image anew at every use.
+//! Augmentations: random changes of an image, drawn anew for every use of it.
 //!
-//! An augmentation is a file in this folder and a line in `REGISTRY`. It declares the size of what it leaves before it
-//! sees an image, draws from the generator it is given, and changes a [`View`].
+//! An augmentation is a file in this folder and a line in the `REGISTRY` of `config.rs`. It declares the size
+//! of its output before it sees an image, draws from the generator that it is given, and changes a
+//! [`View`](crate::view::View).
 
 mod augmentation;
 mod center_crop;

@@ -2,7 +2,7 @@
 
 use super::AugmentError;
 
-/// Checks that a probability is one.
+/// Checks that `p` is in 0..=1.
 pub(super) fn check_probability(op: &str, p: f64) -> Result<(), AugmentError> {
     if (0.0..=1.0).contains(&p) {
         return Ok(());

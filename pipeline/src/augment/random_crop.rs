@@ -1,4 +1,4 @@
-//! A crop at a random place.
+//! A crop at a random position.
 
 use rand::RngExt;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use crate::geometry::{Rect, Size};
 use crate::random::SampleRng;
 use crate::view::View;
 
-/// Cuts a square out of the view, every position being as likely as the others.
+/// Cuts a square out of the view, every position equally likely.
 ///
 /// 224 out of 256 leaves 33×33 positions, both ends included.
 #[derive(Clone, Debug)]

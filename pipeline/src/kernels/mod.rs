@@ -1,9 +1,9 @@
-//! The inner loops: from stored pixels to a place in a batch.
+//! The inner loops: from stored pixels to a slot of a batch.
 //!
-//! Each is an ordinary loop that the compiler vectorises, compiled once for every instruction set worth having and chosen
-//! at run time (`multiversion`), and in `avx512` by hand where it cannot; [`scalar`] holds the same arithmetic one pixel at a time, and tests compare the two bit
-//! by bit. Values are (pixel − (mean − offset)) · scale in f32, in this order, so that every processor computes the same
-//! bits.
+//! Each is an ordinary loop that the compiler vectorises, compiled for several instruction sets and chosen at
+//! run time (`multiversion`). Where the compiler cannot vectorise, `avx512` does it by hand. [`scalar`] has
+//! the same arithmetic one pixel at a time, and tests compare the two bit by bit. Values are (pixel − (mean −
+//! offset)) · scale in f32, in this order, so that every processor computes the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -18,8 +18,8 @@ use multiversion::multiversion;
 
 pub use plane::{Mean, Normalize, Plane};
 
-/// Runs a loop over rows, compiled once for ImageNet's 224 columns, with a length that the compiler knows, and once for any
-/// other: a row is copied by a few instructions then, not by a call.
+/// Runs a loop over rows, compiled once for 224 columns and once for any other width. With a known width a
+/// row is copied by a few instructions instead of a call.
 macro_rules! with_known_width {
     ($width:expr, |$name:ident| $body:block) => {
         if $width == 224 {

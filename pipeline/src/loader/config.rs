@@ -19,7 +19,7 @@ use crate::order::Order;
 use crate::test_views::TestViews;
 use crate::threads::cores;
 
-/// What is made of each sample.
+/// The views that are made of each sample.
 #[derive(Clone, Debug)]
 pub enum Views {
     /// One view, changed by the augmentations.
@@ -38,7 +38,7 @@ pub enum Views {
 pub enum LastBatch {
     /// Leave them out.
     Drop,
-    /// Deliver them in a batch whose [`len`](crate::Batch::len) tells how many there are.
+    /// Deliver them in a batch whose [`len`](crate::Batch::len) is their number.
     Pad,
 }
 
@@ -100,13 +100,13 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// The epochs to deliver.
     pub epochs: Range<u64>,
-    /// The number of the first batch in the first epoch: where an interrupted run goes on.
+    /// The number of the first batch in the first epoch: where an interrupted run resumes.
     pub first_batch: u64,
     /// The order of an epoch.
     pub order: Order,
-    /// What is made of each sample.
+    /// The views that are made of each sample.
     pub views: Views,
-    /// What the pixels of a batch are.
+    /// Type and normalisation of the pixels.
     pub form: OutputForm,
     /// What happens to the last samples of an epoch.
     pub last_batch: LastBatch,
@@ -114,7 +114,7 @@ pub struct LoaderConfig {
     pub rank: usize,
     /// How many processes share an epoch.
     pub world: usize,
-    /// Batches that have memory: those being filled, those waiting, and those that the consumer holds.
+    /// Batches in memory: being filled, waiting, or held by the consumer.
     pub buffers: usize,
     /// How many batches ahead records are read from the disk; 0 reads them when they are used.
     pub readahead: usize,
@@ -122,7 +122,8 @@ pub struct LoaderConfig {
     pub checksums: Checksums,
     /// What happens to damaged records.
     pub on_bad_record: OnBadRecord,
-    /// How long [`Loader::next`](super::Loader::next) waits while the consumer itself holds all buffers, before it calls that an error.
+    /// How long [`Loader::next`](super::Loader::next) waits while the consumer itself holds all buffers; then
+    /// that is an error.
     pub hold_timeout: Duration,
 }
 
@@ -149,7 +150,7 @@ impl LoaderConfig {
         }
     }
 
-    /// Every image once, in the order of the shards, seen through fixed crops of size `crop`; 128 a batch.
+    /// Every image once, in the order of the shards, in fixed crops of size `crop`; 128 a batch.
     pub fn evaluation(views: TestViews, crop: Size) -> Self {
         LoaderConfig {
             epochs: 0..1,

@@ -1,4 +1,4 @@
-//! What can end a loader.
+//! Errors of the loader.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::augment::AugmentError;
 use crate::shard::ShardError;
 
-/// A loader cannot start or go on.
+/// A loader cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoaderError {
@@ -27,7 +27,7 @@ pub enum LoaderError {
         "no memory for {buffers} batches of {bytes} bytes: {reason}; use smaller batches or fewer buffers"
     )]
     Memory {
-        /// Batches that should have memory.
+        /// Batches to allocate.
         buffers: usize,
         /// Bytes of each.
         bytes: usize,
@@ -41,20 +41,20 @@ pub enum LoaderError {
         #[source]
         source: io::Error,
     },
-    /// A worker died.
+    /// A worker panicked.
     #[error("a loader worker panicked: {message}")]
     WorkerPanicked {
         /// The panic's message.
         message: String,
     },
-    /// The consumer asks for a batch while it holds all there can be.
+    /// The consumer waits for a batch while it holds all buffers.
     #[error(
         "all {buffers} buffers have been held by the consumer for {waited:?}; drop batches, or set `buffers` higher"
     )]
     AllBuffersHeld {
-        /// Batches that have memory.
+        /// Buffers of the loader.
         buffers: usize,
-        /// How long it was waited for one to come back.
+        /// How long the consumer waited for one to be freed.
         waited: Duration,
     },
 }

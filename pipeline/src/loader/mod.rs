@@ -1,8 +1,9 @@
 //! The loader: worker threads that turn records into batches on a channel.
 //!
-//! Workers claim a few slots of the current batch at a time, cut the samples straight out of the memory map into them, and
-//! claim again; whoever completes a batch sends it. Batches leave in order. Which record goes into which slot and what
-//! happens to it depends only on seed, epoch and position, so batches are the same bytes for any number of workers.
+//! Workers claim a few slots of the current batch at a time, write samples from the memory map straight into
+//! them, and claim again; the worker that completes a batch sends it. Batches leave in order. The record of a
+//! slot and its augmentation depend only on seed, epoch and position, so batches are the same bytes for any
+//! number of workers.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -11,7 +12,8 @@
 //! let dataset = Dataset::open("shards".as_ref())?;
 //! let records = Arc::new(dataset.records(Split::Train)?);
 //! let info = dataset.info();
-//! let chain = Chain::from_configs(&augment::alexnet(), Size::square(info.image_size), info.statistics.as_ref())?;
+//! let stored = Size::square(info.image_size);
+//! let chain = Chain::from_configs(&augment::alexnet(), stored, info.statistics.as_ref())?;
 //! for batch in Loader::start(records, LoaderConfig::training(chain))? {
 //!     let batch = batch?;
 //!     println!("{:?} {:?}", batch.shape(), batch.labels());
@@ -39,7 +41,7 @@ pub use config::{Checksums, LastBatch, LoaderConfig, OnBadRecord, Views};
 pub use error::LoaderError;
 pub use stats::{LoaderStats, StatsSnapshot};
 
-use plan::Plans;
+use plan::BatchPlans;
 use stats::Counters;
 use worker::Shared;
 
@@ -54,7 +56,7 @@ use crate::memory::{ALIGNMENT_BYTES, HostMemory, MemoryProvider};
 pub struct Loader {
     /// `None` once the loader has ended.
     batches: Option<Receiver<Result<Batch, LoaderError>>>,
-    /// Dropping it tells waiting workers to stop.
+    /// Dropping it stops waiting workers.
     stop: Option<Sender<std::convert::Infallible>>,
     workers: Vec<JoinHandle<()>>,
     counters: Arc<Counters>,
@@ -67,7 +69,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts the threads of a loader over `records`, with memory of the program's own.
+    /// Starts the threads of a loader over `records`, with ordinary memory.
     ///
     /// # Errors
     /// [`LoaderError::Config`] or [`LoaderError::Augment`] when the configuration does not fit the records,
@@ -76,7 +78,7 @@ impl Loader {
         Loader::start_with_memory(records, config, &mut HostMemory)
     }
 
-    /// Starts a loader whose batches are made of memory from `provider`.
+    /// Starts a loader whose batches are in memory from `provider`.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -96,7 +98,7 @@ impl Loader {
         let (stop, stopped) = bounded(0);
         let counters = Arc::new(Counters::new());
         let held = Arc::new(AtomicUsize::new(0));
-        let plans = Plans::new(&config, records.len() as u32);
+        let plans = BatchPlans::new(&config, records.len() as u32);
         let batches_per_epoch = plans.batches_per_epoch();
         let mut loader = Loader {
             batches: Some(batches),
@@ -147,8 +149,8 @@ impl Loader {
         LoaderStats::new(Arc::clone(&self.counters))
     }
 
-    /// The next batch if it has been made already, without waiting. `None` when it has not, or when there is none, which
-    /// [`next`](Iterator::next) tells apart.
+    /// The next batch if it is ready, without waiting. `None` when it is not ready, or when there are no more
+    /// batches; [`next`](Iterator::next) distinguishes the two.
     pub fn next_if_ready(&mut self) -> Option<Result<Batch, LoaderError>> {
         let message = self.batches.as_ref()?.try_recv().ok();
         message.map(|message| self.hand_over(message))
@@ -161,8 +163,8 @@ impl Loader {
             match batches.recv_timeout(self.hold_timeout) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                // A batch may be slow to make; only the consumer's own hold on all buffers is hopeless. It holds no
-                // more than when it began to wait.
+                // A batch may be slow to make. Only when the consumer holds all buffers itself will none
+                // come: it holds no more than when it began to wait.
                 Err(RecvTimeoutError::Timeout) if self.held.load(Ordering::Relaxed) < self.buffers => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let (buffers, waited) = (self.buffers, self.hold_timeout);
@@ -188,7 +190,7 @@ impl Iterator for Loader {
 }
 
 impl Loader {
-    /// A batch is the consumer's from here on; an error is the last thing that comes.
+    /// A batch belongs to the consumer from here on; an error ends the loader.
     fn hand_over(&mut self, message: Result<Batch, LoaderError>) -> Result<Batch, LoaderError> {
         match &message {
             Ok(_) => {
@@ -215,7 +217,7 @@ impl Drop for Loader {
     }
 }
 
-/// Makes the memory of all batches.
+/// Allocates the memory of all batches.
 fn allocate(
     config: &LoaderConfig,
     shape: BatchShape,

@@ -347,7 +347,7 @@ fn a_consumer_that_goes_away_ends_the_workers() {
 }
 
 #[test]
-fn a_consumer_that_holds_every_buffer_is_told_so() {
+fn a_consumer_that_waits_while_it_holds_every_buffer_gets_an_error() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let config = LoaderConfig { buffers: 2, hold_timeout: Duration::from_millis(20), ..one_epoch() };
     let held: Vec<_> = Loader::start(records, config).unwrap().collect();
@@ -371,7 +371,7 @@ impl Augmentation for Slow {
 }
 
 #[test]
-fn a_slow_loader_is_waited_for_however_often_batches_were_held_before() {
+fn a_slow_loader_is_no_error_even_after_batches_were_held() {
     let (_directory, records) = records(Encoding::Raw, 24);
     let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
     let config = LoaderConfig {
@@ -385,7 +385,7 @@ fn a_slow_loader_is_waited_for_however_often_batches_were_held_before() {
 }
 
 #[test]
-fn a_batch_that_is_ready_is_taken_without_waiting_and_in_its_turn() {
+fn a_batch_that_is_ready_is_taken_without_waiting_and_in_order() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let expected = deliver(&records, one_epoch());
     let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
@@ -486,13 +486,13 @@ fn memory_that_is_too_small_or_not_aligned_is_refused() {
 }
 
 #[test]
-fn a_configuration_that_makes_no_sense_is_refused() {
+fn an_impossible_configuration_is_refused() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let small = Chain::empty(Size::square(64));
     let crop = Size::square(64);
     let mean = ndarray::Array3::zeros((3, 20, 20));
     let normalization = Normalization { mean: MeanValue::Image(mean), scale: [1.0; 3] };
-    for (config, words) in [
+    for (config, expected) in [
         (LoaderConfig { batch_size: 0, ..one_epoch() }, "batch_size = 0"),
         (LoaderConfig { workers: 0, ..one_epoch() }, "workers = 0"),
         (LoaderConfig { buffers: 0, ..one_epoch() }, "buffers = 0"),
@@ -510,7 +510,7 @@ fn a_configuration_that_makes_no_sense_is_refused() {
         ),
     ] {
         let error = Loader::start(Arc::clone(&records), config).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }
 

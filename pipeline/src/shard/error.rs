@@ -1,4 +1,4 @@
-//! What can be wrong with a shard.
+//! Errors of shards.
 
 use std::io;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ pub enum ShardError {
         /// The decoder's reason.
         reason: String,
     },
-    /// A record that does not fit the shard it should be appended to.
+    /// A record does not fit the shard that it is appended to.
     #[error("{}: record {index} ({key}): {reason}", path.display())]
     Unfit {
         /// The file.

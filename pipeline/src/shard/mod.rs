@@ -8,7 +8,7 @@
 //! | `crc32` | uint32 | CRC-32 of the bytes in `image` |
 //!
 //! The schema's metadata hold a [`ShardHeader`] as JSON under `fovea`, and under `huggingface` what the
-//! `datasets` package wants to know. [`ShardWriter`] writes a shard, [`Shard`] maps one into memory.
+//! `datasets` package needs. [`ShardWriter`] writes a shard, [`Shard`] maps one into memory.
 
 mod error;
 mod header;

@@ -1,4 +1,4 @@
-//! Writing a shard: under a temporary name until it is complete.
+//! Writing a shard, under a temporary name until it is complete.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::{Encoding, ShardInfo};
 
 /// Image bytes after which the buffered records become one Arrow record batch.
 ///
-/// It bounds the writer's memory; readers see no difference.
+/// It limits the writer's memory; readers see no difference.
 const RECORD_BATCH_BYTES: usize = 16 << 20;
 
 /// Writes one shard record by record; the file appears under its name only when it is complete and on disk.
@@ -43,7 +43,7 @@ pub struct FinishedShard {
     pub info: ShardInfo,
 }
 
-/// The columns of the record batch that is being collected.
+/// The columns of the current record batch.
 #[derive(Default)]
 struct Pending {
     images: Vec<u8>,
