@@ -43,7 +43,7 @@
 //! | [`order`], [`random`] | which record comes when, and which random numbers it gets |
 //! | [`decode`] | JPEG to pixels |
 //! | [`geometry`], [`view`] | an image and the part of it that is used |
-//! | [`augment`], [`test_views`] | random changes of a view, and fixed crops |
+//! | [`augment`], [`eval_crops`] | random changes of a view, and fixed crops |
 //! | [`form`], [`kernels`] | writing a view into its slot of a batch |
 //! | [`batch`], [`memory`] | what the consumer gets, in memory that it may supply |
 //! | [`loader`] | the threads that do all this |
@@ -56,6 +56,7 @@ pub mod batch;
 pub mod dataset;
 pub mod dataset_info;
 pub mod decode;
+pub mod eval_crops;
 pub mod form;
 pub mod geometry;
 pub mod kernels;
@@ -67,7 +68,6 @@ pub mod random;
 pub mod shard;
 #[cfg(test)]
 mod test_support;
-pub mod test_views;
 pub mod threads;
 pub mod view;
 
@@ -75,8 +75,8 @@ pub use augment::{AugmentationConfig, Chain};
 pub use batch::{Batch, Images};
 pub use dataset::{Dataset, DatasetError, Records};
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
+pub use eval_crops::EvalCrops;
 pub use form::{MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
 pub use names::UnknownName;
-pub use test_views::TestViews;
 pub use threads::cores;

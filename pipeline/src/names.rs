@@ -39,7 +39,7 @@ mod tests {
     use serde::Serialize;
 
     use crate::loader::OnBadRecord;
-    use crate::{Encoding, Split, TestViews};
+    use crate::{Encoding, EvalCrops, Split};
 
     /// Command lines, error messages and files use the same names.
     fn check<T>(all: &[T], error: &str)
@@ -59,6 +59,6 @@ mod tests {
         check(&Split::ALL, "unknown split \"other\", expected one of train, val");
         check(&Encoding::ALL, "unknown encoding \"other\", expected one of raw, jpeg");
         check(&OnBadRecord::ALL, "unknown reaction to bad records \"other\", expected one of stop, skip");
-        check(&TestViews::ALL, "unknown views \"other\", expected one of center, ten-crop, nine-crop");
+        check(&EvalCrops::ALL, "unknown views \"other\", expected one of center, ten-crop, nine-crop");
     }
 }

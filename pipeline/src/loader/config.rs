@@ -12,11 +12,11 @@ use super::LoaderError;
 use crate::augment::Chain;
 use crate::batch::BatchShape;
 use crate::dataset::Records;
+use crate::eval_crops::EvalCrops;
 use crate::form::OutputForm;
 use crate::geometry::Size;
 use crate::names::UnknownName;
 use crate::order::Order;
-use crate::test_views::TestViews;
 use crate::threads::cores;
 
 /// The views that are made of each sample.
@@ -27,7 +27,7 @@ pub enum Views {
     /// Fixed crops.
     Test {
         /// Which.
-        views: TestViews,
+        views: EvalCrops,
         /// Their size.
         crop: Size,
     },
@@ -151,7 +151,7 @@ impl LoaderConfig {
     }
 
     /// Every image once, in the order of the shards, in fixed crops of size `crop`; 128 a batch.
-    pub fn evaluation(views: TestViews, crop: Size) -> Self {
+    pub fn evaluation(views: EvalCrops, crop: Size) -> Self {
         LoaderConfig {
             epochs: 0..1,
             order: Order::Sequential,

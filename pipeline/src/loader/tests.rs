@@ -16,8 +16,8 @@ use crate::order::Order;
 use crate::random::SampleRng;
 use crate::shard::ShardWriter;
 
+use crate::eval_crops::EvalCrops;
 use crate::test_support::{self, SIDE, encoded, pixels};
-use crate::test_views::TestViews;
 use crate::view::View;
 use crate::{ColorStatistics, Dataset, Encoding, Split};
 
@@ -176,7 +176,7 @@ fn ranks_together_make_the_steps_of_one_rank_with_larger_batches() {
 fn evaluation_shows_every_image_once_in_order_in_all_views() {
     let (_directory, records) = records(Encoding::Raw, 13);
     let config =
-        LoaderConfig { batch_size: 4, ..LoaderConfig::evaluation(TestViews::TenCrop, Size::square(CROP)) };
+        LoaderConfig { batch_size: 4, ..LoaderConfig::evaluation(EvalCrops::TenCrop, Size::square(CROP)) };
     let loader = Loader::start(records, config).unwrap();
     assert_eq!((loader.batches_per_epoch(), loader.shape().views), (4, 10));
     let mut count = 0;
@@ -227,7 +227,7 @@ fn damaged_records_are_left_out_and_counted_when_asked() {
     let ten_crop = LoaderConfig {
         batch_size: 20,
         workers: 2,
-        ..LoaderConfig::evaluation(TestViews::TenCrop, Size::square(CROP))
+        ..LoaderConfig::evaluation(EvalCrops::TenCrop, Size::square(CROP))
     };
     let augmented = LoaderConfig { batch_size: 20, last_batch: LastBatch::Pad, ..one_epoch() };
     let configs = [augmented, ten_crop];
@@ -503,7 +503,7 @@ fn an_impossible_configuration_is_refused() {
             "a batch of 32 over 2 ranks is larger than",
         ),
         (LoaderConfig { views: Views::Augmented(Arc::new(small)), ..one_epoch() }, "64x64"),
-        (LoaderConfig::evaluation(TestViews::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
+        (LoaderConfig::evaluation(EvalCrops::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
         (
             LoaderConfig { form: OutputForm::F32(normalization), ..one_epoch() },
             "[3, 20, 20], expected [3, 16, 16]",
@@ -521,7 +521,7 @@ fn the_counters_add_up() {
     for (views, form, view_bytes) in [
         (one_epoch().views, OutputForm::U8, 1),
         (one_epoch().views, OutputForm::F16(normalization), 2),
-        (Views::Test { views: TestViews::TenCrop, crop: Size::square(CROP) }, OutputForm::U8, 10),
+        (Views::Test { views: EvalCrops::TenCrop, crop: Size::square(CROP) }, OutputForm::U8, 10),
     ] {
         let config = LoaderConfig { views, form, last_batch: LastBatch::Pad, ..one_epoch() };
         let mut loader = Loader::start(Arc::clone(&records), config).unwrap();

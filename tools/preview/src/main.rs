@@ -16,7 +16,7 @@ use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
 use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
-    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, Split, TestViews, augment,
+    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
 };
 use fovea_tools::{say, terminal};
 use fovea_trainer::recipe::Recipe;
@@ -46,7 +46,7 @@ struct Arguments {
     /// Shows the views of a test instead: center, ten-crop (corners and centre, and their mirror images) or nine-crop (a
     /// grid of three by three).
     #[arg(long, value_name = "VIEWS", conflicts_with = "count")]
-    views: Option<TestViews>,
+    views: Option<EvalCrops>,
     /// The same as --views ten-crop.
     #[arg(long, conflicts_with_all = ["count", "views"])]
     ten_crop: bool,
@@ -76,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
     let chain = Chain::from_configs(&steps, stored, Some(&statistics))?;
-    let views = match arguments.views.or(arguments.ten_crop.then_some(TestViews::TenCrop)) {
+    let views = match arguments.views.or(arguments.ten_crop.then_some(EvalCrops::TenCrop)) {
         Some(views) => {
             let crop = Size::square(crop);
             views.check(stored, crop)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use fovea_pipeline::{Split, TestViews};
+use fovea_pipeline::{EvalCrops, Split};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
@@ -32,7 +32,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
 
     let mut evaluation = Evaluation {
         records,
-        views: TestViews::Center,
+        views: EvalCrops::Center,
         crop: crop_size(&recipe),
         classes: meta.classes.len(),
         on_bad_record: fovea_pipeline::loader::OnBadRecord::Stop,
@@ -41,7 +41,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     };
     let images = evaluation.records.len() as u64;
     // The centre view costs little beside several.
-    let mut wanted = vec![TestViews::Center, args.views.views()];
+    let mut wanted = vec![EvalCrops::Center, args.views.views()];
     wanted.dedup();
     let mut results = Vec::new();
     for views in wanted {
@@ -75,10 +75,10 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Views as people call them.
-pub fn views_name(views: TestViews) -> &'static str {
+pub fn views_name(views: EvalCrops) -> &'static str {
     match views {
-        TestViews::Center => "centre view",
-        TestViews::TenCrop => "ten views",
-        TestViews::NineCrop => "nine views",
+        EvalCrops::Center => "centre view",
+        EvalCrops::TenCrop => "ten views",
+        EvalCrops::NineCrop => "nine views",
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use fovea_datasets::photo::{Filter, Fit, Shaper};
 use fovea_datasets::prepare::Preparation;
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::view::{Scratch, View};
 use fovea_trainer::recipe::Recipe;
@@ -20,13 +20,13 @@ pub struct Eye {
     /// Size of a view.
     pub crop: Size,
     /// Views of each photo.
-    pub views: TestViews,
+    pub views: EvalCrops,
 }
 
 impl Eye {
     /// The eye of the network of a run with this recipe. Photos are made square as those of its data set were, which the run
     /// has noted; by default where a data set does not tell.
-    pub fn of_run(run: &Path, recipe: &Recipe, views: TestViews) -> anyhow::Result<Self> {
+    pub fn of_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
         let (fit, filter) = match Preparation::read(run)? {
             Some(preparation) => (preparation.resize, preparation.filter),
             None => Default::default(),

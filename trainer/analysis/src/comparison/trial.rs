@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_trainer::backend::{BackendError, Setup, TrainingBackend};
 use fovea_trainer::metrics::{self, Epoch};
 use fovea_trainer::recipe::Recipe;
@@ -241,7 +241,7 @@ impl Observer for Listening<'_> {
         self.pass_on_a_stop();
     }
 
-    fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
+    fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
         self.watcher.evaluating(views, images, of);
         self.pass_on_a_stop();
     }
@@ -257,7 +257,7 @@ impl Observer for Listening<'_> {
         self.pass_on_a_stop();
     }
 
-    fn finished(&mut self, views: TestViews, score: &Score) {
+    fn finished(&mut self, views: EvalCrops, score: &Score) {
         self.watcher.finished(views, score);
     }
 

@@ -6,7 +6,7 @@ use fovea_pipeline::dataset::DatasetError;
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::view::Scratch;
-use fovea_pipeline::{Records, TestViews};
+use fovea_pipeline::{EvalCrops, Records};
 use fovea_trainer::training::TrainingError;
 
 /// The images of a split, one by one.
@@ -47,7 +47,7 @@ impl Gallery {
         let Self { records, decoder } = self;
         let mut scratch = Scratch::default();
         let mut view = records.view(index, decoder, &mut scratch).map_err(DatasetError::from)?;
-        TestViews::Center.apply(0, crop, &mut view);
+        EvalCrops::Center.apply(0, crop, &mut view);
         let mut planes = vec![0; 3 * crop.area()];
         view.write_u8(&mut planes);
         Ok(planes)

@@ -13,7 +13,7 @@ use crate::view::View;
 /// The fixed crops of an image that a network is evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TestViews {
+pub enum EvalCrops {
     /// The centre crop.
     Center,
     /// The four corners and the centre, each also mirrored; the network's softmax outputs are averaged.
@@ -26,25 +26,34 @@ pub enum TestViews {
     NineCrop,
 }
 
-impl TestViews {
+impl EvalCrops {
     /// All there are.
-    pub const ALL: [TestViews; 3] = [TestViews::Center, TestViews::TenCrop, TestViews::NineCrop];
+    pub const ALL: [EvalCrops; 3] = [EvalCrops::Center, EvalCrops::TenCrop, EvalCrops::NineCrop];
 
     /// The name in recipes and on command lines.
     pub fn name(self) -> &'static str {
         match self {
-            TestViews::Center => "center",
-            TestViews::TenCrop => "ten-crop",
-            TestViews::NineCrop => "nine-crop",
+            EvalCrops::Center => "center",
+            EvalCrops::TenCrop => "ten-crop",
+            EvalCrops::NineCrop => "nine-crop",
+        }
+    }
+
+    /// The name in reports and on progress bars.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Center => "centre view",
+            Self::TenCrop => "ten views",
+            Self::NineCrop => "nine views",
         }
     }
 
     /// Views of each image.
     pub fn count(self) -> usize {
         match self {
-            TestViews::Center => 1,
-            TestViews::TenCrop => 10,
-            TestViews::NineCrop => 9,
+            EvalCrops::Center => 1,
+            EvalCrops::TenCrop => 10,
+            EvalCrops::NineCrop => 9,
         }
     }
 
@@ -72,24 +81,24 @@ impl TestViews {
         let center = (right / 2, bottom / 2);
         let along = |end: u32, third: usize| [0, end / 2, end][third];
         let (x, y) = match self {
-            TestViews::Center => center,
-            TestViews::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
-            TestViews::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
+            EvalCrops::Center => center,
+            EvalCrops::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
+            EvalCrops::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
         };
         view.crop(Rect { x, y, size: crop });
-        if self == TestViews::TenCrop && index >= 5 {
+        if self == EvalCrops::TenCrop && index >= 5 {
             view.flip_horizontal();
         }
     }
 }
 
-impl fmt::Display for TestViews {
+impl fmt::Display for EvalCrops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for TestViews {
+impl FromStr for EvalCrops {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
@@ -104,7 +113,7 @@ mod tests {
 
     /// Column and row of the pixel that stands at the upper left of each view of size `crop` out of `size`
     /// pixels.
-    fn upper_left(views: TestViews, size: Size, crop: Size) -> Vec<(u8, u8)> {
+    fn upper_left(views: EvalCrops, size: Size, crop: Size) -> Vec<(u8, u8)> {
         // Each pixel holds its column in red and its row in green.
         let (width, area) = (size.width as u8, size.area() as u8);
         let column = (0..area).map(|i| i % width);
@@ -124,28 +133,34 @@ mod tests {
     #[test]
     fn the_centre_is_in_the_middle_of_both_axes() {
         let (size, crop) = (Size { width: 10, height: 6 }, Size { width: 3, height: 4 });
-        assert_eq!(upper_left(TestViews::Center, size, crop), [(3, 1)]);
+        assert_eq!(upper_left(EvalCrops::Center, size, crop), [(3, 1)]);
+    }
+
+    #[test]
+    fn every_title_has_the_number_of_views() {
+        let titles = EvalCrops::ALL.map(|crops| (crops.count(), crops.title()));
+        assert_eq!(titles, [(1, "centre view"), (10, "ten views"), (9, "nine views")]);
     }
 
     #[test]
     fn a_view_that_does_not_fit_is_refused_with_both_sizes() {
         let input = Size { width: 10, height: 6 };
         for crop in [Size { width: 11, height: 6 }, Size { width: 10, height: 7 }] {
-            let error = TestViews::Center.check(input, crop).unwrap_err().to_string();
+            let error = EvalCrops::Center.check(input, crop).unwrap_err().to_string();
             assert!(error.contains(&format!("{crop} pixels out of an image of 10x6")), "{error}");
         }
-        TestViews::TenCrop.check(input, input).unwrap();
+        EvalCrops::TenCrop.check(input, input).unwrap();
     }
 
     #[test]
     fn the_ten_views_are_corners_and_centre_and_their_mirror_images() {
         let expected = [(0, 0), (2, 0), (0, 2), (2, 2), (1, 1), (3, 0), (5, 0), (3, 2), (5, 2), (4, 1)];
-        assert_eq!(upper_left(TestViews::TenCrop, Size::square(6), Size::square(4)), expected);
+        assert_eq!(upper_left(EvalCrops::TenCrop, Size::square(6), Size::square(4)), expected);
     }
 
     #[test]
     fn the_nine_views_are_a_grid_from_corner_to_corner_and_none_is_mirrored() {
         let expected = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)];
-        assert_eq!(upper_left(TestViews::NineCrop, Size::square(6), Size::square(4)), expected);
+        assert_eq!(upper_left(EvalCrops::NineCrop, Size::square(6), Size::square(4)), expected);
     }
 }
