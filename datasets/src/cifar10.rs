@@ -1,5 +1,5 @@
-//! CIFAR-10 in its binary form: `data_batch_1.bin` … `data_batch_5.bin` and `test_batch.bin`, in a folder or in
-//! `cifar-10-binary.tar.gz`.
+//! CIFAR-10 in its binary form: `data_batch_1.bin` … `data_batch_5.bin` and `test_batch.bin`, in a folder or
+//! in `cifar-10-binary.tar.gz`.
 //!
 //! A record has 3073 bytes: the label, then the planes R, G and B of 32×32 pixels each.
 
@@ -29,12 +29,12 @@ const CLASSES: [&str; 10] =
 #[derive(Debug)]
 pub(crate) struct Cifar10 {
     classes: Vec<Class>,
-    train: Images,
-    val: Images,
+    train: SplitRecords,
+    val: SplitRecords,
 }
 
 #[derive(Debug, Default)]
-struct Images {
+struct SplitRecords {
     entries: Vec<Entry>,
     /// The batch file and the place of each image's record.
     records: Vec<(Arc<PositionedFile>, u64)>,
@@ -47,7 +47,7 @@ struct Part {
     range: Range<u64>,
 }
 
-/// The folder with the batches: `root` or the one in it that bears its usual name.
+/// The folder with the batches: `root` or the one in it with the usual name.
 pub(crate) fn find(root: &Path) -> Option<PathBuf> {
     [root.to_owned(), root.join("cifar-10-batches-bin")]
         .into_iter()
@@ -100,7 +100,7 @@ impl Cifar10 {
         // Labels follow the order of the names, indices the order of the alphabet.
         let labels: Vec<u32> = names.iter().filter_map(|name| list.index(name)).map(|i| i as u32).collect();
         let images = |batches: &[&str]| {
-            let mut images = Images::default();
+            let mut images = SplitRecords::default();
             for batch in batches {
                 let Some(part) = parts.iter().find(|part| part.name == *batch) else {
                     return Err(SourceError::Missing {
@@ -117,7 +117,7 @@ impl Cifar10 {
         Ok(Cifar10 { classes: list.classes, train, val })
     }
 
-    fn images(&self, split: Split) -> &Images {
+    fn images(&self, split: Split) -> &SplitRecords {
         match split {
             Split::Train => &self.train,
             Split::Val => &self.val,
@@ -125,7 +125,7 @@ impl Cifar10 {
     }
 }
 
-impl Images {
+impl SplitRecords {
     fn read_labels(&mut self, part: &Part, labels: &[u32]) -> Result<(), SourceError> {
         let bytes = part.range.end - part.range.start;
         let damaged = |offset: u64, expected: String, found: String| SourceError::Damaged {

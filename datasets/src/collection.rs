@@ -1,4 +1,4 @@
-//! Image files in folders and tar archives with their labels: what most layouts boil down to.
+//! Image files in folders and tar archives with their labels: the common form of most layouts.
 //!
 //! A layout finds [`Found`] images, labelled by class name, one split at a time, and perhaps a [`ClassList`].
 //! [`Collection::build`] gives the classes their indices, checks and sorts everything, and reads the images.
@@ -15,15 +15,15 @@ use fovea_pipeline::{Class, Split};
 use crate::positioned::{PositionedFile, io_error};
 use crate::{Entry, Payload, Source, SourceError};
 
-/// No photo is larger; a damaged size field may say so.
+/// Larger sizes are refused: no photo has them, but a damaged size field may.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
-/// What [`is_image_name`] accepts, in words.
+/// The names that [`is_image_name`] accepts, for messages.
 pub(crate) const IMAGE_FILES: &str = "files named *.jpg, *.jpeg or *.png";
 
-/// Whether a file of this name is taken for an image. Hidden files (`._photo.jpg` of macOS) are not.
-pub(crate) fn is_image_name(name: &str) -> bool {
+/// Whether a file of this name is an image for every source. Hidden files (`._photo.jpg` of macOS) are not.
+pub fn is_image_name(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     !file.starts_with('.')
         && file
@@ -134,7 +134,7 @@ impl Found {
     /// Labels the images, in the order of their keys, with `labels`, one for each.
     ///
     /// # Errors
-    /// When the numbers differ; `labels_from` is the file to name then.
+    /// When the numbers differ; the error names the file `labels_from`.
     pub(crate) fn label_in_order(
         &mut self,
         labels: &[String],
@@ -160,10 +160,10 @@ impl Found {
         Ok(())
     }
 
-    /// Labels each image with what `label` says about its key.
+    /// Labels each image with the result of `label` for its key.
     ///
     /// # Errors
-    /// When it says nothing; `labels_from` is the file to name then.
+    /// When it returns `None`; the error names the file `labels_from`.
     pub(crate) fn label_by_key(
         &mut self,
         labels_from: &Path,
@@ -190,13 +190,13 @@ impl Found {
 pub(crate) struct Collection {
     name: &'static str,
     classes: Vec<Class>,
-    train: Images,
-    val: Images,
+    train: SplitImages,
+    val: SplitImages,
 }
 
 /// The images of one split, sorted by key.
 #[derive(Debug, Default)]
-struct Images {
+struct SplitImages {
     entries: Vec<Entry>,
     places: Option<Places>,
 }
@@ -208,7 +208,7 @@ enum Places {
 }
 
 impl Collection {
-    /// Puts splits together under one list of classes: `classes`, or else the classes of the training images, or
+    /// Joins splits under one list of classes: `classes`, or else the classes of the training images, or
     /// else those of the validation images.
     ///
     /// # Errors
@@ -230,14 +230,14 @@ impl Collection {
             (None, None) => ClassList { classes: Vec::new(), from: PathBuf::new() },
         };
         let images = |found: Option<Found>, split| match found {
-            Some(found) => Images::build(found, split, &classes),
-            None => Ok(Images::default()),
+            Some(found) => SplitImages::build(found, split, &classes),
+            None => Ok(SplitImages::default()),
         };
         let (train, val) = (images(train, Split::Train)?, images(val, Split::Val)?);
         Ok(Collection { name, classes: classes.classes, train, val })
     }
 
-    fn images(&self, split: Split) -> &Images {
+    fn images(&self, split: Split) -> &SplitImages {
         match split {
             Split::Train => &self.train,
             Split::Val => &self.val,
@@ -245,7 +245,7 @@ impl Collection {
     }
 }
 
-impl Images {
+impl SplitImages {
     fn build(found: Found, split: Split, classes: &ClassList) -> Result<Self, SourceError> {
         let Found { origin, store, names, mut rows } = found;
         let indices: Vec<Option<usize>> = names.iter().map(|name| classes.index(name)).collect();
@@ -274,7 +274,7 @@ impl Images {
             Store::Folder(root) => Places::Folder(root),
             Store::Tar(file) => Places::Tar { file, ranges },
         };
-        Ok(Images { entries, places: Some(places) })
+        Ok(SplitImages { entries, places: Some(places) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finds out what lies at the given paths and opens it.
+//! Detects the layout of the given paths and opens them.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -6,24 +6,27 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use fovea_pipeline::UnknownName;
+
 use crate::collection::{ClassList, Collection, Found};
 use crate::devkit::Devkit;
 use crate::ilsvrc::{self, Tars};
 use crate::positioned::io_error;
 use crate::tar_folder::Archive;
-use crate::tree::{Images, Listing, Tree};
+use crate::tree::{Listing, Tree, TreeImages};
 use crate::{Source, SourceError, cifar10, folder, kaggle, tiny_imagenet};
 
-/// A way in which labelled images lie on disk.
+/// A way in which labelled images are stored on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// The official archives: a tar of one tar per class, and a tar of validation images; or a folder with both.
+    /// The official archives: a tar of one tar per class, and a tar of validation images; or a folder with
+    /// both.
     IlsvrcTars,
     /// Folders of classes, below folders of splits or not; validation images may lie side by side.
     Folders,
     /// A tar or tar.gz of such folders.
     TarOfFolders,
-    /// `ILSVRC/Data/CLS-LOC` and the tables beside it.
+    /// `ILSVRC/Data/CLS-LOC` and the tables next to it.
     Kaggle,
     /// Tiny-ImageNet-200.
     TinyImagenet,
@@ -54,7 +57,7 @@ impl Layout {
         }
     }
 
-    /// What must be there.
+    /// The files that the layout needs.
     fn requires(self) -> &'static str {
         match self {
             Layout::IlsvrcTars => {
@@ -78,13 +81,10 @@ impl fmt::Display for Layout {
 }
 
 impl FromStr for Layout {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Layout::ALL.into_iter().find(|layout| layout.name() == name).ok_or_else(|| {
-            let names = Layout::ALL.map(Layout::name).join(", ");
-            format!("unknown layout {name:?}, expected one of {names}")
-        })
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("layout", name, &Self::ALL, Self::name)
     }
 }
 
@@ -97,19 +97,19 @@ pub struct OpenOptions {
     pub val: Option<PathBuf>,
     /// The ILSVRC development kit, a tar.gz or a folder.
     pub devkit: Option<PathBuf>,
-    /// The layout of `train`, or of `val` if that is all there is; found out if none.
+    /// The layout of `train`, or of `val` if there is no `train`; detected if `None`.
     pub layout: Option<Layout>,
-    /// Where a tar.gz is inflated to; the system's temporary folder if none.
+    /// Where a tar.gz is inflated to; the system's temporary folder if `None`.
     pub scratch_dir: Option<PathBuf>,
 }
 
 /// Opens the images that `options` name.
 ///
-/// Labels index one list of classes for both splits: that of the development kit or of the data set's own table,
-/// or else the training images' folders, or else the validation images'.
+/// Labels index one list of classes for both splits: that of the development kit or of the data set's own
+/// table, or else the training images' folders, or else the validation images'.
 ///
 /// # Errors
-/// When what lies at a path has no known layout, is damaged, or the splits do not belong together.
+/// When a path has no known layout, is damaged, or the splits do not belong together.
 pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     if options.train.is_none() && options.val.is_none() {
         return Err(SourceError::NothingGiven);
@@ -148,7 +148,7 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
             return Err(SourceError::Empty { path: path.to_owned(), expected });
         }
     }
-    let train = parts.train.map(Images::in_classes).transpose()?;
+    let train = parts.train.map(TreeImages::in_classes).transpose()?;
     let val = parts.val.map(|val| label(val, devkit.as_ref())).transpose()?;
     let classes = devkit.map(|devkit| devkit.classes).or(parts.classes);
     Ok(Box::new(Collection::build(name, classes, train, val)?))
@@ -163,11 +163,11 @@ fn holds_both(path: &Path, name: &str) -> SourceError {
 }
 
 /// Gives validation images that lie side by side the labels of the development kit.
-fn label(val: Images, devkit: Option<&Devkit>) -> Result<Found, SourceError> {
+fn label(val: TreeImages, devkit: Option<&Devkit>) -> Result<Found, SourceError> {
     let mut found = match val {
-        Images::Classes(found) => return Ok(found),
-        Images::Flat(found) if found.len() == 0 => return Ok(found),
-        Images::Flat(found) => found,
+        TreeImages::Classes(found) => return Ok(found),
+        TreeImages::Flat(found) if found.len() == 0 => return Ok(found),
+        TreeImages::Flat(found) => found,
     };
     let missing = |missing: &str| SourceError::Missing {
         path: found.origin().to_owned(),
@@ -200,10 +200,10 @@ struct Parts {
     layout: Option<Layout>,
     classes: Option<ClassList>,
     devkit: Option<PathBuf>,
-    train: Option<Images>,
-    val: Option<Images>,
+    train: Option<TreeImages>,
+    val: Option<TreeImages>,
     /// Images that belong to the split that the path was given for.
-    unsplit: Option<Images>,
+    unsplit: Option<TreeImages>,
 }
 
 impl Parts {
@@ -221,7 +221,7 @@ impl Parts {
         self.devkit = self.devkit.take().or(other.devkit);
     }
 
-    fn of_tree(layout: Layout, tree: Tree) -> Self {
+    fn from_tree(layout: Layout, tree: Tree) -> Self {
         let (train, val, unsplit) = match tree {
             Tree::Unsplit(images) => (None, None, Some(images)),
             Tree::Splits { train, val } => (train, val, None),
@@ -241,7 +241,7 @@ fn look(path: &Path, layout: Option<Layout>, scratch_dir: &Path) -> Result<Opene
 
 fn look_in_folder(path: &Path, may_be: impl Fn(Layout) -> bool) -> Result<Option<Opened>, SourceError> {
     let table = |layout, (classes, train, val): (ClassList, Option<Found>, Option<Found>)| {
-        let (train, val) = (train.map(Images::Classes), val.map(Images::Classes));
+        let (train, val) = (train.map(TreeImages::Classes), val.map(TreeImages::Classes));
         Opened::Parts(Parts { layout: Some(layout), classes: Some(classes), train, val, ..Parts::default() })
     };
     if may_be(Layout::Kaggle)
@@ -267,7 +267,7 @@ fn look_in_folder(path: &Path, may_be: impl Fn(Layout) -> bool) -> Result<Option
     if may_be(Layout::Folders) {
         let listing = folder::list(path)?;
         if !listing.is_empty() {
-            return Ok(Some(Opened::Parts(Parts::of_tree(Layout::Folders, listing.tree()?))));
+            return Ok(Some(Opened::Parts(Parts::from_tree(Layout::Folders, listing.tree()?))));
         }
     }
     Ok(None)
@@ -301,19 +301,19 @@ fn look_in_file(
         return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_archive(&archive)?))));
     }
     if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&archive.members) {
-        let images = Images::Classes(ilsvrc::index_train(&archive.file, archive.members)?);
+        let images = TreeImages::Classes(ilsvrc::index_train(&archive.file, archive.members)?);
         let layout = Some(Layout::IlsvrcTars);
         return Ok(Some(Opened::Parts(Parts { layout, unsplit: Some(images), ..Parts::default() })));
     }
-    let tree = Listing::of_tar(&archive.file, archive.members).tree()?;
+    let tree = Listing::in_tar(&archive.file, archive.members).tree()?;
     let layout = match tree {
-        Tree::Unsplit(Images::Flat(_)) => Layout::IlsvrcTars,
+        Tree::Unsplit(TreeImages::Flat(_)) => Layout::IlsvrcTars,
         _ => Layout::TarOfFolders,
     };
-    Ok(may_be(layout).then(|| Opened::Parts(Parts::of_tree(layout, tree))))
+    Ok(may_be(layout).then(|| Opened::Parts(Parts::from_tree(layout, tree))))
 }
 
-/// The error for a path that holds nothing of the `wanted` layout, or of any.
+/// The error for a path that does not have the `wanted` layout, or any known one.
 fn unknown(path: &Path, is_folder: bool, wanted: Option<Layout>) -> SourceError {
     let expected = match wanted {
         Some(layout) => format!("the layout {layout}: {}", layout.requires()),

@@ -1,8 +1,8 @@
 //! The development kits of ILSVRC-2010 and ILSVRC-2012: classes and the labels of the validation images.
 //!
-//! `data/meta.mat` lists the 1000 classes and the inner nodes above them with their ILSVRC ids, which are not in
-//! the order of the WNIDs; `data/ILSVRC2012_validation_ground_truth.txt` holds one id per validation image, in
-//! the order of the file names.
+//! `data/meta.mat` lists the 1000 classes and the inner nodes above them with their ILSVRC ids, which are not
+//! in the order of the WNIDs; `data/ILSVRC2012_validation_ground_truth.txt` holds one id per validation
+//! image, in the order of the file names.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,15 +19,15 @@ use crate::positioned::io_error;
 
 const META: &str = "meta.mat";
 const GROUND_TRUTH: &str = "validation_ground_truth.txt";
-/// Far more than any file of a kit that is read here has.
+/// Far more than any file of a kit has that is read here.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// What a development kit says.
+/// The content of a development kit.
 #[derive(Debug)]
 pub(crate) struct Devkit {
     /// The leaf classes.
     pub(crate) classes: ClassList,
-    /// 2010 or 2012; what its ids are called after.
+    /// 2010 or 2012; its ids are named after it.
     pub(crate) year: u32,
     /// Labels of the validation images, where the kit has them.
     pub(crate) ground_truth: Option<GroundTruth>,

@@ -1,6 +1,6 @@
 //! A small real data set inside the binary: 6,000 training and 1,000 validation images of Fashion-MNIST.
 //!
-//! `data/README.md` tells where it comes from and under which licence (MIT, © Zalando SE).
+//! Source and licence (MIT, © Zalando SE) are in `data/README.md`.
 
 use std::io::Cursor;
 

@@ -12,10 +12,11 @@ use crate::tree::Listing;
 pub(crate) fn list(root: &Path) -> Result<Listing<'_>, SourceError> {
     let mut names = Vec::new();
     walk(root, "", &[], &mut names)?;
-    Ok(Listing::of_folder(root, names))
+    Ok(Listing::in_folder(root, names))
 }
 
-/// Adds the files below `folder`. `above` has the real paths of the folders in which links were followed to get there.
+/// Adds the files below `folder`. `above` has the real paths of the folders in which links were followed to
+/// get there.
 fn walk(folder: &Path, prefix: &str, above: &[PathBuf], names: &mut Vec<String>) -> Result<(), SourceError> {
     for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
         let entry = entry.map_err(io_error(folder, "list"))?;

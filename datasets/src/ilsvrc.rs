@@ -1,7 +1,7 @@
 //! The official archives of ILSVRC-2010 and ILSVRC-2012, read in place.
 //!
-//! The training archive is a tar of one tar per class, `n01440764.tar`; the validation archive holds the images
-//! side by side, labelled by the development kit.
+//! The training archive is a tar of one tar per class, `n01440764.tar`; the validation archive holds the
+//! images side by side, labelled by the development kit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::collection::{Found, is_image_name};
 use crate::positioned::{PositionedFile, io_error};
 use crate::tar_index::{self, Member};
 
-/// The class that an inner archive is called after. A compressed one is an archive too: it must not be overlooked, though it
-/// cannot be read in place.
+/// The class that an inner archive is named after. A compressed archive counts too: it cannot be read in
+/// place, but must not be ignored.
 fn class_of(member: &Member) -> Option<&str> {
     let name = member.name.rsplit('/').next().unwrap_or(&member.name);
     [".tar", ".tar.gz", ".tgz"].iter().find_map(|suffix| name.strip_suffix(suffix))
 }
 
-/// Whether an archive with these members is a tar of tars: archives may also lie beside images by chance.
+/// Whether an archive with these members is a tar of tars. Archives may also lie next to images by chance.
 pub(crate) fn is_tar_of_tars(members: &[Member]) -> bool {
     members.iter().any(|member| class_of(member).is_some())
         && !members.iter().any(|member| is_image_name(&member.name))
@@ -53,7 +53,7 @@ pub(crate) struct Tars {
 }
 
 impl Tars {
-    /// Looks for the official files by name; none if there is no archive of images.
+    /// Looks for the official files by name; `None` if there is no archive of images.
     pub(crate) fn find(folder: &Path) -> Result<Option<Self>, SourceError> {
         let mut tars = Tars::default();
         for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {

@@ -9,7 +9,7 @@ use fovea_pipeline::Class;
 
 use crate::collection::{ClassList, Found};
 use crate::positioned::io_error;
-use crate::tree::Images;
+use crate::tree::TreeImages;
 use crate::{SourceError, folder};
 
 const SOLUTION: &str = "LOC_val_solution.csv";
@@ -29,9 +29,9 @@ pub(crate) fn open(data: &Path) -> Result<(ClassList, Option<Found>, Option<Foun
         let folder = data.join(name);
         if folder.is_dir() { folder::list(&folder)?.images().map(Some) } else { Ok(None) }
     };
-    let train = images("train")?.map(Images::in_classes).transpose()?;
+    let train = images("train")?.map(TreeImages::in_classes).transpose()?;
     let val = match images("val")? {
-        Some(Images::Flat(mut found)) => {
+        Some(TreeImages::Flat(mut found)) => {
             let path = table(data, SOLUTION)?;
             let labels = read_solution(&path)?;
             found.label_by_key(&path, |key| {
@@ -40,7 +40,7 @@ pub(crate) fn open(data: &Path) -> Result<(ClassList, Option<Found>, Option<Foun
             })?;
             Some(found)
         }
-        Some(Images::Classes(found)) => Some(found),
+        Some(TreeImages::Classes(found)) => Some(found),
         None => None,
     };
     Ok((classes, train, val))
@@ -53,7 +53,7 @@ fn table(data: &Path, name: &str) -> Result<PathBuf, SourceError> {
         || SourceError::Missing {
             path: data.to_owned(),
             missing: name.to_owned(),
-            remedy: "put it beside the folder ILSVRC, where Kaggle's archive has it".to_owned(),
+            remedy: "put it next to the folder ILSVRC, where Kaggle's archive has it".to_owned(),
         },
     )
 }
@@ -76,8 +76,8 @@ fn read_mapping(path: &Path) -> Result<ClassList, SourceError> {
     ClassList::new(classes, path)
 }
 
-/// The WNID of each image id. A row is `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: the id, and a class and
-/// a box for each object; all objects of an image have the same class.
+/// The WNID of each image id. A row is `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: the id, and a class
+/// and a box for each object; all objects of an image have the same class.
 fn read_solution(path: &Path) -> Result<HashMap<String, String>, SourceError> {
     let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
     let mut labels = HashMap::new();

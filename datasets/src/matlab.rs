@@ -1,15 +1,16 @@
 //! A reader of MATLAB's MAT files, level 5: enough of it for `meta.mat` of the ILSVRC development kits.
 //!
-//! The format is described in *MAT-File Format* (The MathWorks), chapter 1: a header of 128 bytes, then elements
-//! of a tag and data, padded to 8 bytes; an element may be a matrix of further elements, or a zlib stream that
-//! inflates to one element. The parser is total: it returns an error for whatever bytes it does not understand.
+//! The format is described in *MAT-File Format* (The MathWorks), chapter 1: a header of 128 bytes, then
+//! elements of a tag and data, padded to 8 bytes; an element may be a matrix of further elements, or a zlib
+//! stream that inflates to one element. The parser is total: it returns an error for any bytes that it does
+//! not understand.
 
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
 
 const HEADER_BYTES: usize = 128;
-/// Nesting of cells and structs beyond this is not believed.
+/// Deeper nesting of cells and structs is refused.
 const MAX_DEPTH: usize = 32;
 /// A compressed element may not inflate beyond this; a `meta.mat` inflates to half a megabyte.
 const MAX_INFLATED_BYTES: u64 = 256 << 20;
@@ -30,7 +31,7 @@ pub(crate) enum Array {
     },
     /// Arrays of any kind.
     Cell(Vec<Array>),
-    /// A kind that is not read: sparse, object, function.
+    /// An unsupported kind: sparse, object, function.
     Other,
 }
 
@@ -158,7 +159,7 @@ impl<'a> Cursor<'a> {
         };
         let first = u32_of([tag[0], tag[1], tag[2], tag[3]], self.big_endian);
         let second = u32_of([tag[4], tag[5], tag[6], tag[7]], self.big_endian);
-        // Small element: at most 4 bytes of data, packed into the tag itself beside a 16-bit size.
+        // Small element: at most 4 bytes of data, packed into the tag itself with a 16-bit size.
         let small_size = (first >> 16) as usize;
         if small_size > 0 {
             if small_size > 4 {
@@ -239,7 +240,8 @@ fn element_count(dimensions: &Element, big_endian: bool) -> Result<usize> {
         .map_or_else(|| error(dimensions.offset, "dimensions that can be multiplied", "others"), Ok)
 }
 
-/// `count` matrices. A wrong count ends at the first one that is not there: memory is only taken for what is.
+/// `count` matrices. A wrong count ends at the first one that is not there: memory is only allocated for
+/// those that are.
 fn matrices(cursor: &mut Cursor, count: usize, depth: usize) -> Result<Vec<Array>> {
     let mut arrays = Vec::new();
     for _ in 0..count {

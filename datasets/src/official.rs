@@ -1,4 +1,4 @@
-//! What the official files of ILSVRC-2012 are like, and whether a file is one of them.
+//! Sizes and digests of the official files of ILSVRC-2012, and checks of files against them.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};

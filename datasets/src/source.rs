@@ -4,7 +4,7 @@ use fovea_pipeline::{Class, Split};
 
 use crate::SourceError;
 
-/// One image of a source: what it is called and what it shows.
+/// One image of a source: its name and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Name of the image within its split, unique there: a file name or a path with `/`.
@@ -16,7 +16,7 @@ pub struct Entry {
 /// The content of one image, as the source has it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Payload<'b> {
-    /// An image file: JPEG, PNG, or what claims to be one.
+    /// An image file: JPEG, PNG, or a file with such a name.
     File(&'b [u8]),
     /// Decoded pixels, `u8 [H,W,3]` RGB.
     Pixels {
@@ -43,7 +43,7 @@ pub trait Source: Send + Sync {
     /// Reads image `index` of `entries(split)`, using `buffer` for its bytes.
     ///
     /// # Errors
-    /// When the bytes cannot be read. Whether they are an image is for the decoder to find out.
+    /// When the bytes cannot be read. Whether they are an image is the decoder's question.
     ///
     /// # Panics
     /// When `index` is out of range.

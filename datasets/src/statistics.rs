@@ -1,6 +1,7 @@
 //! Mean image and colour statistics, from exact integer sums.
 //!
-//! Sums of integers do not depend on the order of the images, so any number of workers gives the same last bit.
+//! Sums of integers do not depend on the order of the images, so any number of workers gives the same last
+//! bit.
 
 use fovea_pipeline::ColorStatistics;
 use ndarray::Array3;
@@ -51,8 +52,8 @@ impl ColorSums {
         }
     }
 
-    /// Mean, covariance (of the whole population, divided by the number of pixels) and its principal axes; none
-    /// without pixels.
+    /// Mean, covariance (of the whole population, divided by the number of pixels) and its principal axes;
+    /// `None` without pixels.
     pub fn statistics(&self) -> Option<ColorStatistics> {
         if self.pixels == 0 {
             return None;
@@ -83,7 +84,7 @@ fn dot(a: &[u8], b: &[u8]) -> u32 {
     a.iter().zip(b).map(|(&a, &b)| u32::from(a) * u32::from(b)).sum()
 }
 
-/// Sums over a few images, kept small: what a worker collects before it is added to [`Statistics`].
+/// Sums over a few images, kept small: a worker collects them before they are added to [`Statistics`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchSums {
     color: ColorSums,
@@ -166,12 +167,12 @@ impl Statistics {
         self.pixels.len()
     }
 
-    /// The colour statistics; none without images.
+    /// The colour statistics; `None` without images.
     pub fn colors(&self) -> Option<ColorStatistics> {
         self.color.statistics()
     }
 
-    /// The mean image, `f32 [3,S,S]` 0..=255; none without images.
+    /// The mean image, `f32 [3,S,S]` 0..=255; `None` without images.
     pub fn mean_image(&self) -> Option<Array3<f32>> {
         if self.images == 0 {
             return None;

@@ -23,7 +23,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Opens and indexes a tar or tar.gz; none if the file is neither.
+    /// Opens and indexes a tar or tar.gz; `None` if the file is neither.
     ///
     /// A tar.gz is inflated into an unnamed file in `scratch_dir`, which vanishes with the process.
     pub(crate) fn open(path: &Path, scratch_dir: &Path) -> Result<Option<Self>, SourceError> {

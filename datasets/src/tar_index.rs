@@ -3,7 +3,8 @@
 //! The official training archive holds 1,281,167 photos in 138 GiB. Its headers are 0.6 GB of scattered
 //! 512-byte blocks: they are read one by one at their known places, and the data between them never, so that
 //! the kernel's readahead, which waits for a sequential pattern, fetches little more than the headers' pages.
-//! Inner archives are independent of each other, so several threads index them and keep the disk's queue full.
+//! Inner archives are independent of each other, so several threads index them and keep the disk's queue
+//! full.
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::positioned::PositionedFile;
 
 const BLOCK: u64 = 512;
 pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// A long name or a pax header beyond this is not believed.
+/// A longer name or pax header is refused.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// Enough outstanding reads for an SSD. They wait for the disk, not for a core.
 const INDEX_THREADS: usize = 16;
@@ -81,7 +82,7 @@ pub(crate) fn index_inner(
             });
         }
     });
-    // After a failure some archives were not reached and have no result; the failure itself is among the rest.
+    // After a failure some archives have no result; the failure itself is among the others.
     results.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
@@ -127,7 +128,7 @@ fn index_range(file: &PositionedFile, range: Range<u64>, archive: &str) -> Resul
     Ok(members)
 }
 
-/// What a preceding header says about the next member.
+/// What a preceding header specifies for the next member.
 #[derive(Default)]
 struct Extension {
     name: Option<Vec<u8>>,
@@ -159,7 +160,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Says what is wrong with an archive that begins at `at` and is compressed.
+    /// The error for an archive that begins at `at` and is compressed.
     fn refuse_gzip(&self, at: u64) -> Result<(), SourceError> {
         let mut magic = [0; GZIP_MAGIC.len()];
         if self.end.saturating_sub(at) >= magic.len() as u64 {
@@ -172,7 +173,7 @@ impl Walk<'_> {
         Err(self.damaged(at, &expected, "gzip data".into(), COMPRESSED))
     }
 
-    /// The header at `at`; none at the end marker, a block of zeros.
+    /// The header at `at`; `None` at the end marker, a block of zeros.
     fn header(&self, at: u64) -> Result<Option<Header>, SourceError> {
         let left = self.end.saturating_sub(at);
         if left < BLOCK {
@@ -284,8 +285,8 @@ impl Walk<'_> {
     }
 }
 
-/// The sum of a header's bytes with its checksum field taken as spaces: as unsigned bytes, which is right, and
-/// as signed bytes, which some old programs wrote.
+/// The sum of a header's bytes with its checksum field taken as spaces: as unsigned bytes, which is right,
+/// and as signed bytes, which some old programs wrote.
 fn checksums(block: &[u8; BLOCK as usize]) -> [u32; 2] {
     let field = 148..156;
     let bytes = || block.iter().enumerate().map(|(i, &b)| if field.contains(&i) { b' ' } else { b });
@@ -294,7 +295,7 @@ fn checksums(block: &[u8; BLOCK as usize]) -> [u32; 2] {
     [unsigned, signed as u32]
 }
 
-/// The member's name as a relative path; none for a folder.
+/// The member's name as a relative path; `None` for a folder.
 fn safe_name(path: &Path, offset: u64, name: &[u8]) -> Result<Option<String>, SourceError> {
     let name = String::from_utf8_lossy(name);
     let unsafe_name = |problem| SourceError::UnsafeName {

@@ -1,5 +1,5 @@
-//! Tiny-ImageNet-200: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`, and `val/images/*` with the labels
-//! in `val/val_annotations.txt`.
+//! Tiny-ImageNet-200: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`, and `val/images/*` with the
+//! labels in `val/val_annotations.txt`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,10 +9,10 @@ use fovea_pipeline::Class;
 
 use crate::collection::{ClassList, Found};
 use crate::positioned::io_error;
-use crate::tree::Images;
+use crate::tree::TreeImages;
 use crate::{SourceError, folder};
 
-/// The data set's folder: `root` or the one in it that bears its usual name.
+/// The data set's folder: `root` or the one in it with the usual name.
 pub(crate) fn find(root: &Path) -> Option<PathBuf> {
     [root.to_owned(), root.join("tiny-imagenet-200")]
         .into_iter()
@@ -25,18 +25,18 @@ pub(crate) fn open(root: &Path) -> Result<(ClassList, Option<Found>, Option<Foun
     let images = |folder: &Path| {
         if folder.is_dir() { folder::list(folder)?.images().map(Some) } else { Ok(None) }
     };
-    let train = images(&root.join("train"))?.map(Images::in_classes).transpose()?;
+    let train = images(&root.join("train"))?.map(TreeImages::in_classes).transpose()?;
     let val = root.join("val");
     let annotations = val.join("val_annotations.txt");
     // Many people sort the validation images into folders of classes; then they need no annotations.
     let folder = if val.join("images").is_dir() { val.join("images") } else { val };
     let val = match images(&folder)? {
-        Some(Images::Flat(mut found)) => {
+        Some(TreeImages::Flat(mut found)) => {
             let labels = read_annotations(&annotations)?;
             found.label_by_key(&annotations, |key| labels.get(key).cloned())?;
             Some(found)
         }
-        Some(Images::Classes(found)) => Some(found),
+        Some(TreeImages::Classes(found)) => Some(found),
         None => None,
     };
     Ok((classes, train, val))

@@ -1,4 +1,4 @@
-//! What a tree of folders means: which folders are splits, which are classes.
+//! Trees of folders: which folders are splits, which are classes.
 //!
 //! A tree is a list of images with their paths; it may come from a disk or from an archive.
 
@@ -17,24 +17,24 @@ const TRAIN_NAMES: [&str; 2] = ["train", "training"];
 const VAL_NAMES: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
 
 /// The images of a tree or of a part of it.
-pub(crate) enum Images {
+pub(crate) enum TreeImages {
     /// In one folder per class.
     Classes(Found),
-    /// Side by side; what they show is written elsewhere.
+    /// Side by side; their labels are in another file.
     Flat(Found),
 }
 
-impl Images {
+impl TreeImages {
     /// The images with their classes.
     ///
     /// # Errors
     /// When they lie side by side.
     pub(crate) fn in_classes(self) -> Result<Found, SourceError> {
         match self {
-            Images::Classes(found) => Ok(found),
-            // That there are none is for the collection to tell.
-            Images::Flat(found) if found.len() == 0 => Ok(found),
-            Images::Flat(found) => Err(SourceError::Layout {
+            TreeImages::Classes(found) => Ok(found),
+            // The collection reports that there are none.
+            TreeImages::Flat(found) if found.len() == 0 => Ok(found),
+            TreeImages::Flat(found) => Err(SourceError::Layout {
                 path: found.origin().to_owned(),
                 found: format!("{} images side by side", found.len()),
                 expected: "one folder for each class".to_owned(),
@@ -45,14 +45,14 @@ impl Images {
 
 /// What a tree holds.
 pub(crate) enum Tree {
-    /// Images that nothing assigns to a split.
-    Unsplit(Images),
+    /// Images of no particular split.
+    Unsplit(TreeImages),
     /// One folder per split.
     Splits {
         /// Images of `train/`.
-        train: Option<Images>,
+        train: Option<TreeImages>,
         /// Images of `val/` or a folder of similar name.
-        val: Option<Images>,
+        val: Option<TreeImages>,
     },
 }
 
@@ -70,13 +70,13 @@ enum Origin<'a> {
 
 impl<'a> Listing<'a> {
     /// The images among the files `names` below the folder `root`.
-    pub(crate) fn of_folder(root: &'a Path, names: Vec<String>) -> Self {
+    pub(crate) fn in_folder(root: &'a Path, names: Vec<String>) -> Self {
         let images = names.into_iter().filter(|name| is_image_name(name)).map(|name| (name, 0..0)).collect();
         Listing { origin: Origin::Folder(root), images }
     }
 
     /// The images among the members of a tar file.
-    pub(crate) fn of_tar(file: &'a Arc<PositionedFile>, members: Vec<Member>) -> Self {
+    pub(crate) fn in_tar(file: &'a Arc<PositionedFile>, members: Vec<Member>) -> Self {
         let images = members
             .into_iter()
             .filter(|member| is_image_name(&member.name))
@@ -101,8 +101,8 @@ impl<'a> Listing<'a> {
         self.images.is_empty()
     }
 
-    /// Finds out what the folders are. Folders around all of the images mean nothing; then come folders named
-    /// after splits (others beside them are not looked at), or folders of classes, or images side by side.
+    /// Finds out what the folders are. A folder around all of the images is skipped. Below it are folders
+    /// named after splits (others next to them are ignored), or folders of classes, or images side by side.
     pub(crate) fn tree(&self) -> Result<Tree, SourceError> {
         let mut prefix = String::new();
         loop {
@@ -124,15 +124,15 @@ impl<'a> Listing<'a> {
                 return Ok(Tree::Splits { train: split(train)?, val: split(val)? });
             }
             match level.only_folder() {
-                Some(folder) if self.means_nothing(&prefix, folder) => prefix = format!("{prefix}{folder}/"),
+                Some(folder) if self.is_wrapper(&prefix, folder) => prefix = format!("{prefix}{folder}/"),
                 _ => return Ok(Tree::Unsplit(self.images_below(&prefix)?)),
             }
         }
     }
 
-    /// Whether the only folder at `prefix` is merely a wrapping: it holds folders, or the official validation
+    /// Whether the only folder at `prefix` is just a wrapper: it holds folders, or the official validation
     /// images side by side.
-    fn means_nothing(&self, prefix: &str, folder: &str) -> bool {
+    fn is_wrapper(&self, prefix: &str, folder: &str) -> bool {
         let inside = Level::at(&format!("{prefix}{folder}/"), &self.images);
         inside.files == 0
             || (inside.folders.is_empty()
@@ -141,11 +141,11 @@ impl<'a> Listing<'a> {
     }
 
     /// The images of a split or of classes, where it is known that the topmost folders are those of classes.
-    pub(crate) fn images(&self) -> Result<Images, SourceError> {
+    pub(crate) fn images(&self) -> Result<TreeImages, SourceError> {
         self.images_below("")
     }
 
-    fn images_below(&self, prefix: &str) -> Result<Images, SourceError> {
+    fn images_below(&self, prefix: &str) -> Result<TreeImages, SourceError> {
         let below = || {
             let rows = self.images.iter();
             rows.filter_map(|(name, range)| Some((name.strip_prefix(prefix)?, range.clone())))
@@ -158,14 +158,14 @@ impl<'a> Listing<'a> {
         if below().all(|(name, _)| !name.contains('/')) {
             let none = found.class("");
             below().for_each(|(name, range)| found.push(name.to_owned(), none, range));
-            return Ok(Images::Flat(found));
+            return Ok(TreeImages::Flat(found));
         }
         let mut classes = HashMap::new();
         for (name, range) in below() {
             let Some((class, _)) = name.split_once('/') else {
                 return Err(SourceError::Layout {
                     path: found.origin().to_owned(),
-                    found: format!("image {name:?} beside folders of images"),
+                    found: format!("image {name:?} next to folders of images"),
                     expected: "one folder for each class and nothing else; move the image into one"
                         .to_owned(),
                 });
@@ -173,7 +173,7 @@ impl<'a> Listing<'a> {
             let number = *classes.entry(class.to_owned()).or_insert_with(|| found.class(class));
             found.push(name.to_owned(), number, range);
         }
-        Ok(Images::Classes(found))
+        Ok(TreeImages::Classes(found))
     }
 }
 

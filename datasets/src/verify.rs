@@ -1,4 +1,4 @@
-//! Reading a prepared data set again, every byte of it, and telling all that is wrong.
+//! Reads every byte of a prepared data set again and lists every problem.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -8,29 +8,29 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, thread};
 
+use fovea_files::PartialFile;
 use fovea_pipeline::shard::{Shard, shard_file_name};
 use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
 
 use crate::photo::{Photo, PhotoFile};
-use crate::prepare::PARTIAL;
 
-/// Something that is not as it was written.
+/// A file that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong, with the position and the key of the record where it is about one.
+    /// What is wrong, with the position and the key of the record if it is about one.
     pub what: String,
 }
 
-/// What was found in a directory.
+/// The result of checking a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Shards that were read.
     pub shards: usize,
     /// Records that were read.
     pub images: u64,
-    /// All that is wrong, in the order of the files; empty if the data set is sound.
+    /// All problems, in the order of the files; empty if the data set is intact.
     pub problems: Vec<Problem>,
 }
 
@@ -38,7 +38,7 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// A preparation that has not ended.
+    /// A preparation that is not finished.
     #[error("{}: the preparation is not finished; run the same prepare_imagenet command again", directory.display())]
     Unfinished {
         /// The folder.
@@ -91,7 +91,7 @@ pub fn verify(dataset: &Dataset, workers: NonZeroUsize, on_shard: &(dyn Fn(u64) 
     report
 }
 
-/// What one shard is like.
+/// The result of checking one shard.
 #[derive(Default)]
 struct Outcome {
     images: u64,
@@ -186,7 +186,7 @@ fn check_records(shard: &Shard, outcome: &mut Outcome) {
     }
 }
 
-/// Problems are told with their path already.
+/// The text without its path, which a [`Problem`] has already.
 fn without_path(error: &impl Display, path: &Path) -> String {
     let text = error.to_string();
     text.strip_prefix(&format!("{}: ", path.display())).map(str::to_owned).unwrap_or(text)
@@ -198,7 +198,7 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
     Ok((bytes, hasher.finalize().to_hex().to_string()))
 }
 
-/// Its shape, and that its channels average to the means in `dataset.json`.
+/// Checks the shape of the mean image, and that its channels average to the means in `dataset.json`.
 fn check_mean_image(dataset: &Dataset) -> Option<Problem> {
     let statistics = dataset.info().statistics.as_ref()?;
     let path = dataset.directory().join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
@@ -232,7 +232,7 @@ fn check_for_strays(directory: &Path, shards: &[(Split, u32, &ShardInfo)]) -> Ve
         .collect();
     names.sort();
     let stray = |name: &String| {
-        if name.ends_with(PARTIAL) {
+        if name.ends_with(PartialFile::SUFFIX) {
             Some("left by a preparation that was stopped; it can be removed".to_owned())
         } else if name.ends_with(".arrow") && !listed.contains(name.as_str()) {
             Some("not listed in dataset.json; it belongs to another data set".to_owned())

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fovea_pipeline::view::Size;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::{Chain, Dataset, Images, Loader, LoaderConfig, Split, augment};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! A batch: what the consumer gets.
+//! A batch: what the loader delivers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::Sender;
 use half::f16;
 
+use crate::geometry::Size;
 use crate::memory::BatchMemory;
-use crate::view::Size;
 
 /// The images of a batch, `[N·V,3,H,W]` for N samples with V views each.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,10 +26,10 @@ pub const NO_LABEL: i64 = -1;
 
 /// Samples of one training or evaluation step.
 ///
-/// A batch always has the memory of a full one. Where there are fewer samples, the places after [`len`](Self::len) hold
-/// zero images with the label [`NO_LABEL`].
+/// A batch always has the memory of a full one. Where there are fewer samples, the places after
+/// [`len`](Self::len) hold zero images with the label [`NO_LABEL`].
 ///
-/// When it is dropped, its memory goes back to the loader; keep as few as possible.
+/// When it is dropped, its memory returns to the loader, so hold as few as possible.
 pub struct Batch {
     pub(crate) buffer: Option<Buffer>,
     pub(crate) return_to: Sender<Buffer>,
@@ -129,12 +129,12 @@ impl Batch {
         &self.buffer().color_offsets
     }
 
-    /// The record that each sample was made from, by its number in the split.
+    /// The number of each sample's record in the split.
     pub fn records(&self) -> &[u32] {
         &self.buffer().records[..self.len]
     }
 
-    /// The number of samples that there are, at most N.
+    /// The number of samples, at most N.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -159,7 +159,7 @@ impl Batch {
         self.index
     }
 
-    /// Samples left out of this batch because their records are damaged.
+    /// Records skipped in this batch because they are damaged.
     pub fn skipped(&self) -> usize {
         self.skipped
     }

@@ -7,7 +7,10 @@ use std::{fs, io};
 use ndarray::Array3;
 use ndarray_npy::ReadNpyExt;
 
+use crate::decode::JpegDecoder;
+use crate::geometry::Size;
 use crate::shard::{FORMAT_VERSION, Record, Shard, ShardError};
+use crate::view::{Pixels, Scratch, View};
 use crate::{DatasetInfo, Encoding, Split};
 
 /// A prepared data set cannot be used.
@@ -32,7 +35,7 @@ pub enum DatasetError {
         #[source]
         source: io::Error,
     },
-    /// A file beside the shards is not what it should be.
+    /// A file next to the shards does not have the expected content.
     #[error("{}: {reason}; prepare the data set again", path.display())]
     Unreadable {
         /// The file.
@@ -79,7 +82,7 @@ impl Dataset {
     /// Opens the data set that was prepared into `directory`, reading its `dataset.json`.
     ///
     /// # Errors
-    /// [`DatasetError`] when there is none or it is damaged or of another version.
+    /// [`DatasetError`] when there is no `dataset.json`, or it is damaged or of another version.
     pub fn open(directory: &Path) -> Result<Self, DatasetError> {
         let path = directory.join(DatasetInfo::FILE_NAME);
         let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
@@ -128,8 +131,8 @@ impl Dataset {
     /// Maps all shards of a split.
     ///
     /// # Errors
-    /// [`DatasetError::Empty`] when it has no images, [`DatasetError::Disagreement`] when a shard is not the one that
-    /// `dataset.json` means, [`DatasetError::Shard`] when it cannot be read.
+    /// [`DatasetError::Empty`] when it has no images, [`DatasetError::Disagreement`] when a shard is not the
+    /// one that `dataset.json` means, [`DatasetError::Shard`] when it cannot be read.
     pub fn records(&self, split: Split) -> Result<Records, DatasetError> {
         let mut shards = Vec::new();
         for (number, listed) in self.info.shards(split).iter().enumerate() {
@@ -145,11 +148,11 @@ impl Dataset {
         Ok(Records::new(shards))
     }
 
-    /// All in which `shard` differs from what `dataset.json` says of shard `number` of `split`: one
-    /// [`DatasetError::Disagreement`] each.
+    /// Every mismatch between `shard` and the entry of shard `number` of `split` in `dataset.json`, each as a
+    /// [`DatasetError::Disagreement`].
     ///
     /// # Panics
-    /// When the split has not so many shards.
+    /// When the split has no shard `number`.
     pub fn disagreements(&self, shard: &Shard, split: Split, number: usize) -> Vec<DatasetError> {
         let (header, info) = (shard.header(), &self.info);
         let images = info.shards(split)[number].images;
@@ -176,13 +179,13 @@ impl Dataset {
     }
 }
 
-/// All records of a split, numbered through its shards.
+/// All records of a split, numbered across its shards.
 #[derive(Debug)]
 pub struct Records {
     shards: Vec<Shard>,
-    /// Records before each shard, and at last the total.
+    /// Records before each shard, then the total.
     starts: Vec<usize>,
-    /// A bit for each record whose checksum was found right.
+    /// A bit for each record: whether its checksum has been verified.
     verified: Vec<AtomicU64>,
 }
 
@@ -238,8 +241,8 @@ impl Records {
 
     /// The record at `index`, checked against its checksum at its first use.
     ///
-    /// The pages of a record that was right stay in the page cache or are read again from the same disk; checking
-    /// 192 KB takes as long as cropping them, so it is done once for each record and process.
+    /// Checking 192 KB takes as long as cropping them, so each record is checked once per process. Its pages
+    /// stay in the page cache after that, or are read again from the same disk.
     ///
     /// # Errors
     /// [`ShardError::Checksum`] when the image's bytes have changed.
@@ -255,6 +258,51 @@ impl Records {
             word.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(shard.record(row))
+    }
+
+    /// The pixels of record `index`, unchecked against its checksum: its own bytes, or those in `decoder`.
+    ///
+    /// # Errors
+    /// [`ShardError::Decode`] when the record is no JPEG file of the data set's size.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn pixels<'a>(
+        &'a self,
+        index: usize,
+        decoder: &'a mut JpegDecoder,
+    ) -> Result<Pixels<'a>, ShardError> {
+        let (shard, row) = self.locate(index);
+        let record = shard.record(row);
+        let size = Size::square(self.image_size());
+        match self.encoding() {
+            Encoding::Raw => Ok(Pixels::planar(record.image, size)),
+            Encoding::Jpeg => match decoder.decode(record.image, size.width) {
+                Ok(pixels) => Ok(Pixels::interleaved(pixels, size)),
+                Err(reason) => {
+                    let (path, key) = (shard.path().into(), record.key.into());
+                    Err(ShardError::Decode { path, index: row, key, reason })
+                }
+            },
+        }
+    }
+
+    /// The view of the whole image of record `index`, checked against its checksum at its first use.
+    ///
+    /// # Errors
+    /// [`ShardError::Checksum`] when the image's bytes have changed, [`ShardError::Decode`] when they are no
+    /// image.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn view<'a>(
+        &'a self,
+        index: usize,
+        decoder: &'a mut JpegDecoder,
+        scratch: &'a mut Scratch,
+    ) -> Result<View<'a>, ShardError> {
+        self.verified_record(index)?;
+        Ok(self.pixels(index, decoder)?.view(scratch))
     }
 }
 
@@ -285,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_numbered_through_the_shards() {
+    fn records_are_numbered_across_the_shards() {
         let directory = test_support::dataset(Encoding::Raw, 8);
         let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
         assert_eq!((records.len(), records.shards().len()), (8, 3));
@@ -295,7 +343,39 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_checked_at_its_first_use_and_no_other() {
+    fn a_view_of_a_record_shows_its_whole_image_in_both_encodings() {
+        for encoding in Encoding::ALL {
+            let directory = test_support::dataset(encoding, 8);
+            let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+            let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
+            let view = records.view(5, &mut decoder, &mut scratch).unwrap();
+            assert_eq!(view.size(), Size::square(test_support::SIDE));
+            let mut planes = vec![0; 3 * view.size().area()];
+            view.write_u8(&mut planes);
+            let expected = test_support::pixels(5);
+            let differences = planes.iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b)));
+            let mean = differences.sum::<f64>() / planes.len() as f64;
+            assert!(mean <= if encoding == Encoding::Raw { 0.0 } else { 3.0 }, "{encoding}: {mean}");
+        }
+    }
+
+    #[test]
+    fn a_view_of_a_damaged_record_is_refused_by_name() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+        let path = directory.path().join("train-00001.arrow");
+        let image = test_support::encoded(Encoding::Raw, 5);
+        let bytes = fs::read(&path).unwrap();
+        let place = bytes.windows(image.len()).position(|window| window == image).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_at(&[image[0] ^ 1], place as u64).unwrap();
+        let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
+        let error = records.view(5, &mut decoder, &mut scratch).unwrap_err().to_string();
+        assert!(error.contains("train-00001.arrow: record 1 (image-5): checksum"), "{error}");
+    }
+
+    #[test]
+    fn a_record_is_checked_at_its_first_use_only() {
         let directory = test_support::dataset(Encoding::Raw, 280);
         let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
         // 70 is in the second word of bits, 6 at the same place of the first.
@@ -335,13 +415,13 @@ mod tests {
 
     #[test]
     fn shards_that_disagree_with_the_data_set_are_refused_by_name_and_value() {
-        for (key, value, words) in [
+        for (key, value, expected) in [
             ("image_size", json!(21), "image size 20, but dataset.json says 21"),
             ("encoding", json!("jpeg"), "encoding raw, but dataset.json says jpeg"),
             ("classes", json!([]), "number of classes 10, but dataset.json says 0"),
         ] {
             let error = error_of(&changed(|json| json[key] = value));
-            assert!(error.contains("train-00000.arrow") && error.contains(words), "{key}: {error}");
+            assert!(error.contains("train-00000.arrow") && error.contains(expected), "{key}: {error}");
         }
         let error = error_of(&changed(|json| json["train"][1]["images"] = json!(3)));
         assert!(error.contains("train-00001.arrow: number of images 2, but dataset.json says 3"), "{error}");

@@ -1,18 +1,21 @@
-//! What a data set is apart from its images: splits, classes, encoding, statistics.
+//! What a data set has in addition to its images: splits, classes, encoding, statistics.
 //!
-//! [`DatasetInfo`] is the content of `dataset.json`, the file beside the shards.
+//! [`DatasetInfo`] is the content of `dataset.json`, the file next to the shards.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A part of a data set that is trained on or evaluated on.
+use crate::names::UnknownName;
+
+/// A part of a data set: for training or for evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// The images that the network learns from.
+    /// Training images.
     Train,
-    /// The images that the error is measured on.
+    /// Validation images, on which the error is measured.
     Val,
 }
 
@@ -35,6 +38,14 @@ impl fmt::Display for Split {
     }
 }
 
+impl FromStr for Split {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("split", name, &Self::ALL, Self::name)
+    }
+}
+
 /// A class of a data set. Its index is its position in the list sorted by [`Class::wnid`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
@@ -43,7 +54,7 @@ pub struct Class {
     /// Id 1..=1000 of the ILSVRC development kit, where there is one. Not in the order of the WNIDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ilsvrc_id: Option<u32>,
-    /// Names for people, synonyms separated by `, `. Not unique: ImageNet has two cranes and two maillots.
+    /// Readable names, synonyms separated by `, `. Not unique: ImageNet has two cranes and two maillots.
     pub name: String,
 }
 
@@ -58,6 +69,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Jpeg];
+
     /// The name used on command lines and in metadata: `raw` or `jpeg`.
     pub fn name(self) -> &'static str {
         match self {
@@ -73,6 +87,14 @@ impl fmt::Display for Encoding {
     }
 }
 
+impl FromStr for Encoding {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("encoding", name, &Self::ALL, Self::name)
+    }
+}
+
 /// Colour statistics over every pixel of the training images, in units of 0..=255.
 ///
 /// The mean image, `f32 [3,S,S]`, is in a file of its own: `mean_image.npy`.
@@ -84,7 +106,8 @@ pub struct ColorStatistics {
     pub covariance: [[f64; 3]; 3],
     /// Eigenvalues of the covariance, largest first.
     pub eigenvalues: [f64; 3],
-    /// Unit eigenvectors; `eigenvectors[k]` belongs to `eigenvalues[k]` and its largest component is positive.
+    /// Unit eigenvectors; `eigenvectors[k]` belongs to `eigenvalues[k]` and its largest component is
+    /// positive.
     pub eigenvectors: [[f64; 3]; 3],
 }
 
@@ -117,7 +140,7 @@ pub struct ShardInfo {
     pub blake3: String,
 }
 
-/// The content of `dataset.json`: what the shards beside it hold.
+/// The content of `dataset.json`: what the shards next to it hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetInfo {
     /// Version of the shard format, [`FORMAT_VERSION`](crate::shard::FORMAT_VERSION).
@@ -134,20 +157,20 @@ pub struct DatasetInfo {
     pub train: Vec<ShardInfo>,
     /// Shards of the validation images.
     pub val: Vec<ShardInfo>,
-    /// Colour statistics of the training images; none if there are no training images.
+    /// Colour statistics of the training images; `None` if there are no training images.
     pub statistics: Option<ColorStatistics>,
     /// The classes; a label is a position in this list.
     pub classes: Vec<Class>,
 }
 
 impl DatasetInfo {
-    /// Name of the file that holds this, beside the shards.
+    /// Name of the file that holds this, next to the shards.
     pub const FILE_NAME: &'static str = "dataset.json";
 
-    /// Name of the file that says how the shards were made, beside them.
+    /// Name of the file with the options that the shards were prepared with, next to them.
     pub const PREPARATION_FILE_NAME: &'static str = "preparation.json";
 
-    /// Name of the file that holds the mean image, `f32 [3,S,S]`, beside the shards.
+    /// Name of the file that holds the mean image, `f32 [3,S,S]`, next to the shards.
     pub const MEAN_IMAGE_FILE_NAME: &'static str = "mean_image.npy";
 
     /// The shards of `split`.
@@ -158,7 +181,8 @@ impl DatasetInfo {
         }
     }
 
-    /// A digest of the images of `split` and their order, in hexadecimal: BLAKE3 of the digests of its shards.
+    /// A digest of the images of `split` and their order, in hexadecimal: BLAKE3 of the digests of its
+    /// shards.
     pub fn digest(&self, split: Split) -> String {
         let mut hasher = blake3::Hasher::new();
         for shard in self.shards(split) {

@@ -1,16 +1,17 @@
-//! The forms in which a batch holds its images.
+//! The pixel types of a batch: u8 as stored, or f32 and f16, normalised.
 
 use half::f16;
 use ndarray::{Array3, ArrayView3, s};
 
 use crate::batch::ValueKind;
+use crate::geometry::Size;
 use crate::kernels::{self, Mean, Normalize};
-use crate::view::{Size, View};
+use crate::view::View;
 
-/// What the pixels of a batch are.
+/// Type and normalisation of the pixels of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputForm {
-    /// `u8 [N,3,H,W]` as stored; colour offsets are beside them, for the device to add.
+    /// `u8 [N,3,H,W]` as stored; the device adds the colour offsets, which the batch has separately.
     U8,
     /// `f32 [N,3,H,W]`, normalised, colour offsets added.
     F32(Normalization),
@@ -76,7 +77,7 @@ impl OutputForm {
     }
 }
 
-/// The place of one view in a batch: `[3,H,W]`.
+/// The memory of one view in a batch: `[3,H,W]`.
 #[derive(Debug)]
 pub(crate) enum Slot<'a> {
     U8(&'a mut [u8]),
@@ -116,8 +117,9 @@ impl Normalization {
     }
 }
 
-/// The centre of a mean image `f32 [3,S,S]`, cut to the size of the views: wherever the crop of an image lies, the centre of
-/// the mean is subtracted (as the authors' code does).
+/// The centre of a mean image `f32 [3,S,S]`, in the size of the views.
+///
+/// Wherever an image is cropped, the centre of the mean is subtracted, as in the code of Krizhevsky et al.
 ///
 /// # Panics
 /// When the views are larger than the mean image.
@@ -132,7 +134,8 @@ pub fn center_of(mean: ArrayView3<'_, f32>, views: Size) -> Array3<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Rect, Scratch};
+    use crate::geometry::Rect;
+    use crate::view::Scratch;
 
     #[test]
     fn a_view_becomes_pixel_minus_mean_plus_offset_times_scale() {

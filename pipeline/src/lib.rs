@@ -1,32 +1,83 @@
-//! Shards of labelled images to batches on a channel.
+//! Prepared images to training batches: shards on disk, decoding, augmentation, batches in memory that the
+//! consumer chooses.
 //!
-//! In the order in which data flows: [`shard`] and [`dataset`] are what is on disk; [`order`] and [`random`] say which record
-//! comes when and what is drawn for it; [`decode`] turns JPEG into pixels; a [`view`] is an image and what part of it is used,
-//! changed by [`augment`] or [`test_views`]; [`form`] and [`kernels`] write it into a slot of a [`batch`], whose [`memory`] may be the
-//! consumer's own. The [`loader`] does all this on worker threads. Start with [`Dataset`], [`Chain`] and [`Loader`].
+//! A data set is a folder of shards (`fovea-datasets` prepares one from photos). A [`Loader`] turns it into
+//! an iterator over batches, made by worker threads. The same seed gives the same batches, for any number of
+//! workers, for several processes that share an epoch, and after a restart at any batch.
+//!
+//! ```text
+//! Dataset ──► Records ──► Loader ─────────────────────────────────────► Batch ──► your trainer
+//! a folder,    shards,     order ► decode ► view ► augment ► write       u8, f32 or f16 [N·V,3,H,W],
+//! dataset.json mmap        (worker threads)                              labels i64 [N]
+//!                              ▲                                           │
+//!                              └──────── memory of dropped batches ◄───────┘
+//! ```
+//!
+//! An epoch of training batches, with the augmentation of AlexNet (Krizhevsky et al., 2012):
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use fovea_pipeline::geometry::Size;
+//! use fovea_pipeline::{Chain, Dataset, Images, Loader, LoaderConfig, Split, augment};
+//!
+//! let dataset = Dataset::open("shards".as_ref())?;
+//! let info = dataset.info();
+//! let records = Arc::new(dataset.records(Split::Train)?);
+//! let stored = Size::square(info.image_size);
+//! let chain = Chain::from_configs(&augment::alexnet(), stored, info.statistics.as_ref())?;
+//! let config = LoaderConfig { epochs: 0..1, batch_size: 128, seed: 7, ..LoaderConfig::training(chain) };
+//! for batch in Loader::start(records, config)? {
+//!     let batch = batch?;
+//!     let Images::U8(pixels) = batch.images() else { unreachable!("u8 is the default") };
+//!     println!("batch {}: {} bytes, labels {:?}", batch.index(), pixels.len(), batch.labels());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Modules, in the order in which data flow:
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`shard`], [`dataset`], [`dataset_info`] | what is on disk |
+//! | [`order`], [`random`] | which record comes when, and which random numbers it gets |
+//! | [`decode`] | JPEG to pixels |
+//! | [`geometry`], [`view`] | an image and the part of it that is used |
+//! | [`augment`], [`eval_crops`] | random changes of a view, and fixed crops |
+//! | [`form`], [`kernels`] | writing a view into its slot of a batch |
+//! | [`batch`], [`memory`] | what the consumer gets, in memory that it may supply |
+//! | [`loader`] | the threads that do all this |
+//!
+//! With the feature `turbojpeg`, JPEG shards are decoded by libjpeg-turbo, a little faster; building it needs
+//! cmake and nasm.
 
 pub mod augment;
 pub mod batch;
 pub mod dataset;
 pub mod dataset_info;
 pub mod decode;
+pub mod eval_crops;
 pub mod form;
+pub mod geometry;
 pub mod kernels;
 pub mod loader;
 pub mod memory;
+mod names;
 pub mod order;
 pub mod random;
 pub mod resize;
 pub mod shard;
 #[cfg(test)]
 mod test_support;
-pub mod test_views;
+pub mod threads;
 pub mod view;
 
 pub use augment::{AugmentationConfig, Chain};
 pub use batch::{Batch, Images};
 pub use dataset::{Dataset, DatasetError, Records};
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
+pub use eval_crops::EvalCrops;
 pub use form::{MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
-pub use test_views::TestViews;
+pub use names::UnknownName;
+pub use threads::cores;

@@ -1,7 +1,7 @@
-//! The memory that batches are made of.
+//! The memory of batches.
 //!
-//! By default it is the program's own. A consumer can supply other memory, such as memory that a GPU reads
-//! directly, by a [`MemoryProvider`].
+//! By default it is ordinary memory of the process. A consumer can supply other memory, for instance memory
+//! that a GPU reads directly, through a [`MemoryProvider`].
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -15,35 +15,36 @@ pub const ALIGNMENT_BYTES: usize = 64;
 ///
 /// # Safety
 /// Until it is dropped, an implementation must return the same address and length from every call, aligned to
-/// [`ALIGNMENT_BYTES`], and nobody else may access the memory.
+/// [`ALIGNMENT_BYTES`], and no other code may access the memory.
 pub unsafe trait BatchMemory: Send + Debug {
     /// The memory.
     fn bytes(&self) -> &[u8];
 
-    /// The memory, to be written.
+    /// The memory, for writing.
     fn bytes_mut(&mut self) -> &mut [u8];
 }
 
 /// Where the loader gets memory from.
 ///
-/// It is called on the thread that starts the loader. The memory comes back to the consumer inside each batch, and is
-/// dropped there or, when the loader is dropped, on the thread that drops it.
+/// It is called on the thread that starts the loader. The memory reaches the consumer inside batches and is
+/// dropped there or on the thread that drops the loader.
 pub trait MemoryProvider {
     /// Memory of at least `bytes` bytes.
     ///
     /// # Errors
-    /// When there is not so much.
+    /// When there is not enough memory.
     fn allocate(&mut self, bytes: usize) -> Result<Box<dyn BatchMemory>, Box<dyn Error + Send + Sync>>;
 }
 
-/// Ordinary memory of the program, in huge pages where the system has them.
+/// Ordinary memory of the process, in huge pages where the system has them.
 #[derive(Debug, Default)]
 pub struct HostMemory;
 
 #[derive(Debug)]
 struct HostBatchMemory(MmapMut);
 
-// SAFETY: an anonymous map stays where it is until it is dropped, starts at a page, and is owned by this value alone.
+// SAFETY: an anonymous map stays where it is until it is dropped, starts at a page, and is owned by this
+// value alone.
 unsafe impl BatchMemory for HostBatchMemory {
     fn bytes(&self) -> &[u8] {
         &self.0

@@ -1,7 +1,8 @@
-//! Randomness as a function: every draw depends only on what it is for.
+//! Random numbers as a function: every draw depends only on its purpose.
 //!
-//! A counter-based generator (ChaCha with 8 rounds) is keyed by the seed, the purpose and the epoch; its stream is the
-//! position of the sample. Whoever asks, in whatever order, gets the same numbers.
+//! A counter-based generator (ChaCha with 8 rounds) is keyed by the seed, the purpose and the epoch; its
+//! stream is the position of the sample. So the numbers do not depend on the thread or the order in which
+//! they are drawn.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -9,7 +10,7 @@ use rand::rngs::ChaCha8Rng;
 /// The generator of the draws for one sample at one use.
 pub type SampleRng = ChaCha8Rng;
 
-/// What numbers are drawn for; keeps the streams of different purposes apart.
+/// What numbers are drawn for; different purposes have different streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Purpose {

@@ -7,7 +7,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{PixelTrait, ResizeOptions, Resizer};
 
-use crate::view::Size;
+use crate::geometry::Size;
 
 /// Resizes one plane, `u8 [H,W]`, to another size.
 ///

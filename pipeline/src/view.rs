@@ -1,64 +1,14 @@
 //! An image on its way through the augmentations.
 //!
-//! Cropping, flipping and colour offsets only change the description of a [`View`]; the pixels are touched once, when
-//! the view is written into its place in the batch. Augmentations that need the pixels themselves get a private copy in
-//! the worker's [`Scratch`].
+//! A [`View`] is a description: cropping, flipping and colour offsets change only that. The pixels are read
+//! once, when the view is written into its slot of the batch. Augmentations that need the pixels themselves
+//! get a copy in the worker's [`Scratch`].
 
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
+use crate::geometry::{Frame, Rect, Size};
 use crate::kernels::{self, Plane};
 use crate::resize::{resize_plane, resize_rgb};
-
-/// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-}
-
-impl Size {
-    /// A square of side `side` pixels.
-    pub fn square(side: u32) -> Self {
-        Size { width: side, height: side }
-    }
-
-    /// Pixels in an image of this size.
-    pub fn area(self) -> usize {
-        self.width as usize * self.height as usize
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}", self.width, self.height)
-    }
-}
-
-/// A rectangle of pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rect {
-    /// Columns to the left of it.
-    pub x: u32,
-    /// Rows above it.
-    pub y: u32,
-    /// Its size.
-    pub size: Size,
-}
-
-/// The part of the original image that a view shows, in pixels of that image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Frame {
-    /// Left edge.
-    pub x: f32,
-    /// Upper edge.
-    pub y: f32,
-    /// Width.
-    pub width: f32,
-    /// Height.
-    pub height: f32,
-}
 
 /// Memory that one worker's views share, reused from sample to sample.
 #[derive(Debug, Default)]
@@ -74,6 +24,56 @@ enum Layout {
     Planar,
     /// `u8 [H,W,3]`
     Interleaved,
+}
+
+/// A stored image, decoded: what views are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Pixels<'a> {
+    pixels: &'a [u8],
+    layout: Layout,
+    size: Size,
+}
+
+impl<'a> Pixels<'a> {
+    /// An image `u8 [3,H,W]`.
+    ///
+    /// # Panics
+    /// When `pixels` has not 3·H·W bytes.
+    pub fn planar(pixels: &'a [u8], size: Size) -> Self {
+        Self::new(pixels, Layout::Planar, size)
+    }
+
+    /// An image `u8 [H,W,3]`.
+    ///
+    /// # Panics
+    /// When `pixels` has not 3·H·W bytes.
+    pub fn interleaved(pixels: &'a [u8], size: Size) -> Self {
+        Self::new(pixels, Layout::Interleaved, size)
+    }
+
+    fn new(pixels: &'a [u8], layout: Layout, size: Size) -> Self {
+        assert_eq!(pixels.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
+        Self { pixels, layout, size }
+    }
+
+    /// The view of the whole image.
+    pub fn view<'s>(self, scratch: &'s mut Scratch) -> View<'s>
+    where
+        'a: 's,
+    {
+        let size = self.size;
+        let (width, height) = (size.width as f32, size.height as f32);
+        View {
+            source: Some(self.pixels),
+            scratch,
+            layout: self.layout,
+            stored: size,
+            crop: Rect { x: 0, y: 0, size },
+            flipped: false,
+            color_offset: [0.0; 3],
+            frame: Frame { x: 0.0, y: 0.0, width, height },
+        }
+    }
 }
 
 /// An image, the part of it that is used, and how.
@@ -96,7 +96,7 @@ impl<'a> View<'a> {
     /// # Panics
     /// When `pixels` is not of that length.
     pub fn planar(pixels: &'a [u8], size: Size, scratch: &'a mut Scratch) -> Self {
-        View::new(pixels, Layout::Planar, size, scratch)
+        Pixels::planar(pixels, size).view(scratch)
     }
 
     /// The whole of an image `u8 [H,W,3]`.
@@ -104,22 +104,7 @@ impl<'a> View<'a> {
     /// # Panics
     /// When `pixels` is not of that length.
     pub fn interleaved(pixels: &'a [u8], size: Size, scratch: &'a mut Scratch) -> Self {
-        View::new(pixels, Layout::Interleaved, size, scratch)
-    }
-
-    fn new(pixels: &'a [u8], layout: Layout, size: Size, scratch: &'a mut Scratch) -> Self {
-        assert_eq!(pixels.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
-        let (width, height) = (size.width as f32, size.height as f32);
-        View {
-            source: Some(pixels),
-            scratch,
-            layout,
-            stored: size,
-            crop: Rect { x: 0, y: 0, size },
-            flipped: false,
-            color_offset: [0.0; 3],
-            frame: Frame { x: 0.0, y: 0.0, width, height },
-        }
+        Pixels::interleaved(pixels, size).view(scratch)
     }
 
     /// The size of what the view shows.
@@ -137,7 +122,7 @@ impl<'a> View<'a> {
         self.flipped
     }
 
-    /// What is to be added to R, G and B of every pixel, in units of 0..=255.
+    /// Added to R, G and B of every pixel, in units of 0..=255.
     pub fn color_offset(&self) -> [f32; 3] {
         self.color_offset
     }
@@ -175,8 +160,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Rescales what the view shows to `size`, bilinearly and antialiased. At its edges the pixels beyond them weigh in, as far
-    /// as the filter reaches.
+    /// Rescales what the view shows to `size`, bilinearly and antialiased. The filter reads pixels outside
+    /// the crop.
     pub fn resize(&mut self, size: Size) {
         if size == self.crop.size {
             return;
@@ -203,9 +188,8 @@ impl<'a> View<'a> {
         self.take_spare(self.layout, size);
     }
 
-    /// The pixels that the view shows, to be changed in place: R, G and B, each `u8 [H,W]`.
-    ///
-    /// Where the view is mirrored they are in the order before mirroring.
+    /// The pixels that the view shows, to change them in place: R, G and B, each `u8 [H,W]`, in the order
+    /// before mirroring.
     pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
         let size = self.crop.size;
         if self.source.is_some() || self.layout != Layout::Planar || size != self.stored {
@@ -275,7 +259,7 @@ impl<'a> View<'a> {
         self.source.unwrap_or(&self.scratch.pixels)
     }
 
-    /// Makes the spare scratch memory, which holds exactly what the view shows, the stored pixels.
+    /// Replaces the stored pixels by the spare scratch memory, which holds exactly what the view shows.
     fn take_spare(&mut self, layout: Layout, size: Size) {
         std::mem::swap(&mut self.scratch.pixels, &mut self.scratch.spare);
         self.source = None;
@@ -291,7 +275,7 @@ mod tests {
 
     const STORED: Size = Size { width: 9, height: 6 };
 
-    /// An image in which a pixel tells its channel, row and column: 100·c + 10·y + x.
+    /// An image whose pixels are 100·c + 10·y + x for channel c, row y, column x.
     fn value(channel: u32, y: u32, x: u32) -> u8 {
         (100 * channel + 10 * y + x) as u8
     }

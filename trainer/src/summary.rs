@@ -1,6 +1,6 @@
 //! Results as people read them: medians, per cent, names of views.
 
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 
 /// The median of `values`, one of them (the upper of the middle two); `None` without values.
 #[must_use]
@@ -26,11 +26,11 @@ pub fn short_percent(share: f32) -> String {
 
 /// The name of evaluation views in sentences and tables.
 #[must_use]
-pub fn views_name(views: TestViews) -> &'static str {
+pub fn views_name(views: EvalCrops) -> &'static str {
     match views {
-        TestViews::Center => "centre view",
-        TestViews::TenCrop => "ten views",
-        TestViews::NineCrop => "nine views",
+        EvalCrops::Center => "centre view",
+        EvalCrops::TenCrop => "ten views",
+        EvalCrops::NineCrop => "nine views",
     }
 }
 

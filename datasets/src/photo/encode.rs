@@ -1,7 +1,8 @@
 //! Writing the JPEG files that go into shards.
 //!
-//! They are decoded once an epoch, so they are written in the way that decodes fastest: baseline, chroma halved both
-//! ways (4:2:0, averaged), the standard Huffman tables. Measured with 400 photos of 256×256 pixels on one core:
+//! They are decoded once an epoch, so they are written in the form that decodes fastest: baseline, chroma
+//! halved in both directions (4:2:0, averaged), the standard Huffman tables. Measured with 400 photos of
+//! 256×256 pixels on one core:
 //!
 //! | quality 90 | decode | encode | size | PSNR |
 //! | --- | --- | --- | --- | --- |
@@ -10,8 +11,9 @@
 //! | 4:2:2, averaged | 0.38 ms | 0.73 ms | 25.2 kB | 37.7 dB |
 //! | 4:4:4 | 0.45 ms | 0.85 ms | 28.3 kB | 38.7 dB |
 //!
-//! Huffman tables made for each image save 3 % of the size and nothing in decoding, at twice the time to encode.
-//! Quality 95 gives 39.6 dB and 32.7 kB, and decodes in 0.44 ms; 85 gives 35.2 dB and 18.8 kB, in 0.30 ms.
+//! Huffman tables made for each image save 3 % of the size and nothing in decoding, at twice the time to
+//! encode. Quality 95 gives 39.6 dB and 32.7 kB, and decodes in 0.44 ms; 85 gives 35.2 dB and 18.8 kB, in
+//! 0.30 ms.
 
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 

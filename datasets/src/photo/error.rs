@@ -1,10 +1,10 @@
-//! Why the bytes of a file are not an image.
+//! Errors of image files.
 
 use fovea_pipeline::decode::JpegError;
 
 use super::MAX_PIXELS;
 
-/// A file cannot be decoded. The text is one line, made for a list of rejected images.
+/// A file cannot be decoded. The text is one line, for a list of rejected images.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PhotoError {
@@ -14,7 +14,7 @@ pub enum PhotoError {
     /// Neither JPEG nor PNG.
     #[error("not a JPEG or PNG file: {content}")]
     Unknown {
-        /// What it seems to be instead.
+        /// What it seems to be.
         content: String,
     },
     /// More pixels than [`MAX_PIXELS`].
@@ -38,7 +38,7 @@ pub enum PhotoError {
     Damaged {
         /// `JPEG` or `PNG`.
         format: &'static str,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
 }
@@ -53,7 +53,7 @@ impl From<JpegError> for PhotoError {
     }
 }
 
-/// Magic words of formats that are not read, for a message that helps.
+/// Magic numbers of formats that are not supported, to name them in the message.
 const OTHER_FORMATS: [(&[u8], &str); 7] = [
     (b"GIF8", "a GIF file"),
     (b"BM", "a BMP file"),

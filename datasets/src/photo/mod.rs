@@ -1,97 +1,27 @@
 //! Photos: from the bytes of an image file to S×S RGB pixels.
 //!
-//! [`PhotoFile::parse`] looks at the content (never at the name) and reads the header, [`PhotoFile::decode`] gives
-//! a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] brings it to S×S. What comes out is what the usual loaders give:
+//! [`PhotoFile::parse`] detects the format by the content (never by the name) and reads the header,
+//! [`PhotoFile::decode`] gives a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] makes it S×S. The results are
+//! those of common loaders:
 //!
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
 //! * 16-bit samples are rounded to 8 bits, palettes are looked up, transparency is dropped (not blended);
 //! * colour profiles and the EXIF orientation are not applied.
 //!
-//! A file that ends early is an error, never a picture whose rest is grey.
+//! A truncated file is an error, never an image with a grey rest.
 
 mod encode;
 mod error;
+mod file;
+mod pixels;
 mod png;
 mod shape;
 
 pub use encode::{encode_jpeg, expected_jpeg_bytes};
 pub use error::PhotoError;
-pub use shape::{Filter, Fit, Shaper, to_planes};
-
-use fovea_pipeline::decode::JpegFile;
-use png::PngFile;
-
-/// Pixels above which an image is refused: 16,384 × 16,384, some 800 MB once decoded.
-pub const MAX_PIXELS: u64 = 1 << 28;
-
-/// A decoded image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Photo {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// `u8 [H,W,3]` RGB 0..=255.
-    pub rgb: Vec<u8>,
-}
-
-/// An image file whose header has been read.
-pub struct PhotoFile<'b>(Format<'b>);
-
-enum Format<'b> {
-    Jpeg(Box<JpegFile<'b>>),
-    Png(Box<PngFile<'b>>),
-}
-
-impl<'b> PhotoFile<'b> {
-    /// Finds out the format and reads the header.
-    ///
-    /// # Errors
-    /// When the bytes are no JPEG or PNG file, when its header is damaged, or when it has more than [`MAX_PIXELS`].
-    pub fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
-        let format = match bytes {
-            [] => return Err(PhotoError::Empty),
-            [0xff, 0xd8, ..] => Format::Jpeg(Box::new(JpegFile::parse(bytes)?)),
-            [0x89, b'P', b'N', b'G', ..] => Format::Png(Box::new(PngFile::parse(bytes)?)),
-            _ => return Err(PhotoError::unknown(bytes)),
-        };
-        let file = PhotoFile(format);
-        let (width, height) = file.dimensions();
-        if file.pixels() > MAX_PIXELS {
-            return Err(PhotoError::TooLarge { width, height });
-        }
-        Ok(file)
-    }
-
-    /// Width and height in pixels.
-    pub fn dimensions(&self) -> (u32, u32) {
-        match &self.0 {
-            Format::Jpeg(file) => file.dimensions(),
-            Format::Png(file) => file.dimensions(),
-        }
-    }
-
-    /// Width times height.
-    pub fn pixels(&self) -> u64 {
-        let (width, height) = self.dimensions();
-        u64::from(width) * u64::from(height)
-    }
-
-    /// Decodes the image into `photo`, whose memory is used again.
-    ///
-    /// # Errors
-    /// When the file is damaged or ends early; the content of `photo` is unspecified then.
-    pub fn decode(self, photo: &mut Photo) -> Result<(), PhotoError> {
-        (photo.width, photo.height) = self.dimensions();
-        match self.0 {
-            Format::Jpeg(file) => {
-                photo.rgb.resize(3 * photo.width as usize * photo.height as usize, 0);
-                Ok(file.decode(&mut photo.rgb)?)
-            }
-            Format::Png(file) => file.decode(&mut photo.rgb),
-        }
-    }
-}
+pub use file::PhotoFile;
+pub use pixels::{MAX_PIXELS, Photo, to_planes};
+pub use shape::{Filter, Fit, Shaper};
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,15 @@
 //! From a photo of any shape to S×S pixels.
 
+use std::fmt;
+use std::str::FromStr;
+
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fovea_pipeline::UnknownName;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::resize::resize_rgb;
-use fovea_pipeline::view::Size;
 use serde::{Deserialize, Serialize};
+
+use super::{Photo, PhotoError, PhotoFile, to_planes};
 
 /// How a rectangular photo becomes a square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +20,33 @@ pub enum Fit {
     ShortSide,
     /// Both sides become S; proportions change.
     Squash,
+}
+
+impl Fit {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::ShortSide, Self::Squash];
+
+    /// The name on command lines and in `preparation.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShortSide => "short-side",
+            Self::Squash => "squash",
+        }
+    }
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Fit {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("fit", name, &Self::ALL, Self::name)
+    }
 }
 
 /// The kernel that pixels are weighted with when the size changes.
@@ -30,6 +63,18 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Lanczos3, Self::Bicubic, Self::Bilinear];
+
+    /// The name on command lines and in `preparation.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lanczos3 => "lanczos3",
+            Self::Bicubic => "bicubic",
+            Self::Bilinear => "bilinear",
+        }
+    }
+
     fn algorithm(self) -> ResizeAlg {
         ResizeAlg::Convolution(match self {
             Filter::Lanczos3 => FilterType::Lanczos3,
@@ -39,14 +84,29 @@ impl Filter {
     }
 }
 
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Filter {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("filter", name, &Self::ALL, Self::name)
+    }
+}
+
 /// Resizes and crops; it owns the memory that it needs, so that a worker allocates once.
 ///
-/// When an image shrinks, the kernel widens with it (antialiasing), as in Pillow and in torchvision's `Resize` with
-/// `antialias=True`. The result is that of Pillow's `resize((S, S), filter, box)` with the central square as the box:
-/// measured over 60 photos, 0.2 levels apart on average and at most 1 for bilinear. The two sharper kernels overshoot
-/// at edges next to black and white, where the order of the two passes decides what is clipped: up to 24 levels in
-/// single pixels. torchvision's `Resize(S)` followed by `CenterCrop(S)` is shifted by less than a pixel: it rounds the
-/// long side and the crop's corner to whole pixels. Only the source pixels that the square needs are looked at.
+/// When an image shrinks, the kernel widens with it (antialiasing), as in Pillow and in torchvision's
+/// `Resize` with `antialias=True`. The result is that of Pillow's `resize((S, S), filter, box)` with the
+/// central square as the box: measured over 60 photos, 0.2 levels apart on average and at most 1 for
+/// bilinear. The two sharper kernels overshoot at edges next to black and white, where the order of the two
+/// passes decides what is clipped: up to 24 levels in single pixels. torchvision's `Resize(S)` followed by
+/// `CenterCrop(S)` is shifted by less than a pixel: it rounds the long side and the crop's corner to whole
+/// pixels. Only the source pixels that the square needs are looked at.
 pub struct Shaper {
     resizer: Resizer,
     options: ResizeOptions,
@@ -90,17 +150,17 @@ impl Shaper {
         resize_rgb(&mut self.resizer, source, (&mut self.square, self.size), &options);
         &self.square
     }
-}
 
-/// Rearranges `u8 [H,W,3]` into `u8 [3,H,W]`.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn to_planes(rgb: &[u8], planes: &mut [u8]) {
-    assert_eq!(rgb.len(), planes.len(), "both hold the same pixels");
-    let (red, rest) = planes.split_at_mut(rgb.len() / 3);
-    let (green, blue) = rest.split_at_mut(rgb.len() / 3);
-    for (((pixel, r), g), b) in rgb.chunks_exact(3).zip(red).zip(green).zip(blue) {
-        (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
+    /// Decodes an image file and brings it to `u8 [3,S,S]`.
+    ///
+    /// # Errors
+    /// When the file is not a JPEG or PNG file, damaged, or too large.
+    pub fn planes_of(&mut self, file: &[u8]) -> Result<Vec<u8>, PhotoError> {
+        let mut photo = Photo::default();
+        PhotoFile::parse(file)?.decode(&mut photo)?;
+        let square = self.shape(photo.width, photo.height, &photo.rgb);
+        let mut planes = vec![0; square.len()];
+        to_planes(square, &mut planes);
+        Ok(planes)
     }
 }

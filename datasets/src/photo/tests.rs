@@ -193,3 +193,34 @@ fn jpegs_of_shards_are_about_as_large_as_expected() {
     }
     assert!(sizes.is_sorted(), "{sizes:?}");
 }
+
+#[test]
+fn planes_of_a_file_are_its_pixels_decoded_and_made_square() {
+    let rgb = picture(40, 24);
+    let file = jpeg(40, 24, jpeg_encoder::ColorType::Rgb, &rgb, false);
+    let mut photo = Photo::default();
+    PhotoFile::parse(&file).unwrap().decode(&mut photo).unwrap();
+    let mut shaper = Shaper::new(16, Fit::ShortSide, Filter::Bilinear);
+    let square = shaper.shape(40, 24, &photo.rgb).to_vec();
+    let planes = shaper.planes_of(&file).unwrap();
+    let expected: Vec<u8> = (0..3).flat_map(|c| square.iter().skip(c).step_by(3).copied()).collect();
+    assert_eq!(planes, expected);
+    assert!(matches!(shaper.planes_of(&file[..200]), Err(PhotoError::Truncated { .. })));
+    assert_eq!(shaper.planes_of(&[]), Err(PhotoError::Empty));
+}
+
+#[test]
+fn fits_and_filters_are_parsed_printed_and_stored_by_the_same_name() {
+    for fit in Fit::ALL {
+        assert_eq!(fit.to_string().parse(), Ok(fit));
+        assert_eq!(serde_json::to_value(fit).unwrap(), fit.to_string());
+    }
+    for filter in Filter::ALL {
+        assert_eq!(filter.to_string().parse(), Ok(filter));
+        assert_eq!(serde_json::to_value(filter).unwrap(), filter.to_string());
+    }
+    let error = "fill".parse::<Fit>().unwrap_err().to_string();
+    assert_eq!(error, "unknown fit \"fill\", expected one of short-side, squash");
+    let error = "box".parse::<Filter>().unwrap_err().to_string();
+    assert_eq!(error, "unknown filter \"box\", expected one of lanczos3, bicubic, bilinear");
+}

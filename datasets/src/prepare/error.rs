@@ -1,14 +1,15 @@
-//! What can end a preparation.
+//! Errors of a preparation.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fovea_files::FileError;
 use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::shard::ShardError;
 
 use crate::SourceError;
 
-/// A preparation cannot begin or go on.
+/// A preparation cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrepareError {
@@ -51,9 +52,9 @@ pub enum PrepareError {
         /// Its value now.
         here: String,
     },
-    /// The folder holds shards, but not the file that says how they were made.
+    /// The folder holds shards, but not the file with the options that they were prepared with.
     #[error(
-        "{} holds shards of which nothing is known ({} among them, without {}); choose another folder \
+        "{} holds shards without the file that describes them ({}, but no {}); choose another folder \
          or remove them", directory.display(), file, DatasetInfo::PREPARATION_FILE_NAME
     )]
     UnknownShards {
@@ -76,11 +77,11 @@ pub enum PrepareError {
     Changed {
         /// The shard.
         path: PathBuf,
-        /// What it is like now.
+        /// Its properties now.
         found: String,
-        /// What it was like.
+        /// Its properties when it was finished.
         expected: String,
-        /// The file that says what is finished.
+        /// The file that lists what is finished.
         progress: PathBuf,
     },
     /// A file of the preparation is not what was written.
@@ -118,23 +119,25 @@ pub enum PrepareError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The run was asked to stop.
-    #[error("interrupted; {finished} of {shards} shards are finished: run the same command again to go on")]
+    #[error(
+        "interrupted; {finished} of {shards} shards are finished: run the same command again to continue"
+    )]
     Interrupted {
         /// Shards that are complete.
         finished: usize,
         /// Shards in all.
         shards: usize,
     },
-    /// A worker ended without an answer, which is a mistake in this program.
+    /// A worker ended without a result, which is a bug in this program.
     #[error("a worker thread ended unexpectedly: {reason}; please report this")]
     Worker {
-        /// What it panicked with.
+        /// The panic's message.
         reason: String,
     },
 }
 
 impl PrepareError {
-    /// An error of the system at `path`; a full disk gets its own words.
+    /// An error of the system at `path`; a full disk has a variant of its own.
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PrepareError {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -151,5 +154,11 @@ impl From<ShardError> for PrepareError {
             ShardError::Io { path, action, source } => PrepareError::io(&path, action)(source),
             other => PrepareError::Shard(other),
         }
+    }
+}
+
+impl From<FileError> for PrepareError {
+    fn from(error: FileError) -> Self {
+        Self::io(&error.path, error.action)(error.source)
     }
 }

@@ -8,12 +8,12 @@
 //! | `train-00000.arrow`, …, `val-00000.arrow`, … | one after the other, in this order |
 //! | `progress.json` | replaced after each shard: what is finished, the sums over it; removed at the end |
 //! | `rejected.tsv`, `mean_image.npy` | after the last shard |
-//! | `dataset.json` | last: where it is, the data set is complete |
+//! | `dataset.json` | last: a data set that has it is complete |
 //!
-//! Each file is written under a temporary name, brought to the disk and renamed. A run that is killed at any moment
-//! leaves finished shards and a state that fits them; the next run with the same options goes on from there and ends
-//! with the same bytes, whatever the number of workers. The finished shards are trusted after a look at their size,
-//! header and number of records; [`verify`](crate::verify) reads every byte.
+//! Each file is written under a temporary name, synced and renamed. A run that is killed at any moment leaves
+//! finished shards and a state that matches them; the next run with the same options continues from there and
+//! ends with the same bytes, for any number of workers. Of finished shards only size, header and number of
+//! records are checked; [`verify`](crate::verify) reads every byte.
 
 mod durable;
 mod error;
@@ -24,10 +24,11 @@ mod rejected;
 mod run;
 mod worker;
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fovea_files::{FileLock, remove_partial_files};
 use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader};
 use fovea_pipeline::{DatasetInfo, Split};
 use ndarray_npy::WriteNpyExt;
@@ -38,29 +39,27 @@ pub use plan::Preparation;
 pub use progress::Progress;
 pub use rejected::{REJECTED_FILE, Rejection};
 
-use plan::{Plan, WRITER};
+use plan::{ShardPlan, WRITER};
 use progress::{Finished, PROGRESS_FILE};
 use run::Run;
 
 use crate::Source;
 
-pub(crate) use durable::PARTIAL;
-
-/// A preparation that has taken hold of its folder.
+/// A preparation that has locked its folder.
 ///
-/// No other can work in the folder until this is dropped.
+/// No other preparation can write there until this is dropped.
 pub struct Preparer<'a> {
     source: &'a dyn Source,
     options: PrepareOptions,
     directory: PathBuf,
-    plan: Plan,
+    plan: ShardPlan,
     finished: Finished,
     complete: Option<DatasetInfo>,
-    /// Locked as long as it is open.
-    _lock: File,
+    /// On the folder itself.
+    _lock: FileLock,
 }
 
-/// What a preparation has come to.
+/// The result of a preparation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// The content of `dataset.json`.
@@ -72,22 +71,23 @@ pub struct Summary {
 }
 
 impl<'a> Preparer<'a> {
-    /// Creates the folder if need be, takes hold of it and looks what an earlier run has left there.
+    /// Creates the folder if need be, locks it and reads what an earlier run has finished.
     ///
     /// # Errors
-    /// When an option is out of its range, the source is empty, the folder cannot be written to, is in use, or holds
-    /// something else than the beginning of this very preparation.
+    /// When an option is out of its range, the source is empty, or the folder cannot be written to, is in
+    /// use, or holds another preparation.
     pub fn new(
         source: &'a dyn Source,
         options: PrepareOptions,
         directory: &Path,
     ) -> Result<Self, PrepareError> {
         options.validate()?;
-        let plan = Plan::new(source, &options)?;
+        let plan = ShardPlan::new(source, &options)?;
         fs::create_dir_all(directory).map_err(PrepareError::io(directory, "create"))?;
-        let lock = lock(directory)?;
+        let lock = FileLock::try_acquire_folder(directory)?
+            .ok_or_else(|| PrepareError::Busy { directory: directory.into() })?;
         begin(&Preparation::new(source, &options), directory)?;
-        remove_leftovers(directory)?;
+        remove_partial_files(directory)?;
 
         let complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
         let finished = match &complete {
@@ -121,16 +121,17 @@ impl<'a> Preparer<'a> {
         self.plan.shards[..self.shards_kept()].iter().map(|shard| shard.positions.len() as u64).sum()
     }
 
-    /// About how many bytes the shards that are still to be written will take.
+    /// Approximate size of the shards that are not written yet, in bytes.
     pub fn expected_bytes(&self) -> u64 {
         (self.images() - self.images_kept()) * self.options.expected_record_bytes()
     }
 
-    /// Writes what is missing, the statistics, and at last `dataset.json`. Returns at once if all is there.
+    /// Writes the missing shards, the statistics, and finally `dataset.json`. Returns at once if it is
+    /// complete.
     ///
     /// # Errors
     /// When the source cannot be read, the disk is full, no image could be decoded at all, or `progress` was
-    /// cancelled. The finished shards stay, and a later run goes on from them.
+    /// cancelled. Finished shards are kept, and a later run continues from them.
     pub fn run(self, progress: &Progress) -> Result<Summary, PrepareError> {
         let shards_kept = self.shards_kept();
         if let Some(info) = self.complete {
@@ -197,17 +198,7 @@ fn complete(directory: &Path, finished: &Finished, info: &DatasetInfo) -> Result
     remove_if_there(&directory.join(PROGRESS_FILE))
 }
 
-/// Takes hold of the folder itself: no lock file that could be left behind.
-fn lock(directory: &Path) -> Result<File, PrepareError> {
-    let file = File::open(directory).map_err(PrepareError::io(directory, "open"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(PrepareError::Busy { directory: directory.into() }),
-        Err(TryLockError::Error(error)) => Err(PrepareError::io(directory, "lock")(error)),
-    }
-}
-
-/// Notes in the folder what is prepared there, or compares with what is noted.
+/// Writes `preparation.json`, or compares with the one in the folder.
 fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError> {
     let path = directory.join(DatasetInfo::PREPARATION_FILE_NAME);
     if let Some(there) = Preparation::read(directory)? {
@@ -226,15 +217,7 @@ fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError
     durable::write(&path, text.as_bytes())
 }
 
-/// Removes files that a killed run was writing.
-fn remove_leftovers(directory: &Path) -> Result<(), PrepareError> {
-    for name in file_names(directory)?.iter().filter(|name| name.ends_with(PARTIAL)) {
-        remove_if_there(&directory.join(name))?;
-    }
-    Ok(())
-}
-
-/// Looks at size, header and number of records of the finished shards.
+/// Checks size, header and number of records of the finished shards.
 fn check_finished(finished: &Finished, directory: &Path) -> Result<(), PrepareError> {
     for (_, info) in &finished.shards {
         let path = directory.join(&info.file);

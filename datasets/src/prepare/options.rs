@@ -1,8 +1,8 @@
-//! What a preparation is told to do.
+//! The options of a preparation.
 
 use std::num::NonZeroUsize;
 
-use fovea_pipeline::Encoding;
+use fovea_pipeline::{Encoding, cores};
 
 use super::PrepareError;
 use crate::photo::{Filter, Fit, expected_jpeg_bytes};
@@ -20,9 +20,9 @@ pub struct PrepareOptions {
     pub encoding: Encoding,
     /// JPEG quality 1..=100; without effect on raw shards.
     pub quality: u8,
-    /// What the training images are shuffled with.
+    /// Seed of the order of the training images.
     pub seed: u64,
-    /// About how large a shard becomes.
+    /// Approximate size of a shard.
     pub shard_bytes: u64,
     /// Takes only the first images of each class and split, in the order of their keys.
     pub limit_per_class: Option<usize>,
@@ -41,12 +41,12 @@ impl Default for PrepareOptions {
             seed: 0,
             shard_bytes: 256 << 20,
             limit_per_class: None,
-            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            workers: cores(),
         }
     }
 }
 
-/// About what a record needs besides its image: label, checksum, and its key.
+/// Approximate size of a record without its image: label, checksum and key.
 const RECORD_OVERHEAD_BYTES: u64 = 48;
 
 impl PrepareOptions {
@@ -81,7 +81,7 @@ impl PrepareOptions {
         3 * self.size as usize * self.size as usize
     }
 
-    /// About how many bytes of a shard a record takes; depends on nothing but the options.
+    /// Approximate size of a record in a shard; depends on the options only.
     pub(crate) fn expected_record_bytes(&self) -> u64 {
         RECORD_OVERHEAD_BYTES
             + match self.encoding {

@@ -1,4 +1,4 @@
-//! Which image goes where: decided before the first one is read.
+//! Which image goes into which shard: decided before the first one is read.
 
 use std::ops::Range;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) const WRITER: &str = concat!("fovea ", env!("CARGO_PKG_VERSION"));
 
 /// Everything that the bytes of the shards depend on: the content of `preparation.json`.
 ///
-/// A run goes on with what an earlier one has left only if both have the same. The fields are named like the options.
+/// A run continues an earlier one only if both have the same. The fields are named like the options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Preparation {
@@ -45,16 +45,16 @@ pub struct Preparation {
     pub encoding: Encoding,
     /// JPEG quality, for JPEG shards.
     pub quality: Option<u8>,
-    /// What the training images are shuffled with.
+    /// Seed of the order of the training images.
     pub seed: u64,
-    /// About how large a shard becomes.
+    /// Approximate size of a shard.
     pub shard_size: u64,
     /// Images of each class and split at most.
     pub limit_per_class: Option<usize>,
 }
 
 impl Preparation {
-    /// What was noted in `directory`; none if there is nothing.
+    /// The one in `directory`; `None` if there is none.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
@@ -95,7 +95,7 @@ impl Preparation {
     }
 }
 
-/// Digest of everything that a source says of its images.
+/// Digest of the classes, keys and labels of a source.
 fn listing_digest(source: &dyn Source) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut text = |text: &str| {
@@ -119,7 +119,7 @@ fn listing_digest(source: &dyn Source) -> String {
 
 /// The images of both splits in the order in which they are written, cut into shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct ShardPlan {
     /// Positions in the source's entries, for each split.
     order: [Vec<u32>; 2],
     /// Training shards first.
@@ -142,8 +142,8 @@ impl PlannedShard {
     }
 }
 
-impl Plan {
-    /// Plans the shards. Their boundaries depend on the number of images, never on the content of one.
+impl ShardPlan {
+    /// Plans the shards. Their boundaries depend on the number of images, never on their content.
     pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Result<Self, PrepareError> {
         let order = Split::ALL.map(|split| {
             let mut order = selection(source.entries(split), source.classes().len(), options.limit_per_class);
@@ -163,7 +163,7 @@ impl Plan {
         if shards.is_empty() {
             return Err(PrepareError::NoImages { source_name: source.name() });
         }
-        Ok(Plan { order, shards })
+        Ok(ShardPlan { order, shards })
     }
 
     /// Positions in the source's entries, in the order in which they are written.
@@ -180,7 +180,7 @@ impl Plan {
     }
 }
 
-/// The entries that take part: all, or the first few of each class.
+/// The entries to prepare: all, or the first few of each class.
 fn selection(entries: &[Entry], classes: usize, limit: Option<usize>) -> Vec<u32> {
     let mut taken = vec![0; classes];
     (0..entries.len() as u32)
@@ -192,7 +192,7 @@ fn selection(entries: &[Entry], classes: usize, limit: Option<usize>) -> Vec<u32
         .collect()
 }
 
-/// Fisher-Yates with ChaCha8, written out so that a seed means the same order for ever.
+/// Fisher-Yates with ChaCha8, written out here so that a seed always means the same order.
 fn shuffle(order: &mut [u32], seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for last in (1..order.len()).rev() {

@@ -1,4 +1,4 @@
-//! What is already done: kept on the disk for the next run, and in counters for whoever watches.
+//! What is finished: stored on disk for the next run, and counted for other threads.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fovea_pipeline::{ShardInfo, Split};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, PlannedShard};
+use super::plan::{PlannedShard, ShardPlan};
 use super::{PrepareError, Rejection, durable};
 use crate::statistics::Statistics;
 
@@ -15,7 +15,7 @@ pub(crate) const PROGRESS_FILE: &str = "progress.json";
 
 /// The state after a finished shard: shards are finished in the order of the plan, one after the other.
 ///
-/// It is replaced as a whole after each shard, so the sums are always those of exactly the shards in the list.
+/// It is replaced as a whole after each shard, so the sums always belong to exactly the shards in the list.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Finished {
     pub shards: Vec<(Split, ShardInfo)>,
@@ -25,13 +25,13 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Nothing yet, for images of 3·S·S values.
+    /// No shards, for images of 3·S·S values.
     pub(crate) fn nothing(image_bytes: usize) -> Self {
         Finished { shards: Vec::new(), rejected: Vec::new(), statistics: Statistics::new(image_bytes) }
     }
 
-    /// What an earlier run with the same plan has finished in `directory`.
-    pub(crate) fn load(directory: &Path, plan: &Plan, image_bytes: usize) -> Result<Self, PrepareError> {
+    /// The state that an earlier run with the same plan stored in `directory`.
+    pub(crate) fn load(directory: &Path, plan: &ShardPlan, image_bytes: usize) -> Result<Self, PrepareError> {
         let path = directory.join(PROGRESS_FILE);
         let Some(finished) = durable::read_json::<Finished>(&path)? else {
             return Ok(Finished::nothing(image_bytes));
@@ -51,7 +51,7 @@ impl Finished {
         Ok(finished)
     }
 
-    /// Brings the state to the disk.
+    /// Stores the state in `directory`.
     pub(crate) fn save(&self, directory: &Path) -> Result<(), PrepareError> {
         let text = serde_json::to_vec(self).expect("the state is strings and numbers");
         durable::write(&directory.join(PROGRESS_FILE), &text)
@@ -63,7 +63,7 @@ impl Finished {
     }
 }
 
-/// Counters of a run that other threads may read, and the wish to stop that they may express.
+/// Counters of a run, which other threads may read, and a flag by which they may cancel it.
 #[derive(Debug, Default)]
 pub struct Progress {
     images: AtomicU64,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PrepareError, durable};
 
-/// Name of the list beside the shards.
+/// Name of the list, next to the shards.
 pub const REJECTED_FILE: &str = "rejected.tsv";
 
 const HEADER: &str = "split\tclass\tkey\treason\n";
@@ -16,17 +16,17 @@ const HEADER: &str = "split\tclass\tkey\treason\n";
 /// An image that is in no shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
-    /// The split that it would belong to.
+    /// Its split.
     pub split: Split,
     /// Its name in the source.
     pub key: String,
     /// Position of its class in the class list.
     pub label: u32,
-    /// Why it cannot be decoded, one line.
+    /// Why it cannot be decoded, on one line.
     pub reason: String,
 }
 
-/// Writes the list; with no rejection only its header.
+/// Writes the list; without rejections only its header.
 pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class]) -> Result<(), PrepareError> {
     let mut text = String::from(HEADER);
     for rejection in rejected {

@@ -1,15 +1,15 @@
-//! The threads of a preparation: workers decode, the caller's thread writes in order, a finisher brings shards to the
-//! disk.
+//! The threads of a preparation: workers decode, the caller's thread writes in order, a finisher syncs shards
+//! to the disk.
 //!
 //! ```text
-//!            tasks (bounded)           outputs              full shards
-//! caller ───────────────────► workers ─────────► caller ───────────────────► finisher: fsync, rename, progress.json
-//!    ▲                                             │ puts them in order
-//!    └───────────── a new task for each written ◄──┘
+//!        tasks (bounded)          outputs         full shards
+//! caller ──────────────► workers ─────────► caller ───────────► finisher: fsync, rename, progress.json
+//!    ▲                                        │ puts them in order
+//!    └────────── a new task for each written ◄┘
 //! ```
 //!
-//! The number of tasks on their way is fixed, and so is the memory. Whichever side ends, the others see their channel
-//! closed and end too.
+//! The number of tasks in flight is fixed, and so is the memory. When one side ends, the others see their
+//! channel closed and end too.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -21,29 +21,30 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fovea_pipeline::Split;
 use fovea_pipeline::shard::{ShardHeader, ShardWriter};
+use fovea_pipeline::threads::panic_text;
 
-use super::plan::{Plan, PlannedShard};
+use super::plan::{PlannedShard, ShardPlan};
 use super::progress::Finished;
-use super::worker::{Output, Shared, Task, Worker, panic_text};
+use super::worker::{Output, Shared, Task, Worker};
 use super::{PrepareError, PrepareOptions, Progress, Rejection};
 use crate::Source;
 use crate::statistics::{BatchSums, Statistics};
 
-/// Decoded bytes of a task: enough to make channels cheap, little enough to keep all cores busy to the end.
+/// Decoded bytes of a task: many enough to make channels cheap, few enough to keep all cores busy to the end.
 const TASK_BYTES: usize = 4 << 20;
 
 /// A preparation that is about to run.
 pub(super) struct Run<'a> {
     pub source: &'a dyn Source,
     pub options: &'a PrepareOptions,
-    pub plan: &'a Plan,
+    pub plan: &'a ShardPlan,
     pub directory: &'a Path,
     pub progress: &'a Progress,
     /// The header of a shard, for the split and the number given.
     pub header: &'a (dyn Fn(Split, u32) -> ShardHeader + Sync),
 }
 
-/// A shard whose records are all appended, and what the finisher adds to the state when it is on the disk.
+/// A shard with all its records, and what the finisher adds to the state when the shard is on the disk.
 struct FullShard {
     writer: ShardWriter,
     split: Split,
@@ -69,8 +70,8 @@ impl Run<'_> {
         };
         thread::scope(|scope| {
             let workers = self.options.workers;
-            let (task_sender, task_receiver) = bounded(tasks_under_way(workers));
-            let (result_sender, result_receiver) = bounded(tasks_under_way(workers));
+            let (task_sender, task_receiver) = bounded(tasks_in_flight(workers));
+            let (result_sender, result_receiver) = bounded(tasks_in_flight(workers));
             for _ in 0..workers.get() {
                 let (tasks, results) = (task_receiver.clone(), result_sender.clone());
                 let shared = &shared;
@@ -82,13 +83,14 @@ impl Run<'_> {
             let finisher = scope.spawn(move || finish_shards(self.directory, finished, &full_receiver));
             let mut writer = OrderedOutputs::new(self.options, todo, task_sender, result_receiver);
             let written = self.append_all(todo, &mut writer, &full_sender);
-            // Closed channels tell the workers and the finisher that no more will come.
+            // Workers and finisher end when their channels are closed.
             drop((writer, full_sender));
             let state = finisher
                 .join()
                 .map_err(|panic| PrepareError::Worker { reason: panic_text(&*panic).into() })?;
             match (written, state) {
-                // When the finisher fails the writer only sees a closed channel: its error is the one to tell.
+                // When the finisher fails, the writer only sees a closed channel: the finisher's error has
+                // the reason.
                 (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
                 (Ok(()), Ok(finished)) if finished.shards.len() < self.plan.shards.len() => {
                     let (finished, shards) = (finished.shards.len(), self.plan.shards.len());
@@ -99,8 +101,8 @@ impl Run<'_> {
         })
     }
 
-    /// Appends what the workers give to shard after shard; returns early when the run is cancelled or the finisher
-    /// is gone.
+    /// Appends the workers' images to shard after shard; returns early when the run is cancelled or the
+    /// finisher has ended.
     fn append_all(
         &self,
         todo: &[PlannedShard],
@@ -138,8 +140,8 @@ impl Run<'_> {
     }
 }
 
-/// Tasks that are with the workers or wait to be written.
-fn tasks_under_way(workers: NonZeroUsize) -> usize {
+/// Tasks that a worker converts or that wait to be written.
+fn tasks_in_flight(workers: NonZeroUsize) -> usize {
     2 * workers.get() + 2
 }
 
@@ -171,7 +173,7 @@ fn finish_shards(
     Ok(finished)
 }
 
-/// Gives out tasks and returns their results in the order of the tasks.
+/// Sends tasks to the workers and returns their results in the order of the tasks.
 struct OrderedOutputs<'a> {
     remaining: Box<dyn Iterator<Item = (usize, Split, std::ops::Range<usize>)> + 'a>,
     tasks: Sender<Task>,
@@ -198,13 +200,13 @@ impl<'a> OrderedOutputs<'a> {
         let remaining =
             Box::new(parts.enumerate().map(|(number, (split, positions))| (number, split, positions)));
         let mut outputs = OrderedOutputs { remaining, tasks, results, early: BTreeMap::new(), next: 0 };
-        for _ in 0..tasks_under_way(options.workers) {
+        for _ in 0..tasks_in_flight(options.workers) {
             outputs.recycle(Output::new(options.image_bytes()));
         }
         outputs
     }
 
-    /// The result of the next task; none when the run was cancelled.
+    /// The result of the next task; `None` when the run was cancelled.
     fn next(&mut self) -> Result<Option<Task>, PrepareError> {
         loop {
             if let Some(task) = self.early.remove(&self.next) {
@@ -221,11 +223,11 @@ impl<'a> OrderedOutputs<'a> {
         }
     }
 
-    /// Gives out a further task, if there is one, with the memory of an earlier one.
+    /// Sends the next task, if there is one, with the memory of an earlier one.
     fn recycle(&mut self, output: Output) {
         if let Some((number, split, positions)) = self.remaining.next() {
-            // The channel has room for all tasks under way; it is closed only when all workers are gone, which
-            // `next` notices.
+            // The channel has room for all tasks in flight; it is closed only when all workers are gone,
+            // which `next` notices.
             let _ = self.tasks.send(Task { number, split, positions, output });
         }
     }

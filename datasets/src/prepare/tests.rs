@@ -3,23 +3,24 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fovea_files::PartialFile;
 use fovea_pipeline::{Class, Encoding};
 
 use super::*;
 use crate::{Entry, Payload, SourceError};
 
-/// Pixels that depend on the position alone, and a mishap at a chosen read.
+/// Pixels that depend on the position alone, and a failure at a chosen read.
 struct Memory {
     classes: Vec<Class>,
     entries: [Vec<Entry>; 2],
-    /// The read, counted over all threads, at which `mishap` happens.
-    mishap_at: Option<usize>,
-    mishap: Mishap,
+    /// The read, counted over all threads, at which `failure` happens.
+    failure_at: Option<usize>,
+    failure: Failure,
     reads: AtomicUsize,
     progress: Progress,
 }
 
-enum Mishap {
+enum Failure {
     Cancel,
     Panic,
     Error,
@@ -34,16 +35,16 @@ impl Memory {
         Memory {
             classes: classes.into(),
             entries,
-            mishap_at: None,
-            mishap: Mishap::Cancel,
+            failure_at: None,
+            failure: Failure::Cancel,
             reads: AtomicUsize::new(0),
             progress: Progress::default(),
         }
     }
 
-    fn with_mishap(mut self, mishap: Mishap, read: usize) -> Self {
-        self.mishap = mishap;
-        self.mishap_at = Some(read);
+    fn with_failure(mut self, failure: Failure, read: usize) -> Self {
+        self.failure = failure;
+        self.failure_at = Some(read);
         self
     }
 }
@@ -67,11 +68,11 @@ impl Source for Memory {
         index: usize,
         buffer: &'b mut Vec<u8>,
     ) -> Result<Payload<'b>, SourceError> {
-        if Some(self.reads.fetch_add(1, Relaxed)) == self.mishap_at {
-            match self.mishap {
-                Mishap::Cancel => self.progress.cancel(),
-                Mishap::Panic => panic!("a mistake in a source"),
-                Mishap::Error => {
+        if Some(self.reads.fetch_add(1, Relaxed)) == self.failure_at {
+            match self.failure {
+                Failure::Cancel => self.progress.cancel(),
+                Failure::Panic => panic!("a mistake in a source"),
+                Failure::Error => {
                     let source = io::Error::other("the disk is broken");
                     return Err(SourceError::Io { path: "photos.tar".into(), action: "read".into(), source });
                 }
@@ -115,10 +116,13 @@ fn cancelled_at_any_read_and_run_again_the_folder_ends_the_same() {
     let mut kept_most = 0;
     for read in (0..115).step_by(5) {
         let directory = tempfile::tempdir().unwrap();
-        let stopped = Memory::new(95, 21).with_mishap(Mishap::Cancel, read);
+        let stopped = Memory::new(95, 21).with_failure(Failure::Cancel, read);
         let result = prepare(&stopped, options(2), directory.path());
         assert!(matches!(result, Err(PrepareError::Interrupted { .. })), "read {read}: {result:?}");
-        assert!(!content(directory.path()).keys().any(|name| name.ends_with(PARTIAL)), "read {read}");
+        assert!(
+            !content(directory.path()).keys().any(|name| name.ends_with(PartialFile::SUFFIX)),
+            "read {read}"
+        );
         let summary = prepare(&Memory::new(95, 21), options(1), directory.path()).unwrap();
         kept_most = kept_most.max(summary.shards_kept);
         assert_eq!(content(directory.path()), expected, "read {read}");
@@ -129,7 +133,7 @@ fn cancelled_at_any_read_and_run_again_the_folder_ends_the_same() {
 #[test]
 fn a_source_that_cannot_be_read_stops_the_run_with_its_error() {
     let directory = tempfile::tempdir().unwrap();
-    let source = Memory::new(95, 21).with_mishap(Mishap::Error, 50);
+    let source = Memory::new(95, 21).with_failure(Failure::Error, 50);
     let error = prepare(&source, options(4), directory.path()).unwrap_err();
     assert_eq!(error.to_string(), "photos.tar: cannot read: the disk is broken");
     prepare(&Memory::new(95, 21), options(4), directory.path()).unwrap();
@@ -138,7 +142,7 @@ fn a_source_that_cannot_be_read_stops_the_run_with_its_error() {
 #[test]
 fn a_worker_that_panics_stops_the_run_with_one_error() {
     let directory = tempfile::tempdir().unwrap();
-    let source = Memory::new(95, 21).with_mishap(Mishap::Panic, 50);
+    let source = Memory::new(95, 21).with_failure(Failure::Panic, 50);
     let error = prepare(&source, options(4), directory.path()).unwrap_err();
     assert!(error.to_string().contains("a mistake in a source"), "{error}");
 }
@@ -157,7 +161,7 @@ fn an_unfinished_folder_can_be_taken_by_one_at_a_time() {
 #[test]
 fn shards_are_planned_by_number_and_every_image_is_planned_once() {
     let source = Memory::new(95, 21);
-    let plan = Plan::new(&source, &options(1)).unwrap();
+    let plan = ShardPlan::new(&source, &options(1)).unwrap();
     let lengths: Vec<usize> = plan.shards.iter().map(|shard| shard.positions.len()).collect();
     assert_eq!(lengths, [[10; 9].as_slice(), &[5, 10, 10, 1]].concat());
     let mut train = plan.order(Split::Train).to_vec();
@@ -168,8 +172,8 @@ fn shards_are_planned_by_number_and_every_image_is_planned_once() {
 }
 
 #[test]
-fn a_seed_means_the_same_order_for_ever() {
-    let order = Plan::new(&Memory::new(12, 0), &options(1)).unwrap().order(Split::Train).to_vec();
+fn a_seed_always_means_the_same_order() {
+    let order = ShardPlan::new(&Memory::new(12, 0), &options(1)).unwrap().order(Split::Train).to_vec();
     assert_eq!(order, ORDER_OF_SEED_5);
 }
 
@@ -190,7 +194,7 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
-fn every_image_of_jpeg_shards_has_the_size_that_was_asked_for() {
+fn every_image_of_jpeg_shards_has_the_requested_size() {
     let directory = tempfile::tempdir().unwrap();
     let options = PrepareOptions { encoding: Encoding::Jpeg, size: 20, ..options(2) };
     prepare(&Memory::new(30, 0), options, directory.path()).unwrap();

@@ -1,10 +1,10 @@
-//! A worker: from a run of entries to images ready to be written.
+//! A worker: from entries of the source to images ready to write.
 
-use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
+use fovea_pipeline::threads::panic_text;
 use fovea_pipeline::{Encoding, Split};
 
 use super::{PrepareError, PrepareOptions, Progress, Rejection};
@@ -12,14 +12,13 @@ use crate::photo::{Photo, PhotoFile, Shaper, encode_jpeg, to_planes};
 use crate::statistics::BatchSums;
 use crate::{Payload, Source};
 
-/// Pixels above which images are decoded one at a time, whatever the number of workers: with them the peak of the
-/// memory does not grow.
+/// Larger images are decoded one at a time, whatever the number of workers, to limit peak memory.
 const HUGE_PIXELS: u64 = 24 << 20;
 
 /// Bytes of decoded pixels that a worker keeps for the next image.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// A part of a shard, and the memory for what comes out of it.
+/// A part of a shard, and the memory for its images.
 pub(super) struct Task {
     /// Position among all parts of the run.
     pub number: usize,
@@ -105,10 +104,10 @@ impl<'a> Worker<'a> {
         Worker { shared, file: Vec::new(), scratch: Scratch::new(shared.options) }
     }
 
-    /// Works through a task; none if the run was cancelled meanwhile.
+    /// Converts the images of a task; `None` if the run was cancelled meanwhile.
     ///
     /// # Errors
-    /// When the source cannot be read. An image that cannot be decoded is a rejection, no error.
+    /// When the source cannot be read. An image that cannot be decoded is a rejection, not an error.
     pub(super) fn run(&mut self, mut task: Task) -> Result<Option<Task>, PrepareError> {
         task.output.clear();
         for position in task.positions.clone() {
@@ -118,7 +117,7 @@ impl<'a> Worker<'a> {
             let entry = self.shared.order[task.split as usize][position] as usize;
             let (source, shared, scratch) = (self.shared.source, self.shared, &mut self.scratch);
             let payload = source.read(task.split, entry, &mut self.file)?;
-            // Decoders are fed with anything; their panic must cost an image, not the run.
+            // Decoders get arbitrary bytes; a panic must cost an image, not the run.
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let before = task.output.images.len();
                 scratch
@@ -191,18 +190,9 @@ impl Scratch {
 
     fn decode(&mut self, bytes: &[u8], huge: &Mutex<()>) -> Result<(), String> {
         let file = PhotoFile::parse(bytes).map_err(|error| error.to_string())?;
-        // The lock guards no data, so a panic under it spoils nothing.
+        // The lock guards no data, so a panic while it is held does no harm.
         let _turn =
             (file.pixels() > HUGE_PIXELS).then(|| huge.lock().unwrap_or_else(PoisonError::into_inner));
         file.decode(&mut self.photo).map_err(|error| error.to_string())
     }
-}
-
-/// The words of a panic.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

@@ -1,5 +1,5 @@
-//! One test for each way in which the input can be wrong: the error names the file, the place, what was found and
-//! what was expected.
+//! One test for each way in which the input can be wrong: the error names the file, the place, what was found
+//! and what was expected.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -64,7 +64,7 @@ fn an_inner_tar_cut_off_is_named() {
 }
 
 #[test]
-fn a_compressed_inner_archive_is_not_overlooked() {
+fn a_compressed_inner_archive_is_an_error() {
     let inner = tar_bytes(&[("a.JPEG".to_owned(), content("a"))]);
     for name in ["n01443537.tar", "n01443537.tar.gz", "n01443537.tgz"] {
         let fixture = Fixture::new();
@@ -272,7 +272,7 @@ fn two_members_of_the_same_name() {
 }
 
 #[test]
-fn an_image_beside_the_folders_of_classes() {
+fn an_image_next_to_the_folders_of_classes() {
     let fixture = folders();
     fixture.write("set/train/stray.png", "stray");
     assert_says(
@@ -372,7 +372,7 @@ fn cifar10_batches_cut_off_missing_or_with_wrong_labels() {
 }
 
 #[test]
-fn validation_images_beside_a_data_set_that_has_its_own() {
+fn validation_images_in_addition_to_a_data_set_that_has_its_own() {
     let fixture = folders();
     fixture.write_all(&below("cifar/", cifar_files(1)));
     assert_says(

@@ -1,4 +1,4 @@
-//! Every layout is found out and read as it should be.
+//! Every layout is detected and read correctly.
 
 use std::collections::HashSet;
 use std::fs;
@@ -306,7 +306,8 @@ fn the_embedded_sample_is_balanced_and_looks_like_clothes() {
         }
         assert_eq!(counts, [per_class; 10]);
     }
-    // Fashion-MNIST has a few images twice; were validation images read from the wrong rows, there would be hundreds.
+    // Fashion-MNIST has a few images twice. With validation images from the wrong rows there would be
+    // hundreds.
     assert!(repeated < 10, "{repeated} images are there twice");
     // Sandals are mostly background, coats fill the picture; the means of the whole data set are 35 and 98.
     let (sandal, coat) = (mean_by_class[5], mean_by_class[4]);
@@ -319,7 +320,7 @@ fn layout_names_can_be_parsed_and_override_the_detection() {
     for layout in Layout::ALL {
         assert_eq!(layout.name().parse(), Ok(layout));
     }
-    let message = "imagenet".parse::<Layout>().expect_err("there is no such layout");
+    let message = "imagenet".parse::<Layout>().expect_err("there is no such layout").to_string();
     assert!(message.contains("\"imagenet\"") && message.contains("ilsvrc-tars"), "{message}");
     // As folders, Tiny-ImageNet's training images are those of an ordinary tree.
     let fixture = tiny_imagenet();

@@ -124,7 +124,7 @@ impl MatWriter {
         bytes
     }
 
-    /// At most four bytes beside the tag.
+    /// At most four bytes, within the tag.
     fn small(self, kind: u32, data: &[u8]) -> Vec<u8> {
         let mut bytes = self.u32((data.len() as u32) << 16 | kind).to_vec();
         bytes.extend(data);

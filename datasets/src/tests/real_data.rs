@@ -1,4 +1,5 @@
-//! Real photos from the folder named by `FOVEA_TEST_DATA`; without it these tests only say that they were skipped.
+//! Real photos from the folder named by `FOVEA_TEST_DATA`; without it these tests only say that they were
+//! skipped.
 
 use std::collections::HashMap;
 use std::fs;

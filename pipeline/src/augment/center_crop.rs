@@ -2,12 +2,14 @@
 
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_side};
+use super::parameters::check_side;
+use super::{AugmentError, Augmentation};
+use crate::eval_crops::EvalCrops;
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::test_views::TestViews;
-use crate::view::{Size, View};
+use crate::view::View;
 
-/// Cuts the square at the centre out of the view, the one on which networks are tested: training without crops at random.
+/// Cuts the square at the centre out of the view, as evaluation does: training without random crops.
 #[derive(Clone, Debug)]
 pub struct CenterCrop {
     size: Size,
@@ -44,7 +46,7 @@ impl Augmentation for CenterCrop {
     }
 
     fn apply(&self, view: &mut View<'_>, _rng: &mut SampleRng) {
-        TestViews::Center.apply(0, self.size, view);
+        EvalCrops::Center.apply(0, self.size, view);
     }
 }
 

@@ -4,16 +4,17 @@ use rand::RngExt;
 use serde::Deserialize;
 
 use super::{AugmentError, Augmentation};
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Weights of R, G and B in the luma of ITU-R BT.601.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
 /// Scales brightness, contrast and saturation by random factors, in random order.
 ///
-/// Source: Howard, *Some Improvements on Deep Convolutional Neural Network Based Image Classification*, 2013; the
-/// factors and blends are those of torchvision's `ColorJitter`.
+/// Source: Howard, *Some Improvements on Deep Convolutional Neural Network Based Image Classification*, 2013;
+/// the factors and blends are those of torchvision's `ColorJitter`.
 #[derive(Clone, Debug)]
 pub struct ColorJitter {
     parameters: Parameters,
@@ -82,7 +83,7 @@ impl Augmentation for ColorJitter {
     }
 }
 
-/// Moves every pixel away from (factor above 1) or towards (below 1) what the blend blends with.
+/// Moves every pixel away from (factor above 1) or towards (below 1) the colour that the blend mixes in.
 fn apply(blend: Blend, factor: f32, [red, green, blue]: [&mut [u8]; 3]) {
     let luma = |r: u8, g: u8, b: u8| LUMA[0] * f32::from(r) + LUMA[1] * f32::from(g) + LUMA[2] * f32::from(b);
     let mean_luma = match blend {
@@ -203,8 +204,8 @@ mod tests {
 
     #[test]
     fn the_blends_come_in_any_order() {
-        // Contrast before or after a change of brightness that saturates gives different pixels for the same factors;
-        // the first draw of the generator decides which comes first.
+        // Contrast before or after a change of brightness that saturates gives different pixels for the same
+        // factors; the first draw of the generator decides which comes first.
         let parameters = Parameters { brightness: 0.9, contrast: 0.9, saturation: 0.0 };
         let mut fixed_order_fits = 0;
         for position in 0..100 {

@@ -3,9 +3,11 @@
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_probability};
+use super::parameters::check_probability;
+use super::{AugmentError, Augmentation};
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Mirrors the view left to right with a given probability.
 #[derive(Clone, Debug)]
@@ -17,7 +19,7 @@ pub struct HorizontalFlip {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
-    /// Probability of mirroring; ½ unless said otherwise.
+    /// Probability of mirroring; ½ by default.
     pub p: f64,
 }
 
@@ -60,7 +62,7 @@ mod tests {
     use crate::view::Scratch;
 
     #[test]
-    fn half_of_the_views_are_mirrored_unless_said_otherwise() {
+    fn half_of_the_views_are_mirrored_by_default() {
         assert_eq!(Parameters::default().p, 0.5);
     }
 

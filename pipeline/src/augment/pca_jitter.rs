@@ -5,8 +5,9 @@ use serde::Deserialize;
 
 use super::{AugmentError, Augmentation};
 use crate::ColorStatistics;
+use crate::geometry::Size;
 use crate::random::SampleRng;
-use crate::view::{Size, View};
+use crate::view::View;
 
 /// Adds Σₖ pₖ·αₖ·λₖ to every pixel of the image, with one α ~ N(0, 0.1) for each axis k and use.
 ///
@@ -23,18 +24,18 @@ pub struct PcaJitter {
 pub enum PcaScale {
     /// λ, the eigenvalue for pixels in 0..=1, as the paper prints it: about 5.5 of 255 along the first axis.
     Eigenvalue,
-    /// √λ, the standard deviation, as the authors' code has it: about 12.2 of 255 along the first axis. (That code
-    /// also divides the image by 1.1, which belongs to the normalisation.)
+    /// √λ, the standard deviation, as the authors' code has it: about 12.2 of 255 along the first axis. (That
+    /// code also divides the image by 1.1, which belongs to the normalisation.)
     Stddev,
 }
 
-/// Whose principal axes.
+/// Where the principal axes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PcaStatistics {
-    /// Those of the data set's own training images.
+    /// The data set's own training images.
     Dataset,
-    /// Those of ILSVRC-2012.
+    /// ILSVRC-2012.
     Imagenet,
 }
 
@@ -42,11 +43,11 @@ pub enum PcaStatistics {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
-    /// Standard deviation of α; 0.1 unless said otherwise.
+    /// Standard deviation of α; 0.1 by default.
     pub stddev: f64,
-    /// How far an axis reaches; the eigenvalue unless said otherwise.
+    /// How far an axis reaches; the eigenvalue by default.
     pub scale: PcaScale,
-    /// Whose axes; the data set's own unless said otherwise.
+    /// Where the axes come from; the data set's own training images by default.
     pub statistics: PcaStatistics,
 }
 
@@ -60,11 +61,11 @@ impl PcaJitter {
     /// Name in recipes.
     pub const OP: &str = "pca_jitter";
 
-    /// Checks the parameters and takes the axes from the statistics, those of the data set.
+    /// Checks the parameters and takes the axes from the statistics of the data set, or of ILSVRC-2012.
     ///
     /// # Errors
-    /// [`AugmentError::Parameters`] when the standard deviation is negative, [`AugmentError::NoStatistics`] when the
-    /// data set's are asked for and there are none.
+    /// [`AugmentError::Parameters`] when the standard deviation is negative, [`AugmentError::NoStatistics`]
+    /// when the data set's statistics are needed and it has none.
     pub fn new(parameters: Parameters, statistics: Option<&ColorStatistics>) -> Result<Self, AugmentError> {
         if !(parameters.stddev >= 0.0 && parameters.stddev.is_finite()) {
             let reason = format!("stddev = {}, expected 0 or more", parameters.stddev);

@@ -1,13 +1,15 @@
-//! A crop at a random place.
+//! A crop at a random position.
 
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_side};
+use super::parameters::check_side;
+use super::{AugmentError, Augmentation};
+use crate::geometry::{Rect, Size};
 use crate::random::SampleRng;
-use crate::view::{Rect, Size, View};
+use crate::view::View;
 
-/// Cuts a square out of the view, every position being as likely as the others.
+/// Cuts a square out of the view, every position equally likely.
 ///
 /// 224 out of 256 leaves 33×33 positions, both ends included.
 #[derive(Clone, Debug)]

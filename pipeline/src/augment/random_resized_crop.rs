@@ -1,19 +1,21 @@
-//! A crop of random place, area and shape, rescaled.
+//! A crop of random position, area and shape, rescaled.
 
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::{AugmentError, Augmentation, check_side};
+use super::parameters::check_side;
+use super::{AugmentError, Augmentation};
+use crate::geometry::{Rect, Size};
 use crate::random::SampleRng;
-use crate::view::{Rect, Size, View};
+use crate::view::View;
 
 /// Draws of area and shape before the central crop is taken instead.
 const ATTEMPTS: usize = 10;
 
 /// Cuts out a rectangle of random area and aspect ratio and rescales it to a square.
 ///
-/// Source: Szegedy et al., *Going Deeper with Convolutions*, 2015, section 6; the procedure is that of torchvision's
-/// `RandomResizedCrop`.
+/// Source: Szegedy et al., *Going Deeper with Convolutions*, 2015, section 6; the procedure is that of
+/// torchvision's `RandomResizedCrop`.
 #[derive(Clone, Debug)]
 pub struct RandomResizedCrop {
     parameters: Parameters,
@@ -25,10 +27,10 @@ pub struct RandomResizedCrop {
 pub struct Parameters {
     /// Side of the resulting square in pixels.
     pub size: u32,
-    /// Least and largest share of the image's area; 0.08 to 1 unless said otherwise.
+    /// Least and largest share of the image's area; 0.08 to 1 by default.
     #[serde(default = "default_scale")]
     pub scale: [f64; 2],
-    /// Least and largest width over height; 3/4 to 4/3 unless said otherwise.
+    /// Least and largest width over height; 3/4 to 4/3 by default.
     #[serde(default = "default_ratio")]
     pub ratio: [f64; 2],
 }
@@ -143,8 +145,8 @@ mod tests {
         let crop = crop([0.1, 0.5], [0.25, 4.0]);
         let rects: Vec<Rect> = (0..4000).map(|i| crop.draw(input, &mut sample_rng(0, 0, i))).collect();
         let share = |is: &dyn Fn(&Rect) -> bool| rects.iter().filter(|rect| is(rect)).count() as f64 / 4000.0;
-        // Half of the areas are below the middle of their range, half of the rectangles upright; large and long ones are
-        // drawn anew a little more often.
+        // Half of the areas are below the middle of their range, half of the rectangles upright; large and
+        // long ones are drawn anew a little more often.
         let small = share(&|rect| rect.size.area() < 300_000);
         assert!((0.49..0.60).contains(&small), "{small} are small");
         let upright = share(&|rect| rect.size.width < rect.size.height);
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_view_shows_the_part_that_was_drawn_in_the_size_asked_for() {
+    fn the_view_shows_the_part_that_was_drawn_in_the_requested_size() {
         let input = Size { width: 30, height: 20 };
         let crop = crop([0.1, 0.5], [0.5, 2.0]);
         let pixels = vec![0; 3 * input.area()];
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_those_of_torchvision_unless_said_otherwise() {
+    fn ranges_are_those_of_torchvision_by_default() {
         let parameters: Parameters = serde_json::from_str(r#"{ "size": 8 }"#).unwrap();
         assert_eq!((parameters.scale, parameters.ratio), ([0.08, 1.0], [0.75, 4.0 / 3.0]));
     }

@@ -1,8 +1,8 @@
 //! Decoding JPEG files of any size by `zune-jpeg`.
 //!
-//! The decoder is strict with the image data and lenient with everything around them: ImageNet has corrupt EXIF
-//! blocks and stray bytes between segments that every loader overlooks, but data that break off must not become grey
-//! pixels.
+//! The decoder is strict with the image data and lenient with everything around them: ImageNet has corrupt
+//! EXIF blocks and stray bytes between segments that every loader overlooks, but data that break off must not
+//! become grey pixels.
 
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
@@ -22,7 +22,7 @@ pub enum JpegError {
     /// The decoder gave up.
     #[error("damaged JPEG: {reason}")]
     Damaged {
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
 }
@@ -50,7 +50,7 @@ impl<'b> JpegFile<'b> {
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(without_end(bytes)?), options);
         decoder.decode_headers().map_err(|error| describe(error, bytes.len()))?;
         let info = decoder.info().ok_or_else(|| damaged("no frame header".into()))?;
-        // The header is read; from here on nothing is overlooked.
+        // Lenient with the header only.
         decoder.set_options(options.set_strict_mode(true));
         Ok(JpegFile {
             decoder,
@@ -105,11 +105,11 @@ const MARKER: u8 = 0xff;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
 
-/// The file up to its end-of-image marker, which has to be there; whole where it has several scans.
+/// The file up to its end-of-image marker, which must be present; the whole file if it has several scans.
 ///
-/// At that marker the decoder would fill in what is missing with zeros. Without it, data that are too short are seen
-/// to be too short even in a file that was cut off and closed again. Between several scans the decoder needs the
-/// marker to know that there is no further one.
+/// At that marker the decoder would fill missing data with zeros. Without it the decoder notices data that
+/// are too short, even in a truncated file to which a marker was appended. With several scans it needs the
+/// marker to know which is the last.
 fn without_end(bytes: &[u8]) -> Result<&[u8], JpegError> {
     let Some(scan) = first_scan(bytes) else {
         // No image data: the decoder says what is wrong with the header.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_early_is_refused_wherever_it_is_cut_and_if_it_is_closed_again() {
+    fn a_truncated_file_is_refused_at_every_length_even_with_an_end_marker_appended() {
         for progressive in [false, true] {
             let bytes = encoded(progressive);
             decode(&bytes).unwrap();

@@ -1,5 +1,7 @@
-//! JPEG bytes to pixels. [`JpegFile`] decodes photos of any size by `zune-jpeg`; [`JpegDecoder`] decodes the images of
-//! a shard, by the same or, with the feature `turbojpeg`, by libjpeg-turbo.
+//! From JPEG bytes to pixels.
+//!
+//! [`JpegFile`] decodes photos of any size by `zune-jpeg`. [`JpegDecoder`] decodes the images of a shard, by
+//! `zune-jpeg` or, with the feature `turbojpeg`, by libjpeg-turbo.
 
 mod jpeg_file;
 
@@ -65,7 +67,7 @@ mod turbo {
 
     pub const NAME: &str = "libjpeg-turbo";
 
-    /// Made at the first use, since making it can fail.
+    /// Created at the first use, since that can fail.
     #[derive(Debug, Default)]
     pub struct Decoder(Option<Decompressor>);
 
@@ -74,7 +76,7 @@ mod turbo {
             if self.0.is_none() {
                 self.0 = Some(Decompressor::new().map_err(|error| error.to_string())?);
             }
-            let decompressor = self.0.as_mut().expect("made above");
+            let decompressor = self.0.as_mut().expect("created above");
             let header = decompressor.read_header(jpeg).map_err(|error| error.to_string())?;
             super::check_size((header.width, header.height), side)?;
             let image =
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jpeg_or_cut_off_or_of_another_size_is_refused() {
+    fn data_that_are_no_jpeg_or_truncated_or_of_another_size_are_refused() {
         let jpeg = encoded(Encoding::Jpeg, 3);
         let mut decoder = JpegDecoder::default();
         let error = decoder.decode(&jpeg, SIDE + 1).unwrap_err();
@@ -112,7 +114,7 @@ mod tests {
         for damaged in [&b"<html>"[..], &[]] {
             decoder.decode(damaged, SIDE).unwrap_err();
         }
-        // The last segment of a file that was cut off may be complete; what libjpeg-turbo makes of the rest is its own.
+        // libjpeg-turbo has other words for these.
         for kept in [2, jpeg.len() / 2, jpeg.len() - 30, jpeg.len() - 2] {
             let error = decoder.decode(&jpeg[..kept], SIDE).unwrap_err();
             assert!(DECODER != "zune-jpeg" || error.contains(&format!("ends after {kept} bytes")), "{error}");

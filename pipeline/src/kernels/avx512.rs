@@ -1,4 +1,5 @@
-//! Rounding to f16 sixteen pixels at a time: what the compiler does not find by itself, since stable Rust has no f16.
+//! Rounding to f16 sixteen pixels at a time: what the compiler does not find by itself, since stable Rust has
+//! no f16.
 
 use std::arch::x86_64::{
     __m512, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_set_epi8, _mm_shuffle_epi8, _mm256_storeu_si256,

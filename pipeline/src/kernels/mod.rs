@@ -1,62 +1,25 @@
-//! The inner loops: from stored pixels to a place in a batch.
+//! The inner loops: from stored pixels to a slot of a batch.
 //!
-//! Each is an ordinary loop that the compiler vectorises, compiled once for every instruction set worth having and chosen
-//! at run time (`multiversion`), and in `avx512` by hand where it cannot; [`scalar`] holds the same arithmetic one pixel at a time, and tests compare the two bit
-//! by bit. Values are (pixel − (mean − offset)) · scale in f32, in this order, so that every processor computes the same
-//! bits.
+//! Each is an ordinary loop that the compiler vectorises, compiled for several instruction sets and chosen at
+//! run time (`multiversion`). Where the compiler cannot vectorise, `avx512` does it by hand. [`scalar`] has
+//! the same arithmetic one pixel at a time, and tests compare the two bit by bit. Values are (pixel − (mean −
+//! offset)) · scale in f32, in this order, so that every processor computes the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod plane;
 pub mod scalar;
+
+use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use multiversion::multiversion;
 
-use crate::view::Size;
+pub use plane::{Mean, Normalize, Plane};
 
-/// One channel of a part of an image; or, for [`deinterleave`], all three.
-#[derive(Clone, Copy, Debug)]
-pub struct Plane<'a> {
-    /// The stored pixels from the first of the part on.
-    pub pixels: &'a [u8],
-    /// Bytes from one row to the next.
-    pub stride: usize,
-    /// The size of the part.
-    pub size: Size,
-    /// Whether the part is mirrored left to right.
-    pub flipped: bool,
-}
-
-impl Plane<'_> {
-    #[inline(always)]
-    fn width(&self) -> usize {
-        self.size.width as usize
-    }
-}
-
-/// What is subtracted from the pixels of one channel.
-#[derive(Clone, Copy, Debug)]
-pub enum Mean<'a> {
-    /// The same value everywhere.
-    Constant(f32),
-    /// A value for each pixel of the result, `f32 [H,W]`. It is not mirrored with the image.
-    PerPixel(&'a [f32]),
-}
-
-/// How the pixels of one channel become numbers: (pixel − (mean − offset)) · scale.
-#[derive(Clone, Copy, Debug)]
-pub struct Normalize<'a> {
-    /// Subtracted from the pixel, 0..=255.
-    pub mean: Mean<'a>,
-    /// The colour offset, in units of 0..=255.
-    pub offset: f32,
-    /// Factor.
-    pub scale: f32,
-}
-
-/// Runs a loop over rows, compiled once for ImageNet's 224 columns, with a length that the compiler knows, and once for any
-/// other: a row is copied by a few instructions then, not by a call.
+/// Runs a loop over rows, compiled once for 224 columns and once for any other width. With a known width a
+/// row is copied by a few instructions instead of a call.
 macro_rules! with_known_width {
     ($width:expr, |$name:ident| $body:block) => {
         if $width == 224 {
@@ -138,7 +101,7 @@ pub fn normalize_f32(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f
     assert_eq!(target.len(), plane.size.area());
     with_known_width!(plane.width(), |width| {
         for (y, target) in target.chunks_exact_mut(width).enumerate() {
-            normalize_row(plane, normalize, y, width, target);
+            normalize_row(plane, normalize, y, 0..width, target);
         }
     });
 }
@@ -153,24 +116,38 @@ pub fn normalize_f16(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { avx512::normalize_f16(plane, normalize, target) };
     }
-    normalize_f16_by_rows(plane, normalize, target);
+    normalize_f16_by_tiles(plane, normalize, target);
 }
 
-/// Normalises a row to f32 in the first-level cache and rounds it, again and again.
+/// Pixels that [`normalize_f16_by_tiles`] holds in f32 at a time: 256 bytes, in the first-level cache.
+const TILE: usize = 64;
+
+/// Normalises a part of a row to f32 and rounds it, again and again.
 #[multiversion(targets("x86_64+avx2+fma", "x86_64+ssse3"))]
-fn normalize_f16_by_rows(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
+fn normalize_f16_by_tiles(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
     assert_eq!(target.len(), plane.size.area());
-    let mut exact = vec![0.0; plane.width()];
-    for (y, target) in target.chunks_exact_mut(plane.width()).enumerate() {
-        normalize_row(plane, normalize, y, plane.width(), &mut exact);
-        target.convert_from_f32_slice(&exact);
+    let mut tile = [0.0; TILE];
+    for (y, row) in target.chunks_exact_mut(plane.width()).enumerate() {
+        for (number, target) in row.chunks_mut(TILE).enumerate() {
+            let (start, exact) = (number * TILE, &mut tile[..target.len()]);
+            normalize_row(plane, normalize, y, start..start + exact.len(), exact);
+            target.convert_from_f32_slice(exact);
+        }
     }
 }
 
-/// Normalises row `y`.
+/// Normalises the given columns of row `y` of the result.
 #[inline(always)]
-fn normalize_row(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, width: usize, target: &mut [f32]) {
-    let pixels = &plane.pixels[y * plane.stride..][..width];
+fn normalize_row(
+    plane: Plane<'_>,
+    normalize: Normalize<'_>,
+    y: usize,
+    columns: Range<usize>,
+    target: &mut [f32],
+) {
+    let width = columns.len();
+    let first = if plane.flipped { plane.width() - columns.end } else { columns.start };
+    let pixels = &plane.pixels[y * plane.stride + first..][..width];
     let target = &mut target[..width];
     let scale = normalize.scale;
     match (normalize.mean, plane.flipped) {
@@ -187,13 +164,13 @@ fn normalize_row(plane: Plane<'_>, normalize: Normalize<'_>, y: usize, width: us
             }
         }
         (Mean::PerPixel(means), false) => {
-            let means = &means[y * width..][..width];
+            let means = &means[y * plane.width() + columns.start..][..width];
             for ((target, &pixel), &mean) in target.iter_mut().zip(pixels).zip(means) {
                 *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
             }
         }
         (Mean::PerPixel(means), true) => {
-            let means = &means[y * width..][..width];
+            let means = &means[y * plane.width() + columns.start..][..width];
             for ((target, &pixel), &mean) in target.iter_mut().zip(pixels.iter().rev()).zip(means) {
                 *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
             }
@@ -206,12 +183,14 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
+    use crate::geometry::Size;
 
     /// Calls `check` with planes of many widths, with and without mirroring.
     fn for_many_planes(bytes_per_pixel: usize, check: impl Fn(Plane<'_>)) {
         let pixels: Vec<u8> =
             (0..3 * 300 * 7u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        for width in (1..70).chain([223, 224, 255, 256, 257, 300]) {
+        // Below, at and above the width of a vector and of a tile.
+        for width in (1..70).chain([127, 128, 129, 223, 224, 255, 256, 257, 300]) {
             for flipped in [false, true] {
                 let size = Size { width, height: 6 };
                 check(Plane { pixels: &pixels[5..], stride: 300 * bytes_per_pixel, size, flipped });
@@ -266,7 +245,7 @@ mod tests {
                 normalize_f16(plane, normalize, &mut fast);
                 assert_same(&fast, &slow, plane);
                 fast.fill(f16::ZERO);
-                normalize_f16_by_rows(plane, normalize, &mut fast);
+                normalize_f16_by_tiles(plane, normalize, &mut fast);
                 assert_same(&fast, &slow, plane);
             }
         });

@@ -1,7 +1,7 @@
 //! A batch while workers fill it.
 //!
-//! Slots are claimed by counting an atomic number up, so each belongs to one worker; that is what makes writing to them
-//! through a shared reference sound, and all `unsafe` of it is here.
+//! Slots are claimed by incrementing an atomic number, so each belongs to one worker. That makes it sound to
+//! write to them through a shared reference; all `unsafe` code for it is here.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -10,22 +10,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
 
-use super::plan::Plan;
+use super::plan::BatchPlan;
 use crate::batch::{BatchShape, Buffer, NO_LABEL, ValueKind};
 use crate::form::Slot;
 
 /// A batch that is being filled.
 #[derive(Debug)]
 pub(super) struct Filling {
-    pub plan: Plan,
+    pub plan: BatchPlan,
     /// The batch whose records should be read ahead while this one is filled.
-    pub upcoming: Option<Plan>,
+    pub upcoming: Option<BatchPlan>,
     shape: BatchShape,
     kind: ValueKind,
     pointers: Pointers,
-    /// The first slot that nobody has claimed.
+    /// The first unclaimed slot.
     next: AtomicUsize,
-    /// Slots that are not yet done with.
+    /// Slots that are not complete.
     remaining: AtomicUsize,
     /// Slots whose record could not be used.
     failed: Mutex<Vec<usize>>,
@@ -41,7 +41,8 @@ struct Pointers {
     color_offsets: *mut [f32; 3],
 }
 
-// SAFETY: the memory belongs to the buffer, which is `Send`; slots are written by the one worker that claimed them.
+// SAFETY: the memory belongs to the buffer, which is `Send`; slots are written by the one worker that claimed
+// them.
 unsafe impl Send for Pointers {}
 // SAFETY: as above; the pointers themselves are never changed.
 unsafe impl Sync for Pointers {}
@@ -58,8 +59,8 @@ pub(super) struct Claim<'a> {
 impl Filling {
     pub fn new(
         mut buffer: Buffer,
-        plan: Plan,
-        upcoming: Option<Plan>,
+        plan: BatchPlan,
+        upcoming: Option<BatchPlan>,
         shape: BatchShape,
         kind: ValueKind,
     ) -> Self {
@@ -84,7 +85,7 @@ impl Filling {
         }
     }
 
-    /// Whether there are slots to claim.
+    /// Whether there are unclaimed slots.
     pub fn has_unclaimed(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.claimable()
     }
@@ -97,13 +98,13 @@ impl Filling {
         (start < end).then_some(Claim { filling: self, slots: start..end, exclusive: PhantomData })
     }
 
-    /// Slots that can be claimed; the empty batch has one, imaginary.
+    /// Slots that can be claimed. An empty batch has one, so that a worker claims and completes it.
     fn claimable(&self) -> usize {
         self.plan.records().len().max(1)
     }
 
-    /// Gives the claim back; the one that was the last yields the full buffer, the number of its samples and of those
-    /// that were left out.
+    /// Gives the claim back. The last one returns the full buffer, the number of its samples, and the number
+    /// of records that were skipped.
     pub fn complete(&self, claim: Claim<'_>, failed: &[usize]) -> Option<(Buffer, usize, usize)> {
         if !failed.is_empty() {
             self.failed.lock().expect("no worker panics while it holds this lock").extend(failed);
@@ -166,9 +167,10 @@ impl Claim<'_> {
         let values = shape.view_values();
         let first = (slot * shape.views + view) * values;
         let images = self.filling.pointers.images;
-        // SAFETY: `slot` is below the number of samples that the memory was made for, and only this claim may use it;
-        // the borrow of the claim keeps it from handing the place out twice. The memory is aligned to more than any
-        // value, stays where it is while the filling owns the buffer, and any bytes are a value.
+        // SAFETY: `slot` is below the number of samples that the memory was made for, and only this claim may
+        // use it; the borrow of the claim keeps it from handing the place out twice. The memory is aligned to
+        // more than any value, stays where it is while the filling owns the buffer, and any bytes are a
+        // value.
         unsafe {
             match self.filling.kind {
                 ValueKind::U8 => Slot::U8(std::slice::from_raw_parts_mut(images.add(first), values)),
@@ -208,11 +210,11 @@ impl Claim<'_> {
 mod tests {
     use super::*;
     use crate::augment::Chain;
+    use crate::geometry::Size;
     use crate::loader::LoaderConfig;
-    use crate::loader::plan::Plans;
+    use crate::loader::plan::BatchPlans;
     use crate::memory::{HostMemory, MemoryProvider};
     use crate::order::Order;
-    use crate::view::Size;
 
     const VIEWS: usize = 2;
 
@@ -231,7 +233,7 @@ mod tests {
             order: Order::Sequential,
             ..LoaderConfig::training(Chain::empty(shape.size))
         };
-        let (plan, _) = Plans::new(&config, 8).next().unwrap();
+        let (plan, _) = BatchPlans::new(&config, 8).next().unwrap();
         Filling::new(buffer, plan, None, shape, kind)
     }
 
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_slots_are_closed_up_in_whatever_order_they_fail() {
+    fn failed_slots_are_closed_up_in_any_order_of_failure() {
         let filling = filling();
         let mut claims: Vec<Claim<'_>> = std::iter::from_fn(|| filling.claim(3)).collect();
         let slots: Vec<Range<usize>> = claims.iter().map(Claim::slots).collect();

@@ -1,17 +1,19 @@
 //! The loader: worker threads that turn records into batches on a channel.
 //!
-//! Workers claim a few slots of the current batch at a time, cut the samples straight out of the memory map into them, and
-//! claim again; whoever completes a batch sends it. Batches leave in order. Which record goes into which slot and what
-//! happens to it depends only on seed, epoch and position, so batches are the same bytes for any number of workers.
+//! Workers claim a few slots of the current batch at a time, write samples from the memory map straight into
+//! them, and claim again; the worker that completes a batch sends it. Batches leave in order. The record of a
+//! slot and its augmentation depend only on seed, epoch and position, so batches are the same bytes for any
+//! number of workers.
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use fovea_pipeline::{Chain, Dataset, Loader, LoaderConfig, Split, augment, view::Size};
+//! use fovea_pipeline::{Chain, Dataset, Loader, LoaderConfig, Split, augment, geometry::Size};
 //!
 //! let dataset = Dataset::open("shards".as_ref())?;
 //! let records = Arc::new(dataset.records(Split::Train)?);
 //! let info = dataset.info();
-//! let chain = Chain::from_configs(&augment::alexnet(), Size::square(info.image_size), info.statistics.as_ref())?;
+//! let stored = Size::square(info.image_size);
+//! let chain = Chain::from_configs(&augment::alexnet(), stored, info.statistics.as_ref())?;
 //! for batch in Loader::start(records, LoaderConfig::training(chain))? {
 //!     let batch = batch?;
 //!     println!("{:?} {:?}", batch.shape(), batch.labels());
@@ -19,6 +21,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod config;
+mod error;
 mod filling;
 mod plan;
 mod stats;
@@ -26,259 +30,24 @@ mod stats;
 mod tests;
 mod worker;
 
-use std::num::NonZero;
-use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use serde::{Deserialize, Serialize};
 
+pub use config::{Checksums, LastBatch, LoaderConfig, OnBadRecord, Views};
+pub use error::LoaderError;
 pub use stats::{LoaderStats, StatsSnapshot};
 
-use plan::Plans;
+use plan::BatchPlans;
 use stats::Counters;
 use worker::Shared;
 
-use crate::augment::{AugmentError, Chain};
 use crate::batch::{Batch, BatchShape, Buffer, NO_LABEL};
 use crate::dataset::Records;
-use crate::form::OutputForm;
 use crate::memory::{ALIGNMENT_BYTES, HostMemory, MemoryProvider};
-use crate::order::Order;
-use crate::shard::ShardError;
-use crate::test_views::TestViews;
-use crate::view::Size;
-
-/// What is made of each sample.
-#[derive(Clone, Debug)]
-pub enum Views {
-    /// One view, changed by the augmentations.
-    Augmented(Arc<Chain>),
-    /// Fixed crops.
-    Test {
-        /// Which.
-        views: TestViews,
-        /// Their size.
-        crop: Size,
-    },
-}
-
-/// What to do with the last samples of an epoch when they do not fill a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastBatch {
-    /// Leave them out.
-    Drop,
-    /// Deliver them in a batch whose [`len`](Batch::len) tells how many there are.
-    Pad,
-}
-
-/// What to do with a record that does not match its checksum or cannot be decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadRecord {
-    /// End with an error that names it.
-    #[default]
-    Stop,
-    /// Leave it out of its batch and count it.
-    Skip,
-}
-
-/// When records are checked against their checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksums {
-    /// At the first use of each record in this process.
-    FirstUse,
-    /// Never.
-    Never,
-}
-
-/// How a loader works. Start from [`training`](Self::training) or [`evaluation`](Self::evaluation).
-#[derive(Clone, Debug)]
-pub struct LoaderConfig {
-    /// N: samples of a full batch of one rank.
-    pub batch_size: usize,
-    /// Threads that make batches.
-    pub workers: usize,
-    /// Determines order and augmentation.
-    pub seed: u64,
-    /// The epochs to deliver.
-    pub epochs: Range<u64>,
-    /// The number of the first batch in the first epoch: where an interrupted run goes on.
-    pub first_batch: u64,
-    /// The order of an epoch.
-    pub order: Order,
-    /// What is made of each sample.
-    pub views: Views,
-    /// What the pixels of a batch are.
-    pub form: OutputForm,
-    /// What happens to the last samples of an epoch.
-    pub last_batch: LastBatch,
-    /// This process's number among those that share an epoch.
-    pub rank: usize,
-    /// How many processes share an epoch.
-    pub world: usize,
-    /// Batches that have memory: those being filled, those waiting, and those that the consumer holds.
-    pub buffers: usize,
-    /// How many batches ahead records are read from the disk; 0 reads them when they are used.
-    pub readahead: usize,
-    /// When records are checked.
-    pub checksums: Checksums,
-    /// What happens to damaged records.
-    pub on_bad_record: OnBadRecord,
-    /// How long [`Loader::next`] waits while the consumer itself holds all buffers, before it calls that an error.
-    pub hold_timeout: Duration,
-}
-
-impl LoaderConfig {
-    /// Endless shuffled epochs of augmented samples, 128 a batch.
-    pub fn training(chain: Chain) -> Self {
-        LoaderConfig {
-            batch_size: 128,
-            workers: std::thread::available_parallelism().map_or(1, NonZero::get),
-            seed: 0,
-            epochs: 0..u64::MAX,
-            first_batch: 0,
-            order: Order::Shuffled,
-            views: Views::Augmented(Arc::new(chain)),
-            form: OutputForm::U8,
-            last_batch: LastBatch::Drop,
-            rank: 0,
-            world: 1,
-            buffers: 3,
-            readahead: 4,
-            checksums: Checksums::FirstUse,
-            on_bad_record: OnBadRecord::Stop,
-            hold_timeout: Duration::from_secs(60),
-        }
-    }
-
-    /// Every image once, in the order of the shards, seen through fixed crops of size `crop`; 128 a batch.
-    pub fn evaluation(views: TestViews, crop: Size) -> Self {
-        LoaderConfig {
-            epochs: 0..1,
-            order: Order::Sequential,
-            views: Views::Test { views, crop },
-            last_batch: LastBatch::Pad,
-            ..LoaderConfig::training(Chain::empty(crop))
-        }
-    }
-
-    fn shape(&self) -> BatchShape {
-        let (views, size) = match &self.views {
-            Views::Augmented(chain) => (1, chain.output_size()),
-            Views::Test { views, crop } => (views.count(), *crop),
-        };
-        BatchShape { samples: self.batch_size, views, size }
-    }
-
-    fn check(&self, records: &Records) -> Result<(), LoaderError> {
-        let refuse = |reason: String| Err(LoaderError::Config { reason });
-        for (name, value) in
-            [("batch_size", self.batch_size), ("workers", self.workers), ("buffers", self.buffers)]
-        {
-            if value == 0 {
-                return refuse(format!("{name} = 0, expected at least 1"));
-            }
-        }
-        if self.rank >= self.world {
-            return refuse(format!("rank {} of {} ranks, expected 0 to world - 1", self.rank, self.world));
-        }
-        if records.len() > u32::MAX as usize {
-            return refuse(format!("{} records, expected at most {}", records.len(), u32::MAX));
-        }
-        let stored = Size::square(records.image_size());
-        match &self.views {
-            Views::Augmented(chain) if chain.input_size() != stored => {
-                return refuse(format!(
-                    "augmentations made for images of {} pixels, but the data set's have {stored}",
-                    chain.input_size()
-                ));
-            }
-            Views::Augmented(_) => {}
-            Views::Test { views, crop } => views.check(stored, *crop)?,
-        }
-        self.form.check(self.shape().size).or_else(refuse)?;
-        if self.last_batch == LastBatch::Drop && self.batch_size * self.world > records.len() {
-            return refuse(format!(
-                "a batch of {} over {} ranks is larger than the data set of {} images, so that no batch is ever full; \
-                 make the batch smaller",
-                self.batch_size,
-                self.world,
-                records.len()
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// A loader cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoaderError {
-    /// The configuration makes no sense.
-    #[error("the loader cannot work with {reason}")]
-    Config {
-        /// What was given and what was expected.
-        reason: String,
-    },
-    /// An augmentation or a test view does not fit the images.
-    #[error(transparent)]
-    Augment(#[from] AugmentError),
-    /// A record is damaged.
-    #[error(transparent)]
-    Shard(#[from] ShardError),
-    /// A record matches its checksum but is no image.
-    #[error("{}: record {index} ({key}) cannot be decoded: {reason}", path.display())]
-    Decode {
-        /// The shard.
-        path: PathBuf,
-        /// Position of the record in the shard.
-        index: usize,
-        /// Name of the image.
-        key: String,
-        /// The decoder's reason.
-        reason: String,
-    },
-    /// There is no memory for the batches.
-    #[error(
-        "no memory for {buffers} batches of {bytes} bytes: {reason}; use smaller batches or fewer buffers"
-    )]
-    Memory {
-        /// Batches that should have memory.
-        buffers: usize,
-        /// Bytes of each.
-        bytes: usize,
-        /// The provider's reason.
-        reason: String,
-    },
-    /// A thread could not be started.
-    #[error("cannot start a loader thread: {source}")]
-    Thread {
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A worker died.
-    #[error("a loader worker panicked: {message}")]
-    WorkerPanicked {
-        /// The panic's message.
-        message: String,
-    },
-    /// The consumer asks for a batch while it holds all there can be.
-    #[error(
-        "all {buffers} buffers have been held by the consumer for {waited:?}; drop batches, or set `buffers` higher"
-    )]
-    AllBuffersHeld {
-        /// Batches that have memory.
-        buffers: usize,
-        /// How long it was waited for one to come back.
-        waited: Duration,
-    },
-}
 
 /// A running loader: an iterator over batches.
 ///
@@ -287,7 +56,7 @@ pub enum LoaderError {
 pub struct Loader {
     /// `None` once the loader has ended.
     batches: Option<Receiver<Result<Batch, LoaderError>>>,
-    /// Dropping it tells waiting workers to stop.
+    /// Dropping it stops waiting workers.
     stop: Option<Sender<std::convert::Infallible>>,
     workers: Vec<JoinHandle<()>>,
     counters: Arc<Counters>,
@@ -300,7 +69,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts the threads of a loader over `records`, with memory of the program's own.
+    /// Starts the threads of a loader over `records`, with ordinary memory.
     ///
     /// # Errors
     /// [`LoaderError::Config`] or [`LoaderError::Augment`] when the configuration does not fit the records,
@@ -309,7 +78,7 @@ impl Loader {
         Loader::start_with_memory(records, config, &mut HostMemory)
     }
 
-    /// Starts a loader whose batches are made of memory from `provider`.
+    /// Starts a loader whose batches are in memory from `provider`.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -329,7 +98,7 @@ impl Loader {
         let (stop, stopped) = bounded(0);
         let counters = Arc::new(Counters::new());
         let held = Arc::new(AtomicUsize::new(0));
-        let plans = Plans::new(&config, records.len() as u32);
+        let plans = BatchPlans::new(&config, records.len() as u32);
         let batches_per_epoch = plans.batches_per_epoch();
         let mut loader = Loader {
             batches: Some(batches),
@@ -380,8 +149,8 @@ impl Loader {
         LoaderStats::new(Arc::clone(&self.counters))
     }
 
-    /// The next batch if it has been made already, without waiting. `None` when it has not, or when there is none, which
-    /// [`next`](Iterator::next) tells apart.
+    /// The next batch if it is ready, without waiting. `None` when it is not ready, or when there are no more
+    /// batches; [`next`](Iterator::next) distinguishes the two.
     pub fn next_if_ready(&mut self) -> Option<Result<Batch, LoaderError>> {
         let message = self.batches.as_ref()?.try_recv().ok();
         message.map(|message| self.hand_over(message))
@@ -394,8 +163,8 @@ impl Loader {
             match batches.recv_timeout(self.hold_timeout) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                // A batch may be slow to make; only the consumer's own hold on all buffers is hopeless. It holds no
-                // more than when it began to wait.
+                // A batch may be slow to make. Only when the consumer holds all buffers itself will none
+                // come: it holds no more than when it began to wait.
                 Err(RecvTimeoutError::Timeout) if self.held.load(Ordering::Relaxed) < self.buffers => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let (buffers, waited) = (self.buffers, self.hold_timeout);
@@ -421,7 +190,7 @@ impl Iterator for Loader {
 }
 
 impl Loader {
-    /// A batch is the consumer's from here on; an error is the last thing that comes.
+    /// A batch belongs to the consumer from here on; an error ends the loader.
     fn hand_over(&mut self, message: Result<Batch, LoaderError>) -> Result<Batch, LoaderError> {
         match &message {
             Ok(_) => {
@@ -448,7 +217,7 @@ impl Drop for Loader {
     }
 }
 
-/// Makes the memory of all batches.
+/// Allocates the memory of all batches.
 fn allocate(
     config: &LoaderConfig,
     shape: BatchShape,

@@ -1,15 +1,16 @@
-//! Which records make up which batch: pure arithmetic over (seed, epoch, batch).
+//! Which records are in which batch: pure arithmetic over (seed, epoch, batch).
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::{LastBatch, LoaderConfig};
+use crate::order::Order;
 
 /// The batches of a loader, one after the other.
 #[derive(Debug)]
-pub(super) struct Plans {
-    order: crate::order::Order,
+pub(super) struct BatchPlans {
+    order: Order,
     seed: u64,
     records: u32,
     samples: usize,
@@ -23,14 +24,14 @@ pub(super) struct Plans {
     sequence: u64,
     /// The order of the epoch of the next batch.
     permutation: Option<Arc<Vec<u32>>>,
-    /// Batches that are planned but not handed out, kept so that their records can be read ahead.
-    ahead: VecDeque<Plan>,
+    /// Planned batches that are not handed out yet; their records are read ahead.
+    ahead: VecDeque<BatchPlan>,
     readahead: usize,
 }
 
-/// One batch.
+/// The records of one batch.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct BatchPlan {
     pub epoch: u64,
     /// Number in the epoch.
     pub index: u64,
@@ -42,7 +43,7 @@ pub(super) struct Plan {
     len: usize,
 }
 
-impl Plan {
+impl BatchPlan {
     /// The records, in the order of the samples.
     pub fn records(&self) -> &[u32] {
         &self.permutation[self.first_position as usize..][..self.len]
@@ -59,12 +60,12 @@ pub(super) fn batches_per_epoch(records: usize, samples: usize, world: usize, la
     batches as u64
 }
 
-impl Plans {
+impl BatchPlans {
     pub fn new(config: &LoaderConfig, records: u32) -> Self {
         let world = config.world;
         let batches_per_epoch =
             batches_per_epoch(records as usize, config.batch_size, world, config.last_batch);
-        Plans {
+        BatchPlans {
             order: config.order,
             seed: config.seed,
             records,
@@ -87,8 +88,8 @@ impl Plans {
     }
 
     /// The next batch, and the one whose records should be read ahead now.
-    pub fn next(&mut self) -> Option<(Plan, Option<Plan>)> {
-        // The first call plans the batches that are never read ahead.
+    pub fn next(&mut self) -> Option<(BatchPlan, Option<BatchPlan>)> {
+        // The first call also plans the first batches, which are never read ahead.
         while self.ahead.len() < self.readahead {
             match self.plan() {
                 Some(plan) => self.ahead.push_back(plan),
@@ -100,7 +101,7 @@ impl Plans {
         self.ahead.pop_front().map(|plan| (plan, upcoming))
     }
 
-    fn plan(&mut self) -> Option<Plan> {
+    fn plan(&mut self) -> Option<BatchPlan> {
         while self.index >= self.batches_per_epoch {
             if self.epoch >= self.epochs.end || self.batches_per_epoch == 0 {
                 return None;
@@ -115,13 +116,13 @@ impl Plans {
         let (order, seed, epoch, records) = (self.order, self.seed, self.epoch, self.records);
         let permutation =
             self.permutation.get_or_insert_with(|| Arc::new(order.permutation(seed, epoch, records)));
-        // The samples of one step over all ranks are neighbours, so that N ranks with batches of B make the same
-        // steps as one rank with batches of N·B.
+        // The samples of one step are adjacent over all ranks, so that N ranks with batches of B make the
+        // same steps as one rank with batches of N·B.
         let records = records as u64;
         let samples = self.samples as u64;
         let first = (self.index * self.world as u64 + self.rank as u64) * samples;
         let first_position = first.min(records);
-        let plan = Plan {
+        let plan = BatchPlan {
             epoch,
             index: self.index,
             sequence: self.sequence,

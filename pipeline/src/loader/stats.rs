@@ -1,4 +1,4 @@
-//! What a running loader counts.
+//! The counters of a running loader.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ pub struct StatsSnapshot {
     pub bytes_read: u64,
     /// Bytes of the views that were written.
     pub bytes_written: u64,
-    /// Samples that were left out because their records are damaged.
+    /// Records that were skipped because they are damaged.
     pub skipped: u64,
     /// Time that all workers together spent on samples.
     pub workers_busy: Duration,

@@ -7,12 +7,16 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::augment::{Augmentation, AugmentationConfig};
+use crate::augment::{AugmentError, Augmentation, AugmentationConfig, Chain};
 use crate::batch::Images;
-use crate::form::{MeanValue, Normalization};
+use crate::form::{MeanValue, Normalization, OutputForm};
+use crate::geometry::Size;
 use crate::memory::BatchMemory;
+use crate::order::Order;
 use crate::random::SampleRng;
 use crate::shard::ShardWriter;
+
+use crate::eval_crops::EvalCrops;
 use crate::test_support::{self, SIDE, encoded, pixels};
 use crate::view::View;
 use crate::{ColorStatistics, Dataset, Encoding, Split};
@@ -172,7 +176,7 @@ fn ranks_together_make_the_steps_of_one_rank_with_larger_batches() {
 fn evaluation_shows_every_image_once_in_order_in_all_views() {
     let (_directory, records) = records(Encoding::Raw, 13);
     let config =
-        LoaderConfig { batch_size: 4, ..LoaderConfig::evaluation(TestViews::TenCrop, Size::square(CROP)) };
+        LoaderConfig { batch_size: 4, ..LoaderConfig::evaluation(EvalCrops::TenCrop, Size::square(CROP)) };
     let loader = Loader::start(records, config).unwrap();
     assert_eq!((loader.batches_per_epoch(), loader.shape().views), (4, 10));
     let mut count = 0;
@@ -223,7 +227,7 @@ fn damaged_records_are_left_out_and_counted_when_asked() {
     let ten_crop = LoaderConfig {
         batch_size: 20,
         workers: 2,
-        ..LoaderConfig::evaluation(TestViews::TenCrop, Size::square(CROP))
+        ..LoaderConfig::evaluation(EvalCrops::TenCrop, Size::square(CROP))
     };
     let augmented = LoaderConfig { batch_size: 20, last_batch: LastBatch::Pad, ..one_epoch() };
     let configs = [augmented, ten_crop];
@@ -343,7 +347,7 @@ fn a_consumer_that_goes_away_ends_the_workers() {
 }
 
 #[test]
-fn a_consumer_that_holds_every_buffer_is_told_so() {
+fn a_consumer_that_waits_while_it_holds_every_buffer_gets_an_error() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let config = LoaderConfig { buffers: 2, hold_timeout: Duration::from_millis(20), ..one_epoch() };
     let held: Vec<_> = Loader::start(records, config).unwrap().collect();
@@ -367,7 +371,7 @@ impl Augmentation for Slow {
 }
 
 #[test]
-fn a_slow_loader_is_waited_for_however_often_batches_were_held_before() {
+fn a_slow_loader_is_no_error_even_after_batches_were_held() {
     let (_directory, records) = records(Encoding::Raw, 24);
     let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
     let config = LoaderConfig {
@@ -381,7 +385,7 @@ fn a_slow_loader_is_waited_for_however_often_batches_were_held_before() {
 }
 
 #[test]
-fn a_batch_that_is_ready_is_taken_without_waiting_and_in_its_turn() {
+fn a_batch_that_is_ready_is_taken_without_waiting_and_in_order() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let expected = deliver(&records, one_epoch());
     let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
@@ -482,13 +486,13 @@ fn memory_that_is_too_small_or_not_aligned_is_refused() {
 }
 
 #[test]
-fn a_configuration_that_makes_no_sense_is_refused() {
+fn an_impossible_configuration_is_refused() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let small = Chain::empty(Size::square(64));
     let crop = Size::square(64);
     let mean = ndarray::Array3::zeros((3, 20, 20));
     let normalization = Normalization { mean: MeanValue::Image(mean), scale: [1.0; 3] };
-    for (config, words) in [
+    for (config, expected) in [
         (LoaderConfig { batch_size: 0, ..one_epoch() }, "batch_size = 0"),
         (LoaderConfig { workers: 0, ..one_epoch() }, "workers = 0"),
         (LoaderConfig { buffers: 0, ..one_epoch() }, "buffers = 0"),
@@ -499,14 +503,14 @@ fn a_configuration_that_makes_no_sense_is_refused() {
             "a batch of 32 over 2 ranks is larger than",
         ),
         (LoaderConfig { views: Views::Augmented(Arc::new(small)), ..one_epoch() }, "64x64"),
-        (LoaderConfig::evaluation(TestViews::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
+        (LoaderConfig::evaluation(EvalCrops::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
         (
             LoaderConfig { form: OutputForm::F32(normalization), ..one_epoch() },
             "[3, 20, 20], expected [3, 16, 16]",
         ),
     ] {
         let error = Loader::start(Arc::clone(&records), config).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }
 
@@ -517,7 +521,7 @@ fn the_counters_add_up() {
     for (views, form, view_bytes) in [
         (one_epoch().views, OutputForm::U8, 1),
         (one_epoch().views, OutputForm::F16(normalization), 2),
-        (Views::Test { views: TestViews::TenCrop, crop: Size::square(CROP) }, OutputForm::U8, 10),
+        (Views::Test { views: EvalCrops::TenCrop, crop: Size::square(CROP) }, OutputForm::U8, 10),
     ] {
         let config = LoaderConfig { views, form, last_batch: LastBatch::Pad, ..one_epoch() };
         let mut loader = Loader::start(Arc::clone(&records), config).unwrap();

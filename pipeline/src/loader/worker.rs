@@ -1,6 +1,5 @@
 //! What each worker thread does.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,27 +10,25 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, select};
 
 use super::filling::{Claim, Filling};
-use super::plan::{Plan, Plans};
+use super::plan::{BatchPlan, BatchPlans};
 use super::stats::{Counters, add};
 use super::{Checksums, LoaderConfig, LoaderError, OnBadRecord, Views};
-use crate::Encoding;
 use crate::batch::{Batch, BatchShape, Buffer};
 use crate::dataset::Records;
 use crate::decode::JpegDecoder;
 use crate::random::sample_rng;
-use crate::view::{Scratch, Size, View};
+use crate::threads::panic_text;
+use crate::view::Scratch;
 
 /// Samples that a worker claims at a time, at most.
 const MOST_CLAIMED: usize = 16;
 
-/// What the workers of a loader have in common.
+/// What the workers of a loader share.
 #[derive(Debug)]
 pub(super) struct Shared {
     records: Arc<Records>,
     config: LoaderConfig,
     shape: BatchShape,
-    encoding: Encoding,
-    stored: Size,
     claimed: usize,
     state: Mutex<State>,
     free: Receiver<Buffer>,
@@ -47,8 +44,8 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 struct State {
-    plans: Plans,
-    /// The batch that has slots to claim.
+    plans: BatchPlans,
+    /// The batch with unclaimed slots.
     current: Option<Arc<Filling>>,
 }
 
@@ -72,7 +69,7 @@ impl Shared {
     pub fn new(
         records: Arc<Records>,
         config: LoaderConfig,
-        plans: Plans,
+        plans: BatchPlans,
         free: Receiver<Buffer>,
         return_to: Sender<Buffer>,
         stopped: Receiver<Infallible>,
@@ -80,12 +77,11 @@ impl Shared {
         counters: Arc<Counters>,
         held: Arc<AtomicUsize>,
     ) -> Self {
-        // Small enough that workers finish a batch together, large enough that claiming costs nothing.
+        // Small enough that workers finish a batch at about the same time, large enough that claiming costs
+        // nothing.
         let claimed = (config.batch_size / (8 * config.workers)).clamp(1, MOST_CLAIMED);
         Shared {
             shape: config.shape(),
-            encoding: records.encoding(),
-            stored: Size::square(records.image_size()),
             claimed,
             state: Mutex::new(State { plans, current: None }),
             free,
@@ -108,7 +104,7 @@ pub(super) fn run(shared: &Shared) {
     let error = match result {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,
-        Err(panic) => LoaderError::WorkerPanicked { message: panic_message(&*panic) },
+        Err(panic) => LoaderError::WorkerPanicked { message: panic_text(&*panic).to_owned() },
     };
     shared.failed.store(true, Ordering::Relaxed);
     // The consumer may be gone.
@@ -139,9 +135,10 @@ fn work(shared: &Shared, workspace: &mut Workspace) -> Result<(), LoaderError> {
     }
 }
 
-/// The batch that has slots to claim; begins the next one where there is none. `None` when the work is over.
+/// The batch with unclaimed slots, or else the next one; `None` after the last batch and when the loader is
+/// dropped.
 fn current(shared: &Shared) -> Option<Arc<Filling>> {
-    // Whoever begins a batch may wait here for memory; the others wait for the lock, as they would for the memory.
+    // The worker that begins a batch may wait here for memory; the others wait for the lock instead.
     let mut state = lock(&shared.state);
     if let Some(filling) = state.current.as_ref().filter(|filling| filling.has_unclaimed()) {
         return Some(Arc::clone(filling));
@@ -157,7 +154,7 @@ fn current(shared: &Shared) -> Option<Arc<Filling>> {
     Some(filling)
 }
 
-/// Asks for the records that will be wanted in the same slots a few batches later.
+/// Reads ahead the records of the same slots a few batches later.
 fn read_ahead(shared: &Shared, filling: &Filling, claim: &Claim<'_>) {
     let Some(upcoming) = &filling.upcoming else { return };
     let records = upcoming.records();
@@ -193,11 +190,11 @@ fn fill(
     Ok(())
 }
 
-/// Makes one sample, all its views; tells how many bytes its record has.
+/// Makes one sample with all its views and returns the size of its record in bytes.
 fn fill_slot(
     shared: &Shared,
     workspace: &mut Workspace,
-    plan: &Plan,
+    plan: &BatchPlan,
     claim: &mut Claim<'_>,
     slot: usize,
 ) -> Result<usize, LoaderError> {
@@ -207,19 +204,10 @@ fn fill_slot(
         Checksums::Never => shared.records.record(index),
     };
     let Workspace { decoder, scratch } = workspace;
-    let decoded = match shared.encoding {
-        Encoding::Raw => None,
-        Encoding::Jpeg => Some(decoder.decode(record.image, shared.stored.width).map_err(|reason| {
-            let (shard, index) = shared.records.locate(index);
-            LoaderError::Decode { path: shard.path().into(), index, key: record.key.into(), reason }
-        })?),
-    };
+    let pixels = shared.records.pixels(index, decoder)?;
     claim.set_label(slot, record.label);
     for number in 0..shared.shape.views {
-        let mut view = match decoded {
-            None => View::planar(record.image, shared.stored, scratch),
-            Some(pixels) => View::interleaved(pixels, shared.stored, scratch),
-        };
+        let mut view = pixels.view(scratch);
         match &shared.config.views {
             Views::Augmented(chain) => {
                 let position = plan.first_position + slot as u64;
@@ -234,7 +222,7 @@ fn fill_slot(
 }
 
 /// Sends a completed batch, after those before it.
-fn send(shared: &Shared, plan: &Plan, buffer: Buffer, len: usize, skipped: usize) {
+fn send(shared: &Shared, plan: &BatchPlan, buffer: Buffer, len: usize, skipped: usize) {
     let batch = Batch {
         buffer: Some(buffer),
         return_to: shared.return_to.clone(),
@@ -252,22 +240,12 @@ fn send(shared: &Shared, plan: &Plan, buffer: Buffer, len: usize, skipped: usize
         let next = outgoing.next;
         let Some(batch) = outgoing.early.remove(&next) else { return };
         outgoing.next += 1;
-        // Where the consumer is gone, the batch is dropped and the worker soon stops.
+        // If the consumer is gone, the batch is dropped and the worker soon stops.
         let _ = outgoing.channel.send(Ok(batch));
     }
 }
 
-/// Locks what stays consistent even if a worker panics while it holds the lock.
+/// Locks data that stay consistent even if a worker panics while it holds the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(message) = panic.downcast_ref::<&str>() {
-        (*message).into()
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        message.clone()
-    } else {
-        "no message".into()
-    }
 }

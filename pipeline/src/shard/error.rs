@@ -1,7 +1,9 @@
-//! What can be wrong with a shard.
+//! Errors of shards.
 
 use std::io;
 use std::path::PathBuf;
+
+use fovea_files::FileError;
 
 /// A shard cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,22 @@ pub enum ShardError {
         /// CRC-32 in the record.
         expected: u32,
     },
-    /// A record that does not fit the shard it should be appended to.
+    /// The bytes of an image match their checksum but are no image.
+    #[error(
+        "{}: record {index} ({key}) cannot be decoded: {reason}; check the data set with prepare_imagenet verify",
+        path.display()
+    )]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// Position of the record in the shard.
+        index: usize,
+        /// Name of the image.
+        key: String,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// A record does not fit the shard that it is appended to.
     #[error("{}: record {index} ({key}): {reason}", path.display())]
     Unfit {
         /// The file.
@@ -76,4 +93,10 @@ pub enum ShardError {
         /// What was given and what was expected.
         reason: String,
     },
+}
+
+impl From<FileError> for ShardError {
+    fn from(error: FileError) -> Self {
+        Self::Io { path: error.path, action: error.action, source: error.source }
+    }
 }

@@ -7,16 +7,22 @@ use arrow_schema::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{CRC32, IMAGE, KEY, LABEL, ShardError};
+use super::ShardError;
 use crate::{Class, Encoding, Split};
 
 /// Version of the layout that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Names of the columns.
+const IMAGE: &str = "image";
+const LABEL: &str = "label";
+const KEY: &str = "key";
+const CRC32: &str = "crc32";
+
 /// Metadata key of the header.
 const FOVEA: &str = "fovea";
 
-/// What a shard says of itself, enough to use it without its neighbours.
+/// The header of a shard: enough to use it without the other shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardHeader {
     /// [`FORMAT_VERSION`] of the writer.
@@ -54,7 +60,7 @@ impl ShardHeader {
             Encoding::Raw => DataType::FixedSizeBinary(self.raw_image_bytes() as i32),
             Encoding::Jpeg => DataType::Binary,
         };
-        // Nothing is ever missing, but `datasets` takes its metadata seriously only if the columns are nullable.
+        // No value is ever missing, but `datasets` reads its metadata only if the columns are nullable.
         let fields = vec![
             Field::new(IMAGE, image_type, true),
             Field::new(LABEL, DataType::Int64, true),
@@ -86,7 +92,7 @@ impl ShardHeader {
         .to_string()
     }
 
-    /// Reads the header out of a schema and checks that the columns are as it says.
+    /// Reads the header from a schema and checks that the columns agree with it.
     pub(crate) fn from_schema(path: &Path, schema: &Schema) -> Result<Self, ShardError> {
         let foreign = |reason: String| ShardError::Foreign { path: path.into(), reason };
         let text = schema
@@ -127,13 +133,13 @@ pub fn shard_file_name(split: Split, shard: u32) -> String {
     format!("{split}-{shard:05}.arrow")
 }
 
-/// All that is read of a header before its version is known.
+/// The only field that is read before the version is known.
 #[derive(Deserialize)]
 struct VersionOnly {
     format_version: u32,
 }
 
-/// Names and types. Whether a column may lack values does not count: the reader looks whether one does.
+/// Names and types of the columns. Nullability is left out: the reader checks for missing values.
 fn describe_columns(schema: &Schema) -> String {
     let columns: Vec<String> =
         schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();

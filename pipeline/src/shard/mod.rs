@@ -8,7 +8,7 @@
 //! | `crc32` | uint32 | CRC-32 of the bytes in `image` |
 //!
 //! The schema's metadata hold a [`ShardHeader`] as JSON under `fovea`, and under `huggingface` what the
-//! `datasets` package wants to know. [`ShardWriter`] writes a shard, [`Shard`] maps one into memory.
+//! `datasets` package needs. [`ShardWriter`] writes a shard, [`Shard`] maps one into memory.
 
 mod error;
 mod header;
@@ -21,8 +21,3 @@ pub use error::ShardError;
 pub use header::{FORMAT_VERSION, ShardHeader, shard_file_name};
 pub use reader::{Record, Shard};
 pub use writer::{FinishedShard, ShardWriter};
-
-pub(crate) const IMAGE: &str = "image";
-pub(crate) const LABEL: &str = "label";
-pub(crate) const KEY: &str = "key";
-pub(crate) const CRC32: &str = "crc32";

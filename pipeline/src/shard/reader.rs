@@ -22,8 +22,8 @@ use crate::Encoding;
 
 /// A shard mapped into memory.
 ///
-/// Opening reads the file's footer, labels and keys; the images are read when they are used. The file must not be
-/// changed while it is mapped.
+/// Opening reads the file's footer, labels and keys; the images are read when they are used. The file must
+/// not be changed while it is mapped.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
@@ -32,7 +32,7 @@ pub struct Shard {
     buffer: Buffer,
     map: Arc<Mmap>,
     batches: Vec<Columns>,
-    /// Records before each batch, and at last the total.
+    /// Records before each batch, then the total.
     starts: Vec<usize>,
 }
 
@@ -50,7 +50,7 @@ pub struct Record<'a> {
 }
 
 #[derive(Debug)]
-enum Images {
+enum ImageColumn {
     Raw(FixedSizeBinaryArray),
     Jpeg(BinaryArray),
 }
@@ -58,7 +58,7 @@ enum Images {
 /// One Arrow record batch.
 #[derive(Debug)]
 struct Columns {
-    images: Images,
+    images: ImageColumn,
     labels: Int64Array,
     keys: StringArray,
     crc32: UInt32Array,
@@ -68,13 +68,14 @@ impl Shard {
     /// Maps the shard at `path`.
     ///
     /// # Errors
-    /// [`ShardError::Io`] when it cannot be opened, [`ShardError::Damaged`] when it is cut off or not an Arrow
-    /// file, [`ShardError::Foreign`] or [`ShardError::Version`] when it is not one of this version's shards.
+    /// [`ShardError::Io`] when it cannot be opened, [`ShardError::Damaged`] when it is cut off or not an
+    /// Arrow file, [`ShardError::Foreign`] or [`ShardError::Version`] when it is not one of this version's
+    /// shards.
     pub fn open(path: &Path) -> Result<Self, ShardError> {
         let io_error = |action| move |source| ShardError::Io { path: path.into(), action, source };
         let file = File::open(path).map_err(io_error("open"))?;
-        // SAFETY: shards are written once, under another name; whoever changes a mapped file breaks the promise in
-        // the documentation of `Shard`.
+        // SAFETY: shards are written once, under a temporary name, and the documentation of `Shard` demands
+        // that a mapped file is not changed.
         let map = unsafe { Mmap::map(&file) }.map_err(io_error("map"))?;
         let map = Arc::new(map);
         let buffer = Buffer::from(Bytes::from_owner(SharedMap(Arc::clone(&map))));
@@ -103,7 +104,7 @@ impl Shard {
         &self.path
     }
 
-    /// What the shard says of itself.
+    /// The shard's header.
     pub fn header(&self) -> &ShardHeader {
         &self.header
     }
@@ -129,8 +130,8 @@ impl Shard {
         let columns = &self.batches[batch];
         Record {
             image: match &columns.images {
-                Images::Raw(images) => images.value(row),
-                Images::Jpeg(images) => images.value(row),
+                ImageColumn::Raw(images) => images.value(row),
+                ImageColumn::Jpeg(images) => images.value(row),
             },
             label: columns.labels.value(row),
             key: columns.keys.value(row),
@@ -168,7 +169,7 @@ impl Shard {
         let image = self.record(index).image;
         if !is_resident(image) {
             let offset = image.as_ptr().addr() - self.buffer.as_ptr().addr();
-            // Only a hint: a system that does not take it reads the pages when they are touched.
+            // Only a hint: a system that ignores it reads the pages when they are first accessed.
             let _ = self.map.advise_range(Advice::WillNeed, offset, image.len());
         }
     }
@@ -187,8 +188,8 @@ impl Columns {
         }
         Ok(Columns {
             images: match header.encoding {
-                Encoding::Raw => Images::Raw(batch.column(0).as_fixed_size_binary().clone()),
-                Encoding::Jpeg => Images::Jpeg(batch.column(0).as_binary::<i32>().clone()),
+                Encoding::Raw => ImageColumn::Raw(batch.column(0).as_fixed_size_binary().clone()),
+                Encoding::Jpeg => ImageColumn::Jpeg(batch.column(0).as_binary::<i32>().clone()),
             },
             labels,
             keys: batch.column(2).as_string::<i32>().clone(),
@@ -199,7 +200,7 @@ impl Columns {
 
 /// Whether the page that `mapped` starts in is in memory.
 ///
-/// Asking costs a quarter of advising, which walks over all pages; in a warm cache that is what there is to save.
+/// This check costs a quarter of `madvise`, which walks over all pages; in a warm cache it saves the rest.
 #[cfg(target_os = "linux")]
 fn is_resident(mapped: &[u8]) -> bool {
     /// Every page of memory that Linux maps starts at a multiple of this.
@@ -207,8 +208,8 @@ fn is_resident(mapped: &[u8]) -> bool {
     let page = mapped.as_ptr().map_addr(|address| address & !(SMALLEST_PAGE_BYTES - 1));
     let mut state = 0;
     // SAFETY: the page is mapped, since the slice is; the call writes one byte for one page.
-    let answer = unsafe { libc::mincore(page.cast_mut().cast(), 1, &mut state) };
-    answer == 0 && state & 1 == 1
+    let status = unsafe { libc::mincore(page.cast_mut().cast(), 1, &mut state) };
+    status == 0 && state & 1 == 1
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -233,7 +234,7 @@ fn read_footer(file: &Buffer) -> Result<Footer<'_>, String> {
         .map_err(|error| format!("unreadable footer at byte {footer_start}: {error}"))
 }
 
-/// Reads one record batch after checking every offset in it, which the decoder takes on trust.
+/// Reads one record batch after checking every offset in it, since the decoder does not.
 fn read_block(
     file: &Buffer,
     block: &Block,
@@ -259,8 +260,8 @@ fn block_range(block: &Block, file_bytes: usize) -> Option<Range<usize>> {
     (end <= file_bytes).then_some(start..end)
 }
 
-/// Bytes of the units that each buffer of a record batch consists of: for every column the validity bits, the offsets if
-/// its values differ in length, and the values.
+/// Bytes of the units that each buffer of a record batch consists of: for every column the validity bits, the
+/// offsets if its values differ in length, and the values.
 fn buffer_units(encoding: Encoding) -> &'static [usize] {
     match encoding {
         Encoding::Raw => &[1, 1, 1, 8, 1, 4, 1, 1, 4],
@@ -303,7 +304,7 @@ fn check_buffers(metadata: &[u8], body_bytes: usize, units: &[usize]) -> Result<
     Ok(())
 }
 
-/// A share of the map that Arrow's buffers can own.
+/// A reference to the map that Arrow's buffers can own.
 struct SharedMap(Arc<Mmap>);
 
 impl AsRef<[u8]> for SharedMap {

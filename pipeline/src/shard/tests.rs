@@ -186,8 +186,8 @@ fn labels_that_are_no_class_and_missing_values_are_refused_with_their_place() {
     foreign_shard(vec![Some(0), Some(9)], keys.clone()).unwrap().verify(1).unwrap();
     for label in [10, -1] {
         let error = foreign_shard(vec![Some(0), Some(label)], keys.clone()).unwrap_err().to_string();
-        let words = format!("record batch 0: row 1: label {label}, but there are 10 classes");
-        assert!(error.contains(&words), "{error}");
+        let expected = format!("record batch 0: row 1: label {label}, but there are 10 classes");
+        assert!(error.contains(&expected), "{error}");
     }
     let error = foreign_shard(vec![Some(0), None], keys).unwrap_err().to_string();
     assert!(error.contains("record batch 0: column `label` has missing values"), "{error}");

@@ -1,6 +1,5 @@
-//! Writing a shard: under a temporary name until it is complete.
+//! Writing a shard, under a temporary name until it is complete.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,21 +10,23 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, SchemaRef};
+use fovea_files::PartialFile;
 
 use super::{ShardError, ShardHeader};
 use crate::{Encoding, ShardInfo};
 
 /// Image bytes after which the buffered records become one Arrow record batch.
 ///
-/// It bounds the writer's memory; readers see no difference.
+/// It limits the writer's memory; readers see no difference.
 const RECORD_BATCH_BYTES: usize = 16 << 20;
 
 /// Writes one shard record by record; the file appears under its name only when it is complete and on disk.
 ///
-/// Dropped before [`finish`](Self::finish), it removes what it wrote.
+/// Until then it is named `NAME.partial`; dropped before [`finish`](Self::finish), it removes that.
 pub struct ShardWriter {
     path: PathBuf,
-    temporary: TemporaryFile,
+    /// The path until the shard is complete.
+    temporary: PathBuf,
     header: ShardHeader,
     schema: SchemaRef,
     file: FileWriter<BufWriter<HashingFile>>,
@@ -42,7 +43,7 @@ pub struct FinishedShard {
     pub info: ShardInfo,
 }
 
-/// The columns of the record batch that is being collected.
+/// The columns of the current record batch.
 #[derive(Default)]
 struct Pending {
     images: Vec<u8>,
@@ -58,18 +59,13 @@ impl ShardWriter {
     /// # Errors
     /// [`ShardError::Io`] when the file cannot be created.
     pub fn create(directory: &Path, header: ShardHeader) -> Result<Self, ShardError> {
-        let name = header.file_name();
-        let path = directory.join(&name);
-        let temporary = TemporaryFile(directory.join(format!("{name}.partial")));
-        let file = File::create(&temporary.0).map_err(|source| ShardError::Io {
-            path: temporary.0.clone(),
-            action: "create",
-            source,
-        })?;
+        let path = directory.join(header.file_name());
+        let file = PartialFile::create(&path)?;
+        let temporary = file.temporary_path().to_owned();
         let schema = Arc::new(header.schema());
         let hashing = HashingFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
-        let file = FileWriter::try_new_buffered(hashing, &schema)
-            .map_err(|error| write_error(&temporary.0, error))?;
+        let file =
+            FileWriter::try_new_buffered(hashing, &schema).map_err(|error| write_error(&temporary, error))?;
         Ok(ShardWriter { path, temporary, header, schema, file, pending: Pending::default(), records: 0 })
     }
 
@@ -131,27 +127,24 @@ impl ShardWriter {
         ];
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .and_then(|batch| self.file.write(&batch))
-            .map_err(|error| write_error(&self.temporary.0, error))
+            .map_err(|error| write_error(&self.temporary, error))
     }
 
-    /// Completes the file, brings it to the disk and gives it its name.
+    /// Completes the file, syncs it to the disk and gives it its name.
     ///
     /// # Errors
-    /// [`ShardError::Io`] when the disk is full, for instance; the shard is not there then.
+    /// [`ShardError::Io`] when the disk is full, for instance; there is no shard then.
     pub fn finish(mut self) -> Result<FinishedShard, ShardError> {
         if !self.pending.labels.is_empty() {
             self.write_pending()?;
         }
-        let temporary = self.temporary.0.clone();
         let hashing = self
             .file
             .into_inner()
-            .map_err(|error| write_error(&temporary, error))?
+            .map_err(|error| write_error(&self.temporary, error))?
             .into_inner()
-            .map_err(|error| io_error(&temporary, "write", error.into_error()))?;
-        hashing.file.sync_all().map_err(|source| io_error(&temporary, "flush to the disk", source))?;
-        fs::rename(&temporary, &self.path).map_err(|source| io_error(&self.path, "rename into", source))?;
-        sync_parent(&self.path)?;
+            .map_err(|error| io_error(&self.temporary, "write", error.into_error()))?;
+        hashing.file.finish()?;
         let info = ShardInfo {
             file: self.header.file_name(),
             images: self.records as u64,
@@ -162,19 +155,11 @@ impl ShardWriter {
     }
 }
 
-/// Makes a rename in the directory of `path` survive a power failure.
-fn sync_parent(path: &Path) -> Result<(), ShardError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| io_error(parent, "flush to the disk", source))
-}
-
 fn io_error(path: &Path, action: &'static str, source: io::Error) -> ShardError {
     ShardError::Io { path: path.into(), action, source }
 }
 
-/// Arrow hides the system's error in its own; a full disk should be told plainly.
+/// Unwraps the system's error, a full disk for instance, from Arrow's.
 fn write_error(path: &Path, error: ArrowError) -> ShardError {
     let source = match error {
         ArrowError::IoError(_, source) => source,
@@ -183,19 +168,9 @@ fn write_error(path: &Path, error: ArrowError) -> ShardError {
     io_error(path, "write", source)
 }
 
-/// Removes the file when dropped; after a rename there is nothing left to remove.
-struct TemporaryFile(PathBuf);
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        // A leftover is harmless: the next writer of this shard starts it anew.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// A file whose content is digested while it is written.
+/// A file that is hashed while it is written.
 struct HashingFile {
-    file: File,
+    file: PartialFile,
     hasher: blake3::Hasher,
     bytes: u64,
 }

@@ -1,8 +1,9 @@
 //! A contact sheet of augmentations: each row an original and the views made of it.
 
+use fovea_pipeline::geometry::{Frame, Size};
 use fovea_pipeline::random::sample_rng;
-use fovea_pipeline::view::{Frame, Scratch, Size, View};
-use fovea_pipeline::{Chain, TestViews};
+use fovea_pipeline::view::{Scratch, View};
+use fovea_pipeline::{Chain, EvalCrops};
 use image::{Rgb, RgbImage};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
@@ -32,7 +33,7 @@ pub enum SheetViews<'a> {
     /// The fixed views of an evaluation.
     Test {
         /// Which views.
-        views: TestViews,
+        views: EvalCrops,
         /// Their size.
         crop: Size,
     },
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn small_images_are_enlarged_by_a_whole_factor() {
-        let views = SheetViews::Test { views: TestViews::TenCrop, crop: Size::square(24) };
+        let views = SheetViews::Test { views: EvalCrops::TenCrop, crop: Size::square(24) };
         let sheet = draw(&originals(1, 28), &views);
         assert_eq!(sheet.width(), GAP_PX + 7 * 28 + 10 * (7 * 24 + GAP_PX) + 2 * GAP_PX);
     }
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn frames_are_drawn_around_what_the_views_show() {
-        let views = SheetViews::Test { views: TestViews::Center, crop: Size::square(224) };
+        let views = SheetViews::Test { views: EvalCrops::Center, crop: Size::square(224) };
         let sheet = draw(&originals(1, 256), &views);
         let original = |x: u32, y: u32| *sheet.get_pixel(GAP_PX + x, GAP_PX + LINE_PX + y);
         let (frame, picture) = (hue(0, 1), Rgb([100; 3]));

@@ -2,18 +2,21 @@
 
 mod contact_sheet;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_datasets::is_image_name;
+use fovea_datasets::photo::{Filter, Fit, Shaper};
 use fovea_pipeline::decode::JpegDecoder;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
-use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
-    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, Encoding, Split, TestViews, augment,
+    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
 };
 use fovea_tools::{say, terminal};
 use fovea_trainer::recipe::Recipe;
@@ -43,7 +46,7 @@ struct Arguments {
     /// Shows evaluation views instead: center, ten-crop (corners and centre, and their mirror images) or
     /// nine-crop (a grid of three by three).
     #[arg(long, value_name = "VIEWS", conflicts_with = "count")]
-    views: Option<TestViews>,
+    views: Option<EvalCrops>,
     /// The same as --views ten-crop.
     #[arg(long, conflicts_with_all = ["count", "views"])]
     ten_crop: bool,
@@ -73,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
     let chain = Chain::from_configs(&steps, stored, Some(&statistics))?;
-    let views = match arguments.views.or(arguments.ten_crop.then_some(TestViews::TenCrop)) {
+    let views = match arguments.views.or(arguments.ten_crop.then_some(EvalCrops::TenCrop)) {
         Some(views) => {
             let crop = Size::square(crop);
             views.check(stored, crop)?;
@@ -121,18 +124,10 @@ fn from_shards(dataset: &Dataset, arguments: &Arguments) -> Result<Vec<Original>
         .into_iter()
         .take(arguments.rows)
         .map(|index| {
-            let record = records.verified_record(index as usize)?;
+            let index = index as usize;
             let mut planes = vec![0; 3 * size.area()];
-            match records.encoding() {
-                Encoding::Raw => planes.copy_from_slice(record.image),
-                Encoding::Jpeg => {
-                    let pixels = decoder
-                        .decode(record.image, size.width)
-                        .map_err(|reason| anyhow::anyhow!("{}: {reason}", record.key))?;
-                    View::interleaved(pixels, size, &mut scratch).write_u8(&mut planes);
-                }
-            }
-            let class = &dataset.info().classes[record.label as usize];
+            records.view(index, &mut decoder, &mut scratch)?.write_u8(&mut planes);
+            let class = &dataset.info().classes[records.record(index).label as usize];
             let name = class.name.split(',').next().unwrap_or(&class.wnid).to_owned();
             Ok(Original { name, planes, size })
         })
@@ -144,8 +139,7 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        if ["jpg", "jpeg", "png"].contains(&extension.to_ascii_lowercase().as_str()) {
+        if path.file_name().and_then(OsStr::to_str).is_some_and(is_image_name) {
             files.push(path);
         }
     }
@@ -162,13 +156,9 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
 
 fn from_photo(path: &Path) -> Result<Original> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut photo = Photo::default();
-    PhotoFile::parse(&bytes)
-        .and_then(|file| file.decode(&mut photo))
+    let planes = Shaper::new(PHOTO_SIDE_PX, Fit::ShortSide, Filter::Lanczos3)
+        .planes_of(&bytes)
         .with_context(|| format!("cannot decode {}", path.display()))?;
-    let mut shaper = Shaper::new(PHOTO_SIDE_PX, Fit::ShortSide, Filter::Lanczos3);
-    let mut planes = vec![0; 3 * Size::square(PHOTO_SIDE_PX).area()];
-    to_planes(shaper.shape(photo.width, photo.height, &photo.rgb), &mut planes);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Original { name, planes, size: Size::square(PHOTO_SIDE_PX) })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fovea_analysis::comparison::Metric;
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_runtime::DeviceChoice;
 use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
@@ -231,8 +231,8 @@ pub struct TrainedArgs {
 pub struct ViewsArgs {
     /// Views of each image over which predictions are averaged: center, ten-crop (corners and centre, each
     /// also mirrored) or nine-crop (a grid of three by three)
-    #[arg(long, value_name = "VIEWS", default_value = TestViews::Center.name())]
-    views: TestViews,
+    #[arg(long, value_name = "VIEWS", default_value = EvalCrops::Center.name())]
+    views: EvalCrops,
     /// The same as --views ten-crop
     #[arg(long, conflicts_with = "views")]
     ten_crop: bool,
@@ -240,8 +240,8 @@ pub struct ViewsArgs {
 
 impl ViewsArgs {
     /// The requested views.
-    pub fn views(&self) -> TestViews {
-        if self.ten_crop { TestViews::TenCrop } else { self.views }
+    pub fn views(&self) -> EvalCrops {
+        if self.ten_crop { EvalCrops::TenCrop } else { self.views }
     }
 }
 
@@ -490,10 +490,10 @@ mod tests {
     #[test]
     fn views_are_requested_by_name() {
         for (given, expected) in [
-            (&[][..], TestViews::Center),
-            (&["--ten-crop"], TestViews::TenCrop),
-            (&["--views", "ten-crop"], TestViews::TenCrop),
-            (&["--views", "nine-crop"], TestViews::NineCrop),
+            (&[][..], EvalCrops::Center),
+            (&["--ten-crop"], EvalCrops::TenCrop),
+            (&["--views", "ten-crop"], EvalCrops::TenCrop),
+            (&["--views", "nine-crop"], EvalCrops::NineCrop),
         ] {
             let cli = Cli::parse_from([&["trainer", "evaluate", "run"], given].concat());
             let Some(Command::Evaluate(args)) = cli.command else { panic!("{given:?}") };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use fovea_analysis::comparison::{
     self, Candidate, Event, Metric, Plan, Rates, SweepContext, SweepObserver, default_folder,
 };
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{say, tell};
 use fovea_trainer::metrics;
@@ -112,7 +112,7 @@ impl Observer for Progress {
         self.terminal.step(step, batch);
     }
 
-    fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
+    fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
         self.terminal.evaluating(views, images, of);
     }
 

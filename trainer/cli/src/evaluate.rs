@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use fovea_pipeline::{Split, TestViews};
+use fovea_pipeline::{EvalCrops, Split};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
@@ -33,7 +33,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
 
     let mut evaluation = Evaluation {
         records,
-        views: TestViews::Center,
+        views: EvalCrops::Center,
         crop: crop_size(&recipe),
         classes: meta.classes.len(),
         on_bad_record: fovea_pipeline::loader::OnBadRecord::Stop,
@@ -42,7 +42,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     };
     let images = evaluation.records.len() as u64;
     // The centre view costs little in addition to several others.
-    let mut wanted = vec![TestViews::Center, args.views.views()];
+    let mut wanted = vec![EvalCrops::Center, args.views.views()];
     wanted.dedup();
     let mut results = Vec::new();
     for views in wanted {

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper, to_planes};
+use fovea_datasets::photo::{Filter, Fit, Shaper};
 use fovea_datasets::prepare::Preparation;
-use fovea_pipeline::TestViews;
-use fovea_pipeline::view::{Scratch, Size, View};
+use fovea_pipeline::EvalCrops;
+use fovea_pipeline::geometry::Size;
+use fovea_pipeline::view::{Scratch, View};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::crop_size;
 
@@ -19,13 +20,13 @@ pub struct Eye {
     /// Size of a view.
     pub crop: Size,
     /// Views of each photo.
-    pub views: TestViews,
+    pub views: EvalCrops,
 }
 
 impl Eye {
     /// For the network of a run with this recipe. Photos are made square like those of the run's data set, as
     /// recorded in the run; by default if there is no record.
-    pub fn of_run(run: &Path, recipe: &Recipe, views: TestViews) -> anyhow::Result<Self> {
+    pub fn of_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
         let (fit, filter) = match Preparation::read(run)? {
             Some(preparation) => (preparation.resize, preparation.filter),
             None => Default::default(),
@@ -39,14 +40,9 @@ impl Eye {
         let about = fs::metadata(path).with_context(read)?;
         ensure!(about.is_file(), "{} is no file; give a JPEG or PNG photo", path.display());
         let bytes = fs::read(path).with_context(read)?;
-        let mut photo = Photo::default();
-        PhotoFile::parse(&bytes)
-            .and_then(|file| file.decode(&mut photo))
+        let planes = Shaper::new(self.image_px, self.fit, self.filter)
+            .planes_of(&bytes)
             .with_context(|| format!("cannot decode {}", path.display()))?;
-        let mut shaper = Shaper::new(self.image_px, self.fit, self.filter);
-        let square = shaper.shape(photo.width, photo.height, &photo.rgb);
-        let mut planes = vec![0; square.len()];
-        to_planes(square, &mut planes);
 
         let mut scratch = Scratch::default();
         let mut rows = vec![0; self.views.count() * 3 * self.crop.area()];

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_tools::tell;
 use fovea_trainer::metrics;
 use fovea_trainer::summary::{percent, views_name};
@@ -129,7 +129,7 @@ impl Observer for Terminal {
         }
     }
 
-    fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
+    fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
         self.evaluation.get_or_insert_with(|| images_bar(of, views_name(views))).set_position(images);
         if images == of
             && let Some(bar) = self.evaluation.take()
@@ -161,7 +161,7 @@ impl Observer for Terminal {
         }
     }
 
-    fn finished(&mut self, _views: TestViews, _score: &Score) {
+    fn finished(&mut self, _views: EvalCrops, _score: &Score) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

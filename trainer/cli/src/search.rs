@@ -10,8 +10,8 @@ use anyhow::Context;
 use fovea_analysis::features::{Extractor, ImageReader, Nearest, Neighbour};
 use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
-use fovea_pipeline::view::Size;
-use fovea_pipeline::{Records, TestViews};
+use fovea_pipeline::geometry::Size;
+use fovea_pipeline::{EvalCrops, Records};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Precision;
@@ -30,7 +30,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     }
     let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
     let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
-    let eye = Eye::of_run(&args.trained.run, &trained.recipe, TestViews::Center)?;
+    let eye = Eye::of_run(&args.trained.run, &trained.recipe, EvalCrops::Center)?;
     let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split.into())?);

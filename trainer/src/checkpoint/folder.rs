@@ -1,12 +1,11 @@
 //! The folder of one checkpoint.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use fovea_files::{hexadecimal, sha256_of, sync_folder, write_atomically};
+use fovea_files::{FileError, PartialFolder, hexadecimal, sha256_of, write_atomically};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,8 +17,6 @@ const TENSORS: &str = "state.safetensors";
 const META: &str = "checkpoint.json";
 /// Prefix of checkpoint folders.
 pub(super) const PREFIX: &str = "step-";
-/// Prefix of the folder's name until the checkpoint is complete.
-const HIDDEN: &str = ".";
 
 /// Content of `checkpoint.json`.
 #[derive(Serialize, Deserialize)]
@@ -42,23 +39,13 @@ struct FormatOnly {
 /// # Errors
 /// [`CheckpointError::Write`]; no files are left behind.
 pub fn save(folder: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<(), CheckpointError> {
-    let hidden = hidden_sibling(folder);
-    let result = write_parts(&hidden, meta, tensors).and_then(|()| {
-        fs::rename(&hidden, folder).and_then(|()| sync_folder(folder)).map_err(CheckpointError::write(folder))
-    });
-    if result.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_dir_all(&hidden);
-    }
-    result
+    let refused = |error: FileError| CheckpointError::write(error.path)(error.source);
+    let partial = PartialFolder::create(folder).map_err(refused)?;
+    write_parts(partial.hidden_path(), meta, tensors)?;
+    partial.finish().map_err(refused)
 }
 
 fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<(), CheckpointError> {
-    if hidden.exists() {
-        // Half a checkpoint of a trainer that was killed.
-        fs::remove_dir_all(hidden).map_err(CheckpointError::write(hidden))?;
-    }
-    fs::create_dir_all(hidden).map_err(CheckpointError::write(hidden))?;
     let path = hidden.join(TENSORS);
     let written = safetensors::serialize_to_file(tensors.iter().copied(), None, &path);
     written
@@ -82,15 +69,9 @@ fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Res
     fs::set_permissions(&tensors, permissions).map_err(CheckpointError::write(&tensors))
 }
 
-fn hidden_sibling(folder: &Path) -> PathBuf {
-    let mut name = OsString::from(HIDDEN);
-    name.push(folder.file_name().unwrap_or_default());
-    folder.with_file_name(name)
-}
-
 /// Whether a folder of this name is a checkpoint that is not complete.
 pub(super) fn is_hidden(name: &str) -> bool {
-    name.strip_prefix(HIDDEN).is_some_and(|name| name.starts_with(PREFIX))
+    PartialFolder::final_name(name).is_some_and(|name| name.starts_with(PREFIX))
 }
 
 /// Reads the checkpoint in `folder` and verifies every byte of it.

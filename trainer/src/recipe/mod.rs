@@ -27,7 +27,7 @@ mod validate;
 use std::collections::BTreeMap;
 
 use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop};
-use fovea_pipeline::{AugmentationConfig, TestViews};
+use fovea_pipeline::{AugmentationConfig, EvalCrops};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -146,9 +146,9 @@ pub struct Training {
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// Views after every epoch.
-    pub every_epoch: TestViews,
+    pub every_epoch: EvalCrops,
     /// Views after the last epoch.
-    pub at_end: TestViews,
+    pub at_end: EvalCrops,
 }
 
 impl Recipe {

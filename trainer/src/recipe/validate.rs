@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use fovea_pipeline::Chain;
 use fovea_pipeline::augment::AugmentError;
-use fovea_pipeline::view::Size;
+use fovea_pipeline::geometry::Size;
 
 use super::resolve::unknown;
 use super::{LayerKind, Mean, Recipe, RecipeError, Weights};

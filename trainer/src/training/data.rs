@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fovea_pipeline::form::center_of;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::{LoaderError, OnBadRecord, Views};
 use fovea_pipeline::memory::MemoryProvider;
-use fovea_pipeline::view::Size;
 use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split};
 
 use super::TrainingError;

@@ -114,21 +114,6 @@ pub enum TrainingError {
     /// The loss is not a finite number.
     #[error("{0}")]
     NotFinite(Box<Divergence>),
-    /// An image of the data set cannot be decoded.
-    #[error(
-        "{}: image {index} (`{key}`) cannot be decoded: {reason}; check the data set with prepare_imagenet verify",
-        shard.display()
-    )]
-    Image {
-        /// The shard.
-        shard: PathBuf,
-        /// Position in it.
-        index: usize,
-        /// Name of the image.
-        key: String,
-        /// The reason.
-        reason: String,
-    },
     /// A file of the run cannot be read.
     #[error("cannot read {}: {reason}; name the folder of a run", path.display())]
     Read {

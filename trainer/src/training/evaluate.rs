@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::OnBadRecord;
-use fovea_pipeline::view::Size;
-use fovea_pipeline::{Batch, Loader, LoaderConfig, Records, TestViews};
+use fovea_pipeline::{Batch, EvalCrops, Loader, LoaderConfig, Records};
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
@@ -41,7 +41,7 @@ pub struct Evaluation {
     /// The images.
     pub records: Arc<Records>,
     /// Views of each image; the softmax outputs of several are averaged (section 4.1 of the paper).
-    pub views: TestViews,
+    pub views: EvalCrops,
     /// Size of a view.
     pub crop: Size,
     /// Number of classes K.

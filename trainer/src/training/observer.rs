@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 
 use super::Score;
 use crate::metrics;
@@ -108,7 +108,7 @@ pub trait Observer {
     }
 
     /// An evaluation has done `images` of `of` images.
-    fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
+    fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
         let _ = (views, images, of);
     }
 
@@ -118,7 +118,7 @@ pub trait Observer {
     }
 
     /// The evaluation at the end is done.
-    fn finished(&mut self, views: TestViews, score: &Score) {
+    fn finished(&mut self, views: EvalCrops, score: &Score) {
         let _ = (views, score);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::{Batch, TestViews};
+use fovea_pipeline::{Batch, EvalCrops};
 use serde::{Deserialize, Serialize};
 
 use super::data::{Batches, crop_size};
@@ -55,7 +55,7 @@ pub struct Report {
     /// Lowest top-1 error after an epoch, 0..=1.
     pub best_top1: Option<f64>,
     /// Views of the last evaluation.
-    pub views: TestViews,
+    pub views: EvalCrops,
     /// The last evaluation, over these views.
     pub score: Score,
 }
@@ -309,7 +309,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn evaluate(&mut self, views: TestViews) -> Result<Option<Score>, TrainingError> {
+    fn evaluate(&mut self, views: EvalCrops) -> Result<Option<Score>, TrainingError> {
         let evaluation = Evaluation {
             records: self.data.evaluated().clone(),
             views,

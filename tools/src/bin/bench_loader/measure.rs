@@ -13,9 +13,9 @@ use anyhow::{Context, Result};
 use fovea_pipeline::batch::BatchShape;
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::form::center_of;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::kernels::{self, Mean, Normalize, Plane};
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
-use fovea_pipeline::view::Size;
 use fovea_pipeline::{
     Chain, Dataset, Encoding, Loader, LoaderConfig, MeanValue, Normalization, OutputForm, Records, Split,
     augment,

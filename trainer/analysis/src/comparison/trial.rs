@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_trainer::backend::{BackendError, Setup, TrainingBackend};
 use fovea_trainer::metrics::{self, Epoch};
 use fovea_trainer::recipe::Recipe;
@@ -244,7 +244,7 @@ impl Observer for TrialObserver<'_> {
         self.forward_stop();
     }
 
-    fn evaluating(&mut self, views: TestViews, images: u64, of: u64) {
+    fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
         self.sweep.evaluating(views, images, of);
         self.forward_stop();
     }
@@ -260,7 +260,7 @@ impl Observer for TrialObserver<'_> {
         self.forward_stop();
     }
 
-    fn finished(&mut self, views: TestViews, score: &Score) {
+    fn finished(&mut self, views: EvalCrops, score: &Score) {
         self.sweep.finished(views, score);
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fovea_pipeline::view::Size;
-use fovea_pipeline::{Loader, LoaderConfig, Records, TestViews};
+use fovea_pipeline::geometry::Size;
+use fovea_pipeline::{EvalCrops, Loader, LoaderConfig, Records};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{Inference, OrtOptions};
 use fovea_trainer::names;
@@ -106,7 +106,7 @@ impl Extractor {
         let config = LoaderConfig {
             batch_size: BATCH,
             workers,
-            ..LoaderConfig::evaluation(TestViews::Center, self.crop)
+            ..LoaderConfig::evaluation(EvalCrops::Center, self.crop)
         };
         let mut first = 0;
         for batch in Loader::start(Arc::clone(records), config).map_err(TrainingError::from)? {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use fovea_pipeline::dataset::DatasetError;
 use fovea_pipeline::decode::JpegDecoder;
-use fovea_pipeline::view::{Scratch, Size, View};
-use fovea_pipeline::{Encoding, Records, TestViews};
+use fovea_pipeline::geometry::Size;
+use fovea_pipeline::view::Scratch;
+use fovea_pipeline::{EvalCrops, Records};
 use fovea_trainer::training::TrainingError;
 
 /// Reads single images of a split.
@@ -38,25 +39,15 @@ impl ImageReader {
     /// The centre crop of image `index`, `u8 [3,H,W]`, as in evaluation.
     ///
     /// # Errors
-    /// [`TrainingError::Dataset`] when its checksum is wrong, [`TrainingError::Image`] when it cannot be
-    /// decoded.
+    /// [`TrainingError::Dataset`] when its checksum is wrong or it cannot be decoded.
     ///
     /// # Panics
     /// When there is no such image, or `crop` is larger than it.
     pub fn center(&mut self, index: usize, crop: Size) -> Result<Vec<u8>, TrainingError> {
         let Self { records, decoder } = self;
-        let record = records.verified_record(index).map_err(DatasetError::from)?;
-        let size = Size::square(records.image_size());
         let mut scratch = Scratch::default();
-        let mut view = match records.encoding() {
-            Encoding::Raw => View::planar(record.image, size, &mut scratch),
-            Encoding::Jpeg => {
-                let decoded = decoder.decode(record.image, size.width);
-                let pixels = decoded.map_err(|reason| damaged(records, index, reason))?;
-                View::interleaved(pixels, size, &mut scratch)
-            }
-        };
-        TestViews::Center.apply(0, crop, &mut view);
+        let mut view = records.view(index, decoder, &mut scratch).map_err(DatasetError::from)?;
+        EvalCrops::Center.apply(0, crop, &mut view);
         let mut planes = vec![0; 3 * crop.area()];
         view.write_u8(&mut planes);
         Ok(planes)
@@ -76,11 +67,6 @@ impl ImageReader {
         }
         Ok(images)
     }
-}
-
-fn damaged(records: &Records, index: usize, reason: String) -> TrainingError {
-    let (shard, row) = records.locate(index);
-    TrainingError::Image { shard: shard.path().into(), index: row, key: shard.record(row).key.into(), reason }
 }
 
 #[cfg(test)]

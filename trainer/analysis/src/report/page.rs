@@ -166,7 +166,7 @@ fn machine(environment: &Environment) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use fovea_pipeline::TestViews;
+    use fovea_pipeline::EvalCrops;
     use fovea_pipeline::loader::OnBadRecord;
     use fovea_trainer::backend::Precision;
     use fovea_trainer::training::{OnNan, Report, Score};
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn the_last_evaluation_is_shown_with_the_name_of_its_views() {
         for (views, expected) in [
-            (TestViews::TenCrop, "ten views"),
-            (TestViews::NineCrop, "nine views"),
-            (TestViews::Center, "centre view"),
+            (EvalCrops::TenCrop, "ten views"),
+            (EvalCrops::NineCrop, "nine views"),
+            (EvalCrops::Center, "centre view"),
         ] {
             let score = Score { images: 8, loss: 1.0, top1: 0.25, top5: 0.0 };
             let result = Report { epochs: 1, step: 9, discarded: 0, best_top1: None, views, score };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fovea_pipeline::dataset::DatasetError;
-use fovea_pipeline::view::Size;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::{Dataset, Records, Split};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use fovea_pipeline::TestViews;
+use fovea_pipeline::EvalCrops;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_runtime::testing::{self, Data};
 
@@ -24,7 +24,7 @@ fn a_run_learns_and_writes_its_records() {
     let report = attempt.finish();
     assert!(report.score.top1 < 0.1, "{report:?}");
     let batches = TRAIN as u64 / 8;
-    assert_eq!((report.epochs, report.step, report.views), (12, 12 * batches, TestViews::TenCrop));
+    assert_eq!((report.epochs, report.step, report.views), (12, 12 * batches, EvalCrops::TenCrop));
 
     let run = place.path("run");
     let (_, _, steps, epochs) = traces(&run);
@@ -153,7 +153,7 @@ fn a_loss_that_stays_at_ln_k_is_one_warning() {
 }
 
 /// The score of an untrained network.
-fn score(place: &Place, views: TestViews, rows: usize) -> Score {
+fn score(place: &Place, views: EvalCrops, rows: usize) -> Score {
     let recipe = recipe(&["network.layer.fc1.weight_std=2"]);
     let data = TrainingData::open(&place.path("data"), &recipe).unwrap();
     let setup = Setup::new(&recipe, 3, rows, data.mean(), 1).unwrap();
@@ -179,7 +179,7 @@ fn score(place: &Place, views: TestViews, rows: usize) -> Score {
 #[test]
 fn an_evaluation_counts_every_image_once_for_any_batch_size() {
     let place = Place::new();
-    for views in [TestViews::Center, TestViews::TenCrop] {
+    for views in [EvalCrops::Center, EvalCrops::TenCrop] {
         let whole = score(&place, views, 64);
         assert_eq!(whole.images, VAL as u64);
         for rows in [1, 4, 10, 23] {
@@ -188,7 +188,7 @@ fn an_evaluation_counts_every_image_once_for_any_batch_size() {
             assert!((parts.loss - whole.loss).abs() < 1e-6, "{rows} rows: {parts:?} and {whole:?}");
         }
     }
-    assert_ne!(score(&place, TestViews::Center, 8).loss, score(&place, TestViews::TenCrop, 8).loss);
+    assert_ne!(score(&place, EvalCrops::Center, 8).loss, score(&place, EvalCrops::TenCrop, 8).loss);
 }
 
 #[test]

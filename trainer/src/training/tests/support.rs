@@ -12,7 +12,7 @@ use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{Entry, Payload, Source, SourceError};
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::memory::{BatchMemory, HostMemory, MemoryProvider};
-use fovea_pipeline::{Class, Split, TestViews};
+use fovea_pipeline::{Class, EvalCrops, Split};
 use serde_json::Value;
 
 use crate::backend::{
@@ -287,14 +287,14 @@ impl Observer for Watching<'_> {
         }
     }
 
-    fn evaluating(&mut self, _views: TestViews, _images: u64, _of: u64) {
+    fn evaluating(&mut self, _views: EvalCrops, _images: u64, _of: u64) {
         self.watcher.reports += 1;
         if self.watcher.stop_after_reports == Some(self.watcher.reports) {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
 
-    fn finished(&mut self, _views: TestViews, score: &Score) {
+    fn finished(&mut self, _views: EvalCrops, score: &Score) {
         assert_eq!(score.images, VAL as u64);
     }
 

@@ -1,16 +1,19 @@
-//! The views on which a trained network is evaluated.
+//! The crops on which a trained network is evaluated.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::augment::AugmentError;
-use crate::view::{Rect, Size, View};
+use crate::geometry::{Rect, Size};
+use crate::names::UnknownName;
+use crate::view::View;
 
-/// Which fixed crops of an image are shown to the network.
+/// The fixed crops of an image that a network is evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TestViews {
+pub enum EvalCrops {
     /// The centre crop.
     Center,
     /// The four corners and the centre, each also mirrored; the network's softmax outputs are averaged.
@@ -23,49 +26,41 @@ pub enum TestViews {
     NineCrop,
 }
 
-/// There are no test views of this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are no test views `{given}`; there are {}", TestViews::ALL.map(TestViews::name).join(", "))]
-pub struct UnknownViews {
-    /// The name that was given.
-    pub given: String,
-}
-
-impl FromStr for TestViews {
-    type Err = UnknownViews;
-
-    fn from_str(name: &str) -> Result<Self, UnknownViews> {
-        let found = Self::ALL.into_iter().find(|views| views.name() == name);
-        found.ok_or_else(|| UnknownViews { given: name.to_owned() })
-    }
-}
-
-impl TestViews {
+impl EvalCrops {
     /// All there are.
-    pub const ALL: [TestViews; 3] = [TestViews::Center, TestViews::TenCrop, TestViews::NineCrop];
+    pub const ALL: [EvalCrops; 3] = [EvalCrops::Center, EvalCrops::TenCrop, EvalCrops::NineCrop];
 
     /// The name in recipes and on command lines.
     pub fn name(self) -> &'static str {
         match self {
-            TestViews::Center => "center",
-            TestViews::TenCrop => "ten-crop",
-            TestViews::NineCrop => "nine-crop",
+            EvalCrops::Center => "center",
+            EvalCrops::TenCrop => "ten-crop",
+            EvalCrops::NineCrop => "nine-crop",
+        }
+    }
+
+    /// The name in reports and on progress bars.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Center => "centre view",
+            Self::TenCrop => "ten views",
+            Self::NineCrop => "nine views",
         }
     }
 
     /// Views of each image.
     pub fn count(self) -> usize {
         match self {
-            TestViews::Center => 1,
-            TestViews::TenCrop => 10,
-            TestViews::NineCrop => 9,
+            EvalCrops::Center => 1,
+            EvalCrops::TenCrop => 10,
+            EvalCrops::NineCrop => 9,
         }
     }
 
     /// Checks that `crop` fits into images of size `input`.
     ///
     /// # Errors
-    /// [`AugmentError::TooSmall`] when it does not.
+    /// [`AugmentError::TooSmall`] when it does not fit.
     pub fn check(self, input: Size, crop: Size) -> Result<(), AugmentError> {
         if crop.width > input.width || crop.height > input.height {
             return Err(AugmentError::TooSmall { op: "test view", wanted: crop, input });
@@ -75,8 +70,8 @@ impl TestViews {
 
     /// Narrows `view`, the whole of an image, to test view number `index` of size `crop`.
     ///
-    /// Numbers 0..=4 of the ten are top left, top right, bottom left, bottom right and centre; 5..=9 are their mirror
-    /// images. The nine go row by row.
+    /// Numbers 0..=4 of the ten are top left, top right, bottom left, bottom right and centre; 5..=9 are
+    /// their mirror images. The nine go row by row.
     ///
     /// # Panics
     /// When the crop does not fit or there is no such view.
@@ -86,14 +81,28 @@ impl TestViews {
         let center = (right / 2, bottom / 2);
         let along = |end: u32, third: usize| [0, end / 2, end][third];
         let (x, y) = match self {
-            TestViews::Center => center,
-            TestViews::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
-            TestViews::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
+            EvalCrops::Center => center,
+            EvalCrops::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
+            EvalCrops::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
         };
         view.crop(Rect { x, y, size: crop });
-        if self == TestViews::TenCrop && index >= 5 {
+        if self == EvalCrops::TenCrop && index >= 5 {
             view.flip_horizontal();
         }
+    }
+}
+
+impl fmt::Display for EvalCrops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for EvalCrops {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("views", name, &Self::ALL, Self::name)
     }
 }
 
@@ -102,8 +111,9 @@ mod tests {
     use super::*;
     use crate::view::Scratch;
 
-    /// Column and row of the pixel that stands at the upper left of each view of size `crop` out of `size` pixels.
-    fn upper_left(views: TestViews, size: Size, crop: Size) -> Vec<(u8, u8)> {
+    /// Column and row of the pixel that stands at the upper left of each view of size `crop` out of `size`
+    /// pixels.
+    fn upper_left(views: EvalCrops, size: Size, crop: Size) -> Vec<(u8, u8)> {
         // Each pixel holds its column in red and its row in green.
         let (width, area) = (size.width as u8, size.area() as u8);
         let column = (0..area).map(|i| i % width);
@@ -123,38 +133,34 @@ mod tests {
     #[test]
     fn the_centre_is_in_the_middle_of_both_axes() {
         let (size, crop) = (Size { width: 10, height: 6 }, Size { width: 3, height: 4 });
-        assert_eq!(upper_left(TestViews::Center, size, crop), [(3, 1)]);
+        assert_eq!(upper_left(EvalCrops::Center, size, crop), [(3, 1)]);
+    }
+
+    #[test]
+    fn every_title_has_the_number_of_views() {
+        let titles = EvalCrops::ALL.map(|crops| (crops.count(), crops.title()));
+        assert_eq!(titles, [(1, "centre view"), (10, "ten views"), (9, "nine views")]);
     }
 
     #[test]
     fn a_view_that_does_not_fit_is_refused_with_both_sizes() {
         let input = Size { width: 10, height: 6 };
         for crop in [Size { width: 11, height: 6 }, Size { width: 10, height: 7 }] {
-            let error = TestViews::Center.check(input, crop).unwrap_err().to_string();
+            let error = EvalCrops::Center.check(input, crop).unwrap_err().to_string();
             assert!(error.contains(&format!("{crop} pixels out of an image of 10x6")), "{error}");
         }
-        TestViews::TenCrop.check(input, input).unwrap();
+        EvalCrops::TenCrop.check(input, input).unwrap();
     }
 
     #[test]
     fn the_ten_views_are_corners_and_centre_and_their_mirror_images() {
         let expected = [(0, 0), (2, 0), (0, 2), (2, 2), (1, 1), (3, 0), (5, 0), (3, 2), (5, 2), (4, 1)];
-        assert_eq!(upper_left(TestViews::TenCrop, Size::square(6), Size::square(4)), expected);
+        assert_eq!(upper_left(EvalCrops::TenCrop, Size::square(6), Size::square(4)), expected);
     }
 
     #[test]
     fn the_nine_views_are_a_grid_from_corner_to_corner_and_none_is_mirrored() {
         let expected = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)];
-        assert_eq!(upper_left(TestViews::NineCrop, Size::square(6), Size::square(4)), expected);
-    }
-
-    #[test]
-    fn views_have_one_name_for_recipes_and_command_lines() {
-        for views in TestViews::ALL {
-            assert_eq!(views.name().parse(), Ok(views));
-            assert_eq!(serde_json::to_value(views).unwrap(), views.name());
-        }
-        let error = "ten".parse::<TestViews>().unwrap_err().to_string();
-        assert_eq!(error, "there are no test views `ten`; there are center, ten-crop, nine-crop");
+        assert_eq!(upper_left(EvalCrops::NineCrop, Size::square(6), Size::square(4)), expected);
     }
 }

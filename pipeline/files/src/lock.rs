@@ -1,0 +1,85 @@
+//! Locks that die with their holder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+use crate::FileError;
+
+/// An exclusive lock on a file or folder, released when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct FileLock {
+    // Held open for the lock that belongs to it.
+    _file: File,
+}
+
+impl FileLock {
+    /// Takes the lock, or returns `None` when another process, or another part of this one, holds it.
+    ///
+    /// # Errors
+    /// When the file cannot be created or the file system has no locks.
+    pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
+        Self::try_lock(open_lock_file(path)?)
+    }
+
+    /// Takes a lock on the folder itself, which leaves no lock file behind; `None` as for
+    /// [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Errors
+    /// When the folder cannot be opened or the file system has no locks.
+    pub fn try_acquire_folder(path: &Path) -> Result<Option<Self>, FileError> {
+        let folder = File::open(path).map_err(FileError::new(path, "open"))?;
+        Self::try_lock(folder).map_err(FileError::new(path, "lock"))
+    }
+
+    fn try_lock(file: File) -> io::Result<Option<Self>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Takes the lock, waiting until its holder gives it back.
+    ///
+    /// # Errors
+    /// As [`FileLock::try_acquire`].
+    pub fn acquire(path: &Path) -> io::Result<Self> {
+        let file = open_lock_file(path)?;
+        file.lock()?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::names;
+
+    #[test]
+    fn a_lock_is_refused_while_held_and_free_again_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = FileLock::try_acquire(&path).unwrap();
+        assert!(held.is_some());
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_is_locked_without_a_file_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = FileLock::try_acquire_folder(folder.path()).unwrap();
+        assert!(held.is_some() && names(folder.path()).is_empty());
+        assert!(FileLock::try_acquire_folder(folder.path()).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::try_acquire_folder(folder.path()).unwrap().is_some());
+        let error = FileLock::try_acquire_folder(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none: cannot open: "), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Several augmentations, applied one after the other.
+
+use super::{AugmentError, Augmentation, AugmentationConfig};
+use crate::ColorStatistics;
+use crate::geometry::Size;
+use crate::random::SampleRng;
+use crate::view::View;
+
+/// Augmentations one after the other.
+#[derive(Debug)]
+pub struct Chain {
+    steps: Vec<Box<dyn Augmentation>>,
+    input: Size,
+    output: Size,
+}
+
+impl Chain {
+    /// A chain for images of size `input`.
+    ///
+    /// # Errors
+    /// [`AugmentError`] when a step cannot be applied to the output of the steps before it.
+    pub fn new(steps: Vec<Box<dyn Augmentation>>, input: Size) -> Result<Self, AugmentError> {
+        let output = steps.iter().try_fold(input, |size, step| step.output_size(size))?;
+        Ok(Chain { steps, input, output })
+    }
+
+    /// The chain that a recipe describes, for images of size `input` of a data set with the given statistics.
+    ///
+    /// # Errors
+    /// [`AugmentError`] when a step is unknown, wrongly configured or cannot be applied.
+    pub fn from_configs(
+        configs: &[AugmentationConfig],
+        input: Size,
+        statistics: Option<&ColorStatistics>,
+    ) -> Result<Self, AugmentError> {
+        let steps = configs.iter().map(|config| config.build(statistics)).collect::<Result<_, _>>()?;
+        Chain::new(steps, input)
+    }
+
+    /// The chain that leaves images of size `input` as they are.
+    pub fn empty(input: Size) -> Self {
+        Chain { steps: Vec::new(), input, output: input }
+    }
+
+    /// The size of the images that the chain was made for.
+    pub fn input_size(&self) -> Size {
+        self.input
+    }
+
+    /// The size of every view that leaves the chain.
+    pub fn output_size(&self) -> Size {
+        self.output
+    }
+
+    /// Applies all steps to a view of the size that the chain was made for.
+    pub fn apply(&self, view: &mut View<'_>, rng: &mut SampleRng) {
+        for step in &self.steps {
+            step.apply(view, rng);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::alexnet;
+    use crate::random::sample_rng;
+    use crate::view::Scratch;
+
+    #[test]
+    fn every_step_is_applied_to_the_output_of_the_step_before_it() {
+        let steps = ["horizontal_flip", "random_crop", "random_crop"].map(|op| {
+            let parameters = match op {
+                "random_crop" => serde_json::json!({ "size": 8 }),
+                _ => serde_json::json!({ "p": 1.0 }),
+            };
+            AugmentationConfig::new(op, parameters)
+        });
+        let chain = Chain::from_configs(&steps, Size { width: 40, height: 30 }, None).unwrap();
+        assert_eq!(chain.output_size(), Size::square(8));
+        let mut scratch = Scratch::default();
+        let pixels = vec![0; 3600];
+        let mut view = View::planar(&pixels, chain.input_size(), &mut scratch);
+        chain.apply(&mut view, &mut sample_rng(0, 0, 0));
+        assert!(view.is_flipped() && view.size() == Size::square(8));
+
+        let too_small =
+            [8, 9].map(|size| AugmentationConfig::new("random_crop", serde_json::json!({ "size": size })));
+        let error = Chain::from_configs(&too_small, Size::square(40), None).unwrap_err().to_string();
+        assert!(error.contains("9x9 pixels out of an image of 8x8"), "{error}");
+    }
+
+    #[test]
+    fn a_crop_larger_than_the_image_is_refused_before_any_image_is_seen() {
+        let error = Chain::from_configs(&alexnet(), Size::square(200), Some(&ColorStatistics::imagenet()))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("224x224") && error.contains("200x200"), "{error}");
+    }
+}
