@@ -1,4 +1,5 @@
-//! What holds of the source tree as a whole: no circles between files, one style of imports, comments that fit.
+//! What holds of the source tree as a whole: no circles between files, one style of imports, comments that
+//! fit, libraries that print nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,7 +98,7 @@ fn a_circle_between_files_is_found_through_others_and_re_exports_and_inline_path
     ]);
     assert_eq!(circles_of(&clean), [""; 0]);
     let circle = |a: &str, b: &str, c: &str| {
-        let lib = "mod a;\nmod b;\nmod c;\npub use a::A;\npub use c::{C, D as E};\n";
+        let lib = "mod a;\nmod b;\nmod c;\npub use a::A;\npub use self::c::{C, D as E};\n";
         circles_of(&modules(&[(&[], lib), (&["a"], a), (&["b"], b), (&["c"], c)]))
     };
     assert_eq!(circle("use crate::b::B;\n", "use super::A;\n", ""), ["a, b"]);
@@ -109,7 +110,7 @@ fn a_circle_between_files_is_found_through_others_and_re_exports_and_inline_path
         circle("fn f() { crate::b::f() }\n", "use crate::E;\n", "fn f() -> super::A {}\n"),
         ["a, b, c"]
     );
-    assert_eq!(circle("use crate::b::B;\n", "use crate::E;\n", ""), [""; 0]);
+    assert_eq!(circle("use crate::b::B;\n", "use self::x;\nuse super::{self, E};\n", ""), [""; 0]);
 }
 
 #[test]
@@ -217,10 +218,9 @@ impl Import {
         let item = |item: &str| {
             let (path, name) =
                 item.split_once(" as ").map_or((item, None), |(path, name)| (path, Some(name)));
-            let own = path.split("::").filter(|part| !part.is_empty() && *part != "self").map(str::to_owned);
+            // In a list `self` is the module.
+            let own = path.split("::").filter(|part| !part.is_empty() && path != "self").map(str::to_owned);
             let path: Vec<String> = module.iter().cloned().chain(own).collect();
-            let starts_with_self = self.tree.starts_with("self::");
-            let path = if starts_with_self { [vec!["self".to_owned()], path].concat() } else { path };
             let name = name.map(str::to_owned).or_else(|| path.last().cloned()).unwrap_or_default();
             (name, path)
         };
@@ -228,15 +228,20 @@ impl Import {
     }
 }
 
+/// What follows `use` where an import begins, and whether it is a re-export.
+fn import_of(line: &str) -> Option<(&str, bool)> {
+    let line = line.trim_start();
+    let visibilities = ["pub(crate) ", "pub(super) ", "pub "];
+    let visible = visibilities.iter().find_map(|visibility| line.strip_prefix(visibility));
+    Some((visible.unwrap_or(line).strip_prefix("use ")?, visible.is_some()))
+}
+
 /// The `use` statements of a file.
 fn imports(text: &str) -> Vec<Import> {
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        let line = line.trim_start();
-        let visibilities = ["pub(crate) ", "pub(super) ", "pub "];
-        let visible = visibilities.iter().find_map(|visibility| line.strip_prefix(visibility));
-        let Some(start) = visible.unwrap_or(line).strip_prefix("use ") else { continue };
+        let Some((start, is_public)) = import_of(line) else { continue };
         let mut statement = start.to_owned();
         while !statement.contains(';') {
             let Some(next) = lines.next() else { break };
@@ -248,7 +253,7 @@ fn imports(text: &str) -> Vec<Import> {
         for sign in ["{", "}", ",", "::"] {
             tree = tree.replace(&format!("{sign} "), sign).replace(&format!(" {sign}"), sign);
         }
-        found.push(Import { tree, is_public: visible.is_some() });
+        found.push(Import { tree, is_public });
     }
     found
 }
@@ -330,22 +335,9 @@ fn circles_of(modules: &Modules) -> Vec<String> {
 
 /// Paths that begin with `crate::` or `super::` outside imports.
 fn inline_paths(text: &str) -> Vec<Vec<String>> {
-    let mut paths = Vec::new();
-    for start in ["crate::", "super::"] {
-        for (at, _) in text.match_indices(start) {
-            let before = text[..at].chars().next_back();
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
-                continue;
-            }
-            let path = text[at..].split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).next();
-            paths.push(
-                path.unwrap_or_default()
-                    .split("::")
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-            );
-        }
-    }
-    paths
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let lines = text.lines().filter(|line| import_of(line).is_none());
+    let words = lines.flat_map(|line| line.split(|c: char| !is_word(c)));
+    let paths = words.filter(|word| word.starts_with("crate::") || word.starts_with("super::"));
+    paths.map(|path| path.split("::").map(str::to_owned).collect()).collect()
 }

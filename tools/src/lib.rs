@@ -1,5 +1,6 @@
-//! Shared by all command lines: printing, progress bars, exit codes, signals.
+//! Shared by all command lines: arguments, printing, progress bars, exit codes, signals.
 
+pub mod args;
 pub mod bars;
 pub mod bytes;
 pub mod signals;

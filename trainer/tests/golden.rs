@@ -31,10 +31,12 @@ const GRADIENT_TOLERANCE: f64 = 1e-4;
 const SAME_TURNS_LOSS: f64 = 1e-5;
 const SAME_TURNS: Tolerance =
     Tolerance { same_turns: 20, loss: SAME_TURNS_LOSS, weights: 1e-4, momenta: 1e-4 };
-/// After few updates only a unit or two has turned over. Weights have hardly moved: that they did is seen by their momenta.
+/// After few updates only a unit or two has turned over. Weights have hardly moved: that they did is seen by
+/// their momenta.
 const EARLY: Tolerance = Tolerance { same_turns: 0, loss: 0.0, weights: 1e-6, momenta: 5e-3 };
-/// Among the many units of a large network, rounding puts one on the other side of a ReLU or a maximum now and then,
-/// and from there on the difference grows from step to step; momenta, which are sums of gradients, show it most.
+/// Among the many units of a large network, rounding puts one on the other side of a ReLU or a maximum now
+/// and then, and from there on the difference grows from step to step; momenta, which are sums of gradients,
+/// show it most.
 const OTHER_TURNS: Tolerance = Tolerance { same_turns: 8, loss: 1e-3, weights: 2e-3, momenta: 0.3 };
 
 #[derive(Deserialize)]

@@ -1,4 +1,5 @@
-//! The event files as the `tensorboard` package reads them; skipped where Python (`FOVEA_TEST_PYTHON`, else `python3`) lacks it.
+//! The event files as the `tensorboard` package reads them; skipped where Python (`FOVEA_TEST_PYTHON`, else
+//! `python3`) lacks it.
 
 use std::env;
 use std::process::Command;

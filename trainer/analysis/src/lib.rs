@@ -1,13 +1,14 @@
 //! Analysis of training runs: comparisons of recipes, features of layers, reports and figures.
 //!
-//! Training ([`fovea_trainer`]) leaves a folder for each run: recipe, metrics, checkpoints. This crate turns such
-//! folders into what people and other programs read. It has four modules; each one uses those below it at most:
+//! Training ([`fovea_trainer`]) leaves a folder for each run: recipe, metrics, checkpoints. This crate turns
+//! such folders into what people and other programs read. It has four modules; each one uses those below it
+//! at most:
 //!
 //! | module | input | output |
 //! | --- | --- | --- |
-//! | [`comparison`] | recipes, data sets, seeds | runs with tuned learning rates, and a table, JSON, CSV and chart of them |
-//! | [`report`] | a run, finished or not | an HTML page with curves, kernels, predictions, neighbours, confusion |
-//! | [`features`] | a checkpoint and images | activations of a layer, as a file or for a search of nearest images |
+//! | [`comparison`] | recipes, data sets, seeds | runs with tuned learning rates; table, JSON, CSV and chart |
+//! | [`report`] | a run, finished or not | an HTML page: curves, kernels, predictions, neighbours … |
+//! | [`features`] | a checkpoint and images | activations of a layer, as a file or to find nearest images |
 //! | [`figure`] | plain data | charts and pictures as SVG and PNG |
 //!
 //! ```text
@@ -18,8 +19,8 @@
 //!              figure ◄──────────────┘
 //! ```
 //!
-//! The modules print nothing: progress goes to an observer or a callback, and every long computation ends early when
-//! its `stop` flag is set. Files are written atomically.
+//! The modules print nothing: progress goes to an observer or a callback, and every long computation ends
+//! early when its `stop` flag is set. Files are written atomically.
 //!
 //! # Drawing a figure
 //!

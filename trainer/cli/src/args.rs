@@ -9,10 +9,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fovea_analysis::comparison::Metric;
 use fovea_pipeline::EvalCrops;
+use fovea_pipeline::loader::OnBadRecord;
 use fovea_runtime::DeviceChoice;
+use fovea_tools::args::one_of;
 use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
-use fovea_trainer::training::{OnNan, Which};
+use fovea_trainer::training::{CheckpointChoice, OnNan};
 
 pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
 
@@ -115,11 +117,11 @@ pub struct TrainingArgs {
     pub keep: NonZero<usize>,
     /// On a batch whose loss is not finite: stop the run with a report, or skip the batch [default: stop, or
     /// the run's choice]
-    #[arg(long, value_enum)]
-    pub on_nan: Option<OnNanName>,
+    #[arg(long, value_parser = one_of::<OnNan>(OnNan::ALL.map(OnNan::name)))]
+    pub on_nan: Option<OnNan>,
     /// On a damaged image: stop the run, or skip the image [default: stop, or the run's choice]
-    #[arg(long, value_enum)]
-    pub on_bad_record: Option<OnBadRecordName>,
+    #[arg(long, value_parser = one_of::<OnBadRecord>(OnBadRecord::ALL.map(OnBadRecord::name)))]
+    pub on_bad_record: Option<OnBadRecord>,
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
@@ -149,8 +151,8 @@ pub struct CompareArgs {
     /// Metric to compare. The training error is the top-1 error over an epoch's images as they are trained
     /// on: augmented, with dropout, each before its update; the training loss likewise. The validation error
     /// is measured after each epoch
-    #[arg(long, value_enum, default_value = "train_error")]
-    pub metric: MetricName,
+    #[arg(long, value_parser = one_of::<Metric>(Metric::ALL.map(Metric::name)), default_value = Metric::TrainError.name())]
+    pub metric: Metric,
     /// Train until the metric is this low; errors are shares, as in 0.25 [default: train all epochs]
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     pub until: Option<f64>,
@@ -184,7 +186,7 @@ pub struct CompareArgs {
 pub struct DeviceArgs {
     /// Backend: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
     #[arg(long, value_enum, default_value = "ort")]
-    pub backend: BackendName,
+    pub backend: BackendKind,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 }
@@ -203,7 +205,7 @@ pub struct RuntimeArgs {
     /// Precision of forward and backward: f32; tf32, where a GPU may round the factors of products to 10
     /// bits; f16, half precision with an adaptive loss scale. Weights are f32 in all of them [default: f32,
     /// or the run's]
-    #[arg(long, value_name = "PRECISION")]
+    #[arg(long, value_parser = one_of::<Precision>(Precision::ALL.map(Precision::name)))]
     pub precision: Option<Precision>,
 }
 
@@ -223,15 +225,15 @@ pub struct TrainedArgs {
     /// Folder of a run
     pub run: PathBuf,
     /// Checkpoint to use: the one with the lowest validation error, or the last
-    #[arg(long, value_enum, default_value = "best")]
-    pub checkpoint: WhichName,
+    #[arg(long, value_parser = one_of::<CheckpointChoice>(CheckpointChoice::ALL.map(CheckpointChoice::name)), default_value_t = CheckpointChoice::Best)]
+    pub checkpoint: CheckpointChoice,
 }
 
 #[derive(Args, Debug)]
 pub struct ViewsArgs {
     /// Views of each image over which predictions are averaged: center, ten-crop (corners and centre, each
     /// also mirrored) or nine-crop (a grid of three by three)
-    #[arg(long, value_name = "VIEWS", default_value = EvalCrops::Center.name())]
+    #[arg(long, value_parser = one_of::<EvalCrops>(EvalCrops::ALL.map(EvalCrops::name)), default_value_t = EvalCrops::Center)]
     views: EvalCrops,
     /// The same as --views ten-crop
     #[arg(long, conflicts_with = "views")]
@@ -291,8 +293,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Type of the pixels that the graph takes, 0 to 255 in both; `[N,3,H,W]`, RGB
-    #[arg(long, value_enum, default_value = "u8")]
-    pub pixels: PixelName,
+    #[arg(long, value_parser = one_of::<PixelType>(PixelType::ALL.map(PixelType::name)), default_value_t = PixelType::U8)]
+    pub pixels: PixelType,
 }
 
 #[derive(Args, Debug)]
@@ -324,7 +326,7 @@ pub struct GraphsArgs {
     pub device: DeviceChoice,
     /// Precision of the graphs; tf32 only selects the implementation, the session that runs them must enable
     /// the rounding
-    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    #[arg(long, value_parser = one_of::<Precision>(Precision::ALL.map(Precision::name)), default_value_t = Precision::F32)]
     pub precision: Precision,
 }
 
@@ -375,88 +377,10 @@ fn minutes(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BackendName {
+pub enum BackendKind {
     Ort,
     Reference,
     Null,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum MetricName {
-    TrainError,
-    ValError,
-    TrainLoss,
-}
-
-impl From<MetricName> for Metric {
-    fn from(name: MetricName) -> Self {
-        match name {
-            MetricName::TrainError => Self::TrainError,
-            MetricName::ValError => Self::ValError,
-            MetricName::TrainLoss => Self::TrainLoss,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum OnNanName {
-    Skip,
-    Stop,
-}
-
-impl From<OnNanName> for OnNan {
-    fn from(name: OnNanName) -> Self {
-        match name {
-            OnNanName::Skip => Self::Skip,
-            OnNanName::Stop => Self::Stop,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum OnBadRecordName {
-    Skip,
-    Stop,
-}
-
-impl From<OnBadRecordName> for fovea_pipeline::loader::OnBadRecord {
-    fn from(name: OnBadRecordName) -> Self {
-        match name {
-            OnBadRecordName::Skip => Self::Skip,
-            OnBadRecordName::Stop => Self::Stop,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum WhichName {
-    Best,
-    Last,
-}
-
-impl From<WhichName> for Which {
-    fn from(name: WhichName) -> Self {
-        match name {
-            WhichName::Best => Self::Best,
-            WhichName::Last => Self::Last,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum PixelName {
-    U8,
-    F32,
-}
-
-impl From<PixelName> for PixelType {
-    fn from(name: PixelName) -> Self {
-        match name {
-            PixelName::U8 => Self::U8,
-            PixelName::F32 => Self::F32,
-        }
-    }
 }
 
 #[cfg(test)]

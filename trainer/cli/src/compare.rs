@@ -58,7 +58,7 @@ fn plan(args: &CompareArgs) -> anyhow::Result<Plan> {
     };
     Ok(Plan {
         candidates: recipes.into_iter().map(candidate).collect::<Result<_, _>>()?,
-        metric: args.metric.into(),
+        metric: args.metric,
         until: args.until,
         seeds: args.seeds.get().into(),
         rates: match args.rates.as_slice() {
@@ -87,7 +87,7 @@ impl SweepObserver for Progress {
             }
             Event::Epoch { trial, epoch } => {
                 let value = self.metric.text(self.metric.value(epoch));
-                format!("{trial}, epoch {}: {} {value}, {:.1} s", epoch.epoch, self.metric, epoch.seconds)
+                format!("{trial}, epoch {}: {} {value}, {:.1} s", epoch.epoch, self.metric.title(), epoch.seconds)
             }
             Event::Pruned { trial, reason } => format!("{trial}: pruned, {reason}"),
             Event::Extended { recipe, best: Some(best), rate } => {

@@ -6,7 +6,7 @@ use fovea_trainer::backend::{
     BackendError, NullBackend, OrtBackend, OrtOptions, Precision, ReferenceBackend, Setup, TrainingBackend,
 };
 
-use super::args::{BackendName, DeviceArgs, RuntimeArgs, StepArgs};
+use super::args::{BackendKind, DeviceArgs, RuntimeArgs, StepArgs};
 
 /// Makes the backend, with the precision of a run if the command line gives none; pass no `step` if there are
 /// no training steps.
@@ -14,13 +14,13 @@ pub fn backend(
     args: &DeviceArgs,
     step: Option<&StepArgs>,
     setup: &Setup<'_>,
-    of_run: Precision,
+    for_run: Precision,
 ) -> Result<Box<dyn TrainingBackend>, BackendError> {
     Ok(match args.backend {
-        BackendName::Null => Box::new(NullBackend::new(setup)),
-        BackendName::Reference => Box::new(ReferenceBackend::new(setup)?),
-        BackendName::Ort => {
-            let (loaded, options) = runtime(&args.runtime, step, of_run)?;
+        BackendKind::Null => Box::new(NullBackend::new(setup)),
+        BackendKind::Reference => Box::new(ReferenceBackend::new(setup)?),
+        BackendKind::Ort => {
+            let (loaded, options) = runtime(&args.runtime, step, for_run)?;
             Box::new(OrtBackend::new(loaded, setup, options)?)
         }
     })
@@ -30,7 +30,7 @@ pub fn backend(
 pub fn runtime(
     args: &RuntimeArgs,
     step: Option<&StepArgs>,
-    of_run: Precision,
+    for_run: Precision,
 ) -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
     let device = args.device.resolve();
     let from_env = Options::from_env(device.build());
@@ -40,7 +40,7 @@ pub fn runtime(
         ..from_env
     };
     let loaded = environment(&options, &mut FetchBar::default())?;
-    let precision = args.precision.unwrap_or(of_run);
+    let precision = args.precision.unwrap_or(for_run);
     let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
     let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);
     Ok((loaded, OrtOptions { device, precision, cuda_graph, copy_ahead }))

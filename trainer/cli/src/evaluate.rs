@@ -9,7 +9,7 @@ use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
 use fovea_trainer::summary::{percent, views_name};
 use fovea_trainer::training::{
-    Evaluation, Part, Trained, crop_size, default_workers, open_dataset, read_settings,
+    Evaluation, Part, TrainedModel, crop_size, default_workers, open_dataset, read_settings,
 };
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use super::args::EvaluateArgs;
 use super::{STOP, device, progress};
 
 pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
-    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let settings = read_settings(&args.trained.run)?;
     let directory = args.data.clone().unwrap_or(settings.data);
     let dataset = open_dataset(&directory, &trained.recipe)?;
@@ -26,7 +26,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let records = dataset.records(Split::Val).context("nothing to evaluate on")?.into();
 
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
-    let Trained { path, recipe, mean, state, meta, network } = trained;
+    let TrainedModel { path, recipe, mean, state, meta, network } = trained;
     let setup = Setup { recipe: &recipe, network, batch_rows, mean: &mean, seed: 0 };
     let mut backend = device::backend(&args.device, None, &setup, settings.precision)?;
     backend.import(state)?;

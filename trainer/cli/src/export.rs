@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use fovea_files::write_atomically;
 use fovea_tools::{say, tell};
-use fovea_trainer::training::Trained;
+use fovea_trainer::training::TrainedModel;
 
 use super::args::ExportArgs;
 
 pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let path = trained.path.clone();
-    let graph = trained.inference_graph(args.pixels.into())?;
+    let graph = trained.inference_graph(args.pixels)?;
     let bytes = graph.to_bytes();
     write_atomically(&args.out, |out| out.write_all(&bytes))
         .with_context(|| format!("cannot write {}", args.out.display()))?;

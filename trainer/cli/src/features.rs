@@ -10,7 +10,7 @@ use fovea_graph::Network;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_tools::{say, tell};
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{Trained, default_workers, open_dataset};
+use fovea_trainer::training::{TrainedModel, default_workers, open_dataset};
 
 use super::args::FeaturesArgs;
 use super::{STOP, WrongUsage, device, progress};
@@ -18,10 +18,10 @@ use super::{STOP, WrongUsage, device, progress};
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     Format::of(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
     check_folder_of(&args.out)?;
-    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
-    let records = Arc::new(dataset.records(args.split.into())?);
+    let records = Arc::new(dataset.records(args.split)?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let origin = Origin { layer, run: args.trained.run.clone(), checkpoint: trained.path.clone() };
     let mut extractor = Extractor::new(trained, Some(&origin.layer), loaded, &options)?;

@@ -8,9 +8,9 @@ mod demo;
 mod device;
 mod evaluate;
 mod export;
-mod eye;
 mod features;
 mod graphs;
+mod photo_input;
 mod predict;
 mod progress;
 mod recipes;
@@ -45,7 +45,8 @@ pub struct WrongUsage(String);
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
-    // Our warnings, and the errors of ONNX Runtime, which warns of many graphs that are fine; RUST_LOG shows more.
+    // Our warnings, and the errors of ONNX Runtime, which warns of many graphs that are fine; RUST_LOG shows
+    // more.
     let asked = env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let filter = asked.unwrap_or_else(|| {
         Targets::new().with_default(LevelFilter::WARN).with_target("ort", LevelFilter::ERROR)

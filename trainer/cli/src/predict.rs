@@ -6,23 +6,23 @@ use anyhow::ensure;
 use fovea_tools::say;
 use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
 use fovea_trainer::summary::percent;
-use fovea_trainer::training::{Trained, average, probabilities};
+use fovea_trainer::training::{TrainedModel, average, probabilities};
 use serde_json::json;
 
 use super::args::PredictArgs;
 use super::device;
-use super::eye::Eye;
+use super::photo_input::PhotoInput;
 
 /// Classes that are printed.
 const ANSWERS: usize = 5;
 
 pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
-    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
-    let Trained { recipe, mean, state, meta, network, .. } = trained;
+    let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
+    let TrainedModel { recipe, mean, state, meta, network, .. } = trained;
     let views = args.views.views();
-    let eye = Eye::of_run(&args.trained.run, &recipe, views)?;
+    let input = PhotoInput::for_run(&args.trained.run, &recipe, views)?;
     // All photos are read before anything is computed, so that a mistyped name is an error at once.
-    let images = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let images = args.images.iter().map(|path| input.views_of(path)).collect::<anyhow::Result<Vec<_>>>()?;
 
     let classes = meta.classes.len();
     let setup = Setup { recipe: &recipe, network, batch_rows: views.count(), mean: &mean, seed: 0 };
@@ -30,7 +30,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     backend.import(state)?;
     let mut printed = Vec::new();
     for (path, rows) in args.images.iter().zip(images) {
-        let answers = answers(&eye, &mut *backend, &rows, classes)?;
+        let answers = answers(&input, &mut *backend, &rows, classes)?;
         let best = answers
             .iter()
             .take(ANSWERS)
@@ -55,14 +55,14 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
 
 /// Classes and their probabilities, the most probable first.
 fn answers(
-    eye: &Eye,
+    input: &PhotoInput,
     backend: &mut dyn TrainingBackend,
     rows: &[u8],
     classes: usize,
 ) -> anyhow::Result<Vec<(usize, f64)>> {
     // The labels only affect the metrics, which are not used.
-    let labels = vec![0; eye.views.count()];
-    let (all, _) = probabilities(backend, rows, &labels, eye.crop, classes)?;
+    let labels = vec![0; input.views.count()];
+    let (all, _) = probabilities(backend, rows, &labels, input.crop, classes)?;
     ensure!(
         all.iter().all(|probability| probability.is_finite()),
         "the network's outputs are not numbers: its training has diverged; use an earlier run, or train with a lower rate"

@@ -25,7 +25,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| run.join("report.html"));
     let options = ReportOptions {
         data: args.data.clone(),
-        which: args.trained.checkpoint.into(),
+        checkpoint: args.trained.checkpoint,
         images: args.images.get(),
         out: out.clone(),
     };

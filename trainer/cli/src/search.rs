@@ -15,12 +15,12 @@ use fovea_pipeline::{EvalCrops, Records};
 use fovea_tools::say;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{Trained, TrainingError, default_workers, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError, default_workers, open_dataset};
 use serde_json::json;
 
 use super::args::SearchArgs;
-use super::eye::Eye;
 use super::features::{check_folder_of, layer};
+use super::photo_input::PhotoInput;
 use super::{STOP, WrongUsage, device, progress};
 
 pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
@@ -28,12 +28,12 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
         is_svg(out)?;
         check_folder_of(out)?;
     }
-    let trained = Trained::load(&args.trained.run, args.trained.checkpoint.into())?;
+    let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
-    let eye = Eye::of_run(&args.trained.run, &trained.recipe, EvalCrops::Center)?;
-    let photos = args.images.iter().map(|path| eye.look_at(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let input = PhotoInput::for_run(&args.trained.run, &trained.recipe, EvalCrops::Center)?;
+    let photos = args.images.iter().map(|path| input.views_of(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
-    let records = Arc::new(dataset.records(args.split.into())?);
+    let records = Arc::new(dataset.records(args.split)?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;
 
@@ -54,7 +54,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     }
     let found: Vec<Vec<Neighbour>> = nearest.iter().map(Nearest::found).collect();
     let names: Vec<String> = dataset.info().classes.iter().map(|class| class.name.clone()).collect();
-    let findings = Findings { args, records, names, photos, found, crop: eye.crop };
+    let findings = Findings { args, records, names, photos, found, crop: input.crop };
     findings.print()?;
     if let Some(out) = &args.out {
         findings.draw(out, &layer)?;

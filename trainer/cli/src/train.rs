@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use fovea_pipeline::loader::OnBadRecord;
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{say, tell};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::summary::{percent, views_name};
 use fovea_trainer::training::{
-    OnNan, Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
+    Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
     read_settings,
 };
 
@@ -80,8 +79,8 @@ pub fn new_settings(args: &TrainingArgs, data: &Path, seed: u64) -> anyhow::Resu
         micro_batch: args.micro_batch.map(usize::from),
         precision: args.device.runtime.precision.unwrap_or_default(),
         seed,
-        on_nan: args.on_nan.map(OnNan::from).unwrap_or_default(),
-        on_bad_record: args.on_bad_record.map(OnBadRecord::from).unwrap_or_default(),
+        on_nan: args.on_nan.unwrap_or_default(),
+        on_bad_record: args.on_bad_record.unwrap_or_default(),
     })
 }
 
@@ -126,8 +125,8 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
         precision: args.training.device.runtime.precision.unwrap_or(before.precision),
         seed: before.seed,
-        on_nan: args.training.on_nan.map_or(before.on_nan, OnNan::from),
-        on_bad_record: args.training.on_bad_record.map_or(before.on_bad_record, OnBadRecord::from),
+        on_nan: args.training.on_nan.unwrap_or(before.on_nan),
+        on_bad_record: args.training.on_bad_record.unwrap_or(before.on_bad_record),
     };
     Ok(PlannedRun { recipe, settings, folder: run.to_owned(), is_demo: false })
 }

@@ -17,7 +17,8 @@ fn main() -> anyhow::Result<()> {
     let code = std::fs::read_to_string(scratch.join("onnx.rs"))?;
     std::fs::remove_dir_all(&scratch)?;
     let header = "// SPDX-License-Identifier: Apache-2.0\n\
-                  // Copyright (c) ONNX Project Contributors. Generated from onnx.proto by examples/regenerate_onnx.rs.\n";
+                  // Copyright (c) ONNX Project Contributors.\n\
+                  // Generated from onnx.proto by examples/regenerate_onnx.rs.\n";
     let target = folder.join("generated.rs");
     std::fs::write(&target, format!("{header}{code}"))?;
     println!("{}", target.display());

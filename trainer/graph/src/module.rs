@@ -22,8 +22,8 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// logits.
     fn taps(&self) -> Vec<String>;
 
-    /// The tap of the last hidden activation: the input of the layer that makes the logits, before any dropout. `None`
-    /// when there is no such layer.
+    /// The tap of the last hidden activation: the input of the layer that makes the logits, before any
+    /// dropout. `None` when there is no such layer.
     fn last_hidden(&self) -> Option<String>;
 
     /// Like [`forward`](Self::forward) in evaluation; also returns the activation called `tap`.

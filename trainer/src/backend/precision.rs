@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fovea_pipeline::UnknownName;
 use serde::{Deserialize, Serialize};
 
 /// The number format of forward and backward; weights, optimizer slots, gradients and the update are always
@@ -20,24 +21,31 @@ pub enum Precision {
     F16,
 }
 
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Precision {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::F16];
+
+    /// The name on command lines and in files.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::F32 => "f32",
             Self::Tf32 => "tf32",
             Self::F16 => "f16",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
 impl FromStr for Precision {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::F32, Self::Tf32, Self::F16]
-            .into_iter()
-            .find(|precision| precision.to_string() == text)
-            .ok_or_else(|| format!("unknown precision `{text}`: give `f32`, `tf32` or `f16`"))
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("precision", name, &Self::ALL, Self::name)
     }
 }
 

@@ -24,8 +24,8 @@ impl<'a> Setup<'a> {
     /// The setup for `recipe` and a data set of `classes` classes.
     ///
     /// # Errors
-    /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Graph`] when the file of the
-    /// network cannot be read or translated, or takes other images or gives other outputs.
+    /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Graph`] when the file of
+    /// the network cannot be read or translated, or takes other images or gives other outputs.
     pub fn new(
         recipe: &'a Recipe,
         classes: usize,

@@ -1,8 +1,10 @@
 //! Graphs for export: a trained network with its mean and parameters as constants.
 
-use fovea_graph::{
-    Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Result, Tensor, free_batch,
-};
+use std::fmt;
+use std::str::FromStr;
+
+use fovea_graph::{Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Tensor, free_batch};
+use fovea_pipeline::UnknownName;
 
 use super::graphs::{answers, centred, images};
 use super::{Classifier, GraphOptions};
@@ -16,6 +18,33 @@ pub enum PixelType {
     U8,
     /// Single precision.
     F32,
+}
+
+impl PixelType {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::U8, Self::F32];
+
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "u8",
+            Self::F32 => "f32",
+        }
+    }
+}
+
+impl fmt::Display for PixelType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for PixelType {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("type of pixels", name, &Self::ALL, Self::name)
+    }
 }
 
 /// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters
@@ -32,7 +61,7 @@ pub fn inference(
     pixels: PixelType,
     mean: &[f32],
     parameters: &[&[f32]],
-) -> Result<Graph> {
+) -> Result<Graph, GraphError> {
     let element = match pixels {
         PixelType::U8 => ElementType::U8,
         PixelType::F32 => ElementType::F32,
@@ -55,7 +84,7 @@ pub fn features(
     layer: &str,
     mean: &[f32],
     parameters: &[&[f32]],
-) -> Result<Graph> {
+) -> Result<Graph, GraphError> {
     let outputs = |g: &mut Builder, x| {
         let (Forward { logits, .. }, activation) = network.forward_with_tap(g, x, layer)?;
         let flat = g.scope("features", |g| {
@@ -75,8 +104,8 @@ fn exported(
     element: ElementType,
     mean: &[f32],
     parameters: &[&[f32]],
-    outputs: &dyn Fn(&mut Builder, Tensor) -> Result<()>,
-) -> Result<Graph> {
+    outputs: &dyn Fn(&mut Builder, Tensor) -> Result<(), GraphError>,
+) -> Result<Graph, GraphError> {
     let mut graph = free_batch(|batch| {
         let mut g = Builder::new(network.name(), Lowering::evaluation(options.target));
         let images = images(&mut g, network, batch, element)?;

@@ -121,7 +121,6 @@ impl TrainingData {
 
     /// The setup of the backend for a run with this recipe; it takes `micro_batch` rows at once, or the whole
     /// batch if `None`.
-    #[must_use]
     pub fn setup<'a>(
         &'a self,
         recipe: &'a Recipe,

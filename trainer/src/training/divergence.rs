@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use fovea_pipeline::UnknownName;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::ParameterExtremes;
@@ -16,6 +18,33 @@ pub enum OnNan {
     /// End the run with a [`Divergence`].
     #[default]
     Stop,
+}
+
+impl OnNan {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Skip, Self::Stop];
+
+    /// The name on command lines and in the settings of a run.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl fmt::Display for OnNan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for OnNan {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("reaction to a loss that is not finite", name, &Self::ALL, Self::name)
+    }
 }
 
 /// The state of a run when its loss or its weights were no longer finite.

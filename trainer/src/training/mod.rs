@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod folder;
 mod observer;
+mod outcome;
 mod run;
 mod session;
 mod stuck;
@@ -33,6 +34,7 @@ pub use folder::{
     Environment, RunFolder, RunSettings, read_environment, read_recipe, read_report, read_settings,
 };
 pub use observer::{Observer, RunPlan, Warning};
-pub use run::{Outcome, Report, RunOptions};
+pub use outcome::{Outcome, Report};
+pub use run::RunOptions;
 pub use session::Session;
-pub use trained::{Trained, Which};
+pub use trained::{CheckpointChoice, TrainedModel};

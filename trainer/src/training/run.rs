@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fovea_pipeline::{Batch, EvalCrops};
-use serde::{Deserialize, Serialize};
 
 use super::data::{Batches, crop_size};
 use super::stuck::StuckAtChance;
 use super::{
-    Divergence, Evaluation, Observer, OnNan, Part, RunFolder, RunPlan, RunSettings, Score, TrainingData,
-    TrainingError, Warning,
+    Divergence, Evaluation, Observer, OnNan, Outcome, Part, Report, RunFolder, RunPlan, RunSettings, Score,
+    TrainingData, TrainingError, Warning,
 };
 use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
 use crate::checkpoint::Meta;
@@ -29,35 +28,6 @@ pub struct RunOptions {
     pub workers: usize,
     /// Time between checkpoints within an epoch.
     pub checkpoint_every: Duration,
-}
-
-/// The end of a run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// All epochs are done.
-    Finished(Report),
-    /// It was asked to stop; it can resume from its last checkpoint.
-    Interrupted {
-        /// Updates done.
-        step: u64,
-    },
-}
-
-/// The result of a run, as in `report.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Epochs done.
-    pub epochs: u32,
-    /// Updates done.
-    pub step: u64,
-    /// Batches that were skipped because their loss was not finite.
-    pub discarded: u64,
-    /// Lowest top-1 error after an epoch, 0..=1.
-    pub best_top1: Option<f64>,
-    /// Views of the last evaluation.
-    pub views: EvalCrops,
-    /// The last evaluation, over these views.
-    pub score: Score,
 }
 
 /// A training run. [`Run::new`] makes a new one; [`Run::restore`] moves it to the position of a checkpoint.

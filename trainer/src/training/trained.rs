@@ -1,8 +1,11 @@
 //! A trained network from a run's folder, for evaluation, prediction and export.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use fovea_graph::{self, Graph, Target};
+use fovea_pipeline::UnknownName;
 
 use super::TrainingError;
 use super::folder::read_recipe;
@@ -18,7 +21,7 @@ type BuildGraph<'a> =
 
 /// The choice of a run's checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
+pub enum CheckpointChoice {
     /// The one with the lowest validation error.
     #[default]
     Best,
@@ -26,9 +29,36 @@ pub enum Which {
     Last,
 }
 
+impl CheckpointChoice {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Best, Self::Last];
+
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Last => "last",
+        }
+    }
+}
+
+impl fmt::Display for CheckpointChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for CheckpointChoice {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("checkpoint", name, &Self::ALL, Self::name)
+    }
+}
+
 /// A checkpoint with its recipe.
 #[derive(Clone, Debug)]
-pub struct Trained {
+pub struct TrainedModel {
     /// The checkpoint's folder.
     pub path: PathBuf,
     /// The recipe that it was trained with.
@@ -43,16 +73,16 @@ pub struct Trained {
     pub network: Classifier,
 }
 
-impl Trained {
+impl TrainedModel {
     /// Reads a checkpoint of the run in the folder `run`.
     ///
     /// # Errors
     /// [`TrainingError::Read`] when `run` holds no run, [`TrainingError::Checkpoint`] when there is no
     /// checkpoint, or it is damaged or of another recipe, [`TrainingError::Graph`] when the network's file
     /// cannot be read.
-    pub fn load(run: &Path, which: Which) -> Result<Self, TrainingError> {
+    pub fn load(run: &Path, choice: CheckpointChoice) -> Result<Self, TrainingError> {
         let recipe = read_recipe(run)?;
-        let path = Self::path(run, which)?;
+        let path = Self::path(run, choice)?;
         let (meta, mut state) = checkpoint::load(&path)?;
         meta.check_recipe(&recipe.name, &recipe.hash())?;
         let mean = state.take(names::SAVED_MEAN, &recipe.input.mean_shape())?.values;
@@ -64,11 +94,11 @@ impl Trained {
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] when there is none.
-    pub fn path(run: &Path, which: Which) -> Result<PathBuf, TrainingError> {
+    pub fn path(run: &Path, choice: CheckpointChoice) -> Result<PathBuf, TrainingError> {
         let store = Store::new(run, usize::MAX);
-        Ok(match which {
-            Which::Best => store.best()?,
-            Which::Last => store.latest()?,
+        Ok(match choice {
+            CheckpointChoice::Best => store.best()?,
+            CheckpointChoice::Last => store.latest()?,
         })
     }
 

@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use fovea_datasets::photo::{Filter, Fit};
 use fovea_datasets::prepare::PrepareOptions;
 use fovea_datasets::{Layout, OpenOptions};
 use fovea_pipeline::Encoding;
+use fovea_tools::args::one_of;
 use fovea_tools::bytes;
 
 /// Makes shards for training out of ImageNet or another collection of labelled images.
@@ -66,15 +67,14 @@ pub struct PrepareArgs {
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
     /// Layout of the images [default: detected]
-    #[arg(long, value_name = "LAYOUT", value_parser = |name: &str| name.parse::<Layout>(),
-        long_help = "Layout of the images [default: detected]: kaggle, cifar10, tiny-imagenet, ilsvrc-tars, tar-of-folders, folders")]
+    #[arg(long, value_parser = one_of::<Layout>(Layout::ALL.map(Layout::name)))]
     layout: Option<Layout>,
     /// How rectangles become squares: short-side crops the centre, squash distorts
-    #[arg(long, value_enum, default_value = "short-side")]
-    resize: FitName,
+    #[arg(long, value_parser = one_of::<Fit>(Fit::ALL.map(Fit::name)), default_value_t = Fit::ShortSide)]
+    resize: Fit,
     /// Kernel for resizing
-    #[arg(long, value_enum, default_value = "lanczos3")]
-    filter: FilterName,
+    #[arg(long, value_parser = one_of::<Filter>(Filter::ALL.map(Filter::name)), default_value_t = Filter::Lanczos3)]
+    filter: Filter,
     /// Side of the images in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 256)]
     size: u32,
@@ -82,8 +82,8 @@ pub struct PrepareArgs {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How images are stored: raw pixels are fastest to read, JPEG takes an eighth of the space
-    #[arg(long, value_enum, default_value = "raw")]
-    encoding: EncodingName,
+    #[arg(long, value_parser = one_of::<Encoding>(Encoding::ALL.map(Encoding::name)), default_value_t = Encoding::Raw)]
+    encoding: Encoding,
     /// JPEG quality, 1 to 100
     #[arg(long, default_value_t = 90)]
     quality: u8,
@@ -110,25 +110,6 @@ pub struct PrepareArgs {
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FitName {
-    ShortSide,
-    Squash,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FilterName {
-    Lanczos3,
-    Bicubic,
-    Bilinear,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EncodingName {
-    Raw,
-    Jpeg,
-}
-
 impl PrepareArgs {
     /// The output folder.
     pub fn out(&self) -> PathBuf {
@@ -150,19 +131,9 @@ impl PrepareArgs {
     pub fn prepare_options(&self) -> PrepareOptions {
         PrepareOptions {
             size: self.size,
-            fit: match self.resize {
-                FitName::ShortSide => Fit::ShortSide,
-                FitName::Squash => Fit::Squash,
-            },
-            filter: match self.filter {
-                FilterName::Lanczos3 => Filter::Lanczos3,
-                FilterName::Bicubic => Filter::Bicubic,
-                FilterName::Bilinear => Filter::Bilinear,
-            },
-            encoding: match self.encoding {
-                EncodingName::Raw => Encoding::Raw,
-                EncodingName::Jpeg => Encoding::Jpeg,
-            },
+            fit: self.resize,
+            filter: self.filter,
+            encoding: self.encoding,
             quality: self.quality,
             seed: self.seed,
             shard_bytes: self.shard_size,

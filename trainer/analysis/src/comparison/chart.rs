@@ -11,8 +11,8 @@ impl Comparison {
     #[must_use]
     pub fn chart(&self) -> LineChart {
         let y = match self.metric {
-            Metric::TrainError | Metric::ValError => Axis::percent(self.metric.to_string()).from_zero(),
-            Metric::TrainLoss => Axis::linear(format!("{}, nats", self.metric)),
+            Metric::TrainError | Metric::ValError => Axis::percent(self.metric.title()).from_zero(),
+            Metric::TrainLoss => Axis::linear(format!("{}, nats", self.metric.title())),
         };
         let level = |target| Level { at: target, label: format!("target: {}", self.metric.text(target)) };
         LineChart {

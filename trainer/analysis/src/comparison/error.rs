@@ -62,7 +62,8 @@ pub enum ComparisonError {
     },
     /// The target would be reached before the first update, or never.
     #[error(
-        "the target {given} of the {metric} is out of range; expected a number above 0 and below {guessing}, the value of guessing"
+        "the target {given} of the {} is out of range; expected a number above 0 and below {guessing}, the value of guessing",
+        metric.title()
     )]
     Target {
         /// The given value.

@@ -1,7 +1,8 @@
 //! The metrics that can be compared, and the time to a target.
 
-use std::fmt;
+use std::str::FromStr;
 
+use fovea_pipeline::UnknownName;
 use fovea_trainer::metrics::Epoch;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,18 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::TrainError, Self::ValError, Self::TrainLoss];
+
+    /// The name on command lines and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TrainError => "train_error",
+            Self::ValError => "val_error",
+            Self::TrainLoss => "train_loss",
+        }
+    }
+
     /// Its value in an epoch.
     #[must_use]
     pub fn value(self, epoch: &Epoch) -> f64 {
@@ -50,15 +63,23 @@ impl Metric {
             Self::TrainLoss => format!("{value:.4}"),
         }
     }
-}
 
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The name in text.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
             Self::TrainError => "training error",
             Self::ValError => "validation error",
             Self::TrainLoss => "training loss",
-        })
+        }
+    }
+}
+
+impl FromStr for Metric {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("metric", name, &Self::ALL, Self::name)
     }
 }
 

@@ -7,7 +7,7 @@
 //! Plan ─► for each candidate: Tuning ─ rate to train next ─► Trial ─► training session in its own folder
 //! (recipes, rates,              ▲                              │
 //!  seeds, target)               └─────── epoch results ────────┘
-//!                             then the other seeds with the best rate ─► Comparison (table, JSON, CSV, chart)
+//!                             then the other seeds with the best rate ─► Comparison (table, CSV, chart …)
 //! ```
 //!
 //! Each trial is an ordinary run in `OUT/<recipe>/rate-<learning rate>/seed-<seed>`, and its results are read

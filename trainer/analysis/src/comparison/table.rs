@@ -8,6 +8,7 @@ use super::result::{Comparison, RecipeResult, Spread, TrialResult};
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { metric, until, seeds, recipes } = self;
+        let title = metric.title();
         let mut rows = vec![self.heading()];
         rows.extend(recipes.iter().map(|result| self.row(result)));
         let seeds = if *seeds == 1 { "seed 0".to_owned() } else { format!("seeds 0 to {}", seeds - 1) };
@@ -16,10 +17,10 @@ impl fmt::Display for Comparison {
                 let target = metric.text(*target);
                 writeln!(
                     f,
-                    "epochs until the {metric} is {target}, errors in the epoch that reaches it; {seeds}\n"
+                    "epochs until the {title} is {target}, errors in the epoch that reaches it; {seeds}\n"
                 )?;
             }
-            None => writeln!(f, "{metric} after the last epoch; {seeds}\n")?,
+            None => writeln!(f, "{title} after the last epoch; {seeds}\n")?,
         }
         write_aligned(f, &rows)?;
         if rows.iter().flatten().any(|cell| cell.contains('±')) {

@@ -8,7 +8,7 @@ use fovea_pipeline::{EvalCrops, Loader, LoaderConfig, Records};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{Inference, OrtOptions};
 use fovea_trainer::names;
-use fovea_trainer::training::{Trained, TrainingError, crop_size};
+use fovea_trainer::training::{TrainedModel, TrainingError, crop_size};
 
 /// Images per batch.
 const BATCH: usize = 64;
@@ -40,7 +40,7 @@ impl Extractor {
     /// [`TrainingError::Graph`] when there is no such layer, [`TrainingError::Checkpoint`] when a tensor is
     /// missing, [`TrainingError::Backend`] when the device cannot be used.
     pub fn new(
-        trained: Trained,
+        trained: TrainedModel,
         layer: Option<&str>,
         loaded: &OnnxRuntime,
         options: &OrtOptions,

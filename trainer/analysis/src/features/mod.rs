@@ -2,9 +2,9 @@
 //! there.
 //!
 //! ```text
-//! Trained ─ feature graph ─► Extractor ─ f32 [N,D] ─► write_features    a file for other programs
-//! Records ─ centre views ─►     │
-//!                               └──────────────────► Nearest           Euclidean neighbours, figure 4 of the paper
+//! TrainedModel ─ feature graph ─► Extractor ─ f32 [N,D] ─► write_features   a file for other programs
+//! Records ─ centre views ──────────►  │
+//!                                     └─────────────────► Nearest   neighbours, as in figure 4 of the paper
 //! ```
 
 mod extractor;

@@ -11,7 +11,7 @@ use fovea_pipeline::{Dataset, Records, Split};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};
 use fovea_trainer::summary::short_percent;
-use fovea_trainer::training::{Trained, TrainingError, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 
 use super::confusion::{Confusion, some_of};
 use super::section::{Figure, Section};
@@ -38,7 +38,7 @@ pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static OnnxRuntime, OrtOptio
 /// Predictions, neighbours and confusion; omissions are listed with their reasons. Stops early once `stop` is
 /// set.
 pub(super) fn section(
-    trained: Trained,
+    trained: TrainedModel,
     data: Option<&Path>,
     images: usize,
     runtime: &mut OpenRuntime<'_>,
@@ -53,7 +53,7 @@ pub(super) fn section(
 
 fn fill(
     section: &mut Section,
-    trained: Trained,
+    trained: TrainedModel,
     data: Option<&Path>,
     images: usize,
     runtime: &mut OpenRuntime<'_>,

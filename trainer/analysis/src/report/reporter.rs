@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use fovea_files::write_atomically;
 use fovea_trainer::checkpoint::Meta;
-use fovea_trainer::training::{Trained, Which};
+use fovea_trainer::training::{CheckpointChoice, TrainedModel};
 
 use super::error::ReportError;
 use super::predictions::OpenRuntime;
@@ -21,7 +21,7 @@ pub struct ReportOptions {
     /// Folder of the data set; by default that of the run.
     pub data: Option<PathBuf>,
     /// The checkpoint to show.
-    pub which: Which,
+    pub checkpoint: CheckpointChoice,
     /// Images of each split that the network predicts, evenly spread over the split.
     pub images: usize,
     /// File of the page; figures are written to the folder `figures` next to it.
@@ -89,13 +89,14 @@ impl<'a> Reporter<'a> {
 
     fn checkpoint_sections(&mut self, record: &Record) -> CheckpointSections {
         // Compares the path first, since reading a checkpoint can take long.
-        let path = Trained::path(&self.run, self.options.which);
+        let path = TrainedModel::path(&self.run, self.options.checkpoint);
         if let Some(known) = &self.checkpoint
             && (self.stop.load(Ordering::Relaxed) || path.as_ref().is_ok_and(|path| *path == known.path))
         {
             return known.clone();
         }
-        let loaded = path.and_then(|path| Ok((path, Trained::load(&self.run, self.options.which)?)));
+        let loaded =
+            path.and_then(|path| Ok((path, TrainedModel::load(&self.run, self.options.checkpoint)?)));
         let (path, trained) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -104,7 +105,7 @@ impl<'a> Reporter<'a> {
                 return CheckpointSections { sections, ..CheckpointSections::default() };
             }
         };
-        let title = checkpoint_title(&trained.meta, self.options.which, record.has_validation());
+        let title = checkpoint_title(&trained.meta, self.options.checkpoint, record.has_validation());
         let network = weights::section(&trained);
         let data =
             self.options.data.as_deref().or(record.settings.as_ref().map(|settings| settings.data.as_path()));
@@ -136,14 +137,14 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
 }
 
 /// Describes the checkpoint.
-fn checkpoint_title(meta: &Meta, which: Which, has_validation: bool) -> String {
+fn checkpoint_title(meta: &Meta, choice: CheckpointChoice, has_validation: bool) -> String {
     let epoch =
         if meta.batch > 0 { format!("in epoch {}", meta.epoch + 1) } else { format!("epoch {}", meta.epoch) };
-    let why = match (which, meta.is_best) {
-        (Which::Best, true) if has_validation => "lowest validation error",
-        (Which::Best, true) => "lowest error",
+    let why = match (choice, meta.is_best) {
+        (CheckpointChoice::Best, true) if has_validation => "lowest validation error",
+        (CheckpointChoice::Best, true) => "lowest error",
         // No checkpoint was saved as the best.
-        (Which::Best, false) | (Which::Last, _) => "latest",
+        (CheckpointChoice::Best, false) | (CheckpointChoice::Last, _) => "latest",
     };
     format!("Checkpoint: step {}, {epoch} ({why})", meta.step)
 }
@@ -172,16 +173,19 @@ mod tests {
     fn the_title_names_the_checkpoint_and_why_it_was_chosen() {
         let best = Meta { is_best: true, batch: 0, ..meta(180) };
         assert_eq!(
-            checkpoint_title(&best, Which::Best, true),
+            checkpoint_title(&best, CheckpointChoice::Best, true),
             "Checkpoint: step 180, epoch 3 (lowest validation error)"
         );
         assert_eq!(
-            checkpoint_title(&best, Which::Best, false),
+            checkpoint_title(&best, CheckpointChoice::Best, false),
             "Checkpoint: step 180, epoch 3 (lowest error)"
         );
-        assert_eq!(checkpoint_title(&best, Which::Last, true), "Checkpoint: step 180, epoch 3 (latest)");
         assert_eq!(
-            checkpoint_title(&meta(190), Which::Best, true),
+            checkpoint_title(&best, CheckpointChoice::Last, true),
+            "Checkpoint: step 180, epoch 3 (latest)"
+        );
+        assert_eq!(
+            checkpoint_title(&meta(190), CheckpointChoice::Best, true),
             "Checkpoint: step 190, in epoch 4 (latest)"
         );
     }
@@ -191,7 +195,8 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         fs::write(run.path().join("recipe.toml"), Recipe::load("demo", &[]).unwrap().to_toml()).unwrap();
         let out = run.path().join("report.html");
-        let options = ReportOptions { data: None, which: Which::Best, images: 10, out: out.clone() };
+        let options =
+            ReportOptions { data: None, checkpoint: CheckpointChoice::Best, images: 10, out: out.clone() };
         let stop = AtomicBool::new(false);
         let mut runtime = || -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
             unreachable!("there is no checkpoint")

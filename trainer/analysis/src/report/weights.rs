@@ -3,7 +3,7 @@
 use fovea_graph::{Parameter, ParameterKind};
 use fovea_trainer::names;
 use fovea_trainer::state::{Tensor, Tensors};
-use fovea_trainer::training::Trained;
+use fovea_trainer::training::TrainedModel;
 
 use super::section::{Figure, Section};
 use crate::figure::{Axis, Bar, BarChart, Cell, Color, Level, Picture, Pictures, Row, compact};
@@ -14,7 +14,7 @@ const MOST_KERNELS: usize = 256;
 const LAST_UPDATE: &str = "momentum";
 
 /// Kernels and norms.
-pub(super) fn section(trained: &Trained) -> Section {
+pub(super) fn section(trained: &TrainedModel) -> Section {
     let mut section = Section { title: "The network", ..Section::default() };
     match trained.network.parameters() {
         Ok(parameters) => {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     /// A run of `recipe` whose weights and updates depend on nothing but their names.
-    fn trained(recipe: Recipe) -> Trained {
+    fn trained(recipe: Recipe) -> TrainedModel {
         let (network, parameters) = network(&recipe);
         let mut state = BTreeMap::new();
         for Parameter { name, shape, .. } in parameters {
@@ -187,7 +187,7 @@ mod tests {
             schedule: optimizer::State::default(),
         };
         let state = Tensors::new(Path::new("state"), state);
-        Trained { path: PathBuf::new(), recipe, meta, mean: Vec::new(), state, network }
+        TrainedModel { path: PathBuf::new(), recipe, meta, mean: Vec::new(), state, network }
     }
 
     /// The recipe with its network exported to `folder` and imported from there.

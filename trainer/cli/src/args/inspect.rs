@@ -3,8 +3,9 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fovea_pipeline::Split;
+use fovea_tools::args::one_of;
 
 use super::{RuntimeArgs, TrainedArgs};
 
@@ -36,7 +37,8 @@ pub struct FeaturesArgs {
     pub trained: TrainedArgs,
     /// Folder of a prepared data set
     pub data: PathBuf,
-    /// Layer of the network; for one from an .onnx file, the name of a node [default: the last hidden one, after its activation]
+    /// Layer of the network; for one from an .onnx file, the name of a node [default: the last hidden one,
+    /// after its activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
     /// File to write: .safetensors (features, labels, and keys: names, UTF-8, one a line; the layer, run,
@@ -45,8 +47,8 @@ pub struct FeaturesArgs {
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Split of the images
-    #[arg(long, value_enum, default_value = "val")]
-    pub split: SplitName,
+    #[arg(long, value_parser = one_of::<Split>(Split::ALL.map(Split::name)), default_value_t = Split::Val)]
+    pub split: Split,
     /// Threads that make batches [default: number of cores]
     #[arg(long, value_name = "THREADS")]
     pub workers: Option<NonZero<usize>>,
@@ -65,12 +67,13 @@ pub struct SearchArgs {
     #[arg(long = "in", value_name = "DATA")]
     pub data: PathBuf,
     /// Split to search
-    #[arg(long, value_enum, default_value = "train")]
-    pub split: SplitName,
+    #[arg(long, value_parser = one_of::<Split>(Split::ALL.map(Split::name)), default_value_t = Split::Train)]
+    pub split: Split,
     /// Nearest images to print for each photo
     #[arg(long, value_name = "N", default_value = "8")]
     pub count: NonZero<usize>,
-    /// Layer of the network whose activations are compared; for one from an .onnx file, the name of a node [default: the last hidden one, after its activation]
+    /// Layer of the network whose activations are compared; for one from an .onnx file, the name of a node
+    /// [default: the last hidden one, after its activation]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
     /// Draw photos and found images to this file, .png or .svg [default: no picture]
@@ -84,19 +87,4 @@ pub struct SearchArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum SplitName {
-    Train,
-    Val,
-}
-
-impl From<SplitName> for Split {
-    fn from(name: SplitName) -> Self {
-        match name {
-            SplitName::Train => Self::Train,
-            SplitName::Val => Self::Val,
-        }
-    }
 }

@@ -138,7 +138,8 @@ impl Network for Imported {
             .collect()
     }
 
-    /// The node that makes the first operand of the last matrix product; nodes that keep its values are skipped.
+    /// The node that makes the first operand of the last matrix product; nodes that keep its values are
+    /// skipped.
     fn last_hidden(&self) -> Option<String> {
         let nodes = &self.graph.node;
         let mut at = nodes.iter().rposition(|node| is_one_of(node, &["Gemm", "MatMul"]))?;

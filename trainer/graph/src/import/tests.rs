@@ -231,7 +231,8 @@ fn the_last_hidden_node_is_found_behind_dropout_and_reshaping() {
         Imported::read(&file(&model(graph)).path).unwrap().last_hidden()
     };
     assert_eq!(last_hidden(|_| ()).as_deref(), Some("h_node"));
-    // Without the layer in between, the matrix product takes the pooled values by way of a reshape and a dropout.
+    // Without the layer in between, the matrix product takes the pooled values by way of a reshape and a
+    // dropout.
     let shorter: fn(&mut GraphProto) = |graph| {
         graph.node[8].input[0] = "d".into();
         graph.initializer[6] = floats("g.weight", &[CLASSES as i64, 36]);

@@ -12,8 +12,8 @@ use crate::backend::{ReferenceBackend, Setup, TrainingBackend};
 use crate::checkpoint::Store;
 use crate::models::PixelType;
 use crate::training::{
-    Evaluation, OnNan, Part, Score, Trained, TrainingData, Warning, Which, crop_size, probabilities,
-    read_recipe, read_settings,
+    CheckpointChoice, Evaluation, OnNan, Part, Score, TrainedModel, TrainingData, Warning, crop_size,
+    probabilities, read_recipe, read_settings,
 };
 
 #[test]
@@ -49,9 +49,9 @@ fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
     let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min);
     let first_best = errors.iter().position(|&error| error == lowest).unwrap() + 1;
     assert!(first_best < errors.len(), "the last epoch is the best, which proves nothing: {errors:?}");
-    let trained = Trained::load(&place.path("run"), Which::Best).unwrap();
+    let trained = TrainedModel::load(&place.path("run"), CheckpointChoice::Best).unwrap();
     assert_eq!(trained.meta.epoch as usize, first_best, "{errors:?}");
-    assert_eq!(Trained::load(&place.path("run"), Which::Last).unwrap().meta.epoch, 8);
+    assert_eq!(TrainedModel::load(&place.path("run"), CheckpointChoice::Last).unwrap().meta.epoch, 8);
     assert_eq!(trained.meta.class_names[1], "colour 1");
 }
 
@@ -210,8 +210,8 @@ fn checkpoints_within_an_epoch_are_made_by_the_clock_and_only_the_last_ones_stay
 fn the_exported_graph_gives_the_outputs_of_the_backend() {
     let place = Place::new();
     Attempt::new(&place, "run").finish();
-    let load = || Trained::load(&place.path("run"), Which::Last).unwrap();
-    let Trained { recipe, mean, state, .. } = load();
+    let load = || TrainedModel::load(&place.path("run"), CheckpointChoice::Last).unwrap();
+    let TrainedModel { recipe, mean, state, .. } = load();
     let setup = Setup::new(&recipe, 3, 4, &mean, 0).unwrap();
     let mut backend = ReferenceBackend::new(&setup).unwrap();
     backend.import(state).unwrap();

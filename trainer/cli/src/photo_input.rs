@@ -13,7 +13,7 @@ use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::crop_size;
 
 /// Turns photos into the network's input, as preparation and evaluation do.
-pub struct Eye {
+pub struct PhotoInput {
     image_px: u32,
     fit: Fit,
     filter: Filter,
@@ -23,10 +23,10 @@ pub struct Eye {
     pub views: EvalCrops,
 }
 
-impl Eye {
+impl PhotoInput {
     /// For the network of a run with this recipe. Photos are made square like those of the run's data set, as
     /// recorded in the run; by default if there is no record.
-    pub fn of_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
+    pub fn for_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
         let (fit, filter) = match Preparation::read(run)? {
             Some(preparation) => (preparation.resize, preparation.filter),
             None => Default::default(),
@@ -35,7 +35,7 @@ impl Eye {
     }
 
     /// The views of a photo, `u8 [V,3,H,W]`.
-    pub fn look_at(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
+    pub fn views_of(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let read = || format!("cannot read {}", path.display());
         let about = fs::metadata(path).with_context(read)?;
         ensure!(about.is_file(), "{} is no file; give a JPEG or PNG photo", path.display());
