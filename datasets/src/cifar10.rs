@@ -114,7 +114,7 @@ impl Cifar10 {
             Ok(images)
         };
         let (train, val) = (images(&TRAIN_BATCHES)?, images(&VAL_BATCHES)?);
-        Ok(Cifar10 { classes: list.classes, train, val })
+        Ok(Self { classes: list.classes, train, val })
     }
 
     fn images(&self, split: Split) -> &SplitRecords {

@@ -23,6 +23,7 @@ const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 pub(crate) const IMAGE_FILES: &str = "files named *.jpg, *.jpeg or *.png";
 
 /// Whether a file of this name is an image for every source. Hidden files (`._photo.jpg` of macOS) are not.
+#[must_use]
 pub fn is_image_name(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     !file.starts_with('.')
@@ -52,7 +53,7 @@ impl ClassList {
         if classes.is_empty() {
             return Err(wrong("no classes are listed".to_owned()));
         }
-        Ok(ClassList { classes, from: from.to_owned() })
+        Ok(Self { classes, from: from.to_owned() })
     }
 
     /// Classes without other names than those of their folders.
@@ -92,12 +93,12 @@ enum Store {
 impl Found {
     /// Starts a list of files below `root`.
     pub(crate) fn in_folder(root: &Path) -> Self {
-        Found { origin: root.to_owned(), store: Store::Folder(root.to_owned()), names: vec![], rows: vec![] }
+        Self { origin: root.to_owned(), store: Store::Folder(root.to_owned()), names: vec![], rows: vec![] }
     }
 
     /// Starts a list of members of a tar file.
     pub(crate) fn in_tar(file: &Arc<PositionedFile>) -> Self {
-        Found {
+        Self {
             origin: file.path().to_owned(),
             store: Store::Tar(Arc::clone(file)),
             names: vec![],
@@ -234,7 +235,7 @@ impl Collection {
             None => Ok(SplitImages::default()),
         };
         let (train, val) = (images(train, Split::Train)?, images(val, Split::Val)?);
-        Ok(Collection { name, classes: classes.classes, train, val })
+        Ok(Self { name, classes: classes.classes, train, val })
     }
 
     fn images(&self, split: Split) -> &SplitImages {
@@ -274,7 +275,7 @@ impl SplitImages {
             Store::Folder(root) => Places::Folder(root),
             Store::Tar(file) => Places::Tar { file, ranges },
         };
-        Ok(SplitImages { entries, places: Some(places) })
+        Ok(Self { entries, places: Some(places) })
     }
 }
 

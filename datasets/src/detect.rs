@@ -36,40 +36,41 @@ pub enum Layout {
 
 impl Layout {
     /// All layouts, in the order in which they are tried.
-    pub const ALL: [Layout; 6] = [
-        Layout::Kaggle,
-        Layout::Cifar10,
-        Layout::TinyImagenet,
-        Layout::IlsvrcTars,
-        Layout::TarOfFolders,
-        Layout::Folders,
+    pub const ALL: [Self; 6] = [
+        Self::Kaggle,
+        Self::Cifar10,
+        Self::TinyImagenet,
+        Self::IlsvrcTars,
+        Self::TarOfFolders,
+        Self::Folders,
     ];
 
     /// The name on command lines, e.g. `ilsvrc-tars`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Layout::IlsvrcTars => "ilsvrc-tars",
-            Layout::Folders => "folders",
-            Layout::TarOfFolders => "tar-of-folders",
-            Layout::Kaggle => "kaggle",
-            Layout::TinyImagenet => "tiny-imagenet",
-            Layout::Cifar10 => "cifar10",
+            Self::IlsvrcTars => "ilsvrc-tars",
+            Self::Folders => "folders",
+            Self::TarOfFolders => "tar-of-folders",
+            Self::Kaggle => "kaggle",
+            Self::TinyImagenet => "tiny-imagenet",
+            Self::Cifar10 => "cifar10",
         }
     }
 
     /// The files that the layout needs.
     fn requires(self) -> &'static str {
         match self {
-            Layout::IlsvrcTars => {
+            Self::IlsvrcTars => {
                 "a tar of tars, a tar of validation images or a folder with ILSVRC2012_img_*.tar"
             }
-            Layout::Folders => {
+            Self::Folders => {
                 "a folder with one folder of *.jpg, *.jpeg or *.png for each class, or train/ and val/"
             }
-            Layout::TarOfFolders => "a tar or tar.gz of such folders",
-            Layout::Kaggle => "a folder with ILSVRC/Data/CLS-LOC",
-            Layout::TinyImagenet => "a folder with wnids.txt and train/",
-            Layout::Cifar10 => "a folder or tar.gz with data_batch_1.bin",
+            Self::TarOfFolders => "a tar or tar.gz of such folders",
+            Self::Kaggle => "a folder with ILSVRC/Data/CLS-LOC",
+            Self::TinyImagenet => "a folder with wnids.txt and train/",
+            Self::Cifar10 => "a folder or tar.gz with data_batch_1.bin",
         }
     }
 }
@@ -214,7 +215,7 @@ impl Parts {
     }
 
     /// Takes the validation images, or images of no split, from `other`.
-    fn take_validation(&mut self, other: Parts) {
+    fn take_validation(&mut self, other: Self) {
         self.val = other.val.or(other.unsplit);
         self.layout = self.layout.or(other.layout);
         self.classes = self.classes.take().or(other.classes);
@@ -226,7 +227,7 @@ impl Parts {
             Tree::Unsplit(images) => (None, None, Some(images)),
             Tree::Splits { train, val } => (train, val, None),
         };
-        Parts { layout: Some(layout), train, val, unsplit, ..Parts::default() }
+        Self { layout: Some(layout), train, val, unsplit, ..Self::default() }
     }
 }
 

@@ -58,7 +58,7 @@ impl Devkit {
             Some((path, text)) => Some(read_ground_truth(path, &text, &classes)?),
             None => None,
         };
-        Ok(Devkit { classes, year, ground_truth })
+        Ok(Self { classes, year, ground_truth })
     }
 }
 
@@ -92,7 +92,7 @@ impl Files {
             folders.push(entry.map_err(io_error(root, "list"))?.path().join("data"));
         }
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
-            let mut files = Files::default();
+            let mut files = Self::default();
             for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
                 let path = entry.map_err(io_error(folder, "list"))?.path();
                 files.offer(path.clone(), || fs::read(&path).map_err(io_error(&path, "read")))?;
@@ -101,7 +101,7 @@ impl Files {
                 return Ok(files);
             }
         }
-        Ok(Files::default())
+        Ok(Self::default())
     }
 
     fn in_archive(archive: &Path) -> Result<Self, SourceError> {
@@ -121,7 +121,7 @@ impl Files {
             found: e.to_string(),
             remedy: "give ILSVRC2012_devkit_t12.tar.gz, or download it again",
         };
-        let mut files = Files::default();
+        let mut files = Self::default();
         for entry in tar::Archive::new(reader).entries().map_err(damaged)? {
             let entry = entry.map_err(damaged)?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();

@@ -62,7 +62,7 @@ impl EmbeddedSample {
             };
             (0..CLASSES.len() * rows * COLUMNS).map(entry).collect()
         };
-        EmbeddedSample {
+        Self {
             classes: classes.into(),
             train: entries(TRAIN_ROWS),
             val: entries(VAL_ROWS),

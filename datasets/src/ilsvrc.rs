@@ -55,7 +55,7 @@ pub(crate) struct Tars {
 impl Tars {
     /// Looks for the official files by name; `None` if there is no archive of images.
     pub(crate) fn find(folder: &Path) -> Result<Option<Self>, SourceError> {
-        let mut tars = Tars::default();
+        let mut tars = Self::default();
         for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
             let path = entry.map_err(io_error(folder, "list"))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };

@@ -27,10 +27,10 @@ pub(crate) enum Array {
         /// Names of the fields.
         fields: Vec<String>,
         /// Values of each element.
-        elements: Vec<Vec<Array>>,
+        elements: Vec<Vec<Self>>,
     },
     /// Arrays of any kind.
-    Cell(Vec<Array>),
+    Cell(Vec<Self>),
     /// An unsupported kind: sparse, object, function.
     Other,
 }

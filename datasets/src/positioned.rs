@@ -24,7 +24,7 @@ impl PositionedFile {
     /// Wraps an open file; errors name it `path`.
     pub(crate) fn from_file(file: File, path: &Path) -> Result<Self, SourceError> {
         let len = file.metadata().map_err(io_error(path, "read its size"))?.len();
-        Ok(PositionedFile { path: path.to_owned(), file, len })
+        Ok(Self { path: path.to_owned(), file, len })
     }
 
     /// The path that errors name.

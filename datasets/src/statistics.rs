@@ -42,7 +42,7 @@ impl ColorSums {
         }
     }
 
-    fn add(&mut self, other: &ColorSums) {
+    fn add(&mut self, other: &Self) {
         self.pixels += other.pixels;
         for (sum, more) in self.sums.iter_mut().zip(other.sums) {
             *sum += more;
@@ -54,6 +54,7 @@ impl ColorSums {
 
     /// Mean, covariance (of the whole population, divided by the number of pixels) and its principal axes;
     /// `None` without pixels.
+    #[must_use]
     pub fn statistics(&self) -> Option<ColorStatistics> {
         if self.pixels == 0 {
             return None;
@@ -98,8 +99,9 @@ impl BatchSums {
     pub const MAX_IMAGES: usize = (u16::MAX / u8::MAX as u16) as usize;
 
     /// Sums over no image, for images of `image_bytes` = 3·S·S values.
+    #[must_use]
     pub fn new(image_bytes: usize) -> Self {
-        BatchSums { color: ColorSums::default(), images: 0, pixels: vec![0; image_bytes] }
+        Self { color: ColorSums::default(), images: 0, pixels: vec![0; image_bytes] }
     }
 
     /// Forgets all images.
@@ -135,8 +137,9 @@ pub struct Statistics {
 
 impl Statistics {
     /// Sums over no image, for images of `image_bytes` = 3·S·S values.
+    #[must_use]
     pub fn new(image_bytes: usize) -> Self {
-        Statistics { color: ColorSums::default(), images: 0, pixels: vec![0; image_bytes] }
+        Self { color: ColorSums::default(), images: 0, pixels: vec![0; image_bytes] }
     }
 
     /// Adds what a worker has collected.
@@ -149,7 +152,7 @@ impl Statistics {
     }
 
     /// Adds all images of `other`.
-    pub fn add(&mut self, other: &Statistics) {
+    pub fn add(&mut self, other: &Self) {
         self.color.add(&other.color);
         self.images += other.images;
         for (sum, &more) in self.pixels.iter_mut().zip(&other.pixels) {
@@ -158,21 +161,25 @@ impl Statistics {
     }
 
     /// How many images were added.
+    #[must_use]
     pub fn images(&self) -> u64 {
         self.images
     }
 
     /// How many values the sums of the mean image have: 3·S·S.
+    #[must_use]
     pub fn image_bytes(&self) -> usize {
         self.pixels.len()
     }
 
     /// The colour statistics; `None` without images.
+    #[must_use]
     pub fn colors(&self) -> Option<ColorStatistics> {
         self.color.statistics()
     }
 
     /// The mean image, `f32 [3,S,S]` 0..=255; `None` without images.
+    #[must_use]
     pub fn mean_image(&self) -> Option<Array3<f32>> {
         if self.images == 0 {
             return None;

@@ -42,7 +42,7 @@ impl Archive {
         match start.first_chunk() {
             Some(block) if tar_index::is_header(block) => {
                 let members = tar_index::index(&file)?;
-                Ok(Some(Archive { file: Arc::new(file), members }))
+                Ok(Some(Self { file: Arc::new(file), members }))
             }
             _ => Ok(None),
         }

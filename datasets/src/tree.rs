@@ -31,10 +31,10 @@ impl TreeImages {
     /// When they lie side by side.
     pub(crate) fn in_classes(self) -> Result<Found, SourceError> {
         match self {
-            TreeImages::Classes(found) => Ok(found),
+            Self::Classes(found) => Ok(found),
             // The collection reports that there are none.
-            TreeImages::Flat(found) if found.len() == 0 => Ok(found),
-            TreeImages::Flat(found) => Err(SourceError::Layout {
+            Self::Flat(found) if found.len() == 0 => Ok(found),
+            Self::Flat(found) => Err(SourceError::Layout {
                 path: found.origin().to_owned(),
                 found: format!("{} images side by side", found.len()),
                 expected: "one folder for each class".to_owned(),

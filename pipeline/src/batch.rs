@@ -56,11 +56,13 @@ pub struct BatchShape {
 
 impl BatchShape {
     /// Values in one view: 3·H·W.
+    #[must_use]
     pub fn view_values(&self) -> usize {
         3 * self.size.area()
     }
 
     /// Values in a full batch: N·V·3·H·W.
+    #[must_use]
     pub fn values(&self) -> usize {
         self.samples * self.views * self.view_values()
     }
@@ -78,9 +80,9 @@ impl ValueKind {
     /// Bytes of one value.
     pub(crate) fn bytes(self) -> usize {
         match self {
-            ValueKind::U8 => 1,
-            ValueKind::F16 => 2,
-            ValueKind::F32 => 4,
+            Self::U8 => 1,
+            Self::F16 => 2,
+            Self::F32 => 4,
         }
     }
 }
@@ -99,6 +101,7 @@ pub(crate) struct Buffer {
 
 impl Batch {
     /// The images, u8, f32 or `f16 [N·V,3,H,W]`, as the loader was configured.
+    #[must_use]
     pub fn images(&self) -> Images<'_> {
         let values = self.shape.values();
         let bytes = self.buffer().memory.bytes();
@@ -110,56 +113,67 @@ impl Batch {
     }
 
     /// The images as bytes, whatever their type.
+    #[must_use]
     pub fn image_bytes(&self) -> &[u8] {
         &self.buffer().memory.bytes()[..self.shape.values() * self.kind.bytes()]
     }
 
     /// The memory that holds the images, as its [`MemoryProvider`](crate::memory::MemoryProvider) made it.
+    #[must_use]
     pub fn memory(&self) -> &dyn BatchMemory {
         &*self.buffer().memory
     }
 
     /// The labels, `[N]`: positions in the class list, [`NO_LABEL`] after the last sample.
+    #[must_use]
     pub fn labels(&self) -> &[i64] {
         &self.buffer().labels
     }
 
     /// The colour offsets, `[N·V,3]`, in units of 0..=255. In the forms f32 and f16 they are already added.
+    #[must_use]
     pub fn color_offsets(&self) -> &[[f32; 3]] {
         &self.buffer().color_offsets
     }
 
     /// The number of each sample's record in the split.
+    #[must_use]
     pub fn records(&self) -> &[u32] {
         &self.buffer().records[..self.len]
     }
 
     /// The number of samples, at most N.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are no samples, as can happen to some ranks in the last batch of an epoch.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// N, V, H and W.
+    #[must_use]
     pub fn shape(&self) -> BatchShape {
         self.shape
     }
 
     /// The epoch.
+    #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// The number of the batch in its epoch.
+    #[must_use]
     pub fn index(&self) -> u64 {
         self.index
     }
 
     /// Records skipped in this batch because they are damaged.
+    #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
     }

@@ -98,15 +98,17 @@ impl Dataset {
             return Err(unreadable(format!("format version {found}, expected {FORMAT_VERSION}")));
         }
         let info = serde_json::from_value(json).map_err(|error| unreadable(error.to_string()))?;
-        Ok(Dataset { directory: directory.into(), info })
+        Ok(Self { directory: directory.into(), info })
     }
 
     /// Where it is.
+    #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// What it holds.
+    #[must_use]
     pub fn info(&self) -> &DatasetInfo {
         &self.info
     }
@@ -153,6 +155,7 @@ impl Dataset {
     ///
     /// # Panics
     /// When the split has no shard `number`.
+    #[must_use]
     pub fn disagreements(&self, shard: &Shard, split: Split, number: usize) -> Vec<DatasetError> {
         let (header, info) = (shard.header(), &self.info);
         let images = info.shards(split)[number].images;
@@ -196,26 +199,30 @@ impl Records {
             starts.push(starts[starts.len() - 1] + shard.len());
         }
         let words = starts[starts.len() - 1].div_ceil(64);
-        Records { shards, starts, verified: (0..words).map(|_| AtomicU64::new(0)).collect() }
+        Self { shards, starts, verified: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// The number of records.
     #[expect(clippy::len_without_is_empty, reason = "a split without records is refused when it is opened")]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.starts[self.starts.len() - 1]
     }
 
     /// Side of every image in pixels.
+    #[must_use]
     pub fn image_size(&self) -> u32 {
         self.shards[0].header().image_size
     }
 
     /// How the images are stored.
+    #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.shards[0].header().encoding
     }
 
     /// The shards, in order.
+    #[must_use]
     pub fn shards(&self) -> &[Shard] {
         &self.shards
     }
@@ -224,6 +231,7 @@ impl Records {
     ///
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
+    #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         let (shard, row) = self.locate(index);
         shard.record(row)
@@ -233,6 +241,7 @@ impl Records {
     ///
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
+    #[must_use]
     pub fn locate(&self, index: usize) -> (&Shard, usize) {
         assert!(index < self.len(), "record {index} of {} records", self.len());
         let shard = self.starts.partition_point(|&start| start <= index) - 1;

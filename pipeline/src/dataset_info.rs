@@ -21,13 +21,14 @@ pub enum Split {
 
 impl Split {
     /// Both splits, in the order in which they are prepared.
-    pub const ALL: [Split; 2] = [Split::Train, Split::Val];
+    pub const ALL: [Self; 2] = [Self::Train, Self::Val];
 
     /// The name used in file names: `train` or `val`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Split::Train => "train",
-            Split::Val => "val",
+            Self::Train => "train",
+            Self::Val => "val",
         }
     }
 }
@@ -73,10 +74,11 @@ impl Encoding {
     pub const ALL: [Self; 2] = [Self::Raw, Self::Jpeg];
 
     /// The name used on command lines and in metadata: `raw` or `jpeg`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Encoding::Raw => "raw",
-            Encoding::Jpeg => "jpeg",
+            Self::Raw => "raw",
+            Self::Jpeg => "jpeg",
         }
     }
 }
@@ -114,6 +116,7 @@ pub struct ColorStatistics {
 impl ColorStatistics {
     /// The statistics of the ILSVRC-2012 training set, as published with cuda-convnet:
     /// means, and standard deviations along the principal axes of the colours.
+    #[must_use]
     pub fn imagenet() -> Self {
         let stddev = [121.78, 37.09, 19.72];
         let eigenvalues = stddev.map(|s: f64| s * s);
@@ -123,7 +126,7 @@ impl ColorStatistics {
                 (0..3).map(|k| eigenvalues[k] * eigenvectors[k][i] * eigenvectors[k][j]).sum()
             })
         });
-        ColorStatistics { mean: [127.3, 119.7, 104.9], covariance, eigenvalues, eigenvectors }
+        Self { mean: [127.3, 119.7, 104.9], covariance, eigenvalues, eigenvectors }
     }
 }
 
@@ -174,6 +177,7 @@ impl DatasetInfo {
     pub const MEAN_IMAGE_FILE_NAME: &'static str = "mean_image.npy";
 
     /// The shards of `split`.
+    #[must_use]
     pub fn shards(&self, split: Split) -> &[ShardInfo] {
         match split {
             Split::Train => &self.train,
@@ -183,6 +187,7 @@ impl DatasetInfo {
 
     /// A digest of the images of `split` and their order, in hexadecimal: BLAKE3 of the digests of its
     /// shards.
+    #[must_use]
     pub fn digest(&self, split: Split) -> String {
         let mut hasher = blake3::Hasher::new();
         for shard in self.shards(split) {
@@ -192,6 +197,7 @@ impl DatasetInfo {
     }
 
     /// The number of images of `split`.
+    #[must_use]
     pub fn images(&self, split: Split) -> u64 {
         self.shards(split).iter().map(|shard| shard.images).sum()
     }

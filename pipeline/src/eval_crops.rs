@@ -28,32 +28,35 @@ pub enum EvalCrops {
 
 impl EvalCrops {
     /// All there are.
-    pub const ALL: [EvalCrops; 3] = [EvalCrops::Center, EvalCrops::TenCrop, EvalCrops::NineCrop];
+    pub const ALL: [Self; 3] = [Self::Center, Self::TenCrop, Self::NineCrop];
 
     /// The name in recipes and on command lines.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            EvalCrops::Center => "center",
-            EvalCrops::TenCrop => "ten-crop",
-            EvalCrops::NineCrop => "nine-crop",
+            Self::Center => "center",
+            Self::TenCrop => "ten-crop",
+            Self::NineCrop => "nine-crop",
         }
     }
 
     /// The name in reports and on progress bars.
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
-            Self::Center => "centre view",
-            Self::TenCrop => "ten views",
-            Self::NineCrop => "nine views",
+            Self::Center => "centre crop",
+            Self::TenCrop => "ten crops",
+            Self::NineCrop => "nine crops",
         }
     }
 
     /// Views of each image.
+    #[must_use]
     pub fn count(self) -> usize {
         match self {
-            EvalCrops::Center => 1,
-            EvalCrops::TenCrop => 10,
-            EvalCrops::NineCrop => 9,
+            Self::Center => 1,
+            Self::TenCrop => 10,
+            Self::NineCrop => 9,
         }
     }
 
@@ -63,12 +66,12 @@ impl EvalCrops {
     /// [`AugmentError::TooSmall`] when it does not fit.
     pub fn check(self, input: Size, crop: Size) -> Result<(), AugmentError> {
         if crop.width > input.width || crop.height > input.height {
-            return Err(AugmentError::TooSmall { op: "test view", wanted: crop, input });
+            return Err(AugmentError::TooSmall { op: "evaluation crop", wanted: crop, input });
         }
         Ok(())
     }
 
-    /// Narrows `view`, the whole of an image, to test view number `index` of size `crop`.
+    /// Narrows `view`, the whole of an image, to evaluation crop number `index` of size `crop`.
     ///
     /// Numbers 0..=4 of the ten are top left, top right, bottom left, bottom right and centre; 5..=9 are
     /// their mirror images. The nine go row by row.
@@ -81,12 +84,12 @@ impl EvalCrops {
         let center = (right / 2, bottom / 2);
         let along = |end: u32, third: usize| [0, end / 2, end][third];
         let (x, y) = match self {
-            EvalCrops::Center => center,
-            EvalCrops::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
-            EvalCrops::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
+            Self::Center => center,
+            Self::TenCrop => [(0, 0), (right, 0), (0, bottom), (right, bottom), center][index % 5],
+            Self::NineCrop => (along(right, index % 3), along(bottom, index / 3)),
         };
         view.crop(Rect { x, y, size: crop });
-        if self == EvalCrops::TenCrop && index >= 5 {
+        if self == Self::TenCrop && index >= 5 {
             view.flip_horizontal();
         }
     }
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn every_title_has_the_number_of_views() {
         let titles = EvalCrops::ALL.map(|crops| (crops.count(), crops.title()));
-        assert_eq!(titles, [(1, "centre view"), (10, "ten views"), (9, "nine views")]);
+        assert_eq!(titles, [(1, "centre crop"), (10, "ten crops"), (9, "nine crops")]);
     }
 
     #[test]

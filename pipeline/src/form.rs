@@ -22,24 +22,25 @@ pub enum OutputForm {
 impl OutputForm {
     pub(crate) fn kind(&self) -> ValueKind {
         match self {
-            OutputForm::U8 => ValueKind::U8,
-            OutputForm::F32(_) => ValueKind::F32,
-            OutputForm::F16(_) => ValueKind::F16,
+            Self::U8 => ValueKind::U8,
+            Self::F32(_) => ValueKind::F32,
+            Self::F16(_) => ValueKind::F16,
         }
     }
 
     /// Name on command lines: `u8`, `f32` or `f16`.
+    #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            OutputForm::U8 => "u8",
-            OutputForm::F32(_) => "f32",
-            OutputForm::F16(_) => "f16",
+            Self::U8 => "u8",
+            Self::F32(_) => "f32",
+            Self::F16(_) => "f16",
         }
     }
 
     /// Checks that a mean image has the size of the views.
     pub(crate) fn check(&self, views: Size) -> Result<(), String> {
-        let (OutputForm::F32(normalization) | OutputForm::F16(normalization)) = self else { return Ok(()) };
+        let (Self::F32(normalization) | Self::F16(normalization)) = self else { return Ok(()) };
         match &normalization.mean {
             MeanValue::Image(mean) if mean.shape() != [3, views.height as usize, views.width as usize] => {
                 Err(format!(
@@ -57,15 +58,15 @@ impl OutputForm {
     pub(crate) fn write(&self, view: &mut View<'_>, slot: Slot<'_>) {
         let area = view.size().area();
         match (self, slot) {
-            (OutputForm::U8, Slot::U8(planes)) => view.write_u8(planes),
-            (OutputForm::F32(normalization), Slot::F32(planes)) => {
+            (Self::U8, Slot::U8(planes)) => view.write_u8(planes),
+            (Self::F32(normalization), Slot::F32(planes)) => {
                 let offset = view.color_offset();
                 view.for_each_plane(|channel, plane| {
                     let target = &mut planes[channel * area..][..area];
                     kernels::normalize_f32(plane, normalization.channel(channel, offset[channel]), target);
                 });
             }
-            (OutputForm::F16(normalization), Slot::F16(planes)) => {
+            (Self::F16(normalization), Slot::F16(planes)) => {
                 let offset = view.color_offset();
                 view.for_each_plane(|channel, plane| {
                     let target = &mut planes[channel * area..][..area];
@@ -123,6 +124,7 @@ impl Normalization {
 ///
 /// # Panics
 /// When the views are larger than the mean image.
+#[must_use]
 pub fn center_of(mean: ArrayView3<'_, f32>, views: Size) -> Array3<f32> {
     let (height, width) = (views.height as usize, views.width as usize);
     let (_, rows, columns) = mean.dim();

@@ -13,11 +13,13 @@ pub struct Size {
 
 impl Size {
     /// A square of side `side` pixels.
+    #[must_use]
     pub fn square(side: u32) -> Self {
         Self { width: side, height: side }
     }
 
     /// Pixels in an image of this size.
+    #[must_use]
     pub fn area(self) -> usize {
         self.width as usize * self.height as usize
     }

@@ -15,9 +15,10 @@ pub enum Order {
 
 impl Order {
     /// The record at each position of epoch `epoch` over `records` records: a permutation of `0..records`.
+    #[must_use]
     pub fn permutation(self, seed: u64, epoch: u64, records: u32) -> Vec<u32> {
         let mut permutation: Vec<u32> = (0..records).collect();
-        if self == Order::Shuffled {
+        if self == Self::Shuffled {
             // Fisher and Yates, from the last to the first.
             let mut rng = order_rng(seed, epoch);
             for last in (1..records).rev() {

@@ -19,6 +19,7 @@ enum Purpose {
 }
 
 /// The draws of the sample at `position` of epoch `epoch`.
+#[must_use]
 pub fn sample_rng(seed: u64, epoch: u64, position: u64) -> SampleRng {
     let mut rng = generator(seed, epoch, Purpose::Augmentation);
     rng.set_stream(position);

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 
 /// Cores that this process may use; 1 where the system does not say.
+#[must_use]
 pub fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

@@ -39,6 +39,7 @@ impl<'a> Pixels<'a> {
     ///
     /// # Panics
     /// When `pixels` has not 3·H·W bytes.
+    #[must_use]
     pub fn planar(pixels: &'a [u8], size: Size) -> Self {
         Self::new(pixels, Layout::Planar, size)
     }
@@ -47,6 +48,7 @@ impl<'a> Pixels<'a> {
     ///
     /// # Panics
     /// When `pixels` has not 3·H·W bytes.
+    #[must_use]
     pub fn interleaved(pixels: &'a [u8], size: Size) -> Self {
         Self::new(pixels, Layout::Interleaved, size)
     }
@@ -108,21 +110,25 @@ impl<'a> View<'a> {
     }
 
     /// The size of what the view shows.
+    #[must_use]
     pub fn size(&self) -> Size {
         self.crop.size
     }
 
     /// The part of the original image that the view shows.
+    #[must_use]
     pub fn frame(&self) -> Frame {
         self.frame
     }
 
     /// Whether the view is mirrored left to right.
+    #[must_use]
     pub fn is_flipped(&self) -> bool {
         self.flipped
     }
 
     /// Added to R, G and B of every pixel, in units of 0..=255.
+    #[must_use]
     pub fn color_offset(&self) -> [f32; 3] {
         self.color_offset
     }

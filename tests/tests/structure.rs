@@ -322,9 +322,9 @@ fn circles_of(modules: &Modules) -> Vec<String> {
         }
     }
     let mut circles = Vec::new();
-    for at in 0..names.len() {
+    for (at, reached) in reaches.iter().enumerate() {
         let group: Vec<usize> =
-            (0..names.len()).filter(|&other| reaches[at][other] && reaches[other][at]).collect();
+            (0..names.len()).filter(|&other| reached[other] && reaches[other][at]).collect();
         if group.first() == Some(&at) && group.len() > 1 {
             let paths = group.iter().map(|&other| modules[names[other]].path.display().to_string());
             circles.push(paths.collect::<Vec<_>>().join(", "));

@@ -5,15 +5,17 @@ use std::path::Path;
 use fovea_runtime::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::tell;
+use crate::errln;
 
 /// A bar over `total` items, `unit` in the plural; hidden where stderr is no terminal.
+#[must_use]
 pub fn item_bar(total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{bar:32}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
     styled(total, &template)
 }
 
 /// A bar over `total` bytes; hidden where stderr is no terminal.
+#[must_use]
 pub fn byte_bar(total: u64) -> ProgressBar {
     styled(total, "{bar:32} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left")
 }
@@ -32,7 +34,7 @@ impl Progress for FetchBar {
         let bar = ProgressBar::new(total_bytes).with_position(have_bytes).with_message(file.to_owned());
         if bar.is_hidden() {
             let megabytes = total_bytes as f64 / 1e6;
-            tell!("fetching {file} ({megabytes:.1} MB)");
+            errln!("fetching {file} ({megabytes:.1} MB)");
         }
         let style = ProgressStyle::with_template(
             "{msg}\n  {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec} ({eta})",
@@ -56,6 +58,6 @@ impl Progress for FetchBar {
     }
 
     fn waiting(&mut self, lock: &Path) {
-        tell!("waiting for another process that is fetching the same file ({})", lock.display());
+        errln!("waiting for another process that is fetching the same file ({})", lock.display());
     }
 }

@@ -29,6 +29,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 }
 
 /// Writes `251.9 GB`, `512 B`: three or four digits in a decimal unit.
+#[must_use]
 pub fn describe(bytes: u64) -> String {
     let unit = UNITS.iter().find(|(name, unit)| !name.contains('i') && bytes >= *unit);
     match unit {

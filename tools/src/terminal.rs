@@ -14,14 +14,14 @@ pub const INTERRUPTED: u8 = 130;
 
 /// Prints a line to stdout, as `println!` formats it; gives the result of [`print()`].
 #[macro_export]
-macro_rules! say {
+macro_rules! outln {
     ($($text:tt)*) => { $crate::terminal::print(&::std::format!("{}\n", ::std::format_args!($($text)*))) };
 }
 
 /// Prints a line to stderr, as `eprintln!` formats it.
 #[macro_export]
-macro_rules! tell {
-    ($($text:tt)*) => { $crate::terminal::tell(::std::format_args!($($text)*)) };
+macro_rules! errln {
+    ($($text:tt)*) => { $crate::terminal::eprint_line(::std::format_args!($($text)*)) };
 }
 
 /// Prints a result; a closed stdout is no error.
@@ -38,7 +38,7 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints a line to stderr; errors are ignored.
-pub fn tell(line: Arguments<'_>) {
+pub fn eprint_line(line: Arguments<'_>) {
     // There is no stream left to report the failure on.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
@@ -49,7 +49,7 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell!("error: {}", one_line(&error));
+            errln!("error: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }

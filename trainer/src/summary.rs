@@ -1,6 +1,4 @@
-//! Results as people read them: medians, per cent, names of views.
-
-use fovea_pipeline::EvalCrops;
+//! Results as people read them: medians and per cent.
 
 /// The median of `values`, one of them (the upper of the middle two); `None` without values.
 #[must_use]
@@ -22,16 +20,6 @@ pub fn percent(share: f64) -> String {
 pub fn short_percent(share: f32) -> String {
     let percent = 100.0 * share;
     if percent < 0.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
-}
-
-/// The name of evaluation views in sentences and tables.
-#[must_use]
-pub fn views_name(views: EvalCrops) -> &'static str {
-    match views {
-        EvalCrops::Center => "centre view",
-        EvalCrops::TenCrop => "ten views",
-        EvalCrops::NineCrop => "nine views",
-    }
 }
 
 #[cfg(test)]

@@ -23,21 +23,21 @@ struct Tolerance {
     same_turns: usize,
     loss: f64,
     weights: f64,
-    momenta: f64,
+    momentum_buffers: f64,
 }
 
 const GRADIENT_TOLERANCE: f64 = 1e-4;
 /// While both sides take the same turns, the losses differ by rounding only.
 const SAME_TURNS_LOSS: f64 = 1e-5;
 const SAME_TURNS: Tolerance =
-    Tolerance { same_turns: 20, loss: SAME_TURNS_LOSS, weights: 1e-4, momenta: 1e-4 };
+    Tolerance { same_turns: 20, loss: SAME_TURNS_LOSS, weights: 1e-4, momentum_buffers: 1e-4 };
 /// After few updates only a unit or two has turned over. Weights have hardly moved: that they did is seen by
-/// their momenta.
-const EARLY: Tolerance = Tolerance { same_turns: 0, loss: 0.0, weights: 1e-6, momenta: 5e-3 };
+/// their momentum buffers.
+const EARLY: Tolerance = Tolerance { same_turns: 0, loss: 0.0, weights: 1e-6, momentum_buffers: 5e-3 };
 /// Among the many units of a large network, rounding puts one on the other side of a ReLU or a maximum now
-/// and then, and from there on the difference grows from step to step; momenta, which are sums of gradients,
-/// show it most.
-const OTHER_TURNS: Tolerance = Tolerance { same_turns: 8, loss: 1e-3, weights: 2e-3, momenta: 0.3 };
+/// and then, and from there on the difference grows from step to step; momentum buffers, which are sums of
+/// gradients, show it most.
+const OTHER_TURNS: Tolerance = Tolerance { same_turns: 8, loss: 1e-3, weights: 2e-3, momentum_buffers: 0.3 };
 
 #[derive(Deserialize)]
 struct Golden {
@@ -57,7 +57,7 @@ struct Golden {
 struct Noted {
     updates: usize,
     weights: HashMap<String, Summary>,
-    momenta: HashMap<String, Summary>,
+    momentum_buffers: HashMap<String, Summary>,
 }
 
 #[derive(Deserialize)]
@@ -86,10 +86,10 @@ fn network(recipe: &str, classes: usize, overrides: &[&str]) -> Classifier {
     Classifier::new(&Recipe::load(recipe, &overrides).unwrap(), classes).unwrap()
 }
 
-/// Weights and momenta of one parameter.
+/// Weights and momentum buffers of one parameter.
 struct State {
     weights: Vec<f32>,
-    momenta: Vec<f32>,
+    momentum_buffers: Vec<f32>,
 }
 
 struct Run {
@@ -132,7 +132,7 @@ impl Run {
             };
             let spread = if p.kind == ParameterKind::Weight { (6.0 / inputs as f64).sqrt() } else { 0.1 };
             let weights = draw(1 + i as u64, p.len(), |u| ((2.0 * u - 1.0) * spread) as f32);
-            State { weights, momenta: vec![0.0; p.len()] }
+            State { weights, momentum_buffers: vec![0.0; p.len()] }
         });
         let states = states.collect();
         Self { golden, graphs, train, update, inputs, states }
@@ -162,7 +162,7 @@ impl Run {
                 &mut self.update,
                 &[
                     (names::WEIGHTS, &length, list(&mut state.weights)),
-                    ("momentum_buffer", &length, list(&mut state.momenta)),
+                    ("momentum_buffer", &length, list(&mut state.momentum_buffers)),
                     (names::GRADIENTS, &length, Data::F32(gradients)),
                     ("learning_rate", &[], Data::F32(vec![self.golden.rate as f32])),
                     ("momentum", &[], Data::F32(vec![0.9])),
@@ -170,7 +170,7 @@ impl Run {
                 ],
             );
             let mut take = |name| new.remove(name).unwrap().iter().map(|&v| v as f32).collect();
-            (state.weights, state.momenta) = (take(names::NEW_WEIGHTS), take("new_momentum_buffer"));
+            (state.weights, state.momentum_buffers) = (take(names::NEW_WEIGHTS), take("new_momentum_buffer"));
         }
         outputs
     }
@@ -246,7 +246,7 @@ fn follows_pytorch(network: &Classifier, golden: &str, tolerance: &Tolerance) {
     state_agrees(&run, &run.golden.end, tolerance);
 }
 
-/// Compares weights and momenta.
+/// Compares weights and momentum buffers.
 fn state_agrees(run: &Run, expected: &Noted, tolerance: &Tolerance) {
     println!("after {} updates", expected.updates);
     let tensors = |part: fn(&State) -> &[f32]| {
@@ -255,8 +255,9 @@ fn state_agrees(run: &Run, expected: &Noted, tolerance: &Tolerance) {
     };
     let (name, worst) = compare("weights", &expected.weights, tensors(|s| &s.weights));
     assert!(worst < tolerance.weights, "weights {name} differ by {worst:.1e}");
-    let (name, worst) = compare("momenta", &expected.momenta, tensors(|s| &s.momenta));
-    assert!(worst < tolerance.momenta, "momenta {name} differ by {worst:.1e}");
+    let (name, worst) =
+        compare("momentum_buffers", &expected.momentum_buffers, tensors(|s| &s.momentum_buffers));
+    assert!(worst < tolerance.momentum_buffers, "momentum buffer {name} differ by {worst:.1e}");
 }
 
 #[test]

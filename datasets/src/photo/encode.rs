@@ -36,6 +36,7 @@ const BYTES_PER_1000_PIXELS: [(u8, u64); 7] =
     [(1, 23), (50, 138), (75, 208), (85, 278), (90, 347), (95, 490), (100, 922)];
 
 /// About how many bytes [`encode_jpeg`] makes of a photo.
+#[must_use]
 pub fn expected_jpeg_bytes(size: u32, quality: u8) -> u64 {
     let pixels = u64::from(size) * u64::from(size);
     let last = BYTES_PER_1000_PIXELS.len() - 1;

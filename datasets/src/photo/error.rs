@@ -47,8 +47,8 @@ impl From<JpegError> for PhotoError {
     fn from(error: JpegError) -> Self {
         let format = "JPEG";
         match error {
-            JpegError::Truncated { bytes } => PhotoError::Truncated { format, bytes },
-            JpegError::Damaged { reason } => PhotoError::Damaged { format, reason },
+            JpegError::Truncated { bytes } => Self::Truncated { format, bytes },
+            JpegError::Damaged { reason } => Self::Damaged { format, reason },
         }
     }
 }
@@ -72,7 +72,7 @@ impl PhotoError {
             Some((_, name)) => (*name).to_owned(),
             None => beginning(bytes),
         };
-        PhotoError::Unknown { content }
+        Self::Unknown { content }
     }
 }
 

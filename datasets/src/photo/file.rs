@@ -35,6 +35,7 @@ impl<'b> PhotoFile<'b> {
     }
 
     /// Width and height in pixels.
+    #[must_use]
     pub fn dimensions(&self) -> (u32, u32) {
         match &self.0 {
             Format::Jpeg(file) => file.dimensions(),
@@ -43,6 +44,7 @@ impl<'b> PhotoFile<'b> {
     }
 
     /// Width times height.
+    #[must_use]
     pub fn pixels(&self) -> u64 {
         let (width, height) = self.dimensions();
         u64::from(width) * u64::from(height)

@@ -27,6 +27,7 @@ impl Fit {
     pub const ALL: [Self; 2] = [Self::ShortSide, Self::Squash];
 
     /// The name on command lines and in `preparation.json`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::ShortSide => "short-side",
@@ -67,6 +68,7 @@ impl Filter {
     pub const ALL: [Self; 3] = [Self::Lanczos3, Self::Bicubic, Self::Bilinear];
 
     /// The name on command lines and in `preparation.json`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Lanczos3 => "lanczos3",
@@ -77,9 +79,9 @@ impl Filter {
 
     fn algorithm(self) -> ResizeAlg {
         ResizeAlg::Convolution(match self {
-            Filter::Lanczos3 => FilterType::Lanczos3,
-            Filter::Bicubic => FilterType::CatmullRom,
-            Filter::Bilinear => FilterType::Bilinear,
+            Self::Lanczos3 => FilterType::Lanczos3,
+            Self::Bicubic => FilterType::CatmullRom,
+            Self::Bilinear => FilterType::Bilinear,
         })
     }
 }
@@ -121,9 +123,10 @@ impl Shaper {
     ///
     /// # Panics
     /// When `size` is 0.
+    #[must_use]
     pub fn new(size: u32, fit: Fit, filter: Filter) -> Self {
         assert!(size > 0, "the side of an image must be at least 1 pixel");
-        Shaper {
+        Self {
             resizer: Resizer::new(),
             options: ResizeOptions::new().resize_alg(filter.algorithm()),
             fit,

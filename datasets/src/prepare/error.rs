@@ -138,12 +138,10 @@ pub enum PrepareError {
 
 impl PrepareError {
     /// An error of the system at `path`; a full disk has a variant of its own.
-    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PrepareError {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                PrepareError::DiskFull { path: path.into() }
-            }
-            _ => PrepareError::Io { path: path.into(), action, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.into() },
+            _ => Self::Io { path: path.into(), action, source },
         }
     }
 }
@@ -151,8 +149,8 @@ impl PrepareError {
 impl From<ShardError> for PrepareError {
     fn from(error: ShardError) -> Self {
         match error {
-            ShardError::Io { path, action, source } => PrepareError::io(&path, action)(source),
-            other => PrepareError::Shard(other),
+            ShardError::Io { path, action, source } => Self::io(&path, action)(source),
+            other => Self::Shard(other),
         }
     }
 }

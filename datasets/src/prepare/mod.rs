@@ -99,16 +99,19 @@ impl<'a> Preparer<'a> {
     }
 
     /// Images of both splits.
+    #[must_use]
     pub fn images(&self) -> u64 {
         self.plan.images()
     }
 
     /// Shards of both splits.
+    #[must_use]
     pub fn shards(&self) -> usize {
         self.plan.shards.len()
     }
 
     /// Shards that an earlier run has finished.
+    #[must_use]
     pub fn shards_kept(&self) -> usize {
         match self.complete {
             Some(_) => self.shards(),
@@ -117,11 +120,13 @@ impl<'a> Preparer<'a> {
     }
 
     /// Images in the shards that an earlier run has finished, the rejected ones included.
+    #[must_use]
     pub fn images_kept(&self) -> u64 {
         self.plan.shards[..self.shards_kept()].iter().map(|shard| shard.positions.len() as u64).sum()
     }
 
     /// Approximate size of the shards that are not written yet, in bytes.
+    #[must_use]
     pub fn expected_bytes(&self) -> u64 {
         (self.images() - self.images_kept()) * self.options.expected_record_bytes()
     }

@@ -32,7 +32,7 @@ pub struct PrepareOptions {
 
 impl Default for PrepareOptions {
     fn default() -> Self {
-        PrepareOptions {
+        Self {
             size: 256,
             fit: Fit::default(),
             filter: Filter::default(),

@@ -63,7 +63,7 @@ impl Preparation {
     }
 
     pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Self {
-        Preparation {
+        Self {
             format_version: FORMAT_VERSION,
             writer: WRITER.into(),
             source: source.name().into(),
@@ -82,7 +82,7 @@ impl Preparation {
     }
 
     /// The first field in which `other` differs: its name, the value here and the value there.
-    pub(crate) fn difference(&self, other: &Preparation) -> Option<(String, String, String)> {
+    pub(crate) fn difference(&self, other: &Self) -> Option<(String, String, String)> {
         let fields = |preparation| match serde_json::to_value(preparation) {
             Ok(Value::Object(fields)) => fields,
             _ => unreachable!("a preparation is a struct of strings and numbers"),
@@ -163,7 +163,7 @@ impl ShardPlan {
         if shards.is_empty() {
             return Err(PrepareError::NoImages { source_name: source.name() });
         }
-        Ok(ShardPlan { order, shards })
+        Ok(Self { order, shards })
     }
 
     /// Positions in the source's entries, in the order in which they are written.

@@ -27,14 +27,14 @@ pub(crate) struct Finished {
 impl Finished {
     /// No shards, for images of 3·S·S values.
     pub(crate) fn nothing(image_bytes: usize) -> Self {
-        Finished { shards: Vec::new(), rejected: Vec::new(), statistics: Statistics::new(image_bytes) }
+        Self { shards: Vec::new(), rejected: Vec::new(), statistics: Statistics::new(image_bytes) }
     }
 
     /// The state that an earlier run with the same plan stored in `directory`.
     pub(crate) fn load(directory: &Path, plan: &ShardPlan, image_bytes: usize) -> Result<Self, PrepareError> {
         let path = directory.join(PROGRESS_FILE);
-        let Some(finished) = durable::read_json::<Finished>(&path)? else {
-            return Ok(Finished::nothing(image_bytes));
+        let Some(finished) = durable::read_json::<Self>(&path)? else {
+            return Ok(Self::nothing(image_bytes));
         };
         let unreadable = |reason| PrepareError::Unreadable { path: path.clone(), reason };
         if finished.statistics.image_bytes() != image_bytes {

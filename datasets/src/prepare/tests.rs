@@ -32,7 +32,7 @@ impl Memory {
         let entries = [train, val].map(|count| {
             (0..count).map(|i| Entry { key: format!("{i:04}"), label: (i % 2) as u32 }).collect()
         });
-        Memory {
+        Self {
             classes: classes.into(),
             entries,
             failure_at: None,

@@ -48,7 +48,7 @@ pub(super) struct OutputRecord {
 
 impl Output {
     pub(super) fn new(image_bytes: usize) -> Self {
-        Output {
+        Self {
             images: Vec::new(),
             records: Vec::new(),
             rejected: Vec::new(),
@@ -90,7 +90,7 @@ struct Scratch {
 
 impl Scratch {
     fn new(options: &PrepareOptions) -> Self {
-        Scratch {
+        Self {
             photo: Photo::default(),
             shaper: Shaper::new(options.size, options.fit, options.filter),
             planes: vec![0; options.image_bytes()],

@@ -27,7 +27,7 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Fixture { dir: tempfile::tempdir().expect("a temporary folder can be made") }
+        Self { dir: tempfile::tempdir().expect("a temporary folder can be made") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

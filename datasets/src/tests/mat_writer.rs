@@ -16,7 +16,7 @@ pub(crate) struct Synset {
 
 impl Synset {
     pub(crate) fn leaf(id: u32, wnid: &str, words: &str) -> Self {
-        Synset { id, wnid: wnid.to_owned(), words: words.to_owned(), children: Vec::new() }
+        Self { id, wnid: wnid.to_owned(), words: words.to_owned(), children: Vec::new() }
     }
 }
 
@@ -31,8 +31,7 @@ pub(crate) struct MatWriter {
 }
 
 impl MatWriter {
-    pub(crate) const USUAL: MatWriter =
-        MatWriter { year: 2012, compressed: true, big_endian: false, compact: true };
+    pub(crate) const USUAL: Self = Self { year: 2012, compressed: true, big_endian: false, compact: true };
 
     /// A whole file.
     pub(crate) fn file(self, synsets: &[Synset]) -> Vec<u8> {

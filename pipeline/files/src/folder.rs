@@ -39,6 +39,7 @@ impl PartialFolder {
     }
 
     /// The folder while it is not finished.
+    #[must_use]
     pub fn hidden_path(&self) -> &Path {
         &self.hidden
     }
@@ -57,6 +58,7 @@ impl PartialFolder {
     }
 
     /// The final name of the folder `name` if it is not finished: `step-1` for `.step-1`.
+    #[must_use]
     pub fn final_name(name: &str) -> Option<&str> {
         name.strip_prefix(HIDDEN)
     }

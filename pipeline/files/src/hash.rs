@@ -24,6 +24,7 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
 }
 
 /// The bytes in hexadecimal, lower case.
+#[must_use]
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -44,6 +44,7 @@ impl PartialFile {
     }
 
     /// The path while the file is not finished.
+    #[must_use]
     pub fn temporary_path(&self) -> &Path {
         &self.temporary
     }

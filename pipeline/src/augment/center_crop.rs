@@ -33,7 +33,7 @@ impl CenterCrop {
     /// [`AugmentError::Parameters`] when the size is 0.
     pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
         check_side(Self::OP, parameters.size)?;
-        Ok(CenterCrop { size: Size::square(parameters.size) })
+        Ok(Self { size: Size::square(parameters.size) })
     }
 }
 

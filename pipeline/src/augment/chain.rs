@@ -21,7 +21,7 @@ impl Chain {
     /// [`AugmentError`] when a step cannot be applied to the output of the steps before it.
     pub fn new(steps: Vec<Box<dyn Augmentation>>, input: Size) -> Result<Self, AugmentError> {
         let output = steps.iter().try_fold(input, |size, step| step.output_size(size))?;
-        Ok(Chain { steps, input, output })
+        Ok(Self { steps, input, output })
     }
 
     /// The chain that a recipe describes, for images of size `input` of a data set with the given statistics.
@@ -34,20 +34,23 @@ impl Chain {
         statistics: Option<&ColorStatistics>,
     ) -> Result<Self, AugmentError> {
         let steps = configs.iter().map(|config| config.build(statistics)).collect::<Result<_, _>>()?;
-        Chain::new(steps, input)
+        Self::new(steps, input)
     }
 
     /// The chain that leaves images of size `input` as they are.
+    #[must_use]
     pub fn empty(input: Size) -> Self {
-        Chain { steps: Vec::new(), input, output: input }
+        Self { steps: Vec::new(), input, output: input }
     }
 
     /// The size of the images that the chain was made for.
+    #[must_use]
     pub fn input_size(&self) -> Size {
         self.input
     }
 
     /// The size of every view that leaves the chain.
+    #[must_use]
     pub fn output_size(&self) -> Size {
         self.output
     }

@@ -58,7 +58,7 @@ impl ColorJitter {
                 return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
             }
         }
-        Ok(ColorJitter { parameters })
+        Ok(Self { parameters })
     }
 }
 

@@ -25,11 +25,12 @@ impl AugmentationConfig {
     ///
     /// # Panics
     /// When `parameters` is not an object.
+    #[must_use]
     pub fn new(op: &str, parameters: Value) -> Self {
         let Value::Object(parameters) = parameters else {
             panic!("parameters of `{op}` must be an object, got {parameters}");
         };
-        AugmentationConfig { op: op.into(), parameters }
+        Self { op: op.into(), parameters }
     }
 
     /// Creates the augmentation for a data set with the given statistics.
@@ -65,6 +66,7 @@ const REGISTRY: &[(&str, Build)] = &[
 /// The paper's augmentation: random 224×224 crop, horizontal flip, colour jitter along the principal axes.
 ///
 /// Source: Krizhevsky, Sutskever, Hinton 2012, section 4.1.
+#[must_use]
 pub fn alexnet() -> Vec<AugmentationConfig> {
     let none = || Value::Object(Map::new());
     vec![

@@ -25,7 +25,7 @@ pub struct Parameters {
 
 impl Default for Parameters {
     fn default() -> Self {
-        Parameters { p: 0.5 }
+        Self { p: 0.5 }
     }
 }
 
@@ -39,7 +39,7 @@ impl HorizontalFlip {
     /// [`AugmentError::Parameters`] when `p` is not a probability.
     pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
         check_probability(Self::OP, parameters.p)?;
-        Ok(HorizontalFlip { p: parameters.p })
+        Ok(Self { p: parameters.p })
     }
 }
 

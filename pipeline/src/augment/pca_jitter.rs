@@ -53,7 +53,7 @@ pub struct Parameters {
 
 impl Default for Parameters {
     fn default() -> Self {
-        Parameters { stddev: 0.1, scale: PcaScale::Eigenvalue, statistics: PcaStatistics::Dataset }
+        Self { stddev: 0.1, scale: PcaScale::Eigenvalue, statistics: PcaStatistics::Dataset }
     }
 }
 
@@ -86,7 +86,7 @@ impl PcaJitter {
             };
             statistics.eigenvectors[k].map(|component| component * reach * parameters.stddev)
         });
-        Ok(PcaJitter { axes })
+        Ok(Self { axes })
     }
 }
 

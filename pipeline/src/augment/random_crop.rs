@@ -35,7 +35,7 @@ impl RandomCrop {
     /// [`AugmentError::Parameters`] when the size is 0.
     pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
         check_side(Self::OP, parameters.size)?;
-        Ok(RandomCrop { size: Size::square(parameters.size) })
+        Ok(Self { size: Size::square(parameters.size) })
     }
 }
 

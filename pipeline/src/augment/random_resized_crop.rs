@@ -61,7 +61,7 @@ impl RandomResizedCrop {
                 return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
             }
         }
-        Ok(RandomResizedCrop { parameters })
+        Ok(Self { parameters })
     }
 
     fn draw(&self, input: Size, rng: &mut SampleRng) -> Rect {

@@ -61,6 +61,7 @@ impl<'b> JpegFile<'b> {
     }
 
     /// Width and height in pixels.
+    #[must_use]
     pub fn dimensions(&self) -> (u32, u32) {
         (self.width, self.height)
     }

@@ -58,6 +58,7 @@ impl OnBadRecord {
     pub const ALL: [Self; 2] = [Self::Stop, Self::Skip];
 
     /// The name on command lines and in the settings of a run.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -129,8 +130,9 @@ pub struct LoaderConfig {
 
 impl LoaderConfig {
     /// Endless shuffled epochs of augmented samples, 128 a batch.
+    #[must_use]
     pub fn training(chain: Chain) -> Self {
-        LoaderConfig {
+        Self {
             batch_size: 128,
             workers: cores().get(),
             seed: 0,
@@ -151,13 +153,14 @@ impl LoaderConfig {
     }
 
     /// Every image once, in the order of the shards, in fixed crops of size `crop`; 128 a batch.
+    #[must_use]
     pub fn evaluation(views: EvalCrops, crop: Size) -> Self {
-        LoaderConfig {
+        Self {
             epochs: 0..1,
             order: Order::Sequential,
             views: Views::Test { views, crop },
             last_batch: LastBatch::Pad,
-            ..LoaderConfig::training(Chain::empty(crop))
+            ..Self::training(Chain::empty(crop))
         }
     }
 

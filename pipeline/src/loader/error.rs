@@ -16,7 +16,7 @@ pub enum LoaderError {
         /// What was given and what was expected.
         reason: String,
     },
-    /// An augmentation or a test view does not fit the images.
+    /// An augmentation or an evaluation crop does not fit the images.
     #[error(transparent)]
     Augment(#[from] AugmentError),
     /// A record is damaged or no image.

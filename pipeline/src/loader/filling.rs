@@ -72,7 +72,7 @@ impl Filling {
             labels: buffer.labels.as_mut_ptr(),
             color_offsets: buffer.color_offsets.as_mut_ptr(),
         };
-        Filling {
+        Self {
             plan,
             upcoming,
             shape,

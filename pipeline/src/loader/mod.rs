@@ -75,7 +75,7 @@ impl Loader {
     /// [`LoaderError::Config`] or [`LoaderError::Augment`] when the configuration does not fit the records,
     /// [`LoaderError::Memory`] and [`LoaderError::Thread`] when the system refuses.
     pub fn start(records: Arc<Records>, config: LoaderConfig) -> Result<Self, LoaderError> {
-        Loader::start_with_memory(records, config, &mut HostMemory)
+        Self::start_with_memory(records, config, &mut HostMemory)
     }
 
     /// Starts a loader whose batches are in memory from `provider`.
@@ -100,7 +100,7 @@ impl Loader {
         let held = Arc::new(AtomicUsize::new(0));
         let plans = BatchPlans::new(&config, records.len() as u32);
         let batches_per_epoch = plans.batches_per_epoch();
-        let mut loader = Loader {
+        let mut loader = Self {
             batches: Some(batches),
             stop: Some(stop),
             workers: Vec::with_capacity(config.workers),
@@ -135,16 +135,19 @@ impl Loader {
     }
 
     /// N, V, H and W of every batch.
+    #[must_use]
     pub fn shape(&self) -> BatchShape {
         self.shape
     }
 
     /// Batches of an epoch.
+    #[must_use]
     pub fn batches_per_epoch(&self) -> u64 {
         self.batches_per_epoch
     }
 
     /// The loader's counters.
+    #[must_use]
     pub fn stats(&self) -> LoaderStats {
         LoaderStats::new(Arc::clone(&self.counters))
     }

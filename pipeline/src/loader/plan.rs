@@ -65,7 +65,7 @@ impl BatchPlans {
         let world = config.world;
         let batches_per_epoch =
             batches_per_epoch(records as usize, config.batch_size, world, config.last_batch);
-        BatchPlans {
+        Self {
             order: config.order,
             seed: config.seed,
             records,

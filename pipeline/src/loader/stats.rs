@@ -33,18 +33,21 @@ pub struct StatsSnapshot {
 
 impl StatsSnapshot {
     /// Samples per second since the loader was started.
+    #[must_use]
     pub fn images_per_s(&self) -> f64 {
         self.images as f64 / self.elapsed.as_secs_f64()
     }
 
     /// Bytes of views per second since the loader was started.
+    #[must_use]
     pub fn bytes_per_s(&self) -> f64 {
         self.bytes_written as f64 / self.elapsed.as_secs_f64()
     }
 
     /// What has been counted since an earlier snapshot.
-    pub fn since(&self, earlier: &StatsSnapshot) -> StatsSnapshot {
-        StatsSnapshot {
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
             elapsed: self.elapsed - earlier.elapsed,
             images: self.images - earlier.images,
             bytes_read: self.bytes_read - earlier.bytes_read,
@@ -72,7 +75,7 @@ pub(super) struct Counters {
 
 impl Counters {
     pub fn new() -> Self {
-        Counters {
+        Self {
             started: Instant::now(),
             images: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
@@ -92,10 +95,11 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
 
 impl LoaderStats {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        LoaderStats { counters }
+        Self { counters }
     }
 
     /// The counters now.
+    #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |counter| Duration::from_nanos(read(counter));

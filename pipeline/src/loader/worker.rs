@@ -80,7 +80,7 @@ impl Shared {
         // Small enough that workers finish a batch at about the same time, large enough that claiming costs
         // nothing.
         let claimed = (config.batch_size / (8 * config.workers)).clamp(1, MOST_CLAIMED);
-        Shared {
+        Self {
             shape: config.shape(),
             claimed,
             state: Mutex::new(State { plans, current: None }),

@@ -45,11 +45,13 @@ pub struct ShardHeader {
 
 impl ShardHeader {
     /// The file's name in its directory: `<split>-<shard, 5 digits>.arrow`.
+    #[must_use]
     pub fn file_name(&self) -> String {
         shard_file_name(self.split, self.shard)
     }
 
     /// Bytes of a raw image of this shard: 3·S·S.
+    #[must_use]
     pub fn raw_image_bytes(&self) -> usize {
         3 * self.image_size as usize * self.image_size as usize
     }
@@ -105,7 +107,7 @@ impl ShardHeader {
         if version != FORMAT_VERSION {
             return Err(ShardError::Version { path: path.into(), found: version, expected: FORMAT_VERSION });
         }
-        let header: ShardHeader = serde_json::from_str(text)
+        let header: Self = serde_json::from_str(text)
             .map_err(|error| foreign(format!("its metadata `{FOVEA}` are unreadable: {error}")))?;
         if !(1..=MAX_IMAGE_SIZE).contains(&header.image_size) {
             return Err(foreign(format!(
@@ -129,6 +131,7 @@ impl ShardHeader {
 pub(crate) const MAX_IMAGE_SIZE: u32 = 16_384;
 
 /// The name of a shard file: `train-00000.arrow`.
+#[must_use]
 pub fn shard_file_name(split: Split, shard: u32) -> String {
     format!("{split}-{shard:05}.arrow")
 }

@@ -96,25 +96,29 @@ impl Shard {
             starts.push(starts[index] + columns.labels.len());
             batches.push(columns);
         }
-        Ok(Shard { path: path.into(), header, buffer, map, batches, starts })
+        Ok(Self { path: path.into(), header, buffer, map, batches, starts })
     }
 
     /// Where the shard is.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The shard's header.
+    #[must_use]
     pub fn header(&self) -> &ShardHeader {
         &self.header
     }
 
     /// The number of records.
+    #[must_use]
     pub fn len(&self) -> usize {
         *self.starts.last().expect("starts begins with 0")
     }
 
     /// Whether there are no records.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -123,6 +127,7 @@ impl Shard {
     ///
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
+    #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         assert!(index < self.len(), "record {index} of {}: {} records", self.path.display(), self.len());
         let batch = self.starts.partition_point(|&start| start <= index) - 1;
@@ -186,7 +191,7 @@ impl Columns {
         if let Some(row) = labels.values().iter().position(|label| !(0..classes).contains(label)) {
             return Err(format!("row {row}: label {}, but there are {classes} classes", labels.value(row)));
         }
-        Ok(Columns {
+        Ok(Self {
             images: match header.encoding {
                 Encoding::Raw => ImageColumn::Raw(batch.column(0).as_fixed_size_binary().clone()),
                 Encoding::Jpeg => ImageColumn::Jpeg(batch.column(0).as_binary::<i32>().clone()),

@@ -66,7 +66,7 @@ impl ShardWriter {
         let hashing = HashingFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
         let file =
             FileWriter::try_new_buffered(hashing, &schema).map_err(|error| write_error(&temporary, error))?;
-        Ok(ShardWriter { path, temporary, header, schema, file, pending: Pending::default(), records: 0 })
+        Ok(Self { path, temporary, header, schema, file, pending: Pending::default(), records: 0 })
     }
 
     /// Appends an image: `u8 [3,S,S]` for raw shards, a JPEG file of S×S pixels else.

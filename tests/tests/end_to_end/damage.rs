@@ -121,7 +121,7 @@ impl Prepared {
         let folders = Folders::new(4, 2, 50);
         let out = folders.path().join("out");
         succeed(&mut prepare(folders.path(), &out, &["--size", "32", "--encoding", encoding]));
-        Prepared { folders, out }
+        Self { folders, out }
     }
 
     fn shard(&self) -> PathBuf {

@@ -17,7 +17,7 @@ struct Python(String);
 
 impl Python {
     fn find() -> Self {
-        Python(std::env::var("FOVEA_TEST_PYTHON").unwrap_or_else(|_| "python3".into()))
+        Self(std::env::var("FOVEA_TEST_PYTHON").unwrap_or_else(|_| "python3".into()))
     }
 
     fn can_import(&self, module: &str) -> bool {

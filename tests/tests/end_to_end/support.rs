@@ -92,7 +92,7 @@ pub struct Folders {
 impl Folders {
     /// JPEGs of about `side` pixels, `train` and `val` of them in each class.
     pub fn new(train: u32, val: u32, side: u32) -> Self {
-        let folders = Folders { root: tempfile::tempdir().expect("a temporary folder") };
+        let folders = Self { root: tempfile::tempdir().expect("a temporary folder") };
         for (split, count) in [("train", train), ("val", val)] {
             for (class, wnid) in (0..).zip(["n001", "n002", "n003"]) {
                 for number in 0..count {
@@ -181,7 +181,7 @@ pub struct SmallDisk(pub PathBuf);
 impl SmallDisk {
     pub fn mount(path: &Path, options: &str) -> Option<Self> {
         let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", text(path)]).output();
-        output.is_ok_and(|output| output.status.success()).then(|| SmallDisk(path.into()))
+        output.is_ok_and(|output| output.status.success()).then(|| Self(path.into()))
     }
 
     pub fn remount(&self, options: &str) {

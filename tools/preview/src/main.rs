@@ -18,7 +18,7 @@ use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
 };
-use fovea_tools::{say, terminal};
+use fovea_tools::{outln, terminal};
 use fovea_trainer::recipe::Recipe;
 
 use crate::contact_sheet::{Original, SheetViews, draw};
@@ -88,7 +88,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     sheet
         .save_with_format(&arguments.out, image::ImageFormat::Png)
         .with_context(|| format!("cannot write {}", arguments.out.display()))?;
-    say!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height())?;
+    outln!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height())?;
     Ok(())
 }
 

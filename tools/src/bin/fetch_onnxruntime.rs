@@ -8,7 +8,7 @@ use clap::Parser;
 use fovea_runtime::{Build, Options, Source, check_library, locate};
 use fovea_tools::bars::FetchBar;
 use fovea_tools::terminal::exit_code;
-use fovea_tools::{say, tell};
+use fovea_tools::{errln, outln};
 
 /// Fetch ONNX Runtime into the cache, so that the trainer needs no network
 ///
@@ -46,7 +46,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let located = locate(&options, &mut FetchBar::default())?;
     let minor = check_library(&located.library)?;
     let how = if located.source == Source::Fetched { "fetched" } else { "already there" };
-    tell!("ONNX Runtime 1.{minor} for {}: {how}", options.build);
-    say!("{}", located.library.display())?;
+    errln!("ONNX Runtime 1.{minor} for {}: {how}", options.build);
+    outln!("{}", located.library.display())?;
     Ok(())
 }

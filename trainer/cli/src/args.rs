@@ -22,7 +22,7 @@ pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
 ///
 /// Without a command it trains; without any argument it trains a small network on a small data set inside the
 /// program, which takes some minutes. Progress goes to stderr, results to stdout. Exit codes: 0 done, 1
-/// failed, 2 wrong usage or recipe, 130 interrupted.
+/// failed, 2 wrong usage, recipe, network or data set, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::{fs, io};
 
 use anyhow::Context;
-use fovea_tools::say;
+use fovea_tools::outln;
 use fovea_trainer::backend::{OrtBackend, Precision, TrainingBackend};
 use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
 use fovea_trainer::recipe::Recipe;
@@ -36,15 +36,15 @@ fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
     }
     let found = bench_step(loaded, recipe, args.classes.get(), rows, args.steps.get(), options)?;
     if args.json {
-        say!("{}", serde_json::to_string(&found)?)?;
+        outln!("{}", serde_json::to_string(&found)?)?;
         return Ok(());
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
-    say!("start-up      {:.2} s", found.startup_s)?;
-    say!("steps         {}", times(&found.step_s))?;
-    say!("speed         {:.1} images/s at the median step", found.images_per_s)?;
+    outln!("start-up      {:.2} s", found.startup_s)?;
+    outln!("steps         {}", times(&found.step_s))?;
+    outln!("speed         {:.1} images/s at the median step", found.images_per_s)?;
     if let Some(bytes) = found.peak_bytes {
-        say!("peak memory   {:.2} GB", bytes as f64 / 1e9)?;
+        outln!("peak memory   {:.2} GB", bytes as f64 / 1e9)?;
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ fn write_state(backend: &mut OrtBackend, batch: &NoiseBatch, folder: &Path) -> a
     })?;
     written.with_context(|| format!("cannot write {}", state.display()))?;
     fs::write(&images, &batch.images).with_context(|| format!("cannot write {}", images.display()))?;
-    say!("{}\n{}", state.display(), images.display())?;
+    outln!("{}\n{}", state.display(), images.display())?;
     Ok(())
 }
 
@@ -72,20 +72,20 @@ fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> 
     let mut backend = OrtBackend::new(loaded, &setup, options)?;
     let found = bench_loader(&mut backend, recipe, &data, workers, args.steps.get())?;
     if args.json {
-        say!("{}", serde_json::to_string(&found)?)?;
+        outln!("{}", serde_json::to_string(&found)?)?;
         return Ok(());
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
-    say!("one batch     {}", times(&found.repeated_step_s))?;
-    say!("loader        {} ({} workers)", times(&found.loaded_step_s), found.workers)?;
-    say!("waiting       {} of the time", percent(found.data_wait))?;
-    say!("speed         {} of that with one batch, at the median steps", percent(found.speed_ratio))?;
+    outln!("one batch     {}", times(&found.repeated_step_s))?;
+    outln!("loader        {} ({} workers)", times(&found.loaded_step_s), found.workers)?;
+    outln!("waiting       {} of the time", percent(found.data_wait))?;
+    outln!("speed         {} of that with one batch, at the median steps", percent(found.speed_ratio))?;
     Ok(())
 }
 
 fn print_setting(recipe: &str, rows: usize, device: &str, library: &str) -> io::Result<()> {
-    say!("recipe        {recipe}, batch of {rows} images")?;
-    say!("device        {device} ({library})")
+    outln!("recipe        {recipe}, batch of {rows} images")?;
+    outln!("device        {device} ({library})")
 }
 
 /// Most times that are printed one by one.

@@ -7,7 +7,7 @@ use fovea_analysis::comparison::{
 };
 use fovea_pipeline::EvalCrops;
 use fovea_tools::terminal::{INTERRUPTED, print};
-use fovea_tools::{say, tell};
+use fovea_tools::{errln, outln};
 use fovea_trainer::metrics;
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{self, Observer, Warning};
@@ -32,15 +32,15 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         observer: &mut progress,
     };
     let Some(comparison) = comparison::compare(&plan, &mut context)? else {
-        tell!("stopped; the same command resumes it");
+        errln!("stopped; the same command resumes it");
         return Ok(ExitCode::from(INTERRUPTED));
     };
     if args.json {
-        say!("{}", serde_json::to_string(&comparison)?)?;
+        outln!("{}", serde_json::to_string(&comparison)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&comparison.to_string())?;
-    say!("\nruns, chart, comparison.json and comparison.csv are in {}", plan.out.display())?;
+    outln!("\nruns, chart, comparison.json and comparison.csv are in {}", plan.out.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -87,7 +87,12 @@ impl SweepObserver for Progress {
             }
             Event::Epoch { trial, epoch } => {
                 let value = self.metric.text(self.metric.value(epoch));
-                format!("{trial}, epoch {}: {} {value}, {:.1} s", epoch.epoch, self.metric.title(), epoch.seconds)
+                format!(
+                    "{trial}, epoch {}: {} {value}, {:.1} s",
+                    epoch.epoch,
+                    self.metric.title(),
+                    epoch.seconds
+                )
             }
             Event::Pruned { trial, reason } => format!("{trial}: pruned, {reason}"),
             Event::Extended { recipe, best: Some(best), rate } => {
@@ -99,7 +104,7 @@ impl SweepObserver for Progress {
             Event::Tuned { recipe, rate: Some(rate) } => format!("{recipe}: the best rate is {rate}"),
             Event::Tuned { recipe, rate: None } => format!("{recipe}: no rate is left"),
         };
-        self.terminal.say(&line);
+        self.terminal.print(&line);
     }
 }
 

@@ -7,7 +7,7 @@ use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{EmbeddedSample, Source};
 use fovea_pipeline::Split;
 use fovea_runtime::cache_folder;
-use fovea_tools::tell;
+use fovea_tools::errln;
 use fovea_trainer::recipe::Recipe;
 
 /// Largest side in pixels for the sample's images, which are 28 pixels wide; beyond it they would only be
@@ -31,7 +31,7 @@ pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let preparer = Preparer::new(&sample, options, &folder)?;
     if preparer.shards_kept() < preparer.shards() {
         let [train, val] = Split::ALL.map(|split| sample.entries(split).len());
-        tell!("preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images");
+        errln!("preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images");
     }
     preparer.run(&Progress::default())?;
     Ok(folder)

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_pipeline::{EvalCrops, Split};
-use fovea_tools::say;
+use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
-use fovea_trainer::summary::{percent, views_name};
+use fovea_trainer::summary::percent;
 use fovea_trainer::training::{
-    Evaluation, Part, TrainedModel, crop_size, default_workers, open_dataset, read_settings,
+    Evaluation, Part, TrainedModel, TrainingError, crop_size, default_workers, open_dataset, read_settings,
 };
 use serde_json::json;
 
@@ -23,7 +23,8 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let dataset = open_dataset(&directory, &trained.recipe)?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
-    let records = dataset.records(Split::Val).context("nothing to evaluate on")?.into();
+    let records =
+        dataset.records(Split::Val).map_err(TrainingError::from).context("nothing to evaluate on")?.into();
 
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
     let TrainedModel { path, recipe, mean, state, meta, network } = trained;
@@ -41,13 +42,13 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers: args.workers.map_or_else(default_workers, usize::from),
     };
     let images = evaluation.records.len() as u64;
-    // The centre view costs little in addition to several others.
+    // The centre crop costs little in addition to several others.
     let mut wanted = vec![EvalCrops::Center, args.views.views()];
     wanted.dedup();
     let mut results = Vec::new();
     for views in wanted {
         evaluation.views = views;
-        let bar = progress::images_bar(images, views_name(views));
+        let bar = progress::images_bar(images, views.title());
         let score = evaluation.run(&mut *backend, &STOP, &mut |done| bar.set_position(done))?;
         bar.finish_and_clear();
         match score {
@@ -58,15 +59,15 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let scores: serde_json::Map<_, _> =
             results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
-        say!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }))?;
+        outln!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    say!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step)?;
-    say!("images        {images} of {}", directory.display())?;
+    outln!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step)?;
+    outln!("images        {images} of {}", directory.display())?;
     for (views, score) in results {
-        say!(
+        outln!(
             "{:13} top-1 error {}, top-5 error {}, loss {:.4}",
-            views_name(views),
+            views.title(),
             percent(score.top1),
             percent(score.top5),
             score.loss

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_files::write_atomically;
-use fovea_tools::{say, tell};
+use fovea_tools::{errln, outln};
 use fovea_trainer::training::TrainedModel;
 
 use super::args::ExportArgs;
@@ -17,13 +17,13 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let bytes = graph.to_bytes();
     write_atomically(&args.out, |out| out.write_all(&bytes))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    tell!("from {}", path.display());
+    errln!("from {}", path.display());
     for (way, ports) in [("in ", graph.inputs()), ("out", graph.outputs())] {
         for port in ports {
             let rest: Vec<String> = port.ty.shape.iter().skip(1).map(|length| format!(",{length}")).collect();
-            tell!("{way}  {} {:?} [N{}]", port.name, port.ty.element, rest.concat());
+            errln!("{way}  {} {:?} [N{}]", port.name, port.ty.element, rest.concat());
         }
     }
-    say!("{}", args.out.display())?;
+    outln!("{}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }

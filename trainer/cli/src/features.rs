@@ -8,20 +8,20 @@ use anyhow::bail;
 use fovea_analysis::features::{Extractor, Format, Origin, write_features};
 use fovea_graph::Network;
 use fovea_tools::terminal::INTERRUPTED;
-use fovea_tools::{say, tell};
+use fovea_tools::{errln, outln};
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{TrainedModel, default_workers, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError, default_workers, open_dataset};
 
 use super::args::FeaturesArgs;
 use super::{STOP, WrongUsage, device, progress};
 
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
-    Format::of(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
+    Format::from_path(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
     check_folder_of(&args.out)?;
     let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
-    let records = Arc::new(dataset.records(args.split)?);
+    let records = Arc::new(dataset.records(args.split).map_err(TrainingError::from)?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let origin = Origin { layer, run: args.trained.run.clone(), checkpoint: trained.path.clone() };
     let mut extractor = Extractor::new(trained, Some(&origin.layer), loaded, &options)?;
@@ -36,8 +36,8 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     if !written {
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    tell!("{}: f32 [{}, {}]", origin.layer, records.len(), extractor.width());
-    say!("{}", args.out.display())?;
+    errln!("{}: f32 [{}, {}]", origin.layer, records.len(), extractor.width());
+    outln!("{}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use anyhow::Context;
 use fovea_files::write_atomically;
-use fovea_tools::say;
+use fovea_tools::outln;
 use fovea_trainer::backend::{OrtOptions, Precision};
 use fovea_trainer::models::{Classifier, TrainingGraphs};
 use fovea_trainer::names;
@@ -37,11 +37,11 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         let path = args.out.join(name);
         write_atomically(&path, |out| io::Write::write_all(out, bytes))
             .with_context(|| format!("cannot write {}", path.display()))?;
-        say!("{}", path.display())?;
+        outln!("{}", path.display())?;
         anyhow::Ok(())
     };
     write("train.onnx", &graphs.train.to_bytes())?;
-    let optimizer = optimizer::of_recipe(&recipe);
+    let optimizer = optimizer::from_recipe(&recipe);
     write("update.onnx", &update_graph(&*optimizer)?.to_bytes())?;
     write("accumulate.onnx", &accumulate_graph()?.to_bytes())?;
     write("evaluate.onnx", &graphs.evaluate.to_bytes())?;

@@ -25,10 +25,11 @@ use std::{env, io};
 use args::{Cli, Command};
 use clap::Parser;
 use fovea_analysis::comparison::ComparisonError;
+use fovea_tools::errln;
 use fovea_tools::signals::on_interrupt;
-use fovea_tools::tell;
 use fovea_tools::terminal::{USAGE, one_line};
 use fovea_trainer::backend::BackendError;
+use fovea_trainer::checkpoint::CheckpointError;
 use fovea_trainer::recipe::RecipeError;
 use fovea_trainer::training::TrainingError;
 use tracing_subscriber::Layer;
@@ -84,25 +85,27 @@ fn run(cli: Cli) -> ExitCode {
     });
     result.unwrap_or_else(|error| {
         if let Some(TrainingError::NotFinite(divergence)) = error.downcast_ref() {
-            tell!("{}", divergence.table().trim_end());
+            errln!("{}", divergence.table().trim_end());
         }
-        tell!("error: {}", one_line(&error));
+        errln!("error: {}", one_line(&error));
         ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
     })
 }
 
-/// Whether the error is in the command line or a recipe.
+/// Whether the error is in the command line, a recipe, a network or a data set.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<RecipeError>()
         || error.is::<WrongUsage>()
         || error.downcast_ref().is_some_and(ComparisonError::is_usage)
-        || matches!(error.downcast_ref(), Some(BackendError::Layers(_) | BackendError::Graph(_)))
+        || error.downcast_ref().is_some_and(TrainingError::is_usage)
+        || error.downcast_ref().is_some_and(BackendError::is_usage)
+        || error.downcast_ref().is_some_and(CheckpointError::is_usage)
 }
 
 /// For commands that poll [`STOP`]; the others end at once when they are interrupted.
 fn stop_when_interrupted() -> anyhow::Result<()> {
     on_interrupt(|| {
         STOP.store(true, Ordering::Relaxed);
-        tell!("\ninterrupted: finishing the step (again to stop at once)");
+        errln!("\ninterrupted: finishing the step (again to stop at once)");
     })
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use fovea_tools::say;
+use fovea_tools::outln;
 use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
 use fovea_trainer::summary::percent;
 use fovea_trainer::training::{TrainedModel, average, probabilities};
@@ -42,13 +42,13 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
             printed.push(json!({ "image": path, "answers": best }));
             continue;
         }
-        say!("{}", path.display())?;
+        outln!("{}", path.display())?;
         for (id, name, probability) in best {
-            say!("  {:>7}  {name}  ({id})", percent(probability))?;
+            outln!("  {:>7}  {name}  ({id})", percent(probability))?;
         }
     }
     if args.json {
-        say!("{}", serde_json::Value::from(printed))?;
+        outln!("{}", serde_json::Value::from(printed))?;
     }
     Ok(ExitCode::SUCCESS)
 }

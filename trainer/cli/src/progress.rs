@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fovea_pipeline::EvalCrops;
-use fovea_tools::tell;
+use fovea_tools::errln;
 use fovea_trainer::metrics;
-use fovea_trainer::summary::{percent, views_name};
+use fovea_trainer::summary::percent;
 use fovea_trainer::training::{Observer, RunPlan, Score, Warning};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
@@ -84,10 +84,10 @@ impl Terminal {
     }
 
     /// Prints a line above the bar.
-    pub fn say(&self, line: &str) {
+    pub fn print(&self, line: &str) {
         match &self.bar {
-            Some(bar) if !bar.is_hidden() => bar.suspend(|| tell!("{line}")),
-            _ => tell!("{line}"),
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| errln!("{line}")),
+            _ => errln!("{line}"),
         }
     }
 }
@@ -96,12 +96,12 @@ impl Observer for Terminal {
     fn started(&mut self, plan: &RunPlan) {
         self.watch(plan, String::new());
         if plan.epochs_done > 0 || plan.batches_done > 0 {
-            self.say(&format!(
-                "going on after {} epochs and {} of {} batches",
+            self.print(&format!(
+                "resuming after {} epochs and {} of {} batches",
                 plan.epochs_done, plan.batches_done, plan.batches
             ));
         }
-        self.say(&format!(
+        self.print(&format!(
             "{} training images, {} to measure the error; {} epochs of {} batches",
             plan.images, plan.evaluated_images, plan.epochs, plan.batches
         ));
@@ -125,12 +125,12 @@ impl Observer for Terminal {
             bar.set_message(line);
         } else if self.last_line.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
             self.last_line = Some(Instant::now());
-            tell!("{epoch}, batch {batch}/{}: {line}", plan.batches);
+            errln!("{epoch}, batch {batch}/{}: {line}", plan.batches);
         }
     }
 
     fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
-        self.evaluation.get_or_insert_with(|| images_bar(of, views_name(views))).set_position(images);
+        self.evaluation.get_or_insert_with(|| images_bar(of, views.title())).set_position(images);
         if images == of
             && let Some(bar) = self.evaluation.take()
         {
@@ -140,7 +140,7 @@ impl Observer for Terminal {
 
     fn epoch(&mut self, epoch: &metrics::Epoch, next_rate: f64) {
         let epochs = self.plan.map_or(0, |plan| plan.epochs);
-        self.say(&format!(
+        self.print(&format!(
             "epoch {}/{epochs}: training loss {:.4}, validation loss {:.4}, top-1 error {}, top-5 error {}, {:.0} images/s, \
              waiting for data {}, {:.1} s",
             epoch.epoch,
@@ -153,7 +153,7 @@ impl Observer for Terminal {
             epoch.seconds
         ));
         if next_rate < epoch.lr && epoch.epoch < epochs {
-            self.say(&format!("the learning rate falls to {next_rate}"));
+            self.print(&format!("the learning rate falls to {next_rate}"));
         }
         // The evaluation in between is no batch.
         if let Some(smoothed) = &mut self.smoothed {
@@ -168,6 +168,6 @@ impl Observer for Terminal {
     }
 
     fn warn(&mut self, warning: &Warning) {
-        self.say(&format!("note: {warning}"));
+        self.print(&format!("note: {warning}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fovea_tools::say;
+use fovea_tools::outln;
 use fovea_trainer::recipe::Recipe;
 use serde_json::{Value, json};
 
@@ -20,12 +20,12 @@ pub fn recipes(as_json: bool) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
-        say!("{}", Value::from(list))?;
+        outln!("{}", Value::from(list))?;
         return Ok(ExitCode::SUCCESS);
     }
     let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or(0);
     for recipe in &recipes {
-        say!("{:width$}  {:3} px  {}", recipe.name, recipe.input.image_px, recipe.description)?;
+        outln!("{:width$}  {:3} px  {}", recipe.name, recipe.input.image_px, recipe.description)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fovea_analysis::report::{Fingerprint, ReportOptions, Reporter};
 use fovea_tools::terminal::INTERRUPTED;
-use fovea_tools::{say, tell};
+use fovea_tools::{errln, outln};
 use fovea_trainer::backend::Precision;
 
 use super::args::ReportArgs;
@@ -31,19 +31,19 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     };
     let mut runtime = || device::runtime(&args.runtime, None, Precision::F32);
     let mut reporter = Reporter::new(run, options, &mut runtime, &STOP);
-    let mut seen = Fingerprint::of(run);
+    let mut seen = Fingerprint::new(run);
     let omissions = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;
     if args.watch.is_none() && STOP.load(Ordering::Relaxed) {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     for omission in omissions {
-        tell!("left out: {omission}");
+        errln!("left out: {omission}");
     }
-    say!("{}", out.display())?;
+    outln!("{}", out.display())?;
     if let Some(seconds) = args.watch {
-        tell!("watching the run; end with Ctrl-C");
+        errln!("watching the run; end with Ctrl-C");
         while wait(Duration::from_secs(seconds.get().into())) {
-            let now = Fingerprint::of(run);
+            let now = Fingerprint::new(run);
             if now != seen {
                 seen = now;
                 reporter.write(Some(seconds.get().into()))?;

@@ -12,7 +12,7 @@ use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::{EvalCrops, Records};
-use fovea_tools::say;
+use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Precision;
 use fovea_trainer::training::{TrainedModel, TrainingError, default_workers, open_dataset};
@@ -33,7 +33,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let input = PhotoInput::for_run(&args.trained.run, &trained.recipe, EvalCrops::Center)?;
     let photos = args.images.iter().map(|path| input.views_of(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let dataset = open_dataset(&args.data, &trained.recipe)?;
-    let records = Arc::new(dataset.records(args.split)?);
+    let records = Arc::new(dataset.records(args.split).map_err(TrainingError::from)?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;
 
@@ -86,14 +86,14 @@ impl Findings<'_> {
                 json!({ "image": path, "nearest": nearest })
             };
             let all: Vec<_> = self.args.images.iter().zip(&self.found).map(of_photo).collect();
-            say!("{}", serde_json::to_string(&all)?)?;
+            outln!("{}", serde_json::to_string(&all)?)?;
             return Ok(());
         }
         for (path, found) in self.args.images.iter().zip(&self.found) {
-            say!("{}", path.display())?;
+            outln!("{}", path.display())?;
             for found in found {
                 let key = self.records.record(found.index).key;
-                say!("  {:>9.3}  {}  ({key})", found.distance, self.name(found.index))?;
+                outln!("  {:>9.3}  {}  ({key})", found.distance, self.name(found.index))?;
             }
         }
         Ok(())

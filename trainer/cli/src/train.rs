@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_tools::terminal::{INTERRUPTED, print};
-use fovea_tools::{say, tell};
+use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
-use fovea_trainer::summary::{percent, views_name};
+use fovea_trainer::summary::percent;
 use fovea_trainer::training::{
     Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
     read_settings,
@@ -46,7 +46,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let session = Session::open(&recipe, &data, options(training, settings), &folder)?;
     let mut backend = device::backend(&training.device, Some(&training.step), &session.setup()?, precision)?;
     let about = backend.describe();
-    tell!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+    errln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
     match session.train(&mut *backend, &STOP, &mut Terminal::default())? {
         Outcome::Finished(report) => {
             print_report(&report, folder.store(), &path, args.json)?;
@@ -56,7 +56,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { step } => {
-            tell!("stopped after step {step}; resume with: trainer --resume {}", path.display());
+            errln!("stopped after step {step}; resume with: trainer --resume {}", path.display());
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -148,26 +148,26 @@ fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyho
         let mut value = serde_json::to_value(report)?;
         value["run"] = run.display().to_string().into();
         value["best_checkpoint"] = best.into();
-        say!("{value}")?;
+        outln!("{value}")?;
         return Ok(());
     }
-    let views = views_name(report.views);
-    say!("trained       {} epochs, {} updates", report.epochs, report.step)?;
+    let views = report.views.title();
+    outln!("trained       {} epochs, {} updates", report.epochs, report.step)?;
     if report.discarded > 0 {
-        say!("left out      {} batches whose loss was not finite", report.discarded)?;
+        outln!("left out      {} batches whose loss was not finite", report.discarded)?;
     }
-    say!(
+    outln!(
         "{views:13} top-1 error {}, top-5 error {}, loss {:.4}",
         percent(report.score.top1),
         percent(report.score.top5),
         report.score.loss
     )?;
-    say!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images)?;
+    outln!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images)?;
     if let Some(top1) = report.best_top1 {
-        say!("best epoch    top-1 error {}", percent(top1))?;
+        outln!("best epoch    top-1 error {}", percent(top1))?;
     }
     if let Some(best) = best {
-        say!("checkpoint    {best}")?;
+        outln!("checkpoint    {best}")?;
     }
     Ok(())
 }

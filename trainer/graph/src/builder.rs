@@ -37,6 +37,7 @@ impl Upstream {
     ///
     /// # Panics
     /// If the operator has several outputs and the loss does not depend on the first.
+    #[must_use]
     pub fn single(&self) -> Tensor {
         self.outputs[0].expect("rules run only if an output has a gradient, and this operator has one output")
     }
@@ -93,26 +94,31 @@ impl Builder {
     }
 
     /// The forms of operators and gradients in this graph.
+    #[must_use]
     pub fn lowering(&self) -> Lowering {
         self.lowering
     }
 
     /// Type and shape of a value.
+    #[must_use]
     pub fn ty(&self, tensor: Tensor) -> &TensorType {
         &self.values[tensor.index()].ty
     }
 
     /// Shape of a value.
+    #[must_use]
     pub fn shape(&self, tensor: Tensor) -> &[usize] {
         &self.ty(tensor).shape
     }
 
     /// Element type of a value.
+    #[must_use]
     pub fn element(&self, tensor: Tensor) -> ElementType {
         self.ty(tensor).element
     }
 
     /// Name of a value in the file.
+    #[must_use]
     pub fn name(&self, tensor: Tensor) -> &str {
         &self.values[tensor.index()].name
     }
@@ -303,6 +309,7 @@ impl Builder {
     }
 
     /// Finishes the graph; nodes that no output depends on are removed.
+    #[must_use]
     pub fn finish(self) -> Graph {
         Graph::assemble(self.name, self.values, self.nodes, self.inputs, self.outputs)
     }

@@ -79,6 +79,7 @@ pub struct Lowering {
 
 impl Lowering {
     /// The forms that are fastest on `target` in a training step.
+    #[must_use]
     pub fn training(target: Target) -> Self {
         let cuda = Self {
             // Three channels do not fill the smallest tile of a tensor core.
@@ -124,6 +125,7 @@ impl Lowering {
     }
 
     /// The forms for graphs without gradients.
+    #[must_use]
     pub fn evaluation(target: Target) -> Self {
         Self { lrn: LrnForm::Operator, ..Self::training(target) }
     }

@@ -77,16 +77,19 @@ impl Graph {
     }
 
     /// Name of the graph.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Inputs in the order of their declaration.
+    #[must_use]
     pub fn inputs(&self) -> Vec<Port> {
         self.inputs.iter().map(|&t| self.port(t)).collect()
     }
 
     /// Outputs in the order of their declaration.
+    #[must_use]
     pub fn outputs(&self) -> Vec<Port> {
         self.outputs.iter().map(|&t| self.port(t)).collect()
     }
@@ -94,6 +97,7 @@ impl Graph {
     /// The operators of the graph with the element type of their data, sorted by name, each pair once.
     ///
     /// The data of `Where` are the operands that it selects from; of all other operators, the first operand.
+    #[must_use]
     pub fn operators(&self) -> Vec<(&'static Operator, ElementType)> {
         let element = |node: &Node| {
             let data = node.inputs[usize::from(node.operator.name == "Where")];
@@ -134,6 +138,7 @@ impl Graph {
     }
 
     /// The graph as an ONNX model.
+    #[must_use]
     pub fn to_model(&self) -> ModelProto {
         let mut used = vec![false; self.values.len()];
         for tensor in self.nodes.iter().flat_map(|n| &n.inputs) {
@@ -161,6 +166,7 @@ impl Graph {
     }
 
     /// The graph as the bytes of an `.onnx` file.
+    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_model().encode_to_vec()
     }

@@ -76,16 +76,19 @@ pub struct Parameter {
 
 impl Parameter {
     /// Number of values.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// Whether there is no value.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The initial values in a run with `seed`; `index` is the parameter's position in the network.
+    #[must_use]
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         self.init.fill(seed, index, &mut values);
@@ -117,6 +120,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// The initial values in a run with `seed`; `index` is the buffer's position in the network.
+    #[must_use]
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         self.init.fill(seed, index, &mut values);
@@ -124,11 +128,13 @@ impl Buffer {
     }
 
     /// Number of values.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// Whether there is no value.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -146,6 +152,7 @@ pub struct BufferUse {
 }
 
 /// Name of the mask input of the dropout called `dropout`.
+#[must_use]
 pub fn mask_name(dropout: &str) -> String {
     format!("{dropout}.mask")
 }
@@ -165,6 +172,7 @@ pub struct Forward {
 
 impl Forward {
     /// A network without a node, whose logits are `x`.
+    #[must_use]
     pub fn new(x: Tensor) -> Self {
         Self { logits: x, parameters: Vec::new(), masks: Vec::new(), buffers: Vec::new() }
     }

@@ -37,16 +37,19 @@ pub(crate) const BOOLEAN: &[ElementType] = &[Bool];
 
 impl Operator {
     /// ONNX's operator `name`, introduced in operator set `since`.
+    #[must_use]
     pub const fn new(name: &'static str, since: i64) -> Self {
         Self { name, domain: "", since, cuda: &[] }
     }
 
     /// The same operator in another domain; `since` is a version of that domain.
+    #[must_use]
     pub const fn in_domain(self, domain: &'static str) -> Self {
         Self { domain, ..self }
     }
 
     /// The same operator with CUDA kernels for data of these types.
+    #[must_use]
     pub const fn on_cuda(self, cuda: &'static [ElementType]) -> Self {
         Self { cuda, ..self }
     }

@@ -25,11 +25,13 @@ pub enum ElementType {
 
 impl ElementType {
     /// Whether gradients flow through tensors of this type.
+    #[must_use]
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F64 | Self::F16)
     }
 
     /// Size of one element in bytes.
+    #[must_use]
     pub fn size_bytes(self) -> usize {
         match self {
             Self::U8 | Self::Bool => 1,
@@ -107,21 +109,25 @@ impl TensorType {
     }
 
     /// The same shape with another element type.
-    pub fn of(&self, element: ElementType) -> Self {
+    #[must_use]
+    pub fn with_element(&self, element: ElementType) -> Self {
         Self::new(element, self.shape.clone())
     }
 
     /// Number of axes.
+    #[must_use]
     pub fn rank(&self) -> usize {
         self.shape.len()
     }
 
     /// Number of elements.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// Whether the tensor has no element.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

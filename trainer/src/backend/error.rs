@@ -63,6 +63,12 @@ pub enum BackendError {
 }
 
 impl BackendError {
+    /// Whether the network is to blame: its layers do not fit, or it cannot be expressed as graphs.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Layers(_) | Self::Graph(_))
+    }
+
     /// For `map_err`: ONNX Runtime's error, with the operation that failed.
     pub(super) fn session(doing: &'static str) -> impl Fn(ort::Error) -> Self {
         move |reason| Self::Session { doing, reason }

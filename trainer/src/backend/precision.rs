@@ -26,6 +26,7 @@ impl Precision {
     pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::F16];
 
     /// The name on command lines and in files.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

@@ -117,6 +117,12 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Whether the recipe or the data set is to blame: the checkpoint belongs to another one.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::OtherRecipe { .. } | Self::ClassCount { .. } | Self::ClassOrder { .. })
+    }
+
     pub(super) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |reason| Self::Read { path, reason }

@@ -30,7 +30,7 @@ impl BatchMetrics {
     /// Metrics of one row whose K outputs are `values`, the greatest the best. Of equal ones the lower class
     /// ranks first; a label whose value is NaN is never correct.
     #[must_use]
-    pub fn of_row(loss: f64, values: &[f64], label: usize) -> Self {
+    pub fn from_row(loss: f64, values: &[f64], label: usize) -> Self {
         let own = values[label];
         let ahead = |(class, &other): (usize, &f64)| !(other < own || other == own && class >= label);
         let rank = values.iter().enumerate().filter(|&candidate| ahead(candidate)).count();
@@ -65,7 +65,7 @@ mod tests {
     fn the_right_class_counts_by_its_rank() {
         let probabilities = [0.3, 0.1, 0.25, 0.2, 0.05, 0.1];
         let counts = |label| {
-            let sums = BatchMetrics::of_row(0.5, &probabilities, label);
+            let sums = BatchMetrics::from_row(0.5, &probabilities, label);
             assert_eq!((sums.rows, sums.loss), (1, 0.5));
             (sums.top1, sums.top5)
         };
@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn of_equal_outputs_the_lower_class_ranks_first_and_nan_is_never_correct() {
-        assert_eq!([0, 1].map(|label| BatchMetrics::of_row(0.0, &[0.5, 0.5], label).top1), [1, 0]);
+        assert_eq!([0, 1].map(|label| BatchMetrics::from_row(0.0, &[0.5, 0.5], label).top1), [1, 0]);
         for values in [&[f64::NAN; 8][..], &[f64::NAN; 3]] {
-            assert_eq!([0, 1].map(|label| BatchMetrics::of_row(0.0, values, label).top5), [0, 0]);
+            assert_eq!([0, 1].map(|label| BatchMetrics::from_row(0.0, values, label).top5), [0, 0]);
         }
     }
 }

@@ -170,7 +170,7 @@ mod tests {
             "epoch,step,lr,train_loss,train_top1,train_top5,val_loss,val_top1,val_top5,images_per_s,data_wait,seconds"
         );
         assert_eq!(lines[1], "1,2,0.01,1.0,0.5,0.25,NaN,0.4,0.2,10.0,0.0,60.5");
-        assert!(lines[2].starts_with("2,4,") && lines[2].ends_with(",7"), "{table}");
+        assert!(lines[2].starts_with("2,4,") && lines[2].ends_with(",7.0"), "{table}");
     }
 
     #[test]

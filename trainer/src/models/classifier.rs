@@ -36,6 +36,7 @@ impl Classifier {
     }
 
     /// Name in files and messages.
+    #[must_use]
     pub fn name(&self) -> &str {
         self.network.name()
     }

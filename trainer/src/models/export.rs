@@ -25,6 +25,7 @@ impl PixelType {
     pub const ALL: [Self; 2] = [Self::U8, Self::F32];
 
     /// The name on command lines.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",

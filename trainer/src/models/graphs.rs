@@ -44,13 +44,15 @@ pub struct GraphOptions {
 
 impl GraphOptions {
     /// Options for batches of `batch` rows on the CPU in f32, a mean per channel, pixels of 0..=255.
+    #[must_use]
     pub fn new(batch: usize) -> Self {
         let compute = ElementType::F32;
         Self { batch, target: Target::Cpu, mean: MeanShape::Channel, pixel_scale: [1.0; 3], compute }
     }
 
     /// Options for `recipe` in f32; for a recipe without a mean, a mean per channel (of zeros).
-    pub fn of_recipe(recipe: &Recipe, batch: usize, target: Target) -> Self {
+    #[must_use]
+    pub fn from_recipe(recipe: &Recipe, batch: usize, target: Target) -> Self {
         let mean = match recipe.input.mean {
             Mean::Image => MeanShape::Pixel,
             Mean::Channel | Mean::Values(_) | Mean::None => MeanShape::Channel,
@@ -59,6 +61,7 @@ impl GraphOptions {
     }
 
     /// Shape of the mean for a network of inputs of `input_px` pixels.
+    #[must_use]
     pub fn mean_shape(&self, input_px: usize) -> [usize; 3] {
         let side = if self.mean == MeanShape::Pixel { input_px } else { 1 };
         [3, side, side]
@@ -319,7 +322,7 @@ mod tests {
         for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
             let network = Classifier::new(&recipe, 10).unwrap();
-            let options = GraphOptions::of_recipe(&recipe, 2, Target::Cpu);
+            let options = GraphOptions::from_recipe(&recipe, 2, Target::Cpu);
             let graphs = TrainingGraphs::build(&network, &options).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(graphs.train.outputs().len(), 3 + graphs.parameters.len(), "{name}");
             assert_eq!(graphs.evaluate.outputs().len(), 5, "{name}");

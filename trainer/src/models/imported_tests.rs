@@ -60,7 +60,7 @@ fn an_exported_network_is_imported_again_and_takes_the_same_training_step() {
     let values: Vec<Vec<f32>> =
         network.parameters().unwrap().iter().enumerate().map(|(i, p)| p.initial(3, i)).collect();
     let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-    let options = GraphOptions::of_recipe(&recipe, 1, Target::Cpu);
+    let options = GraphOptions::from_recipe(&recipe, 1, Target::Cpu);
     let exported = inference(&network, &options, PixelType::F32, &mean, &values).unwrap();
     let file = file(&exported.to_bytes());
 
@@ -88,7 +88,7 @@ fn exported() -> Vec<u8> {
     let network = Classifier::new(&recipe, CLASSES).unwrap();
     let values: Vec<Vec<f32>> = network.parameters().unwrap().iter().map(|p| p.initial(3, 0)).collect();
     let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-    let options = GraphOptions::of_recipe(&recipe, 1, Target::Cpu);
+    let options = GraphOptions::from_recipe(&recipe, 1, Target::Cpu);
     let mean = vec![0.0; 3 * 24 * 24];
     inference(&network, &options, PixelType::F32, &mean, &values).unwrap().to_bytes()
 }
@@ -104,7 +104,7 @@ fn the_last_hidden_layer_of_a_file_is_a_tap_as_wide_as_that_of_the_layers_it_was
         assert!(network.network.taps().contains(&layer), "{layer}");
         let values: Vec<Vec<f32>> = network.parameters().unwrap().iter().map(|p| p.initial(3, 0)).collect();
         let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-        let options = GraphOptions::of_recipe(&recipe, 1, Target::Cpu);
+        let options = GraphOptions::from_recipe(&recipe, 1, Target::Cpu);
         let graph = features(&network, &options, &layer, &[0.0; 3 * 24 * 24], &values).unwrap();
         let outputs = graph.outputs();
         outputs.iter().find(|port| port.name == crate::names::FEATURES).unwrap().ty.shape[1]
@@ -120,7 +120,7 @@ fn a_file_is_trained_in_any_precision_and_exported_again_and_its_outputs_are_cou
     let network = Classifier::new(&recipe, CLASSES).unwrap();
     let half = GraphOptions { compute: ElementType::F16, ..GraphOptions::new(ROWS) };
     let graphs = TrainingGraphs::build(&network, &half).unwrap();
-    testing::session(&graphs.train.to_bytes());
+    let _runs = testing::session(&graphs.train.to_bytes());
     let values: Vec<Vec<f32>> = graphs.parameters.iter().map(|p| p.initial(0, 0)).collect();
     let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
     inference(&network, &GraphOptions::new(1), PixelType::F32, &[0.0; 3], &values).unwrap();

@@ -23,6 +23,7 @@ pub struct Layers {
 
 impl Layers {
     /// The layers of `recipe` for a data set of `classes` classes.
+    #[must_use]
     pub fn new(recipe: &Recipe, classes: usize) -> Self {
         Self { name: recipe.name.clone(), layers: recipe.network.layer.clone(), classes }
     }
@@ -154,7 +155,7 @@ impl Sequence<'_> {
                     Mode::Train if dropout.p == 0.0 => Ok(x),
                     Mode::Train => {
                         let mask_name = mask_name(name);
-                        let mask = g.input(&mask_name, g.ty(x).of(ElementType::Bool))?;
+                        let mask = g.input(&mask_name, g.ty(x).with_element(ElementType::Bool))?;
                         self.forward.masks.push(DropoutMask {
                             name: mask_name,
                             shape: g.shape(x).to_vec(),

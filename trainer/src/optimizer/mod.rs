@@ -42,7 +42,7 @@ pub trait Optimizer: fmt::Debug + Send + Sync {
 
 /// The optimizer of `recipe`.
 #[must_use]
-pub fn of_recipe(recipe: &Recipe) -> Arc<dyn Optimizer> {
+pub fn from_recipe(recipe: &Recipe) -> Arc<dyn Optimizer> {
     Arc::new(Sgd::new(&recipe.optimizer))
 }
 

@@ -25,6 +25,7 @@ impl OnNan {
     pub const ALL: [Self; 2] = [Self::Skip, Self::Stop];
 
     /// The name on command lines and in the settings of a run.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Skip => "skip",

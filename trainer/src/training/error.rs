@@ -132,6 +132,33 @@ pub enum TrainingError {
     },
 }
 
+impl TrainingError {
+    /// Whether the recipe, the network, the data set or an option is to blame; nothing has been trained then.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Dataset(error) => !matches!(error, DatasetError::Io { .. } | DatasetError::Shard(_)),
+            Self::Backend(error) => error.is_usage(),
+            Self::Checkpoint(error) => error.is_usage(),
+            Self::Augment(_)
+            | Self::Recipe(_)
+            | Self::Graph(_)
+            | Self::ImageSize { .. }
+            | Self::OtherData { .. }
+            | Self::Position { .. }
+            | Self::Over { .. }
+            | Self::Batch { .. }
+            | Self::RunExists { .. } => true,
+            Self::Loader(_)
+            | Self::State(_)
+            | Self::Metrics(_)
+            | Self::NotFinite(_)
+            | Self::Read { .. }
+            | Self::Write { .. } => false,
+        }
+    }
+}
+
 fn size_remedy(found_px: usize, expected_px: usize, crop_px: usize) -> String {
     let prepare = format!("prepare them with prepare_imagenet --size {expected_px}");
     if found_px < crop_px {

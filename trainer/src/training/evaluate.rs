@@ -114,7 +114,7 @@ impl Evaluation {
         let mut sums = BatchMetrics::default();
         for (of_image, &label) in probabilities.chunks_exact(views * self.classes).zip(labels) {
             let mean = average(of_image, self.classes);
-            sums += BatchMetrics::of_row(loss(mean[label as usize]), &mean, label as usize);
+            sums += BatchMetrics::from_row(loss(mean[label as usize]), &mean, label as usize);
         }
         Ok(sums)
     }

@@ -34,6 +34,7 @@ impl CheckpointChoice {
     pub const ALL: [Self; 2] = [Self::Best, Self::Last];
 
     /// The name on command lines.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Best => "best",
@@ -133,7 +134,7 @@ impl TrainedModel {
         }
         let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
         let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };
-        let options = GraphOptions::of_recipe(&self.recipe, 1, Target::Cpu);
+        let options = GraphOptions::from_recipe(&self.recipe, 1, Target::Cpu);
         Ok(build(&self.network, &options, &mean, &weights)?)
     }
 }

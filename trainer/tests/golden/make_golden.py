@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 STEPS = 20
-# Updates after which weights and momenta are noted besides those of the end: few enough that rounding hardly matters.
+# Updates after which weights and momentum buffers are noted besides those of the end: few enough that rounding hardly matters.
 EARLY = 4
 SAMPLES = 12
 np.seterr(over="ignore")
@@ -130,7 +130,7 @@ def summary(tensor):
 
 def train(net):
     batch, valid, px, classes = net["batch"], net["valid"], net["px"], net["classes"]
-    parameters, momenta = {}, {}
+    parameters, momentum_buffers = {}, {}
     for layer, shape in net["shapes"].items():
         of_place = layer.startswith("local")
         bias, inputs = ((shape[3], *shape[:2]), shape[2]) if of_place else (shape[:1], np.prod(shape[1:]))
@@ -139,7 +139,7 @@ def train(net):
             spread = np.sqrt(6.0 / inputs) if name.endswith("weight") else 0.1
             values = ((2.0 * u - 1.0) * spread).astype(np.float32).astype(np.float64)
             parameters[name] = torch.tensor(values.reshape(dims), requires_grad=True)
-            momenta[name] = torch.zeros(dims, dtype=torch.float64)
+            momentum_buffers[name] = torch.zeros(dims, dtype=torch.float64)
     images = np.floor(256.0 * uniform(100, batch * 3 * px * px)).reshape(batch, 3, px, px)
     labels = np.floor(classes * uniform(101, batch)).astype(np.int64)
     offsets = ((uniform(102, batch * 3) - 0.5) * 20.0).astype(np.float32).astype(np.float64).reshape(batch, 3, 1, 1)
@@ -161,17 +161,17 @@ def train(net):
             if step == 0:
                 result["gradients"][name] = summary(g)
             with torch.no_grad():
-                momenta[name] = 0.9 * momenta[name] - 0.0005 * net["rate"] * w - net["rate"] * g
-                w += momenta[name]
+                momentum_buffers[name] = 0.9 * momentum_buffers[name] - 0.0005 * net["rate"] * w - net["rate"] * g
+                w += momentum_buffers[name]
         print(step, loss.item(), flush=True)
         if step + 1 == EARLY:
-            result["early"] = {"updates": EARLY} | state(parameters, momenta)
-    result["end"] = {"updates": STEPS} | state(parameters, momenta)
+            result["early"] = {"updates": EARLY} | state(parameters, momentum_buffers)
+    result["end"] = {"updates": STEPS} | state(parameters, momentum_buffers)
     return result
 
 
-def state(parameters, momenta):
-    return {"weights": {n: summary(w) for n, w in parameters.items()}, "momenta": {n: summary(v) for n, v in momenta.items()}}
+def state(parameters, momentum_buffers):
+    return {"weights": {n: summary(w) for n, w in parameters.items()}, "momentum_buffers": {n: summary(v) for n, v in momentum_buffers.items()}}
 
 
 if __name__ == "__main__":

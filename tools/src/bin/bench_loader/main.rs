@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
-use fovea_tools::{say, terminal};
+use fovea_tools::{outln, terminal};
 
 use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 
@@ -71,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     for &workers in &arguments.workers {
         let measurement = measure(&dataset, &settings, workers)?;
         if arguments.json {
-            say!("{}", serde_json::to_string(&measurement)?)?;
+            outln!("{}", serde_json::to_string(&measurement)?)?;
         } else {
             print_for_people(&measurement, one_worker)?;
         }
@@ -83,24 +83,24 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn print_for_people(m: &Measurement, one_worker: Option<f64>) -> Result<()> {
-    say!("{} -> {}, batch {}, {} workers", m.encoding, m.form, m.batch, m.workers)?;
-    say!("  {:>10.0} images/s   {:.2} GB/s of batches", m.images_per_s, m.bytes_per_s / 1e9)?;
+    outln!("{} -> {}, batch {}, {} workers", m.encoding, m.form, m.batch, m.workers)?;
+    outln!("  {:>10.0} images/s   {:.2} GB/s of batches", m.images_per_s, m.bytes_per_s / 1e9)?;
     if let Some(one) = one_worker.filter(|_| m.workers > 1) {
-        say!("  {:>10.2} times the speed of one worker", m.images_per_s / one)?;
+        outln!("  {:>10.2} times the speed of one worker", m.images_per_s / one)?;
     }
-    say!(
+    outln!(
         "  {:>10.0} images/s   the bare loop; the loader reaches {:.2} of it",
         m.ceiling_images_per_s,
         m.ratio_to_ceiling
     )?;
-    say!("  {:>10.3} CPU seconds per 1000 images", m.cpu_s_per_1000)?;
-    say!(
+    outln!("  {:>10.3} CPU seconds per 1000 images", m.cpu_s_per_1000)?;
+    outln!(
         "  {:>10.0} MB peak memory without the mapped shards ({:.0} MB with the mapped pages)",
         m.peak_anonymous_bytes as f64 / 1e6,
         m.peak_rss_bytes as f64 / 1e6
     )?;
-    say!("  {:>10.2} GB/s memcpy on {} threads", m.memcpy_bytes_per_s / 1e9, m.workers)?;
-    say!(
+    outln!("  {:>10.2} GB/s memcpy on {} threads", m.memcpy_bytes_per_s / 1e9, m.workers)?;
+    outln!(
         "  {:>9.0}% of the time the consumer waited; workers waited {:.0}%",
         100.0 * m.consumer_wait_share,
         100.0 * m.workers_wait_share

@@ -258,19 +258,19 @@ trait Value: bytemuck::Pod {
 }
 
 impl Value for u8 {
-    fn write(plane: Plane<'_>, _normalize: Option<Normalize<'_>>, target: &mut [u8]) {
+    fn write(plane: Plane<'_>, _normalize: Option<Normalize<'_>>, target: &mut [Self]) {
         kernels::copy(plane, target);
     }
 }
 
 impl Value for f32 {
-    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [f32]) {
+    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]) {
         kernels::normalize_f32(plane, normalize.expect("floats are normalised"), target);
     }
 }
 
 impl Value for f16 {
-    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [f16]) {
+    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]) {
         kernels::normalize_f16(plane, normalize.expect("floats are normalised"), target);
     }
 }

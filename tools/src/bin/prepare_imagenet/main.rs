@@ -16,7 +16,7 @@ use fovea_datasets::{EmbeddedSample, OpenOptions, Source, verify};
 use fovea_pipeline::Split;
 use fovea_tools::signals::on_interrupt;
 use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
-use fovea_tools::{bars, bytes, tell};
+use fovea_tools::{bars, bytes, errln};
 
 use crate::args::{Cli, Command, PrepareArgs, available_workers};
 
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect { dir, json }) => inspect(&dir, json),
     };
     result.unwrap_or_else(|error| {
-        tell!("error: {}", terminal::one_line(&error));
+        errln!("error: {}", terminal::one_line(&error));
         match error.downcast_ref() {
             Some(PrepareError::Interrupted { .. }) => ExitCode::from(INTERRUPTED),
             Some(PrepareError::Option { .. }) => ExitCode::from(USAGE),
@@ -69,7 +69,7 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     }
     match max_rejects {
         Some(max) if summary.rejected > max => {
-            tell!("error: {}", report::too_many_rejects(summary.rejected, max, &out));
+            errln!("error: {}", report::too_many_rejects(summary.rejected, max, &out));
             Ok(ExitCode::FAILURE)
         }
         _ => Ok(ExitCode::SUCCESS),
@@ -102,22 +102,22 @@ fn verify_tars(paths: &OpenOptions) -> anyhow::Result<()> {
 /// Prints what will be done, and warns of a disk that is too small.
 fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
     let [train, val] = Split::ALL.map(|split| source.entries(split).len());
-    tell!(
+    errln!(
         "{}: {train} training and {val} validation images, {} classes",
         source.name(),
         source.classes().len()
     );
     if preparer.shards_kept() > 0 {
-        tell!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
+        errln!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
     }
     let needed = preparer.expected_bytes();
     if needed > 0 {
-        tell!("writing about {} to {}", bytes::describe(needed), out.display());
+        errln!("writing about {} to {}", bytes::describe(needed), out.display());
     }
     // Where the free space is unknown, there is no warning.
     let free = rustix::fs::statvfs(out).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
     if free < needed {
-        tell!(
+        errln!(
             "warning: only {} are free there; when the disk is full, free some and run the same command again",
             bytes::describe(free)
         );

@@ -77,7 +77,7 @@ fn series(result: &RecipeResult) -> Series {
     let mut series = Series::new(name, Vec::new());
     for index in 0..common {
         let values: Vec<f64> = runs.iter().map(|run| run.values[index]).collect();
-        let Some(Spread { mean, deviation }) = Spread::of(&values) else { continue };
+        let Some(Spread { mean, deviation }) = Spread::new(&values) else { continue };
         let epoch = (index + 1) as f64;
         series.points.push((epoch, mean));
         series.band.extend(deviation.map(|deviation| (epoch, mean - deviation, mean + deviation)));

@@ -135,14 +135,17 @@ impl ComparisonError {
     /// Whether the arguments are to blame; nothing has been trained then.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Training(error) => error.is_usage(),
+            Self::Backend(error) => error.is_usage(),
+            Self::Checkpoint(error) => error.is_usage(),
             Self::Alone { .. }
-                | Self::SameName { .. }
-                | Self::SameRecipe { .. }
-                | Self::Name { .. }
-                | Self::Target { .. }
-                | Self::Rate { .. }
-        )
+            | Self::SameName { .. }
+            | Self::SameRecipe { .. }
+            | Self::Name { .. }
+            | Self::Target { .. }
+            | Self::Rate { .. } => true,
+            _ => false,
+        }
     }
 }

@@ -24,6 +24,7 @@ impl Metric {
     pub const ALL: [Self; 3] = [Self::TrainError, Self::ValError, Self::TrainLoss];
 
     /// The name on command lines and in files.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::TrainError => "train_error",

@@ -45,7 +45,7 @@ pub struct Spread {
 impl Spread {
     /// The spread of `values`; `None` if there are none.
     #[must_use]
-    pub fn of(values: &[f64]) -> Option<Self> {
+    pub fn new(values: &[f64]) -> Option<Self> {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -95,7 +95,7 @@ impl RecipeResult {
     ) -> Self {
         let to_target: Option<Vec<f64>> = runs.iter().map(|run| run.epochs_to_target).collect();
         let over = |of: fn(&Epoch) -> f64| {
-            Spread::of(&runs.iter().filter_map(|run| run.epochs.last().map(of)).collect::<Vec<_>>())
+            Spread::new(&runs.iter().filter_map(|run| run.epochs.last().map(of)).collect::<Vec<_>>())
         };
         let seconds: Vec<f64> = runs.iter().flat_map(|run| &run.epochs).map(|epoch| epoch.seconds).collect();
         Self {
@@ -103,7 +103,7 @@ impl RecipeResult {
             epochs,
             rate: runs.first().map(|run| run.rate),
             range_end,
-            epochs_to_target: to_target.and_then(|values| Spread::of(&values)),
+            epochs_to_target: to_target.and_then(|values| Spread::new(&values)),
             train_error: over(|epoch| epoch.train_top1),
             val_error: over(|epoch| epoch.val_top1),
             train_loss: over(|epoch| epoch.train_loss),
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {
-        assert_eq!(Spread::of(&[]), None);
-        assert_eq!(Spread::of(&[3.0]), Some(Spread { mean: 3.0, deviation: None }));
-        assert_eq!(Spread::of(&[1.0, 3.0, 5.0]), Some(Spread { mean: 3.0, deviation: Some(2.0) }));
+        assert_eq!(Spread::new(&[]), None);
+        assert_eq!(Spread::new(&[3.0]), Some(Spread { mean: 3.0, deviation: None }));
+        assert_eq!(Spread::new(&[1.0, 3.0, 5.0]), Some(Spread { mean: 3.0, deviation: Some(2.0) }));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Format {
     ///
     /// # Errors
     /// [`FeatureError::Format`].
-    pub fn of(path: &Path) -> Result<Self, FeatureError> {
+    pub fn from_path(path: &Path) -> Result<Self, FeatureError> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => Ok(Self::Safetensors),
             Some("npy") => Ok(Self::Npy),
@@ -109,7 +109,7 @@ pub fn write_features(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<bool, FeatureError> {
-    let format = Format::of(path)?;
+    let format = Format::from_path(path)?;
     let shape = [records.len(), extractor.width()];
     let mut outcome = Ok(true);
     let written = write_atomically(path, |out| {
@@ -216,9 +216,9 @@ mod tests {
 
     #[test]
     fn the_format_is_known_by_the_extension() {
-        assert_eq!(Format::of(Path::new("a/b.safetensors")).unwrap(), Format::Safetensors);
-        assert_eq!(Format::of(Path::new("b.npy")).unwrap(), Format::Npy);
-        let error = Format::of(Path::new("b.txt")).unwrap_err().to_string();
+        assert_eq!(Format::from_path(Path::new("a/b.safetensors")).unwrap(), Format::Safetensors);
+        assert_eq!(Format::from_path(Path::new("b.npy")).unwrap(), Format::Npy);
+        let error = Format::from_path(Path::new("b.txt")).unwrap_err().to_string();
         assert!(error.contains("b.txt") && error.contains(".safetensors or .npy"), "{error}");
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! TrainedModel ─ feature graph ─► Extractor ─ f32 [N,D] ─► write_features   a file for other programs
-//! Records ─ centre views ──────────►  │
+//! Records ─ centre crops ──────────►  │
 //!                                     └─────────────────► Nearest   neighbours, as in figure 4 of the paper
 //! ```
 

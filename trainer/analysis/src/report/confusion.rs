@@ -24,7 +24,7 @@ impl Confusion {
         self.images += 1;
     }
 
-    fn of(&self, label: usize, prediction: usize) -> u64 {
+    fn get(&self, label: usize, prediction: usize) -> u64 {
         self.counts.get(&(label, prediction)).copied().unwrap_or(0)
     }
 
@@ -81,7 +81,7 @@ impl Confusion {
         }
         let values = shown.iter().map(|&label| {
             let mut row: Vec<f64> =
-                shown.iter().map(|&prediction| self.of(label, prediction) as f64).collect();
+                shown.iter().map(|&prediction| self.get(label, prediction) as f64).collect();
             if !all {
                 let total: u64 = self
                     .counts
@@ -112,7 +112,7 @@ impl Confusion {
             )
         };
         let caption = format!(
-            "{selection}Predictions of the centre view of {images} {split} images; correct ones are on the diagonal."
+            "{selection}Predictions of the centre crop of {images} {split} images; correct ones are on the diagonal."
         );
         Ok(Figure { name: "confusion", svg: map.svg(), caption })
     }
@@ -145,7 +145,7 @@ mod tests {
         for (label, prediction) in [(0, 0), (0, 2), (0, 2), (1, 1)] {
             confusion.count(label, prediction);
         }
-        assert_eq!((confusion.of(0, 2), confusion.of(2, 0), confusion.images), (2, 0, 4));
+        assert_eq!((confusion.get(0, 2), confusion.get(2, 0), confusion.images), (2, 0, 4));
         assert_eq!(confusion.shown(3), [0, 1, 2]);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         assert!(svg.body.contains(">others<") && svg.body.contains(">class 70<"), "{svg}");
         assert_eq!(
             caption,
-            "Of 100 classes, the two with the most frequent confusions. Predictions of the centre view of 205 of 50,000 \
+            "Of 100 classes, the two with the most frequent confusions. Predictions of the centre crop of 205 of 50,000 \
              validation images; correct ones are on the diagonal."
         );
     }

@@ -58,18 +58,18 @@ impl<'a> Timeline<'a> {
         Self { record, x: Axis::whole(title).from_zero().reaching(end), positions }
     }
 
-    fn of_steps(&self, value: impl Fn(&Step) -> f64) -> Vec<(f64, f64)> {
+    fn per_step(&self, value: impl Fn(&Step) -> f64) -> Vec<(f64, f64)> {
         self.positions.values().iter().zip(&self.record.steps).map(|(&at, step)| (at, value(step))).collect()
     }
 
-    fn of_epochs(&self, value: impl Fn(&Epoch) -> f64) -> Vec<(f64, f64)> {
+    fn per_epoch(&self, value: impl Fn(&Epoch) -> f64) -> Vec<(f64, f64)> {
         self.record.epochs.iter().map(|epoch| (f64::from(epoch.epoch), value(epoch))).collect()
     }
 
     /// Marks where the learning rate changes.
     fn rate_marks(&self) -> Vec<Mark> {
-        let rates = self.of_steps(|step| step.lr);
-        let rates = if rates.is_empty() { self.of_epochs(|epoch| epoch.lr) } else { rates };
+        let rates = self.per_step(|step| step.lr);
+        let rates = if rates.is_empty() { self.per_epoch(|epoch| epoch.lr) } else { rates };
         let changes = rates.windows(2).filter(|pair| pair[0].1 != pair[1].1);
         // The rate of an update applies from the end of the one before.
         changes
@@ -97,9 +97,9 @@ fn loss(timeline: &Timeline<'_>) -> Figure {
     // `f64::min` would turn NaN into the limit.
     let cut = |loss: f64| cut_at.filter(|&limit| loss > limit).unwrap_or(loss);
     let mut series =
-        vec![Series::binned("training batches", &timeline.of_steps(|step| cut(step.loss)), BINS)];
+        vec![Series::binned("training batches", &timeline.per_step(|step| cut(step.loss)), BINS)];
     if !record.epochs.is_empty() {
-        series.push(Series::new(timeline.evaluation(), timeline.of_epochs(|epoch| cut(epoch.val_loss))));
+        series.push(Series::new(timeline.evaluation(), timeline.per_epoch(|epoch| cut(epoch.val_loss))));
     }
     let chance = record.classes().map(|classes| (classes as f64).ln());
     // A level far above the curves would flatten them.
@@ -163,13 +163,13 @@ fn augmentations(recipe: &Recipe) -> Option<String> {
 fn error(timeline: &Timeline<'_>) -> Figure {
     let record = timeline.record;
     let training = |name: &str, value: fn(&Step) -> f64, color| {
-        let mut series = Series::binned(name, &timeline.of_steps(value), BINS / 2);
+        let mut series = Series::binned(name, &timeline.per_step(value), BINS / 2);
         series.band.clear();
         Series { dashed: true, color: Some(color), ..series }
     };
     let evaluation = |name: &str, value: fn(&Epoch) -> f64, color| Series {
         color: Some(color),
-        ..Series::new(format!("{name}, {}", timeline.evaluation()), timeline.of_epochs(value))
+        ..Series::new(format!("{name}, {}", timeline.evaluation()), timeline.per_epoch(value))
     };
     let (one, five) = (Color::Series(0), Color::Series(1));
     let mut series = vec![training("top-1, training", |step| step.top1, one)];
@@ -192,7 +192,7 @@ fn error(timeline: &Timeline<'_>) -> Figure {
 }
 
 fn images_per_s(timeline: &Timeline<'_>) -> Figure {
-    let series = vec![Series::binned("", &timeline.of_steps(|step| step.images_per_s), BINS)];
+    let series = vec![Series::binned("", &timeline.per_step(|step| step.images_per_s), BINS)];
     let chart = timeline.chart("Images per second", series, Axis::linear("images/s").from_zero());
     Figure {
         name: "speed",
@@ -202,7 +202,7 @@ fn images_per_s(timeline: &Timeline<'_>) -> Figure {
 }
 
 fn data_wait(timeline: &Timeline<'_>) -> Figure {
-    let series = vec![Series::binned("", &timeline.of_steps(|step| step.data_wait), BINS)];
+    let series = vec![Series::binned("", &timeline.per_step(|step| step.data_wait), BINS)];
     let y = Axis::percent("share of the time").from_zero().reaching(WAITING_SHOWN);
     let caption = "A large share means that the loader cannot keep up: more workers, raw shards or a faster disk would help.";
     Figure {
@@ -238,7 +238,7 @@ mod tests {
         Some(DataFacts { classes: 10, train_images: 640, val_images })
     }
 
-    fn of_recipe(name: &str) -> Record {
+    fn record_of(name: &str) -> Record {
         let recipe = Recipe::load(name, &[]).unwrap();
         let has_dropout = has_dropout(&recipe);
         Record { recipe, has_dropout, epochs: vec![epoch(1, 1.0)], ..examples::record(&[(1, 2.0), (2, 1.0)]) }
@@ -246,24 +246,24 @@ mod tests {
 
     #[test]
     fn the_caption_names_the_changes_to_training_images() {
-        let caption = changes_in_training(&of_recipe("alexnet"));
+        let caption = changes_in_training(&record_of("alexnet"));
         assert!(
             caption.starts_with(
                 "In training, images are randomly cropped, flipped and coloured, and dropout is active; "
             ),
             "{caption}"
         );
-        let mut plain = of_recipe("alexnet-no-dropout");
+        let mut plain = record_of("alexnet-no-dropout");
         plain.recipe.augmentation.train.clear();
         assert_eq!(changes_in_training(&plain), "");
-        let mut started = of_recipe("alexnet");
+        let mut started = record_of("alexnet");
         started.epochs.clear();
         assert!(!changes_in_training(&started).contains("validation"));
     }
 
     #[test]
     fn without_validation_images_the_evaluation_is_not_called_validation() {
-        let record = Record { data: data(0), ..of_recipe("demo") };
+        let record = Record { data: data(0), ..record_of("demo") };
         let section = learning(&record);
         let [loss, error] = section.figures.as_slice() else { panic!("{section:?}") };
         assert!(!loss.svg.body.contains("validation") && !error.svg.body.contains("validation"));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_caption_explains_a_band_only_if_there_is_one() {
-        assert!(!loss(&Timeline::new(&of_recipe("demo"))).caption.contains("band"));
+        assert!(!loss(&Timeline::new(&record_of("demo"))).caption.contains("band"));
         let steps: Vec<(u32, f64)> = (0..300).map(|step| (1, f64::from(step % 3))).collect();
         let record = examples::record(&steps);
         assert!(loss(&Timeline::new(&record)).caption.contains("band"));

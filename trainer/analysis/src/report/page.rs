@@ -1,7 +1,7 @@
 //! The HTML page of a report, which needs no other file.
 
 use fovea_trainer::metrics::Epoch;
-use fovea_trainer::summary::{median, percent, views_name};
+use fovea_trainer::summary::{median, percent};
 use fovea_trainer::training::{Environment, RunSettings};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -90,10 +90,7 @@ fn facts(record: &Record) -> Markup {
         }
     }
     if let Some(result) = &record.result {
-        facts.push((
-            format!("top-1 error at the end, {}", views_name(result.views)),
-            percent(result.score.top1),
-        ));
+        facts.push((format!("top-1 error at the end, {}", result.views.title()), percent(result.score.top1)));
     }
     if let Some(speed) = typical_speed(&record.epochs) {
         facts.push(("images per second".into(), format!("{speed:.0}")));
@@ -206,9 +203,9 @@ mod tests {
     #[test]
     fn the_last_evaluation_is_shown_with_the_name_of_its_views() {
         for (views, expected) in [
-            (EvalCrops::TenCrop, "ten views"),
-            (EvalCrops::NineCrop, "nine views"),
-            (EvalCrops::Center, "centre view"),
+            (EvalCrops::TenCrop, "ten crops"),
+            (EvalCrops::NineCrop, "nine crops"),
+            (EvalCrops::Center, "centre crop"),
         ] {
             let score = Score { images: 8, loss: 1.0, top1: 0.25, top5: 0.0 };
             let result = Report { epochs: 1, step: 9, discarded: 0, best_top1: None, views, score };

@@ -157,7 +157,7 @@ impl Predictor<'_> {
         let pictures =
             Pictures { title: "Predictions".into(), side_px: 130.0, gap_px: 14.0, rows: rows.collect() };
         let caption = format!(
-            "Some {split} images with their class, and the most probable classes for the centre view; the bar of the correct \
+            "Some {split} images with their class, and the most probable classes for the centre crop; the bar of the correct \
              class is green. As the paper's figure 4, left."
         );
         Ok(Figure { name: "predictions", svg: pictures.svg(), caption })

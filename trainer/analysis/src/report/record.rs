@@ -197,7 +197,7 @@ pub struct Fingerprint(Vec<Option<(u64, SystemTime)>>);
 impl Fingerprint {
     /// The fingerprint of the run in the folder `run`.
     #[must_use]
-    pub fn of(run: &Path) -> Self {
+    pub fn new(run: &Path) -> Self {
         let of_file = |name: &str| {
             let metadata = fs::metadata(run.join(name)).ok()?;
             Some((metadata.len(), metadata.modified().ok()?))
@@ -216,15 +216,15 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         assert!(Record::read(run.path(), None).is_err());
         fs::write(run.path().join("recipe.toml"), Recipe::load("demo", &[]).unwrap().to_toml()).unwrap();
-        let before = Fingerprint::of(run.path());
+        let before = Fingerprint::new(run.path());
         let line = r#"{"step":1,"epoch":1,"loss":null,"top1":1.0,"top5":1.0,"lr":0.1,"images_per_s":1.0,"data_wait":0.0}"#;
         fs::write(run.path().join(STEPS), format!("{line}\n{{\"step\":\n{line}\n{}", &line[..9])).unwrap();
         let record = Record::read(run.path(), None).unwrap();
         assert_eq!((record.steps.len(), record.epochs.len()), (2, 0));
         assert!(record.steps[0].loss.is_nan());
         assert!(record.damage[0].contains("metrics.jsonl, line 2: no record"), "{:?}", record.damage);
-        assert_ne!(Fingerprint::of(run.path()), before);
-        assert_eq!(Fingerprint::of(run.path()), Fingerprint::of(run.path()));
+        assert_ne!(Fingerprint::new(run.path()), before);
+        assert_eq!(Fingerprint::new(run.path()), Fingerprint::new(run.path()));
     }
 
     #[test]

@@ -195,7 +195,7 @@ mod tests {
         let (network, parameters) = network(recipe);
         let values: Vec<Vec<f32>> = parameters.iter().map(|p| p.initial(3, 0)).collect();
         let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-        let options = GraphOptions::of_recipe(recipe, 1, Target::Cpu);
+        let options = GraphOptions::from_recipe(recipe, 1, Target::Cpu);
         let mean = vec![0.0; 3 * recipe.input.crop_px * recipe.input.crop_px];
         let graph = inference(&network, &options, PixelType::F32, &mean, &values).unwrap();
         let path = folder.join("network.onnx");

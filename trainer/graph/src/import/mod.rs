@@ -59,6 +59,7 @@ impl Imported {
     }
 
     /// Height and width of the images that the network takes, where the file fixes both.
+    #[must_use]
     pub fn input_px(&self) -> Option<[usize; 2]> {
         match self.input.1[..] {
             [_, _, Some(height), Some(width)] => Some([height, width]),

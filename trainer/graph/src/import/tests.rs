@@ -182,7 +182,7 @@ fn an_imported_network_computes_what_the_file_does_and_declares_its_parameters()
     let masks: Vec<_> = forward.masks.iter().map(|mask| (mask.name.as_str(), mask.keep)).collect();
     assert_eq!(masks, [("d.mask", 0.5)]);
     g.output("logits", forward.logits).unwrap();
-    testing::session(&g.finish().to_bytes());
+    let _runs = testing::session(&g.finish().to_bytes());
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl<'a> Translation<'a> {
             return Ok(None);
         }
         let name = mask_name(&node.output[0]);
-        let mask = self.g.input(&name, self.g.ty(x).of(ElementType::Bool))?;
+        let mask = self.g.input(&name, self.g.ty(x).with_element(ElementType::Bool))?;
         self.forward.masks.push(DropoutMask { name, shape: self.g.shape(x).to_vec(), keep });
         Ok(Some(mask))
     }

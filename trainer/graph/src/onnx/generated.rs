@@ -110,6 +110,7 @@ pub mod attribute_proto {
         ///
         /// The values are not transformed in any way and thus are considered stable
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        #[must_use] 
         pub fn as_str_name(&self) -> &'static str {
             match self {
                 Self::Undefined => "UNDEFINED",
@@ -130,6 +131,7 @@ pub mod attribute_proto {
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
+        #[must_use] 
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
                 "UNDEFINED" => Some(Self::Undefined),
@@ -817,6 +819,7 @@ pub mod tensor_proto {
         ///
         /// The values are not transformed in any way and thus are considered stable
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        #[must_use] 
         pub fn as_str_name(&self) -> &'static str {
             match self {
                 Self::Undefined => "UNDEFINED",
@@ -851,6 +854,7 @@ pub mod tensor_proto {
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
+        #[must_use] 
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
                 "UNDEFINED" => Some(Self::Undefined),
@@ -900,6 +904,7 @@ pub mod tensor_proto {
         ///
         /// The values are not transformed in any way and thus are considered stable
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        #[must_use] 
         pub fn as_str_name(&self) -> &'static str {
             match self {
                 Self::Default => "DEFAULT",
@@ -907,6 +912,7 @@ pub mod tensor_proto {
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
+        #[must_use] 
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
                 "DEFAULT" => Some(Self::Default),
@@ -1262,6 +1268,7 @@ impl Version {
     ///
     /// The values are not transformed in any way and thus are considered stable
     /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    #[must_use] 
     pub fn as_str_name(&self) -> &'static str {
         match self {
             Self::StartVersion => "_START_VERSION",
@@ -1282,6 +1289,7 @@ impl Version {
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
+    #[must_use] 
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
             "_START_VERSION" => Some(Self::StartVersion),
@@ -1315,6 +1323,7 @@ impl OperatorStatus {
     ///
     /// The values are not transformed in any way and thus are considered stable
     /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    #[must_use] 
     pub fn as_str_name(&self) -> &'static str {
         match self {
             Self::Experimental => "EXPERIMENTAL",
@@ -1322,6 +1331,7 @@ impl OperatorStatus {
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
+    #[must_use] 
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
             "EXPERIMENTAL" => Some(Self::Experimental),

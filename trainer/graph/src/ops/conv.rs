@@ -39,6 +39,7 @@ impl Default for Conv {
 
 impl Conv {
     /// The same stride and padding along both axes, one group, no dilation.
+    #[must_use]
     pub fn new(stride: usize, padding: usize) -> Self {
         Self {
             strides: [stride; 2],
@@ -50,11 +51,13 @@ impl Conv {
     }
 
     /// The same geometry with `groups` groups.
+    #[must_use]
     pub fn groups(self, groups: usize) -> Self {
         Self { groups, ..self }
     }
 
     /// The same geometry with a dilation along both axes.
+    #[must_use]
     pub fn dilation(self, dilation: usize) -> Self {
         Self { dilations: [dilation; 2], ..self }
     }

@@ -31,7 +31,7 @@ impl Builder {
     /// # Errors
     /// `mask` is not Boolean or does not have the shape of `x`, or `keep` is not in (0, 1].
     pub fn dropout(&mut self, x: Tensor, mask: Tensor, keep: f64, scaling: DropoutScaling) -> Result<Tensor> {
-        if self.ty(mask) != &self.ty(x).of(ElementType::Bool) {
+        if self.ty(mask) != &self.ty(x).with_element(ElementType::Bool) {
             return Err(self.mismatch(
                 "dropout",
                 &[x, mask],
@@ -91,7 +91,7 @@ mod tests {
 
     /// A mask that keeps every second unit.
     fn alternating(g: &mut Builder, x: Tensor) -> Tensor {
-        let ty = g.ty(x).of(ElementType::Bool);
+        let ty = g.ty(x).with_element(ElementType::Bool);
         let bytes = (0..ty.len()).map(|i| (i % 2 == 0).into()).collect();
         g.constant(ty, bytes)
     }

@@ -20,6 +20,7 @@ pub struct Local {
 
 impl Local {
     /// Length of the weights' second-last axis for an input of `channels` channels.
+    #[must_use]
     pub fn inputs(&self, channels: usize) -> usize {
         self.kernel * self.kernel * channels
     }
@@ -55,9 +56,9 @@ impl Builder {
         };
         let mut shifted = Vec::with_capacity(local.kernel * local.kernel);
         for i in 0..local.kernel {
-            let of_row = self.slice_axes(x, &[window(0, i, rows)])?;
+            let row_window = self.slice_axes(x, &[window(0, i, rows)])?;
             for j in 0..local.kernel {
-                shifted.push(self.slice_axes(of_row, &[window(1, j, columns)])?);
+                shifted.push(self.slice_axes(row_window, &[window(1, j, columns)])?);
             }
         }
         let windows = self.concat(&shifted, 3)?;

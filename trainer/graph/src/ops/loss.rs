@@ -32,8 +32,8 @@ impl Builder {
         let ty = self.ty(logits).clone();
         let fits = ty.rank() == 2
             && ty.element.is_float()
-            && *self.ty(labels) == ty.of(ElementType::I64).reshaped([ty.shape[0]])
-            && *self.ty(valid) == ty.of(ElementType::Bool).reshaped([ty.shape[0]]);
+            && *self.ty(labels) == ty.with_element(ElementType::I64).reshaped([ty.shape[0]])
+            && *self.ty(valid) == ty.with_element(ElementType::Bool).reshaped([ty.shape[0]]);
         if !fits {
             let reason = "expected floating-point logits [N,K], i64 labels [N] and Boolean valid [N]";
             return Err(self.mismatch("cross_entropy", &[logits, labels, valid], reason));

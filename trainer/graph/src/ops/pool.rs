@@ -58,7 +58,7 @@ impl Builder {
     pub fn max_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
         let (shape, attributes) = self.windows(&MAX_POOL, x, pool)?;
         let ty = self.ty(x).clone();
-        let types = vec![ty.reshaped(shape.clone()), ty.of(ElementType::I64).reshaped(shape)];
+        let types = vec![ty.reshaped(shape.clone()), ty.with_element(ElementType::I64).reshaped(shape)];
         let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
         let (y, winners) = (outputs[0], outputs[1]);
         self.record(&[x], &[y], move |g, up| {

@@ -162,7 +162,7 @@ impl Builder {
         if from == to {
             return Ok(x);
         }
-        let ty = self.ty(x).of(to);
+        let ty = self.ty(x).with_element(to);
         let y = self.emit(&CAST, &[x], vec![int("to", to.onnx().into())], ty);
         if from.is_float() && to.is_float() {
             self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.cast(up.single(), from)?)]));

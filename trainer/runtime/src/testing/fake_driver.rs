@@ -80,6 +80,7 @@ pub struct FakeDriver {
 impl FakeDriver {
     /// A driver with nothing outstanding.
     #[allow(clippy::new_without_default)] // It compiles a library.
+    #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = compiled(folder.path(), SOURCE).to_str().unwrap().to_owned();
@@ -101,11 +102,13 @@ impl FakeDriver {
     }
 
     /// Number of contexts and streams that are not released, and of copies that are not synchronised.
+    #[must_use]
     pub fn outstanding(&self) -> i32 {
         self.count(b"fake_outstanding\0")
     }
 
     /// Number of copies that are done.
+    #[must_use]
     pub fn copies(&self) -> i32 {
         self.count(b"fake_copies\0")
     }

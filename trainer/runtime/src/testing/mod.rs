@@ -32,23 +32,27 @@ pub enum Data {
 }
 
 /// The device that tests compute on: the CPU, or that of `FOVEA_TEST_DEVICE` (`cuda`).
+#[must_use]
 pub fn device() -> Device {
     let text = env::var("FOVEA_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     text.parse::<DeviceChoice>().unwrap_or_else(|error| panic!("FOVEA_TEST_DEVICE: {error}")).resolve()
 }
 
 /// ONNX Runtime with two threads, fetched if the cache does not have it.
+#[must_use]
 pub fn runtime() -> &'static OnnxRuntime {
     let options = Options { threads: 2, ..Options::from_env(device().build()) };
     environment(&options, &mut ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A session for the bytes of a model, with the trainer's settings.
+#[must_use]
 pub fn session(model: &[u8]) -> Session {
     open(model, device())
 }
 
 /// A session on the CPU, the only device that computes all of an f64 model in f64: CUDA's softmax does not.
+#[must_use]
 pub fn cpu_session(model: &[u8]) -> Session {
     open(model, Device::Cpu)
 }
@@ -100,6 +104,7 @@ fn numbers(value: &ort::value::ValueRef<'_>) -> Vec<f64> {
 }
 
 /// A shared library compiled from `source`.
+#[must_use]
 pub fn compiled(folder: &Path, source: &str) -> PathBuf {
     let (file, library) = (folder.join("fake.rs"), folder.join("libfake.so"));
     fs::write(&file, source).unwrap();

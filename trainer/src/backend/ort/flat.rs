@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn values_of_the_host_are_copied_to_a_tensor() {
-        testing::runtime();
+        let _loaded = testing::runtime();
         for salt in 0..3 {
             let values: Vec<u8> = (0..6).map(|i| i + salt).collect();
             let mut target = Tensor::<u8>::new(&Allocator::default(), [2_usize, 3]).unwrap();

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::backend::{OrtOptions, Precision};
     use crate::models::{Classifier, TrainingGraphs};
-    use crate::optimizer::{accumulate_graph, of_recipe, update_graph};
+    use crate::optimizer::{accumulate_graph, from_recipe, update_graph};
     use crate::recipe::Recipe;
 
     #[test]
@@ -45,7 +45,7 @@ mod tests {
             for precision in [Precision::F32, Precision::Tf32, Precision::F16] {
                 let options = OrtOptions { precision, ..OrtOptions::new(Device::Cuda(0)) }.graphs(&recipe, 4);
                 let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 10).unwrap(), &options).unwrap();
-                let update = update_graph(&*of_recipe(&recipe)).unwrap();
+                let update = update_graph(&*from_recipe(&recipe)).unwrap();
                 for graph in [&graphs.train, &update, &accumulate_graph().unwrap(), &graphs.evaluate] {
                     assert_eq!(without_cuda_kernel(graph), [], "{name}: {}", graph.name());
                 }

@@ -136,7 +136,7 @@ impl OrtBackend {
         let graphs = TrainingGraphs::build(&setup.network, &graph_options)?;
         let TrainingGraphs { parameters, masks, buffers, train, evaluate } = graphs;
         let network = Declared { parameters, masks, buffers };
-        let optimizer = optimizer::of_recipe(setup.recipe);
+        let optimizer = optimizer::from_recipe(setup.recipe);
         let (update, accumulate) = (optimizer::update_graph(&*optimizer)?, optimizer::accumulate_graph()?);
         warn_of_missing_kernels(options.device, &[&train, &update, &accumulate, &evaluate]);
         let is_replayable = is_replayable(&train);

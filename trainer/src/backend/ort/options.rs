@@ -54,7 +54,7 @@ impl OrtOptions {
             Precision::F32 | Precision::Tf32 => ElementType::F32,
             Precision::F16 => ElementType::F16,
         };
-        GraphOptions { compute, ..GraphOptions::of_recipe(recipe, rows, target) }
+        GraphOptions { compute, ..GraphOptions::from_recipe(recipe, rows, target) }
     }
 
     /// Makes runs of `binding` recorded if the options ask for it.

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn blocks_keep_their_content_and_outlive_their_provider() {
-        testing::runtime();
+        let _loaded = testing::runtime();
         let mut provider = StagingMemory::new(Allocator::default());
         let mut blocks: Vec<_> = (0..3).map(|_| provider.allocate(1000).unwrap()).collect();
         drop(provider);

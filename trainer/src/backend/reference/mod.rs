@@ -58,7 +58,7 @@ impl ReferenceBackend {
             let reason = "the reference backend computes layers only; use --backend ort".into();
             return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
         }
-        let optimizer = optimizer::of_recipe(setup.recipe);
+        let optimizer = optimizer::from_recipe(setup.recipe);
         let states = setup.network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
             weights: parameter.initial(setup.seed, index),
             slots: vec![vec![0.0; parameter.len()]; optimizer.slots().len()],
@@ -216,7 +216,7 @@ fn score(logits: &mut Activations, labels: &[i64]) -> BatchMetrics {
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|logit| (logit - most).exp());
         let total = row.sum();
-        sums += BatchMetrics::of_row(total.ln() + most - values[label as usize], &values, label as usize);
+        sums += BatchMetrics::from_row(total.ln() + most - values[label as usize], &values, label as usize);
         row.mapv_inplace(|power| power / total);
     }
     sums
