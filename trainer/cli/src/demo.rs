@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{EmbeddedSample, Source};
 use fovea_pipeline::Split;
 use fovea_runtime::cache_folder;
 use fovea_tools::errln;
 use fovea_trainer::recipe::Recipe;
+
+use super::WrongUsage;
 
 /// Largest side in pixels for the sample's images, which are 28 pixels wide; beyond it they would only be
 /// blown up.
@@ -18,11 +20,12 @@ const LARGEST_PX: usize = 64;
 pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let px = recipe.input.image_px;
     if px > LARGEST_PX {
-        bail!(
-            "recipe `{}` needs images of {px} pixels; give a prepared data set with --data, or leave --recipe out for \
-             the demonstration",
-            recipe.name
-        );
+        let name = &recipe.name;
+        return Err(WrongUsage(format!(
+            "recipe `{name}` needs images of {px} pixels; give a prepared data set with --data, or leave --recipe \
+             out for the demonstration"
+        ))
+        .into());
     }
     let cache = cache_folder().context("no folder to prepare the sample in; set FOVEA_CACHE")?;
     let folder = cache.join("datasets").join(format!("embedded-sample-{px}"));
