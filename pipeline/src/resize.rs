@@ -1,8 +1,8 @@
 //! Resizing of images of bytes.
 //!
-//! `fast_image_resize` is generic over the type of pixels, and its call that decides at run time compiles all types that
-//! it knows, which takes longer than the rest of this crate. Here are the two types that there are, compiled
-//! once.
+//! `fast_image_resize` is generic over the type of pixels, and its call that decides at run time compiles all
+//! types that it knows, which takes longer than the rest of this crate. Here are the two types that there
+//! are, compiled once.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};

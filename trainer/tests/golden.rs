@@ -1,7 +1,7 @@
 //! Twenty training steps of four networks against PyTorch in double precision.
 //!
-//! `golden/make_golden.py` wrote the expected values; PyTorch is not needed here. Inputs are drawn from the same hash
-//! on both sides.
+//! `golden/make_golden.py` wrote the expected values; PyTorch is not needed here. Inputs are drawn from the
+//! same hash on both sides.
 
 use std::collections::HashMap;
 

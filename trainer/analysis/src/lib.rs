@@ -6,7 +6,7 @@
 //!
 //! | module | input | output |
 //! | --- | --- | --- |
-//! | [`comparison`] | recipes, data sets, seeds | runs with tuned learning rates; table, JSON, CSV and chart |
+//! | [`comparison`] | recipes, data sets, seeds | runs with tuned learning rates; table, JSON, CSV, chart |
 //! | [`report`] | a run, finished or not | an HTML page: curves, kernels, predictions, neighbours … |
 //! | [`features`] | a checkpoint and images | activations of a layer, as a file or to find nearest images |
 //! | [`figure`] | plain data | charts and pictures as SVG and PNG |

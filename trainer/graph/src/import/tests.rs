@@ -1,9 +1,8 @@
 //! Import of a small network written by hand, and of files that cannot be used.
 
-use std::path::PathBuf;
-
 use fovea_runtime::testing::{self, Data};
 use prost::Message;
+use tempfile::NamedTempFile;
 
 use super::*;
 use crate::onnx::tensor_proto::DataType;
@@ -127,16 +126,10 @@ fn model(graph: GraphProto) -> Vec<u8> {
         .encode_to_vec()
 }
 
-struct File {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn file(bytes: &[u8]) -> File {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.onnx");
-    fs::write(&path, bytes).unwrap();
-    File { _folder: folder, path }
+fn file(bytes: &[u8]) -> NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".onnx").tempfile().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    file
 }
 
 /// The parameters of the network in the file `path`, in evaluation.
@@ -151,7 +144,7 @@ fn parameters(path: &Path) -> Result<Vec<Parameter>> {
 fn an_imported_network_computes_what_the_file_does_and_declares_its_parameters() {
     let bytes = model(by_hand());
     let file = file(&bytes);
-    let network = Imported::read(&file.path).unwrap();
+    let network = Imported::read(file.path()).unwrap();
     let x: Vec<f32> = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0 - 0.5).collect();
     let images: (&str, &[usize], Data) = ("x", &[ROWS, 3, PX, PX], Data::F32(x));
     let expected = testing::run(&mut testing::session(&bytes), std::slice::from_ref(&images));
@@ -189,7 +182,7 @@ fn an_imported_network_computes_what_the_file_does_and_declares_its_parameters()
 fn every_node_of_a_file_can_be_tapped_by_its_name() {
     let bytes = model(by_hand());
     let file = file(&bytes);
-    let network = Imported::read(&file.path).unwrap();
+    let network = Imported::read(file.path()).unwrap();
     let taps = network.taps();
     assert_eq!(taps.len(), 9, "all nodes but the softmax: {taps:?}");
     let activation = |tap: &str| {
@@ -228,7 +221,7 @@ fn the_last_hidden_node_is_found_behind_dropout_and_reshaping() {
     let last_hidden = |change: fn(&mut GraphProto)| {
         let mut graph = by_hand();
         change(&mut graph);
-        Imported::read(&file(&model(graph)).path).unwrap().last_hidden()
+        Imported::read(file(&model(graph)).path()).unwrap().last_hidden()
     };
     assert_eq!(last_hidden(|_| ()).as_deref(), Some("h_node"));
     // Without the layer in between, the matrix product takes the pooled values by way of a reshape and a
@@ -247,7 +240,7 @@ fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
     let mut graph = by_hand();
     change(&mut graph);
     let file = file(&model(graph));
-    let error = parameters(&file.path).unwrap_err().to_string();
+    let error = parameters(file.path()).unwrap_err().to_string();
     assert!(!error.contains('\n'), "{error}");
     error
 }
@@ -280,6 +273,6 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     let missing = parameters(Path::new("/nowhere.onnx")).unwrap_err().to_string();
     assert!(missing.starts_with("/nowhere.onnx: cannot be used as a network"), "{missing}");
     let text = file(b"no protobuf at all, certainly");
-    let error = parameters(&text.path).unwrap_err().to_string();
+    let error = parameters(text.path()).unwrap_err().to_string();
     assert!(error.contains("not an ONNX file"), "{error}");
 }
