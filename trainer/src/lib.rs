@@ -12,12 +12,11 @@
 //! use std::sync::atomic::AtomicBool;
 //! use std::time::Duration;
 //!
+//! use fovea_pipeline::cores;
 //! use fovea_runtime::{DeviceChoice, Options, environment};
 //! use fovea_trainer::backend::{OrtBackend, OrtOptions, Precision};
 //! use fovea_trainer::recipe::Recipe;
-//! use fovea_trainer::training::{
-//!     OnNan, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
-//! };
+//! use fovea_trainer::training::{OnNan, RunFolder, RunOptions, RunSettings, Session, TrainingData};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let recipe = Recipe::load("alexnet", &["training.epochs=10".to_owned()])?;
@@ -32,7 +31,7 @@
 //!     on_bad_record: Default::default(),
 //! };
 //! let checkpoint_every = Duration::from_secs(1800);
-//! let options = RunOptions { settings, workers: default_workers(), checkpoint_every };
+//! let options = RunOptions { settings, workers: cores().get(), checkpoint_every };
 //! let folder = RunFolder::create(Path::new("runs/mine"), 3)?; // keeps 3 checkpoints
 //! let session = Session::open(&recipe, &data, options, &folder)?;
 //!

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::{fs, io};
 
 use anyhow::Context;
+use fovea_pipeline::cores;
 use fovea_tools::outln;
 use fovea_trainer::backend::{OrtBackend, Precision, TrainingBackend};
 use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::summary::percent;
-use fovea_trainer::training::{TrainingData, default_workers};
+use fovea_trainer::training::TrainingData;
 
 use super::args::BenchArgs;
 use super::device;
@@ -67,7 +68,7 @@ fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> 
     let data = TrainingData::open(data, recipe)?;
     data.check_batch(recipe)?;
     let setup = data.setup(recipe, None, SEED)?;
-    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let workers = args.workers.unwrap_or_else(cores).get();
     let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     let mut backend = OrtBackend::new(loaded, &setup, options)?;
     let found = bench_loader(&mut backend, recipe, &data, workers, args.steps.get())?;

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use fovea_pipeline::{EvalCrops, Split};
+use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::{EvalCrops, Split, cores};
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
 use fovea_trainer::summary::percent;
 use fovea_trainer::training::{
-    Evaluation, Part, TrainedModel, TrainingError, crop_size, default_workers, open_dataset, read_settings,
+    Evaluation, Part, TrainedModel, TrainingError, crop_size, open_dataset, read_settings,
 };
 use serde_json::json;
 
@@ -37,9 +38,9 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         views: EvalCrops::Center,
         crop: crop_size(&recipe),
         classes: meta.classes.len(),
-        on_bad_record: fovea_pipeline::loader::OnBadRecord::Stop,
+        on_bad_record: OnBadRecord::Stop,
         part: Part::WHOLE,
-        workers: args.workers.map_or_else(default_workers, usize::from),
+        workers: args.workers.unwrap_or_else(cores).get(),
     };
     let images = evaluation.records.len() as u64;
     // The centre crop costs little in addition to several others.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use anyhow::bail;
 use fovea_analysis::features::{Extractor, Format, Origin, write_features};
 use fovea_graph::Network;
+use fovea_pipeline::cores;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_tools::{errln, outln};
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{TrainedModel, TrainingError, default_workers, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 
 use super::args::FeaturesArgs;
 use super::{STOP, WrongUsage, device, progress};
@@ -27,7 +28,7 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     let mut extractor = Extractor::new(trained, Some(&origin.layer), loaded, &options)?;
 
     let bar = progress::images_bar(records.len() as u64, "looking");
-    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let workers = args.workers.unwrap_or_else(cores).get();
     let data = (&records, dataset.info().classes.as_slice());
     let from = (&mut extractor, &origin);
     let written =

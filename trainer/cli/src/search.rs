@@ -11,11 +11,11 @@ use fovea_analysis::features::{Extractor, ImageReader, Nearest, Neighbour};
 use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
 use fovea_pipeline::geometry::Size;
-use fovea_pipeline::{EvalCrops, Records};
+use fovea_pipeline::{EvalCrops, Records, cores};
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{TrainedModel, TrainingError, default_workers, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 use serde_json::json;
 
 use super::args::SearchArgs;
@@ -41,7 +41,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let of_photo = |query: &[f32]| Nearest::new(query.to_vec(), args.count.get());
     let mut nearest: Vec<Nearest> = queries.chunks_exact(extractor.width()).map(of_photo).collect();
     let bar = progress::images_bar(records.len() as u64, "looking");
-    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let workers = args.workers.unwrap_or_else(cores).get();
     let finished =
         extractor.run_all::<TrainingError>(&records, workers, &STOP, &mut |first, activations| {
             nearest.iter_mut().for_each(|nearest| nearest.offer(first, &activations.features));

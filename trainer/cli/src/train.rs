@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use fovea_pipeline::cores;
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::summary::percent;
 use fovea_trainer::training::{
-    Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, default_workers,
-    read_settings,
+    Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, read_settings,
 };
 
 use super::args::{TrainArgs, TrainingArgs};
@@ -66,7 +66,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 pub fn options(args: &TrainingArgs, settings: RunSettings) -> RunOptions {
     RunOptions {
         settings,
-        workers: args.workers.map_or_else(default_workers, usize::from),
+        workers: args.workers.unwrap_or_else(cores).get(),
         checkpoint_every: args.checkpoint_minutes,
     }
 }

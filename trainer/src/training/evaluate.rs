@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::OnBadRecord;
@@ -158,12 +157,6 @@ pub fn average(rows: &[f32], classes: usize) -> Vec<f64> {
 fn loss(probability: f64) -> f64 {
     // `max` would turn NaN into a number.
     if probability.is_nan() { probability } else { -probability.max(f64::MIN_POSITIVE).ln() }
-}
-
-/// Threads for a loader: one for each core.
-#[must_use]
-pub fn default_workers() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

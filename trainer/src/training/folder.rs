@@ -11,12 +11,12 @@
 //! | `report.json` | the result, once the run is over |
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{io, thread};
 
 use fovea_files::{remove_temporary_files, write_atomically};
-use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::{DatasetInfo, cores};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ pub struct Environment {
 impl Environment {
     /// The environment of this process with this backend.
     fn new(backend: &Description) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores().get();
         Self {
             program: concat!("fovea ", env!("CARGO_PKG_VERSION")).to_owned(),
             backend: backend.backend.to_owned(),

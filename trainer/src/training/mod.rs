@@ -29,7 +29,7 @@ pub(crate) use data::Batches;
 pub use data::{TrainingData, crop_size, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
-pub use evaluate::{Evaluation, Part, Score, average, default_workers, probabilities};
+pub use evaluate::{Evaluation, Part, Score, average, probabilities};
 pub use folder::{
     Environment, RunFolder, RunSettings, read_environment, read_recipe, read_report, read_settings,
 };

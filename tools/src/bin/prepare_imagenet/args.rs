@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use fovea_datasets::photo::{Filter, Fit};
 use fovea_datasets::prepare::PrepareOptions;
 use fovea_datasets::{Layout, OpenOptions};
-use fovea_pipeline::Encoding;
+use fovea_pipeline::{Encoding, cores};
 use fovea_tools::args::one_of;
 use fovea_tools::bytes;
 
@@ -138,14 +138,9 @@ impl PrepareArgs {
             seed: self.seed,
             shard_bytes: self.shard_size,
             limit_per_class: self.limit_per_class,
-            workers: self.workers.unwrap_or_else(available_workers),
+            workers: self.workers.unwrap_or_else(cores),
         }
     }
-}
-
-/// One thread for each core.
-pub fn available_workers() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

@@ -13,19 +13,19 @@ use clap::Parser;
 use fovea_datasets::official::{self, OfficialFile};
 use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Summary};
 use fovea_datasets::{EmbeddedSample, OpenOptions, Source, verify};
-use fovea_pipeline::Split;
+use fovea_pipeline::{Split, cores};
 use fovea_tools::signals::on_interrupt;
 use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
 use fovea_tools::{bars, bytes, errln};
 
-use crate::args::{Cli, Command, PrepareArgs, available_workers};
+use crate::args::{Cli, Command, PrepareArgs};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => prepare(&cli.prepare),
         Some(Command::Verify { dir, workers, json }) => {
-            verify_directory(&dir, workers.unwrap_or_else(available_workers), json)
+            verify_directory(&dir, workers.unwrap_or_else(cores), json)
         }
         Some(Command::Inspect { dir, json }) => inspect(&dir, json),
     };
