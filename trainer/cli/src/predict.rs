@@ -30,8 +30,8 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     backend.import(state)?;
     let mut printed = Vec::new();
     for (path, rows) in args.images.iter().zip(images) {
-        let answers = answers(&input, &mut *backend, &rows, classes)?;
-        let best = answers
+        let predictions = predictions(&input, &mut *backend, &rows, classes)?;
+        let best = predictions
             .iter()
             .take(ANSWERS)
             .map(|&(class, probability)| (&meta.classes[class], &meta.class_names[class], probability));
@@ -54,7 +54,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Classes and their probabilities, the most probable first.
-fn answers(
+fn predictions(
     input: &PhotoInput,
     backend: &mut dyn TrainingBackend,
     rows: &[u8],
@@ -67,7 +67,7 @@ fn answers(
         all.iter().all(|probability| probability.is_finite()),
         "the network's outputs are not numbers: its training has diverged; use an earlier run, or train with a lower rate"
     );
-    let mut answers: Vec<_> = average(&all, classes).into_iter().enumerate().collect();
-    answers.sort_by(|a, b| b.1.total_cmp(&a.1));
-    Ok(answers)
+    let mut predictions: Vec<_> = average(&all, classes).into_iter().enumerate().collect();
+    predictions.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok(predictions)
 }
