@@ -54,7 +54,7 @@
 //! * [`backend`] computes: ONNX Runtime on the CPU or a GPU, or a slow reference in plain Rust.
 //! * [`training`] is the loop: runs, evaluation, resuming; [`training::TrainedModel`] is its result.
 //! * [`checkpoint`] and [`metrics`] are what it writes; [`state`] and [`names`] the tensors in them.
-//! * [`bench`] times training steps; [`summary`] formats results.
+//! * [`mod@bench`] times training steps.
 
 pub mod backend;
 pub mod bench;
@@ -65,5 +65,4 @@ pub mod names;
 pub mod optimizer;
 pub mod recipe;
 pub mod state;
-pub mod summary;
 pub mod training;

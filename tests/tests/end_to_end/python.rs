@@ -156,8 +156,8 @@ port = session.get_inputs()[0]
 side = port.shape[2]
 image = numpy.fromfile(sys.argv[2], numpy.uint8).reshape(1, 3, side, side)
 image = image.astype({'tensor(uint8)': numpy.uint8, 'tensor(float)': numpy.float32}[port.type])
-answers = [session.run(['probabilities'], {port.name: numpy.repeat(image, n, 0)})[0] for n in (1, 3)]
-print(json.dumps(numpy.concatenate(answers).tolist()))
+predictions = [session.run(['probabilities'], {port.name: numpy.repeat(image, n, 0)})[0] for n in (1, 3)]
+print(json.dumps(numpy.concatenate(predictions).tolist()))
 ";
 
 #[test]
@@ -175,11 +175,11 @@ fn an_exported_network_predicts_the_same_in_python() {
     fs::write(&photo, encoded(&picture, ImageFormat::Png)).unwrap();
     let printed = succeed(&mut trainer(&["predict", text(&run), text(&photo), "--json"]));
     let here: Value = serde_json::from_str(&printed).unwrap();
-    let here: BTreeMap<&str, f64> = here[0]["answers"]
+    let here: BTreeMap<&str, f64> = here[0]["predictions"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|answer| (answer["class"].as_str().unwrap(), answer["probability"].as_f64().unwrap()))
+        .map(|best| (best["class"].as_str().unwrap(), best["probability"].as_f64().unwrap()))
         .collect();
 
     let planes: Vec<u8> = (0..3)
@@ -191,11 +191,11 @@ fn an_exported_network_predicts_the_same_in_python() {
     for pixels in ["u8", "f32"] {
         let file = prepared.path(&format!("{pixels}.onnx"));
         succeed(&mut trainer(&["export", text(&run), "--out", text(&file), "--pixels", pixels]));
-        let answers: Vec<Vec<f64>> =
+        let predictions: Vec<Vec<f64>> =
             serde_json::from_str(&python.run(&["-c", ANSWER, text(&file), text(&view)])).unwrap();
-        assert_eq!(answers.len(), 1 + 3);
-        for answer in answers {
-            for (there, (class, here)) in answer.iter().zip(&here) {
+        assert_eq!(predictions.len(), 1 + 3);
+        for prediction in predictions {
+            for (there, (class, here)) in prediction.iter().zip(&here) {
                 assert!((there - here).abs() < 1e-5, "{pixels}, {class}: {there} against {here}");
             }
         }

@@ -177,8 +177,8 @@ fn a_trained_network_evaluates_predicts_and_is_exported() {
     let printed = succeed(&mut trainer(&["predict", text(&run), text(&photo)]));
     assert_eq!(printed.lines().count(), 4, "{printed}");
     let printed = succeed(&mut trainer(&["predict", text(&run), text(&photo), text(&photo), "--json"]));
-    let answers: Value = serde_json::from_str(&printed).unwrap();
-    let of_photo = answers[1]["answers"].as_array().unwrap();
+    let predictions: Value = serde_json::from_str(&printed).unwrap();
+    let of_photo = predictions[1]["predictions"].as_array().unwrap();
     let sum: f64 = of_photo.iter().map(|answer| answer["probability"].as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-5 && of_photo.len() == 3, "{printed}");
 
@@ -211,7 +211,7 @@ fn photos_are_made_square_as_those_of_the_data_set_were() {
         fs::remove_dir_all(&data.data).unwrap();
         let mut command = trainer(&["predict", text(&run), "--json", "--device", "cpu"]);
         let printed: Value = serde_json::from_str(&succeed(command.args(&photos))).unwrap();
-        assert_eq!(printed[0]["answers"] != printed[1]["answers"], sees_all, "{name}: {printed}");
+        assert_eq!(printed[0]["predictions"] != printed[1]["predictions"], sees_all, "{name}: {printed}");
     }
 }
 

@@ -6,11 +6,11 @@ use std::{fs, io};
 
 use anyhow::Context;
 use fovea_pipeline::cores;
+use fovea_pipeline::summary::percent;
 use fovea_tools::outln;
 use fovea_trainer::backend::{OrtBackend, Precision, TrainingBackend};
 use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
 use fovea_trainer::recipe::Recipe;
-use fovea_trainer::summary::percent;
 use fovea_trainer::training::TrainingData;
 
 use super::args::BenchArgs;

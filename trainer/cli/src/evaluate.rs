@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::summary::percent;
 use fovea_pipeline::{EvalCrops, Split, cores};
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
-use fovea_trainer::summary::percent;
 use fovea_trainer::training::{
     Evaluation, Part, TrainedModel, TrainingError, crop_size, open_dataset, read_settings,
 };

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::ensure;
+use fovea_pipeline::summary::percent;
 use fovea_tools::outln;
 use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
-use fovea_trainer::summary::percent;
 use fovea_trainer::training::{TrainedModel, average, probabilities};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::device;
 use super::photo_input::PhotoInput;
 
 /// Classes that are printed.
-const ANSWERS: usize = 5;
+const PREDICTIONS: usize = 5;
 
 pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
@@ -33,13 +33,14 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         let predictions = predictions(&input, &mut *backend, &rows, classes)?;
         let best = predictions
             .iter()
-            .take(ANSWERS)
+            .take(PREDICTIONS)
             .map(|&(class, probability)| (&meta.classes[class], &meta.class_names[class], probability));
         if args.json {
             let best: Vec<_> = best
                 .map(|(id, name, probability)| json!({ "class": id, "name": name, "probability": probability }))
                 .collect();
-            printed.push(json!({ "image": path, "answers": best }));
+            // `answers` is what earlier versions call them.
+            printed.push(json!({ "image": path, "predictions": &best, "answers": &best }));
             continue;
         }
         outln!("{}", path.display())?;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fovea_pipeline::EvalCrops;
+use fovea_pipeline::summary::percent;
 use fovea_tools::errln;
 use fovea_trainer::metrics;
-use fovea_trainer::summary::percent;
 use fovea_trainer::training::{Observer, RunPlan, Score, Warning};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 

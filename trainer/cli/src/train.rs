@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_pipeline::cores;
+use fovea_pipeline::summary::percent;
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
-use fovea_trainer::summary::percent;
 use fovea_trainer::training::{
     Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, read_settings,
 };

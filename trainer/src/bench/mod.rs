@@ -6,13 +6,14 @@
 mod loader;
 mod step;
 
+use fovea_pipeline::summary::median;
+
 pub use self::loader::{LoaderBench, bench_loader};
 pub use self::step::{NoiseBatch, StepBench, backend, bench_step, peak_bytes};
 use crate::backend::{BackendError, MicroBatch, NextImages, Rows, RowsId, TrainingBackend};
 use crate::metrics::BatchMetrics;
 use crate::optimizer::Update;
 use crate::recipe::Recipe;
-use crate::summary::median;
 
 /// Seed of the initial weights, the noise and the dropout masks.
 pub const SEED: u64 = 1;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use fovea_graph::{Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Tensor, free_batch};
 use fovea_pipeline::UnknownName;
 
-use super::graphs::{answers, centred, images};
+use super::graphs::{centred, declare_predictions, images};
 use super::{Classifier, GraphOptions};
 use crate::names;
 
@@ -69,7 +69,7 @@ pub fn inference(
     };
     let outputs = |g: &mut Builder, x| {
         let logits = network.forward(g, x, Mode::Evaluate)?.logits;
-        answers(g, logits)
+        declare_predictions(g, logits)
     };
     exported(network, options, element, mean, parameters, &outputs)
 }
@@ -92,7 +92,7 @@ pub fn features(
             if g.shape(activation).len() == 2 { Ok(activation) } else { g.flatten(activation, 1) }
         })?;
         g.output(names::FEATURES, flat)?;
-        answers(g, logits)
+        declare_predictions(g, logits)
     };
     exported(network, options, ElementType::U8, mean, parameters, &outputs)
 }

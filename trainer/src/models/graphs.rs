@@ -175,7 +175,7 @@ fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
     let (labels, valid) = targets(&mut g, options.batch)?;
     let logits = network.forward(&mut g, x, Mode::Evaluate)?.logits;
     counts(&mut g, logits, labels, valid)?;
-    answers(&mut g, logits)?;
+    declare_predictions(&mut g, logits)?;
     Ok(g.finish())
 }
 
@@ -243,7 +243,8 @@ fn counts(g: &mut Builder, logits: Tensor, labels: Tensor, valid: Tensor) -> Res
     Ok(sums.loss)
 }
 
-pub(super) fn answers(g: &mut Builder, logits: Tensor) -> Result<()> {
+/// Declares logits and probabilities as outputs.
+pub(super) fn declare_predictions(g: &mut Builder, logits: Tensor) -> Result<()> {
     let probabilities = g.softmax(logits, 1)?;
     g.output(names::LOGITS, logits)?;
     g.output(names::PROBABILITIES, probabilities)

@@ -16,6 +16,7 @@ use fovea_pipeline::form::center_of;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::kernels::{self, Mean, Normalize, Plane};
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
+use fovea_pipeline::summary::median;
 use fovea_pipeline::{
     Chain, Dataset, Encoding, Loader, LoaderConfig, MeanValue, Normalization, OutputForm, Records, Split,
     augment,
@@ -125,10 +126,11 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
         let images = settings.epochs * records.len() as u64;
         bare.push(run_bare_loop(&records, &form, settings, workers, images)?);
     }
-    let ratios = loaded.iter().zip(&bare).map(|(loaded, bare)| loaded.images_per_s / bare);
-    let ratio_to_ceiling = median(ratios.collect());
+    let ratios: Vec<_> = loaded.iter().zip(&bare).map(|(loaded, bare)| loaded.images_per_s / bare).collect();
+    let middle = |values: &[f64]| median(values).context("no round was measured");
+    let of_runs = |value: fn(&LoaderRun) -> f64| middle(&loaded.iter().map(value).collect::<Vec<_>>());
     let per_image = BatchShape { samples: 1, views: 1, size: Size::square(settings.crop) }.values();
-    let images_per_s = median(loaded.iter().map(|run| run.images_per_s).collect());
+    let images_per_s = of_runs(|run| run.images_per_s)?;
     Ok(Measurement {
         encoding: info.encoding.name(),
         form: form.name(),
@@ -136,16 +138,16 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
         batch: settings.batch,
         images_per_s,
         bytes_per_s: images_per_s * (per_image * value_bytes(settings.form)) as f64,
-        cpu_s_per_1000: median(loaded.iter().map(|run| run.cpu_s_per_1000).collect()),
+        cpu_s_per_1000: of_runs(|run| run.cpu_s_per_1000)?,
         // From the first round: later the allocator may keep memory of the bare loop.
         peak_rss_bytes: loaded[0].peak_rss_bytes,
         peak_anonymous_bytes: loaded[0].peak_anonymous_bytes,
         mapped_bytes: info.shards(Split::Train).iter().map(|shard| shard.bytes).sum(),
         memcpy_bytes_per_s: memcpy_bytes_per_s(workers),
-        ceiling_images_per_s: median(bare),
-        ratio_to_ceiling,
-        consumer_wait_share: median(loaded.iter().map(|run| run.consumer_wait_share).collect()),
-        workers_wait_share: median(loaded.iter().map(|run| run.workers_wait_share).collect()),
+        ceiling_images_per_s: middle(&bare)?,
+        ratio_to_ceiling: middle(&ratios)?,
+        consumer_wait_share: of_runs(|run| run.consumer_wait_share)?,
+        workers_wait_share: of_runs(|run| run.workers_wait_share)?,
     })
 }
 
@@ -357,11 +359,6 @@ fn memcpy_bytes_per_s(threads: usize) -> f64 {
     (threads * COPIES * BLOCK_BYTES) as f64 / started.elapsed().as_secs_f64()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// CPU time of the process, in user and kernel mode.
 fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -383,14 +380,4 @@ fn status_bytes(name: &str) -> u64 {
 fn reset_peak_rss() {
     // Where this is not allowed, the peak is that of the whole process.
     let _ = fs::write("/proc/self/clear_refs", "5");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_does_not_depend_on_the_order() {
-        assert_eq!(median(vec![5.0, -1.0, 3.0, 100.0, 2.0]), 3.0);
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use fovea_pipeline::summary::median;
 use fovea_trainer::metrics::Epoch;
-use fovea_trainer::summary::median;
 use serde::Serialize;
 
 use super::metric::Metric;

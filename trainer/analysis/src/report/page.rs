@@ -1,7 +1,7 @@
 //! The HTML page of a report, which needs no other file.
 
+use fovea_pipeline::summary::{median, percent};
 use fovea_trainer::metrics::Epoch;
-use fovea_trainer::summary::{median, percent};
 use fovea_trainer::training::{Environment, RunSettings};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

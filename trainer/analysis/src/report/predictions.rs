@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fovea_pipeline::dataset::DatasetError;
 use fovea_pipeline::geometry::Size;
+use fovea_pipeline::summary::short_percent;
 use fovea_pipeline::{Dataset, Records, Split};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};
-use fovea_trainer::summary::short_percent;
 use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 
 use super::confusion::{Confusion, some_of};

@@ -281,10 +281,10 @@ impl TrainingBackend for ReferenceBackend {
         self.limits.check(&rows)?;
         self.limits.check_probabilities(&rows, probabilities.len())?;
         let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
-        let mut answers = trace.values[trace.values.len() - 1].clone();
-        let sums = score(&mut answers, rows.labels);
-        for (probability, answer) in probabilities.iter_mut().zip(&answers) {
-            *probability = *answer as f32;
+        let mut predictions = trace.values[trace.values.len() - 1].clone();
+        let sums = score(&mut predictions, rows.labels);
+        for (probability, predicted) in probabilities.iter_mut().zip(&predictions) {
+            *probability = *predicted as f32;
         }
         Ok(sums)
     }

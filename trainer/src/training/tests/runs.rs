@@ -223,9 +223,9 @@ fn the_exported_graph_gives_the_outputs_of_the_backend() {
             PixelType::F32 => Data::F32(images.iter().map(|&pixel| pixel.into()).collect()),
         };
         let graph = load().inference_graph(pixels).unwrap();
-        let answers =
+        let predictions =
             testing::run(&mut testing::session(&graph.to_bytes()), &[("images", &[4, 3, 6, 6][..], data)]);
-        for (found, expected) in answers["probabilities"].iter().zip(&expected) {
+        for (found, expected) in predictions["probabilities"].iter().zip(&expected) {
             assert!((found - f64::from(*expected)).abs() < 1e-5, "{pixels:?}: {found}, expected {expected}");
         }
     }
