@@ -50,6 +50,7 @@
 pub mod detect;
 pub mod embedded;
 pub mod error;
+pub mod note;
 pub mod official;
 pub mod photo;
 pub mod prepare;
@@ -77,4 +78,5 @@ pub use collection::is_image_name;
 pub use detect::{Layout, OpenOptions, open};
 pub use embedded::EmbeddedSample;
 pub use error::SourceError;
+pub use note::Note;
 pub use source::{Entry, Payload, Source};

@@ -2,7 +2,7 @@
 
 use fovea_pipeline::{Class, Split};
 
-use crate::SourceError;
+use crate::{Note, SourceError};
 
 /// One image of a source: its name and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,12 @@ pub trait Source: Send + Sync {
 
     /// The images of a split, sorted by key; empty where the source lacks the split.
     fn entries(&self, split: Split) -> &[Entry];
+
+    /// What the user should know about the source: files that were passed over, numbers that differ from what
+    /// is known.
+    fn notes(&self) -> &[Note] {
+        &[]
+    }
 
     /// Reads image `index` of `entries(split)`, using `buffer` for its bytes.
     ///

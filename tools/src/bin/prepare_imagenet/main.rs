@@ -63,9 +63,12 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
 
     let max_rejects = args.max_rejects.or(official::is_complete(&*source).then_some(0));
     if args.json {
-        terminal::print(&format!("{}\n", report::summary_json(&summary, &out, &pace, max_rejects)))?;
+        terminal::print(&format!(
+            "{}\n",
+            report::summary_json(&summary, source.notes(), &out, &pace, max_rejects)
+        ))?;
     } else {
-        terminal::print(&report::summary_text(&summary, &out, &pace))?;
+        terminal::print(&report::summary_text(&summary, source.notes(), &out, &pace))?;
     }
     match max_rejects {
         Some(max) if summary.rejected > max => {
@@ -107,6 +110,9 @@ fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
         source.name(),
         source.classes().len()
     );
+    for note in source.notes() {
+        errln!("note: {}", report::note(note));
+    }
     if preparer.shards_kept() > 0 {
         errln!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use fovea_datasets::Note;
 use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
 use fovea_pipeline::{ColorStatistics, DatasetInfo, Split};
@@ -22,7 +23,7 @@ impl Pace {
     }
 }
 
-pub fn summary_text(summary: &Summary, out: &Path, pace: &Pace) -> String {
+pub fn summary_text(summary: &Summary, notes: &[Note], out: &Path, pace: &Pace) -> String {
     let mut text = format!("{}\n", out.display());
     text.push_str(&description(&summary.info));
     if summary.rejected > 0 {
@@ -35,14 +36,32 @@ pub fn summary_text(summary: &Summary, out: &Path, pace: &Pace) -> String {
     } else {
         line(&mut text, "time", "nothing was left to do");
     }
+    for told in notes {
+        line(&mut text, "note", &note(told));
+    }
     text
 }
 
-pub fn summary_json(summary: &Summary, out: &Path, pace: &Pace, max_rejects: Option<u64>) -> Value {
+/// The folder or archive and what is to be said about it.
+pub fn note(note: &Note) -> String {
+    format!("{}: {}", note.path.display(), note.message)
+}
+
+pub fn summary_json(
+    summary: &Summary,
+    notes: &[Note],
+    out: &Path,
+    pace: &Pace,
+    max_rejects: Option<u64>,
+) -> Value {
     let mut value = description_json(&summary.info);
     value["directory"] = json!(out);
     value["rejected"] = json!(summary.rejected);
     value["max_rejects"] = json!(max_rejects);
+    value["notes"] = notes
+        .iter()
+        .map(|note| json!({ "kind": note.kind, "path": note.path, "count": note.count, "message": note.message }))
+        .collect();
     value["shards_kept"] = json!(summary.shards_kept);
     value["seconds"] = json!(pace.seconds);
     value["images_per_s"] = json!(pace.images_per_s());
