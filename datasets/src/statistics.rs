@@ -160,6 +160,20 @@ impl Statistics {
         }
     }
 
+    /// Whether these can be the sums over `images` images of this size.
+    #[must_use]
+    pub fn is_possible(&self, images: u64) -> bool {
+        let pixels = images.checked_mul(self.pixels.len() as u64 / 3);
+        let color = &self.color;
+        let at_most =
+            |sums: &[u64], most: Option<u64>| most.is_some_and(|most| sums.iter().all(|&sum| sum <= most));
+        self.images == images
+            && pixels == Some(color.pixels)
+            && at_most(&color.sums, color.pixels.checked_mul(255))
+            && at_most(&color.products, color.pixels.checked_mul(255 * 255))
+            && at_most(&self.pixels, images.checked_mul(255))
+    }
+
     /// How many images were added.
     #[must_use]
     pub fn images(&self) -> u64 {

@@ -10,6 +10,7 @@ use std::{io, thread};
 
 use fovea_files::PartialFile;
 use fovea_pipeline::shard::{Shard, shard_file_name};
+use fovea_pipeline::threads::MOST_THREADS;
 use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
 
 use crate::photo::{Photo, PhotoFile};
@@ -117,11 +118,15 @@ fn check_shards(
         }
     };
     let mut outcomes: Vec<(usize, Outcome)> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers.get().min(shards.len())).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        // This thread works too, and alone where the system starts no other.
+        let others = (1..workers.get().min(shards.len()).min(MOST_THREADS))
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
+        let others: Vec<_> = others.collect();
+        let mut outcomes = work();
+        for thread in others {
+            outcomes.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        outcomes
     });
     outcomes.sort_by_key(|(index, _)| *index);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()

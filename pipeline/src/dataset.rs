@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io};
 
+use fovea_files::unseal;
 use ndarray::Array3;
 use ndarray_npy::ReadNpyExt;
+use ndarray_npy::npy::header::Header;
+use serde::Deserialize;
 
 use crate::decode::JpegDecoder;
 use crate::geometry::Size;
-use crate::shard::{FORMAT_VERSION, Record, Shard, ShardError};
+use crate::shard::{FORMAT_VERSION, MAX_IMAGE_SIZE, Record, Shard, ShardError};
 use crate::view::{Pixels, Scratch, View};
-use crate::{DatasetInfo, Encoding, Split};
+use crate::{DatasetInfo, Encoding, ShardInfo, Split};
 
 /// A prepared data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +56,8 @@ pub enum DatasetError {
     },
     /// A shard does not agree with `dataset.json`.
     #[error(
-        "{}: {what} {found}, but dataset.json says {expected}; the folder mixes shards of different preparations: \
-         prepare the data set again", path.display()
+        "{}: {what} {found}, but dataset.json says {expected}; the file is damaged, or of another preparation: \
+         prepare the data set again, or copy this file again", path.display()
     )]
     Disagreement {
         /// The shard.
@@ -85,19 +88,20 @@ impl Dataset {
     /// [`DatasetError`] when there is no `dataset.json`, or it is damaged or of another version.
     pub fn open(directory: &Path) -> Result<Self, DatasetError> {
         let path = directory.join(DatasetInfo::FILE_NAME);
-        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+        let text = fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => DatasetError::NotPrepared { directory: directory.into() },
             _ => DatasetError::Io { path: path.clone(), source },
         })?;
         let unreadable = |reason| DatasetError::Unreadable { path: path.clone(), reason };
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-        let version = json["format_version"].as_u64();
+        let VersionOnly { format_version } =
+            serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+        let version = format_version.as_u64();
         if version != Some(u64::from(FORMAT_VERSION)) {
             let found = version.map_or("none".into(), |version| version.to_string());
             return Err(unreadable(format!("format version {found}, expected {FORMAT_VERSION}")));
         }
-        let info = serde_json::from_value(json).map_err(|error| unreadable(error.to_string()))?;
+        let info: DatasetInfo = unseal(&text).map_err(|error| unreadable(error.to_string()))?;
+        check(&info).map_err(unreadable)?;
         Ok(Self { directory: directory.into(), info })
     }
 
@@ -119,15 +123,24 @@ impl Dataset {
     /// [`DatasetError`] when the file is missing or of another size.
     pub fn mean_image(&self) -> Result<Array3<f32>, DatasetError> {
         let path = self.directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
-        let file = fs::File::open(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;
+        let io_error = |source| DatasetError::Io { path: path.clone(), source };
         let unreadable = |reason| DatasetError::Unreadable { path: path.clone(), reason };
-        let image = Array3::<f32>::read_npy(io::BufReader::new(file))
-            .map_err(|error| unreadable(error.to_string()))?;
         let size = self.info.image_size as usize;
-        if image.shape() != [3, size, size] {
-            return Err(unreadable(format!("shape {:?}, expected [3, {size}, {size}]", image.shape())));
+        let values = 3 * size * size;
+        let bytes = fs::metadata(&path).map_err(io_error)?.len();
+        let expected = 4 * values as u64 + MOST_HEADER_BYTES;
+        if bytes > expected {
+            let shape = format!("f32 [3,{size},{size}]");
+            return Err(unreadable(format!("{bytes} bytes, expected at most {expected} for {shape}")));
         }
-        Ok(image)
+        let file = fs::read(&path).map_err(io_error)?;
+        if let Some(expected) = &self.info.mean_image_blake3 {
+            let found = blake3::hash(&file).to_string();
+            if found != *expected {
+                return Err(unreadable(format!("BLAKE3 digest {found}, but dataset.json says {expected}")));
+            }
+        }
+        parse_mean_image(&file, size).map_err(unreadable)
     }
 
     /// Maps all shards of a split.
@@ -142,6 +155,7 @@ impl Dataset {
             if let Some(disagreement) = self.disagreements(&shard, split, number).into_iter().next() {
                 return Err(disagreement);
             }
+            check_content(&shard, listed)?;
             shards.push(shard);
         }
         if shards.iter().all(Shard::is_empty) {
@@ -180,6 +194,75 @@ impl Dataset {
             })
             .collect()
     }
+}
+
+/// Read before the version is known.
+#[derive(Deserialize)]
+struct VersionOnly {
+    #[serde(default)]
+    format_version: serde_json::Value,
+}
+
+/// More images, or bytes, than any data set has, and so few that sums do not overflow.
+const MOST: u64 = 1 << 60;
+
+/// Checks that the numbers are such as a preparation writes.
+fn check(info: &DatasetInfo) -> Result<(), String> {
+    if !(1..=MAX_IMAGE_SIZE).contains(&info.image_size) {
+        return Err(format!("image_size {}, expected 1 to {MAX_IMAGE_SIZE} pixels", info.image_size));
+    }
+    let shards = info.train.iter().chain(&info.val);
+    for (name, number) in [
+        ("images", shards.clone().map(|shard| shard.images).fold(0, u64::saturating_add)),
+        ("bytes", shards.clone().map(|shard| shard.bytes).fold(0, u64::saturating_add)),
+    ] {
+        if number > MOST {
+            return Err(format!("shards of {number} {name} in all, expected at most {MOST}"));
+        }
+    }
+    match shards.map(|shard| &shard.file).find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
+        Some(name) => Err(format!("a shard named `{name}`, expected the name of a file in this folder")),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the shard is the one that was written: its size, and what it says about its records.
+///
+/// A changed label would be trained on without a word. Changed pixels are noticed at their first use.
+fn check_content(shard: &Shard, listed: &ShardInfo) -> Result<(), DatasetError> {
+    let differs = |what, found, expected| {
+        Err(DatasetError::Disagreement { path: shard.path().into(), what, found, expected })
+    };
+    if shard.file_bytes() != listed.bytes {
+        return differs("bytes", shard.file_bytes().to_string(), listed.bytes.to_string());
+    }
+    match &listed.records_blake3 {
+        Some(expected) if shard.records_blake3() != *expected => {
+            differs("digest of labels, keys and checksums", shard.records_blake3(), expected.clone())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// More than the header of an array of three axes has, in any version of the format.
+const MOST_HEADER_BYTES: u64 = 1024;
+
+/// Reads a mean image of `size`×`size` pixels from the bytes of its file.
+fn parse_mean_image(file: &[u8], size: usize) -> Result<Array3<f32>, String> {
+    // The reader allocates what a header asks for, so the header is looked at before.
+    let header_bytes = match file {
+        [_, _, _, _, _, _, 1, _, a, b, ..] => u16::from_le_bytes([*a, *b]).into(),
+        [_, _, _, _, _, _, _, _, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]).into(),
+        _ => u64::MAX,
+    };
+    if header_bytes > MOST_HEADER_BYTES {
+        return Err("no header of an .npy file".into());
+    }
+    let header = Header::from_reader(&mut &*file).map_err(|error| error.to_string())?;
+    if header.shape != [3, size, size] {
+        return Err(format!("shape {:?}, expected [3, {size}, {size}]", header.shape));
+    }
+    Array3::read_npy(file).map_err(|error| error.to_string())
 }
 
 /// All records of a split, numbered across its shards.
@@ -332,6 +415,8 @@ mod tests {
         let path = directory.path().join(DatasetInfo::FILE_NAME);
         let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         change(&mut json);
+        // As in a file of an earlier version; otherwise each change would be noticed by it.
+        json.as_object_mut().unwrap().remove("sha256");
         fs::write(path, json.to_string()).unwrap();
         directory
     }
@@ -456,7 +541,7 @@ mod tests {
 
     #[test]
     fn the_mean_image_must_have_the_size_of_the_images() {
-        let directory = test_support::dataset(Encoding::Raw, 8);
+        let directory = changed(|json| json["mean_image_blake3"] = Value::Null);
         let path = directory.path().join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
         let dataset = Dataset::open(directory.path()).unwrap();
         let write = |shape| Array3::<f32>::ones(shape).write_npy(fs::File::create(&path).unwrap()).unwrap();
@@ -465,5 +550,92 @@ mod tests {
         write((3, 20, 19));
         let error = dataset.mean_image().unwrap_err().to_string();
         assert!(error.contains("shape [3, 20, 19], expected [3, 20, 20]"), "{error}");
+    }
+
+    #[test]
+    fn a_mean_image_that_asks_for_more_memory_than_its_file_has_bytes_is_refused() {
+        let directory = changed(|json| json["mean_image_blake3"] = Value::Null);
+        let dataset = Dataset::open(directory.path()).unwrap();
+        let path = directory.path().join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
+        let header = |shape: &str| {
+            let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+            [b"\x93NUMPY\x01\x00\x76\x00", format!("{text:117}\n").as_bytes()].concat()
+        };
+        for shape in ["(3, 9999999999, 9999999999)", "(3, 20000000, 20000000)", "(3, 20, 20)", "()"] {
+            fs::write(&path, header(shape)).unwrap();
+            dataset.mean_image().expect_err(shape);
+        }
+        fs::write(&path, b"\x93NUMPY\x02\x00\xff\xff\xff\xff".repeat(10)).unwrap();
+        let error = dataset.mean_image().unwrap_err().to_string();
+        assert!(error.contains("mean_image.npy: no header of an .npy file"), "{error}");
+        fs::write(&path, vec![0; 10_000]).unwrap();
+        let error = dataset.mean_image().unwrap_err().to_string();
+        assert!(error.contains("10000 bytes, expected at most 5824"), "{error}");
+    }
+
+    #[test]
+    fn numbers_and_names_that_no_preparation_writes_are_refused() {
+        let most = json!(u64::MAX);
+        for (pointer, value, expected) in [
+            ("/image_size", json!(0), "image_size 0, expected 1 to 16384"),
+            ("/image_size", json!(4_000_000_000_u32), "image_size 4000000000"),
+            ("/train/0/images", most.clone(), "shards of 18446744073709551615 images in all"),
+            ("/train/2/bytes", most, "shards of 18446744073709551615 bytes in all"),
+            ("/train/1/file", json!("../train-00001.arrow"), "a shard named `../train-00001.arrow`"),
+            ("/train/1/file", json!(""), "a shard named ``"),
+        ] {
+            let error = error_of(&changed(|json| *json.pointer_mut(pointer).unwrap() = value));
+            assert!(error.contains("dataset.json") && error.contains(expected), "{pointer}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_changed_dataset_json_is_refused_and_one_without_a_hash_is_read() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let path = directory.path().join(DatasetInfo::FILE_NAME);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"class 4\"", "\"class 5\"")).unwrap();
+        let error = Dataset::open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("dataset.json: its content has sha256"), "{error}");
+        error_of(&changed(|json| json["train"] = json!([])));
+        Dataset::open(changed(|_| ()).path()).unwrap().records(Split::Train).unwrap();
+    }
+
+    /// The data set without what earlier versions did not write.
+    fn of_an_earlier_version() -> TempDir {
+        changed(|json| {
+            for shard in json["train"].as_array_mut().unwrap() {
+                shard.as_object_mut().unwrap().remove("records_blake3");
+            }
+            json.as_object_mut().unwrap().remove("mean_image_blake3");
+        })
+    }
+
+    #[test]
+    fn a_changed_label_is_refused_when_the_shard_is_opened() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let path = directory.path().join("train-00000.arrow");
+        let mut bytes = fs::read(&path).unwrap();
+        // The labels of images 0 to 3, 64 bits each.
+        let labels: Vec<u8> = (0..4_i64).flat_map(i64::to_le_bytes).collect();
+        let place = bytes.windows(labels.len()).position(|window| window == labels).unwrap();
+        bytes[place + 8] ^= 4;
+        fs::write(&path, &bytes).unwrap();
+        let error = error_of(&directory);
+        assert!(error.contains("train-00000.arrow: digest of labels, keys and checksums"), "{error}");
+        let old = of_an_earlier_version();
+        fs::write(old.path().join("train-00000.arrow"), &bytes).unwrap();
+        let records = Dataset::open(old.path()).unwrap().records(Split::Train).unwrap();
+        assert_eq!(records.record(1).label, 5);
+    }
+
+    #[test]
+    fn a_shard_of_another_preparation_is_refused() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        // As many images of the same size and classes, in another order.
+        test_support::write_shard(directory.path(), Encoding::Raw, 1, 2..4);
+        let error = error_of(&directory);
+        assert!(error.contains("train-00001.arrow: digest of labels, keys and checksums"), "{error}");
+        assert!(error.contains("or of another preparation"), "{error}");
     }
 }

@@ -141,6 +141,10 @@ pub struct ShardInfo {
     pub bytes: u64,
     /// BLAKE3 digest of the whole file, in hexadecimal.
     pub blake3: String,
+    /// BLAKE3 digest of what the file says about its records, in hexadecimal, which is looked at whenever it
+    /// is opened; `docs/SHARDS.md` has its definition. Data sets of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_blake3: Option<String>,
 }
 
 /// The content of `dataset.json`: what the shards next to it hold.
@@ -162,6 +166,9 @@ pub struct DatasetInfo {
     pub val: Vec<ShardInfo>,
     /// Colour statistics of the training images; `None` if there are no training images.
     pub statistics: Option<ColorStatistics>,
+    /// BLAKE3 digest of the file of the mean image, in hexadecimal. Data sets of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_image_blake3: Option<String>,
     /// The classes; a label is a position in this list.
     pub classes: Vec<Class>,
 }
@@ -199,6 +206,6 @@ impl DatasetInfo {
     /// The number of images of `split`.
     #[must_use]
     pub fn images(&self, split: Split) -> u64 {
-        self.shards(split).iter().map(|shard| shard.images).sum()
+        self.shards(split).iter().map(|shard| shard.images).fold(0, u64::saturating_add)
     }
 }

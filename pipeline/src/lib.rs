@@ -54,6 +54,8 @@
 
 pub mod augment;
 pub mod batch;
+#[cfg(test)]
+mod damage_tests;
 pub mod dataset;
 pub mod dataset_info;
 pub mod decode;
@@ -62,6 +64,7 @@ pub mod form;
 pub mod geometry;
 pub mod kernels;
 pub mod loader;
+mod mapped;
 pub mod memory;
 mod names;
 pub mod order;
@@ -81,5 +84,6 @@ pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo,
 pub use eval_crops::EvalCrops;
 pub use form::{MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
+pub use mapped::report_bus_errors;
 pub use names::UnknownName;
 pub use threads::cores;

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use fovea_files::seal;
+use ndarray::Array3;
+use ndarray_npy::WriteNpyExt;
 use tempfile::TempDir;
 
 use crate::shard::{FORMAT_VERSION, ShardHeader, ShardWriter};
@@ -72,6 +75,17 @@ pub fn dataset(encoding: Encoding, images: usize) -> TempDir {
     let bounds = [0, images / 2, images * 3 / 4, images];
     let train =
         (0..3).map(|i| write_shard(directory.path(), encoding, i as u32, bounds[i]..bounds[i + 1])).collect();
+    write_dataset_json(directory.path(), encoding, train);
+    directory
+}
+
+/// Writes the `dataset.json` of these training shards, and a mean image.
+pub fn write_dataset_json(directory: &Path, encoding: Encoding, train: Vec<ShardInfo>) {
+    let side = SIDE as usize;
+    let mean = Array3::from_shape_fn((3, side, side), |(c, y, x)| (c * 80 + y + x) as f32 / 3.0);
+    let mut npy = Vec::new();
+    mean.write_npy(&mut npy).unwrap();
+    std::fs::write(directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME), &npy).unwrap();
     let info = DatasetInfo {
         format_version: FORMAT_VERSION,
         writer: "test".into(),
@@ -81,9 +95,9 @@ pub fn dataset(encoding: Encoding, images: usize) -> TempDir {
         train,
         val: Vec::new(),
         statistics: Some(ColorStatistics::imagenet()),
+        mean_image_blake3: Some(blake3::hash(&npy).to_string()),
         classes: classes(10),
     };
-    let json = serde_json::to_string_pretty(&info).unwrap();
-    std::fs::write(directory.path().join(DatasetInfo::FILE_NAME), json).unwrap();
-    directory
+    let json = serde_json::to_string_pretty(&seal(&info).unwrap()).unwrap();
+    std::fs::write(directory.join(DatasetInfo::FILE_NAME), json).unwrap();
 }

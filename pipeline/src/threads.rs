@@ -10,6 +10,9 @@ pub fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Threads that a program may be asked for: more than any machine has cores, and few enough to start.
+pub const MOST_THREADS: usize = 1024;
+
 /// The message of a panic, as [`catch_unwind`](std::panic::catch_unwind) or
 /// [`join`](thread::JoinHandle::join) return it.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use fovea_files::PartialFile;
+use fovea_files::{PartialFile, unseal};
 use serde::de::DeserializeOwned;
 
 use super::PrepareError;
@@ -17,10 +17,10 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), PrepareError> {
     Ok(file.finish()?)
 }
 
-/// Reads a JSON file, or returns `None` if there is none.
+/// Reads a JSON file and compares it with the hash in it, or returns `None` if there is none.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, PrepareError> {
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
+        Ok(text) => unseal(&text)
             .map(Some)
             .map_err(|error| PrepareError::Unreadable { path: path.into(), reason: error.to_string() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -128,6 +128,13 @@ pub enum PrepareError {
         /// Shards in all.
         shards: usize,
     },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {source}; give fewer --workers, or raise the limit (ulimit -u)")]
+    Thread {
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// A worker ended without a result, which is a bug in this program.
     #[error("a worker thread ended unexpectedly: {reason}; please report this")]
     Worker {

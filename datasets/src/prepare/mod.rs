@@ -12,8 +12,8 @@
 //!
 //! Each file is written under a temporary name, synced and renamed. A run that is killed at any moment leaves
 //! finished shards and a state that matches them; the next run with the same options continues from there and
-//! ends with the same bytes, for any number of workers. Of finished shards only size, header and number of
-//! records are checked; [`verify`](crate::verify) reads every byte.
+//! ends with the same bytes, for any number of workers. Of finished shards all but the pixels is checked;
+//! [`verify`](crate::verify) reads every byte.
 
 mod durable;
 mod error;
@@ -28,7 +28,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fovea_files::{FileLock, remove_partial_files};
+use fovea_files::{FileLock, remove_partial_files, seal};
 use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader};
 use fovea_pipeline::{DatasetInfo, Split};
 use ndarray_npy::WriteNpyExt;
@@ -90,11 +90,11 @@ impl<'a> Preparer<'a> {
         remove_partial_files(directory)?;
 
         let complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
-        let finished = match &complete {
+        let mut finished = match &complete {
             Some(_) => Finished::nothing(options.image_bytes()),
-            None => Finished::load(directory, &plan, options.image_bytes())?,
+            None => Finished::load(directory, &plan, source.classes().len(), options.image_bytes())?,
         };
-        check_finished(&finished, directory)?;
+        check_finished(&mut finished, directory)?;
         Ok(Preparer { source, options, directory: directory.into(), plan, finished, complete, _lock: lock })
     }
 
@@ -175,15 +175,20 @@ impl<'a> Preparer<'a> {
             train: finished.shards_of(Split::Train),
             val: finished.shards_of(Split::Val),
             statistics: finished.statistics.colors(),
+            mean_image_blake3: None,
             classes: self.source.classes().to_vec(),
         };
-        complete(&self.directory, &finished, &info)?;
+        let info = complete(&self.directory, &finished, info)?;
         Ok(Summary { info, rejected: finished.rejected.len() as u64, shards_kept })
     }
 }
 
-/// Writes the files that follow the last shard.
-fn complete(directory: &Path, finished: &Finished, info: &DatasetInfo) -> Result<(), PrepareError> {
+/// Writes the files that follow the last shard; returns the content of `dataset.json`.
+fn complete(
+    directory: &Path,
+    finished: &Finished,
+    mut info: DatasetInfo,
+) -> Result<DatasetInfo, PrepareError> {
     rejected::write(directory, &finished.rejected, &info.classes)?;
     let images: u64 = Split::ALL.into_iter().map(|split| info.images(split)).sum();
     if images == 0 {
@@ -196,11 +201,14 @@ fn complete(directory: &Path, finished: &Finished, info: &DatasetInfo) -> Result
         let mut npy = Vec::new();
         mean.write_npy(&mut npy).expect("writing to memory does not fail");
         durable::write(&directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME), &npy)?;
+        info.mean_image_blake3 = Some(blake3::hash(&npy).to_string());
     }
-    let mut text = serde_json::to_string_pretty(info).expect("the description is strings and numbers");
+    let sealed = seal(&info).and_then(|sealed| serde_json::to_string_pretty(&sealed));
+    let mut text = sealed.expect("the description is strings and numbers");
     text.push('\n');
     durable::write(&directory.join(DatasetInfo::FILE_NAME), text.as_bytes())?;
-    remove_if_there(&directory.join(PROGRESS_FILE))
+    remove_if_there(&directory.join(PROGRESS_FILE))?;
+    Ok(info)
 }
 
 /// Writes `preparation.json`, or compares with the one in the folder.
@@ -222,19 +230,33 @@ fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError
     durable::write(&path, text.as_bytes())
 }
 
-/// Checks size, header and number of records of the finished shards.
-fn check_finished(finished: &Finished, directory: &Path) -> Result<(), PrepareError> {
-    for (_, info) in &finished.shards {
+/// Checks size, number of records, labels, keys and checksums of the finished shards.
+fn check_finished(finished: &mut Finished, directory: &Path) -> Result<(), PrepareError> {
+    for (_, info) in &mut finished.shards {
         let path = directory.join(&info.file);
-        let found = match fs::metadata(&path) {
-            Err(error) => error.to_string(),
-            Ok(metadata) if metadata.len() != info.bytes => format!("{} bytes", metadata.len()),
-            Ok(_) => match Shard::open(&path)?.len() as u64 {
-                images if images == info.images => continue,
-                images => format!("{} bytes with {images} images", info.bytes),
-            },
+        let digest =
+            |digest: &str| format!("{} bytes with the digest {digest} of labels and keys", info.bytes);
+        let (found, expected) = match fs::metadata(&path) {
+            Err(error) => (error.to_string(), format!("{} bytes", info.bytes)),
+            Ok(metadata) if metadata.len() != info.bytes => {
+                (format!("{} bytes", metadata.len()), format!("{} bytes", info.bytes))
+            }
+            Ok(_) => {
+                let shard = Shard::open(&path)?;
+                let found = shard.records_blake3();
+                match &info.records_blake3 {
+                    _ if shard.len() as u64 != info.images => {
+                        (format!("{} images", shard.len()), format!("{} images", info.images))
+                    }
+                    Some(expected) if *expected != found => (digest(&found), digest(expected)),
+                    _ => {
+                        // It was finished by an earlier version, which had no digest.
+                        info.records_blake3 = Some(found);
+                        continue;
+                    }
+                }
+            }
         };
-        let expected = format!("{} bytes with {} images", info.bytes, info.images);
         return Err(PrepareError::Changed { path, found, expected, progress: directory.join(PROGRESS_FILE) });
     }
     Ok(())

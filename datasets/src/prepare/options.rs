@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use fovea_pipeline::threads::MOST_THREADS;
 use fovea_pipeline::{Encoding, cores};
 
 use super::PrepareError;
@@ -66,6 +67,10 @@ impl PrepareOptions {
         }
         if !(1..=100).contains(&self.quality) {
             return out_of_range("quality", self.quality.into(), "1 to 100".into());
+        }
+        if self.workers.get() > MOST_THREADS {
+            let workers = self.workers.get() as u64;
+            return out_of_range("workers", workers, format!("1 to {MOST_THREADS} threads"));
         }
         if self.shard_bytes == 0 {
             return out_of_range("shard-size", 0, "at least 1 byte".into());

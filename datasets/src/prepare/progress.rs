@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use fovea_files::seal;
 use fovea_pipeline::{ShardInfo, Split};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,12 @@ impl Finished {
     }
 
     /// The state that an earlier run with the same plan stored in `directory`.
-    pub(crate) fn load(directory: &Path, plan: &ShardPlan, image_bytes: usize) -> Result<Self, PrepareError> {
+    pub(crate) fn load(
+        directory: &Path,
+        plan: &ShardPlan,
+        classes: usize,
+        image_bytes: usize,
+    ) -> Result<Self, PrepareError> {
         let path = directory.join(PROGRESS_FILE);
         let Some(finished) = durable::read_json::<Self>(&path)? else {
             return Ok(Self::nothing(image_bytes));
@@ -48,12 +54,25 @@ impl Finished {
                 return Err(unreadable(format!("lists {}, expected {expected}", shard.file)));
             }
         }
+        // A file of an earlier version has no hash that would tell.
+        let images =
+            finished.shards_of(Split::Train).iter().map(|shard| shard.images).fold(0, u64::saturating_add);
+        if !finished.statistics.is_possible(images) {
+            return Err(unreadable(format!("its sums are not those of {images} training images")));
+        }
+        if let Some(rejection) = finished.rejected.iter().find(|image| image.label as usize >= classes) {
+            let label = rejection.label;
+            return Err(unreadable(format!(
+                "label {label} of a rejected image, but there are {classes} classes"
+            )));
+        }
         Ok(finished)
     }
 
     /// Stores the state in `directory`.
     pub(crate) fn save(&self, directory: &Path) -> Result<(), PrepareError> {
-        let text = serde_json::to_vec(self).expect("the state is strings and numbers");
+        let sealed = seal(self).and_then(|sealed| serde_json::to_vec(&sealed));
+        let text = sealed.expect("the state is strings and numbers");
         durable::write(&directory.join(PROGRESS_FILE), &text)
     }
 

@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fovea_pipeline::Split;
@@ -75,12 +75,12 @@ impl Run<'_> {
             for _ in 0..workers.get() {
                 let (tasks, results) = (task_receiver.clone(), result_sender.clone());
                 let shared = &shared;
-                scope.spawn(move || work(shared, &tasks, &results));
+                start(scope, move || work(shared, &tasks, &results))?;
             }
             drop((task_receiver, result_sender));
 
             let (full_sender, full_receiver) = bounded(0);
-            let finisher = scope.spawn(move || finish_shards(self.directory, finished, &full_receiver));
+            let finisher = start(scope, move || finish_shards(self.directory, finished, &full_receiver))?;
             let mut writer = OrderedOutputs::new(self.options, todo, task_sender, result_receiver);
             let written = self.append_all(todo, &mut writer, &full_sender);
             // Workers and finisher end when their channels are closed.
@@ -138,6 +138,14 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Starts a thread; the threads before it end when the caller drops its ends of their channels.
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, PrepareError> {
+    thread::Builder::new().spawn_scoped(scope, body).map_err(|source| PrepareError::Thread { source })
 }
 
 /// Tasks that a worker converts or that wait to be written.

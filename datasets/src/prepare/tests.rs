@@ -130,6 +130,103 @@ fn cancelled_at_any_read_and_run_again_the_folder_ends_the_same() {
     assert!(kept_most > 0, "no run kept a shard of the one before");
 }
 
+/// A folder in which a preparation of 95 and 21 images was stopped after a few shards.
+fn stopped() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Memory::new(95, 21).with_failure(Failure::Cancel, 105);
+    let result = prepare(&source, options(2), directory.path());
+    assert!(matches!(result, Err(PrepareError::Interrupted { finished: 2.., .. })), "{result:?}");
+    directory
+}
+
+/// The folder of the same preparation without a stop.
+fn whole() -> BTreeMap<String, Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(&Memory::new(95, 21), options(2), directory.path()).unwrap();
+    content(directory.path())
+}
+
+#[test]
+fn a_damaged_progress_is_an_error_or_the_folder_ends_the_same() {
+    let (directory, expected) = (stopped(), whole());
+    let before = content(directory.path());
+    let progress = &before[PROGRESS_FILE];
+    let (mut refused, mut total) = (0, 0);
+    for place in (0..progress.len()).step_by(3) {
+        let mut changed = progress.clone();
+        match place % 4 {
+            0 => changed[place] = b'9',
+            1 => changed[place] ^= 1 << (place % 8),
+            2 => changed.truncate(place),
+            _ => changed.splice(place..place, *b"99999999999").for_each(drop),
+        }
+        for name in file_names(directory.path()).unwrap() {
+            fs::remove_file(directory.path().join(name)).unwrap();
+        }
+        for (name, bytes) in &before {
+            fs::write(directory.path().join(name), bytes).unwrap();
+        }
+        fs::write(directory.path().join(PROGRESS_FILE), &changed).unwrap();
+        total += 1;
+        match prepare(&Memory::new(95, 21), options(1), directory.path()) {
+            Ok(_) => assert!(content(directory.path()) == expected, "byte {place}: another data set"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > total / 2, "{refused} of {total} refused");
+}
+
+#[test]
+fn what_an_earlier_version_stopped_at_ends_the_same() {
+    let (directory, expected) = (stopped(), whole());
+    let path = directory.path().join(PROGRESS_FILE);
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    state.as_object_mut().unwrap().remove("sha256");
+    for shard in state["shards"].as_array_mut().unwrap() {
+        shard[1].as_object_mut().unwrap().remove("records_blake3").unwrap();
+    }
+    fs::write(&path, state.to_string()).unwrap();
+    prepare(&Memory::new(95, 21), options(1), directory.path()).unwrap();
+    assert!(content(directory.path()) == expected);
+}
+
+#[test]
+fn impossible_numbers_of_an_earlier_version_are_refused() {
+    for (pointer, value) in [
+        ("/statistics/images", u64::MAX),
+        ("/statistics/pixels/5", u64::MAX),
+        ("/statistics/color/sums/1", u64::MAX),
+        ("/statistics/color/products/5", u64::MAX),
+        ("/statistics/color/pixels", u64::MAX),
+        ("/shards/0/1/images", u64::MAX),
+        ("/shards/1/1/bytes", u64::MAX),
+        ("/rejected/0/label", 2),
+    ] {
+        let directory = stopped();
+        let path = directory.path().join(PROGRESS_FILE);
+        let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        state.as_object_mut().unwrap().remove("sha256");
+        *state.pointer_mut(pointer).unwrap() = value.into();
+        fs::write(&path, state.to_string()).unwrap();
+        let error = Preparer::new(&Memory::new(95, 21), options(1), directory.path()).err().expect(pointer);
+        assert!(error.to_string().contains("progress.json"), "{pointer}: {error}");
+    }
+}
+
+#[test]
+fn a_finished_shard_with_other_labels_is_refused() {
+    let directory = stopped();
+    let path = directory.path().join("train-00001.arrow");
+    let mut bytes = fs::read(&path).unwrap();
+    // A label of 1 between others of 0 and 1.
+    let place = bytes.windows(16).rposition(|part| part == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes[place.unwrap()] = 0;
+    fs::write(&path, bytes).unwrap();
+    let error = Preparer::new(&Memory::new(95, 21), options(1), directory.path()).err().unwrap();
+    assert!(matches!(&error, PrepareError::Changed { .. }), "{error}");
+    assert!(error.to_string().contains("of labels and keys"), "{error}");
+}
+
 #[test]
 fn a_source_that_cannot_be_read_stops_the_run_with_its_error() {
     let directory = tempfile::tempdir().unwrap();
@@ -186,6 +283,10 @@ fn options_out_of_range_are_named() {
     };
     assert_eq!(refused(|options| options.size = 0), "size: 0, expected 1 to 4096 pixels");
     assert_eq!(refused(|options| options.quality = 101), "quality: 101, expected 1 to 100");
+    assert_eq!(
+        refused(|options| options.workers = NonZeroUsize::new(4_000_000).unwrap()),
+        "workers: 4000000, expected 1 to 1024 threads"
+    );
     assert_eq!(refused(|options| options.shard_bytes = 0), "shard-size: 0, expected at least 1 byte");
     assert_eq!(
         refused(|options| options.limit_per_class = Some(0)),

@@ -16,6 +16,8 @@
 //! | a file that is streamed for a while | [`PartialFile`] | `NAME.partial` |
 //! | a folder of several files | [`PartialFolder`] | `.NAME`, hidden |
 //!
+//! A JSON file that [`seal`] has given a hash of its content is checked by [`unseal`].
+//!
 //! A process that is killed cannot remove its temporary files. The next one calls [`remove_temporary_files`]
 //! or [`remove_partial_files`], usually while it holds a [`FileLock`] on the folder, so that it removes no
 //! file of a process that still runs.
@@ -54,6 +56,7 @@ mod folder;
 mod hash;
 mod lock;
 mod partial;
+mod sealed;
 #[cfg(test)]
 mod test_support;
 
@@ -64,3 +67,4 @@ pub use folder::PartialFolder;
 pub use hash::{hexadecimal, sha256_of};
 pub use lock::FileLock;
 pub use partial::{PartialFile, remove_partial_files};
+pub use sealed::{SealError, Sealed, canonical_json, seal, unseal};

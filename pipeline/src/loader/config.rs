@@ -17,7 +17,10 @@ use crate::form::OutputForm;
 use crate::geometry::Size;
 use crate::names::UnknownName;
 use crate::order::Order;
-use crate::threads::cores;
+use crate::threads::{MOST_THREADS, cores};
+
+/// More batches than any consumer has use for.
+const MOST_BUFFERS: usize = 1 << 16;
 
 /// The views that are made of each sample.
 #[derive(Clone, Debug)]
@@ -181,6 +184,23 @@ impl LoaderConfig {
                 return refuse(format!("{name} = 0, expected at least 1"));
             }
         }
+        for (name, value, most) in
+            [("workers", self.workers, MOST_THREADS), ("buffers", self.buffers, MOST_BUFFERS)]
+        {
+            if value > most {
+                return refuse(format!("{name} = {value}, expected at most {most}"));
+            }
+        }
+        let shape = self.shape();
+        let values = [shape.views, 3, shape.size.height as usize, shape.size.width as usize];
+        let bytes = values.into_iter().try_fold(shape.samples, usize::checked_mul);
+        let bytes = bytes.and_then(|values| values.checked_mul(self.form.kind().bytes()));
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return refuse(format!(
+                "{} images a batch, in {} views of {} pixels: they are more bytes than memory has addresses",
+                shape.samples, shape.views, shape.size
+            ));
+        }
         if self.rank >= self.world {
             return refuse(format!("rank {} of {} ranks, expected 0 to world - 1", self.rank, self.world));
         }
@@ -199,7 +219,7 @@ impl LoaderConfig {
             Views::Test { views, crop } => views.check(stored, *crop)?,
         }
         self.form.check(self.shape().size).or_else(refuse)?;
-        if self.last_batch == LastBatch::Drop && self.batch_size * self.world > records.len() {
+        if self.last_batch == LastBatch::Drop && self.batch_size.saturating_mul(self.world) > records.len() {
             return refuse(format!(
                 "a batch of {} over {} ranks is larger than the data set of {} images, so that no batch is ever full; \
                  make the batch smaller",

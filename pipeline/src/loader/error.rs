@@ -35,7 +35,7 @@ pub enum LoaderError {
         reason: String,
     },
     /// A thread could not be started.
-    #[error("cannot start a loader thread: {source}")]
+    #[error("cannot start a loader thread: {source}; use fewer workers, or raise the limit (ulimit -u)")]
     Thread {
         /// The system's reason.
         #[source]

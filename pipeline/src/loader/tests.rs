@@ -282,7 +282,11 @@ fn a_record_that_does_not_decode_is_named() {
         let bytes = if image == 30 { b"<html>".to_vec() } else { encoded(Encoding::Jpeg, image) };
         writer.append(&bytes, 0, &format!("image-{image}")).unwrap();
     }
-    assert_eq!(writer.finish().unwrap().path, path);
+    let finished = writer.finish().unwrap();
+    assert_eq!(finished.path, path);
+    let mut shards = Dataset::open(directory.path()).unwrap().info().train.clone();
+    shards[1] = finished.info;
+    test_support::write_dataset_json(directory.path(), Encoding::Jpeg, shards);
     let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
     let config = LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() };
     let error = Loader::start(records, config).unwrap().find_map(Result::err).unwrap().to_string();

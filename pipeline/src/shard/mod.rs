@@ -12,12 +12,14 @@
 
 mod error;
 mod header;
+mod index;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use error::ShardError;
+pub(crate) use header::MAX_IMAGE_SIZE;
 pub use header::{FORMAT_VERSION, ShardHeader, shard_file_name};
 pub use reader::{Record, Shard};
 pub use writer::{FinishedShard, ShardWriter};

@@ -1,15 +1,12 @@
-//! Reading a shard in place: the records are slices of the memory map.
+//! Reading a shard in place: the images are slices of the memory map.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt32Type};
-use arrow_array::{
-    Array, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array,
-};
+use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
@@ -17,23 +14,25 @@ use arrow_ipc::{Block, Footer, Message, MessageHeader, root_as_footer, root_as_m
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
 
+use super::index::Index;
 use super::{ShardError, ShardHeader};
 use crate::Encoding;
+use crate::mapped::MappedFile;
 
 /// A shard mapped into memory.
 ///
-/// Opening reads the file's footer, labels and keys; the images are read when they are used. The file must
-/// not be changed while it is mapped.
+/// Opening copies the labels, keys and checksums; the images are read from the map when they are used. If the
+/// file shrinks or the disk fails meanwhile, reading an image ends the process by SIGBUS, which
+/// [`report_bus_errors`](crate::report_bus_errors) turns into a message. An image that changes is noticed by
+/// its checksum.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
     header: ShardHeader,
-    /// The whole file; the arrays in `batches` point into it.
-    buffer: Buffer,
     map: Arc<Mmap>,
-    batches: Vec<Columns>,
-    /// Records before each batch, then the total.
-    starts: Vec<usize>,
+    index: Index,
+    /// For the message about a page that cannot be read.
+    _registered: MappedFile,
 }
 
 /// One record of a shard.
@@ -49,21 +48,6 @@ pub struct Record<'a> {
     pub crc32: u32,
 }
 
-#[derive(Debug)]
-enum ImageColumn {
-    Raw(FixedSizeBinaryArray),
-    Jpeg(BinaryArray),
-}
-
-/// One Arrow record batch.
-#[derive(Debug)]
-struct Columns {
-    images: ImageColumn,
-    labels: Int64Array,
-    keys: StringArray,
-    crc32: UInt32Array,
-}
-
 impl Shard {
     /// Maps the shard at `path`.
     ///
@@ -73,11 +57,15 @@ impl Shard {
     /// shards.
     pub fn open(path: &Path) -> Result<Self, ShardError> {
         let io_error = |action| move |source| ShardError::Io { path: path.into(), action, source };
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(io_error("open")(io::Error::other("it is not a regular file")));
+        }
         let file = File::open(path).map_err(io_error("open"))?;
-        // SAFETY: shards are written once, under a temporary name, and the documentation of `Shard` demands
-        // that a mapped file is not changed.
+        // SAFETY: shards are written once, under a temporary name. What is trusted after it was checked is
+        // copied; of the images, which stay in the map, any bytes are valid.
         let map = unsafe { Mmap::map(&file) }.map_err(io_error("map"))?;
         let map = Arc::new(map);
+        let registered = MappedFile::new(path, &map);
         let buffer = Buffer::from(Bytes::from_owner(SharedMap(Arc::clone(&map))));
 
         let damaged = |reason: String| ShardError::Damaged { path: path.into(), reason };
@@ -87,16 +75,13 @@ impl Shard {
         let header = ShardHeader::from_schema(path, &schema)?;
 
         let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
-        let mut batches = Vec::new();
-        let mut starts = vec![0];
-        for (index, block) in footer.recordBatches().into_iter().flatten().enumerate() {
-            let columns = read_block(&buffer, block, &decoder, header.encoding)
-                .and_then(|batch| Columns::new(&batch, &header))
-                .map_err(|reason| damaged(format!("record batch {index}: {reason}")))?;
-            starts.push(starts[index] + columns.labels.len());
-            batches.push(columns);
+        let mut index = Index::default();
+        for (number, block) in footer.recordBatches().into_iter().flatten().enumerate() {
+            read_block(&buffer, block, &decoder, header.encoding)
+                .and_then(|batch| index.append(&batch, &header, &buffer))
+                .map_err(|reason| damaged(format!("record batch {number}: {reason}")))?;
         }
-        Ok(Self { path: path.into(), header, buffer, map, batches, starts })
+        Ok(Self { path: path.into(), header, map, index, _registered: registered })
     }
 
     /// Where the shard is.
@@ -114,13 +99,26 @@ impl Shard {
     /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
-        *self.starts.last().expect("starts begins with 0")
+        self.index.len()
     }
 
     /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Digest of what the shard says about its records, as in
+    /// [`ShardInfo::records_blake3`](crate::ShardInfo::records_blake3).
+    #[must_use]
+    pub fn records_blake3(&self) -> String {
+        self.index.blake3()
     }
 
     /// The record at `index`, unchecked against its checksum.
@@ -130,17 +128,11 @@ impl Shard {
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         assert!(index < self.len(), "record {index} of {}: {} records", self.path.display(), self.len());
-        let batch = self.starts.partition_point(|&start| start <= index) - 1;
-        let row = index - self.starts[batch];
-        let columns = &self.batches[batch];
         Record {
-            image: match &columns.images {
-                ImageColumn::Raw(images) => images.value(row),
-                ImageColumn::Jpeg(images) => images.value(row),
-            },
-            label: columns.labels.value(row),
-            key: columns.keys.value(row),
-            crc32: columns.crc32.value(row),
+            image: &self.map[self.index.image(index)],
+            label: self.index.label(index).into(),
+            key: self.index.key(index),
+            crc32: self.index.crc32(index),
         }
     }
 
@@ -173,33 +165,10 @@ impl Shard {
     pub fn will_need(&self, index: usize) {
         let image = self.record(index).image;
         if !is_resident(image) {
-            let offset = image.as_ptr().addr() - self.buffer.as_ptr().addr();
+            let place = self.index.image(index);
             // Only a hint: a system that ignores it reads the pages when they are first accessed.
-            let _ = self.map.advise_range(Advice::WillNeed, offset, image.len());
+            let _ = self.map.advise_range(Advice::WillNeed, place.start, place.len());
         }
-    }
-}
-
-impl Columns {
-    fn new(batch: &RecordBatch, header: &ShardHeader) -> Result<Self, String> {
-        if let Some(column) = batch.columns().iter().position(|column| column.null_count() > 0) {
-            return Err(format!("column `{}` has missing values", batch.schema().field(column).name()));
-        }
-        // The types are those of the schema, which was compared with the header's.
-        let labels = batch.column(1).as_primitive::<Int64Type>().clone();
-        let classes = header.classes.len() as i64;
-        if let Some(row) = labels.values().iter().position(|label| !(0..classes).contains(label)) {
-            return Err(format!("row {row}: label {}, but there are {classes} classes", labels.value(row)));
-        }
-        Ok(Self {
-            images: match header.encoding {
-                Encoding::Raw => ImageColumn::Raw(batch.column(0).as_fixed_size_binary().clone()),
-                Encoding::Jpeg => ImageColumn::Jpeg(batch.column(0).as_binary::<i32>().clone()),
-            },
-            labels,
-            keys: batch.column(2).as_string::<i32>().clone(),
-            crc32: batch.column(3).as_primitive::<UInt32Type>().clone(),
-        })
     }
 }
 

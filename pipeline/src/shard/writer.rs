@@ -12,6 +12,7 @@ use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, SchemaRef};
 use fovea_files::PartialFile;
 
+use super::index::RecordsHasher;
 use super::{ShardError, ShardHeader};
 use crate::{Encoding, ShardInfo};
 
@@ -32,6 +33,7 @@ pub struct ShardWriter {
     file: FileWriter<BufWriter<HashingFile>>,
     pending: Pending,
     records: usize,
+    records_hasher: RecordsHasher,
 }
 
 /// A shard that is complete and on disk.
@@ -66,7 +68,8 @@ impl ShardWriter {
         let hashing = HashingFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
         let file =
             FileWriter::try_new_buffered(hashing, &schema).map_err(|error| write_error(&temporary, error))?;
-        Ok(Self { path, temporary, header, schema, file, pending: Pending::default(), records: 0 })
+        let (pending, records_hasher) = (Pending::default(), RecordsHasher::default());
+        Ok(Self { path, temporary, header, schema, file, pending, records: 0, records_hasher })
     }
 
     /// Appends an image: `u8 [3,S,S]` for raw shards, a JPEG file of S×S pixels else.
@@ -83,7 +86,9 @@ impl ShardWriter {
         self.pending.image_ends.push(self.pending.images.len() as i32);
         self.pending.labels.push(i64::from(label));
         self.pending.keys.push(key.to_owned());
-        self.pending.crc32.push(crc32fast::hash(image));
+        let crc32 = crc32fast::hash(image);
+        self.pending.crc32.push(crc32);
+        self.records_hasher.add(image.len() as u32, label, crc32, key);
         self.records += 1;
         Ok(())
     }
@@ -150,6 +155,7 @@ impl ShardWriter {
             images: self.records as u64,
             bytes: hashing.bytes,
             blake3: hashing.hasher.finalize().to_hex().to_string(),
+            records_blake3: Some(self.records_hasher.finish()),
         };
         Ok(FinishedShard { path: self.path, info })
     }

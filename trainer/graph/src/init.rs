@@ -1,6 +1,6 @@
 //! Initial values of parameters, a function of seed, parameter and position.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -52,25 +52,32 @@ impl Init {
 
 /// Calls `fill` with the offset and the values of each chunk, on one thread per core.
 fn in_chunks(values: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let chunks = values.len().div_ceil(CHUNK);
-        let per_thread = chunks.div_ceil(threads).max(1) * CHUNK;
-        let fill = &fill;
-        for (part, values) in values.chunks_mut(per_thread).enumerate() {
-            let mut work = move || {
-                for (chunk, values) in values.chunks_mut(CHUNK).enumerate() {
-                    fill(part * per_thread + chunk * CHUNK, values);
-                }
-            };
-            // Starting a thread costs more than filling a small tensor.
-            if chunks == 1 {
-                work();
-            } else {
-                scope.spawn(work);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chunks = values.len().div_ceil(CHUNK);
+    let per_thread = chunks.div_ceil(threads).max(1) * CHUNK;
+    let parts = Mutex::new(values.chunks_mut(per_thread).enumerate());
+    let work = || {
+        while let Some((part, values)) = next(&parts) {
+            for (chunk, values) in values.chunks_mut(CHUNK).enumerate() {
+                fill(part * per_thread + chunk * CHUNK, values);
             }
         }
+    };
+    std::thread::scope(|scope| {
+        // This thread works too, and alone where the system starts no other: starting one costs more than
+        // filling a small tensor.
+        for _ in 1..threads.min(chunks) {
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
     });
+}
+
+/// The next item of an iterator that several threads share.
+fn next<T>(items: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    items.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 /// The generator of parameter `index`, positioned at value `first`.

@@ -85,6 +85,17 @@ pub enum CheckpointError {
         /// The recipe in use.
         wanted: String,
     },
+    /// Its learning rate was reduced more often than its recipe does.
+    #[error(
+        "the checkpoint has reduced its learning rate {found} times, but its recipe does so at most {most} times: it is \
+         damaged; delete its folder to use the checkpoint before it"
+    )]
+    Reductions {
+        /// The checkpoint's number.
+        found: u32,
+        /// The recipe's.
+        most: usize,
+    },
     /// It has another number of classes.
     #[error(
         "the checkpoint has {saved} classes, the data set has {data}; use a data set with the classes of the run's"

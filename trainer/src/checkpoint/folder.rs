@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use fovea_files::{FileError, PartialFolder, hexadecimal, sha256_of, write_atomically};
+use fovea_files::{
+    FileError, PartialFolder, SealError, hexadecimal, seal, sha256_of, unseal, write_atomically,
+};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -62,7 +64,7 @@ fn write_parts(hidden: &Path, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Res
         meta: meta.clone(),
     };
     let (tensors, path) = (path, hidden.join(META));
-    write_atomically(&path, |out| serde_json::to_writer_pretty(out, &file).map_err(io::Error::from))
+    write_atomically(&path, |out| Ok(serde_json::to_writer_pretty(out, &seal(&file)?)?))
         .map_err(CheckpointError::write(&path))?;
     // The library makes its file readable by the owner only; give it the permissions of the other file.
     let permissions = fs::metadata(&path).map_err(CheckpointError::read(&path))?.permissions();
@@ -81,11 +83,15 @@ pub(super) fn is_hidden(name: &str) -> bool {
 pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
     let file = load_meta(folder)?;
     let path = folder.join(TENSORS);
-    let bytes = fs::read(&path).map_err(CheckpointError::read(&path))?;
-    let (found_bytes, expected_bytes) = (bytes.len() as u64, file.tensors_bytes);
+    let found_bytes = fs::metadata(&path).map_err(CheckpointError::read(&path))?.len();
+    let expected_bytes = file.tensors_bytes;
     if found_bytes < expected_bytes {
         return Err(CheckpointError::Truncated { path, found_bytes, expected_bytes });
     }
+    if found_bytes > expected_bytes {
+        return Err(CheckpointError::Damaged { path });
+    }
+    let bytes = fs::read(&path).map_err(CheckpointError::read(&path))?;
     if hexadecimal(&Sha256::digest(&bytes)) != file.tensors_sha256 {
         return Err(CheckpointError::Damaged { path });
     }
@@ -113,14 +119,18 @@ pub fn read_meta(folder: &Path) -> Result<Meta, CheckpointError> {
 
 fn load_meta(folder: &Path) -> Result<MetaFile, CheckpointError> {
     let path = folder.join(META);
-    let text = fs::read_to_string(&path).map_err(CheckpointError::read(&path))?;
-    let foreign =
-        |error: serde_json::Error| CheckpointError::Foreign { path: path.clone(), reason: error.to_string() };
-    let FormatOnly { format } = serde_json::from_str(&text).map_err(foreign)?;
+    let text = fs::read(&path).map_err(CheckpointError::read(&path))?;
+    let foreign = |reason: String| CheckpointError::Foreign { path: path.clone(), reason };
+    let FormatOnly { format } = serde_json::from_slice(&text).map_err(|error| foreign(error.to_string()))?;
     if format != FORMAT {
         return Err(CheckpointError::Format { path, found: format, known: FORMAT });
     }
-    serde_json::from_str(&text).map_err(foreign)
+    let file: MetaFile = unseal(&text).map_err(|error| match error {
+        SealError::Hash { .. } => CheckpointError::Damaged { path: path.clone() },
+        SealError::Json(error) => foreign(error.to_string()),
+    })?;
+    file.meta.check_counts().map_err(foreign)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -187,6 +197,67 @@ mod tests {
         assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Damaged { .. }));
         fs::remove_file(&path).unwrap();
         assert!(matches!(load(&folder).unwrap_err(), CheckpointError::Read { .. }));
+    }
+
+    #[test]
+    fn a_changed_file_is_refused_or_gives_the_same_checkpoint() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        let intact = |folder: &Path| {
+            let (meta, mut tensors) = load(folder).ok()?;
+            let values = tensors.take("conv1.weight", &[2, 3]).ok()?.values;
+            Some((meta, values.iter().map(|value| value.to_bits()).collect::<Vec<_>>()))
+        };
+        let expected = intact(&folder);
+        for name in [TENSORS, META] {
+            let path = folder.join(name);
+            let whole = fs::read(&path).unwrap();
+            let mut refused = 0;
+            for place in 0..whole.len() {
+                for changed in [whole[place] ^ 1 << (place % 8), b'9', 0xff] {
+                    let mut bytes = whole.clone();
+                    bytes[place] = changed;
+                    fs::write(&path, &bytes).unwrap();
+                    match intact(&folder) {
+                        None => refused += 1,
+                        same => assert!(same == expected, "{name}: byte {place} is {changed}"),
+                    }
+                }
+            }
+            assert!(refused > 2 * whole.len(), "{name}: {refused} of {} refused", 3 * whole.len());
+            fs::write(&path, &whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_version_has_no_hash_and_its_numbers_are_checked() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        let path = folder.join(META);
+        let mut file: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        file.as_object_mut().unwrap().remove("sha256").unwrap();
+        fs::write(&path, file.to_string()).unwrap();
+        assert_eq!(load(&folder).unwrap().0, meta(1));
+        for (pointer, value, expected) in [
+            ("/schedule/divisions", u64::from(u32::MAX), "schedule.divisions is 4294967295 after 3 epochs"),
+            ("/schedule/epochs", 4, "schedule.epochs is 4 after 3 epochs"),
+            ("/schedule/epochs_without_gain", 4, "schedule.epochs_without_gain is 4"),
+            ("/step", u64::MAX, "step is 18446744073709551615"),
+            ("/batch", u64::MAX, "batch is"),
+            ("/discarded", u64::MAX, "discarded is"),
+            ("/sums/rows", u64::MAX, "sums.rows is"),
+            ("/sums/top5", 449, "sums.top5 is 449 of 448 images"),
+            ("/tensors_bytes", 1, "state.safetensors is damaged"),
+        ] {
+            let mut damaged = file.clone();
+            *damaged.pointer_mut(pointer).unwrap() = value.into();
+            fs::write(&path, damaged.to_string()).unwrap();
+            let error = load(&folder).unwrap_err().to_string();
+            assert!(error.contains(expected), "{pointer}: {error}");
+            assert!(error.contains("delete its folder to use the checkpoint before it"), "{error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! RUN/lock                                      held by the trainer at work
 //! RUN/checkpoints/step-000000120/state.safetensors
-//! RUN/checkpoints/step-000000120/checkpoint.json  with the size and the hash of the tensors
+//! RUN/checkpoints/step-000000120/checkpoint.json  with the size and the hash of the tensors, and its own
 //! ```
 //!
 //! A checkpoint is written under a hidden name, synced and renamed, so a trainer that is killed at any moment
@@ -24,6 +24,9 @@ use crate::optimizer;
 
 /// The version of the layout.
 const FORMAT: u32 = 2;
+
+/// More than any run counts, and so little that counting on does not overflow.
+const MOST: u64 = 1 << 48;
 
 /// All of a training run's state that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +71,41 @@ impl Meta {
             return Ok(());
         }
         Err(CheckpointError::OtherRecipe { saved: self.recipe.clone(), wanted: name.to_owned() })
+    }
+
+    /// Checks that the numbers can be those of one run: no run reduces its rate more often than it has
+    /// epochs. Files of earlier versions have no hash that would tell.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check_counts(&self) -> Result<(), String> {
+        let schedule = &self.schedule;
+        for (name, count) in [
+            ("schedule.epochs", schedule.epochs),
+            ("schedule.divisions", schedule.reductions),
+            ("schedule.epochs_without_gain", schedule.epochs_without_gain),
+        ] {
+            if count > self.epoch {
+                return Err(format!("{name} is {count} after {} epochs", self.epoch));
+            }
+        }
+        let rows = self.sums.rows;
+        for (name, count) in [("sums.top1", self.sums.top1), ("sums.top5", self.sums.top5)] {
+            if count > rows {
+                return Err(format!("{name} is {count} of {rows} images"));
+            }
+        }
+        let counts = [
+            ("step", self.step),
+            ("batch", self.batch),
+            ("discarded", self.discarded),
+            ("epoch", self.epoch.into()),
+            ("sums.rows", rows),
+        ];
+        match counts.into_iter().find(|(_, count)| *count > MOST) {
+            Some((name, count)) => Err(format!("{name} is {count}, expected at most {MOST}")),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the data set has the classes that the checkpoint was trained on, in the same order.

@@ -30,6 +30,17 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// How often the rate is reduced at most.
+    #[must_use]
+    pub fn most_reductions(&self) -> usize {
+        match self {
+            Self::ReduceOnPlateau { times, .. } => *times as usize,
+            Self::MultiStep { milestones, .. } => milestones.len(),
+        }
+    }
+}
+
 /// State of a schedule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -24,8 +24,6 @@ mod resolve;
 mod shapes;
 mod validate;
 
-use std::collections::BTreeMap;
-
 use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop};
 use fovea_pipeline::{AugmentationConfig, EvalCrops};
 use serde::{Deserialize, Serialize};
@@ -39,7 +37,7 @@ pub use network::{
 pub use optimizer::OptimizerConfig;
 pub use shapes::LayerShape;
 
-use fovea_files::{hexadecimal, sha256_of};
+use fovea_files::{canonical_json, hexadecimal, sha256_of};
 
 use crate::optimizer::Rule;
 
@@ -224,34 +222,7 @@ impl Recipe {
         if let Some(schedule) = value.pointer_mut("/schedule").and_then(|schedule| schedule.as_object_mut()) {
             legacy::age_schedule(schedule);
         }
-        let mut canonical = String::new();
-        write_canonical(&value, &mut canonical);
-        hexadecimal(&Sha256::digest(canonical))
-    }
-}
-
-/// JSON with sorted keys and without white space. (The order in which `serde_json` writes keys depends on a
-/// feature that any crate in the tree may enable.)
-fn write_canonical(value: &serde_json::Value, out: &mut String) {
-    match value {
-        serde_json::Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
-            for (index, (key, value)) in sorted.into_iter().enumerate() {
-                out.push(if index == 0 { '{' } else { ',' });
-                out.push_str(key);
-                out.push(':');
-                write_canonical(value, out);
-            }
-            out.push('}');
-        }
-        serde_json::Value::Array(list) => {
-            for (index, value) in list.iter().enumerate() {
-                out.push(if index == 0 { '[' } else { ',' });
-                write_canonical(value, out);
-            }
-            out.push(']');
-        }
-        plain => out.push_str(&plain.to_string()),
+        hexadecimal(&Sha256::digest(canonical_json(&value)))
     }
 }
 

@@ -122,6 +122,16 @@ pub enum TrainingError {
         /// The reason.
         reason: String,
     },
+    /// A file of the run is not what was written.
+    #[error(
+        "{}: {reason}; begin a new run, or, if the change was meant, remove `sha256` from the file", path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Both hashes.
+        reason: String,
+    },
     /// A file of the run cannot be written.
     #[error("cannot write {}: {reason}", path.display())]
     Write {
@@ -154,6 +164,7 @@ impl TrainingError {
             | Self::Metrics(_)
             | Self::NotFinite(_)
             | Self::Read { .. }
+            | Self::Changed { .. }
             | Self::Write { .. } => false,
         }
     }

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fovea_files::{remove_temporary_files, write_atomically};
+use fovea_files::{SealError, remove_temporary_files, seal, unseal, write_atomically};
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::{DatasetInfo, cores};
 use serde::de::DeserializeOwned;
@@ -209,7 +209,8 @@ impl RunFolder {
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
-        let mut text = serde_json::to_vec_pretty(value).expect("plain data can be written as JSON");
+        let sealed = seal(value).and_then(|sealed| serde_json::to_vec_pretty(&sealed));
+        let mut text = sealed.expect("plain data can be written as JSON");
         text.push(b'\n');
         self.write(name, &text)
     }
@@ -271,9 +272,10 @@ fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Tra
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainingError> {
-    let damaged =
-        |error: serde_json::Error| TrainingError::Read { path: path.into(), reason: error.to_string() };
-    serde_json::from_str(&read(path)?).map_err(damaged)
+    unseal(read(path)?.as_bytes()).map_err(|error| match error {
+        SealError::Json(error) => TrainingError::Read { path: path.into(), reason: error.to_string() },
+        changed => TrainingError::Changed { path: path.into(), reason: changed.to_string() },
+    })
 }
 
 fn read(path: &Path) -> Result<String, TrainingError> {

@@ -12,7 +12,7 @@ use super::{
     TrainingData, TrainingError, Warning,
 };
 use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
-use crate::checkpoint::Meta;
+use crate::checkpoint::{CheckpointError, Meta};
 use crate::metrics::{self, BatchMetrics, Metrics};
 use crate::names;
 use crate::optimizer::{self, Schedule, Update};
@@ -86,11 +86,16 @@ impl<'a> Run<'a> {
     pub fn restore(&mut self, meta: Meta, mut state: Tensors) -> Result<(), TrainingError> {
         meta.check_recipe(&self.recipe.name, &self.meta.recipe_hash)?;
         meta.check_classes(&self.meta.classes)?;
+        let (found, most) = (meta.schedule.reductions, self.recipe.schedule.most_reductions());
+        if found as usize > most {
+            return Err(CheckpointError::Reductions { found, most }.into());
+        }
         let batches = self.batches()?.per_epoch();
         if meta.batch > batches {
             return Err(TrainingError::Position { batch: meta.batch, batches });
         }
-        let (epochs, wanted) = (meta.epoch + u32::from(meta.batch > 0), self.recipe.training.epochs);
+        let (epochs, wanted) =
+            (meta.epoch.saturating_add(u32::from(meta.batch > 0)), self.recipe.training.epochs);
         if epochs > wanted {
             return Err(TrainingError::Over { epochs, wanted });
         }

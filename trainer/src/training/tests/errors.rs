@@ -190,6 +190,50 @@ fn a_run_does_not_resume_with_another_recipe_or_other_data() {
 }
 
 #[test]
+fn a_run_does_not_resume_from_a_changed_position() {
+    let place = Place::new();
+    let constant = recipe(&["schedule={kind=\"multi_step\", gamma=0.1, milestones=[]}"]);
+    let mut first = Attempt::new(&place, "run");
+    first.recipe = constant.clone();
+    first.watcher.stop_after_steps = Some(7);
+    first.be_interrupted();
+    let checkpoint = RunFolder::open(&place.path("run"), 1).unwrap().store().latest().unwrap();
+    let path = checkpoint.join("checkpoint.json");
+    let text = std::fs::read(&path).unwrap();
+    let changed = |pointer: &str, value: u64, keep_hash: bool| {
+        let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        *json.pointer_mut(pointer).unwrap() = value.into();
+        if !keep_hash {
+            json.as_object_mut().unwrap().remove("sha256").unwrap();
+        }
+        std::fs::write(&path, json.to_string()).unwrap();
+        resumed(&place, |attempt| attempt.recipe = constant.clone())
+    };
+    let refused = changed("/step", 6, true);
+    assert!(matches!(refused, TrainingError::Checkpoint(CheckpointError::Damaged { .. })), "{refused}");
+    // As earlier versions wrote it.
+    let refused = changed("/epoch", u32::MAX.into(), false);
+    assert!(matches!(refused, TrainingError::Over { epochs: u32::MAX, wanted: 3 }), "{refused}");
+    let refused = changed("/schedule/divisions", 1, false);
+    let TrainingError::Checkpoint(CheckpointError::Reductions { found: 1, most: 0 }) = refused else {
+        panic!("{refused}")
+    };
+}
+
+#[test]
+fn a_changed_file_of_settings_is_refused_with_the_remedy() {
+    let place = Place::new();
+    Attempt::new(&place, "run").finish();
+    let path = place.path("run/run.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"on_nan\": \"stop\"", "\"on_nan\": \"skip\"")).unwrap();
+    let refused = read_settings(&place.path("run")).unwrap_err();
+    assert!(matches!(refused, TrainingError::Changed { .. }), "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("run.json: its content has sha256") && text.contains("remove `sha256`"), "{text}");
+}
+
+#[test]
 fn a_state_that_does_not_fit_is_an_error_of_the_backend() {
     let place = Place::new();
     let mut first = Attempt::new(&place, "run");
