@@ -10,7 +10,7 @@
 //! row. Graphs that do not depend on the batch size can still be written with a free one, see
 //! [`free_batch`](super::free_batch).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::error::{GraphError, Result};
@@ -72,6 +72,8 @@ pub struct Builder {
     recording: bool,
     scope: Vec<String>,
     name_uses: HashMap<String, usize>,
+    /// Names that only inputs may take.
+    reserved: HashSet<String>,
     constants: HashMap<(TensorType, Vec<u8>), Tensor>,
 }
 
@@ -89,6 +91,7 @@ impl Builder {
             recording: true,
             scope: Vec::new(),
             name_uses: HashMap::new(),
+            reserved: HashSet::new(),
             constants: HashMap::new(),
         }
     }
@@ -132,6 +135,11 @@ impl Builder {
         let tensor = self.value(name.to_owned(), ty, Origin::Input);
         self.inputs.push(tensor);
         Ok(tensor)
+    }
+
+    /// Keeps `name` free for an input that is declared later.
+    pub(crate) fn reserve(&mut self, name: &str) {
+        self.reserved.insert(name.to_owned());
     }
 
     /// Makes `tensor` a graph output called `name`.
@@ -333,6 +341,10 @@ impl Builder {
     }
 
     fn claim(&mut self, name: &str) -> Result<()> {
+        if self.reserved.remove(name) {
+            self.name_uses.entry(name.to_owned()).or_insert(1);
+            return Ok(());
+        }
         match self.name_uses.insert(name.to_owned(), 1) {
             None => Ok(()),
             Some(_) => Err(GraphError::DuplicateName { name: name.to_owned() }),
@@ -345,8 +357,14 @@ impl Builder {
             base.push('/');
         }
         base.push_str(stem);
-        let uses = self.name_uses.entry(base.clone()).or_insert(0);
-        *uses += 1;
-        if *uses == 1 { base } else { format!("{base}_{uses}") }
+        loop {
+            let uses = self.name_uses.entry(base.clone()).or_insert(0);
+            *uses += 1;
+            let name = if *uses == 1 { base.clone() } else { format!("{base}_{uses}") };
+            let is_free = name == base || !self.name_uses.contains_key(&name);
+            if is_free && !self.reserved.contains(&name) {
+                return name;
+            }
+        }
     }
 }

@@ -139,3 +139,30 @@ impl fmt::Display for TensorType {
         write!(f, "{}[{}]", self.element, axes.join(","))
     }
 }
+
+/// The shape of two operands broadcast against each other by NumPy's rule, or `None` if they do not
+/// broadcast.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
+    (0..rank)
+        .map(|i| match (axis(a, i), axis(b, i)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::broadcast;
+
+    #[test]
+    fn broadcasting_follows_numpy() {
+        assert_eq!(broadcast(&[3, 1, 5], &[4, 1]), Some(vec![3, 4, 5]));
+        assert_eq!(broadcast(&[], &[2]), Some(vec![2]));
+        assert_eq!(broadcast(&[3], &[2]), None);
+    }
+}

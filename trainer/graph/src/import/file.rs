@@ -1,11 +1,11 @@
-//! The contents of an ONNX file: constants, attributes, shapes.
+//! The contents of an ONNX file: nodes and their attributes, the input.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::constant::{Constant, Values};
 use crate::error::GraphError;
-use crate::onnx::tensor_proto::{DataLocation, DataType};
+use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
@@ -14,15 +14,42 @@ use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoP
 pub struct Imported {
     pub(super) path: PathBuf,
     pub(super) graph: GraphProto,
+    /// Initialisers and the values of `Constant` nodes, by name.
     pub(super) constants: HashMap<String, Constant>,
-    /// Name of the input, and the lengths of its axes where they are fixed.
-    pub(super) input: (String, Vec<Option<usize>>),
+    /// Names of the initialisers.
+    pub(super) initializers: HashSet<String>,
+    pub(super) input: Input,
     /// Name of the logits.
     pub(super) logits: String,
     pub(super) opset: i64,
+    /// Names that parameters and buffers may not have.
+    pub(super) reserved: HashSet<String>,
+}
+
+/// The images that a network takes.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub name: String,
+    /// Batch size, where it is fixed.
+    pub batch: Option<usize>,
+    /// Height and width, where they are fixed.
+    pub px: [Option<usize>; 2],
+    /// Whether channels are the last axis, as in `[N,H,W,3]`.
+    pub channels_last: bool,
 }
 
 impl Imported {
+    /// Whether training changes the initialiser `name`: it is floating-point, has more than one value, and is
+    /// not a mask of scores.
+    pub(super) fn is_trained(&self, name: &str) -> bool {
+        self.initializers.contains(name)
+            && self.constants.get(name).is_some_and(|constant| {
+                matches!(constant.values, Values::Floats(_))
+                    && constant.values.len() > 1
+                    && !constant.is_mask()
+            })
+    }
+
     pub(super) fn failed(&self, reason: String) -> GraphError {
         GraphError::File { path: self.path.clone(), reason }
     }
@@ -45,106 +72,18 @@ pub(super) fn name_of(node: &NodeProto) -> &str {
     }
 }
 
-/// A tensor with its values.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Constant {
-    pub shape: Vec<usize>,
-    pub values: Values,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Values {
-    /// Shared with the parameters that begin with them.
-    Floats(Arc<[f32]>),
-    Integers(Vec<i64>),
-}
-
-/// The initialisers and `Constant` nodes of a graph, by name.
-pub(super) fn constants(graph: &GraphProto) -> Result<HashMap<String, Constant>, String> {
-    let mut all = HashMap::new();
-    for tensor in &graph.initializer {
-        all.insert(tensor.name().to_owned(), constant(tensor)?);
-    }
-    for node in graph.node.iter().filter(|node| node.op_type() == "Constant") {
-        let (Some(output), Some(attribute)) = (node.output.first(), node.attribute.first()) else { continue };
-        all.insert(output.clone(), constant_of_attribute(output, attribute)?);
-    }
-    Ok(all)
-}
-
-fn constant_of_attribute(name: &str, attribute: &AttributeProto) -> Result<Constant, String> {
-    let list = |length: usize, values| Constant { shape: vec![length], values };
-    Ok(match attribute.name() {
-        "value" => constant(attribute.t.as_ref().ok_or_else(|| format!("constant `{name}` has no value"))?)?,
-        "value_int" => Constant { shape: vec![], values: Values::Integers(vec![attribute.i()]) },
-        "value_float" => Constant { shape: vec![], values: Values::Floats([attribute.f()].into()) },
-        "value_ints" => list(attribute.ints.len(), Values::Integers(attribute.ints.clone())),
-        "value_floats" => list(attribute.floats.len(), Values::Floats(attribute.floats.as_slice().into())),
-        other => return Err(format!("constant `{name}` is given as `{other}`, expected numbers")),
-    })
-}
-
-fn constant(tensor: &TensorProto) -> Result<Constant, String> {
-    let name = tensor.name();
-    if tensor.data_location() == DataLocation::External {
-        return Err(format!("tensor `{name}` is stored in another file; export the network as one file"));
-    }
-    let shape: Vec<usize> = tensor.dims.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
-    let raw = tensor.raw_data();
-    let has_raw = tensor.raw_data.is_some();
-    let values = match tensor.data_type() {
-        t if t == DataType::Float as i32 && has_raw => {
-            Values::Floats(raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
-        }
-        t if t == DataType::Float as i32 => Values::Floats(tensor.float_data.as_slice().into()),
-        t if t == DataType::Double as i32 && has_raw => {
-            Values::Floats(raw.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect())
-        }
-        t if t == DataType::Int64 as i32 && has_raw => {
-            Values::Integers(raw.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
-        }
-        t if t == DataType::Int64 as i32 => Values::Integers(tensor.int64_data.clone()),
-        t if t == DataType::Int32 as i32 && has_raw => Values::Integers(
-            raw.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect(),
-        ),
-        t if t == DataType::Int32 as i32 => {
-            Values::Integers(tensor.int32_data.iter().map(|&value| value.into()).collect())
-        }
-        other => {
-            let element =
-                DataType::try_from(other).map_or_else(|_| other.to_string(), |t| t.as_str_name().into());
-            return Err(format!(
-                "tensor `{name}` is of type {element}, expected FLOAT, DOUBLE, INT64 or INT32"
-            ));
-        }
-    };
-    let (found, expected) = match &values {
-        Values::Floats(values) => (values.len(), shape.iter().product::<usize>()),
-        Values::Integers(values) => (values.len(), shape.iter().product()),
-    };
-    if found != expected {
-        return Err(format!(
-            "tensor `{name}` has {found} values, expected {expected} for its shape {shape:?}"
-        ));
-    }
-    Ok(Constant { shape, values })
-}
-
-/// Element type of an input, and the lengths of its axes where they are fixed.
-pub(super) fn axis_lengths(input: &ValueInfoProto) -> (String, Vec<Option<usize>>) {
+/// Element type of an input, and the lengths of its axes where they are fixed; `None` if it is no tensor.
+pub(super) fn axis_lengths(input: &ValueInfoProto) -> Option<(DataType, Vec<Option<usize>>)> {
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|ty| ty.value.as_ref())
     else {
-        return ("not a tensor".into(), vec![]);
+        return None;
     };
-    let element = match tensor.elem_type() {
-        t if t == DataType::Float as i32 => "f32".into(),
-        other => DataType::try_from(other).map_or_else(|_| other.to_string(), |t| t.as_str_name().into()),
-    };
+    let element = DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined);
     let axes = tensor.shape.iter().flat_map(|shape| &shape.dim).map(|axis| match axis.value {
         Some(dimension::Value::DimValue(length)) => usize::try_from(length).ok().filter(|&length| length > 0),
         _ => None,
     });
-    (element, axes.collect())
+    Some((element, axes.collect()))
 }
 
 /// Attributes of a node by name, with defaults.
@@ -171,6 +110,10 @@ impl NodeAttributes<'_> {
 
     pub fn ints(&self, name: &str) -> Option<Vec<i64>> {
         self.find(name).map(|attribute| attribute.ints.clone())
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<&TensorProto> {
+        self.find(name)?.t.as_ref()
     }
 
     pub fn text(&self, name: &str) -> String {

@@ -1,34 +1,42 @@
-//! Networks from `.onnx` files for inference.
+//! Networks from `.onnx` files.
 //!
-//! The input of a file is images `f32 [N,3,H,W]`, normalised as in the recipe, and its output is `[N,K]`; a
-//! final softmax is dropped, because training needs the logits. The operators are translated one by one
-//! through the builder, which makes them differentiable like any others.
+//! The input of a file is images `[N,3,H,W]` or `[N,H,W,3]`, normalised as in the recipe, and its first
+//! output is `[N,K]`; a final softmax is dropped, because training needs the logits. Calls of functions are
+//! replaced by their bodies. What exporters compute from shapes is evaluated at once, with the shapes of the
+//! batch that the graph is built for. The other operators are translated one by one through the builder,
+//! which makes them differentiable like any others.
 //!
-//! Weights and biases of convolutions and matrix products, and vectors that are added, become parameters with
-//! the names and initial values of the file. All other constants (a mean that is subtracted, a factor) stay
-//! constants.
+//! Floating-point initialisers of several values become parameters, with the names and values of the file,
+//! wherever they stand. These stay constants: masks of attention scores, values that normalise the images,
+//! and values of `Constant` nodes, unless they are the weights or the bias of a layer. Running statistics of
+//! batch normalisation are buffers.
 
+pub(crate) mod constant;
 pub(crate) mod file;
+pub(crate) mod fold;
+mod functions;
 #[cfg(test)]
 mod tests;
 pub(crate) mod translation;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
 use prost::Message;
 
+use self::constant::Constant;
 pub use self::file::Imported;
-use self::file::{Constant, axis_lengths, constants, name_of};
+use self::file::{Input, axis_lengths, name_of};
 use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
+use crate::onnx::tensor_proto::DataType;
 use crate::onnx::{GraphProto, ModelProto, NodeProto};
 use crate::ops::imports;
 use crate::{Builder, GraphError, Operator, Result, Tensor};
 
 /// Operator sets that files may use.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
 
 impl Imported {
     /// Reads the network in the file `path`.
@@ -38,8 +46,12 @@ impl Imported {
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
         let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
+        if let Some(what) = other_format(&bytes) {
+            return Err(failed(format!("it is {what}, not an ONNX file")));
+        }
         let model = ModelProto::decode(bytes.as_slice())
             .map_err(|reason| failed(format!("it is not an ONNX file: {reason}")))?;
+        drop(bytes);
         let opset = model
             .opset_import
             .iter()
@@ -51,71 +63,99 @@ impl Imported {
             return Err(failed(format!("it uses operator set {opset}, expected {first} to {last}")));
         }
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
-        let constants = constants(&graph).map_err(failed)?;
+        graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+        let constants = constants(&graph, folder).map_err(failed)?;
         let input = input(&graph, &constants).map_err(failed)?;
         let logits = logits(&graph).map_err(failed)?;
+        let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         keep_what_leads_to(&logits, &mut graph);
-        Ok(Self { path: path.to_owned(), graph, constants, input, logits, opset })
+        let reserved = HashSet::new();
+        let path = path.to_owned();
+        let file = Self { path, graph, constants, initializers, input, logits, opset, reserved };
+        file.refuse_unknown_operators()?;
+        Ok(file)
+    }
+
+    /// The network with another name in front of parameters and buffers that have one of `names`:
+    /// `network/NAME`.
+    #[must_use]
+    pub fn reserving(mut self, names: &[&str]) -> Self {
+        self.reserved.extend(names.iter().map(|&name| name.to_owned()));
+        self
     }
 
     /// Height and width of the images that the network takes, where the file fixes both.
     #[must_use]
     pub fn input_px(&self) -> Option<[usize; 2]> {
-        match self.input.1[..] {
-            [_, _, Some(height), Some(width)] => Some([height, width]),
+        match self.input.px {
+            [Some(height), Some(width)] => Some([height, width]),
             _ => None,
         }
     }
 
     /// Translates all nodes, with `x` as the input.
     fn translate<'a>(&'a self, g: &'a mut Builder, x: Tensor, mode: Mode) -> Result<Translation<'a>> {
-        let (name, axes) = &self.input;
-        let (given, fits) = (g.shape(x), |(&length, expected): (&usize, &Option<usize>)| {
-            expected.is_none_or(|expected| expected == length)
-        });
-        if !given[1..].iter().zip(&axes[1..]).all(fits) {
-            let side = axes[2..].iter().flatten().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let given = g.shape(x).to_vec();
+        let fits = |(&length, expected): (&usize, &Option<usize>)| expected.is_none_or(|px| px == length);
+        if !given[2..].iter().zip(&self.input.px).all(fits) {
+            let side = self.input.px.iter().flatten().map(usize::to_string).collect::<Vec<_>>().join("x");
             return Err(self.failed(format!(
                 "it takes images of {side} pixels, the recipe's have {}; use --set input.crop_px and input.image_px",
                 given[2]
             )));
         }
+        let x = if self.input.channels_last { g.transpose(x, &[0, 2, 3, 1])? } else { x };
         let mut translation = Translation::new(self, g, x, mode);
-        translation.define(name, x);
-        for node in &self.graph.node {
-            self.append(&mut translation, node)?;
+        translation.define(&self.input.name, x);
+        for node in self.graph.node.iter().filter(|node| !is_constant(node)) {
+            translation.append(node, || self.import(node))?;
         }
         Ok(translation)
     }
 
-    /// Appends a node of the file, unless it is a constant.
-    fn append<'a>(&'a self, translation: &mut Translation<'a>, node: &'a NodeProto) -> Result<()> {
-        if is_constant(node) {
-            return Ok(());
-        }
-        let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
-        let Some((operator, import)) = importable(node) else { return Err(self.not_supported(node)) };
+    /// The import of the node's operator.
+    fn import(&self, node: &NodeProto) -> Result<Import> {
+        let Some((operator, import)) = importable(node) else {
+            let reason = "depends on the images, and is only supported for shapes and constants";
+            return Err(self.at_node(node, reason));
+        };
         if self.opset < operator.since {
             let (since, opset) = (operator.since, self.opset);
             let reason =
                 format!("exists from operator set {since} on, and the file uses {opset}; export it again");
             return Err(self.at_node(node, reason));
         }
-        let y = import(translation, node)?;
-        translation.define(output, y);
-        Ok(())
+        Ok(import)
     }
 
-    fn not_supported(&self, node: &NodeProto) -> GraphError {
-        let reason = match node.op_type() {
-            "BatchNormalization" => {
-                "is not supported, because training would have to update its running statistics; \
-                 export the network with its normalisations folded into the convolutions"
-                    .to_owned()
+    /// Fails if the file has operators that can neither be imported nor evaluated; names all of them.
+    fn refuse_unknown_operators(&self) -> Result<()> {
+        let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
+        let mut first = None;
+        for node in &self.graph.node {
+            let is_standard = is_of_onnx(node.domain());
+            let is_known = is_constant(node)
+                || importable(node).is_some()
+                || (is_standard && fold::is_evaluated(node.op_type()));
+            if !is_known {
+                let name = match is_standard {
+                    true => node.op_type().to_owned(),
+                    false => format!("{}.{}", node.domain(), node.op_type()),
+                };
+                *unknown.entry(name).or_default() += 1;
+                first = first.or(Some(node));
             }
-            _ => format!("is not supported; these are: {}", supported().join(", ")),
-        };
-        self.at_node(node, reason)
+        }
+        let Some(first) = first else { return Ok(()) };
+        let list: Vec<String> = unknown.iter().map(|(name, times)| format!("{name} ({times})")).collect();
+        let (list, supported) = (list.join(", "), supported().join(", "));
+        Err(self.at_node(
+            first,
+            format!(
+                "is not supported; in all, the file has these that are not: {list}; supported: {supported}"
+            ),
+        ))
     }
 }
 
@@ -129,21 +169,26 @@ impl Network for Imported {
         self.translate(g, x, mode)?.finish()
     }
 
-    /// Names of the nodes, of what they make where they have none.
+    /// Names of the nodes that compute with the images, of what they make where they have none.
     fn taps(&self) -> Vec<String> {
-        self.graph
-            .node
-            .iter()
-            .filter(|node| !is_constant(node))
-            .map(|node| name_of(node).to_owned())
-            .collect()
+        let mut computed = HashSet::from([self.input.name.as_str()]);
+        let mut taps = Vec::new();
+        for node in &self.graph.node {
+            let is_activation = !is_one_of(node, &["Shape", "Size"])
+                && node.input.iter().any(|input| computed.contains(input.as_str()));
+            if is_activation {
+                computed.extend(node.output.iter().map(String::as_str));
+                taps.push(name_of(node).to_owned());
+            }
+        }
+        taps
     }
 
-    /// The node that makes the first operand of the last matrix product; nodes that keep its values are
-    /// skipped.
+    /// The node that makes the first operand of the last matrix product or convolution; nodes that keep its
+    /// values are skipped.
     fn last_hidden(&self) -> Option<String> {
         let nodes = &self.graph.node;
-        let mut at = nodes.iter().rposition(|node| is_one_of(node, &["Gemm", "MatMul"]))?;
+        let mut at = nodes.iter().rposition(|node| is_one_of(node, &["Gemm", "MatMul", "Conv"]))?;
         loop {
             let value = nodes[at].input.first()?;
             // Nodes stand in the order of their execution, so this ends for any file.
@@ -159,7 +204,7 @@ impl Network for Imported {
         else {
             return Err(unknown_tap(self, tap));
         };
-        let translation = self.translate(g, x, Mode::Evaluate)?;
+        let mut translation = self.translate(g, x, Mode::Evaluate)?;
         let activation = translation.value_of(node)?;
         Ok((translation.finish()?, activation))
     }
@@ -188,43 +233,90 @@ fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
 
 /// Names of the operators that files may hold, in alphabetical order.
 fn supported() -> Vec<&'static str> {
-    // Handled without an import: constants, and a softmax after the logits.
-    let mut names = vec!["Constant", "Softmax (at the end)"];
-    names.extend(imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name));
+    let mut names: Vec<_> =
+        imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name).collect();
     names.sort_unstable();
     names
 }
 
-/// Name and axes of the only input that is not a constant.
-fn input(
-    graph: &GraphProto,
-    constants: &HashMap<String, Constant>,
-) -> std::result::Result<(String, Vec<Option<usize>>), String> {
-    let free: Vec<_> = graph.input.iter().filter(|input| !constants.contains_key(input.name())).collect();
-    let [input] = free[..] else {
-        return Err(format!("it has {} inputs, expected one: the images", free.len()));
-    };
-    let expected = "expected images f32 [N,3,H,W], normalised as in the recipe";
-    let (element, axes) = axis_lengths(input);
-    if element != "f32" {
-        return Err(format!("its input `{}` is {element}, {expected}", input.name()));
-    }
-    if axes.len() != 4 || axes[1].is_some_and(|channels| channels != 3) {
-        return Err(format!("its input `{}` has the axes {axes:?}, {expected}", input.name()));
-    }
-    Ok((input.name().to_owned(), axes))
+/// What a file is that is often taken for an ONNX file, and how to make one of it.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    const FORMATS: [(&[u8], &str); 4] = [
+        (
+            b"PK\x03\x04",
+            "a PyTorch file (export it: torch.onnx.export(model, x, \"network.onnx\")) or a zip archive",
+        ),
+        (b"\x80", "a Python pickle, perhaps weights of PyTorch (export the network: torch.onnx.export)"),
+        (b"\x89HDF", "an HDF5 file, perhaps weights of Keras (export the network: tf2onnx)"),
+        (b"version https://git-lfs", "a pointer of Git LFS (fetch the file itself: git lfs pull)"),
+    ];
+    FORMATS.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, what)| what)
 }
 
-/// Name of the first output, or of the input of a softmax that makes it.
+/// The initialisers and `Constant` nodes of a graph, by name.
+fn constants(graph: &GraphProto, folder: &Path) -> std::result::Result<HashMap<String, Constant>, String> {
+    let mut all = HashMap::new();
+    for tensor in &graph.initializer {
+        all.insert(tensor.name().to_owned(), constant::of_tensor(tensor, folder)?);
+    }
+    for node in graph.node.iter().filter(|node| is_constant(node)) {
+        let (Some(output), Some(attribute)) = (node.output.first(), node.attribute.first()) else { continue };
+        all.insert(output.clone(), constant::of_attribute(output, attribute, folder)?);
+    }
+    Ok(all)
+}
+
+/// The only input that is not a constant.
+fn input(graph: &GraphProto, constants: &HashMap<String, Constant>) -> std::result::Result<Input, String> {
+    let free: Vec<_> = graph.input.iter().filter(|input| !constants.contains_key(input.name())).collect();
+    let [input] = free[..] else {
+        let names: Vec<_> = free.iter().map(|input| format!("`{}`", input.name())).collect();
+        let (count, names) = (free.len(), names.join(", "));
+        return Err(format!("it has {count} inputs ({names}), expected one: the images"));
+    };
+    let (name, expected) =
+        (input.name().to_owned(), "expected images f32 [N,3,H,W], normalised as in the recipe");
+    let Some((element, axes)) = axis_lengths(input) else {
+        return Err(format!("its input `{name}` is not a tensor, {expected}"));
+    };
+    let is_float =
+        matches!(element, DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double);
+    if !is_float {
+        return Err(format!("its input `{name}` is {}, {expected}", element.as_str_name()));
+    }
+    let may_be_colours = |axis: Option<usize>| axis.is_none_or(|length| length == 3);
+    match axes[..] {
+        [batch, channels, height, width] if may_be_colours(channels) => {
+            Ok(Input { name, batch, px: [height, width], channels_last: false })
+        }
+        [batch, height, width, Some(3)] => {
+            Ok(Input { name, batch, px: [height, width], channels_last: true })
+        }
+        _ => {
+            let axes: Vec<_> = axes.iter().map(|axis| axis.map_or("?".into(), |n| n.to_string())).collect();
+            Err(format!("its input `{name}` has the axes [{}], {expected}", axes.join(",")))
+        }
+    }
+}
+
+/// Name of the first output, or of the input of a softmax that makes it; nodes that keep its values are
+/// skipped.
 fn logits(graph: &GraphProto) -> std::result::Result<String, String> {
     let output = graph.output.first().ok_or("it has no output")?.name().to_owned();
-    let maker = graph.node.iter().find(|node| node.output.first() == Some(&output));
-    Ok(match maker {
-        Some(node) if matches!(node.op_type(), "Softmax" | "LogSoftmax") => {
-            node.input.first().cloned().unwrap_or(output)
+    let mut at = &output;
+    // No value is made twice, so that this ends.
+    for _ in 0..graph.node.len() {
+        let Some(node) = graph.node.iter().find(|node| node.output.first() == Some(at)) else { break };
+        let Some(from) = node.input.first() else { break };
+        if is_one_of(node, &["Softmax", "LogSoftmax"]) {
+            return Ok(from.clone());
         }
-        _ => output,
-    })
+        if !is_one_of(node, &["Identity", "Flatten", "Reshape", "Squeeze", "Cast"]) {
+            break;
+        }
+        at = from;
+    }
+    Ok(output)
 }
 
 /// Removes nodes that the logits do not depend on, such as a final softmax, and the initialisers, which have

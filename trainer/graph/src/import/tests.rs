@@ -8,7 +8,8 @@ use super::*;
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
 use crate::onnx::{
-    AttributeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, FunctionProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, type_proto,
 };
 use crate::{ElementType, Init, Lowering, Parameter, ParameterKind, Target, TensorType};
 
@@ -248,11 +249,23 @@ fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
 #[test]
 fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     type Damage = fn(&mut GraphProto);
-    let cases: [(Damage, &[&str]); 8] = [
-        (|g| g.node[1].op_type = Some("Gelu".into()), &["`r_node` (Gelu) is not supported", "Conv", "Relu"]),
+    let cases: [(Damage, &[&str]); 10] = [
         (
-            |g| g.node[1].op_type = Some("BatchNormalization".into()),
-            &["`r_node` (BatchNormalization)", "running statistics", "folded into the convolutions"],
+            |g| {
+                g.node[1].op_type = Some("Gelato".into());
+                g.node[4].op_type = Some("Loop".into());
+            },
+            &["`r_node` (Gelato) is not supported", "Gelato (1), Loop (1)", "Conv", "Relu"],
+        ),
+        (
+            |g| g.node[1].domain = Some("my.own".into()),
+            &["`r_node` (Relu) is not supported", "my.own.Relu (1)"],
+        ),
+        (
+            |g| {
+                g.node[2].op_type = Some("NonZero".into());
+            },
+            &["`p_node` (NonZero) depends on the images"],
         ),
         (|g| g.node[2].attribute.push(attribute("dilations", &[2, 2])), &["`p_node` (MaxPool)", "dilations"]),
         (|g| g.node[1].input[0] = "nothing".into(), &["`r_node` (Relu) takes `nothing`"]),
@@ -261,7 +274,11 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
             &["`x` is UINT8", "f32 [N,3,H,W]"],
         ),
         (|g| g.input[0] = port("x", DataType::Float, &[0, 3, 7, 7]), &["images of 7x7 pixels", "have 6"]),
-        (|g| g.initializer[0].data_location = Some(1), &["`c.weight` is stored in another file"]),
+        (
+            |g| g.initializer[0].data_location = Some(1),
+            &["`c.weight` is stored in another file, which is not named"],
+        ),
+        (|g| g.input.push(port("y", DataType::Float, &[1])), &["has 2 inputs (`x`, `y`)", "the images"]),
         (|g| g.initializer[0].dims[0] = 5, &["`c.weight` has 108 values, expected 135"]),
     ];
     for (change, parts) in cases {
@@ -275,4 +292,201 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     let text = file(b"no protobuf at all, certainly");
     let error = parameters(text.path()).unwrap_err().to_string();
     assert!(error.contains("not an ONNX file"), "{error}");
+}
+
+/// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.
+fn declared(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, last: &str) -> Result<[Vec<String>; 2]> {
+    let mut node_list = nodes;
+    node_list.push(node("GlobalAveragePool", &[last], "logits", vec![]));
+    let graph = GraphProto {
+        node: node_list,
+        initializer,
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+        ..Default::default()
+    };
+    let file = file(&model(graph));
+    let mut g = Builder::new("declared", Lowering::training(Target::Cpu));
+    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
+    let forward = Imported::read(file.path())?.forward(&mut g, x, Mode::Train)?;
+    assert_eq!(g.shape(forward.logits).len(), 2);
+    let names = forward.parameters.iter().map(|(parameter, _)| parameter.name.clone()).collect();
+    let buffers = forward.buffers.iter().map(|used| {
+        assert!(used.new.is_some());
+        used.buffer.name.clone()
+    });
+    Ok([names, buffers.collect()])
+}
+
+#[test]
+fn initialisers_are_parameters_wherever_they_stand_unless_they_normalise_or_mask() {
+    let nodes = vec![
+        node("Sub", &["x", "mean"], "centred", vec![]),
+        node("Div", &["centred", "std"], "normal", vec![]),
+        node("Transpose", &["w"], "wt", vec![attribute("perm", &[1, 0, 2, 3])]),
+        node("Identity", &["wt"], "wi", vec![]),
+        node("Conv", &["normal", "wi"], "c", vec![]),
+        node("Reshape", &["scale", "to"], "scale4", vec![]),
+        node("Mul", &["c", "scale4"], "scaled", vec![]),
+        node("Add", &["scaled", "mask"], "masked", vec![]),
+        node("Mul", &["masked", "single"], "y", vec![]),
+    ];
+    let mut mask = floats("mask", &[6, 6]);
+    mask.float_data = (0..36).map(|i| if i % 2 == 0 { 0.0 } else { -100.0 }).collect();
+    let initializers = vec![
+        floats("mean", &[3, 1, 1]),
+        floats("std", &[3, 1, 1]),
+        floats("w", &[3, 4, 1, 1]),
+        floats("scale", &[4]),
+        integers("to", &[4, 1, 1]),
+        mask,
+        floats("single", &[1]),
+    ];
+    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "scale"]);
+    assert!(buffers.is_empty());
+}
+
+#[test]
+fn running_statistics_are_buffers_that_training_moves() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("BatchNormalization", &["c", "gain", "offset", "mean", "variance"], "y", vec![]),
+    ];
+    let initializers = vec![
+        floats("w", &[4, 3, 1, 1]),
+        floats("gain", &[4]),
+        floats("offset", &[4]),
+        floats("mean", &[4]),
+        floats("variance", &[4]),
+    ];
+    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "gain", "offset"]);
+    assert_eq!(buffers, ["mean", "variance"]);
+}
+
+#[test]
+fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
+    // x.reshape(shape(x)[0], -1, 6) and back, as exporters write it; and a batch of the trace in a constant.
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("Shape", &["c"], "s", vec![]),
+        node("Gather", &["s", "zero"], "n", vec![]),
+        node("Unsqueeze", &["n", "zeros"], "n1", vec![]),
+        node("Concat", &["n1", "rest"], "flat", vec![attribute("axis", &[0])]),
+        node("Reshape", &["c", "flat"], "f", vec![]),
+        node("Reshape", &["f", "s"], "y", vec![]),
+    ];
+    let mut zero = integers("zero", &[0]);
+    zero.dims = vec![];
+    let initializers =
+        vec![floats("w", &[4, 3, 1, 1]), zero, integers("zeros", &[0]), integers("rest", &[-1, 6])];
+    declared(nodes, initializers, "y").unwrap();
+}
+
+#[test]
+fn a_batch_that_a_trace_has_fixed_becomes_that_of_the_graph_or_is_named() {
+    let build = |shape: &[i64]| {
+        let mut graph = by_hand();
+        graph.input = vec![port("x", DataType::Float, &[2, 3, PX as i64, PX as i64])];
+        graph.initializer[2] = integers("shape", shape);
+        let file = file(&model(graph));
+        let mut g = Builder::new("batch", Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
+        Imported::read(file.path())?.forward(&mut g, x, Mode::Evaluate).map(|_| ())
+    };
+    build(&[2, 36]).unwrap();
+    build(&[2, -1]).unwrap();
+    let error = build(&[1, 72]).unwrap_err().to_string();
+    assert!(error.contains("(Reshape)") && error.contains("with a dynamic batch"), "{error}");
+}
+
+#[test]
+fn a_call_of_a_function_is_replaced_by_its_body() {
+    let mut graph = by_hand();
+    graph.node[1] = NodeProto { domain: Some("mine".into()), ..node("Rectify", &["c"], "r", vec![]) };
+    let body = vec![
+        node("Neg", &["a"], "b", vec![]),
+        node("Relu", &["b"], "c", vec![]),
+        node("Neg", &["c"], "d", vec![]),
+    ];
+    let function = FunctionProto {
+        name: Some("Rectify".into()),
+        domain: Some("mine".into()),
+        input: vec!["a".into()],
+        output: vec!["d".into()],
+        node: body,
+        ..Default::default()
+    };
+    let sets =
+        ["", "mine"].map(|domain| OperatorSetIdProto { domain: Some(domain.into()), version: Some(17) });
+    let encode = |graph: &GraphProto, functions| {
+        let opset_import = sets.to_vec();
+        let graph = Some(graph.clone());
+        ModelProto { ir_version: Some(8), opset_import, graph, functions, ..Default::default() }
+            .encode_to_vec()
+    };
+    let with = file(&encode(&graph, vec![function.clone()]));
+    let network = Imported::read(with.path()).unwrap();
+    assert!(network.taps().iter().any(|tap| tap == "r_node/c_node"), "{:?}", network.taps());
+    let mut endless = function;
+    endless.node[1] = NodeProto { domain: Some("mine".into()), ..node("Rectify", &["b"], "c", vec![]) };
+    let endless = file(&encode(&graph, vec![endless]));
+    let error = Imported::read(endless.path()).unwrap_err().to_string();
+    assert!(error.contains("`Rectify` calls itself"), "{error}");
+}
+
+#[test]
+fn values_in_a_file_beside_the_network_are_read_and_only_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |location: &str, offset: &str, length: &str| {
+        let mut graph = by_hand();
+        let weights = &mut graph.initializer[0];
+        let bytes: Vec<u8> = weights.float_data.drain(..).flat_map(f32::to_le_bytes).collect();
+        fs::write(folder.path().join("w.data"), [&[9; 16][..], &bytes].concat()).unwrap();
+        weights.data_location = Some(1);
+        weights.external_data = [("location", location), ("offset", offset), ("length", length)]
+            .map(|(key, value)| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) })
+            .to_vec();
+        let path = folder.path().join("network.onnx");
+        fs::write(&path, model(graph)).unwrap();
+        parameters(&path)
+    };
+    let inside = save("w.data", "16", "432").unwrap();
+    let whole = file(&model(by_hand()));
+    assert_eq!(inside, parameters(whole.path()).unwrap());
+    for (location, offset, length, expected) in [
+        ("w.data", "17", "432", "expected 432 bytes at byte 17, the file has 448 bytes"),
+        ("w.data", "18446744073709551615", "432", "the file has 448 bytes"),
+        ("w.data", "0", "12", "has 3 values, expected 108"),
+        ("../w.data", "16", "432", "only lie in the folder"),
+        ("/etc/passwd", "0", "432", "only lie in the folder"),
+        ("nothing", "0", "432", "No such file"),
+        (".", "0", "0", "not a file"),
+        ("w.data", "x", "432", "the offset \"x\""),
+    ] {
+        let error = save(location, offset, length).unwrap_err().to_string();
+        assert!(error.contains("`c.weight`") && error.contains(expected), "{location}: {error}");
+    }
+    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
+    let error = save("link", "0", "8").unwrap_err().to_string();
+    assert!(error.contains("outside of that folder"), "{error}");
+}
+
+#[test]
+fn names_of_ours_are_kept_free() {
+    let mut graph = by_hand();
+    graph.initializer[1].name = Some("images".into());
+    graph.node[0].input[2] = "images".into();
+    // A name that the builder would have given to a node.
+    graph.initializer[4].name = Some("Relu".into());
+    graph.node[6].input[1] = "Relu".into();
+    let file = file(&model(graph));
+    let mut g = Builder::new("names", Lowering::evaluation(Target::Cpu));
+    let x = g.input("x", TensorType::f32([1, 3, PX, PX])).unwrap();
+    let network = Imported::read(file.path()).unwrap().reserving(&["images"]);
+    let forward = network.forward(&mut g, x, Mode::Evaluate).unwrap();
+    let names: Vec<&str> = forward.parameters.iter().map(|(p, _)| p.name.as_str()).collect();
+    assert_eq!(names, ["c.weight", "network/images", "m.weight", "Relu", "g.weight", "g.bias"]);
+    g.input("images", TensorType::f32([1])).unwrap();
 }

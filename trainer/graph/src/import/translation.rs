@@ -1,28 +1,43 @@
 //! Translation of a file into a builder, node by node. How each operator is imported is in its file of `ops`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::file::{Constant, Imported, NodeAttributes, Values};
+use super::constant::{Constant, Values};
+use super::file::{Imported, NodeAttributes};
+use super::fold::{self, axis_of, fold};
 use crate::init::Init;
-use crate::module::{DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
+use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
 use crate::{Builder, ElementType, GraphError, Operator, Result, Tensor, TensorType};
 
-/// Imports a node of a file; returns its first output.
+/// Imports a node of a file; returns its first output, and has [`define`](Translation::define)d the others.
 pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Result<Tensor>;
 
 /// The operators of a file of `ops`, each with its import; `None` where files may not hold it.
 pub(crate) type Family = &'static [(&'static Operator, Option<Import>)];
+
+/// What a name of the file stands for.
+enum Bound {
+    Tensor(Tensor),
+    /// Its values do not depend on images or parameters.
+    Known {
+        constant: Constant,
+        /// Whether it was computed from the shape of a value of the network, and so with its batch size.
+        of_shape: bool,
+    },
+}
 
 /// The state of a translation.
 pub(crate) struct Translation<'a> {
     file: &'a Imported,
     pub g: &'a mut Builder,
     mode: Mode,
-    values: HashMap<&'a str, Tensor>,
+    values: HashMap<&'a str, Bound>,
     /// Parameters that are declared, in the type that the network computes in.
     declared: HashMap<&'a str, Tensor>,
+    /// The images, and what is computed from them without a parameter.
+    unlearned: HashSet<Tensor>,
     element: ElementType,
     pub batch: usize,
     forward: Forward,
@@ -31,25 +46,111 @@ pub(crate) struct Translation<'a> {
 impl<'a> Translation<'a> {
     pub fn new(file: &'a Imported, g: &'a mut Builder, x: Tensor, mode: Mode) -> Self {
         let (element, batch) = (g.element(x), g.shape(x)[0]);
+        for name in &file.initializers {
+            g.reserve(&name_here(file, name));
+        }
         let forward = Forward::new(x);
-        let (values, declared) = (HashMap::new(), HashMap::new());
-        Self { file, g, mode, values, declared, element, batch, forward }
+        let (values, declared, unlearned) = (HashMap::new(), HashMap::new(), HashSet::from([x]));
+        Self { file, g, mode, values, declared, unlearned, element, batch, forward }
     }
 
     /// Binds `name` to `value`.
     pub fn define(&mut self, name: &'a str, value: Tensor) {
-        self.values.insert(name, value);
+        self.values.insert(name, Bound::Tensor(value));
+    }
+
+    /// Appends `node` by `import`, or computes it at once if its operands are known.
+    pub fn append(&mut self, node: &'a NodeProto, import: impl FnOnce() -> Result<Import>) -> Result<()> {
+        if self.folded(node)? {
+            return Ok(());
+        }
+        let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
+        let parameters = self.forward.parameters.len();
+        let y = import()?(self, node).map_err(|error| match error {
+            GraphError::Operands { reason, given, .. } => {
+                let given = given.iter().map(TensorType::to_string).collect::<Vec<_>>().join(", ");
+                self.at_node(node, format!("takes {given}: {reason}"))
+            }
+            error => error,
+        })?;
+        self.define(output, y);
+        let tensor = |name: &String| match self.values.get(name.as_str()) {
+            Some(Bound::Tensor(tensor)) => Some(*tensor),
+            _ => None,
+        };
+        let is_unlearned = self.forward.parameters.len() == parameters
+            && node.input.iter().filter_map(tensor).all(|input| self.unlearned.contains(&input));
+        if is_unlearned {
+            let outputs: Vec<Tensor> = node.output.iter().filter_map(tensor).collect();
+            self.unlearned.extend(outputs);
+        }
+        Ok(())
+    }
+
+    /// Binds the outputs of `node` if its values are known now.
+    fn folded(&mut self, node: &'a NodeProto) -> Result<bool> {
+        let shape = match node.op_type() {
+            "Shape" | "Size" => self.shape_of(node, 0),
+            _ => None,
+        };
+        let (constants, of_shape) = if let Some(shape) = shape {
+            let constant = match node.op_type() {
+                "Size" => Constant::new([], Values::Integers(vec![shape.iter().product::<usize>() as i64])),
+                _ => fold::shape_between(&NodeAttributes(node), &shape),
+            };
+            (vec![constant], true)
+        } else {
+            let mut operands = Vec::with_capacity(node.input.len());
+            let mut of_shape = false;
+            for at in 0..node.input.len() {
+                if !given(node, at) {
+                    operands.push(None);
+                    continue;
+                }
+                let name = node.input[at].as_str();
+                let Some(constant) = self.constant(node, at).filter(|_| !self.file.is_trained(name)) else {
+                    return Ok(false);
+                };
+                of_shape |= self.is_of_shape(name);
+                operands.push(Some(constant));
+            }
+            match fold(node, &operands, self.file.opset) {
+                None => return Ok(false),
+                Some(Ok(constants)) => (constants, of_shape),
+                Some(Err(reason)) => return Err(self.at_node(node, reason)),
+            }
+        };
+        for (name, constant) in node.output.iter().zip(constants) {
+            self.values.insert(name, Bound::Known { constant, of_shape });
+        }
+        Ok(true)
+    }
+
+    /// Shape of an operand.
+    pub fn shape_of(&self, node: &NodeProto, at: usize) -> Option<Vec<usize>> {
+        let name = node.input.get(at)?;
+        match self.values.get(name.as_str()) {
+            Some(Bound::Tensor(tensor)) => Some(self.g.shape(*tensor).to_vec()),
+            _ => self.constant(node, at).map(|constant| constant.shape.clone()),
+        }
     }
 
     /// First output of a node that has been appended.
-    pub fn value_of(&self, node: &NodeProto) -> Result<Tensor> {
-        let value = node.output.first().and_then(|output| self.values.get(output.as_str()));
-        value.copied().ok_or_else(|| self.file.at_node(node, "has no output"))
+    pub fn value_of(&mut self, node: &'a NodeProto) -> Result<Tensor> {
+        match node.output.first() {
+            Some(output) => self.value(node, output),
+            None => Err(self.at_node(node, "has no output")),
+        }
     }
 
     /// The batch size in the file, where it is fixed.
     pub fn fixed_batch(&self) -> Option<usize> {
-        self.file.input.1[0]
+        self.file.input.batch
+    }
+
+    /// Whether the graph is for training.
+    pub fn is_training(&self) -> bool {
+        self.mode == Mode::Train
     }
 
     /// An error at `node`.
@@ -58,9 +159,23 @@ impl<'a> Translation<'a> {
     }
 
     pub fn finish(mut self) -> Result<Forward> {
-        let logits = self.values.get(self.file.logits.as_str()).copied();
-        self.forward.logits = logits
-            .ok_or_else(|| self.file.failed(format!("no node produces its output `{}`", self.file.logits)))?;
+        let Some(Bound::Tensor(mut logits)) = self.values.remove(self.file.logits.as_str()) else {
+            let name = &self.file.logits;
+            return Err(self.file.failed(format!("no node computes its output `{name}` from the images")));
+        };
+        let shape = self.g.shape(logits).to_vec();
+        if shape.len() > 2 && shape[2..].iter().all(|&length| length == 1) {
+            logits = self.g.flatten(logits, 1)?;
+        }
+        let shape = self.g.shape(logits);
+        if shape.len() != 2 || shape[0] != self.batch {
+            let (name, batch) = (&self.file.logits, self.batch);
+            return Err(self.file.failed(format!(
+                "its output `{name}` has the shape {shape:?} for {batch} images, expected [{batch},K], one \
+                 logit for each class"
+            )));
+        }
+        self.forward.logits = logits;
         Ok(self.forward)
     }
 
@@ -84,12 +199,18 @@ impl<'a> Translation<'a> {
 
     /// The mask, drawn by the host, of a dropout that keeps a fraction `keep` of `x`; `None` in evaluation.
     pub fn mask(&mut self, node: &'a NodeProto, x: Tensor, keep: f64) -> Result<Option<Tensor>> {
+        let shape = self.g.shape(x).to_vec();
+        self.drawn(node, &shape, keep)
+    }
+
+    /// A mask of `shape`, the batch first, that is drawn by the host; `None` in evaluation.
+    pub fn drawn(&mut self, node: &'a NodeProto, shape: &[usize], keep: f64) -> Result<Option<Tensor>> {
         if self.mode == Mode::Evaluate {
             return Ok(None);
         }
         let name = mask_name(&node.output[0]);
-        let mask = self.g.input(&name, self.g.ty(x).with_element(ElementType::Bool))?;
-        self.forward.masks.push(DropoutMask { name, shape: self.g.shape(x).to_vec(), keep });
+        let mask = self.g.input(&name, TensorType::new(ElementType::Bool, shape))?;
+        self.forward.masks.push(DropoutMask { name, shape: shape.to_vec(), keep });
         Ok(Some(mask))
     }
 
@@ -107,11 +228,11 @@ impl<'a> Translation<'a> {
     }
 
     /// Index of an axis, which counts from the end if negative; `rank + 1`, which the builder refuses, if
-    /// that is before the first.
+    /// there is no such axis.
     pub fn axis(&self, x: Tensor, axis: i64) -> usize {
         let rank = self.g.shape(x).len();
-        let axis = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(axis).unwrap_or(rank + 1)
+        // The end of the axes is where a flattened matrix may be cut.
+        if axis == rank as i64 { rank } else { axis_of(axis, rank).unwrap_or(rank + 1) }
     }
 
     /// The scalar in an operand or, in older operator sets, in an attribute.
@@ -121,67 +242,194 @@ impl<'a> Translation<'a> {
         }
         match self.constant(node, at).map(|constant| &constant.values) {
             Some(Values::Floats(values)) if values.len() == 1 => Ok(values[0].into()),
+            Some(Values::Integers(values)) if values.len() == 1 => Ok(values[0] as f64),
             _ => Err(self
                 .file
                 .at_node(node, format!("has a {attribute} that is computed, expected a constant"))),
         }
     }
 
-    pub fn constant(&self, node: &NodeProto, at: usize) -> Option<&'a Constant> {
-        let file = self.file;
-        file.constants.get(node.input.get(at)?)
+    /// An operand whose values are known.
+    pub fn constant(&self, node: &NodeProto, at: usize) -> Option<&Constant> {
+        let name = node.input.get(at)?;
+        match self.values.get(name.as_str()) {
+            Some(Bound::Known { constant, .. }) => Some(constant),
+            Some(Bound::Tensor(_)) => None,
+            None => self.file.constants.get(name),
+        }
     }
 
-    /// An operand: a value of the network, or a constant that is not trained.
+    /// The values of an operand of integers; `None` if the node does not have it.
+    pub fn integers(&self, node: &NodeProto, at: usize) -> Result<Option<Vec<i64>>> {
+        if !given(node, at) {
+            return Ok(None);
+        }
+        match self.constant(node, at).map(|constant| &constant.values) {
+            Some(Values::Integers(values)) => Ok(Some(values.clone())),
+            found => {
+                let expected = "integers that are constant or computed from shapes";
+                let found =
+                    if found.is_some() { "other values" } else { "a value that depends on the images" };
+                let (name, nth) = (&node.input[at], at + 1);
+                Err(self
+                    .at_node(node, format!("takes `{name}` as operand {nth}: {found}, expected {expected}")))
+            }
+        }
+    }
+
+    /// Whether the values of `name` were computed from a shape of the network, so that they fit its batch.
+    fn is_of_shape(&self, name: &str) -> bool {
+        matches!(self.values.get(name), Some(Bound::Known { of_shape: true, .. }))
+    }
+
+    /// The target of a node that makes `count` values in a new shape; a batch size of the file's trace at its
+    /// beginning becomes that of the network.
+    pub fn target_shape(&self, node: &NodeProto, at: usize, target: Vec<i64>, count: usize) -> Vec<i64> {
+        let is_traced = node.input.get(at).is_none_or(|name| !self.is_of_shape(name));
+        let Some(traced) = self.fixed_batch().filter(|_| is_traced).map(|batch| batch as i64) else {
+            return target;
+        };
+        let (Some(&first), batch) = (target.first(), self.batch as i64) else { return target };
+        if first <= 0 || first % traced != 0 || batch == traced {
+            return target;
+        }
+        let product = target.iter().try_fold(1i64, |product, &length| product.checked_mul(length));
+        let is_whole = target.iter().all(|&length| length > 0);
+        if is_whole && product == i64::try_from(count).ok() {
+            return target;
+        }
+        [&[first / traced * batch], &target[1..]].concat()
+    }
+
+    /// An operand: a value of the network, a parameter, or a constant.
+    ///
+    /// An initialiser of several values is a parameter, unless it is a mask or normalises the images.
     pub fn operand(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         let name = node.input.get(at).map_or("", String::as_str);
-        if let Some(&tensor) = self.values.get(name) {
-            return Ok(tensor);
-        }
-        match self.constant(node, at) {
-            Some(Constant { shape, values: Values::Floats(values) }) => {
-                let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
-                Ok(self.g.floats(TensorType::new(self.element, shape.clone()), &values))
-            }
-            Some(_) => Err(self.file.at_node(node, format!("takes integers from `{name}`, expected f32"))),
-            None => Err(self.file.at_node(node, format!("takes `{name}`, which no node before it produces"))),
-        }
+        self.value_for(node, name, at)
     }
 
+    fn value(&mut self, node: &'a NodeProto, name: &'a str) -> Result<Tensor> {
+        self.value_for(node, name, usize::MAX)
+    }
+
+    fn value_for(&mut self, node: &'a NodeProto, name: &'a str, at: usize) -> Result<Tensor> {
+        let constant = match self.values.get(name) {
+            Some(Bound::Tensor(tensor)) => return Ok(*tensor),
+            Some(Bound::Known { constant, .. }) => constant.clone(),
+            None => match self.file.constants.get(name) {
+                Some(constant) if self.file.is_trained(name) && !self.normalises(node, at) => {
+                    let is_list = constant.shape.iter().max() == Some(&constant.values.len());
+                    let kind = if is_list { ParameterKind::Bias } else { ParameterKind::Weight };
+                    return self.parameter(node, name, constant, kind);
+                }
+                Some(constant) => constant.clone(),
+                None => {
+                    return Err(
+                        self.at_node(node, format!("takes `{name}`, which no node before it produces"))
+                    );
+                }
+            },
+        };
+        let ty = |element| TensorType::new(element, constant.shape.clone());
+        Ok(match &constant.values {
+            Values::Floats(values) => {
+                let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
+                self.g.floats(ty(self.element), &values)
+            }
+            Values::Integers(values) => {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                self.g.constant(ty(ElementType::I64), bytes)
+            }
+            Values::Booleans(values) => {
+                let bytes = values.iter().map(|&value| value.into()).collect();
+                self.g.constant(ty(ElementType::Bool), bytes)
+            }
+        })
+    }
+
+    /// Whether operand `at` is combined, value by value, with images that no parameter has changed.
+    fn normalises(&self, node: &NodeProto, at: usize) -> bool {
+        let is_unlearned = |name: &String| match self.values.get(name.as_str()) {
+            Some(Bound::Tensor(tensor)) => self.unlearned.contains(tensor),
+            _ => false,
+        };
+        matches!(node.op_type(), "Add" | "Sub" | "Mul" | "Div")
+            && node.input.iter().enumerate().any(|(other, name)| other != at && is_unlearned(name))
+    }
+
+    /// An operand that is weights of a layer if it is a constant of the file.
     pub fn weight(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         self.trained(node, at, ParameterKind::Weight)
     }
 
+    /// An operand that is the bias of a layer if it is a constant of the file.
     pub fn bias(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         self.trained(node, at, ParameterKind::Bias)
     }
 
-    /// An operand of an addition: a constant vector is a bias, a constant scalar is not.
-    pub fn addend(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
-        let is_list =
-            self.constant(node, at).is_some_and(|constant| constant.shape.iter().product::<usize>() > 1);
-        if is_list { self.bias(node, at) } else { self.operand(node, at) }
+    fn trained(&mut self, node: &'a NodeProto, at: usize, kind: ParameterKind) -> Result<Tensor> {
+        let name = node.input.get(at).map_or("", String::as_str);
+        match self.file.constants.get(name) {
+            Some(constant) if matches!(constant.values, Values::Floats(_)) && !constant.is_mask() => {
+                self.parameter(node, name, constant, kind)
+            }
+            _ => self.operand(node, at),
+        }
     }
 
-    /// An operand that becomes a parameter if it is a constant of the file.
-    fn trained(&mut self, node: &'a NodeProto, at: usize, kind: ParameterKind) -> Result<Tensor> {
-        let Some(Constant { shape, values: Values::Floats(values) }) = self.constant(node, at) else {
-            return self.operand(node, at);
-        };
-        let name = node.input[at].as_str();
+    fn parameter(
+        &mut self,
+        node: &'a NodeProto,
+        name: &'a str,
+        constant: &'a Constant,
+        kind: ParameterKind,
+    ) -> Result<Tensor> {
         if let Some(&tensor) = self.declared.get(name) {
             return Ok(tensor);
         }
-        let input = self.g.input(name, TensorType::f32(shape.clone()))?;
+        let Values::Floats(values) = &constant.values else {
+            return Err(self.at_node(node, format!("takes integers from `{name}`, expected numbers")));
+        };
+        let shape = constant.shape.clone();
+        let here = name_here(self.file, name);
+        let input = self.g.input(&here, TensorType::f32(shape.clone()))?;
         let init = Init::Values(Arc::clone(values));
-        let (name_of, shape) = (name.to_owned(), shape.clone());
-        self.forward
-            .parameters
-            .push((Parameter { name: name_of, shape, kind, init, weight_decay: None }, input));
+        let parameter = Parameter { name: here, shape, kind, init, weight_decay: None };
+        self.forward.parameters.push((parameter, input));
         let tensor = self.g.cast(input, self.element)?;
         self.declared.insert(name, tensor);
         Ok(tensor)
     }
+
+    /// An operand that training updates without a gradient, `f32`; its new value is
+    /// [`set_buffer`](Self::set_buffer).
+    pub fn buffer(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
+        let name = node.input.get(at).map_or("", String::as_str);
+        let here = name_here(self.file, name);
+        if let Some(used) = self.forward.buffers.iter().find(|used| used.buffer.name == here) {
+            return Ok(used.value);
+        }
+        let Some(Constant { shape, values: Values::Floats(values) }) = self.constant(node, at) else {
+            return Err(self.at_node(node, format!("takes statistics from `{name}`, expected constants")));
+        };
+        let buffer = Buffer { name: here, shape: shape.clone(), init: Init::Values(Arc::clone(values)) };
+        let value = self.g.input(&buffer.name, TensorType::f32(buffer.shape.clone()))?;
+        self.forward.buffers.push(BufferUse { buffer, value, new: None });
+        Ok(value)
+    }
+
+    /// Gives a buffer its value after the batch.
+    pub fn set_buffer(&mut self, value: Tensor, new: Tensor) {
+        if let Some(used) = self.forward.buffers.iter_mut().find(|used| used.value == value) {
+            used.new = Some(new);
+        }
+    }
+}
+
+/// The name here of the file's tensor `name`.
+fn name_here(file: &Imported, name: &str) -> String {
+    if file.reserved.contains(name) { format!("network/{name}") } else { name.to_owned() }
 }
 
 /// Whether a node has an operand at this position.

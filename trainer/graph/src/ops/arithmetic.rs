@@ -2,14 +2,14 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::translation::{Family, Translation};
+use crate::import::translation::Family;
 use crate::node::Tensor;
-use crate::onnx::NodeProto;
 use crate::operator::{NUMBERS, Operator};
+use crate::types::broadcast;
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[
-    (&ADD, Some(import_add)),
+    (&ADD, Some(|file, node| file.binary(node, Builder::add))),
     (&SUB, Some(|file, node| file.binary(node, Builder::sub))),
     (&MUL, Some(|file, node| file.binary(node, Builder::mul))),
     (&DIV, Some(|file, node| file.binary(node, Builder::div))),
@@ -20,21 +20,6 @@ static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
 static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
 static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
-
-/// The shape of two operands broadcast against each other by NumPy's rule, or `None` if they do not
-/// broadcast.
-pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
-    let rank = a.len().max(b.len());
-    let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
-    (0..rank)
-        .map(|i| match (axis(a, i), axis(b, i)) {
-            (x, y) if x == y => Some(x),
-            (1, y) => Some(y),
-            (x, 1) => Some(x),
-            _ => None,
-        })
-        .collect()
-}
 
 impl Builder {
     /// a + b with broadcasting.
@@ -182,24 +167,10 @@ impl Builder {
     }
 }
 
-/// A constant vector that is added is a bias.
-fn import_add<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
-    let (a, b) = (file.addend(node, 0)?, file.addend(node, 1)?);
-    file.g.add(a, b)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::broadcast;
     use crate::gradcheck::{Case, check_gradients};
     use crate::{Builder, ElementType, GraphError, Lowering, Target, TensorType};
-
-    #[test]
-    fn broadcasting_follows_numpy() {
-        assert_eq!(broadcast(&[3, 1, 5], &[4, 1]), Some(vec![3, 4, 5]));
-        assert_eq!(broadcast(&[], &[2]), Some(vec![2]));
-        assert_eq!(broadcast(&[3], &[2]), None);
-    }
 
     #[test]
     fn gradients_of_binary_operators_agree_with_finite_differences() {

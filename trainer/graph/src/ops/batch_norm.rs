@@ -7,13 +7,15 @@
 
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
-use crate::import::translation::Family;
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Attribute, Tensor};
+use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&BATCH_NORMALIZATION, None)];
+pub(super) const OPERATORS: Family = &[(&BATCH_NORMALIZATION, Some(import_batch_norm))];
 static BATCH_NORMALIZATION: Operator = Operator::new("BatchNormalization", 1).on_cuda(FLOATS);
 
 /// Results of batch normalisation in training.
@@ -145,6 +147,34 @@ impl Builder {
         }
         Ok(ty.shape[1])
     }
+}
+
+/// In training, normalises by the statistics of the batch and moves the running ones; a file's momentum is
+/// the share of the old ones. As in PyTorch, the running variance is that of a sample (divided by M − 1).
+fn import_batch_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let attributes = NodeAttributes(node);
+    let (epsilon, momentum) = (attributes.float("epsilon", 1e-5), attributes.float("momentum", 0.9));
+    let (x, scale, bias) = (file.operand(node, 0)?, file.weight(node, 1)?, file.bias(node, 2)?);
+    let (mean, variance) = (file.buffer(node, 3)?, file.buffer(node, 4)?);
+    let (scale, bias) = (file.g.cast(scale, ElementType::F32)?, file.g.cast(bias, ElementType::F32)?);
+    if !file.is_training() {
+        return file.g.batch_norm(x, scale, bias, mean, variance, epsilon as f32);
+    }
+    let norm = file.g.batch_norm_training(x, scale, bias, epsilon)?;
+    let shape = file.g.shape(x);
+    let count = (shape.iter().product::<usize>() / shape[1]) as f64;
+    let g = &mut *file.g;
+    let moved = g.unrecorded(|g| {
+        let mut moved = |old, new, factor| {
+            let (old, new) = (g.scale(old, momentum)?, g.scale(new, (1.0 - momentum) * factor)?);
+            g.add(old, new)
+        };
+        let sample = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+        Ok::<_, crate::GraphError>([moved(mean, norm.mean, 1.0)?, moved(variance, norm.variance, sample)?])
+    })?;
+    file.set_buffer(mean, moved[0]);
+    file.set_buffer(variance, moved[1]);
+    Ok(norm.output)
 }
 
 #[cfg(test)]

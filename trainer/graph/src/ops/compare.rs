@@ -1,12 +1,11 @@
 //! Comparisons, logic and selection.
 
-use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::translation::Family;
 use crate::node::Tensor;
 use crate::operator::{BOOLEAN, NUMBERS, NUMBERS_AND_BYTES, Operator};
-use crate::types::{ElementType, TensorType};
+use crate::types::{ElementType, TensorType, broadcast};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[

@@ -1,14 +1,14 @@
 //! Changes of shape or order: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand.
 
-use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::file::{NodeAttributes, Values};
+use crate::import::file::NodeAttributes;
+use crate::import::fold::reshaped;
 use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{ALL_TYPES, Operator};
-use crate::types::TensorType;
+use crate::types::{TensorType, broadcast};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[
@@ -164,30 +164,28 @@ fn import_transpose<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Resu
 
 fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
-    let target = match file.constant(node, 1).map(|constant| &constant.values) {
-        Some(Values::Integers(target)) => target.clone(),
-        _ => match NodeAttributes(node).ints("shape") {
+    let target = match file.integers(node, 1)? {
+        Some(target) => target,
+        // Operator sets below 5 have it as an attribute.
+        None => match NodeAttributes(node).ints("shape") {
             Some(target) => target,
-            None => {
-                return Err(file.at_node(node, "has a shape that is computed, expected a constant"));
-            }
+            None => return Err(file.at_node(node, "has no shape")),
         },
     };
     let from = file.g.shape(x).to_vec();
-    let mut shape: Vec<usize> = Vec::with_capacity(target.len());
-    for (at, &length) in target.iter().enumerate() {
-        shape.push(match length {
-            0 => from.get(at).copied().unwrap_or(0),
-            // Inferred below.
-            -1 => 1,
-            // The batch size in the file.
-            length if at == 0 && usize::try_from(length).ok() == file.fixed_batch() => file.batch,
-            length => usize::try_from(length).unwrap_or(0),
-        });
-    }
-    if let Some(open) = target.iter().position(|&length| length == -1) {
-        shape[open] = from.iter().product::<usize>() / shape.iter().product::<usize>().max(1);
-    }
+    let target = file.target_shape(node, 1, target, from.iter().product());
+    let allow_zero = NodeAttributes(node).int("allowzero", 0) != 0;
+    let shape = match reshaped(&from, &target, allow_zero) {
+        Ok(shape) => shape,
+        Err(reason) if file.fixed_batch().is_some_and(|batch| batch != file.batch) => {
+            let batch = file.fixed_batch().unwrap_or_default();
+            return Err(file.at_node(
+                node,
+                format!("{reason}: it only works for the batch of {batch} that the network was exported with; export it with a dynamic batch"),
+            ));
+        }
+        Err(reason) => return Err(file.at_node(node, reason)),
+    };
     // Flatten is the same node for every batch size.
     if shape.len() == 2 && shape[0] == from[0] { file.g.flatten(x, 1) } else { file.g.reshape(x, &shape) }
 }

@@ -1,6 +1,5 @@
 //! Matrix products: Gemm and MatMul.
 
-use super::arithmetic::broadcast;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
@@ -8,6 +7,7 @@ use crate::import::translation::{Family, Translation, given};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
+use crate::types::broadcast;
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[(&GEMM, Some(import_gemm)), (&MAT_MUL, Some(import_matmul))];

@@ -1,0 +1,89 @@
+//! Functions of a model: nodes that call one are replaced by its body.
+
+use std::collections::HashMap;
+
+use crate::onnx::{AttributeProto, FunctionProto, NodeProto};
+
+/// Calls within calls beyond which a file is refused.
+const DEPTH: usize = 32;
+/// Nodes beyond which a file is refused.
+const NODES: usize = 1 << 20;
+
+/// `nodes` with the calls of `functions` replaced by their bodies, to any depth.
+///
+/// Values inside a body are called `CALL/NAME`, where CALL is the name of the calling node.
+pub(super) fn inline(nodes: Vec<NodeProto>, functions: &[FunctionProto]) -> Result<Vec<NodeProto>, String> {
+    if functions.is_empty() {
+        return Ok(nodes);
+    }
+    let mut inlined = Vec::with_capacity(nodes.len());
+    let mut calls = 0;
+    for node in nodes {
+        append(node, functions, DEPTH, &mut calls, &mut inlined)?;
+    }
+    Ok(inlined)
+}
+
+fn append(
+    node: NodeProto,
+    functions: &[FunctionProto],
+    depth: usize,
+    calls: &mut usize,
+    to: &mut Vec<NodeProto>,
+) -> Result<(), String> {
+    let Some(function) = functions.iter().find(|function| is_called(function, &node)) else {
+        to.push(node);
+        return Ok(());
+    };
+    if depth == 0 {
+        return Err(format!(
+            "its function `{}` calls itself, or others more than {DEPTH} deep",
+            function.name()
+        ));
+    }
+    *calls += 1;
+    let call =
+        if node.name().is_empty() { format!("{}_{calls}", function.name()) } else { node.name().into() };
+    let outer = |names: &[String], given: &[String]| -> Vec<(String, String)> {
+        names.iter().cloned().zip(given.iter().cloned().chain(std::iter::repeat(String::new()))).collect()
+    };
+    let mut names: HashMap<String, String> = HashMap::new();
+    names.extend(outer(&function.input, &node.input));
+    // An output that nobody takes has no name outside.
+    names.extend(outer(&function.output, &node.output).into_iter().filter(|(_, given)| !given.is_empty()));
+    let rename = |name: &String| match names.get(name) {
+        _ if name.is_empty() => String::new(),
+        Some(given) => given.clone(),
+        None => format!("{call}/{name}"),
+    };
+    for body in &function.node {
+        let mut body = body.clone();
+        body.name = Some(format!("{call}/{}", body.name()));
+        body.input = body.input.iter().map(rename).collect();
+        body.output = body.output.iter().map(rename).collect();
+        body.attribute =
+            body.attribute.into_iter().filter_map(|attribute| resolved(attribute, &node, function)).collect();
+        append(body, functions, depth - 1, calls, to)?;
+    }
+    if to.len() > NODES {
+        return Err(format!("its functions make more than {NODES} nodes"));
+    }
+    Ok(())
+}
+
+fn is_called(function: &FunctionProto, node: &NodeProto) -> bool {
+    function.name() == node.op_type()
+        && function.domain() == node.domain()
+        && function.overload() == node.overload()
+}
+
+/// An attribute of a body with the caller's value, or the function's default; `None` if neither is given.
+fn resolved(attribute: AttributeProto, call: &NodeProto, function: &FunctionProto) -> Option<AttributeProto> {
+    let refers_to = attribute.ref_attr_name();
+    if refers_to.is_empty() {
+        return Some(attribute);
+    }
+    let given =
+        call.attribute.iter().chain(&function.attribute_proto).find(|given| given.name() == refers_to);
+    given.map(|given| AttributeProto { name: attribute.name.clone(), ..given.clone() })
+}
