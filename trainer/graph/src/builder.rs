@@ -200,6 +200,16 @@ impl Builder {
         self.integers(&values)
     }
 
+    /// The values of an i64 constant of this builder; `None` for other tensors.
+    pub(crate) fn known_integers(&self, tensor: Tensor) -> Option<Vec<i64>> {
+        match &self.values[tensor.index()] {
+            Value { ty, origin: Origin::Constant(bytes), .. } if ty.element == ElementType::I64 => {
+                Some(bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// A constant floating-point tensor.
     pub fn floats(&mut self, ty: TensorType, values: &[f64]) -> Tensor {
         let bytes = values.iter().flat_map(|&v| ty.element.encode(v)).collect();

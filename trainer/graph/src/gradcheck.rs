@@ -107,6 +107,17 @@ pub(crate) fn evaluate(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Re
     run_case(&mut session, &case, &case.operands, None).remove("y").unwrap()
 }
 
+/// The gradient of the sum of an operator's output with respect to its first operand, under the first
+/// lowering of a case.
+pub(crate) fn gradient(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) -> Vec<f64> {
+    evaluate(case, |g, x| {
+        let y = build(g, x)?;
+        let total = g.sum(y)?;
+        let gradient = g.grad(total, &x[..1])?[0];
+        g.identity(gradient)
+    })
+}
+
 /// Compares the gradients of an operator with fourth-order differences, and prints the largest error.
 pub(crate) fn check_gradients(case: Case, build: impl Fn(&mut Builder, &[Tensor]) -> Result<Tensor>) {
     for lowering in case.lowerings.clone() {

@@ -67,7 +67,9 @@ impl Graph {
                 needed[input.index()] = true;
             }
             // Optional trailing outputs (the indices of a max-pool) cost time if requested.
-            while node.operator.name != "Split" && node.outputs.last().is_some_and(|t| !needed[t.index()]) {
+            while !matches!(node.operator.name, "Split" | "TopK")
+                && node.outputs.last().is_some_and(|t| !needed[t.index()])
+            {
                 node.outputs.pop();
             }
             kept.push(node);

@@ -22,6 +22,8 @@ pub struct Operator {
     /// counts if it is registered for that version; one with an earlier, open-ended version range does not.
     /// `ScatterElements` and `ReduceMean` lack such a kernel in older releases.
     pub cuda: &'static [ElementType],
+    /// Whether graphs hold it; an operator that does not is imported as others that compute the same.
+    pub emitted: bool,
 }
 
 /// Floating-point types.
@@ -39,7 +41,13 @@ impl Operator {
     /// ONNX's operator `name`, introduced in operator set `since`.
     #[must_use]
     pub const fn new(name: &'static str, since: i64) -> Self {
-        Self { name, domain: "", since, cuda: &[] }
+        Self { name, domain: "", since, cuda: &[], emitted: true }
+    }
+
+    /// ONNX's operator `name`, which is imported as others that compute the same.
+    #[must_use]
+    pub const fn decomposed(name: &'static str, since: i64) -> Self {
+        Self { emitted: false, ..Self::new(name, since) }
     }
 
     /// The same operator in another domain; `since` is a version of that domain.

@@ -55,6 +55,12 @@ impl ElementType {
         .into()
     }
 
+    /// The type with this number in ONNX files, if graphs use it.
+    pub(crate) fn of_onnx(number: i32) -> Option<Self> {
+        let all = [Self::F32, Self::F64, Self::F16, Self::U8, Self::I32, Self::I64, Self::Bool];
+        all.into_iter().find(|element| element.onnx() == number)
+    }
+
     /// `value` as little-endian bytes of this type, rounded to nearest; a Boolean is `value != 0`.
     pub(crate) fn encode(self, value: f64) -> Vec<u8> {
         match self {

@@ -116,6 +116,10 @@ impl NodeAttributes<'_> {
         self.find(name)?.t.as_ref()
     }
 
+    pub fn floats(&self, name: &str) -> Option<Vec<f64>> {
+        self.find(name).map(|attribute| attribute.floats.iter().map(|&value| value.into()).collect())
+    }
+
     pub fn text(&self, name: &str) -> String {
         self.find(name)
             .map_or_else(String::new, |attribute| String::from_utf8_lossy(attribute.s()).into_owned())

@@ -227,6 +227,37 @@ impl<'a> Translation<'a> {
         }
     }
 
+    /// The type that the network computes in.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// The operator set of the file.
+    pub fn opset(&self) -> i64 {
+        self.file.opset
+    }
+
+    /// The values of a floating-point operand; `None` if the node does not have it.
+    pub fn floats(&self, node: &NodeProto, at: usize) -> Result<Option<Vec<f64>>> {
+        if !given(node, at) {
+            return Ok(None);
+        }
+        match self.constant(node, at).map(|constant| &constant.values) {
+            Some(Values::Floats(values)) => Ok(Some(values.iter().map(|&value| value.into()).collect())),
+            _ => {
+                let reason =
+                    format!("takes `{}`, which is computed, expected constant numbers", node.input[at]);
+                Err(self.at_node(node, reason))
+            }
+        }
+    }
+
+    /// Axes of `x` in operand `at` or, in older operator sets, in the attribute `axes`.
+    pub fn axes(&self, node: &NodeProto, x: Tensor, at: usize) -> Result<Option<Vec<usize>>> {
+        let list = self.integers(node, at)?.or_else(|| NodeAttributes(node).ints("axes"));
+        Ok(list.map(|list| list.into_iter().map(|axis| self.axis(x, axis)).collect()))
+    }
+
     /// Index of an axis, which counts from the end if negative; `rank + 1`, which the builder refuses, if
     /// there is no such axis.
     pub fn axis(&self, x: Tensor, axis: i64) -> usize {

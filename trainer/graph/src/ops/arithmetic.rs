@@ -1,9 +1,11 @@
-//! Add, Sub, Mul, Div, Pow with broadcasting.
+//! Add, Sub, Mul, Div, Pow, Mod with broadcasting.
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::translation::Family;
-use crate::node::Tensor;
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
+use crate::node::{Attributes, Tensor, int};
+use crate::onnx::NodeProto;
 use crate::operator::{NUMBERS, Operator};
 use crate::types::broadcast;
 
@@ -13,13 +15,15 @@ pub(super) const OPERATORS: Family = &[
     (&SUB, Some(|file, node| file.binary(node, Builder::sub))),
     (&MUL, Some(|file, node| file.binary(node, Builder::mul))),
     (&DIV, Some(|file, node| file.binary(node, Builder::div))),
-    (&POW, None),
+    (&POW, Some(import_pow)),
+    (&MOD, Some(import_mod)),
 ];
 static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
 static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
 static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
 static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
+static MOD: Operator = Operator::new("Mod", 10).on_cuda(NUMBERS);
 
 impl Builder {
     /// a + b with broadcasting.
@@ -121,6 +125,32 @@ impl Builder {
         Ok(y)
     }
 
+    /// What remains of a divided by b, with broadcasting: with the sign of a if `truncated`, as
+    /// floating-point operands need, else with that of b.
+    ///
+    /// # Errors
+    /// See [`add`](Self::add); or operands are floating-point, and not `truncated`.
+    pub fn modulo(&mut self, a: Tensor, b: Tensor, truncated: bool) -> Result<Tensor> {
+        if !truncated && self.element(a).is_float() {
+            let reason = "floating-point operands need the remainder with the sign of the first (fmod = 1)";
+            return Err(self.mismatch(MOD.name, &[a, b], reason));
+        }
+        let y = self.broadcasting_with(&MOD, a, b, vec![int("fmod", truncated.into())])?;
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| g.sum_to(dy, a))?;
+            let db = g.when(up.wanted[1], |g| {
+                // y = a − b · trunc(a / b).
+                let whole = g.sub(y, a)?;
+                let slope = g.div(whole, b)?;
+                let product = g.mul(dy, slope)?;
+                g.sum_to(product, b)
+            })?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
     /// x · factor.
     ///
     /// # Errors
@@ -155,7 +185,23 @@ impl Builder {
         wanted.then(|| emit(self)).transpose()
     }
 
-    fn broadcasting(&mut self, operator: &'static Operator, a: Tensor, b: Tensor) -> Result<Tensor> {
+    /// A node of two operands that broadcast; it has no gradient rule yet.
+    pub(super) fn broadcasting(
+        &mut self,
+        operator: &'static Operator,
+        a: Tensor,
+        b: Tensor,
+    ) -> Result<Tensor> {
+        self.broadcasting_with(operator, a, b, vec![])
+    }
+
+    fn broadcasting_with(
+        &mut self,
+        operator: &'static Operator,
+        a: Tensor,
+        b: Tensor,
+        attributes: Attributes,
+    ) -> Result<Tensor> {
         if self.element(a) != self.element(b) {
             return Err(self.mismatch(operator.name, &[a, b], "element types must be equal"));
         }
@@ -163,8 +209,38 @@ impl Builder {
             return Err(self.mismatch(operator.name, &[a, b], "shapes must broadcast"));
         };
         let ty = self.ty(a).reshaped(shape);
-        Ok(self.emit(operator, &[a, b], vec![], ty))
+        Ok(self.emit(operator, &[a, b], attributes, ty))
     }
+}
+
+/// Common exponents have cheaper forms, which also are exact for bases below 0.
+fn import_pow<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let exponent = file.scalar(node, 1, "exponent", 1.0).ok();
+    match exponent {
+        Some(1.0) => Ok(x),
+        Some(2.0) => file.g.mul(x, x),
+        Some(3.0) => {
+            let square = file.g.mul(x, x)?;
+            file.g.mul(square, x)
+        }
+        Some(0.5) => file.g.sqrt(x),
+        Some(-1.0) => file.g.reciprocal(x),
+        Some(-0.5) => {
+            let root = file.g.sqrt(x)?;
+            file.g.reciprocal(root)
+        }
+        Some(exponent) => {
+            let exponent = file.g.scalar(file.g.element(x), exponent);
+            file.g.pow(x, exponent)
+        }
+        None => file.binary(node, Builder::pow),
+    }
+}
+
+fn import_mod<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (a, b) = (file.operand(node, 0)?, file.operand(node, 1)?);
+    file.g.modulo(a, b, NodeAttributes(node).int("fmod", 0) != 0)
 }
 
 #[cfg(test)]
@@ -182,6 +258,8 @@ mod tests {
             check_gradients(case("Div"), |g, x| g.div(x[0], x[1]));
             check_gradients(case("Pow"), |g, x| g.pow(x[0], x[1]));
         }
+        let case = Case::f64("Mod").values([3], vec![-7.25, 1.5, 6.5]).values([3], vec![2.0, -4.0, 3.0]);
+        check_gradients(case, |g, x| g.modulo(x[0], x[1], true));
     }
 
     #[test]

@@ -2,23 +2,30 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::translation::Family;
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
+use crate::onnx::NodeProto;
 use crate::operator::{BOOLEAN, NUMBERS, NUMBERS_AND_BYTES, Operator};
 use crate::types::{ElementType, TensorType, broadcast};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[
-    (&GREATER, None),
-    (&LESS, None),
-    (&LESS_OR_EQUAL, None),
-    (&EQUAL, None),
-    (&AND, None),
-    (&OR, None),
-    (&NOT, None),
-    (&WHERE, None),
+    (&GREATER, Some(|file, node| file.binary(node, Builder::greater))),
+    (&GREATER_OR_EQUAL, Some(import_greater_or_equal)),
+    (&LESS, Some(|file, node| file.binary(node, Builder::less))),
+    (&LESS_OR_EQUAL, Some(|file, node| file.binary(node, Builder::less_or_equal))),
+    (&EQUAL, Some(|file, node| file.binary(node, Builder::equal))),
+    (&AND, Some(|file, node| file.binary(node, Builder::and))),
+    (&OR, Some(|file, node| file.binary(node, Builder::or))),
+    (&XOR, Some(import_xor)),
+    (&NOT, Some(|file, node| file.unary(node, Builder::not))),
+    (&IS_NAN, Some(import_is_nan)),
+    (&IS_INF, Some(import_is_inf)),
+    (&WHERE, Some(import_where)),
 ];
 static GREATER: Operator = Operator::new("Greater", 1).on_cuda(NUMBERS);
+static GREATER_OR_EQUAL: Operator = Operator::decomposed("GreaterOrEqual", 12);
 static LESS: Operator = Operator::new("Less", 1).on_cuda(NUMBERS);
 static LESS_OR_EQUAL: Operator = Operator::new("LessOrEqual", 12).on_cuda(NUMBERS);
 static EQUAL: Operator = Operator::new("Equal", 1).on_cuda(&[
@@ -29,6 +36,9 @@ static EQUAL: Operator = Operator::new("Equal", 1).on_cuda(&[
 ]);
 static AND: Operator = Operator::new("And", 1).on_cuda(BOOLEAN);
 static OR: Operator = Operator::new("Or", 1).on_cuda(BOOLEAN);
+static XOR: Operator = Operator::decomposed("Xor", 1);
+static IS_NAN: Operator = Operator::decomposed("IsNaN", 9);
+static IS_INF: Operator = Operator::decomposed("IsInf", 10);
 static NOT: Operator = Operator::new("Not", 1).on_cuda(BOOLEAN);
 static WHERE: Operator = Operator::new("Where", 9).on_cuda(NUMBERS_AND_BYTES);
 
@@ -142,6 +152,47 @@ impl Builder {
             None => Err(self.mismatch(operator.name, &[a, b], "shapes must broadcast")),
         }
     }
+}
+
+fn import_greater_or_equal<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (a, b) = (file.operand(node, 0)?, file.operand(node, 1)?);
+    file.g.less_or_equal(b, a)
+}
+
+fn import_xor<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let equal = file.binary(node, Builder::equal)?;
+    file.g.not(equal)
+}
+
+/// Only what is not a number differs from itself.
+fn import_is_nan<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let equal = file.g.equal(x, x)?;
+    file.g.not(equal)
+}
+
+fn import_is_inf<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (attributes, x) = (NodeAttributes(node), file.operand(node, 0)?);
+    let is = |g: &mut Builder, value| {
+        let value = g.scalar(g.element(x), value);
+        g.equal(x, value)
+    };
+    match (attributes.int("detect_negative", 1) != 0, attributes.int("detect_positive", 1) != 0) {
+        (true, false) => is(file.g, f64::NEG_INFINITY),
+        (false, true) => is(file.g, f64::INFINITY),
+        (both, _) => {
+            let (low, high) = (is(file.g, f64::NEG_INFINITY)?, is(file.g, f64::INFINITY)?);
+            let infinite = file.g.or(low, high)?;
+            let wanted = file.g.scalar(ElementType::Bool, f64::from(u8::from(both)));
+            file.g.and(infinite, wanted)
+        }
+    }
+}
+
+fn import_where<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (a, b) = (file.operand(node, 1)?, file.operand(node, 2)?);
+    let condition = file.operand(node, 0)?;
+    file.g.select(condition, a, b)
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ pub(super) const OPERATORS: Family = &[
     (&RESHAPE, Some(import_reshape)),
     (&FLATTEN, Some(import_flatten)),
     (&TRANSPOSE, Some(import_transpose)),
-    (&SQUEEZE, None),
-    (&UNSQUEEZE, None),
-    (&EXPAND, None),
+    (&SQUEEZE, Some(import_squeeze)),
+    (&UNSQUEEZE, Some(import_unsqueeze)),
+    (&EXPAND, Some(import_expand)),
 ];
 static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(ALL_TYPES);
 static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(ALL_TYPES);
@@ -188,6 +188,40 @@ fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
     };
     // Flatten is the same node for every batch size.
     if shape.len() == 2 && shape[0] == from[0] { file.g.flatten(x, 1) } else { file.g.reshape(x, &shape) }
+}
+
+/// Without axes, all axes of length 1 go.
+fn import_squeeze<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let axes = match file.axes(node, x, 1)? {
+        Some(axes) => axes,
+        None => (0..file.g.shape(x).len()).filter(|&axis| file.g.shape(x)[axis] == 1).collect(),
+    };
+    if axes.is_empty() { Ok(x) } else { file.g.squeeze(x, &axes) }
+}
+
+/// Negative axes count from the end of the result.
+fn import_unsqueeze<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let axes = file.integers(node, 1)?.or_else(|| NodeAttributes(node).ints("axes")).unwrap_or_default();
+    let rank = (file.g.shape(x).len() + axes.len()) as i64;
+    let from_front = |axis: i64| if axis < 0 { axis + rank } else { axis };
+    let mut axes: Vec<usize> =
+        axes.into_iter().map(|axis| usize::try_from(from_front(axis)).unwrap_or(usize::MAX)).collect();
+    axes.sort_unstable();
+    if axes.is_empty() { Ok(x) } else { file.g.unsqueeze(x, &axes) }
+}
+
+/// A length of 1 keeps the operand's.
+fn import_expand<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let mut target = file.integers(node, 1)?.unwrap_or_default();
+    if target.first().copied() == file.fixed_batch().map(|batch| batch as i64) {
+        target = file.target_shape(node, 1, target, 0);
+    }
+    let target: Vec<usize> = target.into_iter().map(|length| usize::try_from(length).unwrap_or(0)).collect();
+    let shape = broadcast(file.g.shape(x), &target).unwrap_or(target);
+    file.g.expand(x, &shape)
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ impl Builder {
         let (rows, columns) =
             (self.reshape(list, &[channels, 1, 1, 1])?, self.reshape(list, &[1, channels, 1, 1])?);
         let offset = self.sub(rows, columns)?;
-        let distance = self.abs(offset);
+        let distance = self.abs(offset)?;
         let reach = self.scalar(ElementType::I64, (size / 2) as f64);
         let near = self.less_or_equal(distance, reach)?;
         let band = self.cast(near, element)?;

@@ -5,9 +5,9 @@ use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
-use crate::node::{Attribute, Attributes, Tensor, int, ints};
+use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
-use crate::operator::{ALL_TYPES, FLOATS, Operator};
+use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType::{self, F16, F32, U8};
 
 /// The operators of this file, each with its import.
@@ -15,12 +15,10 @@ pub(super) const OPERATORS: Family = &[
     (&MAX_POOL, Some(|file, node| import_pool(file, node, Builder::max_pool))),
     (&AVERAGE_POOL, Some(import_average_pool)),
     (&GLOBAL_AVERAGE_POOL, Some(|file, node| file.unary(node, Builder::global_average_pool))),
-    (&SCATTER_ELEMENTS, None),
 ];
 static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
 static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
 static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1).on_cuda(FLOATS);
-static SCATTER_ELEMENTS: Operator = Operator::new("ScatterElements", 11).on_cuda(ALL_TYPES);
 
 /// Window of a pooling operator, the same along both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +65,7 @@ impl Builder {
             let (positions, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
             let dx = g.in_f32(dy, |g, dy| {
                 let flat = g.ty(dy).reshaped([ty.len()]);
-                let zeros = g.zeros(flat.clone())?;
-                let attributes = vec![("reduction", Attribute::Text("add"))];
-                Ok(g.emit(&SCATTER_ELEMENTS, &[zeros, positions, dy], attributes, flat))
+                g.scatter_add(flat, positions, dy, 0)
             })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });

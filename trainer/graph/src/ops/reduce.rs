@@ -2,12 +2,17 @@
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::translation::Family;
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
+use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, NUMBERS, Operator};
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&REDUCE_SUM, None), (&REDUCE_MEAN, None)];
+pub(super) const OPERATORS: Family = &[
+    (&REDUCE_SUM, Some(|file, node| import_reduction(file, node, Builder::reduce_sum))),
+    (&REDUCE_MEAN, Some(|file, node| import_reduction(file, node, Builder::reduce_mean))),
+];
 static REDUCE_SUM: Operator = Operator::new("ReduceSum", 1).on_cuda(NUMBERS);
 static REDUCE_MEAN: Operator = Operator::new("ReduceMean", 1).on_cuda(FLOATS);
 
@@ -45,20 +50,10 @@ impl Builder {
         keep: bool,
     ) -> Result<Tensor> {
         let ty = self.ty(x).clone();
-        let listed = |i: usize| axes.contains(&i);
-        if axes.is_empty()
-            || axes.iter().any(|&a| a >= ty.rank())
-            || (0..ty.rank()).filter(|&i| listed(i)).count() != axes.len()
-        {
-            return Err(self.mismatch(
-                operator.name,
-                &[x],
-                format!("axes {axes:?} must be distinct axes of the operand"),
-            ));
-        }
+        let (kept, shape) = self.reduced_shapes(operator, x, axes, keep)?;
         if self.lowering().reduce_by_runs {
             let mut runs: Vec<Vec<usize>> = Vec::new();
-            for axis in (0..ty.rank()).filter(|&axis| listed(axis)) {
+            for axis in (0..ty.rank()).filter(|axis| axes.contains(axis)) {
                 match runs.last_mut() {
                     Some(run) if run.last() == Some(&(axis - 1)) => run.push(axis),
                     _ => runs.push(vec![axis]),
@@ -69,12 +64,6 @@ impl Builder {
                 return runs.iter().rev().try_fold(x, |x, run| self.reduce(operator, x, run, keep));
             }
         }
-        let kept: Vec<usize> = (0..ty.rank()).map(|i| if listed(i) { 1 } else { ty.shape[i] }).collect();
-        let shape = if keep {
-            kept.clone()
-        } else {
-            (0..ty.rank()).filter(|&i| !listed(i)).map(|i| ty.shape[i]).collect()
-        };
         let axes_input = self.sizes(axes);
         let y = self.emit(operator, &[x, axes_input], vec![int("keepdims", keep.into())], ty.reshaped(shape));
         let count: usize = axes.iter().map(|&a| ty.shape[a]).product();
@@ -86,6 +75,52 @@ impl Builder {
         });
         Ok(y)
     }
+
+    /// The shape of `x` with `axes` of length 1, and that of a reduction over them.
+    pub(super) fn reduced_shapes(
+        &self,
+        operator: &'static Operator,
+        x: Tensor,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<(Vec<usize>, Vec<usize>)> {
+        let shape = self.shape(x);
+        let listed = |i: &usize| axes.contains(i);
+        let all = 0..shape.len();
+        if axes.is_empty()
+            || axes.iter().any(|a| !all.contains(a))
+            || all.clone().filter(listed).count() != axes.len()
+        {
+            let reason = format!("axes {axes:?} must be distinct axes of the operand");
+            return Err(self.mismatch(operator.name, &[x], reason));
+        }
+        let kept: Vec<usize> = all.clone().map(|i| if listed(&i) { 1 } else { shape[i] }).collect();
+        let rest = all.filter(|i| !listed(i)).map(|i| shape[i]).collect();
+        Ok((kept.clone(), if keep { kept } else { rest }))
+    }
+}
+
+/// A reduction over the axes in an operand or an attribute; without axes over all, or over none if the node
+/// says so.
+pub(super) fn import_reduction<'a>(
+    file: &mut Translation<'a>,
+    node: &'a NodeProto,
+    reduce: fn(&mut Builder, Tensor, &[usize], bool) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let (attributes, x) = (NodeAttributes(node), file.operand(node, 0)?);
+    let axes = file.axes(node, x, 1)?.unwrap_or_default();
+    let keep = attributes.int("keepdims", 1) != 0;
+    let rank = file.g.shape(x).len();
+    if !axes.is_empty() {
+        return reduce(file.g, x, &axes, keep);
+    }
+    if rank == 0 || attributes.int("noop_with_empty_axes", 0) != 0 {
+        // What a reduction does to each value, if anything, is what it does to an axis of length 1.
+        let single = file.g.unsqueeze(x, &[rank])?;
+        return reduce(file.g, single, &[rank], false);
+    }
+    let all: Vec<usize> = (0..rank).collect();
+    reduce(file.g, x, &all, keep)
 }
 
 #[cfg(test)]

@@ -1,21 +1,19 @@
-//! Joining, slicing and padding tensors: Concat, Split, Slice, Pad.
+//! Joining and slicing tensors: Concat, Split, Slice.
 
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
-use crate::node::{Attribute, Tensor, int};
+use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{ALL_TYPES, Operator};
-use crate::types::ElementType::{Bool, F16, F32};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family =
-    &[(&CONCAT, Some(import_concat)), (&SPLIT, None), (&SLICE, None), (&PAD, None)];
+    &[(&CONCAT, Some(import_concat)), (&SPLIT, Some(import_split)), (&SLICE, Some(import_slice))];
 static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(ALL_TYPES);
 static SPLIT: Operator = Operator::new("Split", 1).on_cuda(ALL_TYPES);
 pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(ALL_TYPES);
-static PAD: Operator = Operator::new("Pad", 1).on_cuda(&[F16, F32, Bool]);
 
 /// A slice of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,34 +182,22 @@ impl Builder {
         Ok(y)
     }
 
-    /// Zeros before and after every axis.
+    /// `x` with the order along `axis` reversed.
     ///
     /// # Errors
-    /// `before` and `after` do not have one entry per axis, or `x` is not numeric.
-    pub fn pad(&mut self, x: Tensor, before: &[usize], after: &[usize]) -> Result<Tensor> {
+    /// `x` has no such axis.
+    pub fn reverse(&mut self, x: Tensor, axis: usize) -> Result<Tensor> {
         let ty = self.ty(x).clone();
-        if before.len() != ty.rank() || after.len() != ty.rank() {
-            let reason = format!("paddings {before:?} and {after:?} must have one entry per axis");
-            return Err(self.mismatch(PAD.name, &[x], reason));
+        if axis >= ty.rank() {
+            return Err(self.mismatch(
+                SLICE.name,
+                &[x],
+                format!("axis {axis} must be an axis of the operand"),
+            ));
         }
-        if before.iter().chain(after).all(|&p| p == 0) {
-            return Ok(x);
-        }
-        let shape: Vec<usize> = (0..ty.rank()).map(|i| before[i] + ty.shape[i] + after[i]).collect();
-        let pads = self.sizes(&[before, after].concat());
-        let y = self.emit(&PAD, &[x, pads], vec![("mode", Attribute::Text("constant"))], ty.reshaped(shape));
-        let before = before.to_vec();
-        self.record(&[x], &[y], move |g, up| {
-            let slices: Vec<AxisSlice> = (0..ty.rank())
-                .map(|axis| AxisSlice {
-                    axis,
-                    start: before[axis],
-                    end: before[axis] + ty.shape[axis],
-                    step: 1,
-                })
-                .collect();
-            Ok(vec![Some(g.slice_axes(up.single(), &slices)?)])
-        });
+        let lists = [[-1], [i64::MIN], [axis as i64], [-1]].map(|list| self.integers(&list));
+        let y = self.emit(&SLICE, &[&[x], &lists[..]].concat(), vec![], ty);
+        self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reverse(up.single(), axis)?)]));
         Ok(y)
     }
 
@@ -246,6 +232,73 @@ fn import_concat<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
     file.g.concat(&parts, axis)
 }
 
+/// Parts of given lengths, or as many equal parts as outputs, the last shorter if they do not fit.
+fn import_split<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (attributes, x) = (NodeAttributes(node), file.operand(node, 0)?);
+    let axis = file.axis(x, attributes.int("axis", 0));
+    let length = file.g.shape(x).get(axis).copied().unwrap_or(0);
+    let lengths = match file.integers(node, 1)?.or_else(|| attributes.ints("split")) {
+        Some(list) => list.into_iter().map(|length| usize::try_from(length).unwrap_or(0)).collect(),
+        None => {
+            let count = node.output.len().max(1);
+            let each = length.div_ceil(count);
+            (0..count).map(|at| each.min(length.saturating_sub(at * each))).collect::<Vec<_>>()
+        }
+    };
+    let parts = file.g.split(x, axis, &lengths)?;
+    for (name, &part) in node.output.iter().zip(&parts).skip(1) {
+        file.define(name, part);
+    }
+    parts.first().copied().ok_or_else(|| file.at_node(node, "has no output"))
+}
+
+/// Starts and ends count from the end if negative, and are clamped to the axis; a negative step walks
+/// backwards.
+fn import_slice<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (attributes, mut x) = (NodeAttributes(node), file.operand(node, 0)?);
+    let list = |at, name| -> Result<Option<Vec<i64>>> {
+        Ok(file.integers(node, at)?.or_else(|| attributes.ints(name)))
+    };
+    let (starts, ends) = (list(1, "starts")?.unwrap_or_default(), list(2, "ends")?.unwrap_or_default());
+    let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || steps.contains(&0) {
+        let reason = format!("has starts {starts:?}, ends {ends:?}, axes {axes:?} and steps {steps:?}");
+        return Err(file.at_node(node, reason));
+    }
+    let (mut slices, mut backwards) = (Vec::with_capacity(starts.len()), Vec::new());
+    for at in 0..starts.len() {
+        let axis = file.axis(x, axes[at]);
+        let Some(&length) = file.g.shape(x).get(axis) else {
+            return Err(
+                file.at_node(node, format!("slices axis {}, which its operand does not have", axes[at]))
+            );
+        };
+        let length = length as i64;
+        let from_front = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
+        let (start, end, step) = (from_front(starts[at]), from_front(ends[at]), steps[at]);
+        let (first, count) = if step > 0 {
+            let (start, end) = (start.clamp(0, length), end.clamp(0, length));
+            (start, (end - start).max(0).unsigned_abs().div_ceil(step.unsigned_abs()))
+        } else {
+            let (start, end) = (start.clamp(-1, length - 1), end.clamp(-1, length - 1));
+            let count = (start - end).max(0).unsigned_abs().div_ceil(step.unsigned_abs());
+            (start - (count as i64 - 1) * step.saturating_neg(), count)
+        };
+        if count == 0 {
+            let reason = format!("takes nothing from axis {axis}, whose length is {length}");
+            return Err(file.at_node(node, reason));
+        }
+        if step < 0 && count > 1 {
+            backwards.push(axis);
+        }
+        let (start, count, step) = (first as usize, count as usize, step.unsigned_abs() as usize);
+        slices.push(AxisSlice { axis, start, end: start + (count - 1) * step + 1, step });
+    }
+    x = file.g.slice_axes(x, &slices)?;
+    backwards.into_iter().try_fold(x, |x, axis| file.g.reverse(x, axis))
+}
+
 #[cfg(test)]
 mod tests {
     use super::AxisSlice;
@@ -269,7 +322,7 @@ mod tests {
                 ],
             )
         });
-        check_gradients(case("Pad"), |g, x| g.pad(x[0], &[0, 2, 1], &[1, 0, 0]));
+        check_gradients(case("Slice backwards"), |g, x| g.reverse(x[0], 1));
         check_gradients(case("Split, all parts used"), |g, x| {
             let parts = g.split(x[0], 1, &[2, 2, 3])?;
             let product = g.mul(parts[0], parts[1])?;
@@ -279,9 +332,9 @@ mod tests {
     }
 
     #[test]
-    fn a_padded_vector_has_zeros_at_both_ends() {
-        let case = Case::f64("Pad").values([2], vec![1.0, 2.0]);
-        assert_eq!(evaluate(case, |g, x| g.pad(x[0], &[1], &[2])), [0.0, 1.0, 2.0, 0.0, 0.0]);
+    fn a_reversed_axis_ends_with_its_first_value() {
+        let case = Case::f64("Slice").values([2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(evaluate(case, |g, x| g.reverse(x[0], 1)), [2.0, 1.0, 4.0, 3.0]);
     }
 
     #[test]
@@ -294,6 +347,6 @@ mod tests {
         assert!(g.split(x, 1, &[1, 1]).is_err());
         assert!(g.slice(x, 1, 2, 4).is_err());
         assert!(g.slice(x, 1, 2, 2).is_err());
-        assert!(g.pad(x, &[1], &[1]).is_err());
+        assert!(g.reverse(x, 2).is_err());
     }
 }

@@ -1,15 +1,22 @@
-//! Softmax and LogSoftmax; f16 inputs are computed in f32.
+//! Softmax, LogSoftmax and Hardmax; f16 inputs are computed in f32.
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::translation::Family;
+use crate::import::file::NodeAttributes;
+use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
+use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&SOFTMAX, None), (&LOG_SOFTMAX, None)];
+pub(super) const OPERATORS: Family = &[
+    (&SOFTMAX, Some(|file, node| import_along(file, node, Builder::softmax))),
+    (&LOG_SOFTMAX, Some(|file, node| import_along(file, node, Builder::log_softmax))),
+    (&HARDMAX, Some(|file, node| import_along(file, node, Builder::hardmax))),
+];
 static SOFTMAX: Operator = Operator::new("Softmax", 1).on_cuda(FLOATS);
 static LOG_SOFTMAX: Operator = Operator::new("LogSoftmax", 1).on_cuda(FLOATS);
+static HARDMAX: Operator = Operator::decomposed("Hardmax", 1);
 
 impl Builder {
     /// eˣ / Σ eˣ along `axis`.
@@ -61,6 +68,26 @@ impl Builder {
         }
         Ok(self.emit(operator, &[x], vec![int("axis", axis as i64)], self.ty(x).clone()))
     }
+}
+
+/// Along an axis; before operator set 13 along this axis and all later ones together.
+fn import_along<'a>(
+    file: &mut Translation<'a>,
+    node: &'a NodeProto,
+    emit: fn(&mut Builder, Tensor, usize) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let is_joint = file.opset() < 13;
+    let axis = file.axis(x, NodeAttributes(node).int("axis", if is_joint { 1 } else { -1 }));
+    let shape = file.g.shape(x).to_vec();
+    if !is_joint || axis + 1 >= shape.len() {
+        return emit(file.g, x, axis);
+    }
+    let rows: usize = shape[..axis].iter().product();
+    let columns: usize = shape[axis..].iter().product();
+    let matrix = file.g.reshape(x, &[rows, columns])?;
+    let y = emit(file.g, matrix, 1)?;
+    file.g.reshape(y, &shape)
 }
 
 #[cfg(test)]

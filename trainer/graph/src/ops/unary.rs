@@ -1,11 +1,13 @@
-//! Element-wise functions of one operand: Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Neg, Clip, Identity, Cast.
+//! Element-wise functions of one operand: Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Reciprocal, Neg, Identity,
+//! Cast.
 
 use crate::builder::{Builder, IDENTITY};
 use crate::error::Result;
+use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
-use crate::operator::{ALL_TYPES, FLOATS, NUMBERS, NUMBERS_AND_BYTES, Operator};
+use crate::operator::{ALL_TYPES, FLOATS, NUMBERS, Operator};
 use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
@@ -14,13 +16,13 @@ pub(super) const OPERATORS: Family = &[
     (&TANH, Some(|file, node| file.unary(node, Builder::tanh))),
     (&SIGMOID, Some(|file, node| file.unary(node, Builder::sigmoid))),
     (&EXP, Some(|file, node| file.unary(node, Builder::exp))),
-    (&LOG, None),
+    (&LOG, Some(|file, node| file.unary(node, Builder::log))),
     (&SQRT, Some(|file, node| file.unary(node, Builder::sqrt))),
+    (&RECIPROCAL, Some(|file, node| file.unary(node, Builder::reciprocal))),
     (&NEG, Some(|file, node| file.unary(node, Builder::neg))),
-    (&ABS, None),
-    (&CLIP, Some(import_clip)),
     (&IDENTITY, Some(|file, node| file.operand(node, 0))),
-    (&CAST, None),
+    (&CAST, Some(import_cast)),
+    (&CAST_LIKE, Some(import_cast_like)),
 ];
 static RELU: Operator = Operator::new("Relu", 1).on_cuda(FLOATS);
 static TANH: Operator = Operator::new("Tanh", 1).on_cuda(FLOATS);
@@ -28,10 +30,10 @@ static SIGMOID: Operator = Operator::new("Sigmoid", 1).on_cuda(FLOATS);
 static EXP: Operator = Operator::new("Exp", 1).on_cuda(FLOATS);
 static LOG: Operator = Operator::new("Log", 1).on_cuda(FLOATS);
 static SQRT: Operator = Operator::new("Sqrt", 1).on_cuda(FLOATS);
+static RECIPROCAL: Operator = Operator::new("Reciprocal", 1).on_cuda(FLOATS);
 static NEG: Operator = Operator::new("Neg", 1).on_cuda(NUMBERS);
-static ABS: Operator = Operator::new("Abs", 1).on_cuda(NUMBERS);
-static CLIP: Operator = Operator::new("Clip", 1).on_cuda(NUMBERS_AND_BYTES);
 static CAST: Operator = Operator::new("Cast", 1).on_cuda(ALL_TYPES);
+static CAST_LIKE: Operator = Operator::decomposed("CastLike", 15);
 
 impl Builder {
     /// max(x, 0); the gradient at 0 is 0.
@@ -111,6 +113,20 @@ impl Builder {
         Ok(y)
     }
 
+    /// 1 / x.
+    ///
+    /// # Errors
+    /// See [`relu`](Self::relu).
+    pub fn reciprocal(&mut self, x: Tensor) -> Result<Tensor> {
+        let y = self.unary(&RECIPROCAL, x)?;
+        self.record(&[x], &[y], move |g, up| {
+            let square = g.mul(y, y)?;
+            let product = g.mul(up.single(), square)?;
+            Ok(vec![Some(g.neg(product)?)])
+        });
+        Ok(y)
+    }
+
     /// −x.
     ///
     /// # Errors
@@ -118,28 +134,6 @@ impl Builder {
     pub fn neg(&mut self, x: Tensor) -> Result<Tensor> {
         let y = self.unary(&NEG, x)?;
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.neg(up.single())?)]));
-        Ok(y)
-    }
-
-    /// min(max(x, low), high); the gradient is 0 outside the open interval.
-    ///
-    /// # Errors
-    /// `x` is not floating-point, or `low` is not below `high`.
-    pub fn clip(&mut self, x: Tensor, low: f64, high: f64) -> Result<Tensor> {
-        if low.partial_cmp(&high) != Some(std::cmp::Ordering::Less) {
-            let reason = format!("the lower bound {low} must be below the upper bound {high}");
-            return Err(self.mismatch(CLIP.name, &[x], reason));
-        }
-        self.floating(CLIP.name, x)?;
-        let element = self.element(x);
-        let (low, high) = (self.scalar(element, low), self.scalar(element, high));
-        let y = self.emit(&CLIP, &[x, low, high], vec![], self.ty(x).clone());
-        self.record(&[x], &[y], move |g, up| {
-            let (above, below) = (g.greater(x, low)?, g.greater(high, x)?);
-            let inside = g.and(above, below)?;
-            let zero = g.scalar(element, 0.0);
-            Ok(vec![Some(g.select(inside, up.single(), zero)?)])
-        });
         Ok(y)
     }
 
@@ -170,11 +164,6 @@ impl Builder {
         Ok(y)
     }
 
-    /// Absolute value; it has no gradient rule.
-    pub(crate) fn abs(&mut self, x: Tensor) -> Tensor {
-        self.emit(&ABS, &[x], vec![], self.ty(x).clone())
-    }
-
     /// `compute` on x. If x is f16, whose precision and range are too small for sums, powers and
     /// exponentials, it is computed in f32 and the result is rounded to f16.
     pub(crate) fn in_f32(
@@ -198,17 +187,33 @@ impl Builder {
         Err(self.mismatch(operator, &[x], "the operand must be floating-point"))
     }
 
-    fn unary(&mut self, operator: &'static Operator, x: Tensor) -> Result<Tensor> {
+    /// A node of an operator without attributes on a floating-point operand; it has no gradient rule yet.
+    pub(super) fn unary(&mut self, operator: &'static Operator, x: Tensor) -> Result<Tensor> {
         self.floating(operator.name, x)?;
         Ok(self.emit(operator, &[x], vec![], self.ty(x).clone()))
     }
 }
 
-fn import_clip<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+/// Floating-point types all become the type that the network computes in.
+fn import_cast<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
-    let low = file.scalar(node, 1, "min", f32::MIN)?;
-    let high = file.scalar(node, 2, "max", f32::MAX)?;
-    file.g.clip(x, low, high)
+    let number = NodeAttributes(node).int("to", 0);
+    let to = match i32::try_from(number).ok().and_then(ElementType::of_onnx) {
+        Some(to) if to.is_float() => file.element(),
+        Some(to) => to,
+        None => {
+            return Err(
+                file.at_node(node, format!("casts to the element type {number}, which is not supported"))
+            );
+        }
+    };
+    file.g.cast(x, to)
+}
+
+fn import_cast_like<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, like) = (file.operand(node, 0)?, file.operand(node, 1)?);
+    let to = file.g.element(like);
+    file.g.cast(x, to)
 }
 
 #[cfg(test)]
@@ -224,9 +229,9 @@ mod tests {
         check_gradients(case("Sigmoid"), |g, x| g.sigmoid(x[0]));
         check_gradients(case("Exp"), |g, x| g.exp(x[0]));
         check_gradients(case("Neg"), |g, x| g.neg(x[0]));
-        check_gradients(case("Clip"), |g, x| g.clip(x[0], -0.5, 0.8));
         check_gradients(case("Identity"), |g, x| g.identity(x[0]));
         check_gradients(Case::f64("Log").positive([4, 5]), |g, x| g.log(x[0]));
+        check_gradients(Case::f64("Reciprocal").positive([4, 5]), |g, x| g.reciprocal(x[0]));
         check_gradients(Case::f64("Sqrt").positive([4, 5]), |g, x| g.sqrt(x[0]));
     }
 
@@ -240,11 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn relu_and_clip_change_only_values_outside_their_range() {
+    fn relu_changes_only_negative_values() {
         let relu = evaluate(Case::f64("Relu").values([3], vec![-1.0, 0.0, 2.0]), |g, x| g.relu(x[0]));
         assert_eq!(relu, [0.0, 0.0, 2.0]);
-        let clip =
-            evaluate(Case::f64("Clip").values([3], vec![-1.0, 0.5, 2.0]), |g, x| g.clip(x[0], 0.0, 1.0));
-        assert_eq!(clip, [0.0, 0.5, 1.0]);
     }
 }
