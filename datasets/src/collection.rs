@@ -4,7 +4,6 @@
 //! [`Collection::build`] gives the classes their indices, checks and sorts everything, and reads the images.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,8 +11,8 @@ use std::sync::Arc;
 
 use fovea_pipeline::{Class, Split};
 
-use crate::positioned::{PositionedFile, io_error};
-use crate::{Entry, Payload, Source, SourceError};
+use crate::positioned::{PositionedFile, io_error, open_file};
+use crate::{Entry, Note, Payload, Source, SourceError};
 
 /// Larger sizes are refused: no photo has them, but a damaged size field may.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
@@ -30,6 +29,20 @@ pub fn is_image_name(name: &str) -> bool {
         && file
             .rsplit_once('.')
             .is_some_and(|(_, extension)| EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(extension)))
+}
+
+/// Whether a path is that of a file that systems leave beside those of users: hidden files and folders
+/// (`.DS_Store` and resource forks of macOS, `._photo.jpg`), `__MACOSX`, attributes that old tar programs
+/// unpacked as files (`PaxHeader/photo.jpg`), `Thumbs.db` and `desktop.ini` of Windows.
+pub(crate) fn is_attribute_file(path: &str) -> bool {
+    path.split('/').any(|part| {
+        let pax = part.strip_prefix("PaxHeader").map(|rest| rest.strip_prefix('s').unwrap_or(rest));
+        let pax = pax.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
+        part.starts_with('.')
+            || part == "__MACOSX"
+            || pax.is_some_and(|process| process.bytes().all(|b| b.is_ascii_digit()))
+            || ["Thumbs.db", "desktop.ini"].iter().any(|name| name.eq_ignore_ascii_case(part))
+    })
 }
 
 /// The classes that labels refer to, sorted by WNID, and the file or folder that lists them.
@@ -132,6 +145,15 @@ impl Found {
         self.rows.len()
     }
 
+    /// Number of images of each class that has any.
+    pub(crate) fn images_by_class(&self) -> HashMap<&str, u64> {
+        let mut images = HashMap::new();
+        for (entry, _) in &self.rows {
+            *images.entry(self.names[entry.label as usize].as_str()).or_default() += 1;
+        }
+        images
+    }
+
     /// Labels the images, in the order of their keys, with `labels`, one for each.
     ///
     /// # Errors
@@ -193,6 +215,7 @@ pub(crate) struct Collection {
     classes: Vec<Class>,
     train: SplitImages,
     val: SplitImages,
+    notes: Vec<Note>,
 }
 
 /// The images of one split, sorted by key.
@@ -210,7 +233,7 @@ enum Places {
 
 impl Collection {
     /// Joins splits under one list of classes: `classes`, or else the classes of the training images, or
-    /// else those of the validation images.
+    /// else those of the validation images. `notes` are those that the layout has about them.
     ///
     /// # Errors
     /// When there are no images, names repeat, or an image is of no listed class.
@@ -219,6 +242,7 @@ impl Collection {
         classes: Option<ClassList>,
         train: Option<Found>,
         val: Option<Found>,
+        mut notes: Vec<Note>,
     ) -> Result<Self, SourceError> {
         for found in [&train, &val].into_iter().flatten() {
             if found.len() == 0 {
@@ -230,12 +254,15 @@ impl Collection {
             (None, Some(found)) => ClassList::from_names(found.class_names().to_vec(), found.origin())?,
             (None, None) => ClassList { classes: Vec::new(), from: PathBuf::new() },
         };
+        let of_classes = train.as_ref().or(val.as_ref()).map(|found| found.origin().to_owned());
         let images = |found: Option<Found>, split| match found {
             Some(found) => SplitImages::build(found, split, &classes),
             None => Ok(SplitImages::default()),
         };
         let (train, val) = (images(train, Split::Train)?, images(val, Split::Val)?);
-        Ok(Self { name, classes: classes.classes, train, val })
+        let labelled = if train.entries.is_empty() { &val } else { &train };
+        notes.extend(of_classes.and_then(|path| empty_classes(path, &classes.classes, &labelled.entries)));
+        Ok(Self { name, classes: classes.classes, train, val, notes })
     }
 
     fn images(&self, split: Split) -> &SplitImages {
@@ -244,6 +271,28 @@ impl Collection {
             Split::Val => &self.val,
         }
     }
+}
+
+/// What is to be said about classes without images.
+fn empty_classes(path: PathBuf, classes: &[Class], entries: &[Entry]) -> Option<Note> {
+    const SHOWN: usize = 3;
+    let mut filled = vec![false; classes.len()];
+    entries.iter().for_each(|entry| filled[entry.label as usize] = true);
+    let empty: Vec<&str> = classes
+        .iter()
+        .zip(&filled)
+        .filter(|(_, filled)| !**filled)
+        .map(|(class, _)| class.wnid.as_str())
+        .collect();
+    let more = if empty.len() > SHOWN { ", …" } else { "" };
+    let message = format!(
+        "{} of {} classes have no images ({}{more})",
+        empty.len(),
+        classes.len(),
+        empty[..empty.len().min(SHOWN)].join(", ")
+    );
+    let count = empty.len() as u64;
+    (count > 0).then_some(Note { kind: "empty-classes", path, count, message })
 }
 
 impl SplitImages {
@@ -288,6 +337,10 @@ impl Source for Collection {
         &self.classes
     }
 
+    fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
     fn entries(&self, split: Split) -> &[Entry] {
         &self.images(split).entries
     }
@@ -311,7 +364,7 @@ impl Source for Collection {
         match images.places.as_ref().expect("a split with entries has places") {
             Places::Folder(root) => {
                 let path = root.join(key);
-                let mut file = File::open(&path).map_err(io_error(&path, "open"))?;
+                let mut file = open_file(&path)?;
                 let size = file.metadata().map_err(io_error(&path, "read its size"))?.len();
                 check_size(root, size)?;
                 file.read_to_end(buffer).map_err(io_error(&path, "read"))?;

@@ -14,7 +14,7 @@ use crate::ilsvrc::{self, Tars};
 use crate::positioned::io_error;
 use crate::tar_folder::Archive;
 use crate::tree::{Listing, Tree, TreeImages};
-use crate::{Source, SourceError, cifar10, folder, kaggle, tiny_imagenet};
+use crate::{Note, Source, SourceError, cifar10, folder, kaggle, official, tiny_imagenet};
 
 /// A way in which labelled images are stored on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +133,7 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
         }
     }
     let devkit = match options.devkit.as_ref().or(parts.devkit.as_ref()) {
-        Some(path) => Some(Devkit::open(path)?),
+        Some(path) => Some(Devkit::open(path, &scratch_dir)?),
         None => None,
     };
     let name = match (parts.layout, &devkit) {
@@ -151,8 +151,12 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     }
     let train = parts.train.map(TreeImages::in_classes).transpose()?;
     let val = parts.val.map(|val| label(val, devkit.as_ref())).transpose()?;
+    let mut notes = parts.notes;
+    if let (Some(devkit), Some(train)) = (&devkit, &train) {
+        notes.extend(devkit.compare(train));
+    }
     let classes = devkit.map(|devkit| devkit.classes).or(parts.classes);
-    Ok(Box::new(Collection::build(name, classes, train, val)?))
+    Ok(Box::new(Collection::build(name, classes, train, val, notes)?))
 }
 
 fn holds_both(path: &Path, name: &str) -> SourceError {
@@ -205,6 +209,7 @@ struct Parts {
     val: Option<TreeImages>,
     /// Images that belong to the split that the path was given for.
     unsplit: Option<TreeImages>,
+    notes: Vec<Note>,
 }
 
 impl Parts {
@@ -220,6 +225,7 @@ impl Parts {
         self.layout = self.layout.or(other.layout);
         self.classes = self.classes.take().or(other.classes);
         self.devkit = self.devkit.take().or(other.devkit);
+        self.notes.extend(other.notes);
     }
 
     fn from_tree(layout: Layout, tree: Tree) -> Self {
@@ -235,12 +241,19 @@ impl Parts {
 fn look(path: &Path, layout: Option<Layout>, scratch_dir: &Path) -> Result<Opened, SourceError> {
     let is_folder = fs::metadata(path).map_err(io_error(path, "open"))?.is_dir();
     let may_be = |candidate| layout.is_none_or(|layout| layout == candidate);
-    let opened =
-        if is_folder { look_in_folder(path, may_be)? } else { look_in_file(path, may_be, scratch_dir)? };
+    let opened = if is_folder {
+        look_in_folder(path, may_be, scratch_dir)?
+    } else {
+        look_in_file(path, may_be, scratch_dir)?
+    };
     opened.map_or_else(|| Err(unknown(path, is_folder, layout)), Ok)
 }
 
-fn look_in_folder(path: &Path, may_be: impl Fn(Layout) -> bool) -> Result<Option<Opened>, SourceError> {
+fn look_in_folder(
+    path: &Path,
+    may_be: impl Fn(Layout) -> bool,
+    scratch_dir: &Path,
+) -> Result<Option<Opened>, SourceError> {
     let table = |layout, (classes, train, val): (ClassList, Option<Found>, Option<Found>)| {
         let (train, val) = (train.map(TreeImages::Classes), val.map(TreeImages::Classes));
         Opened::Parts(Parts { layout: Some(layout), classes: Some(classes), train, val, ..Parts::default() })
@@ -263,7 +276,7 @@ fn look_in_folder(path: &Path, may_be: impl Fn(Layout) -> bool) -> Result<Option
     if may_be(Layout::IlsvrcTars)
         && let Some(tars) = Tars::find(path)?
     {
-        return Ok(Some(Opened::Parts(open_tars(tars)?)));
+        return Ok(Some(Opened::Parts(open_tars(tars, scratch_dir)?)));
     }
     if may_be(Layout::Folders) {
         let listing = folder::list(path)?;
@@ -274,22 +287,21 @@ fn look_in_folder(path: &Path, may_be: impl Fn(Layout) -> bool) -> Result<Option
     Ok(None)
 }
 
-/// The official files of one folder. They are never compressed, so nothing is inflated.
-fn open_tars(tars: Tars) -> Result<Parts, SourceError> {
-    let open = |path: Option<PathBuf>| {
+/// The official files of one folder.
+fn open_tars(tars: Tars, scratch_dir: &Path) -> Result<Parts, SourceError> {
+    let mut notes = Vec::new();
+    let mut open = |path: Option<PathBuf>| {
         let Some(path) = path else { return Ok(None) };
-        match look_in_file(&path, |layout| layout == Layout::IlsvrcTars, &std::env::temp_dir())? {
-            Some(Opened::Parts(parts)) => Ok(parts.unsplit),
+        match look_in_file(&path, |layout| layout == Layout::IlsvrcTars, scratch_dir)? {
+            Some(Opened::Parts(parts)) => {
+                notes.extend(parts.notes);
+                Ok(parts.unsplit)
+            }
             _ => Err(unknown(&path, false, Some(Layout::IlsvrcTars))),
         }
     };
-    Ok(Parts {
-        layout: Some(Layout::IlsvrcTars),
-        train: open(tars.train)?,
-        val: open(tars.val)?,
-        devkit: tars.devkit,
-        ..Parts::default()
-    })
+    let (train, val) = (open(tars.train)?, open(tars.val)?);
+    Ok(Parts { layout: Some(Layout::IlsvrcTars), train, val, devkit: tars.devkit, notes, ..Parts::default() })
 }
 
 fn look_in_file(
@@ -301,17 +313,24 @@ fn look_in_file(
     if may_be(Layout::Cifar10) && cifar10::is_in(&archive) {
         return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_archive(&archive)?))));
     }
-    if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&archive.members) {
-        let images = TreeImages::Classes(ilsvrc::index_train(&archive.file, archive.members)?);
+    let Archive { file, members, mut notes } = archive;
+    if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&members) {
+        let (found, note) = ilsvrc::index_train(&file, members)?;
+        notes.extend(note);
+        notes.extend(official::compare(path, file.len(), &found)?);
+        let unsplit = Some(TreeImages::Classes(found));
         let layout = Some(Layout::IlsvrcTars);
-        return Ok(Some(Opened::Parts(Parts { layout, unsplit: Some(images), ..Parts::default() })));
+        return Ok(Some(Opened::Parts(Parts { layout, unsplit, notes, ..Parts::default() })));
     }
-    let tree = Listing::in_tar(&archive.file, archive.members).tree()?;
-    let layout = match tree {
-        Tree::Unsplit(TreeImages::Flat(_)) => Layout::IlsvrcTars,
+    let tree = Listing::in_tar(&file, members).tree()?;
+    let layout = match &tree {
+        Tree::Unsplit(TreeImages::Flat(found)) => {
+            notes.extend(official::compare(path, file.len(), found)?);
+            Layout::IlsvrcTars
+        }
         _ => Layout::TarOfFolders,
     };
-    Ok(may_be(layout).then(|| Opened::Parts(Parts::from_tree(layout, tree))))
+    Ok(may_be(layout).then(|| Opened::Parts(Parts { notes, ..Parts::from_tree(layout, tree) })))
 }
 
 /// The error for a path that does not have the `wanted` layout, or any known one.
@@ -349,7 +368,7 @@ fn describe_file(path: &Path) -> String {
     let starts = |magic: &[u8]| start.starts_with(magic);
     let what = match () {
         _ if start.is_empty() => "an empty file",
-        _ if starts(b"PK\x03\x04") => "a zip archive (unpack it first)",
+        _ if start.len() == 512 && start.iter().all(|&b| b == 0) => "zeros (a broken download?)",
         _ if starts(b"\x1f\x8b") => "a gzip file of something else than this",
         _ if starts(b"PAR1") => "a Parquet file",
         _ if starts(b"\xff\xd8\xff") => "a single JPEG image",

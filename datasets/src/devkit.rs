@@ -6,21 +6,20 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use fovea_pipeline::Class;
 
-use crate::SourceError;
-use crate::collection::ClassList;
+use crate::collection::{ClassList, Found};
 use crate::matlab::{self, Array};
-use crate::positioned::io_error;
+use crate::positioned::{io_error, read_file};
+use crate::tar_folder::Archive;
+use crate::{Note, SourceError};
 
 const META: &str = "meta.mat";
 const GROUND_TRUTH: &str = "validation_ground_truth.txt";
 /// Far more than any file of a kit has that is read here.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The content of a development kit.
 #[derive(Debug)]
@@ -29,6 +28,8 @@ pub(crate) struct Devkit {
     pub(crate) classes: ClassList,
     /// 2010 or 2012; its ids are named after it.
     pub(crate) year: u32,
+    /// WNIDs and numbers of training images of the classes for which the kit has one.
+    train_images: Vec<(String, u64)>,
     /// Labels of the validation images, where the kit has them.
     pub(crate) ground_truth: Option<GroundTruth>,
 }
@@ -43,9 +44,11 @@ pub(crate) struct GroundTruth {
 }
 
 impl Devkit {
-    /// Reads a kit: its `tar.gz`, a tar, or the folder that it was unpacked to.
-    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
-        let files = if path.is_dir() { Files::in_folder(path)? } else { Files::in_archive(path)? };
+    /// Reads a kit: its `tar.gz`, which is inflated in `scratch_dir`, a tar, or the folder that it was
+    /// unpacked to.
+    pub(crate) fn open(path: &Path, scratch_dir: &Path) -> Result<Self, SourceError> {
+        let files =
+            if path.is_dir() { Files::in_folder(path)? } else { Files::in_archive(path, scratch_dir)? };
         let Some((meta_path, meta)) = files.meta else {
             return Err(SourceError::Missing {
                 path: path.to_owned(),
@@ -53,12 +56,31 @@ impl Devkit {
                 remedy: "give ILSVRC2012_devkit_t12.tar.gz or the folder that it was unpacked to".to_owned(),
             });
         };
-        let (year, classes) = read_classes(&meta_path, &meta)?;
+        let (year, classes, train_images) = read_classes(&meta_path, &meta)?;
         let ground_truth = match files.ground_truth {
             Some((path, text)) => Some(read_ground_truth(path, &text, &classes)?),
             None => None,
         };
-        Ok(Self { classes, year, ground_truth })
+        Ok(Self { classes, year, train_images, ground_truth })
+    }
+
+    /// What is to be said if there are not as many training images as the kit says.
+    pub(crate) fn compare(&self, train: &Found) -> Option<Note> {
+        let images = train.images_by_class();
+        let found = |wnid: &str| images.get(wnid).copied().unwrap_or_default();
+        let other = || self.train_images.iter().filter(|(wnid, expected)| found(wnid) != *expected);
+        let (wnid, expected) = other().next()?;
+        let count = other().count() as u64;
+        let message = format!(
+            "{} training images, {} according to {}; {count} of {} classes differ (the first is {wnid}: {} of \
+             {expected})",
+            train.len(),
+            self.train_images.iter().map(|(_, images)| images).sum::<u64>(),
+            self.classes.from.display(),
+            self.classes.classes.len(),
+            found(wnid),
+        );
+        Some(Note { kind: "image-counts", path: train.origin().to_owned(), count, message })
     }
 }
 
@@ -95,7 +117,7 @@ impl Files {
             let mut files = Self::default();
             for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
                 let path = entry.map_err(io_error(folder, "list"))?.path();
-                files.offer(path.clone(), || fs::read(&path).map_err(io_error(&path, "read")))?;
+                files.offer(path.clone(), || read_file(&path, MAX_FILE_BYTES))?;
             }
             if files.meta.is_some() {
                 return Ok(files);
@@ -104,39 +126,28 @@ impl Files {
         Ok(Self::default())
     }
 
-    fn in_archive(archive: &Path) -> Result<Self, SourceError> {
-        let mut file = fs::File::open(archive).map_err(io_error(archive, "open"))?;
-        let mut magic = Vec::new();
-        file.by_ref().take(2).read_to_end(&mut magic).map_err(io_error(archive, "read"))?;
-        let start = std::io::Cursor::new(magic.clone());
-        let reader: Box<dyn Read> = if magic == [0x1f, 0x8b] {
-            Box::new(MultiGzDecoder::new(start.chain(file)))
-        } else {
-            Box::new(start.chain(file))
-        };
-        let damaged = |e: std::io::Error| SourceError::Damaged {
-            path: archive.to_owned(),
-            offset: 0,
-            expected: "a complete tar or tar.gz file".to_owned(),
-            found: e.to_string(),
-            remedy: "give ILSVRC2012_devkit_t12.tar.gz, or download it again",
+    fn in_archive(path: &Path, scratch_dir: &Path) -> Result<Self, SourceError> {
+        let Some(archive) = Archive::open(path, scratch_dir)? else {
+            return Err(SourceError::Damaged {
+                path: path.to_owned(),
+                offset: 0,
+                expected: "a tar or tar.gz file".to_owned(),
+                found: "a file of another kind".to_owned(),
+                remedy: "give ILSVRC2012_devkit_t12.tar.gz, or download it again",
+            });
         };
         let mut files = Self::default();
-        for entry in tar::Archive::new(reader).entries().map_err(damaged)? {
-            let entry = entry.map_err(damaged)?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            files.offer(archive.join(name.trim_start_matches(['.', '/'])), || {
-                let mut bytes = Vec::new();
-                entry.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(damaged)?;
-                Ok(bytes)
-            })?;
+        for member in &archive.members {
+            files.offer(path.join(&member.name), || archive.read(member, MAX_FILE_BYTES))?;
         }
         Ok(files)
     }
 }
 
-/// The year of the kit and its leaf classes.
-fn read_classes(path: &Path, meta: &[u8]) -> Result<(u32, ClassList), SourceError> {
+/// The year of the kit, its leaf classes, and those with a known number of training images.
+type Classes = (u32, ClassList, Vec<(String, u64)>);
+
+fn read_classes(path: &Path, meta: &[u8]) -> Result<Classes, SourceError> {
     let wrong = |problem: String| SourceError::Classes { path: path.to_owned(), problem };
     let variables = matlab::parse(meta).map_err(|e| SourceError::Damaged {
         path: path.to_owned(),
@@ -161,17 +172,18 @@ fn read_classes(path: &Path, meta: &[u8]) -> Result<(u32, ClassList), SourceErro
     let year = if fields.iter().any(|field| field == "ILSVRC2010_ID") { 2010 } else { 2012 };
     let (id, wnid) = (field(&format!("ILSVRC{year}_ID"))?, field("WNID")?);
     let (words, children) = (field("words")?, field("num_children")?);
+    let images = fields.iter().position(|field| field == "num_train_images");
 
     let mut classes = Vec::new();
-    let mut ids = HashMap::new();
+    let (mut ids, mut train_images) = (HashMap::new(), Vec::new());
     for (i, synset) in elements.iter().enumerate() {
         let number = |field: usize| match &synset[field] {
-            Array::Numeric(values) if values.len() == 1 && values[0] >= 0.0 => Ok(values[0] as u32),
-            other => Err(wrong(format!("synset {i}: {} is {other:?}, expected a number", fields[field]))),
+            Array::Numeric(values) if values.len() == 1 && is_u32(values[0]) => Ok(values[0] as u32),
+            other => Err(wrong(format!("synset {i}: {} is {other}, expected a whole number", fields[field]))),
         };
         let text = |field: usize| match &synset[field] {
             Array::Text(text) => Ok(text.clone()),
-            other => Err(wrong(format!("synset {i}: {} is {other:?}, expected text", fields[field]))),
+            other => Err(wrong(format!("synset {i}: {} is {other}, expected text", fields[field]))),
         };
         if number(children)? > 0 {
             continue;
@@ -181,9 +193,16 @@ fn read_classes(path: &Path, meta: &[u8]) -> Result<(u32, ClassList), SourceErro
             let (a, b) = (&class.wnid, class.ilsvrc_id.unwrap_or_default());
             return Err(wrong(format!("synsets {other} and {a} have the same id {b}")));
         }
+        if let Some(field) = images {
+            train_images.push((class.wnid.clone(), u64::from(number(field)?)));
+        }
         classes.push(class);
     }
-    Ok((year, ClassList::new(classes, path)?))
+    Ok((year, ClassList::new(classes, path)?, train_images))
+}
+
+fn is_u32(value: f64) -> bool {
+    (0.0..=f64::from(u32::MAX)).contains(&value) && value.fract() == 0.0
 }
 
 fn read_ground_truth(path: PathBuf, text: &[u8], classes: &ClassList) -> Result<GroundTruth, SourceError> {

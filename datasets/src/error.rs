@@ -48,6 +48,35 @@ pub enum SourceError {
         found: String,
     },
 
+    /// Something that cannot be read like a file, as a FIFO or a device.
+    #[error("{}: is {found}, expected a regular file; copy the data to a file and give its path", path.display())]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+        /// What is there: `a FIFO`.
+        found: &'static str,
+    },
+
+    /// A file that is read into memory is far larger than any of its kind.
+    #[error("{}: has more than {limit_bytes} bytes, expected a far smaller file; give the right one", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The largest size that is read.
+        limit_bytes: u64,
+    },
+
+    /// A file is compressed in a way that is not read.
+    #[error("{}: found {found}, which is not read; decompress it first: {command} {}", path.display(), path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The format: `xz data`.
+        found: &'static str,
+        /// The command that undoes it, without the file's name.
+        command: &'static str,
+    },
+
     /// The name of an archive's member or of a file would lead out of its folder.
     #[error("{}: at byte {offset}: member name {name:?} {problem}; do not trust this archive", path.display())]
     UnsafeName {
@@ -207,6 +236,22 @@ pub enum SourceError {
         expected_bytes: u64,
         /// Size of the file.
         found_bytes: u64,
+    },
+
+    /// An archive has the size of the official one, but other images.
+    #[error(
+        "{}: has {found} images, but the official {official} has {expected}; it is damaged: download it again",
+        path.display()
+    )]
+    OfficialImages {
+        /// The file.
+        path: PathBuf,
+        /// Name of the official file.
+        official: &'static str,
+        /// Images in the official file.
+        expected: usize,
+        /// Images in the file.
+        found: usize,
     },
 
     /// A file differs in content from the official one.

@@ -7,16 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::SourceError;
 use crate::collection::{Found, is_image_name};
+use crate::compression::{strip_ignoring_case, strip_suffix};
 use crate::positioned::{PositionedFile, io_error};
-use crate::tar_index::{self, Member};
+use crate::tar_folder::replaced;
+use crate::tar_index;
+use crate::tar_members::Member;
+use crate::{Note, SourceError};
 
 /// The class that an inner archive is named after. A compressed archive counts too: it cannot be read in
 /// place, but must not be ignored.
 fn class_of(member: &Member) -> Option<&str> {
     let name = member.name.rsplit('/').next().unwrap_or(&member.name);
-    [".tar", ".tar.gz", ".tgz"].iter().find_map(|suffix| name.strip_suffix(suffix))
+    strip_ignoring_case(name, ".tar").or_else(|| strip_suffix(name))
 }
 
 /// Whether an archive with these members is a tar of tars. Archives may also lie next to images by chance.
@@ -26,19 +29,23 @@ pub(crate) fn is_tar_of_tars(members: &[Member]) -> bool {
 }
 
 /// Indexes the inner archives. Keys are `<class>/<file>`, as in a folder tree of the same images.
-pub(crate) fn index_train(file: &Arc<PositionedFile>, members: Vec<Member>) -> Result<Found, SourceError> {
+pub(crate) fn index_train(
+    file: &Arc<PositionedFile>,
+    members: Vec<Member>,
+) -> Result<(Found, Option<Note>), SourceError> {
     let archives: Vec<Member> = members.into_iter().filter(|member| class_of(member).is_some()).collect();
     let images = tar_index::index_inner(file, &archives)?;
+    let note = replaced(file.path(), images.iter().map(|images| images.replaced).sum());
     let mut found = Found::in_tar(file);
     for (archive, images) in archives.iter().zip(images) {
         let wnid = class_of(archive).unwrap_or_default();
         let class = found.class(wnid);
-        for image in images.iter().filter(|image| is_image_name(&image.name)) {
+        for image in images.files.iter().filter(|image| is_image_name(&image.name)) {
             let name = image.name.rsplit('/').next().unwrap_or(&image.name);
             found.push(format!("{wnid}/{name}"), class, image.range());
         }
     }
-    Ok(found)
+    Ok((found, note))
 }
 
 /// The official files in one folder.

@@ -60,15 +60,20 @@ pub mod verify;
 
 mod cifar10;
 mod collection;
+mod compression;
 mod devkit;
 mod eigen;
 mod folder;
+mod gunzip;
 mod ilsvrc;
 mod kaggle;
 mod matlab;
 mod positioned;
 mod tar_folder;
+mod tar_header;
 mod tar_index;
+mod tar_members;
+mod tar_pax;
 #[cfg(test)]
 mod tests;
 mod tiny_imagenet;

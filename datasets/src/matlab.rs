@@ -5,6 +5,8 @@
 //! stream that inflates to one element. The parser is total: it returns an error for any bytes that it does
 //! not understand.
 
+use std::cell::Cell;
+use std::fmt;
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
@@ -12,8 +14,10 @@ use flate2::read::ZlibDecoder;
 const HEADER_BYTES: usize = 128;
 /// Deeper nesting of cells and structs is refused.
 const MAX_DEPTH: usize = 32;
-/// A compressed element may not inflate beyond this; a `meta.mat` inflates to half a megabyte.
-const MAX_INFLATED_BYTES: u64 = 256 << 20;
+/// All compressed elements together may not inflate beyond this; a `meta.mat` inflates to half a megabyte.
+const MAX_INFLATED_BYTES: u64 = 8 << 20;
+/// A `meta.mat` has 15,000 arrays, most of which take more memory than bytes of the file.
+const MAX_ARRAYS: usize = 200_000;
 
 /// An array of a MAT file. Elements are in column-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +37,22 @@ pub(crate) enum Array {
     Cell(Vec<Self>),
     /// An unsupported kind: sparse, object, function.
     Other,
+}
+
+/// For messages: the kind, and of numbers and texts the first few.
+impl fmt::Display for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        match self {
+            Self::Numeric(values) if values.len() <= SHOWN => write!(f, "{values:?}"),
+            Self::Numeric(values) => write!(f, "{} numbers", values.len()),
+            Self::Text(text) if text.chars().count() <= 40 => write!(f, "{text:?}"),
+            Self::Text(text) => write!(f, "a text of {} characters", text.chars().count()),
+            Self::Struct { .. } => f.write_str("a struct"),
+            Self::Cell(_) => f.write_str("a cell array"),
+            Self::Other => f.write_str("an array of another kind"),
+        }
+    }
 }
 
 /// What is wrong with a MAT file, and where.
@@ -60,35 +80,36 @@ pub(crate) fn parse(file: &[u8]) -> Result<Vec<(String, Array)>> {
         b"MI" => true,
         other => return error(126, "the endian indicator \"IM\" or \"MI\"", format!("{other:?}")),
     };
-    let mut cursor = Cursor { bytes: &file[HEADER_BYTES..], at: 0, base: HEADER_BYTES, big_endian };
+    let context = Context { big_endian, arrays_left: Cell::new(MAX_ARRAYS) };
+    let mut cursor = Cursor { bytes: &file[HEADER_BYTES..], at: 0, base: HEADER_BYTES, context: &context };
+    let mut bytes_left = MAX_INFLATED_BYTES;
     let mut variables = Vec::new();
     while !cursor.is_empty() {
         let element = cursor.element()?;
         match element.kind {
             Kind::COMPRESSED => {
-                let inflated = inflate(&element)?;
-                let mut inner = Cursor { bytes: &inflated, at: 0, base: 0, big_endian };
+                let inflated = inflate(&element, bytes_left)?;
+                bytes_left -= inflated.len() as u64;
+                let mut inner = Cursor { bytes: &inflated, at: 0, base: 0, context: &context };
                 let element = inner.element()?;
-                if let Some(variable) = variable(&element, big_endian)? {
-                    variables.push(variable);
-                }
+                variables.extend(variable(&element, &context)?);
             }
-            _ => variables.extend(variable(&element, big_endian)?),
+            _ => variables.extend(variable(&element, &context)?),
         }
     }
     Ok(variables)
 }
 
-fn variable(element: &Element, big_endian: bool) -> Result<Option<(String, Array)>> {
-    if element.kind == Kind::MATRIX { matrix(element, big_endian, 0).map(Some) } else { Ok(None) }
+fn variable(element: &Element, context: &Context) -> Result<Option<(String, Array)>> {
+    if element.kind == Kind::MATRIX { matrix(element, context, 0).map(Some) } else { Ok(None) }
 }
 
-fn inflate(element: &Element) -> Result<Vec<u8>> {
+fn inflate(element: &Element, bytes_left: u64) -> Result<Vec<u8>> {
     let mut inflated = Vec::new();
-    let result = ZlibDecoder::new(element.data).take(MAX_INFLATED_BYTES + 1).read_to_end(&mut inflated);
+    let result = ZlibDecoder::new(element.data).take(bytes_left + 1).read_to_end(&mut inflated);
     match result {
         Err(e) => error(element.offset, "a zlib stream", e.to_string()),
-        Ok(_) if inflated.len() as u64 > MAX_INFLATED_BYTES => {
+        Ok(_) if inflated.len() as u64 > bytes_left => {
             error(element.offset, format!("at most {MAX_INFLATED_BYTES} inflated bytes"), "more")
         }
         Ok(_) => Ok(inflated),
@@ -127,6 +148,13 @@ impl ArrayClass {
     const UINT64: u32 = 15;
 }
 
+/// What holds for the whole file.
+struct Context {
+    big_endian: bool,
+    /// How many more arrays it may have.
+    arrays_left: Cell<usize>,
+}
+
 struct Element<'a> {
     kind: u32,
     data: &'a [u8],
@@ -140,7 +168,7 @@ struct Cursor<'a> {
     at: usize,
     /// Added to `at` in errors.
     base: usize,
-    big_endian: bool,
+    context: &'a Context,
 }
 
 impl<'a> Cursor<'a> {
@@ -157,8 +185,9 @@ impl<'a> Cursor<'a> {
         let Some((tag, after_tag)) = rest.split_first_chunk::<8>() else {
             return error(self.here(), "an element's tag of 8 bytes", format!("{} bytes", rest.len()));
         };
-        let first = u32_of([tag[0], tag[1], tag[2], tag[3]], self.big_endian);
-        let second = u32_of([tag[4], tag[5], tag[6], tag[7]], self.big_endian);
+        let big_endian = self.context.big_endian;
+        let first = u32_of([tag[0], tag[1], tag[2], tag[3]], big_endian);
+        let second = u32_of([tag[4], tag[5], tag[6], tag[7]], big_endian);
         // Small element: at most 4 bytes of data, packed into the tag itself with a 16-bit size.
         let small_size = (first >> 16) as usize;
         if small_size > 0 {
@@ -205,14 +234,19 @@ fn u32_of(bytes: [u8; 4], big_endian: bool) -> u32 {
 }
 
 /// The name and content of a matrix element.
-fn matrix(element: &Element, big_endian: bool, depth: usize) -> Result<(String, Array)> {
+fn matrix(element: &Element, context: &Context, depth: usize) -> Result<(String, Array)> {
+    let Some(left) = context.arrays_left.get().checked_sub(1) else {
+        return error(element.offset, format!("at most {MAX_ARRAYS} arrays"), "more");
+    };
+    context.arrays_left.set(left);
     if element.data.is_empty() {
         return Ok((String::new(), Array::Numeric(Vec::new())));
     }
     if depth > MAX_DEPTH {
         return error(element.offset, format!("at most {MAX_DEPTH} levels of nesting"), "more");
     }
-    let mut cursor = Cursor { bytes: element.data, at: 0, base: element.offset, big_endian };
+    let big_endian = context.big_endian;
+    let mut cursor = Cursor { bytes: element.data, at: 0, base: element.offset, context };
     let flags = cursor.element_of(&[Kind::UINT32], "array flags")?;
     let Some(flags) = flags.data.first_chunk::<4>() else {
         return error(flags.offset, "array flags of 8 bytes", format!("{} bytes", flags.data.len()));
@@ -246,15 +280,16 @@ fn matrices(cursor: &mut Cursor, count: usize, depth: usize) -> Result<Vec<Array
     let mut arrays = Vec::new();
     for _ in 0..count {
         let element = cursor.element_of(&[Kind::MATRIX], "an array")?;
-        arrays.push(matrix(&element, cursor.big_endian, depth + 1)?.1);
+        arrays.push(matrix(&element, cursor.context, depth + 1)?.1);
     }
     Ok(arrays)
 }
 
 fn structure(cursor: &mut Cursor, count: usize, depth: usize) -> Result<Array> {
+    let big_endian = cursor.context.big_endian;
     let length = cursor.element_of(&[Kind::INT32], "the length of field names")?;
     let length = match length.data.first_chunk::<4>() {
-        Some(bytes) if u32_of(*bytes, cursor.big_endian) > 0 => u32_of(*bytes, cursor.big_endian) as usize,
+        Some(bytes) if u32_of(*bytes, big_endian) > 0 => u32_of(*bytes, big_endian) as usize,
         _ => return error(length.offset, "a positive length of field names", "none"),
     };
     let names = cursor.element_of(&[Kind::INT8, Kind::UINT8], "field names")?;
@@ -320,6 +355,11 @@ fn numbers(element: &Element, big_endian: bool) -> Result<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+
     use super::*;
     use crate::tests::{MatWriter, Synset};
 
@@ -405,5 +445,47 @@ mod tests {
         file.extend(element);
         let error = parse(&file).expect_err("the nesting is too deep");
         assert_eq!(error.expected, "at most 32 levels of nesting");
+    }
+
+    /// A file with the compressed `element` that many times.
+    fn compressed(element: &[u8], times: usize) -> Vec<u8> {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
+        zlib.write_all(element).expect("memory can be written");
+        let zlib = zlib.finish().expect("memory can be written");
+        let mut file = MatWriter::USUAL.file(&[])[..HEADER_BYTES].to_vec();
+        for _ in 0..times {
+            file.extend([15u32.to_le_bytes(), (zlib.len() as u32).to_le_bytes()].concat());
+            file.extend(&zlib);
+        }
+        file
+    }
+
+    /// A cell array of `count` arrays without data.
+    fn cells(count: u32) -> Vec<u8> {
+        let mut body: Vec<u8> = Vec::new();
+        for word in [6, 8, 1, 0, 5, 8, count, 1, 1, 0] {
+            body.extend(u32::to_le_bytes(word));
+        }
+        body.extend([14, 0, 0, 0, 0, 0, 0, 0].repeat(count as usize));
+        [&14u32.to_le_bytes(), &(body.len() as u32).to_le_bytes(), &body[..]].concat()
+    }
+
+    #[test]
+    fn a_small_file_cannot_become_large() {
+        let zeros = [&9u32.to_le_bytes()[..], &(7u32 << 20).to_le_bytes(), &vec![0; 7 << 20]].concat();
+        assert!(parse(&compressed(&zeros, 1)).is_ok());
+        let error = parse(&compressed(&zeros, 2)).expect_err("the sum counts");
+        assert_eq!(error.expected, "at most 8388608 inflated bytes");
+        assert!(parse(&compressed(&cells(100_000), 1)).is_ok());
+        let error = parse(&compressed(&cells(100_000), 2)).expect_err("the sum counts");
+        assert_eq!(error.expected, "at most 200000 arrays");
+    }
+
+    #[test]
+    fn a_changed_checksum_of_a_compressed_element_is_an_error() {
+        let mut file = compressed(&cells(3), 1);
+        assert!(parse(&file).is_ok());
+        *file.last_mut().expect("it has bytes") ^= 1;
+        assert_eq!(parse(&file).expect_err("the checksum is wrong").expected, "a zlib stream");
     }
 }

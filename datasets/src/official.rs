@@ -1,14 +1,14 @@
 //! Sizes and digests of the official files of ILSVRC-2012, and checks of files against them.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use fovea_pipeline::Split;
 use md5::{Digest, Md5};
 
-use crate::positioned::io_error;
-use crate::{Source, SourceError};
+use crate::collection::Found;
+use crate::positioned::{io_error, open_file};
+use crate::{Note, Source, SourceError};
 
 const READ_BYTES: usize = 1 << 20;
 
@@ -52,6 +52,34 @@ pub fn is_complete(source: &dyn Source) -> bool {
     Split::ALL.into_iter().zip(IMAGES).any(|(split, images)| source.entries(split).len() == images)
 }
 
+/// Compares an archive of images that is called as the official one with what is known about that.
+///
+/// # Errors
+/// [`SourceError::OfficialImages`] if it has the official size, but not as many images.
+pub(crate) fn compare(path: &Path, bytes: u64, found: &Found) -> Result<Option<Note>, SourceError> {
+    let official = [TRAIN_TAR, VAL_TAR].into_iter().zip(IMAGES);
+    let Some((official, images)) =
+        official.into_iter().find(|(official, _)| path.file_name().is_some_and(|name| name == official.name))
+    else {
+        return Ok(None);
+    };
+    if official.size_bytes == Some(bytes) && found.len() != images {
+        return Err(SourceError::OfficialImages {
+            path: path.to_owned(),
+            official: official.name,
+            expected: images,
+            found: found.len(),
+        });
+    }
+    let known_bytes = official.size_bytes.unwrap_or_default();
+    let message = format!(
+        "{} images in {bytes} bytes; the official file has {images} in {known_bytes} bytes",
+        found.len()
+    );
+    let note = Note { kind: "not-official", path: path.to_owned(), count: found.len() as u64, message };
+    Ok((found.len() != images || bytes != known_bytes).then_some(note))
+}
+
 /// Checks that each file is the official one that it is paired with: first all sizes, then all contents.
 ///
 /// `progress` is called with the bytes read so far and the bytes of all files together, about once per MiB.
@@ -82,7 +110,7 @@ pub fn verify_tars(
     let mut done_bytes = 0;
     let mut buffer = vec![0; READ_BYTES];
     for (official, path) in files {
-        let mut file = File::open(path).map_err(io_error(path, "open"))?;
+        let mut file = open_file(path)?;
         let mut md5 = Md5::new();
         loop {
             let n = match file.read(&mut buffer) {

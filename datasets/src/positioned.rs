@@ -1,7 +1,8 @@
-//! A file that many threads read at once, each at its own place.
+//! Files for reading: opened only where that cannot wait for ever, and read by many threads at once.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, FileType};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use crate::SourceError;
@@ -15,10 +16,9 @@ pub(crate) struct PositionedFile {
 }
 
 impl PositionedFile {
-    /// Opens the file at `path`.
+    /// Opens the regular file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
-        let file = File::open(path).map_err(io_error(path, "open"))?;
-        Self::from_file(file, path)
+        Self::from_file(open_file(path)?, path)
     }
 
     /// Wraps an open file; errors name it `path`.
@@ -44,6 +44,41 @@ impl PositionedFile {
             action: format!("read {} bytes at byte {offset}", buffer.len()),
             source,
         })
+    }
+}
+
+/// Opens a regular file. To open a FIFO would wait for a writer, and a device may have no end.
+pub(crate) fn open_file(path: &Path) -> Result<File, SourceError> {
+    let kind = fs::metadata(path).map_err(io_error(path, "open"))?.file_type();
+    if !kind.is_file() {
+        return Err(SourceError::NotAFile { path: path.to_owned(), found: describe(kind) });
+    }
+    File::open(path).map_err(io_error(path, "open"))
+}
+
+/// Reads a regular file of at most `limit_bytes`.
+pub(crate) fn read_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(io_error(path, "read"))?;
+    check_size(path, bytes.len() as u64, limit_bytes)?;
+    Ok(bytes)
+}
+
+/// Checks the size of a file that is read into memory.
+pub(crate) fn check_size(path: &Path, bytes: u64, limit_bytes: u64) -> Result<(), SourceError> {
+    if bytes > limit_bytes {
+        return Err(SourceError::FileTooLarge { path: path.to_owned(), limit_bytes });
+    }
+    Ok(())
+}
+
+fn describe(kind: FileType) -> &'static str {
+    match () {
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() => "a block device",
+        () => "a character device",
     }
 }
 

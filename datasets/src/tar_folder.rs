@@ -1,15 +1,16 @@
 //! A tar or tar.gz archive: opened for reading at any place, and inflated for that where needed.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
-use crate::SourceError;
-use crate::positioned::{PositionedFile, io_error};
-use crate::tar_index::{self, GZIP_MAGIC, Member};
+use crate::compression::{self, GZIP_MAGIC};
+use crate::gunzip::Gunzip;
+use crate::positioned::{PositionedFile, check_size, io_error, open_file};
+use crate::tar_header::{self, BLOCK};
+use crate::tar_index;
+use crate::tar_members::Member;
+use crate::{Note, SourceError};
 
 const INFLATE_BUFFER_BYTES: usize = 1 << 20;
 
@@ -20,6 +21,8 @@ pub(crate) struct Archive {
     pub(crate) file: Arc<PositionedFile>,
     /// Its regular files.
     pub(crate) members: Vec<Member>,
+    /// What is to be said about it.
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Archive {
@@ -27,31 +30,54 @@ impl Archive {
     ///
     /// A tar.gz is inflated into an unnamed file in `scratch_dir`, which vanishes with the process.
     pub(crate) fn open(path: &Path, scratch_dir: &Path) -> Result<Option<Self>, SourceError> {
-        let mut start = Vec::new();
-        let mut file = File::open(path).map_err(io_error(path, "open"))?;
-        file.by_ref().take(512).read_to_end(&mut start).map_err(io_error(path, "read"))?;
-        let file = if start.starts_with(&GZIP_MAGIC) {
-            let file = inflate(path, scratch_dir)?;
-            start.resize(512, 0);
-            let length = file.len().min(512) as usize;
-            file.read_at(0, &mut start[..length])?;
-            file
-        } else {
-            PositionedFile::from_file(file, path)?
-        };
-        match start.first_chunk() {
-            Some(block) if tar_index::is_header(block) => {
-                let members = tar_index::index(&file)?;
-                Ok(Some(Self { file: Arc::new(file), members }))
-            }
-            _ => Ok(None),
+        let mut file = PositionedFile::open(path)?;
+        let mut start = first_block(&file)?;
+        if tar_header::is_header(&start) {
+            return Self::of_tar(file).map(Some);
         }
+        if start.starts_with(&GZIP_MAGIC) {
+            file = inflate(path, scratch_dir)?;
+            start = first_block(&file)?;
+        }
+        if tar_header::is_header(&start) {
+            return Self::of_tar(file).map(Some);
+        }
+        compression::refuse(path, &start)?;
+        Ok(None)
+    }
+
+    fn of_tar(file: PositionedFile) -> Result<Self, SourceError> {
+        let members = tar_index::index(&file)?;
+        let notes = replaced(file.path(), members.replaced).into_iter().collect();
+        Ok(Self { file: Arc::new(file), members: members.files, notes })
+    }
+
+    /// The content of a member of at most `limit_bytes`.
+    pub(crate) fn read(&self, member: &Member, limit_bytes: u64) -> Result<Vec<u8>, SourceError> {
+        check_size(&self.file.path().join(&member.name), member.size, limit_bytes)?;
+        let mut bytes = vec![0; member.size as usize];
+        self.file.read_at(member.offset, &mut bytes)?;
+        Ok(bytes)
     }
 }
 
+/// What is to be said about members that a later one of the same name replaced.
+pub(crate) fn replaced(path: &Path, count: u64) -> Option<Note> {
+    let members = if count == 1 { "1 member has" } else { &format!("{count} members have") };
+    let message = format!("{members} a later one of the same name, as after tar --update, which counts");
+    (count > 0).then(|| Note { kind: "replaced-members", path: path.to_owned(), count, message })
+}
+
+/// The start of the file, filled up with zeros.
+fn first_block(file: &PositionedFile) -> Result<tar_header::Block, SourceError> {
+    let mut block = [0; BLOCK as usize];
+    let length = file.len().min(BLOCK) as usize;
+    file.read_at(0, &mut block[..length])?;
+    Ok(block)
+}
+
 fn inflate(path: &Path, scratch_dir: &Path) -> Result<PositionedFile, SourceError> {
-    let file = File::open(path).map_err(io_error(path, "open"))?;
-    let mut input = MultiGzDecoder::new(BufReader::with_capacity(INFLATE_BUFFER_BYTES, file));
+    let mut input = Gunzip::new(BufReader::with_capacity(INFLATE_BUFFER_BYTES, open_file(path)?));
     let mut output =
         tempfile::tempfile_in(scratch_dir).map_err(io_error(scratch_dir, "create a temporary file in it"))?;
     let mut buffer = vec![0; INFLATE_BUFFER_BYTES];
@@ -65,14 +91,14 @@ fn inflate(path: &Path, scratch_dir: &Path) -> Result<PositionedFile, SourceErro
                 return Err(SourceError::Damaged {
                     path: path.to_owned(),
                     offset: inflated,
-                    expected: "more gzip data".to_owned(),
+                    expected: "more gzip data or its end".to_owned(),
                     found: e.to_string(),
                     remedy: "the file is incomplete or damaged: download or copy it again",
                 });
             }
         };
         let action = || format!("inflate {} into a temporary file in it", path.display());
-        io::Write::write_all(&mut output, &buffer[..n]).map_err(|e| io_error(scratch_dir, &action())(e))?;
+        output.write_all(&buffer[..n]).map_err(|e| io_error(scratch_dir, &action())(e))?;
         inflated += n as u64;
     }
     PositionedFile::from_file(output, path)

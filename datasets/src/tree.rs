@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::SourceError;
 use crate::collection::{Found, is_image_name};
 use crate::positioned::PositionedFile;
-use crate::tar_index::Member;
+use crate::tar_members::Member;
 
 const TRAIN_NAMES: [&str; 2] = ["train", "training"];
 /// In the order of preference: where there are both, `test` seldom has labels.

@@ -32,8 +32,7 @@ fn a_training_tar_cut_off_anywhere_is_incomplete() {
     let fixture = ilsvrc_tars();
     let path = fixture.path("train.tar");
     let whole = fs::read(&path).expect("the fixture exists");
-    // Up to the end marker, 1024 bytes of zeros, of which one block suffices.
-    for length in (512..=whole.len() - 1024).step_by(256).chain([513, whole.len() - 1025]) {
+    for length in (512..whole.len()).step_by(256).chain([513, whole.len() - 1025, whole.len() - 1]) {
         fs::write(&path, &whole[..length]).expect("the temporary folder is writable");
         let error = error(fixture.open("train.tar", "", ""));
         assert!(
@@ -189,7 +188,7 @@ fn an_empty_data_set() {
     );
     assert_says(&error(fixture.open("empty.tar", "", "")), &["empty.tar", "known layouts"]);
     assert_says(&error(fixture.open("text.tar", "", "")), &["text.tar", "no images found", "*.jpg"]);
-    assert_says(&error(fixture.open("train.tar", "", "")), &["train.tar", "no images found", "*.jpg"]);
+    assert_says(&error(fixture.open("train.tar", "", "")), &["train.tar: at byte 512", "an empty archive"]);
     assert_says(&error(fixture.open("", "", "")), &["no images given"]);
 }
 
@@ -260,18 +259,6 @@ fn links_that_lead_nowhere_or_in_circles() {
 }
 
 #[test]
-fn two_members_of_the_same_name() {
-    let fixture = Fixture::new();
-    let twice =
-        ["train/cat/a.jpg", "train/dog/b.jpg", "train/cat/a.jpg"].map(|name| (name.to_owned(), vec![]));
-    fixture.write("set.tar", tar_bytes(&twice));
-    assert_says(
-        &error(fixture.open("set.tar", "", "")),
-        &["set.tar", "two images of the train split", "cat/a.jpg"],
-    );
-}
-
-#[test]
 fn an_image_next_to_the_folders_of_classes() {
     let fixture = folders();
     fixture.write("set/train/stray.png", "stray");
@@ -293,8 +280,8 @@ fn training_images_without_classes() {
 fn files_that_are_no_archives_are_described() {
     let fixture = Fixture::new();
     for (content, description) in [
-        (b"PK\x03\x04rest".as_slice(), "a zip archive (unpack it first)"),
-        (b"", "an empty file"),
+        (b"".as_slice(), "an empty file"),
+        (&[0; 2048], "zeros (a broken download?)"),
         (b"\n<!DOCTYPE html>", "an HTML or XML page"),
         (b"\xff\xd8\xff\xe0", "a single JPEG image"),
         (b"PAR1", "a Parquet file"),

@@ -14,5 +14,5 @@ mod layouts;
 mod mat_writer;
 mod real_data;
 
-pub(crate) use fixtures::tar_bytes;
+pub(crate) use fixtures::{gzip, tar_bytes};
 pub(crate) use mat_writer::{MatWriter, Synset};

@@ -1,7 +1,7 @@
 //! The command line and the options that it stands for.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use fovea_datasets::photo::{Filter, Fit};
@@ -116,14 +116,15 @@ impl PrepareArgs {
         self.out.clone().expect("clap requires it where there is no subcommand")
     }
 
-    /// The source. Archives that must be decompressed are written next to the shards, where there is room.
+    /// The source. Archives are inflated to where the shards will be, where there is room: into the output
+    /// folder, or if it is not there yet into the folder that it will be created in.
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions {
             train: self.train.clone(),
             val: self.val.clone(),
             devkit: self.devkit.clone(),
             layout: self.layout,
-            scratch_dir: None,
+            scratch_dir: self.out.as_deref().and_then(existing_folder),
         }
     }
 
@@ -141,6 +142,15 @@ impl PrepareArgs {
             workers: self.workers.unwrap_or_else(cores),
         }
     }
+}
+
+/// The folder itself or the nearest one above it that exists.
+fn existing_folder(path: &Path) -> Option<PathBuf> {
+    let folders = path.ancestors().map(|folder| match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    });
+    folders.into_iter().find(|folder| folder.is_dir()).map(Path::to_owned)
 }
 
 #[cfg(test)]
