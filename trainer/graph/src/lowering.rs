@@ -36,6 +36,16 @@ pub enum ConvWeightForm {
     OffsetGemm,
 }
 
+/// How the gradient of a depthwise convolution's weights is computed, in a constant number of nodes for any
+/// number of channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DepthwiseForm {
+    /// One grouped convolution, with the batch as channels of its groups and the gradient as its kernel.
+    OneConv,
+    /// A product and a sum for each kernel offset: three nodes each.
+    Sums,
+}
+
 /// How local response normalisation is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LrnForm {
@@ -69,6 +79,11 @@ pub struct Lowering {
     /// Whether all these products have the same number of offsets, at most [`ADDRESSES_AS_ARGUMENTS`]: a CUDA
     /// graph then replays their Concats faithfully.
     pub conv_weight_products_alike: bool,
+    /// Largest number of groups for which a weight gradient has nodes of its own for each group; above it,
+    /// all groups share one convolution.
+    pub conv_weight_groups_apart: usize,
+    /// Weight gradient of depthwise convolutions of more groups than that.
+    pub conv_weight_depthwise: DepthwiseForm,
     /// Local response normalisation.
     pub lrn: LrnForm,
     /// Whether the power ¾ is computed by square roots.
@@ -91,6 +106,9 @@ impl Lowering {
             conv_weight_dilated_px: 32,
             conv_weight_product_rows: 512,
             conv_weight_products_alike: true,
+            conv_weight_groups_apart: 4,
+            // Not measured; these are element-wise kernels and reductions, which are fast for any shape.
+            conv_weight_depthwise: DepthwiseForm::Sums,
             lrn: LrnForm::BandedConv,
             power_by_roots: false,
             // In cuDNN, reducing N, H and W at once is six to eight times slower than H and W first, then N.
@@ -106,6 +124,9 @@ impl Lowering {
                 conv_weight_dilated_px: usize::MAX,
                 conv_weight_product_rows: 64,
                 conv_weight_products_alike: false,
+                conv_weight_groups_apart: 2,
+                // 2 to 15 times as fast as sums (depthwise kernels of 3 to 7, planes of 2 to 32 pixels).
+                conv_weight_depthwise: DepthwiseForm::OneConv,
                 lrn: LrnForm::BandedConv,
                 power_by_roots: true,
                 reduce_by_runs: false,

@@ -214,19 +214,6 @@ impl<'a> Translation<'a> {
         Ok(Some(mask))
     }
 
-    /// Padding at the top, left, bottom and right.
-    pub fn pads(&self, node: &NodeProto) -> Result<[usize; 4]> {
-        let attributes = NodeAttributes(node);
-        if !matches!(attributes.text("auto_pad").as_str(), "" | "NOTSET" | "VALID") {
-            return Err(self.file.at_node(node, "has an auto_pad, expected pads in numbers"));
-        }
-        match attributes.sizes("pads").as_deref() {
-            None => Ok([0; 4]),
-            Some(&[top, left, bottom, right]) => Ok([top, left, bottom, right]),
-            Some(list) => Err(self.file.at_node(node, format!("has pads {list:?}, expected four"))),
-        }
-    }
-
     /// The type that the network computes in.
     pub fn element(&self) -> ElementType {
         self.element

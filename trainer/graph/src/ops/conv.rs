@@ -1,20 +1,21 @@
-//! Two-dimensional convolution and its gradient with respect to the data and the bias.
+//! Two-dimensional convolution and its gradient with respect to the data and the bias; imports of
+//! convolutions over any number of axes.
 //!
 //! Letters: kernel k, stride s, padding p, dilation d, groups g; all spatial parameters are per axis.
 
+use super::conv_nd::{CONV, CONV_TRANSPOSE, ConvNd};
 use super::slicing::SLICE;
+use super::windows::{AutoPad, Windows, list, reach};
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation, given};
-use crate::node::{Attributes, Tensor, int, ints};
+use crate::node::Tensor;
 use crate::onnx::NodeProto;
-use crate::operator::{FLOATS, Operator};
 
-/// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&CONV, Some(import_conv)), (&CONV_TRANSPOSE, None)];
-static CONV: Operator = Operator::new("Conv", 1).on_cuda(FLOATS);
-static CONV_TRANSPOSE: Operator = Operator::new("ConvTranspose", 1).on_cuda(FLOATS);
+/// The operators of this file and of `conv_nd.rs`, each with its import.
+pub(super) const OPERATORS: Family =
+    &[(&CONV, Some(import_conv)), (&CONV_TRANSPOSE, Some(import_conv_transpose))];
 
 /// Geometry of a two-dimensional convolution; the kernel's size is in the shape of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,16 +65,18 @@ impl Conv {
 
     /// Length of input along `axis` (0 or 1) that a kernel of `kernel` elements covers.
     fn reach(&self, axis: usize, kernel: usize) -> usize {
-        (kernel - 1) * self.dilations[axis] + 1
+        reach(kernel, self.dilations[axis])
     }
 
-    fn attributes(&self) -> Attributes {
-        vec![
-            ints("strides", &self.strides),
-            ints("pads", &[self.pads_before, self.pads_after].concat()),
-            ints("dilations", &self.dilations),
-            int("group", self.groups as i64),
-        ]
+    /// The same geometry for the functions of any number of axes.
+    pub(super) fn nd(&self) -> ConvNd {
+        let windows = Windows {
+            strides: self.strides.to_vec(),
+            before: self.pads_before.to_vec(),
+            after: self.pads_after.to_vec(),
+            dilations: self.dilations.to_vec(),
+        };
+        ConvNd { windows, groups: self.groups }
     }
 }
 
@@ -84,8 +87,13 @@ impl Builder {
     /// Shapes, types or groups do not fit, or the kernel is larger than the padded input.
     pub fn conv(&mut self, x: Tensor, w: Tensor, b: Option<Tensor>, conv: Conv) -> Result<Tensor> {
         let operands: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
-        let shape = self.conv_shape(&operands, &conv)?;
-        let (lowering, w_shape) = (self.lowering(), self.shape(w).to_vec());
+        let shape = self.conv_shape(&operands, &conv.nd())?;
+        let w_shape = self.shape(w).to_vec();
+        if (0..2).any(|a| conv.pads_before[a].max(conv.pads_after[a]) >= conv.reach(a, w_shape[2 + a])) {
+            let x = self.pad_spatially(x, &conv.pads_before, &conv.pads_after)?;
+            return self.conv(x, w, b, Conv { pads_before: [0; 2], pads_after: [0; 2], ..conv });
+        }
+        let lowering = self.lowering();
         let has_few_channels = conv.groups == 1 && w_shape[1] <= lowering.space_to_depth_channels;
         let overlaps = conv.dilations == [1, 1]
             && (0..2).any(|a| conv.strides[a] > 1 && w_shape[2 + a] > conv.strides[a]);
@@ -95,7 +103,7 @@ impl Builder {
         if (2..=lowering.groups_apart).contains(&conv.groups) {
             return self.conv_by_groups(x, w, b, conv);
         }
-        let y = self.emit(&CONV, &operands, conv.attributes(), self.ty(x).reshaped(shape));
+        let y = self.emit(&CONV, &operands, conv.nd().attributes(), self.ty(x).reshaped(shape));
         let x_shape = self.shape(x).to_vec();
         self.record(&operands, &[y], move |g, up| {
             let dy = up.single();
@@ -166,19 +174,9 @@ impl Builder {
         let ty = self.ty(dy).reshaped(shape);
         if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
             let (w, conv) = self.flip_kernel(w, conv)?;
-            return Ok(self.emit(&CONV, &[dy, w], conv.attributes(), ty));
+            return Ok(self.emit(&CONV, &[dy, w], conv.nd().attributes(), ty));
         }
-        let (out, kernel) = (self.shape(dy)[2..].to_vec(), self.shape(w)[2..].to_vec());
-        // Rows at the end that no kernel position reached get zeros, by the operator's output padding.
-        let rest: Vec<usize> = (0..2)
-            .map(|a| {
-                let reached = (out[a] - 1) * conv.strides[a] + conv.reach(a, kernel[a]);
-                shape[2 + a] + conv.pads_before[a] + conv.pads_after[a] - reached
-            })
-            .collect();
-        let mut attributes = conv.attributes();
-        attributes.push(ints("output_padding", &rest));
-        Ok(self.emit(&CONV_TRANSPOSE, &[dy, w], attributes, ty))
+        Ok(self.conv_transposed(dy, w, None, &conv.nd(), shape))
     }
 
     /// Weights and geometry of the convolution that equals the transposed convolution of stride 1 with `w`:
@@ -202,67 +200,112 @@ impl Builder {
         Ok((w, Conv { pads_before: rest(conv.pads_before), pads_after: rest(conv.pads_after), ..conv }))
     }
 
-    /// Checks the operands of a convolution and returns the shape of its output.
-    fn conv_shape(&self, operands: &[Tensor], conv: &Conv) -> Result<Vec<usize>> {
-        let (x, w) = (self.ty(operands[0]), self.ty(operands[1]));
-        let failed = |reason: String| Err(self.mismatch(CONV.name, operands, reason));
-        if x.rank() != 4 || w.rank() != 4 || !x.element.is_float() || x.element != w.element {
-            return failed("data and weights must be floating-point with four axes".into());
-        }
-        if conv.strides.contains(&0) || conv.dilations.contains(&0) || w.shape[2..].contains(&0) {
-            return failed(format!("strides, dilations and kernel must be at least 1, given {conv:?}"));
-        }
-        let (groups, channels, out) = (conv.groups, x.shape[1], w.shape[0]);
-        if groups == 0 || channels % groups != 0 || out % groups != 0 || w.shape[1] * groups != channels {
-            return failed(format!(
-                "{groups} groups must divide both channel counts, with C/{groups} in the weights"
-            ));
-        }
-        if let Some(&b) = operands.get(2)
-            && *self.ty(b) != w.reshaped([out])
+    /// A convolution over any number of spatial axes, with a padding of any length.
+    pub(super) fn conv_of_any_rank(
+        &mut self,
+        x: Tensor,
+        w: Tensor,
+        b: Option<Tensor>,
+        conv: ConvNd,
+    ) -> Result<Tensor> {
+        let Windows { strides, before, after, dilations } = &conv.windows;
+        if let ([s, t], [top, left], [bottom, right], [i, j]) =
+            (&strides[..], &before[..], &after[..], &dilations[..])
         {
-            return failed(format!("the bias must have {out} values"));
+            let plane = Conv {
+                strides: [*s, *t],
+                pads_before: [*top, *left],
+                pads_after: [*bottom, *right],
+                dilations: [*i, *j],
+                groups: conv.groups,
+            };
+            return self.conv(x, w, b, plane);
         }
-        let mut shape = vec![x.shape[0], out];
-        for a in 0..2 {
-            let padded = x.shape[2 + a] + conv.pads_before[a] + conv.pads_after[a];
-            let reach = conv.reach(a, w.shape[2 + a]);
-            if padded < reach || conv.pads_before[a].max(conv.pads_after[a]) >= reach {
-                return failed(format!(
-                    "the kernel covers {reach} of {padded} positions, and must fit and exceed either padding"
-                ));
-            }
-            shape.push((padded - reach) / conv.strides[a] + 1);
-        }
-        Ok(shape)
+        self.conv_nd(x, w, b, conv)
     }
 }
 
 fn import_conv<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
-    let attributes = NodeAttributes(node);
     let (x, w) = (file.operand(node, 0)?, file.weight(node, 1)?);
     let b = if given(node, 2) { Some(file.bias(node, 2)?) } else { None };
-    let pads = file.pads(node)?;
-    let pair = |name| match attributes.sizes(name).as_deref() {
-        None => Ok([1; 2]),
-        Some(&[height, width]) => Ok([height, width]),
-        Some(list) => Err(file.at_node(node, format!("has {name} {list:?}, expected two numbers"))),
+    let (lengths, kernel) = sides(file, node, x, w)?;
+    let windows = Windows::of_node(file, node, &lengths, &kernel)?;
+    file.g.conv_of_any_rank(x, w, b, ConvNd { windows, groups: groups(file, node)? })
+}
+
+fn import_conv_transpose<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, w) = (file.operand(node, 0)?, file.weight(node, 1)?);
+    let b = if given(node, 2) { Some(file.bias(node, 2)?) } else { None };
+    let (lengths, kernel) = sides(file, node, x, w)?;
+    let axes = lengths.len();
+    let mut windows = Windows::of_node(file, node, &lengths, &kernel)?;
+    let extra = list(file, node, "output_padding", axes, 0)?;
+    let auto_pad = AutoPad::of(file, node)?;
+    let out = match NodeAttributes(node).sizes("output_shape") {
+        // Some exporters give the whole shape.
+        Some(shape) if shape.len() == axes + 2 => Some(shape[2..].to_vec()),
+        Some(shape) if shape.len() == axes => Some(shape),
+        Some(shape) => {
+            let expected = format!("expected {axes} lengths");
+            return Err(file.at_node(node, format!("has an output_shape of {shape:?}, {expected}")));
+        }
+        None if matches!(auto_pad, AutoPad::SameUpper | AutoPad::SameLower) => {
+            Some((0..axes).map(|a| lengths[a] * windows.strides[a]).collect())
+        }
+        None => None,
     };
-    let conv = Conv {
-        strides: pair("strides")?,
-        pads_before: [pads[0], pads[1]],
-        pads_after: [pads[2], pads[3]],
-        dilations: pair("dilations")?,
-        groups: usize::try_from(attributes.int("group", 1)).unwrap_or(0),
+    let reached = |windows: &Windows, a: usize| {
+        (lengths[a] - 1) * windows.strides[a] + reach(kernel[a], windows.dilations[a]) + extra[a]
     };
-    file.g.conv(x, w, b, conv)
+    let out = match out {
+        Some(out) => {
+            for a in 0..axes {
+                let total = reached(&windows, a).saturating_sub(out[a]);
+                (windows.before[a], windows.after[a]) = auto_pad.halves(total);
+            }
+            out
+        }
+        None => (0..axes)
+            .map(|a| reached(&windows, a).saturating_sub(windows.before[a] + windows.after[a]))
+            .collect(),
+    };
+    file.g.conv_transpose(x, w, b, ConvNd { windows, groups: groups(file, node)? }, &out)
+}
+
+/// Lengths of the spatial axes of the data, and of the kernel.
+fn sides<'a>(
+    file: &Translation<'a>,
+    node: &'a NodeProto,
+    x: Tensor,
+    w: Tensor,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    let (x, w) = (file.g.shape(x), file.g.shape(w));
+    if x.len() < 3 || x.len() != w.len() {
+        let expected = "expected data and weights with as many axes, at least three";
+        return Err(file.at_node(node, format!("takes data {x:?} and weights {w:?}, {expected}")));
+    }
+    let kernel = w[2..].to_vec();
+    let declared = NodeAttributes(node).sizes("kernel_shape");
+    if let Some(declared) = declared.filter(|declared| !declared.is_empty() && *declared != kernel) {
+        let expected = format!("expected {kernel:?}, as in the weights");
+        return Err(file.at_node(node, format!("has a kernel_shape of {declared:?}, {expected}")));
+    }
+    Ok((x[2..].to_vec(), kernel))
+}
+
+fn groups<'a>(file: &Translation<'a>, node: &'a NodeProto) -> Result<usize> {
+    let groups = NodeAttributes(node).int("group", 1);
+    usize::try_from(groups)
+        .ok()
+        .filter(|&groups| groups > 0)
+        .ok_or_else(|| file.at_node(node, format!("has {groups} groups, expected at least 1")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::Conv;
     use crate::gradcheck::{Case, check_gradients, evaluate};
-    use crate::{Builder, ConvWeightForm, Lowering, Target, TensorType};
+    use crate::{Builder, ConvWeightForm, DepthwiseForm, Lowering, Target, TensorType};
 
     fn lowering(form: ConvWeightForm) -> Lowering {
         let base = Lowering::training(Target::Cpu);
@@ -287,6 +330,7 @@ mod tests {
             (Conv::new(1, 1), [3, 2, 1, 1], [3, 2, 3, 3]),
             (Conv::new(1, 2), [3, 2, 2, 1], [2, 2, 5, 5]),
             (Conv::new(2, 1), [3, 2, 2, 2], [2, 2, 3, 3]),
+            (Conv::new(1, 1), [2, 3, 4, 3], [2, 3, 1, 1]),
         ];
         let dilated = |parts| lowering(ConvWeightForm::DilatedConv { parts });
         let by_offsets = lowering(ConvWeightForm::OffsetGemm);
@@ -304,6 +348,50 @@ mod tests {
                     g.conv(t[0], t[1], Some(t[2]), conv)
                 });
             }
+        }
+    }
+
+    #[test]
+    fn gradients_of_many_groups_agree_with_finite_differences() {
+        let uneven =
+            Conv { strides: [2, 1], pads_before: [1, 0], pads_after: [0, 2], dilations: [1, 2], groups: 5 };
+        let cases = [
+            (Conv::new(1, 1).groups(5), [3, 5, 4, 6], [5, 1, 3, 3]),
+            (Conv::new(2, 1).groups(5), [3, 5, 7, 6], [5, 1, 3, 3]),
+            (Conv::new(1, 3).groups(5), [2, 5, 2, 1], [5, 1, 7, 7]),
+            (Conv::new(1, 1).groups(5), [2, 5, 4, 4], [10, 1, 3, 3]),
+            (Conv::new(2, 1).groups(6), [2, 12, 5, 5], [18, 2, 3, 3]),
+            (uneven, [2, 5, 7, 8], [5, 1, 3, 2]),
+            (uneven, [2, 10, 7, 8], [5, 2, 3, 2]),
+        ];
+        for depthwise in [DepthwiseForm::OneConv, DepthwiseForm::Sums] {
+            let base = Lowering::training(Target::Cpu);
+            let lowering = Lowering { conv_weight_depthwise: depthwise, conv_weight_groups_apart: 4, ..base };
+            for (conv, x, w) in cases {
+                let case = Case::f32(&format!("Conv {conv:?} by {depthwise:?}")).lowering(lowering);
+                check_gradients(case.normal(x).normal(w).normal([w[0]]), |g, t| {
+                    g.conv(t[0], t[1], Some(t[2]), conv)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_a_depthwise_convolution_has_as_many_nodes_for_any_number_of_channels() {
+        let nodes = |target, channels: usize| {
+            let mut g = Builder::new("test", Lowering::training(target));
+            let x = g.input("x", TensorType::f32([2, channels, 8, 8])).unwrap();
+            let w = g.input("w", TensorType::f32([channels, 1, 3, 3])).unwrap();
+            let y = g.conv(x, w, None, Conv::new(1, 1).groups(channels)).unwrap();
+            let loss = g.sum(y).unwrap();
+            for (name, gradient) in ["dx", "dw"].into_iter().zip(g.grad(loss, &[x, w]).unwrap()) {
+                g.output(name, gradient).unwrap();
+            }
+            g.finish().nodes().count()
+        };
+        for (target, limit) in [(Target::Cpu, 12), (Target::Cuda, 4 * 9 + 14)] {
+            assert_eq!(nodes(target, 8), nodes(target, 512));
+            assert!(nodes(target, 512) <= limit, "{target:?}: {}", nodes(target, 512));
         }
     }
 

@@ -1,10 +1,10 @@
-//! The gradient of a convolution's weights, in two forms.
+//! The gradient of a convolution's weights, in its forms.
 
 use super::conv::Conv;
 use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm};
+use crate::lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm};
 use crate::node::Tensor;
 
 /// Largest number of values in the windows that share a product: 1 GiB in f32.
@@ -27,6 +27,13 @@ impl Builder {
     ) -> Result<Tensor> {
         let unit = conv.strides == [1, 1];
         let lowering = self.lowering();
+        if conv.groups > lowering.conv_weight_groups_apart {
+            let is_depthwise = shape[1] == 1 && shape[0] == conv.groups;
+            return match lowering.conv_weight_depthwise {
+                DepthwiseForm::Sums if is_depthwise => self.conv_weight_by_sums(x, dy, conv, shape),
+                _ => self.conv_weight_by_one_conv(x, dy, &conv.nd(), shape),
+            };
+        }
         let form = if unit { lowering.conv_weight_unit_stride } else { lowering.conv_weight_strided };
         let is_small = self.shape(dy)[2..].iter().all(|&side| side <= lowering.conv_weight_dilated_px);
         // Space to depth would mix the elements of a dilated kernel; only the dilated convolution handles
@@ -39,6 +46,29 @@ impl Builder {
             _ if has_offsets => self.conv_weight_by_offsets(x, dy, conv, shape),
             _ => self.conv_weight_by_dilated_conv(x, dy, conv, shape, 1),
         }
+    }
+
+    /// A sum for each kernel offset, over the product of `dy` and the positions of `x` at the offset; for
+    /// kernels of one channel, with as many outputs as inputs.
+    fn conv_weight_by_sums(&mut self, x: Tensor, dy: Tensor, conv: Conv, shape: &[usize]) -> Result<Tensor> {
+        let out = [self.shape(dy)[2], self.shape(dy)[3]];
+        let covered = [0, 1].map(|a| (out[a] - 1) * conv.strides[a] + 1);
+        let rows = [0, 1].map(|a| covered[a] + (shape[2 + a] - 1) * conv.dilations[a]);
+        let x = self.pad_or_crop(x, conv.pads_before, rows)?;
+        let mut sums = Vec::with_capacity(shape[2] * shape[3]);
+        for (i, j) in (0..shape[2]).flat_map(|i| (0..shape[3]).map(move |j| (i, j))) {
+            let window = |a: usize, offset: usize| {
+                let start = offset * conv.dilations[a];
+                AxisSlice { axis: 2 + a, start, end: start + covered[a], step: conv.strides[a] }
+            };
+            let view = self.slice_axes(x, &[window(0, i), window(1, j)])?;
+            let product = self.mul(view, dy)?;
+            sums.push(self.reduce_sum(product, &[0, 2, 3], true)?);
+        }
+        let dw = self.concat(&sums, 0)?;
+        let dw = self.reshape(dw, &[shape[2] * shape[3], shape[0]])?;
+        let dw = self.transpose(dw, &[1, 0])?;
+        self.reshape(dw, shape)
     }
 
     /// dw[o,c,a,b] = Σ x[n, c, a·d + s·p, b·d + s·q] · dy[n,o,p,q] is a convolution over (p,q) with channels

@@ -1,23 +1,25 @@
-//! Spatial pooling: MaxPool, AveragePool, GlobalAveragePool.
+//! Spatial pooling of images: MaxPool, AveragePool, GlobalAveragePool.
 
 use super::conv::Conv;
+use super::pool_nd::{
+    AVERAGE_POOL, MAX_POOL, import_average_pool, import_global_max_pool, import_lp_pool, import_max_pool,
+};
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::import::file::NodeAttributes;
-use crate::import::translation::{Family, Translation};
+use crate::import::translation::Family;
 use crate::node::{Attributes, Tensor, int, ints};
-use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
-use crate::types::ElementType::{self, F16, F32, U8};
 
-/// The operators of this file, each with its import.
+/// The operators of this file and of `pool_nd.rs`, each with its import.
 pub(super) const OPERATORS: Family = &[
-    (&MAX_POOL, Some(|file, node| import_pool(file, node, Builder::max_pool))),
+    (&MAX_POOL, Some(import_max_pool)),
     (&AVERAGE_POOL, Some(import_average_pool)),
+    (&LP_POOL, Some(import_lp_pool)),
+    (&GLOBAL_MAX_POOL, Some(import_global_max_pool)),
     (&GLOBAL_AVERAGE_POOL, Some(|file, node| file.unary(node, Builder::global_average_pool))),
 ];
-static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
-static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
+static LP_POOL: Operator = Operator::decomposed("LpPool", 1);
+static GLOBAL_MAX_POOL: Operator = Operator::decomposed("GlobalMaxPool", 1);
 static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1).on_cuda(FLOATS);
 
 /// Window of a pooling operator, the same along both axes.
@@ -55,21 +57,7 @@ impl Builder {
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn max_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
         let (shape, attributes) = self.windows(&MAX_POOL, x, pool)?;
-        let ty = self.ty(x).clone();
-        let types = vec![ty.reshaped(shape.clone()), ty.with_element(ElementType::I64).reshaped(shape)];
-        let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
-        let (y, winners) = (outputs[0], outputs[1]);
-        self.record(&[x], &[y], move |g, up| {
-            // The indices are positions in the flat tensor. Windows that share one add their gradients.
-            let count = g.ty(y).len();
-            let (positions, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
-            let dx = g.in_f32(dy, |g, dy| {
-                let flat = g.ty(dy).reshaped([ty.len()]);
-                g.scatter_add(flat, positions, dy, 0)
-            })?;
-            Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
-        });
-        Ok(y)
+        Ok(self.max_pool_of(x, shape, attributes))
     }
 
     /// Mean over windows of `x` `[N,C,H,W]`; padding does not count.
@@ -136,16 +124,22 @@ impl Builder {
         self.floats(ty.reshaped([1, 1, height, width]), &values)
     }
 
-    /// Mean over each channel: `[N,C,H,W]` → `[N,C,1,1]`.
+    /// Mean over each channel: `[N,C,H,W]` → `[N,C,1,1]`, and the same for any number of spatial axes.
     ///
     /// # Errors
-    /// `x` is not floating-point with four axes.
+    /// `x` is not floating-point with three axes or more.
     pub fn global_average_pool(&mut self, x: Tensor) -> Result<Tensor> {
         let ty = self.ty(x).clone();
-        self.images(GLOBAL_AVERAGE_POOL.name, x)?;
-        let y = self.emit(&GLOBAL_AVERAGE_POOL, &[x], vec![], ty.reshaped([ty.shape[0], ty.shape[1], 1, 1]));
+        self.floating(GLOBAL_AVERAGE_POOL.name, x)?;
+        if ty.rank() < 3 {
+            let reason = "the operand must have the axes [N,C,…]";
+            return Err(self.mismatch(GLOBAL_AVERAGE_POOL.name, &[x], reason));
+        }
+        let shape: Vec<usize> = (0..ty.rank()).map(|a| if a < 2 { ty.shape[a] } else { 1 }).collect();
+        let y = self.emit(&GLOBAL_AVERAGE_POOL, &[x], vec![], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| {
-            let dy = g.scale(up.single(), 1.0 / (ty.shape[2] * ty.shape[3]) as f64)?;
+            let count: usize = ty.shape[2..].iter().product();
+            let dy = g.scale(up.single(), 1.0 / count as f64)?;
             Ok(vec![Some(g.expand(dy, &ty.shape)?)])
         });
         Ok(y)
@@ -194,39 +188,6 @@ impl Builder {
         }
         Ok(())
     }
-}
-
-fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
-    let attributes = NodeAttributes(node);
-    let is_padded = attributes.sizes("pads").is_some_and(|pads| pads.iter().any(|&pad| pad > 0));
-    if is_padded && attributes.int("count_include_pad", 0) != 0 {
-        return Err(file.at_node(node, "counts its padding, which is not supported"));
-    }
-    import_pool(file, node, Builder::average_pool)
-}
-
-/// Imports a node with a square window.
-fn import_pool<'a>(
-    file: &mut Translation<'a>,
-    node: &'a NodeProto,
-    emit: fn(&mut Builder, Tensor, Pool) -> Result<Tensor>,
-) -> Result<Tensor> {
-    let attributes = NodeAttributes(node);
-    let x = file.operand(node, 0)?;
-    let pads = file.pads(node)?;
-    let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
-    let strides = attributes.sizes("strides").unwrap_or(vec![1; 2]);
-    let square = |list: &[usize]| list.len() == 2 && list[0] == list[1];
-    if !square(&kernel) || !square(&strides) || pads.iter().any(|&pad| pad != pads[0]) {
-        let reason = "has a window that is not square, or other padding on one side than on another";
-        return Err(file.at_node(node, reason));
-    }
-    let ceil = attributes.int("ceil_mode", 0) != 0;
-    if (ceil && pads[0] > 0) || attributes.sizes("dilations").is_some_and(|d| d != [1, 1]) {
-        let reason = "has dilations, or a ceil_mode and padding, which is not supported";
-        return Err(file.at_node(node, reason));
-    }
-    emit(file.g, x, Pool { kernel: kernel[0], stride: strides[0], padding: pads[0], ceil })
 }
 
 #[cfg(test)]

@@ -1,0 +1,470 @@
+//! Pooling over any number of spatial axes with windows of any geometry, as files give it.
+//!
+//! The number of windows, and what an average counts, follow PyTorch, whose rule operator set 22 writes
+//! down: the last window must start within the operand or the padding before it, and a padding that counts
+//! ends where the node's padding does. Emitted nodes have neither `ceil_mode` with padding nor a padding
+//! that differs between the ends of an axis, which providers read differently.
+
+use super::conv_nd::ConvNd;
+use super::windows::{AutoPad, Windows, reach};
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::import::file::NodeAttributes;
+use crate::import::translation::Translation;
+use crate::node::{Attributes, Tensor, int, ints};
+use crate::onnx::NodeProto;
+use crate::operator::{FLOATS, Operator};
+use crate::types::ElementType::{self, F16, F32, U8};
+use crate::types::TensorType;
+
+pub(super) static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
+pub(super) static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
+
+/// Windows of a pooling operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PoolNd {
+    /// Sides of a window.
+    pub kernel: Vec<usize>,
+    pub windows: Windows,
+    /// Whether the last window of an axis may extend past its end.
+    pub ceil: bool,
+}
+
+impl PoolNd {
+    /// Number of windows along axis `a` of `length`; `None` if none fits.
+    fn positions(&self, a: usize, length: usize) -> Option<usize> {
+        let Windows { strides, before, after, .. } = &self.windows;
+        let room = (before[a] + length + after[a]).checked_sub(self.reach(a))?;
+        let floor = room / strides[a] + 1;
+        let ceil = room.div_ceil(strides[a]) + 1;
+        let starts_inside = (ceil - 1) * strides[a] < length + before[a];
+        Some(if self.ceil && starts_inside { ceil } else { floor })
+    }
+
+    fn reach(&self, a: usize) -> usize {
+        reach(self.kernel[a], self.windows.dilations[a])
+    }
+
+    /// Padding at the end of axis `a` of `length` that makes all of `positions` windows whole.
+    fn after(&self, a: usize, length: usize, positions: usize) -> usize {
+        let end = (positions - 1) * self.windows.strides[a] + self.reach(a);
+        end.saturating_sub(self.windows.before[a] + length)
+    }
+
+    /// Number of elements of window `at` along axis `a` of `length`, of the padding too if it counts.
+    fn counted(&self, a: usize, length: usize, at: usize, counts_padding: bool) -> usize {
+        let Windows { strides, before, after, dilations } = &self.windows;
+        let counted = match counts_padding {
+            true => 0..before[a] + length + after[a],
+            false => before[a]..before[a] + length,
+        };
+        let elements = (0..self.kernel[a]).map(|i| at * strides[a] + i * dilations[a]);
+        elements.filter(|element| counted.contains(element)).count()
+    }
+}
+
+impl Builder {
+    /// Maximum over windows of `x` `[N,C,…]`; the first of equal maxima gets the gradient.
+    ///
+    /// # Errors
+    /// `x` is not floating-point `[N,C,…]` with an axis for each side of the window, or no window fits.
+    pub(crate) fn max_pool_nd(&mut self, x: Tensor, pool: &PoolNd) -> Result<Tensor> {
+        let shape = self.pool_shape(&MAX_POOL, x, pool)?;
+        let Windows { strides, before, dilations, .. } = &pool.windows;
+        let axes = strides.len();
+        let after: Vec<usize> =
+            (0..axes).map(|a| pool.after(a, self.shape(x)[2 + a], shape[2 + a])).collect();
+        // The operator takes less padding than the kernel is long.
+        let is_plain = after == *before
+            && (before.iter().all(|&pad| pad == 0)
+                || (dilations.iter().all(|&d| d == 1) && (0..axes).all(|a| before[a] < pool.kernel[a])));
+        // Windows that extend past an operand without padding are the same everywhere.
+        let is_cut = pool.ceil
+            && before.iter().chain(&pool.windows.after).all(|&pad| pad == 0)
+            && dilations.iter().all(|&d| d == 1)
+            && (0..axes).all(|a| strides[a] <= pool.kernel[a]);
+        let (x, pads) = if is_plain || is_cut {
+            (x, [&before[..], before].concat())
+        } else {
+            (self.pad_with_lowest(x, before, &after)?, vec![0; 2 * axes])
+        };
+        let mut attributes =
+            vec![ints("kernel_shape", &pool.kernel), ints("strides", strides), ints("pads", &pads)];
+        if dilations.iter().any(|&d| d != 1) {
+            attributes.push(ints("dilations", dilations));
+        }
+        if is_cut {
+            attributes.push(int("ceil_mode", 1));
+        }
+        Ok(self.max_pool_of(x, shape, attributes))
+    }
+
+    /// MaxPool of `x` with an output of `shape`.
+    pub(super) fn max_pool_of(&mut self, x: Tensor, shape: Vec<usize>, attributes: Attributes) -> Tensor {
+        let ty = self.ty(x).clone();
+        let types = vec![ty.reshaped(shape.clone()), ty.with_element(ElementType::I64).reshaped(shape)];
+        let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
+        let (y, winners) = (outputs[0], outputs[1]);
+        self.record(&[x], &[y], move |g, up| {
+            // The indices are positions in the flat tensor. Windows that share one add their gradients.
+            let count = g.ty(y).len();
+            let (positions, dy) = (g.reshape(winners, &[count])?, g.reshape(up.single(), &[count])?);
+            let dx = g.in_f32(dy, |g, dy| {
+                let flat = g.ty(dy).reshaped([ty.len()]);
+                g.scatter_add(flat, positions, dy, 0)
+            })?;
+            Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
+        });
+        y
+    }
+
+    /// Numbers that are lower than any that a network computes, around the spatial axes of `x` `[N,C,…]`. They
+    /// are no infinities, which a maximum would not count as its place.
+    fn pad_with_lowest(&mut self, x: Tensor, before: &[usize], after: &[usize]) -> Result<Tensor> {
+        let lowest = if self.element(x) == F16 { -6e4 } else { -3e38 };
+        self.pad_with(x, &[&[0, 0], before].concat(), &[&[0, 0], after].concat(), lowest)
+    }
+
+    /// Mean over windows of `x` `[N,C,…]`, of the padding too if it counts.
+    ///
+    /// # Errors
+    /// See [`max_pool_nd`](Self::max_pool_nd).
+    pub(crate) fn average_pool_nd(
+        &mut self,
+        x: Tensor,
+        pool: &PoolNd,
+        counts_padding: bool,
+    ) -> Result<Tensor> {
+        let shape = self.pool_shape(&AVERAGE_POOL, x, pool)?;
+        let lengths = self.shape(x)[2..].to_vec();
+        let means = self.mean_of_whole_windows(x, pool, &shape)?;
+        let count = |at: &[usize]| -> usize {
+            (0..lengths.len()).map(|a| pool.counted(a, lengths[a], at[a], counts_padding)).product()
+        };
+        let whole: usize = pool.kernel.iter().product();
+        let counts: Vec<usize> = indices(&shape[2..]).map(|at| count(&at)).collect();
+        if counts.iter().all(|&count| count == whole) {
+            return Ok(means);
+        }
+        let shares: Vec<f64> = counts.iter().map(|&count| whole as f64 / count.max(1) as f64).collect();
+        let ty = self.ty(x).reshaped([&[1, 1], &shape[2..]].concat());
+        let shares = self.floats(ty, &shares);
+        self.mul(means, shares)
+    }
+
+    /// The p-th root of the sum over windows of |x|ᵖ; the gradient where it is 0 is 0.
+    ///
+    /// # Errors
+    /// See [`max_pool_nd`](Self::max_pool_nd).
+    pub(crate) fn lp_pool(&mut self, x: Tensor, pool: &PoolNd, p: i64) -> Result<Tensor> {
+        if p < 1 {
+            return Err(self.mismatch("LpPool", &[x], format!("p is {p} and must be at least 1")));
+        }
+        let shape = self.pool_shape(&AVERAGE_POOL, x, pool)?;
+        let (pool, whole) = (pool.clone(), pool.kernel.iter().product::<usize>() as f64);
+        self.in_f32(x, |g, x| {
+            let element = g.element(x);
+            let y = g.composite(&[x], |g| {
+                let size = g.abs(x)?;
+                let power = g.scalar(element, p as f64);
+                let powers = g.pow(size, power)?;
+                let means = g.mean_of_whole_windows(powers, &pool, &shape)?;
+                let sums = g.scale(means, whole)?;
+                let root = g.scalar(element, 1.0 / p as f64);
+                let y = g.pow(sums, root)?;
+                let ty = g.ty(x).clone();
+                // dx = x·|x|^(p−2) · Σ dy·y^(1−p) over the windows that hold it.
+                let rule = move |g: &mut Self, up: &crate::builder::Upstream| {
+                    let (zero, tiny) = (g.scalar(element, 0.0), g.scalar(element, 1e-30));
+                    let some = g.greater(y, zero)?;
+                    let one = g.scalar(element, 1.0);
+                    let divisor = g.select(some, y, one)?;
+                    let exponent = g.scalar(element, 1.0 - p as f64);
+                    let factor = g.pow(divisor, exponent)?;
+                    let dy = g.mul(up.single(), factor)?;
+                    let dy = g.select(some, dy, zero)?;
+                    let spread = g.spread(dy, &pool, &ty)?;
+                    let exponent = g.scalar(element, p as f64 - 2.0);
+                    let shifted = g.add(size, tiny)?;
+                    let slope = g.pow(shifted, exponent)?;
+                    let slope = g.mul(x, slope)?;
+                    Ok(vec![Some(g.mul(spread, slope)?)])
+                };
+                Ok((vec![y], rule))
+            })?;
+            Ok(y[0])
+        })
+    }
+
+    /// Mean over windows of `x` with zeros around it, all of which are whole, of an output of `shape`.
+    fn mean_of_whole_windows(&mut self, x: Tensor, pool: &PoolNd, shape: &[usize]) -> Result<Tensor> {
+        let Windows { strides, before, dilations, .. } = &pool.windows;
+        let (axes, element) = (strides.len(), self.element(x));
+        let after: Vec<usize> =
+            (0..axes).map(|a| pool.after(a, self.shape(x)[2 + a], shape[2 + a])).collect();
+        let x = self.pad_spatially(x, before, &after)?;
+        let ty = self.ty(x).clone();
+        let windows = Windows { before: vec![0; axes], after: vec![0; axes], ..pool.windows.clone() };
+        let whole = PoolNd { windows, ceil: false, kernel: pool.kernel.clone() };
+        // The operator has dilations from operator set 19 on. ONNX Runtime takes a Pad into it, and then fails
+        // where the padding is as long as the kernel.
+        let is_short = (0..axes).all(|a| before[a].max(after[a]) < pool.kernel[a]);
+        let y = if is_short && dilations.iter().all(|&d| d == 1) {
+            let attributes = vec![
+                ints("kernel_shape", &pool.kernel),
+                ints("strides", strides),
+                ints("pads", &vec![0; 2 * axes]),
+            ];
+            self.emit(&AVERAGE_POOL, &[x], attributes, ty.reshaped(shape))
+        } else {
+            let images = self.reshape(x, &[&[ty.shape[0] * ty.shape[1], 1], &ty.shape[2..]].concat())?;
+            let weights = self.window_of(element, &pool.kernel);
+            let conv = ConvNd { windows: whole.windows.clone(), groups: 1 };
+            let y = self.conv_of_any_rank(images, weights, None, conv)?;
+            return self.reshape(y, shape);
+        };
+        self.record(&[x], &[y], move |g, up| {
+            let count = whole.kernel.iter().product::<usize>() as f64;
+            let dy = g.scale(up.single(), 1.0 / count)?;
+            Ok(vec![Some(g.spread(dy, &whole, &ty)?)])
+        });
+        Ok(y)
+    }
+
+    /// A window of equal weights that sum to 1, `[1,1,…]`.
+    fn window_of(&mut self, element: ElementType, kernel: &[usize]) -> Tensor {
+        let count: usize = kernel.iter().product();
+        let ty = TensorType::new(element, [&[1, 1], kernel].concat());
+        self.floats(ty, &vec![1.0 / count as f64; count])
+    }
+
+    /// For each element of an operand of type `to`, the sum of `dy` over the windows that hold it.
+    fn spread(&mut self, dy: Tensor, pool: &PoolNd, to: &TensorType) -> Result<Tensor> {
+        let (out, axes) = (self.shape(dy)[2..].to_vec(), pool.kernel.len());
+        let tiles = pool.windows.before.iter().all(|&pad| pad == 0)
+            && pool.windows.dilations.iter().all(|&d| d == 1)
+            && (0..axes).all(|a| {
+                let Windows { strides, .. } = &pool.windows;
+                strides[a] == pool.kernel[a] && out[a] * strides[a] == to.shape[2 + a]
+            });
+        if tiles {
+            let outer = to.shape[..2].to_vec();
+            let axes_of = |side: &dyn Fn(usize) -> usize| -> Vec<usize> {
+                (0..axes).flat_map(|a| [out[a], side(a)]).collect()
+            };
+            let dy = self.reshape(dy, &[&outer[..], &axes_of(&|_| 1)].concat())?;
+            let dy = self.expand(dy, &[&outer[..], &axes_of(&|a| pool.kernel[a])].concat())?;
+            return self.reshape(dy, &to.shape);
+        }
+        let images = to.shape[0] * to.shape[1];
+        let dy = self.reshape(dy, &[&[images, 1], &out[..]].concat())?;
+        let ones = self.floats(
+            to.reshaped([&[1, 1], &pool.kernel[..]].concat()),
+            &vec![1.0; pool.kernel.iter().product()],
+        );
+        let lengths: Vec<usize> = (0..axes).map(|a| to.shape[2 + a]).collect();
+        let after: Vec<usize> = (0..axes).map(|a| pool.after(a, lengths[a], out[a])).collect();
+        let none = vec![0; axes];
+        // With the padding, of which the gradient is dropped.
+        let padded: Vec<usize> = (0..axes).map(|a| pool.windows.before[a] + lengths[a] + after[a]).collect();
+        let windows = Windows { before: none.clone(), after: none, ..pool.windows.clone() };
+        let shape = [&[images, 1], &padded[..]].concat();
+        let mut dx = self.conv_transposed(dy, ones, None, &ConvNd { windows, groups: 1 }, &shape);
+        for (a, &length) in lengths.iter().enumerate() {
+            let start = pool.windows.before[a];
+            dx = self.slice(dx, 2 + a, start, start + length)?;
+        }
+        self.reshape(dx, &to.shape)
+    }
+
+    /// Checks `x` and returns the shape of its pooled values.
+    fn pool_shape(&self, operator: &'static Operator, x: Tensor, pool: &PoolNd) -> Result<Vec<usize>> {
+        self.floating(operator.name, x)?;
+        let (shape, axes) = (self.shape(x), pool.kernel.len());
+        if shape.len() != 2 + axes || axes == 0 {
+            let reason = format!("the operand must have the axes [N,C,…], {axes} of them spatial");
+            return Err(self.mismatch(operator.name, &[x], reason));
+        }
+        let out: Option<Vec<usize>> = (0..axes).map(|a| pool.positions(a, shape[2 + a])).collect();
+        match out {
+            Some(out) => Ok([&shape[..2], &out].concat()),
+            None => {
+                let reason = format!("{pool:?} must fit into the padded operand");
+                Err(self.mismatch(operator.name, &[x], reason))
+            }
+        }
+    }
+}
+
+/// All indices of a tensor of `shape`, the last axis first.
+fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
+    let shape = shape.to_vec();
+    (0..shape.iter().product()).map(move |flat: usize| {
+        let mut rest = flat;
+        let mut at = vec![0; shape.len()];
+        for (index, &length) in at.iter_mut().zip(&shape).rev() {
+            (*index, rest) = (rest % length, rest / length);
+        }
+        at
+    })
+}
+
+pub(super) fn import_max_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, pool) = pool(file, node)?;
+    file.g.max_pool_nd(x, &pool)
+}
+
+pub(super) fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, pool) = pool(file, node)?;
+    let counts_padding = NodeAttributes(node).int("count_include_pad", 0) != 0;
+    file.g.average_pool_nd(x, &pool, counts_padding)
+}
+
+pub(super) fn import_lp_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, pool) = pool(file, node)?;
+    file.g.lp_pool(x, &pool, NodeAttributes(node).int("p", 2))
+}
+
+pub(super) fn import_global_max_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let x = file.operand(node, 0)?;
+    let kernel = file.g.shape(x).get(2..).unwrap_or_default().to_vec();
+    let axes = kernel.len();
+    let windows = Windows {
+        strides: vec![1; axes],
+        before: vec![0; axes],
+        after: vec![0; axes],
+        dilations: vec![1; axes],
+    };
+    file.g.max_pool_nd(x, &PoolNd { kernel, windows, ceil: false })
+}
+
+/// The operand of a pooling node, and its windows.
+fn pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<(Tensor, PoolNd)> {
+    let attributes = NodeAttributes(node);
+    let x = file.operand(node, 0)?;
+    let kernel = attributes.sizes("kernel_shape").unwrap_or_default();
+    let lengths = file.g.shape(x).get(2..).unwrap_or_default().to_vec();
+    let windows = Windows::of_node(file, node, &lengths, &kernel)?;
+    let ceil = attributes.int("ceil_mode", 0) != 0 && AutoPad::of(file, node)? == AutoPad::Given;
+    Ok((x, PoolNd { kernel, windows, ceil }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PoolNd;
+    use crate::gradcheck::{Case, check_gradients, evaluate};
+    use crate::ops::windows::Windows;
+    use crate::{Builder, Lowering, Target, TensorType};
+
+    fn pool(kernel: &[usize], strides: &[usize], before: &[usize], after: &[usize]) -> PoolNd {
+        let [kernel, strides, before, after] = [kernel, strides, before, after].map(<[usize]>::to_vec);
+        let dilations = vec![1; kernel.len()];
+        PoolNd { kernel, windows: Windows { strides, before, after, dilations }, ceil: false }
+    }
+
+    fn ceil(pool: PoolNd) -> PoolNd {
+        PoolNd { ceil: true, ..pool }
+    }
+
+    fn dilated(mut pool: PoolNd, dilations: &[usize]) -> PoolNd {
+        pool.windows.dilations = dilations.to_vec();
+        pool
+    }
+
+    #[test]
+    fn gradients_of_pools_of_any_geometry_agree_with_finite_differences() {
+        let cases: [(PoolNd, &[usize]); 11] = [
+            (pool(&[3, 2], &[2, 1], &[0, 0], &[0, 0]), &[2, 2, 6, 5]),
+            (pool(&[3, 3], &[2, 2], &[0, 1], &[1, 0]), &[2, 2, 6, 5]),
+            (ceil(pool(&[3, 3], &[2, 2], &[1, 1], &[1, 1])), &[2, 2, 6, 5]),
+            (ceil(pool(&[3, 2], &[2, 2], &[0, 0], &[0, 0])), &[1, 2, 6, 5]),
+            (ceil(pool(&[2, 2], &[3, 3], &[0, 0], &[0, 0])), &[1, 2, 6, 5]),
+            (pool(&[2, 3], &[2, 3], &[0, 0], &[0, 0]), &[2, 2, 4, 6]),
+            (dilated(pool(&[2, 2], &[1, 2], &[1, 0], &[1, 0]), &[2, 3]), &[2, 2, 6, 7]),
+            (pool(&[1, 2], &[1, 1], &[1, 2], &[2, 1]), &[2, 2, 3, 3]),
+            (pool(&[3], &[2], &[1], &[1]), &[2, 3, 7]),
+            (pool(&[2, 3, 2], &[1, 2, 2], &[0, 1, 0], &[0, 1, 1]), &[1, 2, 3, 5, 4]),
+            (ceil(pool(&[2, 2, 2], &[2, 2, 2], &[0; 3], &[0; 3])), &[1, 2, 3, 4, 5]),
+        ];
+        for (pool, shape) in cases {
+            check_gradients(Case::f64(&format!("MaxPool {pool:?}")).distinct(shape), |g, x| {
+                // Windows of padding alone would drown the others in the differences.
+                let y = g.max_pool_nd(x[0], &pool)?;
+                g.clip(y, -10.0, 10.0)
+            });
+            for counts in [false, true] {
+                check_gradients(Case::f32(&format!("AveragePool {pool:?}")).normal(shape), |g, x| {
+                    g.average_pool_nd(x[0], &pool, counts)
+                });
+            }
+            for p in [1, 2, 3] {
+                let case = Case::f32(&format!("LpPool {p} {pool:?}")).positive(shape);
+                check_gradients(case, |g, x| {
+                    let signed = g.neg(x[0])?;
+                    g.lp_pool(signed, &pool, p)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_window_starts_inside_and_averages_count_as_in_pytorch() {
+        let line = |values: usize| {
+            Case::f32("pool").values([1, 1, values], (1..=values).map(|v| v as f64).collect())
+        };
+        let average = |pool: &PoolNd, values, counts| {
+            evaluate(line(values), |g, x| g.average_pool_nd(x[0], pool, counts))
+        };
+        let max = |pool: &PoolNd, values| evaluate(line(values), |g, x| g.max_pool_nd(x[0], pool));
+        // F.avg_pool1d(x, 3, 2, 1, ceil_mode=True, count_include_pad=…) of 1, 2, … 6: the last window holds one
+        // value, and a padding that counts.
+        let overlapping = ceil(pool(&[3], &[2], &[1], &[1]));
+        assert_eq!(average(&overlapping, 6, true), [1.0, 3.0, 5.0, 3.0]);
+        assert_eq!(average(&overlapping, 6, false), [1.5, 3.0, 5.0, 6.0]);
+        assert_eq!(max(&overlapping, 6), [2.0, 4.0, 6.0, 6.0]);
+        // F.avg_pool1d(x, 2, 3, 1, ceil_mode=True) of 1 … 6: a fourth window would start in the padding.
+        let apart = ceil(pool(&[2], &[3], &[1], &[1]));
+        assert_eq!(average(&apart, 6, true), [0.5, 3.5, 3.0]);
+        assert_eq!(average(&apart, 5, true), [0.5, 3.5]);
+        assert_eq!(max(&apart, 5), [1.0, 4.0]);
+        // F.max_pool1d(x, 2, 1, dilation=2), and with a padding of 1.
+        assert_eq!(max(&dilated(pool(&[2], &[1], &[0], &[0]), &[2]), 5), [3.0, 4.0, 5.0]);
+        assert_eq!(max(&dilated(pool(&[2], &[1], &[1], &[1]), &[2]), 4), [2.0, 3.0, 4.0, 3.0]);
+        // F.lp_pool1d(x, 2.0, 2) of 1 … 4.
+        let root = evaluate(line(4), |g, x| g.lp_pool(x[0], &pool(&[2], &[2], &[0], &[0]), 2));
+        assert!((root[0] - 5f64.sqrt()).abs() < 1e-6 && (root[1] - 5.0).abs() < 1e-6, "{root:?}");
+    }
+
+    #[test]
+    fn negative_values_are_higher_than_the_padding() {
+        let case = Case::f32("MaxPool").values([1, 1, 2], vec![-5.0, -7.0]);
+        let uneven = pool(&[2], &[1], &[0], &[1]);
+        assert_eq!(evaluate(case, |g, x| g.max_pool_nd(x[0], &uneven)), [-5.0, -7.0]);
+    }
+
+    #[test]
+    fn a_window_of_zeros_has_a_gradient_of_zeros_in_the_root_of_its_powers() {
+        let mut g = Builder::new("zeros", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 1, 4])).unwrap();
+        let y = g.lp_pool(x, &pool(&[2], &[2], &[0], &[0]), 2).unwrap();
+        let loss = g.sum(y).unwrap();
+        let dx = g.grad(loss, &[x]).unwrap()[0];
+        g.output("dx", dx).unwrap();
+        let dx =
+            crate::gradcheck::run_f32(&g.finish(), &[("x", &[0.0, 0.0, 3.0, 4.0])]).remove("dx").unwrap();
+        assert_eq!(&dx[..2], [0.0, 0.0]);
+        assert!((dx[2] - 0.6).abs() < 1e-6 && (dx[3] - 0.8).abs() < 1e-6, "{dx:?}");
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 1, 4])).unwrap();
+        let wide = pool(&[7], &[1], &[1], &[1]);
+        let error = g.max_pool_nd(x, &wide).unwrap_err().to_string();
+        assert!(error.contains("must fit into the padded operand"), "{error}");
+        assert!(g.average_pool_nd(x, &wide, false).is_err());
+        assert!(g.average_pool_nd(x, &pool(&[2, 2], &[1, 1], &[0; 2], &[0; 2]), false).is_err());
+        assert!(g.lp_pool(x, &pool(&[2], &[1], &[0], &[0]), 0).is_err());
+    }
+}
