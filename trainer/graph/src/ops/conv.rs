@@ -259,8 +259,8 @@ fn import_conv_transpose<'a>(file: &mut Translation<'a>, node: &'a NodeProto) ->
     };
     let out = match out {
         Some(out) => {
-            for a in 0..axes {
-                let total = reached(&windows, a).saturating_sub(out[a]);
+            for (a, &length) in out.iter().enumerate() {
+                let total = reached(&windows, a).saturating_sub(length);
                 (windows.before[a], windows.after[a]) = auto_pad.halves(total);
             }
             out
