@@ -224,9 +224,9 @@ impl Builder {
         if inner == 1 { self.reshape(dw, shape) } else { self.transpose(dw, &behind(&[1, 0])) }
     }
 
-    /// The rows of `x` that kernel positions cover: rows at the end that none reached would become additional
-    /// offsets. The padding is left to the convolution that takes them where its kernel, which is `dy`, exceeds
-    /// it; then its length at the end is returned too.
+    /// The rows of `x` that kernel positions cover: rows at the end that none reached would become
+    /// additional offsets. The padding is left to the convolution that takes them where its kernel, which is
+    /// `dy`, exceeds it; then its length at the end is returned too.
     fn rows_of_positions(
         &mut self,
         mut x: Tensor,

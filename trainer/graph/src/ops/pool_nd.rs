@@ -118,8 +118,8 @@ impl Builder {
         y
     }
 
-    /// Numbers that are lower than any that a network computes, around the spatial axes of `x` `[N,C,…]`. They
-    /// are no infinities, which a maximum would not count as its place.
+    /// Numbers that are lower than any that a network computes, around the spatial axes of `x` `[N,C,…]`.
+    /// They are no infinities, which a maximum would not count as its place.
     fn pad_with_lowest(&mut self, x: Tensor, before: &[usize], after: &[usize]) -> Result<Tensor> {
         let lowest = if self.element(x) == F16 { -6e4 } else { -3e38 };
         self.pad_with(x, &[&[0, 0], before].concat(), &[&[0, 0], after].concat(), lowest)
@@ -206,8 +206,8 @@ impl Builder {
         let ty = self.ty(x).clone();
         let windows = Windows { before: vec![0; axes], after: vec![0; axes], ..pool.windows.clone() };
         let whole = PoolNd { windows, ceil: false, kernel: pool.kernel.clone() };
-        // The operator has dilations from operator set 19 on. ONNX Runtime takes a Pad into it, and then fails
-        // where the padding is as long as the kernel.
+        // The operator has dilations from operator set 19 on. ONNX Runtime takes a Pad into it, and then
+        // fails where the padding is as long as the kernel.
         let is_short = (0..axes).all(|a| before[a].max(after[a]) < pool.kernel[a]);
         let y = if is_short && dilations.iter().all(|&d| d == 1) {
             let attributes = vec![
@@ -416,8 +416,8 @@ mod tests {
             evaluate(line(values), |g, x| g.average_pool_nd(x[0], pool, counts))
         };
         let max = |pool: &PoolNd, values| evaluate(line(values), |g, x| g.max_pool_nd(x[0], pool));
-        // F.avg_pool1d(x, 3, 2, 1, ceil_mode=True, count_include_pad=…) of 1, 2, … 6: the last window holds one
-        // value, and a padding that counts.
+        // F.avg_pool1d(x, 3, 2, 1, ceil_mode=True, count_include_pad=…) of 1, 2, … 6: the last window holds
+        // one value, and a padding that counts.
         let overlapping = ceil(pool(&[3], &[2], &[1], &[1]));
         assert_eq!(average(&overlapping, 6, true), [1.0, 3.0, 5.0, 3.0]);
         assert_eq!(average(&overlapping, 6, false), [1.5, 3.0, 5.0, 6.0]);
