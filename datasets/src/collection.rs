@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use fovea_pipeline::{Class, Split};
 
+use crate::note::listed;
 use crate::positioned::{PositionedFile, io_error, open_file};
 use crate::{Entry, Note, Payload, Source, SourceError};
 
@@ -92,6 +93,8 @@ pub(crate) struct Found {
     /// Names of classes; labels of `rows` are positions in this list, in no particular order.
     names: Vec<String>,
     rows: Vec<(Entry, Range<u64>)>,
+    /// What the user should know about them.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// Where the bytes of images are.
@@ -106,17 +109,37 @@ enum Store {
 impl Found {
     /// Starts a list of files below `root`.
     pub(crate) fn in_folder(root: &Path) -> Self {
-        Self { origin: root.to_owned(), store: Store::Folder(root.to_owned()), names: vec![], rows: vec![] }
+        Self::new(root, Store::Folder(root.to_owned()))
     }
 
     /// Starts a list of members of a tar file.
     pub(crate) fn in_tar(file: &Arc<PositionedFile>) -> Self {
-        Self {
-            origin: file.path().to_owned(),
-            store: Store::Tar(Arc::clone(file)),
-            names: vec![],
-            rows: vec![],
+        Self::new(file.path(), Store::Tar(Arc::clone(file)))
+    }
+
+    fn new(origin: &Path, store: Store) -> Self {
+        Self { origin: origin.to_owned(), store, names: vec![], rows: vec![], notes: vec![] }
+    }
+
+    /// Whether `other` has the same images of the same folder or archive.
+    pub(crate) fn is_same_as(&mut self, other: &mut Self) -> bool {
+        let is_same_place = match (self.origin.canonicalize(), other.origin.canonicalize()) {
+            (Ok(here), Ok(there)) => here == there,
+            _ => false,
+        };
+        if !is_same_place || self.rows.len() != other.rows.len() {
+            return false;
         }
+        for found in [&mut *self, &mut *other] {
+            found.rows.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+        }
+        let key_and_place = |(entry, place): &(Entry, Range<u64>)| (entry.key.clone(), place.clone());
+        self.rows.iter().map(key_and_place).eq(other.rows.iter().map(key_and_place))
+    }
+
+    /// The keys of the images.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.rows.iter().map(|(entry, _)| entry.key.clone()).collect()
     }
 
     /// Adds a class, with or without images, and returns its number for [`Found::push`].
@@ -254,14 +277,21 @@ impl Collection {
             (None, Some(found)) => ClassList::from_names(found.class_names().to_vec(), found.origin())?,
             (None, None) => ClassList { classes: Vec::new(), from: PathBuf::new() },
         };
-        let of_classes = train.as_ref().or(val.as_ref()).map(|found| found.origin().to_owned());
+        for found in [&train, &val].into_iter().flatten() {
+            notes.extend(found.notes.iter().cloned());
+        }
         let images = |found: Option<Found>, split| match found {
             Some(found) => SplitImages::build(found, split, &classes),
             None => Ok(SplitImages::default()),
         };
         let (train, val) = (images(train, Split::Train)?, images(val, Split::Val)?);
-        let labelled = if train.entries.is_empty() { &val } else { &train };
-        notes.extend(of_classes.and_then(|path| empty_classes(path, &classes.classes, &labelled.entries)));
+        for (images, split) in [(&train, "training"), (&val, "validation")] {
+            notes.extend(images.empty_classes(&classes, split));
+        }
+        if let [class] = classes.classes.as_slice() {
+            let message = format!("all images are of 1 class, {}", listed([&class.wnid], 1));
+            notes.push(Note::about("one-class", &classes.from, vec![class.wnid.clone()], message));
+        }
         Ok(Self { name, classes: classes.classes, train, val, notes })
     }
 
@@ -273,31 +303,24 @@ impl Collection {
     }
 }
 
-/// What is to be said about classes without images.
-fn empty_classes(path: PathBuf, classes: &[Class], entries: &[Entry]) -> Option<Note> {
-    const SHOWN: usize = 3;
-    let mut filled = vec![false; classes.len()];
-    entries.iter().for_each(|entry| filled[entry.label as usize] = true);
-    let empty: Vec<&str> = classes
-        .iter()
-        .zip(&filled)
-        .filter(|(_, filled)| !**filled)
-        .map(|(class, _)| class.wnid.as_str())
-        .collect();
-    let more = if empty.len() > SHOWN { ", …" } else { "" };
-    let message = format!(
-        "{} of {} classes have no images ({}{more})",
-        empty.len(),
-        classes.len(),
-        empty[..empty.len().min(SHOWN)].join(", ")
-    );
-    let count = empty.len() as u64;
-    (count > 0).then_some(Note { kind: "empty-classes", path, count, message })
-}
-
 impl SplitImages {
+    /// The classes without images, if this split has any.
+    fn empty_classes(&self, classes: &ClassList, split: &str) -> Option<Note> {
+        let mut is_empty = vec![!self.entries.is_empty(); classes.classes.len()];
+        self.entries.iter().for_each(|entry| is_empty[entry.label as usize] = false);
+        let empty = classes.classes.iter().zip(&is_empty).filter(|(_, is_empty)| **is_empty);
+        let names: Vec<String> = empty.map(|(class, _)| class.wnid.clone()).collect();
+        let message = format!(
+            "{} of {} classes have no {split} images: {}",
+            names.len(),
+            is_empty.len(),
+            listed(&names, names.len())
+        );
+        (!names.is_empty()).then(|| Note::about("empty-classes", &classes.from, names, message))
+    }
+
     fn build(found: Found, split: Split, classes: &ClassList) -> Result<Self, SourceError> {
-        let Found { origin, store, names, mut rows } = found;
+        let Found { origin, store, names, mut rows, .. } = found;
         let indices: Vec<Option<usize>> = names.iter().map(|name| classes.index(name)).collect();
         rows.sort_by(|a, b| a.0.key.cmp(&b.0.key));
         if let Some(pair) = rows.windows(2).find(|pair| pair[0].0.key == pair[1].0.key) {
@@ -337,12 +360,12 @@ impl Source for Collection {
         &self.classes
     }
 
-    fn notes(&self) -> &[Note] {
-        &self.notes
-    }
-
     fn entries(&self, split: Split) -> &[Entry] {
         &self.images(split).entries
+    }
+
+    fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     fn read<'b>(

@@ -11,7 +11,9 @@ use fovea_pipeline::UnknownName;
 use crate::collection::{ClassList, Collection, Found};
 use crate::devkit::Devkit;
 use crate::ilsvrc::{self, Tars};
+use crate::note::counted;
 use crate::positioned::io_error;
+use crate::splits::Reading;
 use crate::tar_folder::Archive;
 use crate::tree::{Listing, Tree, TreeImages};
 use crate::{Note, Source, SourceError, cifar10, folder, kaggle, official, tiny_imagenet};
@@ -100,6 +102,8 @@ pub struct OpenOptions {
     pub devkit: Option<PathBuf>,
     /// The layout of `train`, or of `val` if there is no `train`; detected if `None`.
     pub layout: Option<Layout>,
+    /// How folders, also those in archives, are read.
+    pub reading: Reading,
     /// Where a tar.gz is inflated to; the system's temporary folder if `None`.
     pub scratch_dir: Option<PathBuf>,
 }
@@ -116,18 +120,20 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
         return Err(SourceError::NothingGiven);
     }
     let scratch_dir = options.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let val_path = options.val.as_deref().filter(|val| options.train.as_deref() != Some(val));
+    let look = |path, layout| look(path, layout, options.reading, &scratch_dir);
+    let val_path = options.val.as_deref();
+    let is_same_path = options.train.as_deref() == val_path;
     let mut parts = match &options.train {
-        Some(path) => match look(path, options.layout, &scratch_dir)? {
-            Opened::Whole(source) if val_path.is_none() => return Ok(source),
+        Some(path) => match look(path, options.layout)? {
+            Opened::Whole(source) if val_path.is_none() || is_same_path => return Ok(source),
             Opened::Whole(source) => return Err(holds_both(path, source.name())),
             Opened::Parts(parts) => parts.for_training(),
         },
         None => Parts::default(),
     };
     if let Some(path) = val_path {
-        let layout = if options.train.is_none() { options.layout } else { None };
-        match look(path, layout, &scratch_dir)? {
+        let layout = if options.train.is_none() || is_same_path { options.layout } else { None };
+        match look(path, layout)? {
             Opened::Whole(source) => return Err(holds_both(path, source.name())),
             Opened::Parts(val) => parts.take_validation(val),
         }
@@ -149,14 +155,54 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
             return Err(SourceError::Empty { path: path.to_owned(), expected });
         }
     }
-    let train = parts.train.map(TreeImages::in_classes).transpose()?;
-    let val = parts.val.map(|val| label(val, devkit.as_ref())).transpose()?;
+    let mut train = parts.train.map(TreeImages::in_classes).transpose()?;
     let mut notes = parts.notes;
+    let val = match (&mut train, parts.val) {
+        (Some(train), Some(mut val)) => {
+            match refused_validation(train, &mut val, parts.val_is_test && devkit.is_none()) {
+                Some(note) => {
+                    notes.append(&mut val.found().notes);
+                    notes.push(note);
+                    None
+                }
+                None => Some(val),
+            }
+        }
+        (_, val) => val,
+    };
+    let val = val.map(|val| label(val, devkit.as_ref())).transpose()?;
     if let (Some(devkit), Some(train)) = (&devkit, &train) {
         notes.extend(devkit.compare(train));
     }
     let classes = devkit.map(|devkit| devkit.classes).or(parts.classes);
     Ok(Box::new(Collection::build(name, classes, train, val, notes)?))
+}
+
+/// What is said when `val` cannot be validation images beside `train`: they are the same images, or test
+/// images without labels.
+fn refused_validation(train: &mut Found, val: &mut TreeImages, may_lack_labels: bool) -> Option<Note> {
+    let has_labels = match val {
+        TreeImages::Flat(_) => false,
+        TreeImages::Classes(found) => {
+            let names = found.class_names();
+            names.len() != 1 || train.class_names().contains(&names[0])
+        }
+    };
+    let found = val.found();
+    let (kind, message) = if found.is_same_as(train) {
+        (
+            "val-is-train",
+            format!(
+                "validation would be on the {} of the training, so there is none",
+                counted(found.len(), "image")
+            ),
+        )
+    } else if may_lack_labels && !has_labels && found.len() > 0 {
+        ("unlabelled-test", format!("{} without labels passed over", counted(found.len(), "test image")))
+    } else {
+        return None;
+    };
+    Some(Note::about(kind, found.origin(), found.keys(), message))
 }
 
 fn holds_both(path: &Path, name: &str) -> SourceError {
@@ -207,8 +253,11 @@ struct Parts {
     devkit: Option<PathBuf>,
     train: Option<TreeImages>,
     val: Option<TreeImages>,
+    /// Whether `val` may be test images without labels, by its name.
+    val_is_test: bool,
     /// Images that belong to the split that the path was given for.
     unsplit: Option<TreeImages>,
+    /// What is said about images that were found and not taken.
     notes: Vec<Note>,
 }
 
@@ -221,7 +270,21 @@ impl Parts {
 
     /// Takes the validation images, or images of no split, from `other`.
     fn take_validation(&mut self, other: Self) {
+        let own = self.val.take();
+        self.val_is_test = other.val_is_test;
         self.val = other.val.or(other.unsplit);
+        let left =
+            [(own, &mut self.val, "validation image"), (other.train, &mut self.train, "training image")];
+        for (left, taken, what) in left {
+            let Some(mut left) = left else { continue };
+            let found = left.found();
+            if !taken.as_mut().is_some_and(|taken| taken.found().is_same_as(found)) {
+                let message =
+                    format!("{} beside those that were asked for passed over", counted(found.len(), what));
+                self.notes.append(&mut found.notes);
+                self.notes.push(Note::about("other-split", found.origin(), found.keys(), message));
+            }
+        }
         self.layout = self.layout.or(other.layout);
         self.classes = self.classes.take().or(other.classes);
         self.devkit = self.devkit.take().or(other.devkit);
@@ -229,28 +292,40 @@ impl Parts {
     }
 
     fn from_tree(layout: Layout, tree: Tree) -> Self {
-        let (train, val, unsplit) = match tree {
-            Tree::Unsplit(images) => (None, None, Some(images)),
-            Tree::Splits { train, val } => (train, val, None),
-        };
-        Self { layout: Some(layout), train, val, unsplit, ..Self::default() }
+        let layout = Some(layout);
+        match tree {
+            Tree::Unsplit(images) => Self { layout, unsplit: Some(images), ..Self::default() },
+            Tree::Splits { train, val, val_is_test } => {
+                Self { layout, train, val, val_is_test, ..Self::default() }
+            }
+        }
     }
 }
 
 /// Opens `path` as `layout`, or as the first layout that fits.
-fn look(path: &Path, layout: Option<Layout>, scratch_dir: &Path) -> Result<Opened, SourceError> {
+fn look(
+    path: &Path,
+    layout: Option<Layout>,
+    reading: Reading,
+    scratch_dir: &Path,
+) -> Result<Opened, SourceError> {
     let is_folder = fs::metadata(path).map_err(io_error(path, "open"))?.is_dir();
-    let may_be = |candidate| layout.is_none_or(|layout| layout == candidate);
+    let may_be = |candidate| match layout {
+        Some(layout) => layout == candidate,
+        // Who says what the folders are does not mean a layout with tables.
+        None => reading == Reading::Detect || matches!(candidate, Layout::Folders | Layout::TarOfFolders),
+    };
     let opened = if is_folder {
-        look_in_folder(path, may_be, scratch_dir)?
+        look_in_folder(path, reading, may_be, scratch_dir)?
     } else {
-        look_in_file(path, may_be, scratch_dir)?
+        look_in_file(path, reading, may_be, scratch_dir)?
     };
     opened.map_or_else(|| Err(unknown(path, is_folder, layout)), Ok)
 }
 
 fn look_in_folder(
     path: &Path,
+    reading: Reading,
     may_be: impl Fn(Layout) -> bool,
     scratch_dir: &Path,
 ) -> Result<Option<Opened>, SourceError> {
@@ -281,7 +356,7 @@ fn look_in_folder(
     if may_be(Layout::Folders) {
         let listing = folder::list(path)?;
         if !listing.is_empty() {
-            return Ok(Some(Opened::Parts(Parts::from_tree(Layout::Folders, listing.tree()?))));
+            return Ok(Some(Opened::Parts(Parts::from_tree(Layout::Folders, listing.tree(reading)?))));
         }
     }
     Ok(None)
@@ -292,7 +367,8 @@ fn open_tars(tars: Tars, scratch_dir: &Path) -> Result<Parts, SourceError> {
     let mut notes = Vec::new();
     let mut open = |path: Option<PathBuf>| {
         let Some(path) = path else { return Ok(None) };
-        match look_in_file(&path, |layout| layout == Layout::IlsvrcTars, scratch_dir)? {
+        let is_tars = |layout| layout == Layout::IlsvrcTars;
+        match look_in_file(&path, Reading::Detect, is_tars, scratch_dir)? {
             Some(Opened::Parts(parts)) => {
                 notes.extend(parts.notes);
                 Ok(parts.unsplit)
@@ -306,6 +382,7 @@ fn open_tars(tars: Tars, scratch_dir: &Path) -> Result<Parts, SourceError> {
 
 fn look_in_file(
     path: &Path,
+    reading: Reading,
     may_be: impl Fn(Layout) -> bool,
     scratch_dir: &Path,
 ) -> Result<Option<Opened>, SourceError> {
@@ -322,7 +399,7 @@ fn look_in_file(
         let layout = Some(Layout::IlsvrcTars);
         return Ok(Some(Opened::Parts(Parts { layout, unsplit, notes, ..Parts::default() })));
     }
-    let tree = Listing::in_tar(&file, members).tree()?;
+    let tree = Listing::in_tar(&file, members).tree(reading)?;
     let layout = match &tree {
         Tree::Unsplit(TreeImages::Flat(found)) => {
             notes.extend(official::compare(path, file.len(), found)?);

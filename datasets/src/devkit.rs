@@ -80,7 +80,13 @@ impl Devkit {
             self.classes.classes.len(),
             found(wnid),
         );
-        Some(Note { kind: "image-counts", path: train.origin().to_owned(), count, message })
+        Some(Note {
+            kind: "image-counts",
+            path: train.origin().to_owned(),
+            count,
+            message,
+            names: Vec::new(),
+        })
     }
 }
 

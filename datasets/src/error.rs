@@ -106,6 +106,35 @@ pub enum SourceError {
         target: PathBuf,
     },
 
+    /// So many links lead to a folder that they multiply.
+    #[error(
+        "{}: one of more than {limit} paths through links to {}; remove links so that each folder is reached once",
+        path.display(), target.display()
+    )]
+    TooManyLinks {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// How many are followed.
+        limit: u32,
+    },
+
+    /// Folders may be classes or splits.
+    #[error(
+        "{}: its folders can be read in two ways: --layout classes takes them for {as_classes}; --layout splits \
+         for splits: {as_splits}",
+        path.display()
+    )]
+    UnclearFolders {
+        /// The folder around them, or the archive.
+        path: PathBuf,
+        /// What they would be as classes.
+        as_classes: String,
+        /// What they would be as splits.
+        as_splits: String,
+    },
+
     /// Two images of a split have the same name.
     #[error("{}: two images of the {split} split are called {key:?}; remove or rename one", path.display())]
     DuplicateKey {

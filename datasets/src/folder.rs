@@ -1,52 +1,105 @@
 //! Folders of images: `<root>/{train,val}/<class>/*`, `<split>/<class>/*`, and the official validation images
 //! side by side.
 
+use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::SourceError;
+use crate::note::counted;
 use crate::positioned::io_error;
-use crate::tree::Listing;
+use crate::tree::{Listing, Others};
+use crate::{Note, SourceError};
+
+/// More links than this to the same folder are taken for a mistake: a few links in each of a few folders name
+/// millions of paths.
+const MAX_LINKS_TO_A_FOLDER: u32 = 1000;
 
 /// Lists the images below `root`; links are followed.
 pub(crate) fn list(root: &Path) -> Result<Listing<'_>, SourceError> {
-    let mut names = Vec::new();
-    walk(root, "", &[], &mut names)?;
-    Ok(Listing::in_folder(root, names))
+    let mut walk = Walk::default();
+    walk.folder(root, "", &[])?;
+    Ok(Listing::in_folder(root, walk.names, walk.others))
 }
 
-/// Adds the files below `folder`. `above` has the real paths of the folders in which links were followed to
-/// get there.
-fn walk(folder: &Path, prefix: &str, above: &[PathBuf], names: &mut Vec<String>) -> Result<(), SourceError> {
-    for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
-        let entry = entry.map_err(io_error(folder, "list"))?;
-        let path = entry.path();
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { return Err(SourceError::NameNotUtf8 { path }) };
-        if name.starts_with('.') {
-            continue;
-        }
-        let mut kind = entry.file_type().map_err(io_error(&path, "read its type"))?;
-        let is_link = kind.is_symlink();
-        if is_link {
-            kind = fs::metadata(&path).map_err(io_error(&path, "follow the link"))?.file_type();
-        }
-        if kind.is_file() {
-            names.push(format!("{prefix}{name}"));
-        } else if kind.is_dir() {
-            let inside = format!("{prefix}{name}/");
+/// What is said of test images in the folder `test` beside those of the other splits.
+pub(crate) fn note_on_test(test: &Path) -> Result<Option<Note>, SourceError> {
+    if !test.is_dir() {
+        return Ok(None);
+    }
+    let names = list(test)?.into_image_names();
+    let message = format!("{} without labels passed over", counted(names.len(), "test image"));
+    Ok((!names.is_empty()).then(|| Note::about("unlabelled-test", test, names, message)))
+}
+
+#[derive(Default)]
+struct Walk {
+    names: Vec<String>,
+    others: Others,
+    /// How often a link has led to a folder, by its device and inode.
+    links_to: HashMap<(u64, u64), u32>,
+}
+
+impl Walk {
+    /// Adds what lies below `folder`. `above` has the real paths of the folders in which links were followed
+    /// to get there.
+    fn folder(&mut self, folder: &Path, prefix: &str, above: &[PathBuf]) -> Result<(), SourceError> {
+        for entry in fs::read_dir(folder).map_err(io_error(folder, "list"))? {
+            let entry = entry.map_err(io_error(folder, "list"))?;
+            let path = entry.path();
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { return Err(SourceError::NameNotUtf8 { path }) };
+            let relative = format!("{prefix}{name}");
+            if name.starts_with('.') {
+                self.others.files.push(relative);
+                continue;
+            }
+            let mut kind = entry.file_type().map_err(io_error(&path, "read its type"))?;
+            let is_link = kind.is_symlink();
             if is_link {
-                let target = path.canonicalize().map_err(io_error(&path, "follow the link"))?;
-                let here = folder.canonicalize().map_err(io_error(folder, "find"))?;
-                let above = [above, &[here]].concat();
-                if above.iter().any(|folder| folder.starts_with(&target)) {
-                    return Err(SourceError::EndlessLink { path, target });
+                kind = fs::metadata(&path).map_err(io_error(&path, "follow the link"))?.file_type();
+            }
+            if kind.is_file() {
+                self.names.push(relative);
+            } else if kind.is_dir() {
+                let inside = format!("{relative}/");
+                self.others.folders.push(relative);
+                if is_link {
+                    self.link(&path, folder, &inside, above)?;
+                } else {
+                    self.folder(&path, &inside, above)?;
                 }
-                walk(&path, &inside, &above, names)?;
             } else {
-                walk(&path, &inside, above, names)?;
+                self.others.special.push(relative);
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Follows the link `path` in `folder`.
+    fn link(
+        &mut self,
+        path: &Path,
+        folder: &Path,
+        prefix: &str,
+        above: &[PathBuf],
+    ) -> Result<(), SourceError> {
+        let target = path.canonicalize().map_err(io_error(path, "follow the link"))?;
+        let here = folder.canonicalize().map_err(io_error(folder, "find"))?;
+        let above = [above, &[here]].concat();
+        if above.iter().any(|folder| folder.starts_with(&target)) {
+            return Err(SourceError::EndlessLink { path: path.to_owned(), target });
+        }
+        let about = fs::metadata(&target).map_err(io_error(&target, "follow a link to it"))?;
+        let links = self.links_to.entry((about.dev(), about.ino())).or_default();
+        *links += 1;
+        if *links > MAX_LINKS_TO_A_FOLDER {
+            return Err(SourceError::TooManyLinks {
+                path: path.to_owned(),
+                target,
+                limit: MAX_LINKS_TO_A_FOLDER,
+            });
+        }
+        self.folder(path, prefix, &above)
+    }
 }

@@ -29,7 +29,10 @@ pub(crate) fn open(data: &Path) -> Result<(ClassList, Option<Found>, Option<Foun
         let folder = data.join(name);
         if folder.is_dir() { folder::list(&folder)?.images().map(Some) } else { Ok(None) }
     };
-    let train = images("train")?.map(TreeImages::in_classes).transpose()?;
+    let mut train = images("train")?.map(TreeImages::in_classes).transpose()?;
+    if let Some(train) = &mut train {
+        train.notes.extend(folder::note_on_test(&data.join("test"))?);
+    }
     let val = match images("val")? {
         Some(TreeImages::Flat(mut found)) => {
             let path = table(data, SOLUTION)?;

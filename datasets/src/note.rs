@@ -1,11 +1,20 @@
 //! What the user of a source should know about it, though nothing needs to stop.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fovea_pipeline::text::printable;
+
+/// Names that a message shows before it says how many more there are.
+const SHOWN: usize = 5;
+
+/// Kinds of files that a message counts one by one.
+const KINDS_SHOWN: usize = 10;
 
 /// Something about a source that is told, not refused: what was passed over, what differs from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// A word for programs: `duplicates`, `counts`.
+    /// A word for programs: `passed-over`, `empty-classes`, `duplicates`, `counts`.
     pub kind: &'static str,
     /// The folder, archive or table.
     pub path: PathBuf,
@@ -13,4 +22,100 @@ pub struct Note {
     pub count: u64,
     /// One sentence without a full stop, in which the number stands.
     pub message: String,
+    /// The names of what it is about, as far as they are known: paths relative to `path`, or classes.
+    pub names: Vec<String>,
+}
+
+impl Note {
+    /// A note about what `names` lists.
+    pub(crate) fn about(kind: &'static str, path: &Path, names: Vec<String>, message: String) -> Self {
+        Self { kind, path: path.to_owned(), count: names.len() as u64, message, names }
+    }
+
+    /// The files `names` of a folder or archive that are not taken, counted by their extensions; `None` if
+    /// there are none.
+    #[must_use]
+    pub fn passed_over(path: &Path, mut names: Vec<String>) -> Option<Self> {
+        if names.is_empty() {
+            return None;
+        }
+        names.sort();
+        let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+        for name in &names {
+            *kinds.entry(kind_of_file(name)).or_default() += 1;
+        }
+        let mut kinds: Vec<(String, usize)> = kinds.into_iter().collect();
+        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let rest: usize = kinds.iter().skip(KINDS_SHOWN).map(|(_, count)| count).sum();
+        kinds.truncate(KINDS_SHOWN);
+        let mut kinds: Vec<String> =
+            kinds.iter().map(|(kind, count)| format!("{count} {}", printable(kind))).collect();
+        if rest > 0 {
+            kinds.push(format!("{rest} of other kinds"));
+        }
+        let (files, verb) = (counted(names.len(), "file"), if names.len() == 1 { "was" } else { "were" });
+        let message = format!("{files} {verb} passed over: {}", kinds.join(", "));
+        Some(Self::about("passed-over", path, names, message))
+    }
+}
+
+/// The kind of a file that is not taken, by its name.
+fn kind_of_file(name: &str) -> String {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    match file.rsplit_once('.') {
+        _ if file.starts_with('.') => "hidden".to_owned(),
+        Some((_, extension)) if !extension.is_empty() => format!(".{}", extension.to_lowercase()),
+        _ => "without an extension".to_owned(),
+    }
+}
+
+/// A number of things, in the singular or the regular plural: `1 file`, `2 files`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// The first few of `total` names, and how many more there are.
+pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>, total: usize) -> String {
+    let mut shown: Vec<String> =
+        names.into_iter().take(SHOWN).map(|name| printable(name.as_ref()).into_owned()).collect();
+    if total > shown.len() {
+        shown.push(format!("and {} more", total - shown.len()));
+    }
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_by_extension_the_most_frequent_first() {
+        let names = ["a/x.TXT", "a/y.txt", "b/z.mp4", "c/README", "c/.hidden.jpg", "d/dot."];
+        let mut names: Vec<String> = names.map(str::to_owned).into();
+        let note = Note::passed_over(Path::new("set"), names.clone()).expect("there are some");
+        names.sort();
+        assert_eq!(
+            note.message,
+            "6 files were passed over: 2 .txt, 2 without an extension, 1 .mp4, 1 hidden"
+        );
+        assert_eq!((note.count, note.names), (6, names));
+        let one = Note::passed_over(Path::new("set"), vec!["a.gif".to_owned()]).expect("there is one");
+        assert_eq!(one.message, "1 file was passed over: 1 .gif");
+        assert_eq!(Note::passed_over(Path::new("set"), vec![]), None);
+    }
+
+    #[test]
+    fn of_many_kinds_the_rest_is_one_number() {
+        let names: Vec<String> = (0..13).map(|i| format!("a.x{}", i.max(1))).collect();
+        let note = Note::passed_over(Path::new("set"), names).expect("there are some");
+        assert!(note.message.starts_with("13 files were passed over: 2 .x1, 1 .x10"), "{}", note.message);
+        assert!(note.message.ends_with(", 2 of other kinds"), "{}", note.message);
+    }
+
+    #[test]
+    fn long_lists_end_with_the_number_of_the_rest() {
+        assert_eq!(listed(["a", "b"], 2), "a, b");
+        let many: Vec<String> = (0..9).map(|i| format!("c{i}")).collect();
+        assert_eq!(listed(&many, many.len()), "c0, c1, c2, c3, c4, and 4 more");
+    }
 }

@@ -76,7 +76,13 @@ pub(crate) fn compare(path: &Path, bytes: u64, found: &Found) -> Result<Option<N
         "{} images in {bytes} bytes; the official file has {images} in {known_bytes} bytes",
         found.len()
     );
-    let note = Note { kind: "not-official", path: path.to_owned(), count: found.len() as u64, message };
+    let note = Note {
+        kind: "not-official",
+        path: path.to_owned(),
+        count: found.len() as u64,
+        message,
+        names: Vec::new(),
+    };
     Ok((found.len() != images || bytes != known_bytes).then_some(note))
 }
 

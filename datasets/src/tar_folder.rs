@@ -65,7 +65,13 @@ impl Archive {
 pub(crate) fn replaced(path: &Path, count: u64) -> Option<Note> {
     let members = if count == 1 { "1 member has" } else { &format!("{count} members have") };
     let message = format!("{members} a later one of the same name, as after tar --update, which counts");
-    (count > 0).then(|| Note { kind: "replaced-members", path: path.to_owned(), count, message })
+    (count > 0).then(|| Note {
+        kind: "replaced-members",
+        path: path.to_owned(),
+        count,
+        message,
+        names: Vec::new(),
+    })
 }
 
 /// The start of the file, filled up with zeros.

@@ -25,7 +25,10 @@ pub(crate) fn open(root: &Path) -> Result<(ClassList, Option<Found>, Option<Foun
     let images = |folder: &Path| {
         if folder.is_dir() { folder::list(folder)?.images().map(Some) } else { Ok(None) }
     };
-    let train = images(&root.join("train"))?.map(TreeImages::in_classes).transpose()?;
+    let mut train = images(&root.join("train"))?.map(TreeImages::in_classes).transpose()?;
+    if let Some(train) = &mut train {
+        train.notes.extend(folder::note_on_test(&root.join("test"))?);
+    }
     let val = root.join("val");
     let annotations = val.join("val_annotations.txt");
     // Many people sort the validation images into folders of classes; then they need no annotations.

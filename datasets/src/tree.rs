@@ -4,17 +4,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::SourceError;
 use crate::collection::{Found, is_image_name};
+use crate::note::{counted, listed};
 use crate::positioned::PositionedFile;
+use crate::splits::{self, Folder, Reading, Siblings, Verdict};
 use crate::tar_members::Member;
-
-const TRAIN_NAMES: [&str; 2] = ["train", "training"];
-/// In the order of preference: where there are both, `test` seldom has labels.
-const VAL_NAMES: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
+use crate::{Note, SourceError};
 
 /// The images of a tree or of a part of it.
 pub(crate) enum TreeImages {
@@ -25,6 +23,13 @@ pub(crate) enum TreeImages {
 }
 
 impl TreeImages {
+    /// The images, with labels or without.
+    pub(crate) fn found(&mut self) -> &mut Found {
+        match self {
+            Self::Classes(found) | Self::Flat(found) => found,
+        }
+    }
+
     /// The images with their classes.
     ///
     /// # Errors
@@ -53,6 +58,8 @@ pub(crate) enum Tree {
         train: Option<TreeImages>,
         /// Images of `val/` or a folder of similar name.
         val: Option<TreeImages>,
+        /// Whether that is one of test images by its name, which may have no labels.
+        val_is_test: bool,
     },
 }
 
@@ -61,6 +68,19 @@ pub(crate) struct Listing<'a> {
     origin: Origin<'a>,
     /// Paths with `/`, relative to the origin, and places in the archive.
     images: Vec<(String, Range<u64>)>,
+    /// Paths of what is not taken.
+    others: Others,
+}
+
+/// What lies in a folder or an archive beside the images; paths are relative to it.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Files without the name of an image.
+    pub(crate) files: Vec<String>,
+    /// Pipes, sockets and devices, whatever their names.
+    pub(crate) special: Vec<String>,
+    /// All folders, as far as the source lists them.
+    pub(crate) folders: Vec<String>,
 }
 
 enum Origin<'a> {
@@ -70,22 +90,26 @@ enum Origin<'a> {
 
 impl<'a> Listing<'a> {
     /// The images among the files `names` below the folder `root`.
-    pub(crate) fn in_folder(root: &'a Path, names: Vec<String>) -> Self {
-        let images = names.into_iter().filter(|name| is_image_name(name)).map(|name| (name, 0..0)).collect();
-        Listing { origin: Origin::Folder(root), images }
+    pub(crate) fn in_folder(root: &'a Path, names: Vec<String>, mut others: Others) -> Self {
+        let (images, files): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_image_name(name));
+        others.files.extend(files);
+        let images = images.into_iter().map(|name| (name, 0..0)).collect();
+        Listing { origin: Origin::Folder(root), images, others }
     }
 
     /// The images among the members of a tar file.
     pub(crate) fn in_tar(file: &'a Arc<PositionedFile>, members: Vec<Member>) -> Self {
-        let images = members
+        let (images, files): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|member| is_image_name(&member.name));
+        let images = images
             .into_iter()
-            .filter(|member| is_image_name(&member.name))
             .map(|member| {
                 let range = member.range();
                 (member.name, range)
             })
             .collect();
-        Listing { origin: Origin::Tar(file), images }
+        let files = files.into_iter().map(|member| member.name).collect();
+        Listing { origin: Origin::Tar(file), images, others: Others { files, ..Others::default() } }
     }
 
     /// The folder or archive.
@@ -96,38 +120,123 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// Paths of the images, relative to the origin.
+    pub(crate) fn into_image_names(self) -> Vec<String> {
+        self.images.into_iter().map(|(name, _)| name).collect()
+    }
+
     /// Whether there are no images.
     pub(crate) fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 
-    /// Finds out what the folders are. A folder around all of the images is skipped. Below it are folders
-    /// named after splits (others next to them are ignored), or folders of classes, or images side by side.
-    pub(crate) fn tree(&self) -> Result<Tree, SourceError> {
+    /// Finds out what the folders are. A folder around all of the images is skipped. Below it are folders of
+    /// splits (what lies beside them is passed over), or folders of classes, or images side by side.
+    ///
+    /// # Errors
+    /// When that is not clear and `reading` does not say it.
+    pub(crate) fn tree(&self, reading: Reading) -> Result<Tree, SourceError> {
         let mut prefix = String::new();
         loop {
             let level = Level::at(&prefix, &self.images);
-            let (train, val) = (level.folder_among(&TRAIN_NAMES), level.folder_among(&VAL_NAMES));
-            for name in [train, val].into_iter().flatten() {
-                if let Some(twin) = level.twin_of(name) {
-                    return Err(SourceError::Layout {
-                        path: self.path().to_owned(),
-                        found: format!("both {prefix}{name}/ and {prefix}{twin}/"),
-                        expected: "one folder for each split; put their content together".to_owned(),
-                    });
+            match splits::decide(&level.folders, reading) {
+                Verdict::Splits { train, val } => return self.splits(&prefix, &level, train, val),
+                Verdict::Unclear { as_classes, as_splits } => {
+                    let path = self.path_of(&prefix);
+                    return Err(SourceError::UnclearFolders { path, as_classes, as_splits });
                 }
-            }
-            if train.is_some() || val.is_some() {
-                let split = |name: Option<&str>| {
-                    name.map(|name| self.images_below(&format!("{prefix}{name}/"))).transpose()
-                };
-                return Ok(Tree::Splits { train: split(train)?, val: split(val)? });
-            }
-            match level.only_folder() {
-                Some(folder) if self.is_wrapper(&prefix, folder) => prefix = format!("{prefix}{folder}/"),
-                _ => return Ok(Tree::Unsplit(self.images_below(&prefix)?)),
+                Verdict::Classes(like_splits) => match level.only_folder() {
+                    Some(folder) if self.is_wrapper(&prefix, folder) => prefix = format!("{prefix}{folder}/"),
+                    _ => {
+                        let mut images = self.images_below(&prefix)?;
+                        let notes = &mut images.found().notes;
+                        notes.extend(self.left_out(&[prefix.as_str()]));
+                        if !like_splits.is_empty() {
+                            let names: Vec<String> =
+                                like_splits.iter().map(|name| (*name).to_owned()).collect();
+                            let message = format!(
+                                "{} read as classes, like the folders beside; --layout splits reads them as splits",
+                                listed(&names, names.len())
+                            );
+                            notes.push(Note::about("layout", &self.path_of(&prefix), names, message));
+                        }
+                        return Ok(Tree::Unsplit(images));
+                    }
+                },
             }
         }
+    }
+
+    fn splits(
+        &self,
+        prefix: &str,
+        level: &Level<'_>,
+        train: Option<&str>,
+        val: Option<&str>,
+    ) -> Result<Tree, SourceError> {
+        for name in [train, val].into_iter().flatten() {
+            if let Some(twin) = level.twin_of(name) {
+                return Err(SourceError::Layout {
+                    path: self.path().to_owned(),
+                    found: format!("both {prefix}{name}/ and {prefix}{twin}/"),
+                    expected: "one folder for each split; put their content together".to_owned(),
+                });
+            }
+        }
+        let prefixes = [train, val].map(|name| name.map(|name| self.inside_split(prefix, name)));
+        let images = |prefix: &Option<String>| prefix.as_ref().map(|prefix| self.images_below(prefix));
+        let (mut train, mut val_images) =
+            (images(&prefixes[0]).transpose()?, images(&prefixes[1]).transpose()?);
+        let prefixes: Vec<&str> = prefixes.iter().flatten().map(String::as_str).collect();
+        if let Some(images) = train.as_mut().or(val_images.as_mut()) {
+            images.found().notes.extend(self.left_out(&prefixes));
+        }
+        Ok(Tree::Splits { train, val: val_images, val_is_test: val.is_some_and(splits::is_test) })
+    }
+
+    /// The prefix of the images of a split, without folders that only lie around those of its classes.
+    fn inside_split(&self, prefix: &str, split: &str) -> String {
+        let mut inside = format!("{prefix}{split}/");
+        loop {
+            let level = Level::at(&inside, &self.images);
+            match level.only_folder() {
+                Some(folder) if splits::is_wrapper_of_split(split, folder, &level.folders[folder]) => {
+                    inside = format!("{inside}{folder}/");
+                }
+                _ => return inside,
+            }
+        }
+    }
+
+    /// What is said of everything that is not below one of `prefixes`, and of files that are no images.
+    fn left_out(&self, prefixes: &[&str]) -> Vec<Note> {
+        let path = self.path();
+        let mut notes: Vec<Note> = Note::passed_over(path, self.others.files.clone()).into_iter().collect();
+        let special = &self.others.special;
+        if !special.is_empty() {
+            let message =
+                format!("{} passed over: pipes, sockets or devices", counted(special.len(), "name"));
+            notes.push(Note::about("special-files", path, special.clone(), message));
+        }
+        let beside: Vec<&String> = self
+            .images
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            .collect();
+        if !beside.is_empty() {
+            let folders: BTreeSet<&str> = beside
+                .iter()
+                .map(|name| name.rsplit_once('/').map_or("", |(folder, _)| top(folder)))
+                .collect();
+            let message = format!(
+                "{} beside the splits passed over, in {}",
+                counted(beside.len(), "image"),
+                listed(&folders, folders.len())
+            );
+            notes.push(Note::about("beside-splits", path, beside.into_iter().cloned().collect(), message));
+        }
+        notes
     }
 
     /// Whether the only folder at `prefix` is just a wrapper: it holds folders, or the official validation
@@ -142,7 +251,18 @@ impl<'a> Listing<'a> {
 
     /// The images of a split or of classes, where it is known that the topmost folders are those of classes.
     pub(crate) fn images(&self) -> Result<TreeImages, SourceError> {
-        self.images_below("")
+        let mut images = self.images_below("")?;
+        images.found().notes.extend(self.left_out(&[""]));
+        Ok(images)
+    }
+
+    /// The path of what lies below `prefix`, or of the archive.
+    fn path_of(&self, prefix: &str) -> PathBuf {
+        match self.origin {
+            Origin::Folder(root) if prefix.is_empty() => root.to_owned(),
+            Origin::Folder(root) => root.join(prefix.trim_end_matches('/')),
+            Origin::Tar(file) => file.path().to_owned(),
+        }
     }
 
     fn images_below(&self, prefix: &str) -> Result<TreeImages, SourceError> {
@@ -150,9 +270,9 @@ impl<'a> Listing<'a> {
             let rows = self.images.iter();
             rows.filter_map(|(name, range)| Some((name.strip_prefix(prefix)?, range.clone())))
         };
+        let path = self.path_of(prefix);
         let mut found = match self.origin {
-            Origin::Folder(root) if prefix.is_empty() => Found::in_folder(root),
-            Origin::Folder(root) => Found::in_folder(&root.join(prefix.trim_end_matches('/'))),
+            Origin::Folder(_) => Found::in_folder(&path),
             Origin::Tar(file) => Found::in_tar(file),
         };
         if below().all(|(name, _)| !name.contains('/')) {
@@ -173,8 +293,32 @@ impl<'a> Listing<'a> {
             let number = *classes.entry(class.to_owned()).or_insert_with(|| found.class(class));
             found.push(name.to_owned(), number, range);
         }
+        let empty = self.folders_below(prefix).filter(|folder| !classes.contains_key(*folder));
+        let empty: BTreeSet<String> = empty.map(str::to_owned).collect();
+        if !empty.is_empty() {
+            let names: Vec<String> = empty.into_iter().collect();
+            let message = format!(
+                "{} without an image left out of the classes: {}",
+                counted(names.len(), "folder"),
+                listed(&names, names.len())
+            );
+            found.notes.push(Note::about("empty-folders", &path, names, message));
+        }
         Ok(TreeImages::Classes(found))
     }
+
+    /// Names of the folders directly below `prefix`, with repetitions; hidden ones are left out.
+    fn folders_below(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let of_files = self.others.files.iter().filter_map(|file| Some(file.rsplit_once('/')?.0));
+        let all = self.others.folders.iter().map(String::as_str).chain(of_files);
+        let below = all.filter_map(move |folder| folder.strip_prefix(prefix)).map(top);
+        below.filter(|name| !name.is_empty() && !name.starts_with('.') && *name != "__MACOSX")
+    }
+}
+
+/// The first part of a path.
+fn top(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
 }
 
 /// Whether the file has the form of `ILSVRC2012_val_00000001.JPEG`.
@@ -192,36 +336,37 @@ fn is_wnid(folder: &str) -> bool {
 
 /// The folders and the number of images directly below a prefix.
 struct Level<'n> {
-    folders: BTreeSet<&'n str>,
+    folders: Siblings<'n>,
     files: usize,
 }
 
 impl<'n> Level<'n> {
     fn at(prefix: &str, images: &'n [(String, Range<u64>)]) -> Self {
-        let mut level = Level { folders: BTreeSet::new(), files: 0 };
+        let mut level = Level { folders: Siblings::new(), files: 0 };
         for name in images.iter().filter_map(|(name, _)| name.strip_prefix(prefix)) {
-            match name.split_once('/') {
-                Some((folder, _)) => {
-                    level.folders.insert(folder);
+            let Some((folder, inside)) = name.split_once('/') else {
+                level.files += 1;
+                continue;
+            };
+            let new = || Folder { is_official_val: true, ..Folder::default() };
+            let folder = level.folders.entry(folder).or_insert_with(new);
+            folder.is_official_val &= is_official_val_name(inside);
+            match inside.split_once('/') {
+                Some((inner, _)) => {
+                    folder.folders.insert(inner);
                 }
-                None => level.files += 1,
+                None => folder.files += 1,
             }
         }
         level
     }
 
-    fn folder_among(&self, names: &[&str]) -> Option<&'n str> {
-        let find =
-            |name: &&str| self.folders.iter().find(|folder| folder.eq_ignore_ascii_case(name)).copied();
-        names.iter().find_map(find)
-    }
-
     /// A folder whose name differs from `name` in upper and lower case only.
     fn twin_of(&self, name: &str) -> Option<&'n str> {
-        self.folders.iter().find(|folder| **folder != name && folder.eq_ignore_ascii_case(name)).copied()
+        self.folders.keys().find(|folder| **folder != name && folder.eq_ignore_ascii_case(name)).copied()
     }
 
     fn only_folder(&self) -> Option<&'n str> {
-        if self.files == 0 && self.folders.len() == 1 { self.folders.first().copied() } else { None }
+        if self.files == 0 && self.folders.len() == 1 { self.folders.keys().next().copied() } else { None }
     }
 }

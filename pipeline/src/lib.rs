@@ -47,7 +47,7 @@
 //! | [`form`], [`kernels`] | writing a view into its slot of a batch |
 //! | [`batch`], [`memory`] | what the consumer gets, in memory that it may supply |
 //! | [`loader`] | the threads that do all this |
-//! | [`summary`] | results as people read them |
+//! | [`summary`], [`text`] | results and names as people read them |
 //!
 //! With the feature `turbojpeg`, JPEG shards are decoded by libjpeg-turbo, a little faster; building it needs
 //! cmake and nasm.
@@ -74,6 +74,7 @@ pub mod shard;
 pub mod summary;
 #[cfg(test)]
 mod test_support;
+pub mod text;
 pub mod threads;
 pub mod view;
 

@@ -1,11 +1,14 @@
 //! Printing of the binaries: results on stdout, everything else on stderr.
 //!
 //! A closed stdout (`… | head`) is no error, and a closed stderr, of a lost connection for instance, must not
-//! end a training run.
+//! end a training run. What is printed may hold names of files and classes, so characters that command a
+//! terminal are escaped here, whatever the caller does.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use fovea_pipeline::text::{printable, printable_lines};
 
 /// Exit code for a wrong command line, a wrong recipe included.
 pub const USAGE: u8 = 2;
@@ -30,7 +33,7 @@ macro_rules! errln {
 /// When stdout cannot be written to for another reason.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),
@@ -40,7 +43,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Prints a line to stderr; errors are ignored.
 pub fn eprint_line(line: Arguments<'_>) {
     // There is no stream left to report the failure on.
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable_lines(&line.to_string()));
 }
 
 /// Exit code of a tool: 0, or 1 with the error printed to stderr.
@@ -64,7 +67,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
             line = format!("{line}: {cause}");
         }
     }
-    line
+    printable(&line).into_owned()
 }
 
 #[cfg(test)]
@@ -95,5 +98,11 @@ mod tests {
     fn every_cause_is_printed_once() {
         let error = Err::<(), _>(Wrapping(io::Error::other("no disk"))).context("preparing").unwrap_err();
         assert_eq!(one_line(&error), "preparing: cannot open: no disk");
+    }
+
+    #[test]
+    fn an_error_stays_on_one_line_whatever_the_file_is_called() {
+        let error = anyhow::anyhow!("a\nb\u{1b}[2J.jpg: cannot open");
+        assert_eq!(one_line(&error), "a\\nb\\u{1b}[2J.jpg: cannot open");
     }
 }

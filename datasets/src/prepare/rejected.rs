@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use fovea_pipeline::text::printable;
 use fovea_pipeline::{Class, Split};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class])
             &rejection.key,
             &rejection.reason,
         ];
-        let fields = fields.map(|field| field.replace(['\t', '\n', '\r'], " "));
+        let fields = fields.map(printable);
         text.push_str(&fields.join("\t"));
         text.push('\n');
     }

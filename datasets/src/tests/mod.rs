@@ -5,6 +5,7 @@
 //! * `conformance`: what every source must do; `layouts` runs it on each of them
 //! * `layouts`: what each layout in particular must do
 //! * `bad_input`: one test for each way in which the input can be wrong
+//! * `passed_over`: what is not taken is said, and unclear folders are asked about
 //! * `real_data`: real photos from the folder named by `FOVEA_TEST_DATA`
 
 mod bad_input;
@@ -12,6 +13,7 @@ mod conformance;
 mod fixtures;
 mod layouts;
 mod mat_writer;
+mod passed_over;
 mod real_data;
 
 pub(crate) use fixtures::{gzip, tar_bytes};

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use fovea_pipeline::summary::percent;
-use fovea_tools::outln;
+use fovea_pipeline::text::printable;
+use fovea_tools::terminal::one_line;
+use fovea_tools::{errln, outln};
 use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
 use fovea_trainer::training::{TrainedModel, average, probabilities};
 use serde_json::json;
@@ -21,15 +23,30 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let TrainedModel { recipe, mean, state, meta, network, .. } = trained;
     let views = args.views.views();
     let input = PhotoInput::for_run(&args.trained.run, &recipe, views)?;
-    // All photos are read before anything is computed, so that a mistyped name is an error at once.
-    let images = args.images.iter().map(|path| input.views_of(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    // All photos are read before anything is computed, so that a mistyped name is an error at once; the other
+    // photos are classified all the same.
+    let images: Vec<_> = args.images.iter().map(|path| (path, input.views_of(path))).collect();
+    let failed = images.iter().filter(|(_, rows)| rows.is_err()).count();
+    for error in images.iter().filter_map(|(_, rows)| rows.as_ref().err()) {
+        errln!("error: {}", one_line(error));
+    }
+    if failed == images.len() && !args.json {
+        return Ok(ExitCode::FAILURE);
+    }
 
     let classes = meta.classes.len();
     let setup = Setup { recipe: &recipe, network, batch_rows: views.count(), mean: &mean, seed: 0 };
     let mut backend = device::backend(&args.device, None, &setup, Precision::F32)?;
     backend.import(state)?;
     let mut printed = Vec::new();
-    for (path, rows) in args.images.iter().zip(images) {
+    for (path, rows) in images {
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                printed.push(json!({ "image": path, "error": one_line(&error) }));
+                continue;
+            }
+        };
         let predictions = predictions(&input, &mut *backend, &rows, classes)?;
         let best = predictions
             .iter()
@@ -43,7 +60,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
             printed.push(json!({ "image": path, "predictions": &best, "answers": &best }));
             continue;
         }
-        outln!("{}", path.display())?;
+        outln!("{}", printable(&path.to_string_lossy()))?;
         for (id, name, probability) in best {
             outln!("  {:>7}  {name}  ({id})", percent(probability))?;
         }
@@ -51,7 +68,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         outln!("{}", serde_json::Value::from(printed))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Classes and their probabilities, the most probable first.

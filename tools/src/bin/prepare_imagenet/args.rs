@@ -2,12 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use fovea_datasets::photo::{Filter, Fit};
 use fovea_datasets::prepare::PrepareOptions;
-use fovea_datasets::{Layout, OpenOptions};
-use fovea_pipeline::{Encoding, cores};
+use fovea_datasets::{Layout, OpenOptions, Reading};
+use fovea_pipeline::{Encoding, UnknownName, cores};
 use fovea_tools::args::one_of;
 use fovea_tools::bytes;
 
@@ -66,9 +67,9 @@ pub struct PrepareArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
-    /// Layout of the images [default: detected]
-    #[arg(long, value_parser = one_of::<Layout>(Layout::ALL.map(Layout::name)))]
-    layout: Option<Layout>,
+    /// Layout of the images; folders whose names do not tell are classes or splits
+    #[arg(long, value_parser = one_of::<LayoutChoice>(LayoutChoice::names()), default_value = "auto")]
+    layout: LayoutChoice,
     /// How rectangles become squares: short-side crops the centre, squash distorts
     #[arg(long, value_parser = one_of::<Fit>(Fit::ALL.map(Fit::name)), default_value_t = Fit::ShortSide)]
     resize: Fit,
@@ -105,9 +106,41 @@ pub struct PrepareArgs {
     /// Prepare the small data set inside this program (Fashion-MNIST)
     #[arg(long, conflicts_with_all = ["train", "val", "devkit", "layout"])]
     pub embedded_sample: bool,
+    /// Name every file and class that a note of the summary counts
+    #[arg(long)]
+    pub list_skipped: bool,
     /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// A value of `--layout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LayoutChoice {
+    /// `auto`, `classes` and `splits`.
+    Folders(Reading),
+    /// The name of a layout.
+    Named(Layout),
+}
+
+impl LayoutChoice {
+    const READINGS: [(&'static str, Reading); 3] =
+        [("auto", Reading::Detect), ("classes", Reading::Classes), ("splits", Reading::Splits)];
+
+    fn names() -> impl Iterator<Item = &'static str> {
+        Self::READINGS.into_iter().map(|(name, _)| name).chain(Layout::ALL.map(Layout::name))
+    }
+}
+
+impl FromStr for LayoutChoice {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        match Self::READINGS.into_iter().find(|(known, _)| *known == name) {
+            Some((_, reading)) => Ok(Self::Folders(reading)),
+            None => name.parse().map(Self::Named),
+        }
+    }
 }
 
 impl PrepareArgs {
@@ -119,11 +152,16 @@ impl PrepareArgs {
     /// The source. Archives are inflated to where the shards will be, where there is room: into the output
     /// folder, or if it is not there yet into the folder that it will be created in.
     pub fn open_options(&self) -> OpenOptions {
+        let (layout, reading) = match self.layout {
+            LayoutChoice::Folders(reading) => (None, reading),
+            LayoutChoice::Named(layout) => (Some(layout), Reading::Detect),
+        };
         OpenOptions {
             train: self.train.clone(),
             val: self.val.clone(),
             devkit: self.devkit.clone(),
-            layout: self.layout,
+            layout,
+            reading,
             scratch_dir: self.out.as_deref().and_then(existing_folder),
         }
     }
@@ -168,6 +206,20 @@ mod tests {
     fn the_defaults_are_those_of_the_library() {
         let cli = Cli::parse_from(["prepare_imagenet", "--train", "t", "--out", "o"]);
         assert_eq!(cli.prepare.prepare_options(), PrepareOptions::default());
+    }
+
+    #[test]
+    fn the_layout_names_a_layout_or_says_what_folders_are() {
+        for (name, layout, reading) in [
+            ("auto", None, Reading::Detect),
+            ("classes", None, Reading::Classes),
+            ("splits", None, Reading::Splits),
+            ("kaggle", Some(Layout::Kaggle), Reading::Detect),
+        ] {
+            let cli = Cli::parse_from(["prepare_imagenet", "--train", "t", "--out", "o", "--layout", name]);
+            let options = cli.prepare.open_options();
+            assert_eq!((options.layout, options.reading), (layout, reading), "{name}");
+        }
     }
 
     #[test]

@@ -65,10 +65,10 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         terminal::print(&format!(
             "{}\n",
-            report::summary_json(&summary, source.notes(), &out, &pace, max_rejects)
+            report::summary_json(&summary, source.notes(), args.list_skipped, &out, &pace, max_rejects)
         ))?;
     } else {
-        terminal::print(&report::summary_text(&summary, source.notes(), &out, &pace))?;
+        terminal::print(&report::summary_text(&summary, source.notes(), args.list_skipped, &out, &pace))?;
     }
     match max_rejects {
         Some(max) if summary.rejected > max => {

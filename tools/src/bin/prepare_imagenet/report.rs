@@ -6,6 +6,7 @@ use std::path::Path;
 use fovea_datasets::Note;
 use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
+use fovea_pipeline::text::printable;
 use fovea_pipeline::{ColorStatistics, DatasetInfo, Split};
 use fovea_tools::bytes;
 use serde_json::{Value, json};
@@ -23,12 +24,18 @@ impl Pace {
     }
 }
 
-pub fn summary_text(summary: &Summary, notes: &[Note], out: &Path, pace: &Pace) -> String {
-    let mut text = format!("{}\n", out.display());
+pub fn summary_text(
+    summary: &Summary,
+    notes: &[Note],
+    list_skipped: bool,
+    out: &Path,
+    pace: &Pace,
+) -> String {
+    let mut text = format!("{}\n", path(out));
     text.push_str(&description(&summary.info));
     if summary.rejected > 0 {
         let list = out.join(REJECTED_FILE);
-        line(&mut text, "rejected", &format!("{}, see {}", summary.rejected, list.display()));
+        line(&mut text, "rejected", &format!("{}, see {}", summary.rejected, path(&list)));
     }
     if pace.images > 0 {
         let speed = format!("{:.1} s, {:.0} images/s", pace.seconds, pace.images_per_s());
@@ -38,18 +45,29 @@ pub fn summary_text(summary: &Summary, notes: &[Note], out: &Path, pace: &Pace) 
     }
     for told in notes {
         line(&mut text, "note", &note(told));
+        if list_skipped {
+            for name in &told.names {
+                // Writing to a string does not fail.
+                let _ = writeln!(text, "    {}", printable(name));
+            }
+        }
     }
     text
 }
 
 /// The folder or archive and what is to be said about it.
 pub fn note(note: &Note) -> String {
-    format!("{}: {}", note.path.display(), note.message)
+    format!("{}: {}", path(&note.path), note.message)
+}
+
+fn path(path: &Path) -> String {
+    printable(&path.to_string_lossy()).into_owned()
 }
 
 pub fn summary_json(
     summary: &Summary,
     notes: &[Note],
+    list_skipped: bool,
     out: &Path,
     pace: &Pace,
     max_rejects: Option<u64>,
@@ -60,7 +78,15 @@ pub fn summary_json(
     value["max_rejects"] = json!(max_rejects);
     value["notes"] = notes
         .iter()
-        .map(|note| json!({ "kind": note.kind, "path": note.path, "count": note.count, "message": note.message }))
+        .map(|note| {
+            let mut value = json!({
+                "kind": note.kind, "path": note.path, "count": note.count, "message": note.message,
+            });
+            if list_skipped {
+                value["names"] = json!(note.names);
+            }
+            value
+        })
         .collect();
     value["shards_kept"] = json!(summary.shards_kept);
     value["seconds"] = json!(pace.seconds);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fovea_files::write_atomically;
+use fovea_pipeline::text::printable;
 use fovea_pipeline::{Class, Records};
 use fovea_trainer::training::TrainingError;
 use serde_json::json;
@@ -205,14 +206,20 @@ fn write_table(out: &mut BufWriter<File>, records: &Records, classes: &[Class]) 
     })
 }
 
-/// A quoted cell of a CSV table.
+/// A quoted cell of a CSV table, on one line.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
+    format!("\"{}\"", printable(text).replace('"', "\"\""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_in_a_table_are_quoted_and_printable() {
+        assert_eq!(quoted("a \"b\", c"), "\"a \"\"b\"\", c\"");
+        assert_eq!(quoted("a\n\u{1b}[2J"), "\"a\\n\\u{1b}[2J\"");
+    }
 
     #[test]
     fn the_format_is_known_by_the_extension() {

@@ -1,0 +1,298 @@
+//! Nothing is passed over in silence, and folders that can be read in two ways are asked about. Each case is
+//! tried as folders and as a tar of them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use fovea_pipeline::Split;
+
+use super::fixtures::*;
+use crate::{Note, OpenOptions, Reading, Source, SourceError, open};
+
+/// Files of little content.
+fn files(names: &[&str]) -> Vec<(String, Vec<u8>)> {
+    names.iter().map(|name| ((*name).to_owned(), content(name))).collect()
+}
+
+/// The results of opening the files as a folder and as a tar.
+fn open_both(names: &[&str], reading: Reading) -> [Result<Box<dyn Source>, SourceError>; 2] {
+    let fixture = Fixture::new();
+    fixture.write_all(&below("set/", files(names)));
+    fixture.write("set.tar", tar_bytes(&files(names)));
+    ["set", "set.tar"].map(|path| open(&OpenOptions { reading, ..fixture.options(path, "", "") }))
+}
+
+fn classes(source: &dyn Source) -> Vec<&str> {
+    source.classes().iter().map(|class| class.wnid.as_str()).collect()
+}
+
+/// Number of images of both splits, and the classes.
+fn summary(result: Result<Box<dyn Source>, SourceError>) -> (usize, usize, Vec<String>) {
+    let source = result.unwrap_or_else(|error| panic!("{error}"));
+    let [train, val] = Split::ALL.map(|split| source.entries(split).len());
+    (train, val, classes(&*source).into_iter().map(str::to_owned).collect())
+}
+
+fn note<'s>(source: &'s dyn Source, kind: &str) -> &'s Note {
+    let notes = source.notes();
+    notes.iter().find(|note| note.kind == kind).unwrap_or_else(|| panic!("no note {kind}: {notes:?}"))
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn classes_may_be_called_like_splits() {
+    for (names, expected) in [
+        // Each class has the same folders in it.
+        (
+            &["bus/front/0.jpg", "bus/side/0.jpg", "car/front/0.jpg", "car/side/0.jpg", "train/side/0.jpg"][..],
+            &["bus", "car", "train"][..],
+        ),
+        (&["bus/0.jpg", "car/0.jpg", "train/0.jpg"], &["bus", "car", "train"]),
+        (&["invalid/0.jpg", "valid/0.jpg"], &["invalid", "valid"]),
+        (&["control/0.jpg", "Test/0.jpg", "val/0.jpg"], &["Test", "control", "val"]),
+        (
+            &["a/1/0.jpg", "b/2/0.jpg", "c/3/0.jpg", "freight_train/4/0.jpg"],
+            &["a", "b", "c", "freight_train"],
+        ),
+    ] {
+        for result in open_both(names, Reading::Detect) {
+            let source = result.unwrap_or_else(|error| panic!("{names:?}: {error}"));
+            assert_eq!(classes(&*source), expected);
+            assert_eq!(source.entries(Split::Train).len(), names.len(), "{names:?}");
+            assert!(note(&*source, "layout").message.contains("--layout splits"), "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn a_class_called_train_in_both_splits() {
+    let names = ["train/bus/0.jpg", "train/train/0.jpg", "val/bus/0.jpg", "val/train/0.jpg"];
+    for result in open_both(&names, Reading::Detect) {
+        assert_eq!(summary(result), (2, 2, owned(&["bus", "train"])));
+    }
+    let fixture = Fixture::new();
+    fixture.write_all(&files(&names));
+    assert_eq!(summary(fixture.open("train", "val", "")), (2, 2, owned(&["bus", "train"])));
+}
+
+#[test]
+fn folders_that_can_be_read_in_two_ways_are_asked_about() {
+    for (names, train, val) in [
+        (
+            &[
+                "training_set/training_set/cats/0.jpg",
+                "training_set/training_set/dogs/0.jpg",
+                "test_set/test_set/cats/0.jpg",
+            ][..],
+            2,
+            1,
+        ),
+        (&["train2017/cats/0.jpg", "train2017/dogs/0.jpg", "val2017/cats/0.jpg"], 2, 1),
+        (&["seg_train/seg_train/sea/0.jpg", "seg_test/seg_test/sea/0.jpg", "seg_pred/0.jpg"], 1, 1),
+        (&["TrainImages/sea/0.jpg", "validation images/sea/0.jpg"], 1, 1),
+        (&["train/cats/0.jpg", "holdout/cats/0.jpg"], 1, 0),
+        (&["train/cats/0.jpg", "extra/1.jpg"], 1, 0),
+    ] {
+        for (result, forced) in open_both(names, Reading::Detect).into_iter().zip([0, 1]) {
+            let error = error(result).to_string();
+            assert!(error.contains("--layout classes takes them for"), "{names:?}: {error}");
+            assert!(error.contains("--layout splits for splits: training images in"), "{names:?}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+            let [splits, classes] = [Reading::Splits, Reading::Classes]
+                .map(|reading| summary(open_both(names, reading).into_iter().nth(forced).expect("two")));
+            assert_eq!((splits.0, splits.1), (train, val), "{names:?}");
+            assert_eq!((classes.0, classes.1), (names.len(), 0), "{names:?}");
+            let mut folders: Vec<&str> = names.iter().filter_map(|name| name.split('/').next()).collect();
+            folders.sort();
+            folders.dedup();
+            assert_eq!(classes.2, folders);
+        }
+    }
+}
+
+#[test]
+fn a_split_folder_around_the_only_split_is_skipped() {
+    let fixture = Fixture::new();
+    fixture
+        .write_all(&files(&["training_set/training_set/cats/0.jpg", "training_set/training_set/dogs/0.jpg"]));
+    for path in ["training_set", "."] {
+        assert_eq!(summary(fixture.open(path, "", "")), (2, 0, owned(&["cats", "dogs"])), "{path}");
+    }
+    let names =
+        ["train/train/cats/0.jpg", "train/train/dogs/0.jpg", "test/test/cats/0.jpg", "test/test/dogs/0.jpg"];
+    for result in open_both(&names, Reading::Detect) {
+        assert_eq!(summary(result), (2, 2, owned(&["cats", "dogs"])));
+    }
+    let names = ["train/images/cats/0.jpg", "train/images/dogs/0.jpg", "val/images/cats/0.jpg"];
+    for result in open_both(&names, Reading::Detect) {
+        assert_eq!(summary(result), (2, 1, owned(&["cats", "dogs"])));
+    }
+}
+
+#[test]
+fn splits_below_each_of_several_folders_are_asked_about() {
+    let names = ["a/train/x/0.jpg", "a/test/x/0.jpg", "b/train/x/0.jpg", "b/test/x/0.jpg"];
+    for result in open_both(&names, Reading::Detect) {
+        let error = error(result).to_string();
+        assert!(
+            error.contains("2 classes: a, b") && error.contains("give one of them with --train"),
+            "{error}"
+        );
+    }
+    for result in open_both(&names, Reading::Classes) {
+        assert_eq!(summary(result), (4, 0, owned(&["a", "b"])));
+    }
+}
+
+#[test]
+fn files_that_are_not_taken_are_counted_by_kind_and_named() {
+    let names =
+        ["train/cat/0.jpg", "train/cat/notes.txt", "train/dog/0.jpg", "train/dog/1.mp4", "readme.txt"];
+    for result in open_both(&names, Reading::Detect) {
+        let source = result.expect("the fixture is sound");
+        let note = note(&*source, "passed-over");
+        assert_eq!(note.message, "3 files were passed over: 2 .txt, 1 .mp4");
+        assert_eq!(note.count, 3);
+        let mut named = note.names.clone();
+        named.sort();
+        assert_eq!(named, ["readme.txt", "train/cat/notes.txt", "train/dog/1.mp4"]);
+    }
+}
+
+#[test]
+fn nothing_is_said_where_everything_is_taken() {
+    for result in
+        open_both(&["train/a/0.jpg", "train/b/0.jpg", "val/a/1.jpg", "val/b/1.jpg"], Reading::Detect)
+    {
+        assert_eq!(result.expect("the fixture is sound").notes(), []);
+    }
+}
+
+#[test]
+fn a_class_without_images_is_named() {
+    for result in open_both(&["cat/0.jpg", "dog/0.jpg", "emu/1.mp4", "emu/2.mp4"], Reading::Detect) {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(classes(&*source), ["cat", "dog"]);
+        assert_eq!(note(&*source, "empty-folders").names, ["emu"]);
+    }
+    let fixture = Fixture::new();
+    fixture.write_all(&files(&["cat/0.jpg", "dog/0.jpg"]));
+    fs::create_dir(fixture.path("kiwi")).expect("the temporary folder is writable");
+    let source = fixture.open(".", "", "").expect("the fixture is sound");
+    assert_eq!(
+        note(&*source, "empty-folders").message,
+        "1 folder without an image left out of the classes: kiwi"
+    );
+}
+
+#[test]
+fn classes_of_one_split_only_are_named() {
+    for result in open_both(&["train/a/0.jpg", "train/b/0.jpg", "val/a/1.jpg"], Reading::Detect) {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(note(&*source, "empty-classes").message, "1 of 2 classes have no validation images: b");
+    }
+}
+
+#[test]
+fn a_single_class_is_said() {
+    for result in open_both(&["x/cats/0.jpg", "x/cats/1.jpg"], Reading::Detect) {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(note(&*source, "one-class").names, ["cats"]);
+    }
+}
+
+#[test]
+fn test_images_without_labels_are_passed_over_and_said() {
+    for test in ["test/1.jpg", "test/unknown/1.jpg"] {
+        for result in open_both(&["train/a/0.jpg", "train/b/0.jpg", test], Reading::Detect) {
+            let source = result.expect("the training images are sound");
+            assert_eq!(source.entries(Split::Val), [], "{test}");
+            assert_eq!(note(&*source, "unlabelled-test").message, "1 test image without labels passed over");
+        }
+    }
+    let names = ["train/a/0.jpg", "val/a/0.jpg", "test/1.jpg", "test/2.jpg"];
+    for result in open_both(&names, Reading::Detect) {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(source.entries(Split::Val).len(), 1);
+        let note = note(&*source, "beside-splits");
+        assert_eq!(note.message, "2 images beside the splits passed over, in test");
+        assert_eq!(note.names, ["test/1.jpg", "test/2.jpg"]);
+    }
+    let source = tiny_imagenet().open("tiny-imagenet-200", "", "").expect("the fixture is sound");
+    assert_eq!(note(&*source, "unlabelled-test").count, VAL_CLASSES.len() as u64);
+}
+
+#[test]
+fn validation_images_that_are_the_training_images_are_not_validation() {
+    let fixture = Fixture::new();
+    fixture.write_all(&below("set/", files(&["a/0.jpg", "b/0.jpg"])));
+    fixture.write("set.tar", tar_bytes(&files(&["a/0.jpg", "b/0.jpg"])));
+    symlink(fixture.path("set"), fixture.path("link")).expect("the temporary folder has links");
+    for (train, val) in [("set", "set"), ("set", "link"), ("set", "link/../set"), ("set.tar", "set.tar")] {
+        let source = fixture.open(train, val, "").expect("the training images are sound");
+        assert_eq!(source.entries(Split::Val), [], "{train} {val}");
+        let message = &note(&*source, "val-is-train").message;
+        assert_eq!(message, "validation would be on the 2 images of the training, so there is none");
+    }
+    let fixture = folders();
+    let source = fixture.open("set", "set/train", "").expect("the training images are sound");
+    assert_eq!(note(&*source, "val-is-train").count, 12);
+    assert_eq!(note(&*source, "other-split").count, VAL_CLASSES.len() as u64);
+    assert_eq!(fixture.open("set", "set", "").expect("the fixture is sound").notes(), []);
+}
+
+#[test]
+fn images_of_a_split_that_was_not_asked_for_are_said() {
+    let fixture = folders();
+    fixture.write_all(&below("other/", val_tree()));
+    let source = fixture.open("set", "other", "").expect("the fixture is sound");
+    let message = &note(&*source, "other-split").message;
+    assert_eq!(message, "5 validation images beside those that were asked for passed over");
+    let source = fixture.open("", "set", "").expect("the fixture is sound");
+    let message = &note(&*source, "other-split").message;
+    assert_eq!(message, "12 training images beside those that were asked for passed over");
+}
+
+#[test]
+fn pipes_sockets_and_devices_are_said_or_refused_and_never_read() {
+    let fixture = folders();
+    let pipe = fixture.path("set/train/n01440764/pipe.jpg");
+    let status = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    assert!(status.success());
+    let _socket =
+        UnixListener::bind(fixture.path("set/train/n01440764/socket")).expect("sockets can be made");
+    let source = fixture.open("set", "", "").expect("the images are sound");
+    assert_eq!(source.entries(Split::Train).len(), 12);
+    assert_eq!(note(&*source, "special-files").count, 2);
+    for (path, found) in [(pipe.as_path(), "a FIFO"), ("/dev/zero".as_ref(), "a character device")] {
+        for options in [
+            OpenOptions { train: Some(path.to_owned()), ..OpenOptions::default() },
+            OpenOptions { devkit: Some(path.to_owned()), ..fixture.options("set", "", "") },
+        ] {
+            let error = error(open(&options));
+            assert!(matches!(error, SourceError::NotAFile { .. }), "{error}");
+            assert!(error.to_string().contains(found), "{error}");
+        }
+    }
+}
+
+#[test]
+fn links_that_multiply_are_refused_at_once() {
+    let fixture = Fixture::new();
+    // 2^24 paths lead to the images.
+    for level in 0..24 {
+        fs::create_dir_all(fixture.path(&format!("l{level}"))).expect("the temporary folder is writable");
+        for name in ["a", "b"] {
+            let link = fixture.path(&format!("l{level}/{name}"));
+            symlink(fixture.path(&format!("l{}", level + 1)), link).expect("the temporary folder has links");
+        }
+    }
+    fixture.write("l24/0.jpg", "");
+    let error = error(fixture.open("l0", "", ""));
+    assert!(matches!(error, SourceError::TooManyLinks { .. }), "{error}");
+}
