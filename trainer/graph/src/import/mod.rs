@@ -11,6 +11,8 @@
 //! and values of `Constant` nodes, unless they are the weights or the bias of a layer. Running statistics of
 //! batch normalisation are buffers.
 
+#[cfg(test)]
+mod conformance;
 pub(crate) mod constant;
 pub(crate) mod file;
 pub(crate) mod fold;

@@ -125,15 +125,18 @@ impl Builder {
         Ok(y)
     }
 
-    /// What remains of a divided by b, with broadcasting: with the sign of a if `truncated`, as
-    /// floating-point operands need, else with that of b.
+    /// What remains of a divided by b, with broadcasting: with the sign of a if `truncated`, else with that
+    /// of b.
     ///
     /// # Errors
-    /// See [`add`](Self::add); or operands are floating-point, and not `truncated`.
+    /// See [`add`](Self::add).
     pub fn modulo(&mut self, a: Tensor, b: Tensor, truncated: bool) -> Result<Tensor> {
         if !truncated && self.element(a).is_float() {
-            let reason = "floating-point operands need the remainder with the sign of the first (fmod = 1)";
-            return Err(self.mismatch(MOD.name, &[a, b], reason));
+            // The operator has no such form for floating-point operands.
+            let ratio = self.div(a, b)?;
+            let times = self.floor(ratio)?;
+            let whole = self.mul(times, b)?;
+            return self.sub(a, whole);
         }
         let y = self.broadcasting_with(&MOD, a, b, vec![int("fmod", truncated.into())])?;
         self.record(&[a, b], &[y], move |g, up| {
@@ -234,7 +237,11 @@ fn import_pow<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Ten
             let exponent = file.g.scalar(file.g.element(x), exponent);
             file.g.pow(x, exponent)
         }
-        None => file.binary(node, Builder::pow),
+        None => {
+            let exponent = file.operand(node, 1)?;
+            let exponent = file.g.cast(exponent, file.g.element(x))?;
+            file.g.pow(x, exponent)
+        }
     }
 }
 
@@ -260,6 +267,8 @@ mod tests {
         }
         let case = Case::f64("Mod").values([3], vec![-7.25, 1.5, 6.5]).values([3], vec![2.0, -4.0, 3.0]);
         check_gradients(case, |g, x| g.modulo(x[0], x[1], true));
+        let case = Case::f64("Mod").values([3], vec![-7.25, 1.5, 6.5]).values([3], vec![2.0, -4.0, 3.0]);
+        check_gradients(case, |g, x| g.modulo(x[0], x[1], false));
     }
 
     #[test]

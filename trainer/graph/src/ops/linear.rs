@@ -147,7 +147,18 @@ fn import_gemm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Te
 
 fn import_matmul<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let (a, b) = (file.operand(node, 0)?, file.weight(node, 1)?);
-    file.g.matmul(a, b)
+    // A vector is a row on the left and a column on the right; its axis is not in the result.
+    let (is_row, is_column) = (file.g.shape(a).len() == 1, file.g.shape(b).len() == 1);
+    let a = if is_row { file.g.unsqueeze(a, &[0])? } else { a };
+    let b = if is_column { file.g.unsqueeze(b, &[1])? } else { b };
+    let y = file.g.matmul(a, b)?;
+    let rank = file.g.shape(y).len();
+    let single: Vec<usize> = [(is_row, rank.wrapping_sub(2)), (is_column, rank.wrapping_sub(1))]
+        .into_iter()
+        .filter(|pair| pair.0)
+        .map(|pair| pair.1)
+        .collect();
+    if single.is_empty() { Ok(y) } else { file.g.squeeze(y, &single) }
 }
 
 #[cfg(test)]

@@ -248,14 +248,16 @@ impl Builder {
     }
 }
 
-/// Bounds that are computed get gradients too.
+/// Bounds that are computed get gradients too; where they cross, the upper one holds.
 fn import_clip<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
     let known = |at| !given(node, at) || file.constant(node, at).is_some();
     if known(1) && known(2) {
         let low = file.scalar(node, 1, "min", f32::MIN)?;
         let high = file.scalar(node, 2, "max", f32::MAX)?;
-        return file.g.clip(x, low, high);
+        if low < high && file.g.element(x).is_float() {
+            return file.g.clip(x, low, high);
+        }
     }
     let mut y = x;
     if given(node, 1) {

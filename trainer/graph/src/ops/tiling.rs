@@ -75,12 +75,12 @@ impl Builder {
         self.reshape(moved, &[n, c, h * block, w * block])
     }
 
-    /// Squares of s × s pixels of `x` `[N,C,H·s,W·s]`, s = `block`, as channels `[N,s²·C,H,W]`; a square's
-    /// pixels are C channels apart.
+    /// Squares of s × s pixels of `x` `[N,C,H·s,W·s]`, s = `block`, as channels `[N,s²·C,H,W]`. A square's
+    /// pixels are C channels apart, or neighbouring channels if `neighbours` (ONNX's mode CRD).
     ///
     /// # Errors
     /// `x` does not have four axes, or s does not divide its sides.
-    pub fn depth_from_space(&mut self, x: Tensor, block: usize) -> Result<Tensor> {
+    pub fn depth_from_space(&mut self, x: Tensor, block: usize, neighbours: bool) -> Result<Tensor> {
         let shape = self.shape(x).to_vec();
         let (&[n, c, height, width], true) = (&shape[..], block > 0) else {
             return Err(self.mismatch(SPACE_TO_DEPTH.name, &[x], "the operand must be [N,C,H,W]"));
@@ -91,7 +91,8 @@ impl Builder {
             return Err(self.mismatch(SPACE_TO_DEPTH.name, &[x], reason));
         }
         let apart = self.reshape(x, &[n, c, h, block, w, block])?;
-        let moved = self.transpose(apart, &[0, 3, 5, 1, 2, 4])?;
+        let order = if neighbours { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
+        let moved = self.transpose(apart, &order)?;
         self.reshape(moved, &[n, block * block * c, h, w])
     }
 
@@ -157,15 +158,18 @@ fn block_size(node: &NodeProto) -> usize {
     usize::try_from(NodeAttributes(node).int("blocksize", 0)).unwrap_or(0)
 }
 
+fn has_neighbours(node: &NodeProto) -> bool {
+    NodeAttributes(node).text("mode") == "CRD"
+}
+
 fn import_depth_to_space<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
-    let neighbours = NodeAttributes(node).text("mode") == "CRD";
-    file.g.depth_to_space(x, block_size(node), neighbours)
+    file.g.depth_to_space(x, block_size(node), has_neighbours(node))
 }
 
 fn import_space_to_depth<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
-    file.g.depth_from_space(x, block_size(node))
+    file.g.depth_from_space(x, block_size(node), has_neighbours(node))
 }
 
 fn import_cum_sum<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
@@ -195,8 +199,10 @@ mod tests {
             check_gradients(Case::f64("DepthToSpace").normal([2, 8, 2, 3]), |g, x| {
                 g.depth_to_space(x[0], 2, neighbours)
             });
+            check_gradients(Case::f64("SpaceToDepth").normal([2, 2, 4, 6]), |g, x| {
+                g.depth_from_space(x[0], 2, neighbours)
+            });
         }
-        check_gradients(Case::f64("SpaceToDepth").normal([2, 2, 4, 6]), |g, x| g.depth_from_space(x[0], 2));
         for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
             check_gradients(Case::f64("CumSum").normal([2, 4]), |g, x| {
                 g.cum_sum(x[0], 1, exclusive, reverse)
@@ -216,8 +222,10 @@ mod tests {
         let given = evaluate(deep(), |g, x| g.depth_to_space(x[0], 2, false));
         assert_eq!(given, [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
         assert_eq!(evaluate(deep(), |g, x| g.depth_to_space(x[0], 2, true)), count(8));
-        let wide = Case::f64("SpaceToDepth").values([1, 2, 2, 2], count(8));
-        let given = evaluate(wide, |g, x| g.depth_from_space(x[0], 2));
+        let wide = || Case::f64("SpaceToDepth").values([1, 2, 2, 2], count(8));
+        let given = evaluate(wide(), |g, x| g.depth_from_space(x[0], 2, true));
+        assert_eq!(given, count(8));
+        let given = evaluate(wide(), |g, x| g.depth_from_space(x[0], 2, false));
         assert_eq!(given, [0.0, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0]);
         let sums = || Case::f64("CumSum").values([3], vec![1.0, 2.0, 3.0]);
         assert_eq!(evaluate(sums(), |g, x| g.cum_sum(x[0], 0, false, false)), [1.0, 3.0, 6.0]);
