@@ -102,6 +102,11 @@ impl Builder {
         self.lowering
     }
 
+    /// Takes other forms for what follows, and for all gradients.
+    pub(crate) fn set_lowering(&mut self, lowering: Lowering) {
+        self.lowering = lowering;
+    }
+
     /// Type and shape of a value.
     #[must_use]
     pub fn ty(&self, tensor: Tensor) -> &TensorType {

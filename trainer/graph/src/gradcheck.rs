@@ -36,7 +36,8 @@ impl Case {
 
     fn new(name: &str, element: ElementType) -> Self {
         let targets = [Target::Cpu, Target::Cuda, Target::CudaTf32, Target::CudaF16];
-        let lowerings = targets.map(Lowering::training).to_vec();
+        let mut lowerings = targets.map(Lowering::training).to_vec();
+        lowerings.push(Lowering::training(Target::Cpu).of_files());
         let random = ChaCha8Rng::seed_from_u64(7);
         Self { name: name.to_owned(), element, lowerings, operands: Vec::new(), random }
     }

@@ -62,7 +62,9 @@ pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};
 pub use import::Imported;
 pub use init::Init;
-pub use lowering::{ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, Target};
+pub use lowering::{
+    ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, MaskForm, Target,
+};
 pub use model::{Graph, IR_VERSION, OPSET, Port, free_batch};
 pub use module::{
     Buffer, BufferUse, DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap,

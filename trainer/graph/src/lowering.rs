@@ -46,6 +46,15 @@ pub enum DepthwiseForm {
     Sums,
 }
 
+/// How a gradient is kept where a mask is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskForm {
+    /// By `Where`.
+    Select,
+    /// By a product with the mask as numbers.
+    Product,
+}
+
 /// How local response normalisation is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LrnForm {
@@ -59,6 +68,8 @@ pub enum LrnForm {
 /// The forms chosen for one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lowering {
+    /// The device that the forms are for.
+    pub target: Target,
     /// Largest number of channels for which a strided convolution becomes one of stride 1, with the pixels of
     /// each stride × stride square as channels (space to depth); 0 for never.
     pub space_to_depth_channels: usize,
@@ -67,6 +78,9 @@ pub struct Lowering {
     /// Whether the data gradient of a convolution of stride 1 is a convolution rather than a transposed
     /// convolution.
     pub conv_data_by_flipped_kernel: bool,
+    /// Where that is false, the shortest side of a plane for which it is one all the same; for kernels of one
+    /// element and for depthwise ones, on any plane. `None` for never.
+    pub conv_data_flipped_px: Option<usize>,
     /// Weight gradient of convolutions of stride 1.
     pub conv_weight_unit_stride: ConvWeightForm,
     /// Weight gradient of all other convolutions.
@@ -84,6 +98,8 @@ pub struct Lowering {
     pub conv_weight_groups_apart: usize,
     /// Weight gradient of depthwise convolutions of more groups than that.
     pub conv_weight_depthwise: DepthwiseForm,
+    /// Gradients of rectifiers and limits.
+    pub masks: MaskForm,
     /// Local response normalisation.
     pub lrn: LrnForm,
     /// Whether the power ¾ is computed by square roots.
@@ -97,10 +113,12 @@ impl Lowering {
     #[must_use]
     pub fn training(target: Target) -> Self {
         let cuda = Self {
+            target,
             // Three channels do not fill the smallest tile of a tensor core.
             space_to_depth_channels: 4,
             groups_apart: 1,
             conv_data_by_flipped_kernel: false,
+            conv_data_flipped_px: None,
             conv_weight_unit_stride: ConvWeightForm::DilatedConv { parts: 1 },
             conv_weight_strided: ConvWeightForm::OffsetGemm,
             conv_weight_dilated_px: 32,
@@ -109,6 +127,7 @@ impl Lowering {
             conv_weight_groups_apart: 4,
             // Not measured; these are element-wise kernels and reductions, which are fast for any shape.
             conv_weight_depthwise: DepthwiseForm::Sums,
+            masks: MaskForm::Select,
             lrn: LrnForm::BandedConv,
             power_by_roots: false,
             // In cuDNN, reducing N, H and W at once is six to eight times slower than H and W first, then N.
@@ -118,15 +137,18 @@ impl Lowering {
             Target::Cpu => Self {
                 space_to_depth_channels: 0,
                 groups_apart: 1,
+                target,
                 conv_data_by_flipped_kernel: false,
+                conv_data_flipped_px: None,
                 conv_weight_unit_stride: ConvWeightForm::OffsetGemm,
                 conv_weight_strided: ConvWeightForm::DilatedConv { parts: 1 },
                 conv_weight_dilated_px: usize::MAX,
                 conv_weight_product_rows: 64,
                 conv_weight_products_alike: false,
                 conv_weight_groups_apart: 2,
-                // 2 to 15 times as fast as sums (depthwise kernels of 3 to 7, planes of 2 to 32 pixels).
+                // As fast as sums to 16 times as fast (kernels of 3 to 7, planes of 2 to 32 pixels).
                 conv_weight_depthwise: DepthwiseForm::OneConv,
+                masks: MaskForm::Select,
                 lrn: LrnForm::BandedConv,
                 power_by_roots: true,
                 reduce_by_runs: false,
@@ -142,6 +164,17 @@ impl Lowering {
                 Self { conv_weight_unit_stride: ConvWeightForm::DilatedConv { parts: 8 }, ..cuda }
             }
             Target::CudaF16 => cuda,
+        }
+    }
+
+    /// The same, with the forms for networks from files, which were measured on the layers of residual and
+    /// mobile networks. Layers of recipes keep theirs, so that they compute the same bits as before.
+    #[must_use]
+    pub fn of_files(self) -> Self {
+        match self.target {
+            // `Where` takes 30 times as long as the other nodes of a rectifier together.
+            Target::Cpu => Self { masks: MaskForm::Product, conv_data_flipped_px: Some(10), ..self },
+            Target::Cuda | Target::CudaTf32 | Target::CudaF16 => self,
         }
     }
 

@@ -107,6 +107,7 @@ impl Imported {
                 given[2]
             )));
         }
+        g.set_lowering(g.lowering().of_files());
         let x = if self.input.channels_last { g.transpose(x, &[0, 2, 3, 1])? } else { x };
         let mut translation = Translation::new(self, g, x, mode);
         translation.define(&self.input.name, x);

@@ -56,31 +56,32 @@ impl Builder {
             let centred = g.sub(x, mean)?;
             let square = g.mul(centred, centred)?;
             let variance = g.reduce_mean(square, &axes, true)?;
-            let epsilon = g.scalar(ty.element, epsilon);
-            let shifted = g.add(variance, epsilon)?;
-            let deviation = g.sqrt(shifted)?;
-            let normal = g.div(centred, deviation)?;
-            let gain = g.reshape(scale, &per_channel)?;
-            let scaled = g.mul(normal, gain)?;
-            let offset = g.reshape(bias, &per_channel)?;
-            let output = g.add(scaled, offset)?;
-            let outputs = vec![output, g.reshape(mean, &[channels])?, g.reshape(variance, &[channels])?];
-            // With the normalised input n̂ and M values per channel (ibid., section 3):
-            // dx = scale / σ · (dy − Σdy / M − n̂ · Σ(dy·n̂) / M).
+            let mean = g.reshape(mean, &[channels])?;
+            let of_channels = g.reshape(variance, &[channels])?;
+            // The evaluation form is one pass over memory; without a mean, nothing cancels.
+            let zeros = g.zeros(ty.reshaped([channels]))?;
+            let output = g.batch_norm(centred, scale, bias, zeros, of_channels, epsilon as f32)?;
+            let outputs = vec![output, mean, of_channels];
+            // With the centred input c, its deviation σ and M values per channel (ibid., section 3):
+            // dx = scale / σ · (dy − Σdy / M − c · Σ(dy·c) / (σ²·M)).
             let rule = move |g: &mut Self, up: &Upstream| {
                 let mut dx: Option<Tensor> = None;
                 let (mut dscale, mut dbias) = (None, None);
                 if let Some(dy) = up.outputs[0] {
-                    let product = g.mul(dy, normal)?;
+                    let product = g.mul(dy, centred)?;
                     let along = g.reduce_sum(product, &axes, true)?;
                     let total = g.reduce_sum(dy, &axes, true)?;
+                    let deviation = g.deviation(variance, epsilon)?;
+                    let along = g.div(along, deviation)?;
                     dscale = Some(g.reshape(along, &[channels])?);
                     dbias = Some(g.reshape(total, &[channels])?);
                     dx = g.when(up.wanted[0], |g| {
                         let (shift, slope) = (g.scale(total, 1.0 / count)?, g.scale(along, 1.0 / count)?);
-                        let along = g.mul(normal, slope)?;
-                        let centred = g.sub(dy, shift)?;
-                        let rest = g.sub(centred, along)?;
+                        let slope = g.div(slope, deviation)?;
+                        let along = g.mul(centred, slope)?;
+                        let level = g.sub(dy, shift)?;
+                        let rest = g.sub(level, along)?;
+                        let gain = g.reshape(scale, &per_channel)?;
                         let factor = g.div(gain, deviation)?;
                         g.mul(rest, factor)
                     })?;
@@ -110,7 +111,15 @@ impl Builder {
         Ok(BatchNorm { output: outputs[0], mean: outputs[1], variance: outputs[2] })
     }
 
-    /// Normalises `x` `[N,C,…]` by given statistics, the form for evaluation; it has no gradient rule.
+    /// √(variance + epsilon).
+    fn deviation(&mut self, variance: Tensor, epsilon: f64) -> Result<Tensor> {
+        let epsilon = self.scalar(self.element(variance), epsilon);
+        let shifted = self.add(variance, epsilon)?;
+        self.sqrt(shifted)
+    }
+
+    /// Normalises `x` `[N,C,…]` by given statistics, the form for evaluation and for frozen statistics, which
+    /// get no gradient.
     ///
     /// # Errors
     /// `x` has fewer than two axes, or a parameter is not `[C]`.
@@ -127,7 +136,30 @@ impl Builder {
             g.channel_parameters(x, &[scale, bias, mean, variance])?;
             let attributes = vec![("epsilon", Attribute::Float(epsilon))];
             let ty = g.ty(x).clone();
-            Ok(g.emit(&BATCH_NORMALIZATION, &[x, scale, bias, mean, variance], attributes, ty))
+            let operands = [x, scale, bias, mean, variance];
+            let y = g.emit(&BATCH_NORMALIZATION, &operands, attributes, ty.clone());
+            let axes: Vec<usize> = (0..ty.rank()).filter(|&a| a != 1).collect();
+            let per_channel: Vec<usize> =
+                (0..ty.rank()).map(|a| if a == 1 { ty.shape[1] } else { 1 }).collect();
+            g.record(&[x, scale, bias], &[y], move |g, up| {
+                let dy = up.single();
+                let deviation = g.deviation(variance, epsilon.into())?;
+                let dx = g.when(up.wanted[0], |g| {
+                    let factor = g.div(scale, deviation)?;
+                    let factor = g.reshape(factor, &per_channel)?;
+                    g.mul(dy, factor)
+                })?;
+                let dscale = g.when(up.wanted[1], |g| {
+                    let mean = g.reshape(mean, &per_channel)?;
+                    let centred = g.sub(x, mean)?;
+                    let product = g.mul(dy, centred)?;
+                    let along = g.reduce_sum(product, &axes, false)?;
+                    g.div(along, deviation)
+                })?;
+                let dbias = g.when(up.wanted[2], |g| g.reduce_sum(dy, &axes, false))?;
+                Ok(vec![dx, dscale, dbias])
+            });
+            Ok(y)
         })
     }
 
@@ -192,6 +224,17 @@ mod tests {
             let both = g.concat(&[norm.mean, norm.variance], 0)?;
             let flat = g.reshape(norm.output, &[48])?;
             g.concat(&[both, flat], 0)
+        });
+    }
+
+    #[test]
+    fn gradients_with_frozen_statistics_agree_with_finite_differences() {
+        let case = Case::f64("BatchNormalization, frozen").normal([4, 3, 2, 2]).normal([3]).normal([3]);
+        check_gradients(case, |g, x| {
+            let ty = g.ty(x[1]).clone();
+            let mean = g.floats(ty.clone(), &[0.5, -1.0, 2.0]);
+            let variance = g.floats(ty, &[0.25, 4.0, 1.5]);
+            g.batch_norm(x[0], x[1], x[2], mean, variance, 1e-3)
         });
     }
 

@@ -4,6 +4,7 @@ use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
+use crate::lowering::MaskForm;
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
 use crate::operator::{BOOLEAN, NUMBERS, NUMBERS_AND_BYTES, Operator};
@@ -139,6 +140,21 @@ impl Builder {
             Ok(vec![da, db])
         });
         Ok(y)
+    }
+
+    /// The gradient `dy` where the Boolean `mask` is true, else 0.
+    pub(crate) fn keep_where(&mut self, mask: Tensor, dy: Tensor) -> Result<Tensor> {
+        let element = self.element(dy);
+        match self.lowering().masks {
+            MaskForm::Select => {
+                let zero = self.scalar(element, 0.0);
+                self.select(mask, dy, zero)
+            }
+            MaskForm::Product => {
+                let mask = self.cast(mask, element)?;
+                self.mul(dy, mask)
+            }
+        }
     }
 
     fn comparison(&mut self, operator: &'static Operator, a: Tensor, b: Tensor) -> Result<Tensor> {

@@ -172,11 +172,21 @@ impl Builder {
         shape: &[usize],
     ) -> Result<Tensor> {
         let ty = self.ty(dy).reshaped(shape);
-        if conv.strides == [1, 1] && self.lowering().conv_data_by_flipped_kernel {
+        if conv.strides == [1, 1] && self.flips_kernel(w, conv, shape) {
             let (w, conv) = self.flip_kernel(w, conv)?;
             return Ok(self.emit(&CONV, &[dy, w], conv.nd().attributes(), ty));
         }
         Ok(self.conv_transposed(dy, w, None, &conv.nd(), shape))
+    }
+
+    /// Whether the data gradient of a convolution of stride 1 with an input of `shape` is a convolution.
+    fn flips_kernel(&self, w: Tensor, conv: Conv, shape: &[usize]) -> bool {
+        let (lowering, w) = (self.lowering(), self.shape(w));
+        let is_large = |px: usize| {
+            let is_depthwise = conv.groups > 1 && w[1] == 1 && w[0] == conv.groups;
+            w[2..] == [1, 1] || is_depthwise || shape[2..].iter().all(|&side| side >= px)
+        };
+        lowering.conv_data_by_flipped_kernel || lowering.conv_data_flipped_px.is_some_and(is_large)
     }
 
     /// Weights and geometry of the convolution that equals the transposed convolution of stride 1 with `w`:

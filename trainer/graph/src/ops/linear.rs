@@ -87,6 +87,27 @@ impl Builder {
         Ok(y)
     }
 
+    /// alpha · op(a) · op(b) + beta · c.
+    fn scaled_gemm(
+        &mut self,
+        a: Tensor,
+        b: Tensor,
+        c: Option<Tensor>,
+        [transpose_a, transpose_b]: [bool; 2],
+        [alpha, beta]: [f64; 2],
+    ) -> Result<Tensor> {
+        let c = c.map(|c| self.scale(c, beta)).transpose()?;
+        if alpha == 1.0 {
+            return self.gemm(a, b, c, transpose_a, transpose_b);
+        }
+        let product = self.gemm(a, b, None, transpose_a, transpose_b)?;
+        let product = self.scale(product, alpha)?;
+        match c {
+            Some(c) => self.add(product, c),
+            None => Ok(product),
+        }
+    }
+
     /// Matrix product of the last two axes; the axes before them broadcast.
     ///
     /// # Errors
@@ -136,13 +157,11 @@ impl Builder {
 
 fn import_gemm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let attributes = NodeAttributes(node);
-    if attributes.float("alpha", 1.0) != 1.0 || attributes.float("beta", 1.0) != 1.0 {
-        return Err(file.at_node(node, "has an alpha or beta, expected 1"));
-    }
+    let (alpha, beta) = (attributes.float("alpha", 1.0), attributes.float("beta", 1.0));
     let (a, b) = (file.operand(node, 0)?, file.weight(node, 1)?);
-    let c = if given(node, 2) { Some(file.bias(node, 2)?) } else { None };
-    let transposed = |name| attributes.int(name, 0) != 0;
-    file.g.gemm(a, b, c, transposed("transA"), transposed("transB"))
+    let c = if given(node, 2) && beta != 0.0 { Some(file.bias(node, 2)?) } else { None };
+    let [transpose_a, transpose_b] = ["transA", "transB"].map(|name| attributes.int(name, 0) != 0);
+    file.g.scaled_gemm(a, b, c, [transpose_a, transpose_b], [alpha, beta])
 }
 
 fn import_matmul<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
@@ -175,6 +194,10 @@ mod tests {
                 g.gemm(x[0], x[1], Some(x[2]), ta, tb)
             });
         }
+        for c in [vec![], vec![5], vec![3, 1]] {
+            let case = Case::f64("Gemm, scaled").normal([4, 3]).normal([5, 4]).normal(c);
+            check_gradients(case, |g, x| g.scaled_gemm(x[0], x[1], Some(x[2]), [true; 2], [0.5, -2.0]));
+        }
         check_gradients(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
         check_gradients(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
             g.matmul(x[0], x[1])
@@ -188,6 +211,15 @@ mod tests {
             .values([3, 2], vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
             .values([3], vec![0.0, 10.0, 20.0]);
         assert_eq!(evaluate(case, |g, x| g.linear(x[0], x[1], x[2])), [1.0, 12.0, 23.0]);
+    }
+
+    #[test]
+    fn a_product_and_its_bias_have_factors_of_their_own() {
+        let case = || Case::f64("Gemm").values([1, 2], vec![1.0, 2.0]).values([2, 1], vec![3.0, 4.0]);
+        let with_bias = case().values([], vec![10.0]);
+        let y = evaluate(with_bias, |g, x| g.scaled_gemm(x[0], x[1], Some(x[2]), [false; 2], [0.5, 3.0]));
+        assert_eq!(y, [35.5]);
+        assert_eq!(evaluate(case(), |g, x| g.scaled_gemm(x[0], x[1], None, [false; 2], [2.0, 1.0])), [22.0]);
     }
 
     #[test]

@@ -116,8 +116,7 @@ impl Builder {
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => return Ok(vec![Some(up.single())]),
             };
-            let zero = g.scalar(element, 0.0);
-            Ok(vec![Some(g.select(inside, up.single(), zero)?)])
+            Ok(vec![Some(g.keep_where(inside, up.single())?)])
         });
         Ok(y)
     }
@@ -203,7 +202,7 @@ impl Builder {
             let (above, below) = (g.greater(y, zero)?, g.less(y, one)?);
             let inside = g.and(above, below)?;
             let part = g.scale(up.single(), slope)?;
-            Ok(vec![Some(g.select(inside, part, zero)?)])
+            Ok(vec![Some(g.keep_where(inside, part)?)])
         });
         Ok(y)
     }

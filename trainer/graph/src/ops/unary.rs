@@ -45,7 +45,7 @@ impl Builder {
         self.record(&[x], &[y], move |g, up| {
             let zero = g.scalar(g.element(y), 0.0);
             let mask = g.greater(y, zero)?;
-            Ok(vec![Some(g.select(mask, up.single(), zero)?)])
+            Ok(vec![Some(g.keep_where(mask, up.single())?)])
         });
         Ok(y)
     }
