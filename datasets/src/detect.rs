@@ -30,7 +30,7 @@ pub enum Layout {
     TarOfFolders,
     /// `ILSVRC/Data/CLS-LOC` and the tables next to it.
     Kaggle,
-    /// Tiny-ImageNet-200.
+    /// Tiny-ImageNet-200, a folder or a tar.
     TinyImagenet,
     /// CIFAR-10 in its binary form, a folder or a tar.gz.
     Cifar10,
@@ -71,7 +71,7 @@ impl Layout {
             }
             Self::TarOfFolders => "a tar or tar.gz of such folders",
             Self::Kaggle => "a folder with ILSVRC/Data/CLS-LOC",
-            Self::TinyImagenet => "a folder with wnids.txt and train/",
+            Self::TinyImagenet => "a folder or tar with wnids.txt and train/",
             Self::Cifar10 => "a folder or tar.gz with data_batch_1.bin",
         }
     }
@@ -104,7 +104,7 @@ pub struct OpenOptions {
     pub layout: Option<Layout>,
     /// How folders, also those in archives, are read.
     pub reading: Reading,
-    /// Where a tar.gz is inflated to; the system's temporary folder if `None`.
+    /// The folder in which a tar.gz is inflated; the system's temporary folder if `None`.
     pub scratch_dir: Option<PathBuf>,
 }
 
@@ -245,6 +245,9 @@ enum Opened {
     Parts(Parts),
 }
 
+/// Classes, training and validation images.
+type Table = (ClassList, Option<Found>, Option<Found>);
+
 /// Image files found at one path.
 #[derive(Default)]
 struct Parts {
@@ -291,6 +294,12 @@ impl Parts {
         self.notes.extend(other.notes);
     }
 
+    /// Of a layout with a table of classes.
+    fn from_table(layout: Layout, (classes, train, val): Table) -> Self {
+        let (train, val) = (train.map(TreeImages::Classes), val.map(TreeImages::Classes));
+        Self { layout: Some(layout), classes: Some(classes), train, val, ..Self::default() }
+    }
+
     fn from_tree(layout: Layout, tree: Tree) -> Self {
         let layout = Some(layout);
         match tree {
@@ -329,14 +338,10 @@ fn look_in_folder(
     may_be: impl Fn(Layout) -> bool,
     scratch_dir: &Path,
 ) -> Result<Option<Opened>, SourceError> {
-    let table = |layout, (classes, train, val): (ClassList, Option<Found>, Option<Found>)| {
-        let (train, val) = (train.map(TreeImages::Classes), val.map(TreeImages::Classes));
-        Opened::Parts(Parts { layout: Some(layout), classes: Some(classes), train, val, ..Parts::default() })
-    };
     if may_be(Layout::Kaggle)
         && let Some(data) = kaggle::find(path)
     {
-        return Ok(Some(table(Layout::Kaggle, kaggle::open(&data)?)));
+        return Ok(Some(Opened::Parts(Parts::from_table(Layout::Kaggle, kaggle::open(&data)?))));
     }
     if may_be(Layout::Cifar10)
         && let Some(folder) = cifar10::find(path)
@@ -344,9 +349,10 @@ fn look_in_folder(
         return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_folder(&folder)?))));
     }
     if may_be(Layout::TinyImagenet)
-        && let Some(root) = tiny_imagenet::find(path)
+        && let Some(files) = tiny_imagenet::find(path)
     {
-        return Ok(Some(table(Layout::TinyImagenet, tiny_imagenet::open(&root)?)));
+        let table = tiny_imagenet::open(&files)?;
+        return Ok(Some(Opened::Parts(Parts::from_table(Layout::TinyImagenet, table))));
     }
     if may_be(Layout::IlsvrcTars)
         && let Some(tars) = Tars::find(path)?
@@ -389,6 +395,12 @@ fn look_in_file(
     let Some(archive) = Archive::open(path, scratch_dir)? else { return Ok(None) };
     if may_be(Layout::Cifar10) && cifar10::is_in(&archive) {
         return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_archive(&archive)?))));
+    }
+    if may_be(Layout::TinyImagenet)
+        && let Some(files) = tiny_imagenet::find_in(&archive)
+    {
+        let parts = Parts::from_table(Layout::TinyImagenet, tiny_imagenet::open(&files)?);
+        return Ok(Some(Opened::Parts(Parts { notes: archive.notes, ..parts })));
     }
     let Archive { file, members, mut notes } = archive;
     if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&members) {

@@ -27,9 +27,13 @@ pub(crate) fn note_on_test(test: &Path) -> Result<Option<Note>, SourceError> {
     if !test.is_dir() {
         return Ok(None);
     }
-    let names = list(test)?.into_image_names();
+    Ok(about_test(test, list(test)?.into_image_names()))
+}
+
+/// What is said of the images `names` without labels in the folder `test`.
+pub(crate) fn about_test(test: &Path, names: Vec<String>) -> Option<Note> {
     let message = format!("{} without labels passed over", counted(names.len(), "test image"));
-    Ok((!names.is_empty()).then(|| Note::about("unlabelled-test", test, names, message)))
+    (!names.is_empty()).then(|| Note::about("unlabelled-test", test, names, message))
 }
 
 #[derive(Default)]

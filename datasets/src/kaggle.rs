@@ -2,12 +2,12 @@
 //! `LOC_val_solution.csv` and the names of the classes in `LOC_synset_mapping.txt`.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use fovea_pipeline::Class;
 
 use crate::collection::{ClassList, Found};
+use crate::files::read_text;
 use crate::positioned::io_error;
 use crate::tree::TreeImages;
 use crate::{SourceError, folder};
@@ -63,7 +63,7 @@ fn table(data: &Path, name: &str) -> Result<PathBuf, SourceError> {
 
 /// Lines of `n01440764 tench, Tinca tinca`.
 fn read_mapping(path: &Path) -> Result<ClassList, SourceError> {
-    let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
+    let text = read_text(path)?;
     let mut classes = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let Some((wnid, name)) = line.trim().split_once(' ') else {
@@ -82,7 +82,7 @@ fn read_mapping(path: &Path) -> Result<ClassList, SourceError> {
 /// The WNID of each image id. A row is `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: the id, and a class
 /// and a box for each object; all objects of an image have the same class.
 fn read_solution(path: &Path) -> Result<HashMap<String, String>, SourceError> {
-    let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
+    let text = read_text(path)?;
     let mut labels = HashMap::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = line.split_once(',').map(|(id, boxes)| {

@@ -63,6 +63,7 @@ mod collection;
 mod compression;
 mod devkit;
 mod eigen;
+mod files;
 mod folder;
 mod gunzip;
 mod ilsvrc;

@@ -1,7 +1,7 @@
 //! Files for reading: opened only where that cannot wait for ever, and read by many threads at once.
 
 use std::fs::{self, File, FileType};
-use std::io::Read;
+use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
@@ -64,6 +64,11 @@ pub(crate) fn read_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, Source
     Ok(bytes)
 }
 
+/// Bytes of the file `path` as text.
+pub(crate) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, SourceError> {
+    String::from_utf8(bytes).map_err(|e| io_error(path, "read")(Error::new(ErrorKind::InvalidData, e)))
+}
+
 /// Checks the size of a file that is read into memory.
 pub(crate) fn check_size(path: &Path, bytes: u64, limit_bytes: u64) -> Result<(), SourceError> {
     if bytes > limit_bytes {
@@ -83,6 +88,6 @@ fn describe(kind: FileType) -> &'static str {
 }
 
 /// Turns an I/O error into a [`SourceError`] that names `path` and what was tried.
-pub(crate) fn io_error(path: &Path, action: &str) -> impl FnOnce(std::io::Error) -> SourceError {
+pub(crate) fn io_error(path: &Path, action: &str) -> impl FnOnce(Error) -> SourceError {
     move |source| SourceError::Io { path: path.to_owned(), action: action.to_owned(), source }
 }

@@ -116,6 +116,13 @@ impl Walk<'_> {
                     self.damaged(at, "a header with the member's size", found, DAMAGED)
                 })?,
             };
+            if next.volume || global.volume || fields.kind == Kind::Continuation {
+                return Err(self.unsupported(
+                    at,
+                    "a part of a file that continues in another volume",
+                    VOLUMES,
+                ));
+            }
             let data = self.data(at, size, &fields)?;
             // Data is padded to whole blocks.
             let after = data.end.saturating_add((BLOCK - size % BLOCK) % BLOCK);
@@ -238,19 +245,14 @@ impl Walk<'_> {
         global: &PaxRecords,
     ) -> Result<Option<Item>, SourceError> {
         let sparse = next.sparse || global.sparse || fields.kind == Kind::Sparse;
-        let volume = next.volume || global.volume || fields.kind == Kind::Continuation;
         let path = if sparse { next.sparse_name.or(next.path) } else { next.path };
         let bytes = path.or_else(|| global.path.clone()).unwrap_or(fields.name);
         let name = String::from_utf8_lossy(&bytes);
-        let unsupported = |found: &str, remedy| {
-            let found = format!("{found} called {name:?}");
-            Err(self.damaged(at, &format!("a whole regular file in {}", self.archive), found, remedy))
-        };
-        match fields.kind {
-            _ if volume => return unsupported("a part of a file that continues in another volume", VOLUMES),
-            _ if sparse => return unsupported("a sparse file", SPARSE),
-            Kind::Other => return Ok(None),
-            _ => {}
+        if sparse {
+            return Err(self.unsupported(at, &format!("a sparse file called {name:?}"), SPARSE));
+        }
+        if fields.kind == Kind::Other {
+            return Ok(None);
         }
         let clean_name = tar_members::clean(&name).map_err(|problem| SourceError::UnsafeName {
             path: self.file.path().to_owned(),
@@ -295,6 +297,10 @@ impl Walk<'_> {
         records.read(&bytes).map_err(|found| self.damaged(data.start, "a pax record", found, DAMAGED))
     }
 
+    fn unsupported(&self, at: u64, found: &str, remedy: &'static str) -> SourceError {
+        self.damaged(at, &format!("a whole regular file in {}", self.archive), found.to_owned(), remedy)
+    }
+
     fn damaged(&self, offset: u64, expected: &str, found: String, remedy: &'static str) -> SourceError {
         SourceError::Damaged {
             path: self.file.path().to_owned(),
@@ -313,8 +319,11 @@ fn fills_record(zeros: u64, length: u64) -> bool {
         (0..)
             .map(|power| smallest << power)
             .take_while(|&record| record <= MAX_RECORD_BYTES)
-            // The end marker may begin in the last block of a record and need one more.
-            .any(|record| length.is_multiple_of(record) && zeros <= record + BLOCK)
+            // The end marker may begin in the last block of a record; tar --concatenate adds a record.
+            .any(|record| {
+                let more = if record == RECORD_BYTES { record } else { BLOCK };
+                length.is_multiple_of(record) && zeros <= record + more
+            })
     })
 }
 

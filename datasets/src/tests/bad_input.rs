@@ -294,6 +294,87 @@ fn files_that_are_no_archives_are_described() {
 }
 
 #[test]
+fn archives_in_other_formats_are_refused_with_the_command_that_undoes_them() {
+    let fixture = Fixture::new();
+    for (content, found, command) in [
+        (b"\xfd7zXZ\0rest".as_slice(), "xz data", "xz -dk"),
+        (b"BZh91AY", "bzip2 data", "bzip2 -dk"),
+        (b"\x28\xb5\x2f\xfdrest", "zstd data", "zstd -d"),
+        (b"\x04\x22\x4d\x18rest", "lz4 data", "lz4 -d"),
+        (b"\x1f\x9drest", "data of compress", "gzip -dk"),
+        (b"PK\x03\x04rest", "a zip archive", "unzip"),
+        (b"7z\xbc\xaf\x27\x1crest", "a 7z archive", "7z x"),
+        (b"Rar!\x1a\x07rest", "a rar archive", "unrar x"),
+    ] {
+        for content in [content.to_vec(), gzip(content)] {
+            let path = fixture.write("set.tar", content);
+            let command = format!("decompress it first: {command} {}", path.display());
+            assert_says(&error(fixture.open("set.tar", "", "")), &[found, &command]);
+        }
+        let good = tar_bytes(&[("a.JPEG".to_owned(), content.to_vec())]);
+        for name in ["n01443537.tar", "n01443537.tar.xz", "N01443537.TAR.BZ2", "n01443537.zip"] {
+            let files = [("n01440764.tar".to_owned(), good.clone()), (name.to_owned(), content.to_vec())];
+            fixture.write("train.tar", tar_bytes(&files));
+            let quoted = format!("a header of {name:?}, found {found}");
+            assert_says(&error(fixture.open("train.tar", "", "")), &[&quoted, "uncompressed"]);
+        }
+    }
+}
+
+#[test]
+fn a_devkit_with_a_stale_checksum_and_other_data_behind_an_archive() {
+    let fixture = ilsvrc_tars();
+    let whole = fs::read(fixture.path("devkit.tar.gz")).expect("the fixture exists");
+    let mut stale = whole.clone();
+    let crc = stale.len() - 8;
+    stale[crc] ^= 1;
+    for bad in [stale, [&whole[..], b"garbage"].concat(), whole[..whole.len() - 1].to_vec()] {
+        fixture.write("devkit.tar.gz", bad);
+        let error = error(fixture.open("", "val.tar", "devkit.tar.gz"));
+        assert_says(&error, &["devkit.tar.gz: at byte", "more gzip data or its end", "download"]);
+    }
+    fixture.write("devkit.tar.gz", [&whole[..], &[0; 999]].concat());
+    assert!(fixture.open("", "val.tar", "devkit.tar.gz").is_ok());
+}
+
+#[test]
+fn fifos_and_devices_are_refused_at_once() {
+    let fixture = ilsvrc_tars();
+    let made = std::process::Command::new("mkfifo").arg(fixture.path("fifo")).status();
+    assert!(made.expect("mkfifo is part of every Unix").success());
+    for (train, val, devkit) in [("fifo", "", ""), ("", "fifo", ""), ("", "val.tar", "fifo")] {
+        let error = error(fixture.open(train, val, devkit));
+        assert_says(&error, &["fifo: is a FIFO, expected a regular file"]);
+    }
+    let options = OpenOptions { train: Some("/dev/zero".into()), ..OpenOptions::default() };
+    assert_says(&error(open(&options)), &["/dev/zero: is a character device"]);
+    symlink("/dev/zero", fixture.write("kit/data/x", b"").with_file_name("meta.mat")).expect("it has links");
+    assert_says(&error(fixture.open("", "val.tar", "kit")), &["meta.mat: is a character device"]);
+}
+
+#[test]
+fn what_the_devkit_says_about_numbers_is_told() {
+    let fixture = ilsvrc_tars();
+    let source = fixture.open("train.tar", "val.tar", "devkit.tar.gz").expect("the fixture is sound");
+    let [note] = source.notes() else { panic!("{:?}", source.notes()) };
+    assert_eq!((note.kind, note.count), ("image-counts", 3));
+    let start = "12 training images, 3900 according to ";
+    assert!(note.message.starts_with(start) && note.message.contains("3 of 3 classes differ"), "{note:?}");
+}
+
+#[test]
+fn classes_without_images_are_told() {
+    let fixture = Fixture::new();
+    let inner = |name: &str| tar_bytes(&[(name.to_owned(), vec![1])]);
+    let files = [("cat.tar".to_owned(), inner("a.jpg")), ("dog.tar".to_owned(), inner("readme.txt"))];
+    fixture.write("train.tar", tar_bytes(&files));
+    let source = fixture.open("train.tar", "", "").expect("the fixture is sound");
+    let [note] = source.notes() else { panic!("{:?}", source.notes()) };
+    assert_eq!((note.kind, note.count), ("empty-classes", 1));
+    assert_eq!(note.message, "1 of 2 classes have no training images: dog");
+}
+
+#[test]
 fn a_gzip_file_cut_off() {
     let fixture = Fixture::new();
     let whole = gzip(&tar_bytes(&below("train/", train_files())));

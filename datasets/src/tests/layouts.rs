@@ -225,6 +225,35 @@ fn tiny_imagenet_200() {
 }
 
 #[test]
+fn tiny_imagenet_200_in_a_tar() {
+    let fixture = tiny_imagenet();
+    let root = fixture.path("tiny-imagenet-200");
+    for prefix in ["", "./tiny-imagenet-200", "any/folders"] {
+        let mut tar = tar::Builder::new(Vec::new());
+        let place = if prefix.is_empty() { "." } else { prefix };
+        tar.append_dir_all(place, &root).expect("memory can be written");
+        let tar = tar.into_inner().expect("memory can be written");
+        fixture.write("tiny.tar", &tar);
+        fixture.write("tiny.tar.gz", gzip(&tar));
+        for name in ["tiny.tar", "tiny.tar.gz"] {
+            let source = fixture.open(name, "", "").expect("the fixture is sound");
+            check(&*source, "tiny-imagenet");
+            assert_eq!(source.classes()[0].name, "tench, Tinca tinca");
+            let on_disk = fixture.open("tiny-imagenet-200", "", "").expect("the fixture is sound");
+            for split in Split::ALL {
+                assert_eq!(source.entries(split), on_disk.entries(split), "{name} with {prefix:?}");
+            }
+            let told = |source: &dyn Source| {
+                let notes = source.notes().iter();
+                notes.map(|note| (note.kind, note.message.clone())).collect::<Vec<_>>()
+            };
+            assert!(told(&*source).iter().any(|(kind, _)| *kind == "unlabelled-test"));
+            assert_eq!(told(&*source), told(&*on_disk), "{name} with {prefix:?}");
+        }
+    }
+}
+
+#[test]
 fn tars_of_folders_plain_and_gzipped() {
     let mut files = below("./set/train/", train_files());
     files.extend(below("./set/test/", val_tree()));

@@ -6,6 +6,7 @@
 //! * `layouts`: what each layout in particular must do
 //! * `bad_input`: one test for each way in which the input can be wrong
 //! * `passed_over`: what is not taken is said, and unclear folders are asked about
+//! * `other_programs`: archives made by GNU tar and by Python
 //! * `real_data`: real photos from the folder named by `FOVEA_TEST_DATA`
 
 mod bad_input;
@@ -13,6 +14,7 @@ mod conformance;
 mod fixtures;
 mod layouts;
 mod mat_writer;
+mod other_programs;
 mod passed_over;
 mod real_data;
 

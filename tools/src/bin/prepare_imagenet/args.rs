@@ -223,6 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn archives_are_inflated_where_the_shards_will_be() {
+        let there = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (out, scratch) in [
+            (there.to_owned(), there),
+            (there.join("no-such-folder/below"), there),
+            ("no-such-folder".into(), Path::new(".")),
+        ] {
+            assert_eq!(existing_folder(&out).as_deref(), Some(scratch), "{}", out.display());
+        }
+    }
+
+    #[test]
     fn a_subcommand_needs_no_source_and_preparing_does() {
         assert!(Cli::try_parse_from(["prepare_imagenet", "verify", "d"]).is_ok());
         assert!(Cli::try_parse_from(["prepare_imagenet", "--out", "o"]).is_err());
