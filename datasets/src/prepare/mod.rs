@@ -27,9 +27,11 @@ mod worker;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use fovea_files::{FileLock, remove_partial_files, seal};
 use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader};
+use fovea_pipeline::text::printable;
 use fovea_pipeline::{DatasetInfo, Split};
 use ndarray_npy::WriteNpyExt;
 
@@ -42,6 +44,7 @@ pub use rejected::{REJECTED_FILE, Rejection};
 use plan::{ShardPlan, WRITER};
 use progress::{Finished, PROGRESS_FILE};
 use run::Run;
+use worker::{Output, Shared, Task, Worker};
 
 use crate::Source;
 
@@ -55,6 +58,7 @@ pub struct Preparer<'a> {
     plan: ShardPlan,
     finished: Finished,
     complete: Option<DatasetInfo>,
+    takes_in_mended: bool,
     /// On the folder itself.
     _lock: FileLock,
 }
@@ -89,13 +93,27 @@ impl<'a> Preparer<'a> {
         begin(&Preparation::new(source, &options), directory)?;
         remove_partial_files(directory)?;
 
-        let complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
+        let mut complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
+        let takes_in_mended = complete.is_some() && some_are_mended(source, &options, &plan, directory)?;
+        if takes_in_mended {
+            // In this order: a state that is left would end with the old shards. They are replaced.
+            remove_if_there(&directory.join(PROGRESS_FILE))?;
+            remove_if_there(&directory.join(DatasetInfo::FILE_NAME))?;
+            complete = None;
+        }
         let mut finished = match &complete {
             Some(_) => Finished::nothing(options.image_bytes()),
             None => Finished::load(directory, &plan, source.classes().len(), options.image_bytes())?,
         };
         check_finished(&mut finished, directory)?;
-        Ok(Preparer { source, options, directory: directory.into(), plan, finished, complete, _lock: lock })
+        let directory = directory.into();
+        Ok(Preparer { source, options, directory, plan, finished, complete, takes_in_mended, _lock: lock })
+    }
+
+    /// Whether the folder's data set is prepared again because images that could not be decoded now can.
+    #[must_use]
+    pub fn takes_in_mended(&self) -> bool {
+        self.takes_in_mended
     }
 
     /// Images of both splits.
@@ -181,6 +199,38 @@ impl<'a> Preparer<'a> {
         let info = complete(&self.directory, &finished, info)?;
         Ok(Summary { info, rejected: finished.rejected.len() as u64, shards_kept })
     }
+}
+
+/// Whether one of the images that a finished preparation rejected can be decoded now.
+fn some_are_mended(
+    source: &dyn Source,
+    options: &PrepareOptions,
+    plan: &ShardPlan,
+    directory: &Path,
+) -> Result<bool, PrepareError> {
+    let rejected = rejected::keys(directory)?;
+    if rejected.is_empty() {
+        return Ok(false);
+    }
+    let progress = Progress::default();
+    let order = Split::ALL.map(|split| plan.order(split));
+    let shared = Shared { source, order, options, progress: &progress, huge: Mutex::new(()) };
+    let mut worker = Worker::new(&shared);
+    let mut output = Output::new(options.image_bytes());
+    for split in Split::ALL {
+        for (position, &entry) in plan.order(split).iter().enumerate() {
+            let key = printable(&source.entries(split)[entry as usize].key).into_owned();
+            if !rejected.contains(&(split.name().to_owned(), key)) {
+                continue;
+            }
+            let task = Task { number: 0, split, positions: position..position + 1, output };
+            match worker.run(task)? {
+                Some(task) if task.output.records.is_empty() => output = task.output,
+                done => return Ok(done.is_some()),
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Writes the files that follow the last shard; returns the content of `dataset.json`.

@@ -1,5 +1,6 @@
 //! The list of images that could not be decoded.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -42,6 +43,17 @@ pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class])
         text.push('\n');
     }
     durable::write(&directory.join(REJECTED_FILE), text.as_bytes())
+}
+
+/// Split and key, as they are written in the list, of each image in it.
+pub(crate) fn keys(directory: &Path) -> Result<HashSet<(String, String)>, PrepareError> {
+    let path = directory.join(REJECTED_FILE);
+    let text = fs::read_to_string(&path).map_err(PrepareError::io(&path, "read"))?;
+    let row = |line: &str| {
+        let mut fields = line.split('\t');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.to_owned()))
+    };
+    Ok(text.lines().skip(1).filter_map(row).collect())
 }
 
 /// The number of images in the list.

@@ -18,6 +18,8 @@ struct Memory {
     failure: Failure,
     reads: AtomicUsize,
     progress: Progress,
+    /// Whether image 3 of each split can be decoded.
+    is_mended: bool,
 }
 
 enum Failure {
@@ -39,6 +41,7 @@ impl Memory {
             failure: Failure::Cancel,
             reads: AtomicUsize::new(0),
             progress: Progress::default(),
+            is_mended: false,
         }
     }
 
@@ -79,7 +82,7 @@ impl Source for Memory {
             }
         }
         buffer.clear();
-        if index == 3 {
+        if index == 3 && !self.is_mended {
             return Ok(Payload::File(b"no image"));
         }
         buffer.extend((0..48).map(|i| (i * 7 + index * 31 + split as usize * 5) as u8));
@@ -225,6 +228,22 @@ fn a_finished_shard_with_other_labels_is_refused() {
     let error = Preparer::new(&Memory::new(95, 21), options(1), directory.path()).err().unwrap();
     assert!(matches!(&error, PrepareError::Changed { .. }), "{error}");
     assert!(error.to_string().contains("of labels and keys"), "{error}");
+}
+
+#[test]
+fn mended_images_are_taken_in_by_the_same_preparation() {
+    let [expected, directory] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mended = || Memory { is_mended: true, ..Memory::new(95, 21) };
+    prepare(&mended(), options(2), expected.path()).unwrap();
+    prepare(&Memory::new(95, 21), options(2), directory.path()).unwrap();
+    let summary = prepare(&Memory::new(95, 21), options(2), directory.path()).unwrap();
+    assert_eq!((summary.rejected, summary.shards_kept), (2, 13), "nothing has changed");
+    let source = mended();
+    let preparer = Preparer::new(&source, options(2), directory.path()).unwrap();
+    assert!(preparer.takes_in_mended());
+    let summary = preparer.run(&source.progress).unwrap();
+    assert_eq!((summary.rejected, summary.shards_kept), (0, 0));
+    assert_eq!(content(directory.path()), content(expected.path()));
 }
 
 #[test]

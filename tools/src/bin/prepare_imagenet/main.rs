@@ -113,6 +113,9 @@ fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
     for note in source.notes() {
         errln!("note: {}", report::note(note));
     }
+    if preparer.takes_in_mended() {
+        errln!("note: photos that could not be decoded now can: the data set is prepared again");
+    }
     if preparer.shards_kept() > 0 {
         errln!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
     }
