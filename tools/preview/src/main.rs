@@ -4,6 +4,7 @@ mod contact_sheet;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use fovea_datasets::is_image_name;
 use fovea_datasets::photo::{Filter, Fit, Shaper};
+use fovea_files::write_atomically;
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
@@ -18,7 +20,7 @@ use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
 };
-use fovea_tools::{outln, terminal};
+use fovea_tools::{outln, signals, terminal};
 use fovea_trainer::recipe::Recipe;
 
 use crate::contact_sheet::{Original, SheetViews, draw};
@@ -60,7 +62,8 @@ struct Arguments {
 const PHOTO_SIDE_PX: u32 = 256;
 
 fn main() -> ExitCode {
-    terminal::exit_code(run(&Arguments::parse()))
+    let arguments = Arguments::parse();
+    terminal::exit_code(signals::install().and_then(|()| run(&arguments)))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -85,8 +88,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed },
     };
     let sheet = draw(&originals, &views);
-    sheet
-        .save_with_format(&arguments.out, image::ImageFormat::Png)
+    let mut png = Cursor::new(Vec::new());
+    sheet.write_to(&mut png, image::ImageFormat::Png)?;
+    write_atomically(&arguments.out, |out| out.write_all(png.get_ref()))
         .with_context(|| format!("cannot write {}", arguments.out.display()))?;
     outln!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height())?;
     Ok(())

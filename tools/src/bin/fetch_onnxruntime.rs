@@ -8,7 +8,7 @@ use clap::Parser;
 use fovea_runtime::{Build, Options, Source, check_library, locate};
 use fovea_tools::bars::FetchBar;
 use fovea_tools::terminal::exit_code;
-use fovea_tools::{errln, outln};
+use fovea_tools::{errln, outln, signals};
 
 /// Fetch ONNX Runtime into the cache, so that the trainer needs no network
 ///
@@ -31,7 +31,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    exit_code(run(Arguments::parse()))
+    let arguments = Arguments::parse();
+    exit_code(signals::install().and_then(|()| run(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

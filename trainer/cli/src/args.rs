@@ -11,7 +11,7 @@ use fovea_analysis::comparison::Metric;
 use fovea_pipeline::EvalCrops;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_runtime::DeviceChoice;
-use fovea_tools::args::one_of;
+use fovea_tools::args::{one_of, threads};
 use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
 use fovea_trainer::training::{CheckpointChoice, OnNan};
@@ -104,7 +104,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "IMAGES")]
     pub micro_batch: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS")]
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub workers: Option<NonZero<usize>>,
     /// End each epoch after this many batches [default: no limit]
     #[arg(long, value_name = "BATCHES")]
@@ -200,7 +200,7 @@ pub struct RuntimeArgs {
     #[arg(long, value_name = "PATH")]
     pub ort_dylib: Option<PathBuf>,
     /// Threads of ONNX Runtime [default: number of cores]
-    #[arg(long, value_name = "THREADS")]
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub threads: Option<NonZero<usize>>,
     /// Precision of forward and backward: f32; tf32, where a GPU may round the factors of products to 10
     /// bits; f16, half precision with an adaptive loss scale. Weights are f32 in all of them [default: f32,
@@ -260,7 +260,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS")]
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub workers: Option<NonZero<usize>>,
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -343,7 +343,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Threads that make batches, with --data [default: number of cores]
-    #[arg(long, value_name = "THREADS", requires = "data")]
+    #[arg(long, value_name = "THREADS", requires = "data", value_parser = threads)]
     pub workers: Option<NonZero<usize>>,
     /// Number of classes
     #[arg(long, default_value = "1000", conflicts_with = "data")]

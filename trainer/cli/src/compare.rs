@@ -14,7 +14,7 @@ use fovea_trainer::training::{self, Observer, Warning};
 
 use super::args::CompareArgs;
 use super::progress::Terminal;
-use super::{STOP, demo, device, train};
+use super::{STOP, demo, device, finish_first, train};
 
 pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
@@ -31,6 +31,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         stop: &STOP,
         observer: &mut progress,
     };
+    let _finish = finish_first("the step");
     let Some(comparison) = comparison::compare(&plan, &mut context)? else {
         errln!("stopped; the same command resumes it");
         return Ok(ExitCode::from(INTERRUPTED));

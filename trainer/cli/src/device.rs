@@ -2,6 +2,7 @@
 
 use fovea_runtime::{OnnxRuntime, Options, environment};
 use fovea_tools::bars::FetchBar;
+use fovea_tools::signals::at_once;
 use fovea_trainer::backend::{
     BackendError, NullBackend, OrtBackend, OrtOptions, Precision, ReferenceBackend, Setup, TrainingBackend,
 };
@@ -21,7 +22,7 @@ pub fn backend(
         BackendKind::Reference => Box::new(ReferenceBackend::new(setup)?),
         BackendKind::Ort => {
             let (loaded, options) = runtime(&args.runtime, step, for_run)?;
-            Box::new(OrtBackend::new(loaded, setup, options)?)
+            Box::new(at_once(|| OrtBackend::new(loaded, setup, options))?)
         }
     })
 }
@@ -39,7 +40,7 @@ pub fn runtime(
         threads: args.threads.map_or(0, usize::from),
         ..from_env
     };
-    let loaded = environment(&options, &mut FetchBar::default())?;
+    let loaded = at_once(|| environment(&options, &mut FetchBar::default()))?;
     let precision = args.precision.unwrap_or(for_run);
     let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
     let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);

@@ -14,7 +14,7 @@ use fovea_trainer::backend::Precision;
 use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 
 use super::args::FeaturesArgs;
-use super::{STOP, WrongUsage, device, progress};
+use super::{STOP, WrongUsage, device, finish_first, progress};
 
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     Format::from_path(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
@@ -31,6 +31,7 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     let workers = args.workers.unwrap_or_else(cores).get();
     let data = (&records, dataset.info().classes.as_slice());
     let from = (&mut extractor, &origin);
+    let _finish = finish_first("the batch");
     let written =
         write_features(&args.out, from, data, workers, &STOP, &mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();

@@ -26,7 +26,7 @@ use args::{Cli, Command};
 use clap::Parser;
 use fovea_analysis::comparison::ComparisonError;
 use fovea_tools::errln;
-use fovea_tools::signals::on_interrupt;
+use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{USAGE, one_line};
 use fovea_trainer::backend::BackendError;
 use fovea_trainer::checkpoint::CheckpointError;
@@ -42,7 +42,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[error("{0}")]
 pub struct WrongUsage(String);
 
-/// Set at the first Ctrl-C.
+/// Set at the first Ctrl-C, where there is something to finish.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
@@ -59,18 +59,7 @@ fn main() -> ExitCode {
 
 /// Runs the command; prints errors to stderr.
 fn run(cli: Cli) -> ExitCode {
-    let polls_stop = !matches!(
-        cli.command,
-        Some(
-            Command::Predict(_)
-                | Command::Export(_)
-                | Command::Graphs(_)
-                | Command::Bench(_)
-                | Command::Recipes { .. }
-        )
-    );
-    let handler = if polls_stop { stop_when_interrupted() } else { Ok(()) };
-    let result = handler.and_then(|()| match cli.command {
+    let result = signals::install().and_then(|()| match cli.command {
         None => train::train(&cli.train),
         Some(Command::Compare(args)) => compare::compare(&args),
         Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
@@ -102,10 +91,10 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.downcast_ref().is_some_and(CheckpointError::is_usage)
 }
 
-/// For commands that poll [`STOP`]; the others end at once when they are interrupted.
-fn stop_when_interrupted() -> anyhow::Result<()> {
-    on_interrupt(|| {
+/// While this exists, the first interrupt sets [`STOP`], and `what` is said to be finished.
+fn finish_first(what: &'static str) -> FinishFirst {
+    FinishFirst::calling(move || {
         STOP.store(true, Ordering::Relaxed);
-        errln!("\ninterrupted: finishing the step (again to stop at once)");
+        errln!("\ninterrupted: finishing {what} (again to stop at once)");
     })
 }

@@ -12,7 +12,7 @@ use fovea_trainer::backend::Precision;
 
 use super::args::ReportArgs;
 use super::features::check_folder_of;
-use super::{STOP, device};
+use super::{STOP, device, finish_first};
 
 /// Time between two looks at whether the user wants no more.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -30,6 +30,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         out: out.clone(),
     };
     let mut runtime = || device::runtime(&args.runtime, None, Precision::F32);
+    let _finish = finish_first("the batch");
     let mut reporter = Reporter::new(run, options, &mut runtime, &STOP);
     let mut seen = Fingerprint::new(run);
     let omissions = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;

@@ -16,7 +16,7 @@ use fovea_trainer::training::{
 
 use super::args::{TrainArgs, TrainingArgs};
 use super::progress::Terminal;
-use super::{STOP, demo, device};
+use super::{STOP, demo, device, finish_first};
 
 /// The recipe of the demonstration.
 const DEMO: &str = "demo";
@@ -47,6 +47,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let mut backend = device::backend(&training.device, Some(&training.step), &session.setup()?, precision)?;
     let about = backend.describe();
     errln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+    let _finish = finish_first("the step");
     match session.train(&mut *backend, &STOP, &mut Terminal::default())? {
         Outcome::Finished(report) => {
             print_report(&report, folder.store(), &path, args.json)?;

@@ -2,13 +2,15 @@
 
 mod measure;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
-use fovea_tools::{outln, terminal};
+use fovea_tools::args::threads;
+use fovea_tools::{outln, signals, terminal};
 
 use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 
@@ -23,8 +25,8 @@ struct Arguments {
     /// A folder that prepare_imagenet has written.
     directory: PathBuf,
     /// Numbers of workers to measure, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N")]
-    workers: Vec<usize>,
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N", value_parser = threads)]
+    workers: Vec<NonZero<usize>>,
     /// Type of the batches' values.
     #[arg(long, value_enum, default_value = "u8")]
     form: Form,
@@ -52,7 +54,8 @@ const ROUNDS: usize = 5;
 const IMAGES_PER_ROUND: u64 = 16_000;
 
 fn main() -> ExitCode {
-    terminal::exit_code(run(&Arguments::parse()))
+    let arguments = Arguments::parse();
+    terminal::exit_code(signals::install().and_then(|()| run(&arguments)))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -69,13 +72,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut one_worker = None;
     for &workers in &arguments.workers {
-        let measurement = measure(&dataset, &settings, workers)?;
+        let measurement = measure(&dataset, &settings, workers.get())?;
         if arguments.json {
             outln!("{}", serde_json::to_string(&measurement)?)?;
         } else {
             print_for_people(&measurement, one_worker)?;
         }
-        if workers == 1 {
+        if workers.get() == 1 {
             one_worker = Some(measurement.images_per_s);
         }
     }

@@ -9,7 +9,7 @@ use fovea_datasets::photo::{Filter, Fit};
 use fovea_datasets::prepare::PrepareOptions;
 use fovea_datasets::{Layout, OpenOptions, Reading};
 use fovea_pipeline::{Encoding, UnknownName, cores};
-use fovea_tools::args::one_of;
+use fovea_tools::args::{one_of, threads};
 use fovea_tools::bytes;
 
 /// Makes shards for training out of ImageNet or another collection of labelled images.
@@ -37,7 +37,7 @@ pub enum Command {
         /// Folder of the data set
         dir: PathBuf,
         /// Threads [default: number of cores]
-        #[arg(long)]
+        #[arg(long, value_parser = threads)]
         workers: Option<NonZeroUsize>,
         /// Print one JSON object
         #[arg(long)]
@@ -95,7 +95,7 @@ pub struct PrepareArgs {
     #[arg(long, value_name = "K")]
     limit_per_class: Option<usize>,
     /// Threads that decode and resize [default: number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<NonZeroUsize>,
     /// Fail when more images than this cannot be decoded [default: 0 for all of ILSVRC-2012, else any number]
     #[arg(long, value_name = "N")]

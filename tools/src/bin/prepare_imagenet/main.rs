@@ -14,7 +14,7 @@ use fovea_datasets::official::{self, OfficialFile};
 use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Summary};
 use fovea_datasets::{EmbeddedSample, OpenOptions, Source, verify};
 use fovea_pipeline::{Split, cores};
-use fovea_tools::signals::on_interrupt;
+use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
 use fovea_tools::{bars, bytes, errln};
 
@@ -22,13 +22,13 @@ use crate::args::{Cli, Command, PrepareArgs};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
+    let result = signals::install().and_then(|()| match cli.command {
         None => prepare(&cli.prepare),
         Some(Command::Verify { dir, workers, json }) => {
             verify_directory(&dir, workers.unwrap_or_else(cores), json)
         }
         Some(Command::Inspect { dir, json }) => inspect(&dir, json),
-    };
+    });
     result.unwrap_or_else(|error| {
         errln!("error: {}", terminal::one_line(&error));
         match error.downcast_ref() {
@@ -138,7 +138,7 @@ fn run_with_progress(preparer: Preparer<'_>, total: u64) -> anyhow::Result<Summa
     let progress = Arc::new(Progress::default());
     let stopped = Arc::clone(&progress);
     // Only the unfinished shard is lost.
-    on_interrupt(move || stopped.cancel())?;
+    let _finish = FinishFirst::calling(move || stopped.cancel());
 
     let kept = preparer.images_kept();
     let bar = bars::item_bar(total, "images").with_position(kept);

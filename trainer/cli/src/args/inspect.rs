@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fovea_pipeline::Split;
-use fovea_tools::args::one_of;
+use fovea_tools::args::{one_of, threads};
 
 use super::{RuntimeArgs, TrainedArgs};
 
@@ -50,7 +50,7 @@ pub struct FeaturesArgs {
     #[arg(long, value_parser = one_of::<Split>(Split::ALL.map(Split::name)), default_value_t = Split::Val)]
     pub split: Split,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS")]
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub workers: Option<NonZero<usize>>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -80,7 +80,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS")]
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub workers: Option<NonZero<usize>>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
