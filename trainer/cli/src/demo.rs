@@ -6,7 +6,7 @@ use anyhow::Context;
 use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{EmbeddedSample, Source};
 use fovea_pipeline::Split;
-use fovea_runtime::cache_folder;
+use fovea_runtime::{cache_folder, create_private_folder};
 use fovea_tools::errln;
 use fovea_trainer::recipe::Recipe;
 
@@ -28,6 +28,7 @@ pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
         .into());
     }
     let cache = cache_folder().context("no folder to prepare the sample in; set FOVEA_CACHE")?;
+    create_private_folder(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let folder = cache.join("datasets").join(format!("embedded-sample-{px}"));
     let sample = EmbeddedSample::new();
     let options = PrepareOptions { size: px as u32, ..PrepareOptions::default() };

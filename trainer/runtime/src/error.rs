@@ -24,6 +24,16 @@ pub enum RuntimeError {
         /// Why it cannot be fetched.
         reason: Box<FetchError>,
     },
+    /// Others could replace what is in the cache.
+    #[error("{}: {found}, so the libraries in it cannot be relied on; {remedy}, or set FOVEA_CACHE to another folder", path.display())]
+    UnsafeCache {
+        /// The folder.
+        path: PathBuf,
+        /// Who may change it, or that it is a link.
+        found: String,
+        /// What to do.
+        remedy: String,
+    },
     /// There is no folder for fetched libraries.
     #[error("there is no cache folder: none of FOVEA_CACHE, XDG_CACHE_HOME and HOME is set; set FOVEA_CACHE")]
     NoCache,

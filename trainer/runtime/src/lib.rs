@@ -39,7 +39,12 @@
 //! Only [`locate`] and [`environment`] write, and only to `onnxruntime/` in the cache folder. A build is
 //! fetched once: 24 MB for the CPU; 1.2 GB for CUDA, which includes NVIDIA's libraries. A wheel is downloaded
 //! to `WHEEL.part`, checked, and its shared objects are unpacked to `WHEEL/`, which is complete or absent;
-//! then the wheel is deleted. `WHEEL.lock` lets other processes wait. Wheels are pinned for Linux on x86_64
+//! then the wheel is deleted. `WHEEL.lock` lets other processes wait. Before each load, every library is
+//! compared with the hash that is pinned for it, and fetched again if it is another. The folders are made for
+//! their owner alone; one that others can write to, or that is a link, is refused.
+//!
+//! ONNX Runtime's telemetry, which would write an id of the device outside the cache on every run, is switched
+//! off before it is loaded, by `ORT_DISABLE_TELEMETRY=1` in the environment of the process. Wheels are pinned for Linux on x86_64
 //! and aarch64; elsewhere, give a library of your own. Without network, an error lists the files and the
 //! paths to put them at.
 //!
@@ -64,6 +69,7 @@
 //! `testing` adds the module `testing` for the tests of other crates: it runs models on the device of
 //! `FOVEA_TEST_DEVICE` (`cpu` if not set), and has a fake of NVIDIA's driver, which it compiles with `rustc`.
 
+mod cache;
 pub mod copies;
 mod device;
 mod download;
@@ -83,12 +89,13 @@ mod test_server;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use cache::create_private_folder;
 pub use device::{Device, DeviceChoice};
 pub use driver::check_gpu;
 pub use environment::{OnnxRuntime, environment};
 pub use error::{FetchError, RuntimeError};
 pub use library::check_library;
 pub use locate::{LibraryPath, Source, locate};
-pub use manifest::{Build, OLDEST_MINOR, ORT_VERSION, Wheel, wheels};
+pub use manifest::{Build, Library, OLDEST_MINOR, ORT_VERSION, Wheel, wheels};
 pub use options::{DEFAULT_INDEX_URL, Options, cache_folder};
 pub use progress::Progress;

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 
 use fovea_files::{FileLock, sha256_of};
 
+use super::cache::{check_private, create_private_folder};
 use super::download::{agent, download};
 use super::index::look_up;
 use super::library::check_file;
 use super::manifest::{PRELOAD, wheels};
-use super::unpack::{is_complete, unpack, with_suffix};
+use super::unpack::{check_hashes, is_complete, unpack, with_suffix};
 use super::{FetchError, Options, Progress, RuntimeError, Wheel};
+
+/// The folder in the cache.
+const FOLDER: &str = "onnxruntime";
 
 /// Source of a library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +79,14 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<LibraryP
 fn missing(cache: &Path, wheels: &[Wheel]) -> Vec<Wheel> {
     let is_there = |wheel: &&Wheel| {
         let (folder, file) = places(cache, wheel);
-        is_complete(&folder) || file.exists()
+        is_complete(&folder, wheel) || file.exists()
     };
     wheels.iter().filter(|wheel| !is_there(wheel)).copied().collect()
 }
 
 /// The folder into which a wheel is unpacked, and the path of the wheel before that.
 fn places(cache: &Path, wheel: &Wheel) -> (PathBuf, PathBuf) {
-    let root = cache.join("onnxruntime");
+    let root = cache.join(FOLDER);
     (root.join(wheel.file.trim_end_matches(".whl")), root.join(wheel.file))
 }
 
@@ -100,12 +104,25 @@ fn provide(
     progress: &mut dyn Progress,
 ) -> Result<(PathBuf, bool), RuntimeError> {
     let (folder, file) = places(cache, wheel);
-    if is_complete(&folder) {
-        return Ok((folder, false));
+    check_private(cache, true)?;
+    check_private(&cache.join(FOLDER), false)?;
+    check_private(&folder, false)?;
+    let found = match is_complete(&folder, wheel) {
+        true => check_hashes(&folder, wheel).map_err(Some),
+        false => Err(None),
+    };
+    let Err(changed) = found else { return Ok((folder, false)) };
+    if let Some(changed) = &changed {
+        tracing::warn!("{changed}; it is fetched again");
     }
     match fetch(&file, &folder, wheel, options, progress) {
         Ok(()) => Ok((folder, true)),
         Err(reason) => {
+            // Without a network, what is wrong with the library says more.
+            let reason = match (reason, changed) {
+                (FetchError::Offline, Some(changed)) => changed,
+                (reason, _) => reason,
+            };
             let (wheel, reason) = (*wheel, Box::new(reason));
             Err(RuntimeError::CannotFetch { wheel, put_at: file, further: Vec::new(), reason })
         }
@@ -120,15 +137,16 @@ fn fetch(
     progress: &mut dyn Progress,
 ) -> Result<(), FetchError> {
     if let Some(root) = file.parent() {
-        fs::create_dir_all(root).map_err(FetchError::disk(root))?;
+        create_private_folder(root).map_err(FetchError::disk(root))?;
     }
     let _lock = lock(&with_suffix(folder, "lock"), progress)?;
     // Another process may have unpacked it while this one waited.
-    if is_complete(folder) {
+    if is_complete(folder, wheel) && check_hashes(folder, wheel).is_ok() {
         return Ok(());
     }
     obtain(file, wheel, options, progress)?;
-    unpack(file, folder)?;
+    unpack(file, wheel, folder)?;
+    check_hashes(folder, wheel)?;
     // The wheel may have hundreds of megabytes and is no longer needed.
     fs::remove_file(file).map_err(FetchError::disk(file))
 }

@@ -8,7 +8,7 @@ use std::thread;
 use fovea_files::hexadecimal;
 use sha2::{Digest, Sha256};
 
-use super::Wheel;
+use super::{Library, Wheel};
 
 /// The reply to one request.
 #[derive(Clone)]
@@ -127,8 +127,25 @@ pub(super) fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// A pinned wheel with this content.
+/// A pinned wheel with this content, which holds `libpack.so` with the content `library`.
 pub(super) fn wheel_of(content: &[u8]) -> Wheel {
-    let sha256 = hexadecimal(&Sha256::digest(content)).leak();
-    Wheel { package: "pack", file: "pack-1-py3-none-any.whl", sha256, bytes: content.len() as u64 }
+    wheel_with(content, &[("libpack.so", b"library")])
+}
+
+/// A pinned wheel with this content, which holds these libraries.
+pub(super) fn wheel_with(content: &[u8], libraries: &[(&'static str, &[u8])]) -> Wheel {
+    let sha256_of = |bytes: &[u8]| &*hexadecimal(&Sha256::digest(bytes)).leak();
+    let library = |file: &'static str, bytes: &[u8]| Library {
+        file,
+        sha256: sha256_of(bytes),
+        bytes: bytes.len() as u64,
+    };
+    let libraries: Vec<_> = libraries.iter().map(|(file, bytes)| library(file, bytes)).collect();
+    Wheel {
+        package: "pack",
+        file: "pack-1-py3-none-any.whl",
+        sha256: sha256_of(content),
+        bytes: content.len() as u64,
+        libraries: libraries.leak(),
+    }
 }
