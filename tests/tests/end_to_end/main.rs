@@ -12,6 +12,7 @@
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `preview` | `preview_augmentations` and `bench_loader` |
 //! | `report` | `trainer`: a run's report, features, search |
+//! | `signals` | interrupts before training, ignored signals, limits on files and threads |
 //! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
 mod compare;
@@ -22,6 +23,7 @@ mod preview;
 mod python;
 mod report;
 mod resume;
+mod signals;
 mod support;
 mod train;
 mod train_errors;
