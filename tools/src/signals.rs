@@ -23,8 +23,9 @@ fn first() -> MutexGuard<'static, Option<First>> {
 
 /// Takes over the signals of the process; the first call in `main`.
 ///
-/// An interrupt (Ctrl-C, SIGTERM, SIGHUP) ends the process at once with the code [`INTERRUPTED`], unless there
-/// is a [`FinishFirst`]. One that the parent has set to be ignored, as `nohup` does with SIGHUP, stays ignored.
+/// An interrupt (Ctrl-C, SIGTERM, SIGHUP) ends the process at once with the code [`INTERRUPTED`], unless
+/// there is a [`FinishFirst`]. One that the parent has set to be ignored, as `nohup` does with SIGHUP, stays
+/// ignored.
 /// A write beyond the limit on the size of files is an error of that write, and a page of a shard that cannot
 /// be read ends the process with a line that names the file.
 ///

@@ -57,8 +57,8 @@ pub fn environment(
 }
 
 fn start(options: &Options, located: LibraryPath) -> Result<OnnxRuntime, RuntimeError> {
-    // SAFETY: other threads of Rust read the environment under a lock, and no other code in C that reads it has
-    // been loaded yet. Without it, ONNX Runtime writes an id of the device to the user's home when it is
+    // SAFETY: other threads of Rust read the environment under a lock, and no other code in C that reads it
+    // has been loaded yet. Without it, ONNX Runtime writes an id of the device to the user's home when it is
     // loaded; `with_telemetry` comes too late for that.
     unsafe { env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     for path in located.preload {

@@ -16,7 +16,7 @@ pub enum RuntimeError {
     )]
     CannotFetch {
         /// The wheel.
-        wheel: Wheel,
+        wheel: Box<Wheel>,
         /// Path where the user can put a copy.
         put_at: PathBuf,
         /// Other wheels that are needed and missing.

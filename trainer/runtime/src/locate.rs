@@ -123,7 +123,7 @@ fn provide(
                 (FetchError::Offline, Some(changed)) => changed,
                 (reason, _) => reason,
             };
-            let (wheel, reason) = (*wheel, Box::new(reason));
+            let (wheel, reason) = (Box::new(*wheel), Box::new(reason));
             Err(RuntimeError::CannotFetch { wheel, put_at: file, further: Vec::new(), reason })
         }
     }
