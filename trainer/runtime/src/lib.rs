@@ -41,12 +41,12 @@
 //! to `WHEEL.part`, checked, and its shared objects are unpacked to `WHEEL/`, which is complete or absent;
 //! then the wheel is deleted. `WHEEL.lock` lets other processes wait. Before each load, every library is
 //! compared with the hash that is pinned for it, and fetched again if it is another. The folders are made for
-//! their owner alone; one that others can write to, or that is a link, is refused.
+//! their owner alone; one that others can write to, or that is a link, is refused. Wheels are pinned for
+//! Linux on x86_64 and aarch64; elsewhere, give a library of your own. Without network, an error lists the
+//! files and the paths to put them at.
 //!
-//! ONNX Runtime's telemetry, which would write an id of the device outside the cache on every run, is switched
-//! off before it is loaded, by `ORT_DISABLE_TELEMETRY=1` in the environment of the process. Wheels are pinned for Linux on x86_64
-//! and aarch64; elsewhere, give a library of your own. Without network, an error lists the files and the
-//! paths to put them at.
+//! ONNX Runtime's telemetry, which would write an id of the device outside the cache on every run, is
+//! switched off before it is loaded, by `ORT_DISABLE_TELEMETRY=1` in the environment of the process.
 //!
 //! The crate prints nothing. Downloads report to a [`Progress`]; lost connections (debug) and a driver that
 //! cannot be used (warning) are logged by `tracing`.
