@@ -45,6 +45,25 @@ pub const SUM: &str = "sum";
 /// Output of the accumulation, `f32 [L]`.
 pub const NEW_SUM: &str = "new_sum";
 
+/// Names of inputs and outputs of graphs, which tensors of a network cannot have.
+pub const RESERVED: &[&str] = &[
+    IMAGES,
+    OFFSETS,
+    MEAN,
+    LABELS,
+    VALID,
+    GRADIENT_SCALE,
+    LOSS_SCALE,
+    GRADIENT_SUM,
+    LOSS,
+    TOP1,
+    TOP5,
+    LOGITS,
+    PROBABILITIES,
+    FEATURES,
+    SAVED_MEAN,
+];
+
 /// The name of the mean in a checkpoint: `f32 [3,H,W]` or `[3]`.
 pub const SAVED_MEAN: &str = "input.mean";
 

@@ -14,6 +14,7 @@ use fovea_runtime::DeviceChoice;
 use fovea_tools::args::{one_of, threads};
 use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
+use fovea_trainer::recipe::Head;
 use fovea_trainer::training::{CheckpointChoice, OnNan};
 
 pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
@@ -51,6 +52,8 @@ pub enum Command {
     Graphs(GraphsArgs),
     /// Time training steps on one batch of noise, or measure the loader's share
     Bench(BenchArgs),
+    /// Show the network of an .onnx file: layers, parameters, and what training changes
+    Inspect(InspectArgs),
     /// List the built-in recipes
     Recipes {
         /// Print JSON
@@ -71,6 +74,10 @@ pub struct TrainArgs {
     /// values
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub network: Option<PathBuf>,
+    /// Last layer of --network: `auto` makes a new one for the classes of the data set, `file` keeps it
+    /// [default: file]
+    #[arg(long, value_name = "WHICH", requires = "network", value_parser = one_of::<Head>(Head::ALL.map(Head::name)))]
+    pub classes: Option<Head>,
     /// Seed of initial weights, order, augmentation and dropout
     #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     pub seed: u64,
@@ -328,6 +335,19 @@ pub struct GraphsArgs {
     /// the rounding
     #[arg(long, value_parser = one_of::<Precision>(Precision::ALL.map(Precision::name)), default_value_t = Precision::F32)]
     pub precision: Precision,
+}
+
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The .onnx file
+    #[arg(value_name = "FILE")]
+    pub network: PathBuf,
+    /// Side of the images [default: that of the file, or 224]
+    #[arg(long, value_name = "PX")]
+    pub px: Option<NonZero<usize>>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@ mod evaluate;
 mod export;
 mod features;
 mod graphs;
+mod inspect;
 mod photo_input;
 mod predict;
 mod progress;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> ExitCode {
         Some(Command::Export(args)) => export::export(&args),
         Some(Command::Graphs(args)) => graphs::graphs(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Inspect(args)) => inspect::inspect(&args),
         Some(Command::Recipes { json }) => recipes::recipes(json),
     });
     result.unwrap_or_else(|error| {

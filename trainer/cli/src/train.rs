@@ -99,7 +99,8 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<PlannedRun> {
     if let Some(file) = &args.network {
         let file =
             toml::Value::from(absolute(file)?.to_str().context("the path of the network is not Unicode")?);
-        overrides.insert(0, format!("network={{onnx={file}}}"));
+        let classes = args.classes.unwrap_or_default().name();
+        overrides.insert(0, format!("network={{onnx={file},classes=\"{classes}\"}}"));
     }
     let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides)?;
     let data = match &args.data {

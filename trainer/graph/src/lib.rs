@@ -60,7 +60,7 @@ mod gradcheck;
 
 pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};
-pub use import::Imported;
+pub use import::{ConstantSummary, Imported, LayerSummary, Summary};
 pub use init::Init;
 pub use lowering::{
     ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, MaskForm, Target,

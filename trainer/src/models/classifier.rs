@@ -8,7 +8,8 @@ use fovea_graph::{
 };
 
 use super::Layers;
-use crate::recipe::Recipe;
+use crate::names;
+use crate::recipe::{Head, Recipe};
 
 /// A network that turns square images into one logit for each class of a data set.
 #[derive(Clone, Debug)]
@@ -29,7 +30,13 @@ impl Classifier {
     /// [`GraphError::File`] when that file does not hold a network.
     pub fn new(recipe: &Recipe, classes: usize) -> Result<Self> {
         let network: Arc<dyn Network> = match &recipe.network.onnx {
-            Some(path) => Arc::new(Imported::read(path)?),
+            Some(path) => {
+                let file = Imported::read(path)?.reserving(names::RESERVED);
+                match recipe.network.classes {
+                    Head::File => Arc::new(file),
+                    Head::Auto => Arc::new(file.with_classes(classes)?),
+                }
+            }
             None => Arc::new(Layers::new(recipe, classes)),
         };
         Ok(Self { network, input_px: recipe.input.crop_px, classes })

@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::RecipeError;
 pub use network::{
-    ActivationLayer, ConvLayer, DropoutLayer, DropoutScaling, Function, Initializer, Layer, LayerKind,
+    ActivationLayer, ConvLayer, DropoutLayer, DropoutScaling, Function, Head, Initializer, Layer, LayerKind,
     LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig, PoolLayer, PoolMode, Weights,
 };
 pub use optimizer::OptimizerConfig;

@@ -1,7 +1,9 @@
 //! The network as a list of layers.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use fovea_pipeline::UnknownName;
 use serde::{Deserialize, Serialize};
 
 /// The layers in the order of the forward pass. A softmax over the last one's outputs gives the
@@ -16,6 +18,46 @@ pub struct NetworkConfig {
     /// is relative to the recipe's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnx: Option<PathBuf>,
+    /// Whether the file's last layer is kept or made new for the classes of the data set.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub classes: Head,
+}
+
+/// What becomes of the last layer of a network from a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// It is kept, and must have a logit for each class.
+    #[default]
+    File,
+    /// It is made new, with a logit for each class of the data set.
+    Auto,
+}
+
+impl Head {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::File, Self::Auto];
+
+    /// The name in recipes and on command lines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl FromStr for Head {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::find("treatment of classes", name, &Self::ALL, Self::name)
+    }
+}
+
+fn is_default(head: &Head) -> bool {
+    *head == Head::default()
 }
 
 /// One layer; its name becomes part of the names of its parameters.

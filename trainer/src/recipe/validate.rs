@@ -8,7 +8,7 @@ use fovea_pipeline::augment::AugmentError;
 use fovea_pipeline::geometry::Size;
 
 use super::resolve::unknown;
-use super::{LayerKind, Mean, Recipe, RecipeError, Weights};
+use super::{Head, LayerKind, Mean, Recipe, RecipeError, Weights};
 use crate::optimizer::Rule;
 
 /// The recipe's name and the section, so that each check is one line.
@@ -181,6 +181,13 @@ impl Recipe {
             let alone = self.network.layer.is_empty();
             return list.that(alone, "onnx", path.display(), "a file or layers, not both");
         }
+        let head = self.network.classes;
+        list.that(
+            head == Head::File,
+            "classes",
+            head.name(),
+            "left out: layers have one output for each class",
+        )?;
         let last = self.network.layer.last();
         let ends_well =
             last.is_some_and(|layer| matches!(&layer.kind, LayerKind::Linear(fc) if fc.out.is_none()));

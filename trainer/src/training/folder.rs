@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `recipe.toml` | the complete recipe, overrides included |
-//! | `network.onnx` | the file of the recipe's network, if it names one |
+//! | `network.onnx`, or `network/` | the file of the recipe's network, if there is one, and its values |
 //! | `run.json` | the other settings of the run ([`RunSettings`]), used to resume it |
 //! | `environment.json` | program, device, library, machine |
 //! | `metrics.jsonl`, `epochs.csv`, `events.out.tfevents.*` | see [`crate::metrics`] |
@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fovea_files::{SealError, remove_temporary_files, seal, unseal, write_atomically};
+use fovea_graph::Imported;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::{DatasetInfo, cores};
 use serde::de::DeserializeOwned;
@@ -26,6 +27,7 @@ use crate::checkpoint::{LOCK, RunLock, Store};
 use crate::recipe::Recipe;
 
 const NETWORK: &str = "network.onnx";
+const NETWORK_FOLDER: &str = "network";
 const RECIPE: &str = "recipe.toml";
 const SETTINGS: &str = "run.json";
 const ENVIRONMENT: &str = "environment.json";
@@ -161,8 +163,7 @@ impl RunFolder {
     ) -> Result<(), TrainingError> {
         let mut recipe = recipe.clone();
         if let Some(file) = &mut recipe.network.onnx {
-            self.keep(file, NETWORK)?;
-            *file = NETWORK.into();
+            *file = self.keep_network(file)?;
         }
         self.keep_preparation(&settings.data)?;
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
@@ -185,7 +186,7 @@ impl RunFolder {
             self.path.join(DatasetInfo::PREPARATION_FILE_NAME),
         );
         match original.try_exists() {
-            Ok(true) => self.keep(&original, DatasetInfo::PREPARATION_FILE_NAME),
+            Ok(true) => self.keep(&original, Path::new(DatasetInfo::PREPARATION_FILE_NAME)),
             Ok(false) => match fs::remove_file(&kept) {
                 Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
                     Err(TrainingError::Write { path: kept, reason })
@@ -196,14 +197,35 @@ impl RunFolder {
         }
     }
 
+    /// Copies a network's file, and the files with its values; returns its path in the folder.
+    fn keep_network(&self, file: &Path) -> Result<PathBuf, TrainingError> {
+        let values = Imported::read(file)?.external_files().to_vec();
+        if values.is_empty() {
+            self.keep(file, Path::new(NETWORK))?;
+            return Ok(NETWORK.into());
+        }
+        // In a folder of their own, since they may have any name.
+        let folder = Path::new(NETWORK_FOLDER);
+        let from = file.parent().unwrap_or(Path::new(""));
+        for name in values {
+            self.keep(&from.join(&name), &folder.join(name))?;
+        }
+        self.keep(file, &folder.join(NETWORK))?;
+        Ok(folder.join(NETWORK))
+    }
+
     /// Copies a file that the run needs for its lifetime.
-    fn keep(&self, file: &Path, name: &str) -> Result<(), TrainingError> {
+    fn keep(&self, file: &Path, name: &Path) -> Result<(), TrainingError> {
         let kept = self.path.join(name);
         let read = |reason: io::Error| TrainingError::Read { path: file.into(), reason: reason.to_string() };
         if kept.exists() && fs::canonicalize(file).map_err(read)? == fs::canonicalize(&kept).map_err(read)? {
             return Ok(());
         }
         let mut source = File::open(file).map_err(read)?;
+        if let Some(folder) = kept.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|reason| TrainingError::Write { path: folder.to_owned(), reason })?;
+        }
         write_atomically(&kept, |out| io::copy(&mut source, out).map(|_| ()))
             .map_err(|reason| TrainingError::Write { path: kept, reason })
     }

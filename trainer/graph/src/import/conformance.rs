@@ -91,6 +91,8 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
         input: Input { name: String::new(), batch: None, px: [None; 2], channels_last: false },
         logits: String::new(),
         opset,
+        external: Vec::new(),
+        initial: HashMap::new(),
         reserved: HashSet::new(),
     };
     let built = (|| {

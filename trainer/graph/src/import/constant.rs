@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
 
 use crate::onnx::tensor_proto::{DataLocation, DataType};
-use crate::onnx::{AttributeProto, TensorProto};
+use crate::onnx::{AttributeProto, GraphProto, TensorProto};
 
 /// A tensor with its values.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,6 +164,20 @@ fn from_fields(ty: DataType, tensor: &TensorProto) -> Option<Values> {
         DataType::Bool => Values::Booleans(small.iter().map(|&value| value != 0).collect()),
         _ => return None,
     })
+}
+
+/// The files that hold values of a graph, as paths relative to the folder of its own.
+pub(super) fn external_files(graph: &GraphProto) -> Vec<PathBuf> {
+    let of_nodes =
+        graph.node.iter().flat_map(|node| &node.attribute).filter_map(|attribute| attribute.t.as_ref());
+    let tensors = graph.initializer.iter().chain(of_nodes);
+    let external = tensors.filter(|tensor| tensor.data_location() == DataLocation::External);
+    let locations =
+        external.flat_map(|tensor| &tensor.external_data).filter(|entry| entry.key() == "location");
+    let mut files: Vec<PathBuf> = locations.map(|entry| entry.value().into()).collect();
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// The bytes of a tensor that are in another file of `folder`.

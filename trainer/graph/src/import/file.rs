@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::constant::{Constant, Values};
 use crate::error::GraphError;
+use crate::init::Init;
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
@@ -22,6 +23,10 @@ pub struct Imported {
     /// Name of the logits.
     pub(super) logits: String,
     pub(super) opset: i64,
+    /// Files beside it that hold values, relative to its folder.
+    pub(super) external: Vec<PathBuf>,
+    /// Initial values of parameters that do not begin with those of the file.
+    pub(super) initial: HashMap<String, Init>,
     /// Names that parameters and buffers may not have.
     pub(super) reserved: HashSet<String>,
 }
@@ -48,6 +53,17 @@ impl Imported {
                     && constant.values.len() > 1
                     && !constant.is_mask()
             })
+    }
+
+    /// Files with values of the network, as paths relative to the folder of its own file.
+    #[must_use]
+    pub fn external_files(&self) -> &[PathBuf] {
+        &self.external
+    }
+
+    /// The name in graphs of the file's tensor `name`.
+    pub(super) fn name_here(&self, name: &str) -> String {
+        if self.reserved.contains(name) { format!("network/{name}") } else { name.to_owned() }
     }
 
     pub(super) fn failed(&self, reason: String) -> GraphError {

@@ -17,6 +17,8 @@ pub(crate) mod constant;
 pub(crate) mod file;
 pub(crate) mod fold;
 mod functions;
+mod head;
+mod summary;
 #[cfg(test)]
 mod tests;
 pub(crate) mod translation;
@@ -30,6 +32,7 @@ use prost::Message;
 use self::constant::Constant;
 pub use self::file::Imported;
 use self::file::{Input, axis_lengths, name_of};
+pub use self::summary::{ConstantSummary, LayerSummary, Summary};
 use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::tensor_proto::DataType;
@@ -71,10 +74,20 @@ impl Imported {
         let input = input(&graph, &constants).map_err(failed)?;
         let logits = logits(&graph).map_err(failed)?;
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
+        let external = constant::external_files(&graph);
         keep_what_leads_to(&logits, &mut graph);
-        let reserved = HashSet::new();
-        let path = path.to_owned();
-        let file = Self { path, graph, constants, initializers, input, logits, opset, reserved };
+        let file = Self {
+            path: path.to_owned(),
+            external,
+            graph,
+            constants,
+            initializers,
+            input,
+            logits,
+            opset,
+            initial: HashMap::new(),
+            reserved: HashSet::new(),
+        };
         file.refuse_unknown_operators()?;
         Ok(file)
     }
@@ -96,8 +109,15 @@ impl Imported {
         }
     }
 
-    /// Translates all nodes, with `x` as the input.
-    fn translate<'a>(&'a self, g: &'a mut Builder, x: Tensor, mode: Mode) -> Result<Translation<'a>> {
+    /// Translates all nodes, with `x` as the input; `after` sees each one with the number of values of the
+    /// parameters before it.
+    fn translate<'a>(
+        &'a self,
+        g: &'a mut Builder,
+        x: Tensor,
+        mode: Mode,
+        mut after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
+    ) -> Result<Translation<'a>> {
         let given = g.shape(x).to_vec();
         let fits = |(&length, expected): (&usize, &Option<usize>)| expected.is_none_or(|px| px == length);
         if !given[2..].iter().zip(&self.input.px).all(fits) {
@@ -111,10 +131,18 @@ impl Imported {
         let x = if self.input.channels_last { g.transpose(x, &[0, 2, 3, 1])? } else { x };
         let mut translation = Translation::new(self, g, x, mode);
         translation.define(&self.input.name, x);
+        let mut failures = Failures::default();
         for node in self.graph.node.iter().filter(|node| !is_constant(node)) {
-            translation.append(node, || self.import(node))?;
+            if failures.lead_to(node) {
+                continue;
+            }
+            let before = translation.parameter_values();
+            match translation.append(node, || self.import(node)) {
+                Ok(()) => after(&translation, node, before),
+                Err(error) => failures.add(node, error),
+            }
         }
-        Ok(translation)
+        failures.into_result().map(|()| translation)
     }
 
     /// The import of the node's operator.
@@ -162,6 +190,49 @@ impl Imported {
     }
 }
 
+/// The nodes that could not be translated; those that depend on them are not tried.
+#[derive(Default)]
+struct Failures<'a> {
+    missing: HashSet<&'a str>,
+    errors: Vec<GraphError>,
+}
+
+impl<'a> Failures<'a> {
+    fn lead_to(&mut self, node: &'a NodeProto) -> bool {
+        let depends = node.input.iter().any(|input| self.missing.contains(input.as_str()));
+        if depends {
+            self.missing.extend(node.output.iter().map(String::as_str));
+        }
+        depends
+    }
+
+    fn add(&mut self, node: &'a NodeProto, error: GraphError) {
+        self.missing.extend(node.output.iter().map(String::as_str));
+        self.errors.push(error);
+    }
+
+    /// The first error, with the number and the nodes of the others.
+    fn into_result(self) -> Result<()> {
+        const SHOWN: usize = 5;
+        let mut errors = self.errors.into_iter();
+        let Some(mut first) = errors.next() else { return Ok(()) };
+        let others: Vec<String> = errors
+            .map(|error| match error {
+                GraphError::Node { node, operator, reason, .. } => format!("`{node}` ({operator}) {reason}"),
+                other => other.to_string(),
+            })
+            .collect();
+        if let GraphError::Node { reason, .. } = &mut first
+            && !others.is_empty()
+        {
+            let more = if others.len() > SHOWN { "; …" } else { "" };
+            let shown = others[..others.len().min(SHOWN)].join("; ");
+            *reason = format!("{reason}; and {} more: {shown}{more}", others.len());
+        }
+        Err(first)
+    }
+}
+
 impl Network for Imported {
     fn name(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("network")
@@ -169,7 +240,7 @@ impl Network for Imported {
 
     /// [`GraphError::Node`] names a node that cannot be translated; or the images have another size.
     fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
-        self.translate(g, x, mode)?.finish()
+        self.translate(g, x, mode, |_, _, _| ())?.finish()
     }
 
     /// Names of the nodes that compute with the images, of what they make where they have none.
@@ -207,7 +278,7 @@ impl Network for Imported {
         else {
             return Err(unknown_tap(self, tap));
         };
-        let mut translation = self.translate(g, x, Mode::Evaluate)?;
+        let mut translation = self.translate(g, x, Mode::Evaluate, |_, _, _| ())?;
         let activation = translation.value_of(node)?;
         Ok((translation.finish()?, activation))
     }

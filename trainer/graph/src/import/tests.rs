@@ -493,3 +493,83 @@ fn names_of_ours_are_kept_free() {
     assert_eq!(names, ["c.weight", "network/images", "m.weight", "Relu", "g.weight", "g.bias"]);
     g.input("images", TensorType::f32([1])).unwrap();
 }
+
+#[test]
+fn a_head_for_other_classes_is_made_new_whatever_it_consists_of() {
+    let shapes = |change: fn(&mut GraphProto)| {
+        let mut graph = by_hand();
+        change(&mut graph);
+        let file = file(&model(graph));
+        let network = Imported::read(file.path())?.with_classes(7)?;
+        let mut g = Builder::new("head", Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
+        let forward = network.forward(&mut g, x, Mode::Evaluate)?;
+        assert_eq!(g.shape(forward.logits), [ROWS, 7]);
+        let fresh = forward.parameters.iter().filter(|(p, _)| !matches!(p.init, Init::Values(_)));
+        Ok::<_, GraphError>(fresh.map(|(p, _)| (p.name.clone(), p.shape.clone())).collect::<Vec<_>>())
+    };
+    let expected = [("g.weight".to_owned(), vec![7, 7]), ("g.bias".to_owned(), vec![7])];
+    assert_eq!(shapes(|_| ()).unwrap(), expected);
+    // A product and a sum, with transposed weights, and a reshape to the old number of classes.
+    let by_parts: fn(&mut GraphProto) = |graph| {
+        graph.node.truncate(8);
+        graph.node.extend([
+            node("Transpose", &["g.weight"], "gt", vec![attribute("perm", &[1, 0])]),
+            node("MatMul", &["h", "gt"], "product", vec![]),
+            node("Add", &["g.bias", "product"], "sum", vec![]),
+            node("Reshape", &["sum", "to"], "probabilities", vec![]),
+        ]);
+        graph.initializer.push(integers("to", &[-1, CLASSES as i64]));
+    };
+    assert_eq!(shapes(by_parts).unwrap().len(), 2);
+    // A convolution over pixels, as in SqueezeNet.
+    let by_pixels: fn(&mut GraphProto) = |graph| {
+        graph.node.truncate(3);
+        graph.node.extend([
+            node("Conv", &["p", "k.weight"], "k", vec![]),
+            node("Relu", &["k"], "kr", vec![]),
+            node("GlobalAveragePool", &["kr"], "probabilities", vec![]),
+        ]);
+        graph.initializer.push(floats("k.weight", &[CLASSES as i64, 4, 1, 1]));
+    };
+    assert_eq!(shapes(by_pixels).unwrap(), [("k.weight".to_owned(), vec![7, 4, 1, 1])]);
+    let none = shapes(|graph| {
+        graph.node.truncate(5);
+        graph.output[0] = port("f", DataType::Float, &[0, 36]);
+    });
+    let error = none.unwrap_err().to_string();
+    assert!(error.contains("(MaxPool)") && error.contains("a linear layer"), "{error}");
+}
+
+#[test]
+fn a_summary_has_layers_products_and_what_is_not_trained() {
+    let mut graph = by_hand();
+    graph.initializer.push(floats("unused", &[3]));
+    let file = file(&model(graph));
+    let summary = Imported::read(file.path()).unwrap().summary([PX, PX]).unwrap();
+    // 4·3·3² + 4, 36·7 + 7, 7·5 + 5.
+    assert_eq!(summary.trained, 112 + 259 + 40);
+    assert_eq!((summary.classes, summary.running), (CLASSES, 0));
+    let conv = &summary.layers[0];
+    assert_eq!((conv.name.as_str(), &conv.shape[..]), ("c_node", &[1, 4, PX, PX][..]));
+    assert_eq!((conv.parameters, conv.multiply_adds), (112, 36 * 4 * 27));
+    let products: u64 = summary.layers.iter().map(|layer| layer.multiply_adds).sum();
+    assert_eq!(products, 36 * 4 * 27 + 36 * 7 + 7 * 5);
+    let constant: Vec<_> = summary.constant.iter().map(|c| (c.name.as_str(), c.values, c.reason)).collect();
+    assert_eq!(constant, [("factor", 1, "a single value"), ("unused", 3, "the logits do not depend on it")]);
+}
+
+#[test]
+fn all_nodes_that_cannot_be_translated_are_named() {
+    let error = refusal(|graph| {
+        graph.node[2].attribute.push(attribute("dilations", &[0, 2]));
+        graph.node.push(node("Conv", &["c", "g.bias"], "other", vec![]));
+        graph.node.push(node("Reshape", &["other", "shape"], "flat", vec![]));
+        graph.node.push(node("Add", &["flat", "a"], "both", vec![]));
+        graph.output[0] = port("both", DataType::Float, &[0, CLASSES as i64]);
+    });
+    assert!(
+        error.contains("`p_node` (MaxPool)") && error.contains("and 1 more: `other_node` (Conv)"),
+        "{error}"
+    );
+}

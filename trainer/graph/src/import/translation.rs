@@ -47,7 +47,7 @@ impl<'a> Translation<'a> {
     pub fn new(file: &'a Imported, g: &'a mut Builder, x: Tensor, mode: Mode) -> Self {
         let (element, batch) = (g.element(x), g.shape(x)[0]);
         for name in &file.initializers {
-            g.reserve(&name_here(file, name));
+            g.reserve(&file.name_here(name));
         }
         let forward = Forward::new(x);
         let (values, declared, unlearned) = (HashMap::new(), HashMap::new(), HashSet::from([x]));
@@ -133,6 +133,19 @@ impl<'a> Translation<'a> {
             Some(Bound::Tensor(tensor)) => Some(self.g.shape(*tensor).to_vec()),
             _ => self.constant(node, at).map(|constant| constant.shape.clone()),
         }
+    }
+
+    /// Shape of the first output of a node, if it is computed when the graph runs.
+    pub fn computed_shape(&self, node: &NodeProto) -> Option<Vec<usize>> {
+        match self.values.get(node.output.first()?.as_str())? {
+            Bound::Tensor(tensor) => Some(self.g.shape(*tensor).to_vec()),
+            Bound::Known { .. } => None,
+        }
+    }
+
+    /// Number of values of all parameters so far.
+    pub fn parameter_values(&self) -> usize {
+        self.forward.parameters.iter().map(|(parameter, _)| parameter.len()).sum()
     }
 
     /// First output of a node that has been appended.
@@ -410,9 +423,10 @@ impl<'a> Translation<'a> {
             return Err(self.at_node(node, format!("takes integers from `{name}`, expected numbers")));
         };
         let shape = constant.shape.clone();
-        let here = name_here(self.file, name);
+        let here = self.file.name_here(name);
         let input = self.g.input(&here, TensorType::f32(shape.clone()))?;
-        let init = Init::Values(Arc::clone(values));
+        let given = || Init::Values(Arc::clone(values));
+        let init = self.file.initial.get(name).cloned().unwrap_or_else(given);
         let parameter = Parameter { name: here, shape, kind, init, weight_decay: None };
         self.forward.parameters.push((parameter, input));
         let tensor = self.g.cast(input, self.element)?;
@@ -424,7 +438,7 @@ impl<'a> Translation<'a> {
     /// [`set_buffer`](Self::set_buffer).
     pub fn buffer(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         let name = node.input.get(at).map_or("", String::as_str);
-        let here = name_here(self.file, name);
+        let here = self.file.name_here(name);
         if let Some(used) = self.forward.buffers.iter().find(|used| used.buffer.name == here) {
             return Ok(used.value);
         }
@@ -443,11 +457,6 @@ impl<'a> Translation<'a> {
             used.new = Some(new);
         }
     }
-}
-
-/// The name here of the file's tensor `name`.
-fn name_here(file: &Imported, name: &str) -> String {
-    if file.reserved.contains(name) { format!("network/{name}") } else { name.to_owned() }
 }
 
 /// Whether a node has an operand at this position.

@@ -1,0 +1,150 @@
+//! The head of a network from a file: the last linear layer, which makes the logits.
+
+use super::constant::{Constant, Values};
+use super::file::{Imported, NodeAttributes, name_of};
+use super::is_one_of;
+use crate::init::Init;
+use crate::onnx::NodeProto;
+use crate::{GraphError, Result};
+
+/// A constant of the head that has an axis of classes.
+struct Part {
+    name: String,
+    axis: usize,
+}
+
+impl Imported {
+    /// The network with a new last layer for `classes` classes: weights and bias are uniform between
+    /// ±1/√(values of a row of the weights), as PyTorch initialises linear layers.
+    ///
+    /// # Errors
+    /// [`GraphError::Node`] or [`GraphError::File`] if no matrix product or convolution with constant weights
+    /// makes the logits.
+    pub fn with_classes(mut self, classes: usize) -> Result<Self> {
+        let (weight, bias, targets) = self.head()?;
+        let Some(old) = self.constants.get(&weight.name).map(|constant| constant.shape[weight.axis]) else {
+            return Err(self.failed(format!("its head has no weights `{}`", weight.name)));
+        };
+        let row = self.constants[&weight.name].values.len() / old.max(1);
+        let init = Init::Uniform { bound: 1.0 / (row.max(1) as f64).sqrt() };
+        for part in std::iter::once(weight).chain(bias) {
+            let Some(constant) = self.constants.get_mut(&part.name) else { continue };
+            if constant.shape.get(part.axis) != Some(&old) {
+                let (name, shape) = (&part.name, constant.shape.clone());
+                return Err(self.failed(format!(
+                    "the bias `{name}` of its head has the shape {shape:?}, expected one value for each of {old} classes"
+                )));
+            }
+            constant.shape[part.axis] = classes;
+            let count = constant.shape.iter().product();
+            constant.values = Values::Floats(vec![0.0; count].into());
+            self.initial.insert(part.name, init.clone());
+        }
+        for target in targets {
+            if let Some(Constant { values: Values::Integers(lengths), .. }) = self.constants.get_mut(&target)
+            {
+                lengths.iter_mut().filter(|length| **length == old as i64).for_each(|n| *n = classes as i64);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Weights and bias of the head, and the constant shapes of what reshapes its output.
+    fn head(&self) -> Result<(Part, Option<Part>, Vec<String>)> {
+        let (mut at, mut bias, mut targets) = (self.logits.as_str(), None, Vec::new());
+        loop {
+            let Some(node) = self.maker(at) else {
+                return Err(self.failed(format!("no linear layer makes its output `{}`", self.logits)));
+            };
+            let input = |at: usize| node.input.get(at).map_or("", String::as_str);
+            match node.op_type() {
+                "Gemm" => {
+                    let is_transposed = NodeAttributes(node).int("transB", 0) != 0;
+                    let weight = self.part(node, input(1), if is_transposed { 0 } else { 1 })?;
+                    return Ok((weight, self.bias(input(2)).or(bias), targets));
+                }
+                "MatMul" => {
+                    let last = self.rank(input(1)).saturating_sub(1);
+                    return Ok((self.part(node, input(1), last)?, bias, targets));
+                }
+                "Conv" => return Ok((self.part(node, input(1), 0)?, self.bias(input(2)).or(bias), targets)),
+                "Add" => {
+                    let (offset, rest) = if self.bias(input(1)).is_some() { (1, 0) } else { (0, 1) };
+                    bias = Some(self.bias(input(offset)).ok_or_else(|| self.no_head(node))?);
+                    at = input(rest);
+                }
+                "Identity" | "Flatten" | "Reshape" | "Squeeze" | "Cast" | "Dropout" | "Relu"
+                | "ReduceMean" | "GlobalAveragePool" | "AveragePool" => {
+                    if is_one_of(node, &["Reshape"]) {
+                        targets.push(input(1).to_owned());
+                    }
+                    at = input(0);
+                }
+                _ => return Err(self.no_head(node)),
+            }
+        }
+    }
+
+    fn no_head(&self, node: &NodeProto) -> GraphError {
+        self.at_node(
+            node,
+            "is the last one before the logits, expected a linear layer, whose weights could be made new for \
+             other classes",
+        )
+    }
+
+    fn maker(&self, name: &str) -> Option<&NodeProto> {
+        self.graph.node.iter().find(|node| node.output.first().is_some_and(|output| output == name))
+    }
+
+    fn bias(&self, name: &str) -> Option<Part> {
+        let constant = self.constants.get(name).filter(|constant| constant.values.len() > 1)?;
+        let is_list = constant.shape.iter().max() == Some(&constant.values.len());
+        let axis = constant.shape.iter().position(|&length| length == constant.values.len())?;
+        is_list.then(|| Part { name: name.to_owned(), axis })
+    }
+
+    fn rank(&self, name: &str) -> usize {
+        let mut name = name;
+        for _ in 0..self.graph.node.len() {
+            if let Some(constant) = self.constants.get(name) {
+                return constant.shape.len();
+            }
+            match self.maker(name).and_then(|node| node.input.first()) {
+                Some(input) => name = input,
+                None => break,
+            }
+        }
+        0
+    }
+
+    /// The constant that `name` is, or is a copy or transposition of, and its axis for `axis` of that.
+    fn part(&self, user: &NodeProto, name: &str, axis: usize) -> Result<Part> {
+        let (mut name, mut axis) = (name, axis);
+        // No value is made twice, so that this ends.
+        for _ in 0..=self.graph.node.len() {
+            if let Some(constant) = self.constants.get(name)
+                && matches!(constant.values, Values::Floats(_))
+                && axis < constant.shape.len()
+            {
+                return Ok(Part { name: name.to_owned(), axis });
+            }
+            let Some(node) = self.maker(name) else { break };
+            match node.op_type() {
+                "Identity" | "Cast" => {}
+                "Transpose" => {
+                    let reversed = || (0..self.rank(name)).rev().collect();
+                    let order = NodeAttributes(node).sizes("perm").unwrap_or_else(reversed);
+                    let Some(&from) = order.get(axis) else { break };
+                    axis = from;
+                }
+                _ => break,
+            }
+            let Some(input) = node.input.first() else { break };
+            name = input;
+        }
+        let reason =
+            format!("makes the logits with weights that are computed; `{}` is not a constant", name_of(user));
+        Err(self.at_node(user, reason))
+    }
+}
