@@ -32,7 +32,7 @@ pub struct LayerSummary {
     pub name: String,
     /// ONNX operator.
     pub operator: String,
-    /// Shape of the first output for one image.
+    /// Shape of the first output, for one image or for the batch that the file fixes.
     pub shape: Vec<usize>,
     /// Values of the parameters that the node is the first to use.
     pub parameters: usize,
@@ -58,14 +58,16 @@ impl Imported {
     /// Those of [`forward`](crate::Network::forward).
     pub fn summary(&self, [height, width]: [usize; 2]) -> Result<Summary> {
         let mut g = Builder::new("summary", Lowering::evaluation(Target::Cpu));
-        let x = g.input("images", TensorType::f32([1, 3, height, width]))?;
+        // A file with a fixed batch may only work with that.
+        let batch = self.input.batch.unwrap_or(1);
+        let x = g.input("images", TensorType::f32([batch, 3, height, width]))?;
         let mut layers = Vec::new();
         let translation = self.translate(&mut g, x, Mode::Evaluate, |translation, node, before| {
             if let Some(shape) = translation.computed_shape(node) {
                 layers.push(LayerSummary {
                     name: name_of(node).to_owned(),
                     operator: node.op_type().to_owned(),
-                    multiply_adds: multiply_adds(translation, node, &shape),
+                    multiply_adds: multiply_adds(translation, node, &shape) / batch as u64,
                     shape,
                     parameters: translation.parameter_values() - before,
                 });

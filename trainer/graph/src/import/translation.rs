@@ -69,7 +69,7 @@ impl<'a> Translation<'a> {
         let y = import()?(self, node).map_err(|error| match error {
             GraphError::Operands { reason, given, .. } => {
                 let given = given.iter().map(TensorType::to_string).collect::<Vec<_>>().join(", ");
-                self.at_node(node, format!("takes {given}: {reason}"))
+                self.at_node(node, format!("takes {given}: {reason}{}", self.batch_remedy()))
             }
             error => error,
         })?;
@@ -159,6 +159,17 @@ impl<'a> Translation<'a> {
     /// The batch size in the file, where it is fixed.
     pub fn fixed_batch(&self) -> Option<usize> {
         self.file.input.batch
+    }
+
+    /// What to do about a shape that does not fit, if it may be due to the batch that the file fixes.
+    pub fn batch_remedy(&self) -> String {
+        match self.fixed_batch() {
+            Some(batch) if batch != self.batch => format!(
+                "; the network was exported for a batch of {batch}, not {}: export it with a dynamic batch",
+                self.batch
+            ),
+            _ => String::new(),
+        }
     }
 
     /// Whether the graph is for training.

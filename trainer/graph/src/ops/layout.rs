@@ -175,17 +175,8 @@ fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
     let from = file.g.shape(x).to_vec();
     let target = file.target_shape(node, 1, target, from.iter().product());
     let allow_zero = NodeAttributes(node).int("allowzero", 0) != 0;
-    let shape = match reshaped(&from, &target, allow_zero) {
-        Ok(shape) => shape,
-        Err(reason) if file.fixed_batch().is_some_and(|batch| batch != file.batch) => {
-            let batch = file.fixed_batch().unwrap_or_default();
-            return Err(file.at_node(
-                node,
-                format!("{reason}: it only works for the batch of {batch} that the network was exported with; export it with a dynamic batch"),
-            ));
-        }
-        Err(reason) => return Err(file.at_node(node, reason)),
-    };
+    let shape = reshaped(&from, &target, allow_zero)
+        .map_err(|reason| file.at_node(node, format!("{reason}{}", file.batch_remedy())))?;
     // Flatten is the same node for every batch size.
     if shape.len() == 2 && shape[0] == from[0] { file.g.flatten(x, 1) } else { file.g.reshape(x, &shape) }
 }
