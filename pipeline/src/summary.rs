@@ -1,4 +1,4 @@
-//! Results as people read them: medians and per cent.
+//! Results as people read them: medians, per cent, counts.
 
 /// The median of `values`, one of them (the upper of the middle two); `None` without values.
 #[must_use]
@@ -22,6 +22,13 @@ pub fn short_percent(share: f32) -> String {
     if percent < 0.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
+/// A number of things: `1 image`, `2 images`, `3 batches`; `thing` is an English noun with a regular plural.
+#[must_use]
+pub fn count(number: u64, thing: &str) -> String {
+    let plural = if thing.ends_with("ch") || thing.ends_with('s') { "es" } else { "s" };
+    format!("{number} {thing}{}", if number == 1 { "" } else { plural })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +44,13 @@ mod tests {
     fn small_shares_have_more_digits() {
         assert_eq!([0.407, 0.1, 0.0999].map(percent), ["40.7 %", "10.0 %", "9.99 %"]);
         assert_eq!([0.407, 0.0096, 0.0094].map(short_percent), ["41 %", "1 %", "0.9 %"]);
+    }
+
+    #[test]
+    fn one_is_singular_and_all_else_is_plural() {
+        assert_eq!(count(0, "image"), "0 images");
+        assert_eq!(count(1, "class"), "1 class");
+        assert_eq!(count(2, "class"), "2 classes");
+        assert_eq!(count(187, "batch"), "187 batches");
     }
 }

@@ -2,13 +2,24 @@
 //!
 //! A closed stdout (`… | head`) is no error, and a closed stderr, of a lost connection for instance, must not
 //! end a training run. What is printed may hold names of files and classes, so characters that command a
-//! terminal are escaped here, whatever the caller does.
+//! terminal are escaped here, whatever the caller does. What is printed to stderr appears above the bars that
+//! are shown.
 
 use std::fmt::Arguments;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
+use console::Term;
 use fovea_pipeline::text::{printable, printable_lines};
+use indicatif::{MultiProgress, ProgressBar};
+
+/// All bars that are shown, from the threads of signals too.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+/// Columns of a terminal that does not tell.
+const COLUMNS: usize = 80;
+/// Columns that a bar leaves free: the terminal writes `^C` behind it, which must not begin another line.
+const FREE_COLUMNS: usize = 3;
 
 /// Exit code for a wrong command line, a wrong recipe included.
 pub const USAGE: u8 = 2;
@@ -42,8 +53,38 @@ pub fn print(text: &str) -> io::Result<()> {
 
 /// Prints a line to stderr; errors are ignored.
 pub fn eprint_line(line: Arguments<'_>) {
+    // A terminal may have written `^C` where the line begins.
+    let start = if io::stderr().is_terminal() { "\r" } else { "" };
     // There is no stream left to report the failure on.
-    let _ = writeln!(io::stderr().lock(), "{}", printable_lines(&line.to_string()));
+    let line = printable_lines(&line.to_string());
+    let _ = Stderr.write_all(format!("{start}{line}\n").as_bytes());
+}
+
+/// Standard error, above the bars that are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
+
+/// Shows a bar on stderr, below all others; hidden where stderr is no terminal.
+#[must_use]
+pub fn show(bar: ProgressBar) -> ProgressBar {
+    BARS.add(bar)
+}
+
+/// Columns that a bar may fill.
+#[must_use]
+pub fn columns() -> usize {
+    let of_terminal = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| columns.into());
+    of_terminal.saturating_sub(FREE_COLUMNS)
 }
 
 /// Exit code of a tool: 0, or 1 with the error printed to stderr.

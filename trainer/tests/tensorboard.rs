@@ -4,6 +4,7 @@
 use std::env;
 use std::process::Command;
 
+use fovea_pipeline::Split;
 use fovea_trainer::metrics::{Metrics, Step};
 use serde_json::{Value, json};
 
@@ -24,12 +25,12 @@ fn tensorboard_reads_every_scalar_and_forgets_the_steps_that_are_taken_again() {
     }
 
     let run = tempfile::tempdir().unwrap();
-    let mut first = Metrics::open(run.path(), 0, 0).unwrap();
+    let mut first = Metrics::open(run.path(), 0, 0, Split::Val).unwrap();
     for number in 1..=4 {
         first.step(&step(number, 1.0)).unwrap();
     }
     drop(first);
-    let mut resumed = Metrics::open(run.path(), 2, 0).unwrap();
+    let mut resumed = Metrics::open(run.path(), 2, 0, Split::Val).unwrap();
     resumed.step(&step(3, 0.0)).unwrap();
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/read_events.py");

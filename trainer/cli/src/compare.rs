@@ -105,7 +105,7 @@ impl SweepObserver for Progress {
             Event::Tuned { recipe, rate: Some(rate) } => format!("{recipe}: the best rate is {rate}"),
             Event::Tuned { recipe, rate: None } => format!("{recipe}: no rate is left"),
         };
-        self.terminal.print(&line);
+        Terminal::print(&line);
     }
 }
 

@@ -4,18 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_pipeline::loader::OnBadRecord;
-use fovea_pipeline::summary::percent;
 use fovea_pipeline::{EvalCrops, Split, cores};
+use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
 use fovea_trainer::training::{
-    Evaluation, Part, TrainedModel, TrainingError, crop_size, open_dataset, read_settings,
+    Evaluation, Part, TrainedModel, TrainingError, crop_size, evaluated_split, open_dataset, read_settings,
 };
 use serde_json::json;
 
 use super::args::EvaluateArgs;
-use super::{STOP, device, progress};
+use super::train::{measured_on, score_line};
+use super::{STOP, device};
 
 pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
@@ -24,8 +25,9 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let dataset = open_dataset(&directory, &trained.recipe)?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
+    let split = evaluated_split(&dataset);
     let records =
-        dataset.records(Split::Val).map_err(TrainingError::from).context("nothing to evaluate on")?.into();
+        dataset.records(split).map_err(TrainingError::from).context("nothing to evaluate on")?.into();
 
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
     let TrainedModel { path, recipe, mean, state, meta, network } = trained;
@@ -49,7 +51,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let mut results = Vec::new();
     for views in wanted {
         evaluation.views = views;
-        let bar = progress::images_bar(images, views.title());
+        let bar = titled_bar(views.title(), images, "images");
         let score = evaluation.run(&mut *backend, &STOP, &mut |done| bar.set_position(done))?;
         bar.finish_and_clear();
         match score {
@@ -60,19 +62,14 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let scores: serde_json::Map<_, _> =
             results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
-        outln!("{}", json!({ "checkpoint": path, "data": directory, "scores": scores }))?;
+        outln!("{}", json!({ "checkpoint": path, "data": directory, "split": split, "scores": scores }))?;
         return Ok(ExitCode::SUCCESS);
     }
     outln!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step)?;
-    outln!("images        {images} of {}", directory.display())?;
+    let images = measured_on(split, images);
+    outln!("measured on   {images} of {}", directory.display())?;
     for (views, score) in results {
-        outln!(
-            "{:13} top-1 error {}, top-5 error {}, loss {:.4}",
-            views.title(),
-            percent(score.top1),
-            percent(score.top5),
-            score.loss
-        )?;
+        outln!("{:13} {}", views.title(), score_line(&score))?;
     }
     Ok(ExitCode::SUCCESS)
 }

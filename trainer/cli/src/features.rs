@@ -8,13 +8,14 @@ use anyhow::bail;
 use fovea_analysis::features::{Extractor, Format, Origin, write_features};
 use fovea_graph::Network;
 use fovea_pipeline::cores;
+use fovea_tools::bars::titled_bar;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_tools::{errln, outln};
 use fovea_trainer::backend::Precision;
 use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 
 use super::args::FeaturesArgs;
-use super::{STOP, WrongUsage, device, finish_first, progress};
+use super::{STOP, WrongUsage, device, finish_first};
 
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     Format::from_path(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
@@ -27,7 +28,7 @@ pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     let origin = Origin { layer, run: args.trained.run.clone(), checkpoint: trained.path.clone() };
     let mut extractor = Extractor::new(trained, Some(&origin.layer), loaded, &options)?;
 
-    let bar = progress::images_bar(records.len() as u64, "looking");
+    let bar = titled_bar("looking", records.len() as u64, "images");
     let workers = args.workers.unwrap_or_else(cores).get();
     let data = (&records, dataset.info().classes.as_slice());
     let from = (&mut extractor, &origin);

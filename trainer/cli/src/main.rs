@@ -19,16 +19,16 @@ mod report;
 mod search;
 mod train;
 
+use std::env;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{env, io};
 
 use args::{Cli, Command};
 use clap::Parser;
 use fovea_analysis::comparison::ComparisonError;
 use fovea_tools::errln;
 use fovea_tools::signals::{self, FinishFirst};
-use fovea_tools::terminal::{USAGE, one_line};
+use fovea_tools::terminal::{Stderr, USAGE, one_line};
 use fovea_trainer::backend::BackendError;
 use fovea_trainer::checkpoint::CheckpointError;
 use fovea_trainer::recipe::RecipeError;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let filter = asked.unwrap_or_else(|| {
         Targets::new().with_default(LevelFilter::WARN).with_target("ort", LevelFilter::ERROR)
     });
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time().with_filter(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).without_time().with_filter(filter);
     tracing_subscriber::registry().with(layer).init();
     run(Cli::parse())
 }
@@ -97,6 +97,6 @@ fn is_usage(error: &anyhow::Error) -> bool {
 fn finish_first(what: &'static str) -> FinishFirst {
     FinishFirst::calling(move || {
         STOP.store(true, Ordering::Relaxed);
-        errln!("\ninterrupted: finishing {what} (again to stop at once)");
+        errln!("interrupted: finishing {what} (again to stop at once)");
     })
 }

@@ -2,24 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::EvalCrops;
-use fovea_pipeline::summary::percent;
+use console::{measure_text_width, truncate_str};
+use fovea_pipeline::summary::{count, percent};
+use fovea_pipeline::{EvalCrops, Split};
+use fovea_tools::bars::{shown, titled_bar};
 use fovea_tools::errln;
+use fovea_tools::terminal::columns;
 use fovea_trainer::metrics;
-use fovea_trainer::training::{Observer, RunPlan, Score, Warning};
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use fovea_trainer::training::{Observer, Report, RunPlan, Warning};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Time between lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 /// Weight of a new value in a smoothed one.
 const FRESH: f64 = 0.05;
 
-/// A bar over images; nothing is drawn where stderr is no terminal.
-pub fn images_bar(total: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {bar:32} {pos}/{len} images, {per_sec}, {eta} left")
-        .expect("the template is well-formed");
-    ProgressBar::new(total).with_style(style).with_prefix(what)
-}
+/// Columns of the bar, where the terminal has [`BROAD`] columns.
+const BAR: usize = 12;
+/// Columns of a terminal that has room for a bar.
+const BROAD: usize = 70;
 
 /// Draws how a run goes.
 #[derive(Default)]
@@ -62,33 +63,64 @@ impl Smoothed {
         }
     }
 
-    fn line(&self, rate: f64, batches_left: u64) -> String {
-        let left = Duration::try_from_secs_f64(self.seconds_per_batch * batches_left as f64)
-            .map_or_else(|_| "?".to_owned(), |left| HumanDuration(left).to_string());
-        format!(
-            "{:.0} images/s, loss {:.3}, top-1 error {}, rate {rate}, waiting for data {}, {left} left",
-            self.images_per_s,
-            self.loss,
-            percent(self.top1),
-            percent(self.data_wait)
-        )
+    /// What there is to say, the most important first.
+    fn parts(&self, rate: f64, batches_left: u64) -> Vec<String> {
+        let left = self.seconds_per_batch * batches_left as f64;
+        let left = left.is_finite().then(|| format!("{} left", duration(left)));
+        let others = [
+            format!("loss {:.3}", self.loss),
+            format!("top-1 error {}", percent(self.top1)),
+            format!("{:.0} images/s", self.images_per_s),
+            format!("waiting for data {}", percent(self.data_wait)),
+            format!("rate {rate}"),
+        ];
+        left.into_iter().chain(others).collect()
     }
+}
+
+/// Seconds as `45 s`, `12 min`, `3.5 h`, `2.1 days`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
+}
+
+/// The first part, and as many of the others as fit into a line of `columns`.
+fn fitting(first: &str, others: &[String], columns: usize) -> String {
+    let mut line = truncate_str(first, columns, "…").into_owned();
+    for part in others {
+        if measure_text_width(&line) + 2 + measure_text_width(part) > columns {
+            break;
+        }
+        line = format!("{line}, {part}");
+    }
+    line
+}
+
+/// Columns that the bar takes, of `columns`.
+fn bar_columns(columns: usize) -> usize {
+    if columns < BROAD { 0 } else { BAR + 1 }
+}
+
+fn style(columns: usize) -> ProgressStyle {
+    let template =
+        if bar_columns(columns) == 0 { "{msg}".to_owned() } else { format!("{{bar:{BAR}}} {{msg}}") };
+    ProgressStyle::with_template(&template).expect("the template is well-formed")
 }
 
 impl Terminal {
     /// Draws from now on how a run with this plan goes, under a title.
     pub fn watch(&mut self, plan: &RunPlan, title: String) {
-        let bar = self.bar.take();
-        bar.inspect(ProgressBar::finish_and_clear);
+        self.bar = None;
         (self.plan, self.title, self.smoothed) = (Some(*plan), title, None);
     }
 
     /// Prints a line above the bar.
-    pub fn print(&self, line: &str) {
-        match &self.bar {
-            Some(bar) if !bar.is_hidden() => bar.suspend(|| errln!("{line}")),
-            _ => errln!("{line}"),
-        }
+    pub fn print(line: &str) {
+        errln!("{line}");
     }
 }
 
@@ -96,15 +128,30 @@ impl Observer for Terminal {
     fn started(&mut self, plan: &RunPlan) {
         self.watch(plan, String::new());
         if plan.epochs_done > 0 || plan.batches_done > 0 {
-            self.print(&format!(
-                "resuming after {} epochs and {} of {} batches",
-                plan.epochs_done, plan.batches_done, plan.batches
+            Self::print(&format!(
+                "resuming after {} and {} of {}",
+                count(plan.epochs_done.into(), "epoch"),
+                plan.batches_done,
+                count(plan.batches, "batch")
             ));
         }
-        self.print(&format!(
-            "{} training images, {} to measure the error; {} epochs of {} batches",
-            plan.images, plan.evaluated_images, plan.epochs, plan.batches
+        let measured = match plan.evaluated {
+            Split::Val => count(plan.evaluated_images as u64, "validation image"),
+            Split::Train => "no validation images".to_owned(),
+        };
+        Self::print(&format!(
+            "{}, {measured}; {} of {} of {}",
+            count(plan.images as u64, "training image"),
+            count(plan.epochs.into(), "epoch"),
+            count(plan.batches, "batch"),
+            count(plan.batch_size as u64, "image")
         ));
+        if plan.left_out() > 0 {
+            Self::print(&format!(
+                "each epoch leaves out {}, not always the same, beyond its last whole batch",
+                count(plan.left_out(), "training image")
+            ));
+        }
     }
 
     fn step(&mut self, step: &metrics::Step, batch: u64) {
@@ -112,36 +159,37 @@ impl Observer for Terminal {
         let smoothed = Smoothed::with(self.smoothed, step);
         self.smoothed = Some(smoothed);
         let epochs_left = u64::from(plan.epochs.saturating_sub(step.epoch));
-        let line = smoothed.line(step.lr, epochs_left * plan.batches + plan.batches.saturating_sub(batch));
-        let epoch = format!("{}epoch {}/{}", self.title, step.epoch, plan.epochs);
-        let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len}  {msg}")
-                .expect("the template is well-formed");
-            ProgressBar::new(plan.batches).with_style(style)
-        });
+        let parts = smoothed.parts(step.lr, epochs_left * plan.batches + plan.batches.saturating_sub(batch));
+        let epoch =
+            format!("{}epoch {}/{}, batch {batch}/{}", self.title, step.epoch, plan.epochs, plan.batches);
+        let bar = self.bar.get_or_insert_with(|| shown(plan.batches, style(columns())));
         if !bar.is_hidden() {
-            bar.set_prefix(epoch);
+            // The user may have resized the terminal.
+            let columns = columns();
+            bar.set_style(style(columns));
             bar.set_position(batch);
-            bar.set_message(line);
+            bar.set_message(fitting(&epoch, &parts, columns - bar_columns(columns)));
         } else if self.last_line.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
             self.last_line = Some(Instant::now());
-            errln!("{epoch}, batch {batch}/{}: {line}", plan.batches);
+            errln!("{epoch}: {}", parts.join(", "));
         }
     }
 
     fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
-        self.evaluation.get_or_insert_with(|| images_bar(of, views.title())).set_position(images);
-        if images == of
-            && let Some(bar) = self.evaluation.take()
-        {
-            bar.finish_and_clear();
+        self.evaluation.get_or_insert_with(|| titled_bar(views.title(), of, "images")).set_position(images);
+        if images == of {
+            self.evaluation = None;
         }
     }
 
     fn epoch(&mut self, epoch: &metrics::Epoch, next_rate: f64) {
-        let epochs = self.plan.map_or(0, |plan| plan.epochs);
-        self.print(&format!(
-            "epoch {}/{epochs}: training loss {:.4}, validation loss {:.4}, top-1 error {}, top-5 error {}, {:.0} images/s, \
+        let Some(plan) = self.plan else { return };
+        let (epochs, measured) = match plan.evaluated {
+            Split::Val => (plan.epochs, "validation"),
+            Split::Train => (plan.epochs, "after it, of training images:"),
+        };
+        Self::print(&format!(
+            "epoch {}/{epochs}: training loss {:.4}, {measured} loss {:.4}, top-1 error {}, top-5 error {}, {:.0} images/s, \
              waiting for data {}, {:.1} s",
             epoch.epoch,
             epoch.train_loss,
@@ -153,7 +201,7 @@ impl Observer for Terminal {
             epoch.seconds
         ));
         if next_rate < epoch.lr && epoch.epoch < epochs {
-            self.print(&format!("the learning rate falls to {next_rate}"));
+            Self::print(&format!("the learning rate falls to {next_rate}"));
         }
         // The evaluation in between is no batch.
         if let Some(smoothed) = &mut self.smoothed {
@@ -161,13 +209,47 @@ impl Observer for Terminal {
         }
     }
 
-    fn finished(&mut self, _views: EvalCrops, _score: &Score) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+    fn finished(&mut self, _report: &Report) {
+        self.bar = None;
     }
 
     fn warn(&mut self, warning: &Warning) {
-        self.print(&format!("note: {warning}"));
+        Self::print(&format!("note: {warning}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_what_fits_and_never_a_part_of_a_number() {
+        let smoothed = Smoothed {
+            loss: 2.3456,
+            top1: 0.351,
+            images_per_s: 1234.4,
+            data_wait: 0.01,
+            seconds_per_batch: 0.1,
+            at: Instant::now(),
+        };
+        let parts = smoothed.parts(0.01, 600);
+        let first = "epoch 3/24, batch 120/187";
+        let whole = "epoch 3/24, batch 120/187, 60 s left, loss 2.346, top-1 error 35.1 %, 1234 images/s, \
+                     waiting for data 1.0 %, rate 0.01";
+        assert_eq!(fitting(first, &parts, 200), whole);
+        assert_eq!(fitting(first, &parts, 37), "epoch 3/24, batch 120/187, 60 s left");
+        for columns in 0..130 {
+            let line = fitting(first, &parts, columns);
+            assert!(measure_text_width(&line) <= columns, "{columns}: {line}");
+            assert!(columns < first.len() || whole.starts_with(&line), "{columns}: {line}");
+        }
+        // Characters of two columns.
+        assert_eq!(fitting("花の名前, epoch 1/2", &[], 9), "花の名前…");
+    }
+
+    #[test]
+    fn durations_have_a_fitting_unit() {
+        let texts = [45.4, 720.0, 12_600.0, 2.5e6].map(duration);
+        assert_eq!(texts, ["45 s", "12 min", "3.5 h", "28.9 days"]);
     }
 }

@@ -12,6 +12,7 @@ use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::{EvalCrops, Records, cores};
+use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Precision;
@@ -21,7 +22,7 @@ use serde_json::json;
 use super::args::SearchArgs;
 use super::features::{check_folder_of, layer};
 use super::photo_input::PhotoInput;
-use super::{STOP, WrongUsage, device, progress};
+use super::{STOP, WrongUsage, device};
 
 pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
@@ -40,7 +41,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let queries = extractor.run(&photos.concat())?.features;
     let of_photo = |query: &[f32]| Nearest::new(query.to_vec(), args.count.get());
     let mut nearest: Vec<Nearest> = queries.chunks_exact(extractor.width()).map(of_photo).collect();
-    let bar = progress::images_bar(records.len() as u64, "looking");
+    let bar = titled_bar("looking", records.len() as u64, "images");
     let workers = args.workers.unwrap_or_else(cores).get();
     let finished =
         extractor.run_all::<TrainingError>(&records, workers, &STOP, &mut |first, activations| {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use fovea_pipeline::cores;
-use fovea_pipeline::summary::percent;
+use fovea_pipeline::summary::{count, percent};
+use fovea_pipeline::{Split, cores};
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{
-    Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData, read_settings,
+    Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, read_settings,
 };
 
 use super::args::{TrainArgs, TrainingArgs};
@@ -48,7 +48,9 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let about = backend.describe();
     errln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
     let _finish = finish_first("the step");
-    match session.train(&mut *backend, &STOP, &mut Terminal::default())? {
+    // The bar disappears with the statement.
+    let outcome = session.train(&mut *backend, &STOP, &mut Terminal::default())?;
+    match outcome {
         Outcome::Finished(report) => {
             print_report(&report, folder.store(), &path, args.json)?;
             if is_demo && !args.json {
@@ -153,23 +155,41 @@ fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyho
         outln!("{value}")?;
         return Ok(());
     }
-    let views = report.views.title();
-    outln!("trained       {} epochs, {} updates", report.epochs, report.step)?;
+    outln!("trained       {} and {}", count(report.epochs.into(), "epoch"), count(report.step, "update"))?;
     if report.discarded > 0 {
-        outln!("left out      {} batches whose loss was not finite", report.discarded)?;
+        outln!("left out      {} with a loss that is not finite", count(report.discarded, "batch"))?;
     }
-    outln!(
-        "{views:13} top-1 error {}, top-5 error {}, loss {:.4}",
-        percent(report.score.top1),
-        percent(report.score.top5),
-        report.score.loss
-    )?;
-    outln!("accuracy      {} of {} images", percent(1.0 - report.score.top1), report.score.images)?;
-    if let Some(top1) = report.best_top1 {
-        outln!("best epoch    top-1 error {}", percent(top1))?;
+    let images = measured_on(report.split, report.score.images);
+    outln!("measured on   {images}, {}", report.views.title())?;
+    let last = score_line(&report.score);
+    match &report.best {
+        Some(best) if best.step == report.step && best.epoch == report.epochs => {
+            outln!("last and best {last} (epoch {})", best.epoch)?;
+        }
+        Some(best) => {
+            outln!("best          {} (epoch {})", score_line(&best.score), best.epoch)?;
+            outln!("last          {last} (epoch {})", report.epochs)?;
+        }
+        None => outln!("last          {last} (epoch {})", report.epochs)?,
     }
     if let Some(best) = best {
         outln!("checkpoint    {best}")?;
     }
     Ok(())
+}
+
+/// The images that an error is of.
+pub fn measured_on(split: Split, images: u64) -> String {
+    let kind = match split {
+        Split::Val => "validation image",
+        Split::Train => "training image",
+    };
+    let note = if split == Split::Train { " (there are no validation images)" } else { "" };
+    format!("{}{note}", count(images, kind))
+}
+
+/// Errors and loss.
+pub fn score_line(score: &Score) -> String {
+    let Score { top1, top5, loss, .. } = score;
+    format!("top-1 error {}, top-5 error {}, loss {loss:.4}", percent(*top1), percent(*top5))
 }

@@ -11,12 +11,14 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
+use fovea_pipeline::Split;
+
 pub use counts::BatchMetrics;
 pub use error::MetricsError;
 pub use events::EventWriter;
 pub(crate) use records::number_or_nan;
 pub use records::{Epoch, Step};
-use tables::{JsonLines, Rows, read_rows};
+use tables::{JsonLines, Rows, read_heading, read_rows};
 
 /// Name of the table of epochs in a run's folder.
 pub const EPOCHS: &str = "epochs.csv";
@@ -41,29 +43,40 @@ pub fn read_epochs(run: &Path) -> Result<Vec<Epoch>, MetricsError> {
     Ok(read_rows(&run.join(EPOCHS))?.iter().filter_map(|row| Epoch::parse(row)).collect())
 }
 
+/// The split that the errors of epochs are of, in the records of the run in the folder `run`. `None` if there
+/// are no records, or they may be those of an earlier version, which did not tell.
+///
+/// # Errors
+/// [`MetricsError`] with the file.
+pub fn read_split(run: &Path) -> Result<Option<Split>, MetricsError> {
+    Ok(Epoch::split_of(&read_heading(&run.join(EPOCHS))?))
+}
+
 /// The three records of a run's folder: `metrics.jsonl`, `epochs.csv` and `events.out.tfevents.*`.
 #[derive(Debug)]
 pub struct Metrics {
     steps: JsonLines,
     epochs: Rows,
     events: EventWriter,
+    /// The split that errors after an epoch are of.
+    split: Split,
     /// Files that lack updates or epochs already done, with how many.
     missing: Vec<(PathBuf, u64)>,
 }
 
 impl Metrics {
     /// Opens the records in the folder `run`, for a run that has done `steps` updates and `epochs` epochs (0
-    /// for a new one); later records are removed.
+    /// for a new one) and measures its error on `split`; later records are removed.
     ///
     /// # Errors
     /// [`MetricsError`] with the file.
-    pub fn open(run: &Path, steps: u64, epochs: u32) -> Result<Self, MetricsError> {
+    pub fn open(run: &Path, steps: u64, epochs: u32, split: Split) -> Result<Self, MetricsError> {
         let (steps_path, epochs_path) = (run.join(STEPS), run.join(EPOCHS));
         let (lines, missing_steps) = JsonLines::open(&steps_path, steps)?;
-        let (rows, missing_epochs) = Rows::open(&epochs_path, &Epoch::heading(), epochs.into())?;
+        let (rows, missing_epochs) = Rows::open(&epochs_path, &Epoch::heading(split), epochs.into())?;
         let mut missing = vec![(steps_path, missing_steps), (epochs_path, missing_epochs)];
         missing.retain(|(_, count)| *count > 0);
-        Ok(Self { steps: lines, epochs: rows, events: EventWriter::create(run, steps)?, missing })
+        Ok(Self { steps: lines, epochs: rows, events: EventWriter::create(run, steps)?, split, missing })
     }
 
     /// Files that lacked updates or epochs already done when they were opened, with how many: they were
@@ -98,14 +111,13 @@ impl Metrics {
     /// [`MetricsError`] with the file.
     pub fn epoch(&mut self, epoch: &Epoch) -> Result<(), MetricsError> {
         self.epochs.write(&epoch.row())?;
-        self.events.scalars(
-            epoch.step,
-            &[
-                ("validation/loss", epoch.val_loss),
-                ("validation/top1_error", epoch.val_top1),
-                ("validation/top5_error", epoch.val_top5),
-            ],
-        )
+        let names = match self.split {
+            Split::Val => ["validation/loss", "validation/top1_error", "validation/top5_error"],
+            Split::Train => ["train_images/loss", "train_images/top1_error", "train_images/top5_error"],
+        };
+        let [loss, top1, top5] = names;
+        let values = [(loss, epoch.val_loss), (top1, epoch.val_top1), (top5, epoch.val_top5)];
+        self.events.scalars(epoch.step, &values)
     }
 }
 
@@ -148,7 +160,7 @@ mod tests {
     #[test]
     fn a_resumed_run_continues_both_tables_after_its_checkpoint() {
         let run = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(run.path(), 0, 0).unwrap();
+        let mut metrics = Metrics::open(run.path(), 0, 0, Split::Val).unwrap();
         for number in 1..=6 {
             metrics.step(&step(number)).unwrap();
             if number % 2 == 0 {
@@ -156,7 +168,7 @@ mod tests {
             }
         }
         drop(metrics);
-        let mut metrics = Metrics::open(run.path(), 3, 1).unwrap();
+        let mut metrics = Metrics::open(run.path(), 3, 1, Split::Val).unwrap();
         metrics.step(&Step { loss: 9.0, ..step(4) }).unwrap();
         metrics.epoch(&Epoch { seconds: 7.0, ..epoch(2) }).unwrap();
         let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
@@ -174,17 +186,39 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_training_images_are_not_called_validation() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(read_split(run.path()).unwrap(), None);
+        Metrics::open(run.path(), 0, 0, Split::Train).unwrap().epoch(&epoch(1)).unwrap();
+        let table = fs::read_to_string(run.path().join(EPOCHS)).unwrap();
+        assert!(table.contains(",train_images_loss,train_images_top1,train_images_top5,"), "{table}");
+        assert!(!table.contains("val"), "{table}");
+        assert_eq!(read_split(run.path()).unwrap(), Some(Split::Train));
+        assert_eq!(read_epochs(run.path()).unwrap()[0].val_top1, 0.4);
+        let name = fs::read_dir(run.path()).unwrap().map(|entry| entry.unwrap().path());
+        let events = name.filter(|path| path.to_string_lossy().contains("tfevents")).last().unwrap();
+        let bytes = fs::read(events).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has("train_images/top1_error") && !has("validation"));
+        Metrics::open(run.path(), 2, 1, Split::Val).unwrap();
+        assert_eq!(read_split(run.path()).unwrap(), None);
+    }
+
+    #[test]
     fn a_new_run_starts_with_empty_tables() {
         let run = tempfile::tempdir().unwrap();
-        Metrics::open(run.path(), 0, 0).unwrap().step(&step(1)).unwrap();
-        Metrics::open(run.path(), 0, 0).unwrap();
+        Metrics::open(run.path(), 0, 0, Split::Val).unwrap().step(&step(1)).unwrap();
+        Metrics::open(run.path(), 0, 0, Split::Val).unwrap();
         assert_eq!(fs::read_to_string(run.path().join("metrics.jsonl")).unwrap(), "");
     }
 
     #[test]
     fn a_loss_that_is_not_finite_is_null_in_json() {
         let run = tempfile::tempdir().unwrap();
-        Metrics::open(run.path(), 0, 0).unwrap().step(&Step { loss: f64::NAN, ..step(1) }).unwrap();
+        Metrics::open(run.path(), 0, 0, Split::Val)
+            .unwrap()
+            .step(&Step { loss: f64::NAN, ..step(1) })
+            .unwrap();
         let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         assert!(text.contains(r#""loss":null"#), "{text}");
     }
@@ -193,7 +227,7 @@ mod tests {
     fn epochs_are_read_back_as_written_except_for_a_truncated_row() {
         let run = tempfile::tempdir().unwrap();
         assert_eq!(read_epochs(run.path()).unwrap(), []);
-        let mut metrics = Metrics::open(run.path(), 0, 0).unwrap();
+        let mut metrics = Metrics::open(run.path(), 0, 0, Split::Val).unwrap();
         let third = Epoch { val_loss: 0.1 + 0.2, seconds: 1.0 / 3.0, ..epoch(1) };
         metrics.epoch(&third).unwrap();
         metrics.epoch(&epoch(2)).unwrap();
@@ -207,7 +241,7 @@ mod tests {
     fn a_file_that_cannot_be_written_is_named() {
         let run = tempfile::tempdir().unwrap();
         fs::create_dir(run.path().join("epochs.csv")).unwrap();
-        let error = Metrics::open(run.path(), 0, 0).unwrap_err().to_string();
+        let error = Metrics::open(run.path(), 0, 0, Split::Val).unwrap_err().to_string();
         assert!(error.contains("epochs.csv"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! The records: one of each update and one of each epoch.
 
+use fovea_pipeline::Split;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// One update. In JSON a loss that is not finite is `null`.
@@ -33,6 +34,11 @@ pub(crate) fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
+/// What columns of evaluations on validation images begin with.
+const VALIDATION: &str = ",val_";
+/// What columns of evaluations on training images begin with.
+const TRAINING_IMAGES: &str = ",train_images_";
+
 /// One epoch with its evaluation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
@@ -48,11 +54,11 @@ pub struct Epoch {
     pub train_top1: f64,
     /// Top-5 error over the training images as they were trained on, 0..=1.
     pub train_top5: f64,
-    /// Mean loss over the validation images.
+    /// Mean loss after it over the validation images, or over the training images if there are no others.
     pub val_loss: f64,
-    /// Top-1 error over the validation images, 0..=1.
+    /// Top-1 error after it over the same images, 0..=1.
     pub val_top1: f64,
-    /// Top-5 error over the validation images, 0..=1.
+    /// Top-5 error after it over the same images, 0..=1.
     pub val_top5: f64,
     /// Images trained on per second.
     pub images_per_s: f64,
@@ -63,9 +69,18 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// The heading of `epochs.csv`.
-    pub(super) fn heading() -> String {
-        Self::default().csv(true).lines().next().unwrap_or_default().to_owned()
+    /// The heading of `epochs.csv` of a run that measures its error on `split`.
+    pub(super) fn heading(split: Split) -> String {
+        let heading = Self::default().csv(true).lines().next().unwrap_or_default().to_owned();
+        match split {
+            Split::Val => heading,
+            Split::Train => heading.replace(VALIDATION, TRAINING_IMAGES),
+        }
+    }
+
+    /// The split that the errors below this heading of `epochs.csv` are of. Earlier versions did not tell.
+    pub(super) fn split_of(heading: &str) -> Option<Split> {
+        heading.contains(TRAINING_IMAGES).then_some(Split::Train)
     }
 
     /// Its line in `epochs.csv`.

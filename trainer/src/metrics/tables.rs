@@ -87,6 +87,11 @@ pub(super) fn read_steps(path: &Path) -> Result<(Vec<Step>, Vec<usize>), Metrics
     Ok((steps, broken))
 }
 
+/// The heading of a table; empty if there is no table.
+pub(super) fn read_heading(path: &Path) -> Result<String, MetricsError> {
+    Ok(read_if_there(path)?.lines().next().unwrap_or_default().to_owned())
+}
+
 /// The rows of a table, without its heading; none if there is no table.
 pub(super) fn read_rows(path: &Path) -> Result<Vec<String>, MetricsError> {
     Ok(read_if_there(path)?.lines().skip(1).map(str::to_owned).collect())

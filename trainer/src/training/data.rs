@@ -32,6 +32,13 @@ pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, Traini
     Ok(dataset)
 }
 
+/// The images that errors are measured on: the validation images, or the training images of a data set that
+/// has no others.
+#[must_use]
+pub fn evaluated_split(dataset: &Dataset) -> Split {
+    if dataset.info().images(Split::Val) > 0 { Split::Val } else { Split::Train }
+}
+
 /// Size of the network's input.
 #[must_use]
 pub fn crop_size(recipe: &Recipe) -> Size {
@@ -47,7 +54,7 @@ pub struct TrainingData {
     mean: Vec<f32>,
     train: Arc<Records>,
     evaluated: Arc<Records>,
-    has_validation: bool,
+    split: Split,
     chain: Arc<Chain>,
 }
 
@@ -62,9 +69,11 @@ impl TrainingData {
         let dataset = open_dataset(directory, recipe)?;
         let info = dataset.info();
         let train = Arc::new(dataset.records(Split::Train)?);
-        let has_validation = info.images(Split::Val) > 0;
-        let evaluated =
-            if has_validation { Arc::new(dataset.records(Split::Val)?) } else { Arc::clone(&train) };
+        let split = evaluated_split(&dataset);
+        let evaluated = match split {
+            Split::Val => Arc::new(dataset.records(Split::Val)?),
+            Split::Train => Arc::clone(&train),
+        };
         let chain = Chain::from_configs(
             &recipe.train_augmentations(),
             Size::square(info.image_size),
@@ -73,7 +82,7 @@ impl TrainingData {
         let mean = mean_of(&dataset, recipe)?;
         let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
         let directory = directory.into();
-        Ok(Self { directory, classes, digest, mean, train, evaluated, has_validation, chain })
+        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain })
     }
 
     /// Checks that there are enough training images for a batch.
@@ -119,6 +128,12 @@ impl TrainingData {
         &self.evaluated
     }
 
+    /// The split that they are of, as in [`evaluated_split`].
+    #[must_use]
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
     /// The setup of the backend for a run with this recipe; it takes `micro_batch` rows at once, or the whole
     /// batch if `None`.
     pub fn setup<'a>(
@@ -135,10 +150,6 @@ impl TrainingData {
             &self.mean,
             seed,
         )
-    }
-
-    pub(super) fn has_validation(&self) -> bool {
-        self.has_validation
     }
 }
 

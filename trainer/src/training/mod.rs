@@ -26,7 +26,7 @@ mod tests;
 mod trained;
 
 pub(crate) use data::Batches;
-pub use data::{TrainingData, crop_size, open_dataset};
+pub use data::{TrainingData, crop_size, evaluated_split, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
 pub use evaluate::{Evaluation, Part, Score, average, probabilities};
@@ -34,7 +34,7 @@ pub use folder::{
     Environment, RunFolder, RunSettings, read_environment, read_recipe, read_report, read_settings,
 };
 pub use observer::{Observer, RunPlan, Warning};
-pub use outcome::{Outcome, Report};
+pub use outcome::{Best, Outcome, Report};
 pub use run::RunOptions;
 pub use session::Session;
 pub use trained::{CheckpointChoice, TrainedModel};

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fovea_pipeline::EvalCrops;
+use fovea_pipeline::{EvalCrops, Split};
 
-use super::Score;
+use super::Report;
 use crate::metrics;
 
 /// The extent of a run, known at its start.
@@ -14,6 +14,10 @@ pub struct RunPlan {
     pub images: usize,
     /// Images for evaluation.
     pub evaluated_images: usize,
+    /// The split that they are of: `Train` if the data set has no validation images.
+    pub evaluated: Split,
+    /// Images of a batch.
+    pub batch_size: usize,
     /// Epochs of the whole run.
     pub epochs: u32,
     /// Batches of an epoch.
@@ -22,6 +26,15 @@ pub struct RunPlan {
     pub epochs_done: u32,
     /// Batches of the next epoch done before the run was resumed.
     pub batches_done: u64,
+}
+
+impl RunPlan {
+    /// Training images that no batch of an epoch has, other ones in each epoch: those that do not fill a
+    /// batch, and those beyond the limit of batches.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        (self.images as u64).saturating_sub(self.batches.saturating_mul(self.batch_size as u64))
+    }
 }
 
 /// A message for the user; each ends with a remedy where there is one.
@@ -66,7 +79,8 @@ impl std::fmt::Display for Warning {
         match self {
             Self::NoValidation => write!(
                 f,
-                "the data set has no validation images: errors are measured on the centre of the training images"
+                "the data set has no validation images: losses and errors after an epoch are of the training images, without \
+                 augmentation and dropout"
             ),
             Self::MissingRecords { path, records } => write!(
                 f,
@@ -117,9 +131,9 @@ pub trait Observer {
         let _ = (epoch, next_rate);
     }
 
-    /// The evaluation at the end is done.
-    fn finished(&mut self, views: EvalCrops, score: &Score) {
-        let _ = (views, score);
+    /// The evaluations at the end are done.
+    fn finished(&mut self, report: &Report) {
+        let _ = report;
     }
 
     /// A checkpoint was written.

@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::{Batch, EvalCrops};
+use fovea_pipeline::{Batch, EvalCrops, Split};
 
 use super::data::{Batches, crop_size};
 use super::stuck::StuckAtChance;
 use super::{
-    Divergence, Evaluation, Observer, OnNan, Outcome, Part, Report, RunFolder, RunPlan, RunSettings, Score,
-    TrainingData, TrainingError, Warning,
+    Best, Divergence, Evaluation, Observer, OnNan, Outcome, Part, Report, RunFolder, RunPlan, RunSettings,
+    Score, TrainingData, TrainingError, Warning,
 };
 use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
-use crate::checkpoint::{CheckpointError, Meta};
+use crate::checkpoint::{self, CheckpointError, Meta};
 use crate::metrics::{self, BatchMetrics, Metrics};
 use crate::names;
 use crate::optimizer::{self, Schedule, Update};
@@ -83,7 +83,7 @@ impl<'a> Run<'a> {
     /// [`TrainingError::Checkpoint`] when recipe or classes differ, [`TrainingError::OtherData`] when the
     /// data set differs, [`TrainingError::Position`] and [`TrainingError::Over`] when its position is beyond
     /// the end, [`TrainingError::Backend`] when the tensors do not fit.
-    pub fn restore(&mut self, meta: Meta, mut state: Tensors) -> Result<(), TrainingError> {
+    pub fn restore(&mut self, meta: Meta, state: Tensors) -> Result<(), TrainingError> {
         meta.check_recipe(&self.recipe.name, &self.meta.recipe_hash)?;
         meta.check_classes(&self.meta.classes)?;
         let (found, most) = (meta.schedule.reductions, self.recipe.schedule.most_reductions());
@@ -102,15 +102,13 @@ impl<'a> Run<'a> {
         if meta.data != self.meta.data {
             return Err(TrainingError::OtherData { saved: meta.data, found: self.meta.data.clone() });
         }
-        // It equals the data set's mean.
-        state.take(names::SAVED_MEAN, &self.recipe.input.mean_shape())?;
-        self.backend.import(state)?;
+        self.import(state)?;
         self.meta = Meta { written_by: self.meta.written_by.clone(), ..meta };
         self.saved = Some(self.meta.clone());
         Ok(())
     }
 
-    /// Trains until all epochs of the recipe are done, then evaluates at the end.
+    /// Trains until all epochs of the recipe are done, then evaluates the last and the best weights.
     ///
     /// # Errors
     /// [`TrainingError`]; the checkpoints that were written stay.
@@ -119,7 +117,8 @@ impl<'a> Run<'a> {
         self.backend.reset_gradients();
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
-        let mut metrics = Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch)?;
+        let mut metrics =
+            Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch, self.data.split())?;
         self.announce(per_epoch);
         for (path, records) in metrics.missing() {
             self.observer.warn(&Warning::MissingRecords { path: path.clone(), records: *records });
@@ -162,12 +161,14 @@ impl<'a> Run<'a> {
         self.observer.started(&RunPlan {
             images: self.data.train().len(),
             evaluated_images: self.data.evaluated().len(),
+            evaluated: self.data.split(),
+            batch_size: self.recipe.training.batch_size,
             epochs: self.recipe.training.epochs,
             batches,
             epochs_done: self.meta.epoch,
             batches_done: self.meta.batch,
         });
-        if !self.data.has_validation() {
+        if self.data.split() == Split::Train {
             self.observer.warn(&Warning::NoValidation);
         }
     }
@@ -340,6 +341,17 @@ impl<'a> Run<'a> {
             None => self.evaluate(views)?,
         };
         let Some(score) = score else { return self.interrupted() };
+        let best = match self.best_checkpoint()? {
+            // The last weights are the best.
+            Some(meta) if meta.step == self.meta.step && meta.epoch == self.meta.epoch => {
+                Some(Best { epoch: meta.epoch, step: meta.step, score })
+            }
+            Some(meta) => match self.evaluate_saved(views)? {
+                Some(score) => Some(Best { epoch: meta.epoch, step: meta.step, score }),
+                None => return self.interrupted(),
+            },
+            None => None,
+        };
         let report = Report {
             epochs: self.meta.epoch,
             step: self.meta.step,
@@ -347,10 +359,37 @@ impl<'a> Run<'a> {
             best_top1: self.meta.schedule.best_error,
             views,
             score,
+            best,
+            split: self.data.split(),
         };
         self.folder.report(&report)?;
-        self.observer.finished(views, &score);
+        self.observer.finished(&report);
         Ok(Outcome::Finished(report))
+    }
+
+    /// Position of the best checkpoint; `None` if no checkpoint was saved as the best.
+    fn best_checkpoint(&self) -> Result<Option<Meta>, TrainingError> {
+        match self.folder.store().best() {
+            Ok(path) => Ok(Some(checkpoint::read_meta(&path)?).filter(|meta| meta.is_best)),
+            // The null backend has nothing to save.
+            Err(CheckpointError::None { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Evaluates the weights of the best checkpoint; the backend has the last weights again afterwards.
+    fn evaluate_saved(&mut self, views: EvalCrops) -> Result<Option<Score>, TrainingError> {
+        let store = self.folder.store();
+        self.import(checkpoint::load(&store.best()?)?.1)?;
+        let score = self.evaluate(views)?;
+        self.import(checkpoint::load(&store.latest()?)?.1)?;
+        Ok(score)
+    }
+
+    fn import(&mut self, mut state: Tensors) -> Result<(), TrainingError> {
+        // It equals the data set's mean.
+        state.take(names::SAVED_MEAN, &self.recipe.input.mean_shape())?;
+        Ok(self.backend.import(state)?)
     }
 
     fn interrupted(mut self) -> Result<Outcome, TrainingError> {

@@ -9,8 +9,8 @@ use fovea_trainer::backend::{BackendError, Setup, TrainingBackend};
 use fovea_trainer::metrics::{self, Epoch};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{
-    self, Observer, Outcome, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, TrainingError,
-    Warning,
+    self, Observer, Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData,
+    TrainingError, Warning,
 };
 
 use super::error::ComparisonError;
@@ -260,8 +260,8 @@ impl Observer for TrialObserver<'_> {
         self.forward_stop();
     }
 
-    fn finished(&mut self, views: EvalCrops, score: &Score) {
-        self.sweep.finished(views, score);
+    fn finished(&mut self, report: &Report) {
+        self.sweep.finished(report);
     }
 
     fn saved(&mut self, path: &Path) {

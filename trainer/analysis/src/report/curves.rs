@@ -83,7 +83,7 @@ impl<'a> Timeline<'a> {
 
     /// The name of the evaluation after an epoch.
     fn evaluation(&self) -> &'static str {
-        if self.record.has_validation() { "validation" } else { "evaluation" }
+        if self.record.has_validation() { "validation" } else { "training images, after the epoch" }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use fovea_pipeline::summary::{median, percent};
 use fovea_trainer::metrics::Epoch;
-use fovea_trainer::training::{Environment, RunSettings};
+use fovea_trainer::training::{Best, Environment, RunSettings, Score};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::record::Record;
@@ -83,14 +83,24 @@ fn facts(record: &Record) -> Markup {
     if let Some(updates) = updates {
         facts.push(("updates".into(), updates.to_string()));
     }
+    let of = if record.has_validation() { "" } else { " of training images" };
     if let Some(best) = best {
-        facts.push((format!("best top-1 error, epoch {}", best.epoch), percent(best.val_top1)));
+        facts.push((format!("best top-1 error{of}, epoch {}", best.epoch), percent(best.val_top1)));
         if top5 {
             facts.push(("top-5 error there".into(), percent(best.val_top5)));
         }
     }
     if let Some(result) = &record.result {
-        facts.push((format!("top-1 error at the end, {}", result.views.title()), percent(result.score.top1)));
+        let views = result.views.title();
+        let mut fact = |which: &str, epoch: u32, score: &Score| {
+            let what = format!("top-1 error{of}, {views}, {which} weights (epoch {epoch})");
+            facts.push((what, percent(score.top1)));
+        };
+        if let Some(Best { epoch, score, .. }) = result.best.as_ref().filter(|best| best.step != result.step)
+        {
+            fact("best", *epoch, score);
+        }
+        fact("last", result.epochs, &result.score);
     }
     if let Some(speed) = typical_speed(&record.epochs) {
         facts.push(("images per second".into(), format!("{speed:.0}")));
@@ -163,10 +173,10 @@ fn machine(environment: &Environment) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use fovea_pipeline::EvalCrops;
     use fovea_pipeline::loader::OnBadRecord;
+    use fovea_pipeline::{EvalCrops, Split};
     use fovea_trainer::backend::Precision;
-    use fovea_trainer::training::{OnNan, Report, Score};
+    use fovea_trainer::training::{OnNan, Report};
 
     use super::super::record::{DataFacts, examples};
     use super::super::section::Figure;
@@ -208,11 +218,28 @@ mod tests {
             (EvalCrops::Center, "centre crop"),
         ] {
             let score = Score { images: 8, loss: 1.0, top1: 0.25, top5: 0.0 };
-            let result = Report { epochs: 1, step: 9, discarded: 0, best_top1: None, views, score };
-            let record = Record { result: Some(result), ..examples::record(&[]) };
-            let facts = facts(&record).into_string();
-            let expected = format!("<dt>top-1 error at the end, {expected}</dt><dd>25.0 %</dd>");
-            assert!(facts.contains(&expected), "{facts}");
+            let best = Some(Best { epoch: 2, step: 6, score: Score { top1: 0.125, ..score } });
+            let result = Report {
+                epochs: 3,
+                step: 9,
+                discarded: 0,
+                best_top1: None,
+                views,
+                score,
+                best,
+                split: Split::Val,
+            };
+            let mut record = Record { result: Some(result), ..examples::record(&[]) };
+            let of_validation = facts(&record).into_string();
+            for (which, value) in [("best weights (epoch 2)", "12.5"), ("last weights (epoch 3)", "25.0")] {
+                let expected = format!("<dt>top-1 error, {expected}, {which}</dt><dd>{value} %</dd>");
+                assert!(of_validation.contains(&expected), "{of_validation}");
+            }
+            record.split = Some(Split::Train);
+            let of_training = facts(&record).into_string();
+            let expected =
+                format!("<dt>top-1 error of training images, {expected}, best weights (epoch 2)</dt>");
+            assert!(of_training.contains(&expected), "{of_training}");
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Record {
     pub has_dropout: bool,
     pub steps: Vec<Step>,
     pub epochs: Vec<Epoch>,
+    /// The split that errors after epochs are of, if the records tell.
+    pub split: Option<Split>,
     /// The state of the latest checkpoint.
     pub meta: Option<Meta>,
     /// Sizes of its data set, if it can be read.
@@ -89,6 +91,7 @@ impl Record {
             damage.push(error.to_string());
             Vec::new()
         });
+        let split = metrics::read_split(run).ok().flatten();
         let settings = read_settings(run).map_err(|error| damage.push(error.to_string())).ok();
         let mut damaged = |error: TrainingError| damage.push(error.to_string());
         let result = read_report(run).map_err(&mut damaged).ok().flatten();
@@ -118,6 +121,7 @@ impl Record {
             has_dropout: false,
             steps,
             epochs,
+            split,
             meta: Store::new(run, usize::MAX).latest().and_then(|path| checkpoint::read_meta(&path)).ok(),
             data,
             damage,
@@ -130,9 +134,13 @@ impl Record {
         trained.or(self.data.map(|data| data.classes))
     }
 
-    /// Whether the data set has validation images; `true` if it cannot be read.
+    /// Whether the errors after epochs are of validation images. Records of earlier versions do not tell, and
+    /// the data set does; `true` if it cannot be read.
     pub fn has_validation(&self) -> bool {
-        self.data.is_none_or(|data| data.val_images > 0)
+        match self.split {
+            Some(split) => split == Split::Val,
+            None => self.data.is_none_or(|data| data.val_images > 0),
+        }
     }
 
     /// The position of each update: its epoch, and its share of the updates of that epoch. Epochs can differ
@@ -310,6 +318,7 @@ pub(super) mod examples {
             has_dropout: true,
             steps: (0..).zip(steps).map(step).collect(),
             epochs: Vec::new(),
+            split: None,
             meta: None,
             data: None,
             damage: Vec::new(),

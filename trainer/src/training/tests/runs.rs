@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use fovea_pipeline::EvalCrops;
 use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::{EvalCrops, Split};
 use fovea_runtime::testing::{self, Data};
 
 use super::support::{Attempt, Place, TRAIN, VAL, recipe, traces};
@@ -12,8 +12,8 @@ use crate::backend::{ReferenceBackend, Setup, TrainingBackend};
 use crate::checkpoint::Store;
 use crate::models::PixelType;
 use crate::training::{
-    CheckpointChoice, Evaluation, OnNan, Part, Score, TrainedModel, TrainingData, Warning, crop_size,
-    probabilities, read_recipe, read_settings,
+    CheckpointChoice, Evaluation, OnNan, Part, RunPlan, Score, TrainedModel, TrainingData, Warning,
+    crop_size, probabilities, read_recipe, read_report, read_settings,
 };
 
 #[test]
@@ -42,14 +42,21 @@ fn a_run_learns_and_writes_its_records() {
 fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
-    attempt.recipe = recipe(&["training.epochs=8", "network.layer.fc1.weight_std=0.01"]);
-    attempt.finish();
+    attempt.recipe =
+        recipe(&["training.epochs=8", "network.layer.fc1.weight_std=0.01", "evaluation.at_end=center"]);
+    let report = attempt.finish();
     let (_, _, _, epochs) = traces(&place.path("run"));
     let errors: Vec<f64> = epochs[1..].iter().map(|row| row[7].parse().unwrap()).collect();
     let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min);
     let first_best = errors.iter().position(|&error| error == lowest).unwrap() + 1;
     assert!(first_best < errors.len(), "the last epoch is the best, which proves nothing: {errors:?}");
+    // The report tells the best weights and the last apart.
+    let best = report.best.unwrap();
+    assert_eq!((best.epoch as usize, best.score.top1), (first_best, lowest));
+    assert_eq!(Some(&report.score.top1), errors.last());
+    assert!(report.score.top1 > lowest, "{errors:?}");
     let trained = TrainedModel::load(&place.path("run"), CheckpointChoice::Best).unwrap();
+    assert_eq!(trained.meta.step, best.step);
     assert_eq!(trained.meta.epoch as usize, first_best, "{errors:?}");
     assert_eq!(TrainedModel::load(&place.path("run"), CheckpointChoice::Last).unwrap().meta.epoch, 8);
     assert_eq!(trained.meta.class_names[1], "colour 1");
@@ -133,6 +140,11 @@ fn without_validation_images_the_training_images_are_evaluated_with_a_warning() 
     attempt.watcher.stop_after_reports = Some(1);
     attempt.be_interrupted();
     assert_eq!(attempt.watcher.warnings, [Warning::NoValidation]);
+    attempt.watcher.stop_after_reports = None;
+    attempt.resumes = true;
+    attempt.finish();
+    let report = read_report(&place.path("run")).unwrap().unwrap();
+    assert_eq!((report.split, report.score.images), (Split::Train, TRAIN as u64));
 }
 
 #[test]
@@ -246,4 +258,21 @@ fn batches_are_in_memory_of_the_backend_which_is_freed_after_the_run() {
     stopped.go().unwrap_err();
     let (made, alive) = stopped.blocks.count();
     assert!(made > 0 && alive == 0, "{alive} of {made} blocks are left");
+}
+
+#[test]
+fn images_that_do_not_fill_a_batch_are_counted() {
+    let plan = |images, batch_size, batches| RunPlan {
+        images,
+        evaluated_images: 1,
+        evaluated: Split::Val,
+        batch_size,
+        epochs: 1,
+        batches,
+        epochs_done: 0,
+        batches_done: 0,
+    };
+    assert_eq!(plan(6000, 32, 187).left_out(), 16);
+    assert_eq!(plan(6400, 32, 200).left_out(), 0);
+    assert_eq!(plan(6400, 32, 10).left_out(), 6080);
 }

@@ -25,7 +25,7 @@ use crate::optimizer::Update;
 use crate::recipe::Recipe;
 use crate::state::Tensors;
 use crate::training::{
-    self, Observer, OnNan, Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData,
+    self, Observer, OnNan, Outcome, Report, RunFolder, RunOptions, RunSettings, Session, TrainingData,
     TrainingError, Warning,
 };
 
@@ -294,8 +294,9 @@ impl Observer for Watching<'_> {
         }
     }
 
-    fn finished(&mut self, _views: EvalCrops, score: &Score) {
-        assert_eq!(score.images, VAL as u64);
+    fn finished(&mut self, report: &Report) {
+        let images = if report.split == Split::Val { VAL } else { TRAIN };
+        assert_eq!(report.score.images, images as u64);
     }
 
     fn warn(&mut self, warning: &Warning) {
