@@ -51,6 +51,24 @@ fn a_preview_shows_an_image_a_folder_or_a_data_set() {
 }
 
 #[test]
+fn a_preview_shows_images_of_the_size_that_a_recipe_trains_on() {
+    let folders = Folders::new(1, 0, 300);
+    let class = folders.path().join("train/n001");
+    // 28 pixels and crops of 24, seven times as large.
+    let (width, _) = sheet(&class, &["--count", "2", "--rows", "1", "--recipe", "demo"]);
+    assert_eq!(width, 14 + 7 * 28 + 2 * (7 * 24 + 14) + 2 * 14);
+    let shards = folders.path().join("shards");
+    succeed(&mut prepare(folders.path(), &shards, &["--size", "32"]));
+    let out = folders.path().join("sheet.png");
+    let error = fail(&mut preview(&shards, &out, &["--recipe", "demo"]), 2);
+    assert!(
+        error.contains("32 pixels a side, recipe `demo` needs 28") && !error.contains("--set"),
+        "{error}"
+    );
+    assert!(!out.exists());
+}
+
+#[test]
 fn a_preview_is_the_same_for_the_same_seed() {
     let folders = Folders::new(2, 0, 300);
     let draw = |seed: &str| {
@@ -77,9 +95,9 @@ fn a_preview_of_a_file_that_is_no_image_is_an_error() {
     assert!(page.contains("page.jpg") && page.contains("text that begins with"), "{page}");
     let photo = folder.path().join("photo.png");
     picture(300, 300, 1).save_with_format(&photo, ImageFormat::Png).unwrap();
-    let rows = fail(&mut preview(&photo, &out, &["--rows", "0"]), 1);
-    assert!(rows.contains("--rows 0: expected 1 to 64"), "{rows}");
-    let recipe = fail(&mut preview(&photo, &out, &["--recipe", "alexnett"]), 1);
+    let rows = fail(&mut preview(&photo, &out, &["--rows", "0"]), 2);
+    assert!(rows.contains("--rows") && rows.contains("0 is not in 1..=64"), "{rows}");
+    let recipe = fail(&mut preview(&photo, &out, &["--recipe", "alexnett"]), 2);
     assert!(recipe.contains("alexnet"), "{recipe}");
     let unwritable = fail(&mut preview(&photo, &folder.path().join("no/sheet.png"), &[]), 1);
     assert!(unwritable.contains("cannot write"), "{unwritable}");

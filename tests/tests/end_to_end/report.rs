@@ -131,7 +131,7 @@ fn a_run_in_progress_is_watched_until_the_watcher_is_interrupted() {
     let kill = Command::new("kill").args(["-INT", &watching.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = watching.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", all_output(&output));
+    assert_eq!(output.status.code(), Some(130), "{}", all_output(&output));
     assert!(!fs::read_to_string(&out).unwrap().contains("http-equiv"));
     assert!(prepared.path("figures/loss.png").exists());
 }

@@ -71,8 +71,12 @@ fn without_data_it_trains_on_the_sample_prepared_once_and_prints_the_next_comman
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", all_output(&output));
         let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        for part in ["trained       1 epochs, 3 updates", "accuracy", "of 1000 images", "prepare_imagenet --"]
-        {
+        for part in [
+            "trained       1 epoch and 3 updates",
+            "last and best top-1 error",
+            "on   1000 validation images, ten crops",
+            "prepare_imagenet --",
+        ] {
             assert!(stdout.contains(part), "{part}: {stdout}");
         }
         assert_eq!(stdout.matches("cargo run --release").count(), 3, "{stdout}");

@@ -171,6 +171,23 @@ fn cuda_without_a_gpu_is_an_error_and_no_silent_run_on_the_cpu() {
     let root = tempfile::tempdir().unwrap();
     command.args(["--run", text(&root.path().join("run"))]).env("FOVEA_CACHE", root.path());
     refuse(&mut command, 1, &["NVIDIA driver", "--device cpu"]);
+    // Nothing was prepared or fetched for it, and no file was looked for.
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    let none = text(&root.path().join("none")).to_owned();
+    for command in [
+        &["compare", "demo", "alexnet"][..],
+        &["evaluate", &none],
+        &["predict", &none, &none],
+        &["report", &none],
+        &["features", &none, &none, "--out", &none],
+        &["search", &none, &none, "--in", &none],
+        &["bench", "--recipe", "demo"],
+    ] {
+        let mut command = trainer(command);
+        command.args(["--device", "cuda"]).env("FOVEA_CACHE", root.path()).current_dir(root.path());
+        refuse(&mut command, 1, &["NVIDIA driver", "--device cpu"]);
+    }
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use fovea_pipeline::random::sample_rng;
 use fovea_pipeline::view::{Scratch, View};
 use fovea_pipeline::{Chain, EvalCrops};
 use image::{Rgb, RgbImage};
-use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
+
+use super::captions::write;
 
 /// One original image.
 #[derive(Clone, Debug)]
@@ -39,6 +40,16 @@ pub enum SheetViews<'a> {
     },
 }
 
+impl SheetViews<'_> {
+    /// Views of a row.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Augmented { count, .. } => *count,
+            Self::Test { views, .. } => views.count(),
+        }
+    }
+}
+
 /// A view as it is drawn.
 struct Drawn {
     image: RgbImage,
@@ -56,7 +67,6 @@ const GAP_PX: u32 = 14;
 const LEAST_SIDE_PX: u32 = 168;
 /// Thickness of the frames, and of the bar of the same colour above each view.
 const LINE_PX: u32 = 3;
-const FONT: RasterHeight = RasterHeight::Size16;
 const TEXT_LINE_PX: u32 = 18;
 
 /// Draws the sheet.
@@ -64,11 +74,8 @@ const TEXT_LINE_PX: u32 = 18;
 /// # Panics
 /// When there is no original, or one has another size than the views are made for.
 pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
-    let rows: Vec<(&Original, Vec<Drawn>)> = originals
-        .iter()
-        .enumerate()
-        .map(|(row, original)| (original, make_views(original, row as u64, views)))
-        .collect();
+    let row = |(row, original)| (original, make_views(original, row as u64, views));
+    let rows: Vec<(&Original, Vec<Drawn>)> = originals.iter().enumerate().map(row).collect();
     let (first, drawn) = rows.first().expect("a sheet has at least one row");
     let factor = LEAST_SIDE_PX.div_ceil(drawn[0].image.width().min(drawn[0].image.height())).max(1);
     let columns = drawn.len() as u32;
@@ -194,27 +201,6 @@ fn fill(picture: &mut RgbImage, left: u32, top: u32, width: u32, height: u32, co
 
 fn paste(sheet: &mut RgbImage, picture: &RgbImage, left: u32, top: u32) {
     image::imageops::replace(sheet, picture, left.into(), top.into());
-}
-
-/// Writes a line of text, cut off at `width` pixels; characters that the font lacks become `?`.
-fn write(sheet: &mut RgbImage, left: u32, top: u32, width: u32, text: &str, color: Rgb<u8>) {
-    let advance = get_raster_width(FontWeight::Regular, FONT);
-    let fits = width as usize / advance;
-    for (index, character) in text.chars().take(fits).enumerate() {
-        let glyph = get_raster(character, FontWeight::Regular, FONT)
-            .or_else(|| get_raster('?', FontWeight::Regular, FONT))
-            .expect("the font has a question mark");
-        for (y, row) in glyph.rows().enumerate() {
-            for (x, &coverage) in row.iter().enumerate() {
-                let pixel = sheet.get_pixel_mut(left + (index * advance + x) as u32, top + y as u32);
-                for channel in 0..3 {
-                    let (ink, paper) = (u32::from(color[channel]), u32::from(pixel[channel]));
-                    let coverage = u32::from(coverage);
-                    pixel[channel] = ((ink * coverage + paper * (255 - coverage)) / 255) as u8;
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

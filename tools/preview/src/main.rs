@@ -1,5 +1,6 @@
 //! `preview_augmentations`: a contact sheet of augmented images.
 
+mod captions;
 mod contact_sheet;
 
 use std::ffi::OsStr;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use fovea_datasets::is_image_name;
 use fovea_datasets::photo::{Filter, Fit, Shaper};
 use fovea_files::write_atomically;
@@ -20,8 +22,10 @@ use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
 };
-use fovea_tools::{outln, signals, terminal};
-use fovea_trainer::recipe::Recipe;
+use fovea_tools::terminal::{USAGE, one_line};
+use fovea_tools::{errln, outln, signals};
+use fovea_trainer::recipe::{Recipe, RecipeError};
+use fovea_trainer::training::{TrainingError, open_dataset};
 
 use crate::contact_sheet::{Original, SheetViews, draw};
 
@@ -34,10 +38,10 @@ struct Arguments {
     /// An image file, a folder of images, or a folder that prepare_imagenet has written.
     source: PathBuf,
     /// Views of each image.
-    #[arg(long, default_value_t = 8, value_name = "VIEWS")]
+    #[arg(long, default_value_t = 8, value_name = "VIEWS", value_parser = few())]
     count: usize,
     /// Images, at most.
-    #[arg(long, default_value_t = 6, value_name = "IMAGES")]
+    #[arg(long, default_value_t = 6, value_name = "IMAGES", value_parser = few())]
     rows: usize,
     /// Seed of the choice of images and of their augmentation.
     #[arg(long, default_value_t = 0)]
@@ -53,26 +57,35 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["count", "views"])]
     ten_crop: bool,
     /// The recipe whose augmentation is shown: a built-in name or a TOML file [default: the paper's crop of
-    /// 7/8 of the side, mirroring and colour jitter].
+    /// 7/8 of the side, mirroring and colour jitter]. Photos get the size that it trains on.
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
 }
 
-/// Side of photos that are prepared for the preview, in pixels.
+/// Side of photos in pixels where there is no recipe.
 const PHOTO_SIDE_PX: u32 = 256;
+/// Most pixels of a sheet, which takes 3 bytes for each.
+const LARGEST_SHEET_PX: u64 = 1 << 28;
+
+/// A number of rows or columns.
+fn few() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=64)
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    terminal::exit_code(signals::install().and_then(|()| run(&arguments)))
+    let result = signals::install().and_then(|()| run(&arguments));
+    result.map(|()| ExitCode::SUCCESS).unwrap_or_else(|error| {
+        errln!("error: {}", one_line(&error));
+        let is_usage = error.is::<RecipeError>() || error.downcast_ref().is_some_and(TrainingError::is_usage);
+        ExitCode::from(if is_usage { USAGE } else { 1 })
+    })
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    for (name, value) in [("--count", arguments.count), ("--rows", arguments.rows)] {
-        ensure!((1..=64).contains(&value), "{name} {value}: expected 1 to 64");
-    }
-    let (originals, statistics) = originals(arguments)?;
-    let stored = originals[0].size;
     let recipe = arguments.recipe.as_deref().map(|name| Recipe::load(name, &[])).transpose()?;
+    let (originals, statistics) = originals(arguments, recipe.as_ref())?;
+    let stored = originals[0].size;
     let crop = match &recipe {
         Some(recipe) => u32::try_from(recipe.input.crop_px).context("the recipe's input.crop_px")?,
         None => stored.width * 7 / 8,
@@ -87,9 +100,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
         None => SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed },
     };
+    let most = originals.len() as u64 * (views.count() as u64 + 1) * stored.area() as u64;
+    ensure!(most <= LARGEST_SHEET_PX, "the picture would have {most} pixels; lower --count or --rows");
     let sheet = draw(&originals, &views);
     let mut png = Cursor::new(Vec::new());
-    sheet.write_to(&mut png, image::ImageFormat::Png)?;
+    sheet.write_to(&mut png, image::ImageFormat::Png).context("cannot encode the picture")?;
     write_atomically(&arguments.out, |out| out.write_all(png.get_ref()))
         .with_context(|| format!("cannot write {}", arguments.out.display()))?;
     outln!("{}: {}x{} pixels", arguments.out.display(), sheet.width(), sheet.height())?;
@@ -103,17 +118,25 @@ fn paper(crop: u32) -> Vec<AugmentationConfig> {
     steps
 }
 
-/// The images to show, all of one size, and the colour statistics that belong to them.
-fn originals(arguments: &Arguments) -> Result<(Vec<Original>, ColorStatistics)> {
+/// The images to show, all of the size that the recipe trains on, and the colour statistics that belong to
+/// them.
+fn originals(arguments: &Arguments, recipe: Option<&Recipe>) -> Result<(Vec<Original>, ColorStatistics)> {
     let source = &arguments.source;
     if source.join(DatasetInfo::FILE_NAME).is_file() {
-        let dataset = Dataset::open(source)?;
+        let dataset = match recipe {
+            Some(recipe) => open_dataset(source, recipe)?,
+            None => Dataset::open(source)?,
+        };
         let statistics = dataset.info().statistics.clone().unwrap_or_else(ColorStatistics::imagenet);
         return Ok((from_shards(&dataset, arguments)?, statistics));
     }
     let metadata = fs::metadata(source).with_context(|| format!("cannot open {}", source.display()))?;
     let files = if metadata.is_dir() { image_files(source, arguments.rows)? } else { vec![source.clone()] };
-    let originals = files.iter().map(|file| from_photo(file)).collect::<Result<_>>()?;
+    let side = match recipe {
+        Some(recipe) => u32::try_from(recipe.input.image_px).context("the recipe's input.image_px")?,
+        None => PHOTO_SIDE_PX,
+    };
+    let originals = files.iter().map(|file| from_photo(file, side)).collect::<Result<_>>()?;
     Ok((originals, ColorStatistics::imagenet()))
 }
 
@@ -158,11 +181,12 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn from_photo(path: &Path) -> Result<Original> {
+/// A photo as preparation with its default options would store it.
+fn from_photo(path: &Path, side_px: u32) -> Result<Original> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let planes = Shaper::new(PHOTO_SIDE_PX, Fit::ShortSide, Filter::Lanczos3)
+    let planes = Shaper::new(side_px, Fit::ShortSide, Filter::Lanczos3)
         .planes_of(&bytes)
         .with_context(|| format!("cannot decode {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Original { name, planes, size: Size::square(PHOTO_SIDE_PX) })
+    Ok(Original { name, planes, size: Size::square(side_px) })
 }

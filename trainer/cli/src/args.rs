@@ -33,10 +33,29 @@ pub struct Cli {
     pub train: TrainArgs,
 }
 
+impl Cli {
+    /// The options of ONNX Runtime, if the command uses it.
+    pub fn runtime(&self) -> Option<&RuntimeArgs> {
+        match &self.command {
+            None => self.train.training.device.used(),
+            Some(Command::Compare(args)) => args.training.device.used(),
+            Some(Command::Evaluate(args)) => args.device.used(),
+            Some(Command::Predict(args)) => args.device.used(),
+            Some(Command::Report(args)) => Some(&args.runtime),
+            Some(Command::Features(args)) => Some(&args.runtime),
+            Some(Command::Search(args)) => Some(&args.runtime),
+            Some(Command::Bench(args)) => Some(&args.runtime),
+            // These write graphs for a device that need not be in this machine.
+            Some(Command::Export(_) | Command::Graphs(_) | Command::Recipes { .. }) => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Compare(CompareArgs),
-    /// Measure the error of a trained network on validation images
+    /// Measure the error of a trained network on validation images, or on the training images if there are no
+    /// others
     Evaluate(EvaluateArgs),
     /// Classify photos: the five best classes with their probabilities
     Predict(PredictArgs),
@@ -198,6 +217,12 @@ pub struct DeviceArgs {
     pub runtime: RuntimeArgs,
 }
 
+impl DeviceArgs {
+    fn used(&self) -> Option<&RuntimeArgs> {
+        (self.backend == BackendKind::Ort).then_some(&self.runtime)
+    }
+}
+
 #[derive(Args, Debug)]
 pub struct RuntimeArgs {
     /// Device: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver has one
@@ -231,7 +256,7 @@ pub struct StepArgs {
 pub struct TrainedArgs {
     /// Folder of a run
     pub run: PathBuf,
-    /// Checkpoint to use: the one with the lowest validation error, or the last
+    /// Checkpoint to use: the one with the lowest error after an epoch, or the last
     #[arg(long, value_parser = one_of::<CheckpointChoice>(CheckpointChoice::ALL.map(CheckpointChoice::name)), default_value_t = CheckpointChoice::Best)]
     pub checkpoint: CheckpointChoice,
 }
@@ -315,8 +340,8 @@ pub struct GraphsArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Prepared data set that the mean and the number of classes come from [default: a mean of 127.5,
-    /// --classes]
+    /// Prepared data set that the mean and the number of classes come from [default: the mean that the recipe
+    /// gives, else 127.5; --classes]
     #[arg(long, value_name = "DIR", conflicts_with = "classes")]
     pub data: Option<PathBuf>,
     /// Number of classes

@@ -1,6 +1,6 @@
 //! The device and the backend of the command line.
 
-use fovea_runtime::{OnnxRuntime, Options, environment};
+use fovea_runtime::{Device, DeviceChoice, OnnxRuntime, Options, check_gpu, environment};
 use fovea_tools::bars::FetchBar;
 use fovea_tools::signals::at_once;
 use fovea_trainer::backend::{
@@ -27,6 +27,23 @@ pub fn backend(
     })
 }
 
+/// Checks that there is a GPU if one was requested by name, before anything is prepared for it.
+pub fn check(args: &RuntimeArgs) -> Result<(), BackendError> {
+    if let DeviceChoice::Exactly(device @ Device::Cuda(_)) = args.device {
+        check_gpu(options(args, device).dylib.is_none())?;
+    }
+    Ok(())
+}
+
+fn options(args: &RuntimeArgs, device: Device) -> Options {
+    let from_env = Options::from_env(device.build());
+    Options {
+        dylib: args.ort_dylib.clone().or(from_env.dylib),
+        threads: args.threads.map_or(0, usize::from),
+        ..from_env
+    }
+}
+
 /// Loads ONNX Runtime, fetching it first if necessary; pass no `step` if there are no training steps.
 pub fn runtime(
     args: &RuntimeArgs,
@@ -34,13 +51,7 @@ pub fn runtime(
     for_run: Precision,
 ) -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
     let device = args.device.resolve();
-    let from_env = Options::from_env(device.build());
-    let options = Options {
-        dylib: args.ort_dylib.clone().or(from_env.dylib),
-        threads: args.threads.map_or(0, usize::from),
-        ..from_env
-    };
-    let loaded = at_once(|| environment(&options, &mut FetchBar::default()))?;
+    let loaded = at_once(|| environment(&options(args, device), &mut FetchBar::default()))?;
     let precision = args.precision.unwrap_or(for_run);
     let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
     let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use fovea_pipeline::loader::OnBadRecord;
-use fovea_pipeline::{EvalCrops, Split, cores};
+use fovea_pipeline::{EvalCrops, cores};
 use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;

@@ -60,7 +60,8 @@ fn main() -> ExitCode {
 
 /// Runs the command; prints errors to stderr.
 fn run(cli: Cli) -> ExitCode {
-    let result = signals::install().and_then(|()| match cli.command {
+    let device = || Ok(cli.runtime().map_or(Ok(()), device::check)?);
+    let result = signals::install().and_then(|()| device()).and_then(|()| match cli.command {
         None => train::train(&cli.train),
         Some(Command::Compare(args)) => compare::compare(&args),
         Some(Command::Evaluate(args)) => evaluate::evaluate(&args),

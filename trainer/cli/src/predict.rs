@@ -62,7 +62,9 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         }
         outln!("{}", printable(&path.to_string_lossy()))?;
         for (id, name, probability) in best {
-            outln!("  {:>7}  {name}  ({id})", percent(probability))?;
+            // Classes of folders have no other name.
+            let id = if id == name { String::new() } else { format!("  ({id})") };
+            outln!("  {:>7}  {name}{id}", percent(probability))?;
         }
     }
     if args.json {

@@ -33,10 +33,13 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let _finish = finish_first("the batch");
     let mut reporter = Reporter::new(run, options, &mut runtime, &STOP);
     let mut seen = Fingerprint::new(run);
-    let omissions = reporter.write(args.watch.map(|seconds| seconds.get().into()))?;
-    if args.watch.is_none() && STOP.load(Ordering::Relaxed) {
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
+    let interrupted = || {
+        errln!("interrupted: nothing was written");
+        Ok(ExitCode::from(INTERRUPTED))
+    };
+    let Some(omissions) = reporter.write(args.watch.map(|seconds| seconds.get().into()))? else {
+        return interrupted();
+    };
     for omission in omissions {
         errln!("left out: {omission}");
     }
@@ -52,6 +55,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         }
         // The last page stays as it is, and need not be loaded again.
         reporter.write(None)?;
+        return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
 }

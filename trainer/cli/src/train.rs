@@ -119,7 +119,7 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<PlannedRun> {
 fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
     let before = read_settings(run)?;
     let file = run.join("recipe.toml");
-    let recipe = Recipe::load(
+    let recipe = Recipe::load_used(
         file.to_str().context("the path of the run is not Unicode")?,
         &overrides(&args.training),
     )?;

@@ -160,6 +160,17 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] names the recipe, the key, the given value and the valid ones.
     pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Self, RecipeError> {
+        let recipe = Self::load_used(name_or_path, overrides)?;
+        recipe.check_units()?;
+        Ok(recipe)
+    }
+
+    /// As [`Recipe::load`], for the recipe of a run that has begun: a mean or a standard deviation that seems
+    /// to be in other units is taken as it is.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn load_used(name_or_path: &str, overrides: &[String]) -> Result<Self, RecipeError> {
         let mut table = resolve::complete_table(name_or_path)?;
         for text in overrides {
             resolve::apply_override(&mut table, name_or_path, text)?;
@@ -447,5 +458,24 @@ mod tests {
         let text = include_str!("testdata/hashed.toml");
         let recipe = Recipe::from_toml(text, "hashed").unwrap();
         assert_eq!(recipe.hash(), include_str!("testdata/hashed.sha256").trim());
+    }
+
+    #[test]
+    fn means_and_deviations_of_pixels_in_0_to_1_are_refused() {
+        let refused = |overrides: &[&str]| load("demo", overrides).unwrap_err().to_string();
+        let error = refused(&["input.mean=[0.485, 0.456, 0.406]"]);
+        let parts = ["`input.mean` is [0.485, 0.456, 0.406]", "units of 0..=255", "multiply"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        let error = refused(&["input.mean=[123, 116, 103]", "input.std=[0.229, 0.224, 0.225]"]);
+        assert!(error.contains("`input.std` is [0.229, 0.224, 0.225]"), "{error}");
+        refused(&["input.mean=[1.0, 0.0, 0.0]"]);
+        for (mean, std) in [("[0, 0, 0]", "[1, 1, 1]"), ("[127.5, 127.5, 0.5]", "[58.4, 57.1, 57.4]")] {
+            let both = [&*format!("input.mean={mean}"), &*format!("input.std={std}")];
+            load("demo", &both).unwrap_or_else(|error| panic!("{error}"));
+        }
+        // A run that was started with such values still opens.
+        let overrides = ["input.mean=[0.5, 0.5, 0.5]".to_owned()];
+        let used = Recipe::load_used("demo", &overrides).unwrap();
+        assert_eq!(Recipe::from_toml(&used.to_toml(), "recipe.toml").unwrap(), used);
     }
 }

@@ -121,6 +121,20 @@ impl Recipe {
         self.validate_layers()
     }
 
+    /// Checks that means and standard deviations are in the units of pixels.
+    pub(super) fn check_units(&self) -> Result<(), RecipeError> {
+        let input = Check { recipe: &self.name, section: "input".to_owned() };
+        let expected = "numbers in units of 0..=255; multiply those for pixels in 0..=1 by 255";
+        if let Mean::Values(mean) = self.input.mean {
+            let is_zero = mean == [0.0; 3];
+            let holds = is_zero || mean.into_iter().any(|value| !(0.0..=1.0).contains(&value));
+            input.that(holds, "mean", format!("{mean:?}"), expected)?;
+        }
+        self.input.std.map_or(Ok(()), |std| {
+            input.that(std.into_iter().any(|value| value >= 1.0), "std", format!("{std:?}"), expected)
+        })
+    }
+
     fn validate_schedule(&self, check: &Check) -> Result<(), RecipeError> {
         let falls = |gamma: f64| {
             check.that(gamma > 0.0 && gamma < 1.0, "gamma", gamma, "a number above 0 and below 1")

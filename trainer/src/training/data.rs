@@ -13,11 +13,15 @@ use super::TrainingError;
 use crate::backend::{BackendError, Setup};
 use crate::recipe::{Mean, Recipe};
 
-/// Opens the data set in `directory` and checks that its images have the recipe's size.
+/// Opens the data set in `directory` for a trained network, and checks that its images have the recipe's size.
 ///
 /// # Errors
 /// [`TrainingError::Dataset`] when there is no data set, [`TrainingError::ImageSize`].
 pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, TrainingError> {
+    open_sized(directory, recipe, true)
+}
+
+fn open_sized(directory: &Path, recipe: &Recipe, is_trained: bool) -> Result<Dataset, TrainingError> {
     let dataset = Dataset::open(directory)?;
     let found_px = dataset.info().image_size as usize;
     if found_px != recipe.input.image_px {
@@ -27,6 +31,7 @@ pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, Traini
             recipe: recipe.name.clone(),
             expected_px: recipe.input.image_px,
             crop_px: recipe.input.crop_px,
+            is_trained,
         });
     }
     Ok(dataset)
@@ -66,7 +71,7 @@ impl TrainingData {
     /// # Errors
     /// As [`open_dataset`]; also when it has no training images, or lacks statistics that the recipe needs.
     pub fn open(directory: &Path, recipe: &Recipe) -> Result<Self, TrainingError> {
-        let dataset = open_dataset(directory, recipe)?;
+        let dataset = open_sized(directory, recipe, false)?;
         let info = dataset.info();
         let train = Arc::new(dataset.records(Split::Train)?);
         let split = evaluated_split(&dataset);

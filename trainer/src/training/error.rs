@@ -48,7 +48,7 @@ pub enum TrainingError {
     /// The images have another size than the recipe's.
     #[error(
         "{}: the images have {found_px} pixels a side, recipe `{recipe}` needs {expected_px} (its crop has {crop_px}); {}",
-        directory.display(), size_remedy(*found_px, *expected_px, *crop_px)
+        directory.display(), size_remedy(*found_px, *expected_px, *crop_px, *is_trained)
     )]
     ImageSize {
         /// The data set.
@@ -61,6 +61,8 @@ pub enum TrainingError {
         expected_px: usize,
         /// Side of the network's input.
         crop_px: usize,
+        /// Whether the network is trained already, so that its sizes are fixed.
+        is_trained: bool,
     },
     /// The training images are not those of the checkpoint.
     #[error(
@@ -170,10 +172,18 @@ impl TrainingError {
     }
 }
 
-fn size_remedy(found_px: usize, expected_px: usize, crop_px: usize) -> String {
+fn size_remedy(found_px: usize, expected_px: usize, crop_px: usize, is_trained: bool) -> String {
     let prepare = format!("prepare them with prepare_imagenet --size {expected_px}");
-    if found_px < crop_px {
+    if is_trained || found_px == 0 {
         return prepare;
     }
-    format!("{prepare}, or begin a run on them as they are with --set input.image_px={found_px}")
+    let sizes = format!("--set input.image_px={found_px}");
+    if crop_px <= found_px {
+        return format!("{prepare}, or begin a run on them as they are with {sizes}");
+    }
+    let crop_px = (found_px * crop_px / expected_px).max(1);
+    format!(
+        "{prepare}, or begin a run on them as they are with {sizes} --set input.crop_px={crop_px}, if the network \
+             takes images that small"
+    )
 }

@@ -86,7 +86,7 @@ pub struct PrepareArgs {
     #[arg(long, value_parser = one_of::<Encoding>(Encoding::ALL.map(Encoding::name)), default_value_t = Encoding::Raw)]
     encoding: Encoding,
     /// JPEG quality, 1 to 100
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Approximate size of a shard, in bytes or with a unit
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes::parse)]

@@ -64,16 +64,16 @@ impl<'a> Reporter<'a> {
     }
 
     /// Writes the page and its figures; the page reloads itself every `refresh_s` seconds, if given. Returns
-    /// the omissions.
+    /// the omissions. `None` if it was stopped: the files stay as they were.
     ///
     /// # Errors
     /// [`ReportError::Run`] when the folder is not that of a run, others when a file cannot be written.
-    pub fn write(&mut self, refresh_s: Option<u64>) -> Result<Vec<String>, ReportError> {
+    pub fn write(&mut self, refresh_s: Option<u64>) -> Result<Option<Vec<String>>, ReportError> {
         let mut record = Record::read(&self.run, self.options.data.as_deref())?;
         // Reading a large network takes time, and it stays the same.
         record.has_dropout = *self.has_dropout.get_or_insert_with(|| has_dropout(&record.recipe));
         let mut sections = vec![curves::learning(&record), curves::speed(&record)];
-        let checkpoint = self.checkpoint_sections(&record);
+        let Some(checkpoint) = self.checkpoint_sections(&record) else { return Ok(None) };
         sections.extend(checkpoint.sections);
         let omissions: Vec<String> = record
             .damage
@@ -82,18 +82,19 @@ impl<'a> Reporter<'a> {
             .cloned()
             .collect();
         let page = page::page(&record, &checkpoint.title, &sections, refresh_s);
-        write(&self.options.out, page.as_bytes())?;
         self.write_figures(sections.into_iter().flat_map(|section| section.figures).collect())?;
-        Ok(omissions)
+        write(&self.options.out, page.as_bytes())?;
+        Ok(Some(omissions))
     }
 
-    fn checkpoint_sections(&mut self, record: &Record) -> CheckpointSections {
+    /// `None` if it was stopped and there are none of before.
+    fn checkpoint_sections(&mut self, record: &Record) -> Option<CheckpointSections> {
         // Compares the path first, since reading a checkpoint can take long.
         let path = TrainedModel::path(&self.run, self.options.checkpoint);
         if let Some(known) = &self.checkpoint
             && (self.stop.load(Ordering::Relaxed) || path.as_ref().is_ok_and(|path| *path == known.path))
         {
-            return known.clone();
+            return Some(known.clone());
         }
         let loaded =
             path.and_then(|path| Ok((path, TrainedModel::load(&self.run, self.options.checkpoint)?)));
@@ -102,7 +103,7 @@ impl<'a> Reporter<'a> {
             Err(error) => {
                 let omissions = vec![format!("the network's kernels, norms and predictions: {error}")];
                 let sections = vec![Section { title: "The network", omissions, ..Section::default() }];
-                return CheckpointSections { sections, ..CheckpointSections::default() };
+                return Some(CheckpointSections { sections, ..CheckpointSections::default() });
             }
         };
         let title = checkpoint_title(&trained.meta, self.options.checkpoint, record.has_validation());
@@ -113,18 +114,22 @@ impl<'a> Reporter<'a> {
         let sections = CheckpointSections { path, title, sections: vec![network, predictions] };
         if self.stop.load(Ordering::Relaxed) {
             // Interrupted sections do not replace complete ones.
-            return self.checkpoint.get_or_insert(sections).clone();
+            return self.checkpoint.clone();
         }
-        self.checkpoint.insert(sections).clone()
+        Some(self.checkpoint.insert(sections).clone())
     }
 
     /// Writes the figures that have changed as SVG and PNG.
     fn write_figures(&mut self, figures: Vec<Figure>) -> Result<(), ReportError> {
         let folder = self.options.out.with_file_name("figures");
+        let changed = figures.iter().filter(|figure| !self.written.contains(figure));
+        // All are drawn before the first is written.
+        let drawn = changed.map(|figure| Ok((figure, figure::png(&figure.svg)?)));
+        let drawn: Vec<(&Figure, Vec<u8>)> = drawn.collect::<Result<_, ReportError>>()?;
         fs::create_dir_all(&folder).map_err(|reason| ReportError::Write { path: folder.clone(), reason })?;
-        for figure in figures.iter().filter(|figure| !self.written.contains(figure)) {
+        for (figure, png) in drawn {
             write(&folder.join(format!("{}.svg", figure.name)), figure.svg.standalone().as_bytes())?;
-            write(&folder.join(format!("{}.png", figure.name)), &figure::png(&figure.svg)?)?;
+            write(&folder.join(format!("{}.png", figure.name)), &png)?;
         }
         self.written = figures;
         Ok(())
@@ -142,7 +147,7 @@ fn checkpoint_title(meta: &Meta, choice: CheckpointChoice, has_validation: bool)
         if meta.batch > 0 { format!("in epoch {}", meta.epoch + 1) } else { format!("epoch {}", meta.epoch) };
     let why = match (choice, meta.is_best) {
         (CheckpointChoice::Best, true) if has_validation => "lowest validation error",
-        (CheckpointChoice::Best, true) => "lowest error",
+        (CheckpointChoice::Best, true) => "lowest error of training images",
         // No checkpoint was saved as the best.
         (CheckpointChoice::Best, false) | (CheckpointChoice::Last, _) => "latest",
     };
@@ -178,7 +183,7 @@ mod tests {
         );
         assert_eq!(
             checkpoint_title(&best, CheckpointChoice::Best, false),
-            "Checkpoint: step 180, epoch 3 (lowest error)"
+            "Checkpoint: step 180, epoch 3 (lowest error of training images)"
         );
         assert_eq!(
             checkpoint_title(&best, CheckpointChoice::Last, true),
