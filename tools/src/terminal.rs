@@ -56,7 +56,8 @@ pub fn eprint_line(line: Arguments<'_>) {
     // A terminal may have written `^C` where the line begins.
     let start = if io::stderr().is_terminal() { "\r" } else { "" };
     // There is no stream left to report the failure on.
-    let line = printable_lines(&line.to_string());
+    let line = line.to_string();
+    let line = printable_lines(&line);
     let _ = Stderr.write_all(format!("{start}{line}\n").as_bytes());
 }
 

@@ -235,7 +235,7 @@ mod tests {
         let parts = smoothed.parts(0.01, 600);
         let first = "epoch 3/24, batch 120/187";
         let whole = "epoch 3/24, batch 120/187, 60 s left, loss 2.346, top-1 error 35.1 %, 1234 images/s, \
-                     waiting for data 1.0 %, rate 0.01";
+                     waiting for data 1.00 %, rate 0.01";
         assert_eq!(fitting(first, &parts, 200), whole);
         assert_eq!(fitting(first, &parts, 37), "epoch 3/24, batch 120/187, 60 s left");
         for columns in 0..130 {

@@ -101,7 +101,10 @@ fn a_data_set_that_is_missing_or_of_another_size_is_named_with_the_remedy() {
     assert!(text.contains("nowhere") && text.contains("prepare_imagenet"), "{text}");
     for (overrides, remedy) in [
         (&["input.image_px=16"][..], "--set input.image_px=8"),
-        (&["input.image_px=16", "input.crop_px=12"], "prepare_imagenet --size 16"),
+        (
+            &["input.image_px=16", "input.crop_px=12"],
+            "--set input.image_px=8 --set input.crop_px=6, if the network takes images that small",
+        ),
     ] {
         let mut other = Attempt::new(&place, "run");
         other.recipe = recipe(overrides);

@@ -43,7 +43,7 @@ fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
     attempt.recipe =
-        recipe(&["training.epochs=8", "network.layer.fc1.weight_std=0.01", "evaluation.at_end=center"]);
+        recipe(&["training.epochs=3", "network.layer.fc1.weight_std=0.01", "evaluation.at_end=center"]);
     let report = attempt.finish();
     let (_, _, _, epochs) = traces(&place.path("run"));
     let errors: Vec<f64> = epochs[1..].iter().map(|row| row[7].parse().unwrap()).collect();
@@ -58,7 +58,7 @@ fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
     let trained = TrainedModel::load(&place.path("run"), CheckpointChoice::Best).unwrap();
     assert_eq!(trained.meta.step, best.step);
     assert_eq!(trained.meta.epoch as usize, first_best, "{errors:?}");
-    assert_eq!(TrainedModel::load(&place.path("run"), CheckpointChoice::Last).unwrap().meta.epoch, 8);
+    assert_eq!(TrainedModel::load(&place.path("run"), CheckpointChoice::Last).unwrap().meta.epoch, 3);
     assert_eq!(trained.meta.class_names[1], "colour 1");
 }
 
@@ -249,9 +249,9 @@ fn batches_are_in_memory_of_the_backend_which_is_freed_after_the_run() {
     let mut attempt = Attempt::new(&place, "run");
     // Each pass of the backend checks that its images are in a block.
     attempt.finish();
-    // Three buffers for the loader of the training, three for that of each epoch's evaluation and of the
-    // last.
-    assert_eq!(attempt.blocks.count(), (3 * (1 + 3 + 1), 0));
+    // Three buffers for the loader of the training, three for that of each epoch's evaluation, of the last
+    // weights and of the best, which are other ones.
+    assert_eq!(attempt.blocks.count(), (3 * (1 + 3 + 2), 0));
 
     let mut stopped = Attempt::new(&place, "stopped");
     stopped.spoilt = &[7];
