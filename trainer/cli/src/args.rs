@@ -45,8 +45,10 @@ impl Cli {
             Some(Command::Features(args)) => Some(&args.runtime),
             Some(Command::Search(args)) => Some(&args.runtime),
             Some(Command::Bench(args)) => Some(&args.runtime),
-            // These write graphs for a device that need not be in this machine.
-            Some(Command::Export(_) | Command::Graphs(_) | Command::Recipes { .. }) => None,
+            // These compute nothing, and write graphs for a device that need not be in this machine.
+            Some(Command::Export(_) | Command::Graphs(_) | Command::Inspect(_) | Command::Recipes { .. }) => {
+                None
+            }
         }
     }
 }

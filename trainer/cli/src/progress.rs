@@ -238,7 +238,7 @@ mod tests {
                      waiting for data 1.00 %, rate 0.01";
         assert_eq!(fitting(first, &parts, 200), whole);
         assert_eq!(fitting(first, &parts, 37), "epoch 3/24, batch 120/187, 60 s left");
-        for columns in 0..130 {
+        for columns in 1..130 {
             let line = fitting(first, &parts, columns);
             assert!(measure_text_width(&line) <= columns, "{columns}: {line}");
             assert!(columns < first.len() || whole.starts_with(&line), "{columns}: {line}");
