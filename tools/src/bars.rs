@@ -49,7 +49,7 @@ pub fn shown(total: u64, style: ProgressStyle) -> ProgressBar {
     show(ProgressBar::new(total).with_style(style).with_finish(ProgressFinish::AndClear))
 }
 
-/// A style of what fits in the terminal: with a title of `title` columns, a bar, `numbers`, rate and time left.
+/// What fits in the terminal of a title of `title` columns, a bar, `numbers`, rate and time left.
 fn style(numbers: &str, title: usize) -> ProgressStyle {
     ProgressStyle::with_template(&template(numbers, columns().saturating_sub(title)))
         .expect("the template is well-formed")

@@ -13,7 +13,7 @@ use super::TrainingError;
 use crate::backend::{BackendError, Setup};
 use crate::recipe::{Mean, Recipe};
 
-/// Opens the data set in `directory` for a trained network, and checks that its images have the recipe's size.
+/// Opens the data set in `directory` for a trained network; checks that its images have the recipe's size.
 ///
 /// # Errors
 /// [`TrainingError::Dataset`] when there is no data set, [`TrainingError::ImageSize`].
