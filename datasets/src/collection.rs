@@ -18,9 +18,11 @@ use crate::{Entry, Note, Payload, Source, SourceError};
 /// Larger sizes are refused: no photo has them, but a damaged size field may.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
-const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+/// Names say which files are looked at; what they are is seen by their content.
+const EXTENSIONS: [&str; 14] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
 /// The names that [`is_image_name`] accepts, for messages.
-pub(crate) const IMAGE_FILES: &str = "files named *.jpg, *.jpeg or *.png";
+pub(crate) const IMAGE_FILES: &str = "image files (*.jpg, *.png, *.webp and the like)";
 
 /// Whether a file of this name is an image for every source. Hidden files (`._photo.jpg` of macOS) are not.
 #[must_use]

@@ -66,9 +66,7 @@ impl Layout {
             Self::IlsvrcTars => {
                 "a tar of tars, a tar of validation images or a folder with ILSVRC2012_img_*.tar"
             }
-            Self::Folders => {
-                "a folder with one folder of *.jpg, *.jpeg or *.png for each class, or train/ and val/"
-            }
+            Self::Folders => "a folder with one folder of images for each class, or train/ and val/",
             Self::TarOfFolders => "a tar or tar.gz of such folders",
             Self::Kaggle => "a folder with ILSVRC/Data/CLS-LOC",
             Self::TinyImagenet => "a folder or tar with wnids.txt and train/",

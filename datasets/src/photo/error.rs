@@ -11,8 +11,8 @@ pub enum PhotoError {
     /// Zero bytes.
     #[error("the file is empty")]
     Empty,
-    /// Neither JPEG nor PNG.
-    #[error("not a JPEG or PNG file: {content}")]
+    /// No format that is read.
+    #[error("not an image that can be read: {content}")]
     Unknown {
         /// What it seems to be.
         content: String,
@@ -25,10 +25,18 @@ pub enum PhotoError {
         /// Height in pixels.
         height: u32,
     },
+    /// A side of no pixels.
+    #[error("{width}x{height} pixels: there is no image in it")]
+    NoPixels {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
     /// The file ends before its image does.
     #[error("truncated {format}: the file ends after {bytes} bytes, before its image does")]
     Truncated {
-        /// `JPEG` or `PNG`.
+        /// `JPEG`, `PNG` or another one.
         format: &'static str,
         /// Size of the file.
         bytes: usize,
@@ -36,9 +44,17 @@ pub enum PhotoError {
     /// The decoder gave up.
     #[error("damaged {format}: {reason}")]
     Damaged {
-        /// `JPEG` or `PNG`.
+        /// `JPEG`, `PNG` or another one.
         format: &'static str,
         /// The decoder's message.
+        reason: String,
+    },
+    /// A kind of the format that is not read.
+    #[error("unsupported {format}: {reason}")]
+    Unsupported {
+        /// `JPEG`, `PNG` or another one.
+        format: &'static str,
+        /// What is not supported.
         reason: String,
     },
 }
@@ -49,27 +65,33 @@ impl From<JpegError> for PhotoError {
         match error {
             JpegError::Truncated { bytes } => Self::Truncated { format, bytes },
             JpegError::Damaged { reason } => Self::Damaged { format, reason },
+            JpegError::Unsupported { reason } => Self::Unsupported { format, reason },
         }
     }
 }
 
 /// Magic numbers of formats that are not supported, to name them in the message.
-const OTHER_FORMATS: [(&[u8], &str); 7] = [
-    (b"GIF8", "a GIF file"),
-    (b"BM", "a BMP file"),
-    (b"RIFF", "a RIFF file, perhaps WebP"),
-    (b"II*\0", "a TIFF file"),
-    (b"MM\0*", "a TIFF file"),
-    (b"\x1f\x8b", "gzip data"),
-    (b"%PDF", "a PDF file"),
+const OTHER_FORMATS: [(usize, &[u8], &str); 10] = [
+    (8, b"WAVE", "a WAV file"),
+    (4, b"ftypavif", "an AVIF file; convert it to PNG or JPEG"),
+    (4, b"ftyphei", "a HEIC file; convert it to PNG or JPEG"),
+    (4, b"ftypmif1", "a HEIF file; convert it to PNG or JPEG"),
+    (4, b"JXL ", "a JPEG XL file; convert it to PNG or JPEG"),
+    (4, b"jP  ", "a JPEG 2000 file; convert it to PNG or JPEG"),
+    (0, b"\xff\x0a", "a JPEG XL file; convert it to PNG or JPEG"),
+    (0, b"8BPS", "a Photoshop file; convert it to PNG or JPEG"),
+    (0, b"\x1f\x8b", "gzip data"),
+    (0, b"%PDF", "a PDF file"),
 ];
 
 impl PhotoError {
     /// Describes bytes that begin like no image.
     pub(super) fn unknown(bytes: &[u8]) -> Self {
-        let known = OTHER_FORMATS.iter().find(|(magic, _)| bytes.starts_with(magic));
+        let known = OTHER_FORMATS
+            .iter()
+            .find(|(from, magic, _)| bytes.get(*from..).is_some_and(|rest| rest.starts_with(magic)));
         let content = match known {
-            Some((_, name)) => (*name).to_owned(),
+            Some((_, _, name)) => (*name).to_owned(),
             None => beginning(bytes),
         };
         Self::Unknown { content }

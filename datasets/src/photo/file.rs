@@ -1,33 +1,45 @@
 //! An image file: its format, header and pixels.
 
-use fovea_pipeline::decode::JpegFile;
+use fovea_pipeline::decode::{JpegFile, guarded};
 
-use super::png::PngFile;
+use super::other::{OtherFile, format_of};
 use super::{MAX_PIXELS, Photo, PhotoError};
+
+/// Whether a file that begins with these bytes, sixteen at least, is an image of a format that is read.
+#[must_use]
+pub fn is_image(beginning: &[u8]) -> bool {
+    beginning.starts_with(&[0xff, 0xd8]) || format_of(beginning).is_some()
+}
 
 /// An image file whose header has been read.
 pub struct PhotoFile<'b>(Format<'b>);
 
 enum Format<'b> {
     Jpeg(Box<JpegFile<'b>>),
-    Png(Box<PngFile<'b>>),
+    Other(OtherFile<'b>),
 }
 
 impl<'b> PhotoFile<'b> {
     /// Detects the format and reads the header.
     ///
     /// # Errors
-    /// When the bytes are not a JPEG or PNG file, the header is damaged, or the image has more than
-    /// [`MAX_PIXELS`].
+    /// When the bytes are no image file of a format that is read, the header is damaged, or the image has no
+    /// or more than [`MAX_PIXELS`] pixels.
     pub fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
-        let format = match bytes {
-            [] => return Err(PhotoError::Empty),
-            [0xff, 0xd8, ..] => Format::Jpeg(Box::new(JpegFile::parse(bytes)?)),
-            [0x89, b'P', b'N', b'G', ..] => Format::Png(Box::new(PngFile::parse(bytes)?)),
+        let format = match (bytes, format_of(bytes)) {
+            ([], _) => return Err(PhotoError::Empty),
+            ([0xff, 0xd8, ..], _) => Format::Jpeg(Box::new(JpegFile::parse(bytes)?)),
+            (_, Some(format)) => Format::Other(
+                guarded(|| OtherFile::parse(bytes, format))
+                    .unwrap_or_else(|reason| Err(PhotoError::Damaged { format: format.1, reason }))?,
+            ),
             _ => return Err(PhotoError::unknown(bytes)),
         };
         let file = PhotoFile(format);
         let (width, height) = file.dimensions();
+        if file.pixels() == 0 {
+            return Err(PhotoError::NoPixels { width, height });
+        }
         if file.pixels() > MAX_PIXELS {
             return Err(PhotoError::TooLarge { width, height });
         }
@@ -39,7 +51,7 @@ impl<'b> PhotoFile<'b> {
     pub fn dimensions(&self) -> (u32, u32) {
         match &self.0 {
             Format::Jpeg(file) => file.dimensions(),
-            Format::Png(file) => file.dimensions(),
+            Format::Other(file) => file.dimensions(),
         }
     }
 
@@ -61,7 +73,11 @@ impl<'b> PhotoFile<'b> {
                 photo.rgb.resize(3 * photo.width as usize * photo.height as usize, 0);
                 Ok(file.decode(&mut photo.rgb)?)
             }
-            Format::Png(file) => file.decode(&mut photo.rgb),
+            Format::Other(file) => {
+                let format = file.format();
+                guarded(|| file.decode(&mut photo.rgb))
+                    .unwrap_or_else(|reason| Err(PhotoError::Damaged { format, reason }))
+            }
         }
     }
 }

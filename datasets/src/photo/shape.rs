@@ -157,7 +157,7 @@ impl Shaper {
     /// Decodes an image file and brings it to `u8 [3,S,S]`.
     ///
     /// # Errors
-    /// When the file is not a JPEG or PNG file, damaged, or too large.
+    /// When the file is not an image file that can be read, damaged, or too large.
     pub fn planes_of(&mut self, file: &[u8]) -> Result<Vec<u8>, PhotoError> {
         let mut photo = Photo::default();
         PhotoFile::parse(file)?.decode(&mut photo)?;

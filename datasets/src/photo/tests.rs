@@ -128,12 +128,12 @@ fn what_is_no_image_is_named() {
     assert_eq!(reason(b""), "the file is empty");
     assert_eq!(
         reason(b"<!DOCTYPE html>\n<html><body>Not found</body></html>"),
-        "not a JPEG or PNG file: text that begins with `<!DOCTYPE html> <html><b`"
+        "not an image that can be read: text that begins with `<!DOCTYPE html> <html><b`"
     );
-    assert_eq!(reason(b"GIF89a......"), "not a JPEG or PNG file: a GIF file");
+    assert_eq!(reason(b"%PDF-1.7"), "not an image that can be read: a PDF file");
     assert_eq!(
         reason(&[0; 9]),
-        "not a JPEG or PNG file: it begins with the bytes [00, 00, 00, 00, 00, 00, 00, 00]"
+        "not an image that can be read: it begins with the bytes [00, 00, 00, 00, 00, 00, 00, 00]"
     );
     assert!(reason(&[0xff, 0xd8]).starts_with("truncated JPEG"), "{}", reason(&[0xff, 0xd8]));
     assert!(reason(&[0xff, 0xd8, 0xff, 0xd9]).contains("JPEG"), "{}", reason(&[0xff, 0xd8, 0xff, 0xd9]));
@@ -223,4 +223,134 @@ fn fits_and_filters_are_parsed_printed_and_stored_by_the_same_name() {
     assert_eq!(error, "unknown fit \"fill\", expected one of short-side, squash");
     let error = "box".parse::<Filter>().unwrap_err().to_string();
     assert_eq!(error, "unknown filter \"box\", expected one of lanczos3, bicubic, bilinear");
+}
+
+/// The same picture in each format that is read without loss.
+fn lossless_files() -> Vec<(&'static str, Vec<u8>)> {
+    let image = DynamicImage::ImageRgb8(ImageBuffer::from_raw(40, 30, picture(40, 30)).unwrap());
+    let formats = [
+        ("PNG", ImageFormat::Png),
+        ("WebP", ImageFormat::WebP),
+        ("BMP", ImageFormat::Bmp),
+        ("TIFF", ImageFormat::Tiff),
+        ("PNM", ImageFormat::Pnm),
+    ];
+    let write = |format| {
+        let mut bytes = Vec::new();
+        image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        bytes
+    };
+    formats.map(|(name, format)| (name, write(format))).into()
+}
+
+fn gif() -> Vec<u8> {
+    let image = ImageBuffer::from_pixel(12, 10, Rgba([200u8, 100, 0, 255]));
+    let mut bytes = Vec::new();
+    DynamicImage::from(image).write_to(&mut Cursor::new(&mut bytes), ImageFormat::Gif).unwrap();
+    bytes
+}
+
+#[test]
+fn every_format_is_read_by_its_content() {
+    for (format, bytes) in lossless_files() {
+        assert!(is_image(&bytes[..16]), "{format}");
+        let photo = decode(&bytes).unwrap_or_else(|error| panic!("{format}: {error}"));
+        assert_eq!((photo.width, photo.height), (40, 30), "{format}");
+        assert_eq!(photo.rgb, picture(40, 30), "{format}");
+        let error = decode(&bytes[..bytes.len() / 2]).unwrap_err().to_string();
+        assert!(error.contains(format), "{error}");
+    }
+    assert!(is_image(&gif()[..16]));
+    let photo = decode(&gif()).unwrap();
+    assert_eq!(largest_difference(&photo.rgb, &[200, 100, 0].repeat(120)), 0);
+    assert!(!is_image(b"name,label\n1.jpg,7"));
+}
+
+/// A chunk of a PNG file.
+fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let named = [&name[..], content].concat();
+    let mut crc = flate2::Crc::new();
+    crc.update(&named);
+    [&(content.len() as u32).to_be_bytes()[..], &named, &crc.sum().to_be_bytes()].concat()
+}
+
+#[test]
+fn metadata_that_unpack_to_gigabytes_cost_neither_memory_nor_the_photo() {
+    let mut packed = flate2::write::ZlibEncoder::new(b"ICC\0\0".to_vec(), flate2::Compression::fast());
+    for _ in 0..512 {
+        std::io::Write::write_all(&mut packed, &[0; 1 << 20]).unwrap();
+    }
+    let bomb = chunk(b"iCCP", &packed.finish().unwrap());
+    let (_, bytes) = &lossless_files()[0];
+    let file = [&bytes[..33], &bomb, &bytes[33..]].concat();
+    let before = peak_memory_bytes();
+    let decoded = decode(&file);
+    if let Err(error) = decoded {
+        assert!(error.to_string().starts_with("damaged PNG"), "{error}");
+    }
+    let grown = peak_memory_bytes() - before;
+    assert!(grown < 256 << 20, "{} MiB", grown >> 20);
+}
+
+/// The most memory that this process has had, where the system tells it, else 0.
+fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).map_or(0, |kb: u64| kb << 10)
+}
+
+#[test]
+fn changed_bytes_never_panic_nor_take_much_memory() {
+    let mut seeds = lossless_files();
+    seeds.push(("GIF", gif()));
+    let rgb = picture(40, 30);
+    seeds.push(("JPEG", jpeg(40, 30, jpeg_encoder::ColorType::Rgb, &rgb, false)));
+    seeds.push(("JPEG", jpeg(40, 30, jpeg_encoder::ColorType::Rgb, &rgb, true)));
+    let before = peak_memory_bytes();
+    let mut random = 1u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) as usize % below
+    };
+    let mut refused = 0;
+    for (format, seed) in &seeds {
+        for round in 0..700 {
+            let mut bytes = seed.clone();
+            for _ in 0..=round % 4 {
+                // Headers have more to break than pixels.
+                let within = if next(2) == 0 { bytes.len().min(120) } else { bytes.len() };
+                let at = next(within);
+                match next(4) {
+                    0 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)],
+                    1 => bytes[at] ^= 1 << next(8),
+                    2 => bytes.truncate(at.max(1)),
+                    _ => bytes.insert(at, next(256) as u8),
+                }
+            }
+            // What would be a long wait for a few bytes is another test's matter.
+            match PhotoFile::parse(&bytes) {
+                Ok(file) if file.pixels() > 1 << 22 => {}
+                Ok(file) => {
+                    let (width, height) = file.dimensions();
+                    let mut photo = Photo::default();
+                    match file.decode(&mut photo) {
+                        Ok(()) => {
+                            assert_eq!(photo.rgb.len(), 3 * width as usize * height as usize, "{format}")
+                        }
+                        Err(error) => {
+                            refused += 1;
+                            assert!(!error.to_string().contains('\n'), "{format}: {error}");
+                        }
+                    }
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().contains('\n'), "{format}: {error}");
+                }
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+    let grown = peak_memory_bytes() - before;
+    assert!(grown < 512 << 20, "{} MiB", grown >> 20);
 }

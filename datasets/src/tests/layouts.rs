@@ -155,7 +155,7 @@ fn a_folder_tree_and_the_tars_give_the_same_training_keys() {
 #[test]
 fn extensions_in_any_case_and_nothing_else() {
     let fixture = Fixture::new();
-    for name in ["a.jpg", "b.JPG", "c.jpeg", "d.JPEG", "e.Png", "f.gif", "g.txt", "._h.jpg", "jpg", "i.j.jpg"]
+    for name in ["a.jpg", "b.JPG", "c.jpeg", "d.JPEG", "e.Png", "f.mp4", "g.txt", "._h.jpg", "jpg", "i.j.jpg"]
     {
         fixture.write(&format!("set/train/cat/{name}"), name);
         fixture.write(&format!("set/train/dog/{name}"), name);

@@ -1,11 +1,18 @@
 //! From JPEG bytes to pixels.
 //!
-//! [`JpegFile`] decodes photos of any size by `zune-jpeg`. [`JpegDecoder`] decodes the images of a shard, by
-//! `zune-jpeg` or, with the feature `turbojpeg`, by libjpeg-turbo.
+//! [`JpegFile`] decodes photos of any size by `zune-jpeg` and, where that is not good enough, by
+//! `libjpeg-turbo-rs`. [`JpegDecoder`] decodes the images of a shard, likewise or, with the feature
+//! `turbojpeg`, by libjpeg-turbo.
 
+mod exact;
+mod guard;
+mod header;
+mod jpeg_error;
 mod jpeg_file;
 
-pub use jpeg_file::{JpegError, JpegFile};
+pub use guard::guarded;
+pub use jpeg_error::JpegError;
+pub use jpeg_file::JpegFile;
 
 #[cfg(feature = "turbojpeg")]
 use turbo as library;

@@ -307,7 +307,7 @@ pub struct EvaluateArgs {
 pub struct PredictArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
-    /// Photos, JPEG or PNG
+    /// Photos: JPEG, PNG, WebP, GIF, BMP, TIFF or PNM
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     #[command(flatten)]

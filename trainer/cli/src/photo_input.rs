@@ -38,7 +38,7 @@ impl PhotoInput {
     pub fn views_of(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let read = || format!("cannot read {}", path.display());
         let about = fs::metadata(path).with_context(read)?;
-        ensure!(about.is_file(), "{} is no file; give a JPEG or PNG photo", path.display());
+        ensure!(about.is_file(), "{} is no file; give an image file", path.display());
         let bytes = fs::read(path).with_context(read)?;
         let planes = Shaper::new(self.image_px, self.fit, self.filter)
             .planes_of(&bytes)

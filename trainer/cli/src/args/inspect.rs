@@ -60,7 +60,7 @@ pub struct FeaturesArgs {
 pub struct SearchArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
-    /// Photos, JPEG or PNG
+    /// Photos: JPEG, PNG, WebP, GIF, BMP, TIFF or PNM
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// Folder of the prepared data set to search
