@@ -55,6 +55,8 @@ def main(directory, steps):
             continue  # overflow: skip the update; a smaller loss scale avoids it
         for parameter in about["parameters"]:
             name = parameter["name"]
+            if parameter["hyperparameters"] is None:
+                continue  # it keeps its values
             pieces = {"weights": state[name].ravel(), "gradients": given[f"{name}.gradient"].ravel()}
             pieces |= {name: scalar(value) for name, value in parameter["hyperparameters"].items()}
             pieces |= {f"{slot}_buffer": state[f"{name}.{slot}"].ravel() for slot in about["slots"]}

@@ -15,7 +15,7 @@ use fovea_trainer::recipe::Recipe;
 use ort::session::Session;
 use serde::Deserialize;
 
-const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0005, bias_lr_mult: 1.0, bias_decay: true };
+const SGD: Sgd = Sgd { momentum: 0.9 };
 
 /// Largest differences: of a loss, relative; of a tensor's entries, relative to its root mean square.
 struct Tolerance {

@@ -73,6 +73,12 @@ fn layers_that_do_not_fit_are_wrong_usage_and_leave_no_run() {
     for (set, part) in [
         ("network.layer.conv1.kernel=100", "`conv1`"),
         ("network.layer.conv1.groups=2", "`conv1`"),
+        (
+            "network.freeze=[\"cnov1.*\"]",
+            "`network.freeze`: `cnov1.*` matches no parameter of the network; near: conv1",
+        ),
+        ("network.train=[\"fc9.*\"]", "`network.train`: `fc9.*` matches no parameter"),
+        ("network.freeze=[\"*\"]", "nothing is trained"),
         ("name=../evil", "`name` is `../evil`"),
     ] {
         refuse(&mut prepared.train(&run, 1, &["--set", set]), 2, &[part]);

@@ -31,6 +31,7 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve();
     let options = OrtOptions { precision: args.precision, ..OrtOptions::new(device) }.graphs(&recipe, rows);
     let graphs = TrainingGraphs::build(&network, &options)?;
+    let groups = optimizer::groups(&recipe, &graphs.parameters)?;
 
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let write = |name: &str, bytes: &[u8]| {
@@ -46,7 +47,7 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     write("accumulate.onnx", &accumulate_graph()?.to_bytes())?;
     write("evaluate.onnx", &graphs.evaluate.to_bytes())?;
 
-    let about = description(&recipe, &*optimizer, &graphs, (rows, classes), args.precision);
+    let about = description(&recipe, &*optimizer, (&graphs, &groups), (rows, classes), args.precision);
     write("graphs.json", &serde_json::to_vec_pretty(&about)?)?;
     let mean_shape = options.mean_shape(network.input_px);
     let mean = match &data {
@@ -58,22 +59,25 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         },
     };
     let mean = TensorRef { shape: &mean_shape, values: &mean };
-    write("state.safetensors", &state(&graphs, optimizer.slots(), mean, args.seed)?)?;
+    write("state.safetensors", &state((&graphs, &groups), optimizer.slots(), mean, args.seed)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The graphs' inputs that are no tensors of the state.
+/// The graphs' inputs that are no tensors of the state. Parameters that keep their values have no
+/// hyperparameters; those of the others are for the first update.
 fn description(
     recipe: &Recipe,
     optimizer: &dyn Optimizer,
-    graphs: &TrainingGraphs,
+    (graphs, groups): (&TrainingGraphs, &[Option<ParameterGroup>]),
     (rows, classes): (usize, usize),
     precision: Precision,
 ) -> serde_json::Value {
     let update = Update { learning_rate: recipe.optimizer.learning_rate, step: 0 };
-    let parameters = graphs.parameters.iter().map(|parameter| {
-        let values = optimizer.values(&ParameterGroup::from(parameter), &update);
-        let named: BTreeMap<_, _> = optimizer.hyperparameters().iter().zip(values).collect();
+    let parameters = graphs.parameters.iter().zip(groups).map(|(parameter, group)| {
+        let named = group.map(|group| {
+            let values = optimizer.values(&group, &update);
+            optimizer.hyperparameters().iter().zip(values).collect::<BTreeMap<_, _>>()
+        });
         json!({ "name": parameter.name, "shape": parameter.shape, "hyperparameters": named })
     });
     let masks =
@@ -93,7 +97,7 @@ fn description(
 
 /// Mean, parameters, optimizer slots, buffers.
 fn state(
-    graphs: &TrainingGraphs,
+    (graphs, groups): (&TrainingGraphs, &[Option<ParameterGroup>]),
     slots: &[&str],
     mean: TensorRef<'_>,
     seed: u64,
@@ -105,11 +109,12 @@ fn state(
     let largest = weights.iter().map(Vec::len).max().unwrap_or(0);
     let zeros = vec![0.0; largest];
     let mut tensors = vec![(names::MEAN.to_owned(), mean)];
-    for (parameter, values) in graphs.parameters.iter().zip(&weights) {
+    for ((parameter, group), values) in graphs.parameters.iter().zip(groups).zip(&weights) {
         let shape = &parameter.shape;
         tensors.push((parameter.name.clone(), TensorRef { shape, values }));
         let empty = TensorRef { shape, values: &zeros[..values.len()] };
-        tensors.extend(slots.iter().map(|slot| (names::slot(&parameter.name, slot), empty)));
+        let slots = slots.iter().filter(|_| group.is_some());
+        tensors.extend(slots.map(|slot| (names::slot(&parameter.name, slot), empty)));
     }
     for (buffer, values) in graphs.buffers.iter().zip(&buffers) {
         tensors.push((buffer.name.clone(), TensorRef { shape: &buffer.shape, values }));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use fovea_analysis::figure::grouped;
 use fovea_pipeline::summary::{count, percent};
 use fovea_pipeline::{Split, cores};
 use fovea_tools::terminal::{INTERRUPTED, print};
@@ -44,9 +45,12 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
     let precision = settings.precision;
     let session = Session::open(&recipe, &data, options(training, settings), &folder)?;
-    let mut backend = device::backend(&training.device, Some(&training.step), &session.setup()?, precision)?;
+    let setup = session.setup()?;
+    let (trained, all) = setup.trained_values()?;
+    let mut backend = device::backend(&training.device, Some(&training.step), &setup, precision)?;
     let about = backend.describe();
     errln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+    errln!("trains {} of {} values", grouped(&trained.to_string()), grouped(&all.to_string()));
     let _finish = finish_first("the step");
     // The bar disappears with the statement.
     let outcome = session.train(&mut *backend, &STOP, &mut Terminal::default())?;

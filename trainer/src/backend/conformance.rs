@@ -405,6 +405,70 @@ fn equal_outputs_are_ranked_by_class(backend: Make) {
     }
 }
 
+/// The settings of every optimizer.
+const OPTIMIZERS: [&str; 6] = [
+    "optimizer={ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01 }",
+    "optimizer={ learning_rate = 0.02, momentum = 0.9, nesterov = true, weight_decay = 0.01 }",
+    "optimizer={ kind = \"adamw\", learning_rate = 0.02, epsilon = 0.01, weight_decay = 0.01 }",
+    "optimizer={ kind = \"rmsprop\", learning_rate = 0.02, momentum = 0.5, epsilon = 0.01, weight_decay = 0.01 }",
+    "optimizer={ kind = \"lars\", learning_rate = 0.02, weight_decay = 0.01, trust_coefficient = 0.1 }",
+    "optimizer={ kind = \"lamb\", learning_rate = 0.02, epsilon = 0.01, weight_decay = 0.01, \
+     group = [{ axes = 1, weight_decay = 0, learning_rate_factor = 2 }] }",
+];
+
+fn every_optimizer_continues_from_a_restored_state_to_the_same_bits(backend: Make) {
+    for optimizer in OPTIMIZERS {
+        let folder = tempfile::tempdir().unwrap();
+        let update = |backend: &mut dyn TrainingBackend, at: u64| {
+            let _ = backend.accumulate(Batch::new(at as usize).rows(), whole(at)).unwrap();
+            assert_eq!(backend.update(Update { step: at, ..UPDATE }).unwrap(), Updated::Done);
+        };
+        let (mut first, mut second) = (make(backend, &[optimizer]), make(backend, &[optimizer]));
+        let before = state(&mut *first);
+        (0..2).for_each(|at| update(&mut *first, at));
+        let saved = saved(&mut *first, &folder.path().join("step"));
+        second.import(saved).unwrap();
+        for backend in [&mut first, &mut second] {
+            (2..4).for_each(|at| update(&mut **backend, at));
+        }
+        assert_eq!(state(&mut *first), state(&mut *second), "{optimizer}");
+        let unchanged = before.iter().zip(state(&mut *first)).find(|(before, after)| **before == *after);
+        assert_eq!(unchanged, None, "{optimizer}");
+    }
+}
+
+fn frozen_parameters_keep_their_values_and_have_no_slots(backend: Make) {
+    let freeze = ["network.freeze=[\"conv*\", \"fc4.bias\"]", "network.train=[\"conv2.bias\"]"];
+    let (mut frozen, mut free) = (make(backend, &freeze), make(backend, &[]));
+    let before = state(&mut *frozen);
+    let names: Vec<&str> = before.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names[..5],
+        ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias", "conv2.bias.momentum"]
+    );
+    for backend in [&mut frozen, &mut free] {
+        step(&mut **backend, &Batch::new(1), 0);
+    }
+    let (after, free) = (state(&mut *frozen), state(&mut *free));
+    for ((name, before), (_, after)) in before.iter().zip(&after) {
+        let kept = ["conv1.weight", "conv1.bias", "conv2.weight", "fc4.bias"].contains(&name.as_str());
+        assert_eq!(before == after, kept, "{name}");
+        // What is trained takes the step that it takes where nothing is frozen.
+        let (_, whole) = free.iter().find(|(other, _)| other == name).unwrap();
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * (1.0 + a.abs());
+        assert!(kept || after.iter().zip(whole).all(near), "{name}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let saved = saved(&mut *frozen, &folder.path().join("step"));
+    let mut second = make(backend, &freeze);
+    second.import(saved).unwrap();
+    for backend in [&mut frozen, &mut second] {
+        step(&mut **backend, &Batch::new(2), 1);
+        assert_eq!(backend.extremes().unwrap().len(), 10);
+    }
+    assert_eq!(state(&mut *frozen), state(&mut *second));
+}
+
 /// One test for each property of a backend.
 macro_rules! conforms {
     ($backend:ident: $($property:ident),+ $(,)?) => {
@@ -430,6 +494,8 @@ macro_rules! conforms {
             a_state_of_another_network_is_refused,
             dropout_depends_on_seed_and_step,
             extremes_cover_every_parameter,
+            every_optimizer_continues_from_a_restored_state_to_the_same_bits,
+            frozen_parameters_keep_their_values_and_have_no_slots,
             equal_outputs_are_ranked_by_class,
         );
     };
@@ -473,6 +539,22 @@ fn onnx_runtime_follows_the_reference_for_twenty_steps() {
     println!("losses: largest relative difference {worst_loss:.1e}; state: {worst:.1e} at {place}");
     assert!(worst_loss < 1e-5);
     assert!(worst < 1e-3, "{worst:.1e} at {place}");
+}
+
+#[test]
+fn onnx_runtime_follows_the_reference_with_every_optimizer() {
+    for optimizer in OPTIMIZERS {
+        let (mut ort, mut reference) = (make(ort, &[optimizer]), make(reference, &[optimizer]));
+        for at in 0..10 {
+            for backend in [&mut ort, &mut reference] {
+                let _ = backend.accumulate(Batch::new(at as usize).rows(), whole(at)).unwrap();
+                assert_eq!(backend.update(Update { step: at, ..UPDATE }).unwrap(), Updated::Done);
+            }
+        }
+        let (worst, place) = difference(&state(&mut *reference), &state(&mut *ort));
+        println!("{optimizer}: {worst:.1e} at {place}");
+        assert!(worst < 1e-3, "{optimizer}: {worst:.1e} at {place}");
+    }
 }
 
 #[test]

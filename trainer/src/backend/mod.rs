@@ -79,9 +79,9 @@ pub type Save<'a> = dyn FnMut(&[(&str, TensorRef<'_>)]) + 'a;
 
 /// Computes training steps and evaluations, and holds the state that they change.
 ///
-/// The state consists of the parameters and buffers under their names, the optimizer's slots under
-/// `<parameter>.<slot>`, and in half precision the loss scale, which a state saved in another precision need
-/// not have. See [`crate::names`].
+/// The state consists of the parameters and buffers under their names, the optimizer's slots of parameters
+/// that are trained under `<parameter>.<slot>`, and in half precision the loss scale, which a state saved in
+/// another precision need not have. See [`crate::names`].
 pub trait TrainingBackend {
     /// Description of the backend.
     fn describe(&self) -> Description;
@@ -148,7 +148,7 @@ pub trait TrainingBackend {
     /// [`BackendError`] when the rows do not fit or the device fails.
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError>;
 
-    /// The largest weights and gradients of each parameter.
+    /// The largest weights and gradients of each parameter that is trained.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.

@@ -1,7 +1,10 @@
 //! Inputs of a backend: its setup, and the rows of a step.
 
+use fovea_graph::Parameter;
+
 use super::BackendError;
 use crate::models::Classifier;
+use crate::optimizer;
 use crate::recipe::{Mean, Recipe};
 
 /// Everything that a backend is made from.
@@ -24,7 +27,8 @@ impl<'a> Setup<'a> {
     /// The setup for `recipe` and a data set of `classes` classes.
     ///
     /// # Errors
-    /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Graph`] when the file of
+    /// [`BackendError::Layers`] when the layers do not fit together, or a pattern of the recipe matches no
+    /// parameter, [`BackendError::Graph`] when the file of
     /// the network cannot be read or translated, or takes other images or gives other outputs.
     pub fn new(
         recipe: &'a Recipe,
@@ -36,8 +40,20 @@ impl<'a> Setup<'a> {
         recipe.shapes(3, classes)?;
         let network = Classifier::new(recipe, classes)?;
         // An error now, before a runtime is looked for.
-        network.parameters()?;
+        optimizer::groups(recipe, &network.parameters()?)?;
         Ok(Self { recipe, network, batch_rows, mean, seed })
+    }
+
+    /// Numbers of values that are trained, and of all.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn trained_values(&self) -> Result<(usize, usize), BackendError> {
+        let parameters = self.network.parameters()?;
+        let groups = optimizer::groups(self.recipe, &parameters)?;
+        let trained = parameters.iter().zip(&groups).filter(|(_, group)| group.is_some());
+        let count = |(parameter, _): (&Parameter, _)| parameter.len();
+        Ok((trained.map(count).sum(), parameters.iter().map(Parameter::len).sum()))
     }
 
     /// The mean in the shape that graphs subtract.

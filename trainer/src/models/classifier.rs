@@ -9,7 +9,7 @@ use fovea_graph::{
 
 use super::Layers;
 use crate::names;
-use crate::recipe::{Head, Recipe};
+use crate::recipe::{Head, Recipe, TrainedNames};
 
 /// A network that turns square images into one logit for each class of a data set.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Classifier {
     pub input_px: usize,
     /// Number of classes K.
     pub classes: usize,
+    /// Which of its parameters are trained.
+    pub trained: TrainedNames,
 }
 
 impl Classifier {
@@ -39,7 +41,8 @@ impl Classifier {
             }
             None => Arc::new(Layers::new(recipe, classes)),
         };
-        Ok(Self { network, input_px: recipe.input.crop_px, classes })
+        let (input_px, trained) = (recipe.input.crop_px, recipe.network.trained());
+        Ok(Self { network, input_px, classes, trained })
     }
 
     /// Name in files and messages.

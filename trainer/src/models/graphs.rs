@@ -78,8 +78,8 @@ pub struct TrainingGraphs {
     /// Buffers in order; inputs of `train` and `evaluate` under their names.
     pub buffers: Vec<Buffer>,
     /// In: images, offsets, mean, labels, valid, gradient scale, masks, parameters and buffers. Out: loss,
-    /// top-1, top-5, a gradient for each parameter and a change for each buffer. In half precision also the
-    /// loss scale in and the sum of the gradients out.
+    /// top-1, top-5, a gradient for each trained parameter and a change for each buffer. In half precision
+    /// also the loss scale in and the sum of the gradients out.
     pub train: Graph,
     /// Like `train` without offsets, scale and masks; out: loss, top-1, top-5, logits and probabilities.
     pub evaluate: Graph,
@@ -117,12 +117,15 @@ fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward
     let forward = network.forward(&mut g, x, Mode::Train)?;
     let loss = counts(&mut g, forward.logits, labels, valid)?;
     let scaled = g.mul(loss, scale)?;
-    let tensors: Vec<Tensor> = forward.parameters.iter().map(|&(_, tensor)| tensor).collect();
+    let trained =
+        forward.parameters.iter().filter(|(parameter, _)| network.trained.contains(&parameter.name));
+    let (trained, tensors): (Vec<_>, Vec<_>) =
+        trained.map(|(parameter, tensor)| (parameter, *tensor)).unzip();
     let gradients = match options.compute {
         ElementType::F16 => gradients_by_scaled_loss(&mut g, scaled, &tensors)?,
         _ => g.grad(scaled, &tensors)?,
     };
-    for ((parameter, _), gradient) in forward.parameters.iter().zip(gradients) {
+    for (parameter, gradient) in trained.into_iter().zip(gradients) {
         g.output(&names::gradient(&parameter.name), gradient)?;
     }
     buffer_changes(&mut g, &forward, valid, scale)?;

@@ -2,48 +2,83 @@
 //!
 //! An [`Optimizer`] declares slots (buffers as large as the weights, such as momentum) and hyperparameters
 //! (scalars, with values for each group of parameters), and defines the update twice: as nodes of a graph,
-//! which [`update_graph`] completes, and for a single weight, which the reference backend computes with.
+//! which [`update_graph`] completes, and in plain Rust, which the reference backend computes with.
 
+mod adam;
+mod groups;
+mod lars;
+mod nesterov;
+mod rmsprop;
 mod schedule;
 mod sgd;
+#[cfg(test)]
+mod tests;
+mod trust;
 
 use std::fmt;
 use std::sync::Arc;
 
-use fovea_graph::{
-    Builder, Graph, Lowering, Parameter, ParameterKind, Result, Target, Tensor, TensorType, free_batch,
-};
+use fovea_graph::{Builder, Graph, Lowering, Result, Target, Tensor, TensorType, free_batch};
 
+pub use self::adam::{AdamW, Lamb};
+pub use self::groups::{ParameterGroup, groups};
+pub use self::lars::Lars;
+pub use self::nesterov::Nesterov;
+pub use self::rmsprop::RmsProp;
 pub use self::schedule::{Rule, Schedule, State};
 pub use self::sgd::Sgd;
 use crate::names;
-use crate::recipe::Recipe;
+use crate::recipe::{OptimizerKind, Recipe};
 
 /// An update rule.
 pub trait Optimizer: fmt::Debug + Send + Sync {
     /// Names of the slots of each parameter; they begin with zeros.
-    fn slots(&self) -> &'static [&'static str];
+    fn slots(&self) -> &[&'static str];
 
     /// Names of the hyperparameters, scalars of the update.
-    fn hyperparameters(&self) -> &'static [&'static str];
+    fn hyperparameters(&self) -> &[&'static str];
 
     /// Values of the hyperparameters for the parameters of `group`, in their order.
     fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64>;
 
-    /// Appends the update to `g`, element by element.
+    /// Whether the update of a weight depends on the others of its parameter: each parameter is then updated
+    /// by itself and as a whole. Otherwise any piece of the flat buffers may be.
+    fn is_layerwise(&self) -> bool {
+        false
+    }
+
+    /// Appends the update to `g`. A slot or the weights are not read once their new values are known: these
+    /// are written in place.
     ///
     /// # Errors
     /// None for operands of one shape.
-    fn emit(&self, g: &mut Builder, operands: Operands<'_>) -> Result<NewState<Tensor>>;
+    fn emit(&self, g: &mut Builder, operands: Operands<'_>) -> Result<NewState>;
 
-    /// The update of one weight.
-    fn step(&self, hyperparameters: &[f64], weight: f32, slots: &[f32], gradient: f64) -> NewState<f32>;
+    /// The update of one parameter, in place; as many values in each slot and gradients as there are weights.
+    fn step(&self, hyperparameters: &[f64], weights: &mut [f32], slots: &mut [Vec<f32>], gradients: &[f64]);
 }
 
 /// The optimizer of `recipe`.
 #[must_use]
 pub fn from_recipe(recipe: &Recipe) -> Arc<dyn Optimizer> {
-    Arc::new(Sgd::new(&recipe.optimizer))
+    let config = &recipe.optimizer;
+    let momentum = |default: f64| config.momentum.unwrap_or(default);
+    let epsilon = |default: f64| config.epsilon.unwrap_or(default);
+    let betas = config.betas.unwrap_or([0.9, 0.999]);
+    match config.kind {
+        OptimizerKind::Sgd if config.nesterov == Some(true) => Arc::new(Nesterov { momentum: momentum(0.0) }),
+        OptimizerKind::Sgd => Arc::new(Sgd { momentum: momentum(0.0) }),
+        OptimizerKind::AdamW => Arc::new(AdamW::new(betas, epsilon(1e-8))),
+        OptimizerKind::RmsProp => {
+            let alpha = config.alpha.unwrap_or(0.99);
+            Arc::new(RmsProp { momentum: momentum(0.0), alpha, epsilon: epsilon(1e-8) })
+        }
+        OptimizerKind::Lars => {
+            let trust_coefficient = config.trust_coefficient.unwrap_or(0.001);
+            Arc::new(Lars { momentum: momentum(0.9), trust_coefficient, epsilon: epsilon(1e-8) })
+        }
+        OptimizerKind::Lamb => Arc::new(Lamb::new(betas, epsilon(1e-6))),
+    }
 }
 
 /// The position in training of an update.
@@ -53,21 +88,6 @@ pub struct Update {
     pub learning_rate: f64,
     /// Updates done before this one.
     pub step: u64,
-}
-
-/// Parameters with the same hyperparameters.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ParameterGroup {
-    /// Weights or biases.
-    pub kind: ParameterKind,
-    /// Weight decay instead of the optimizer's.
-    pub weight_decay: Option<f64>,
-}
-
-impl From<&Parameter> for ParameterGroup {
-    fn from(parameter: &Parameter) -> Self {
-        Self { kind: parameter.kind, weight_decay: parameter.weight_decay }
-    }
 }
 
 /// Inputs of an update in a graph.
@@ -85,11 +105,11 @@ pub struct Operands<'a> {
 
 /// Result of an update.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NewState<T> {
-    /// The new weight.
-    pub weight: T,
+pub struct NewState {
+    /// The new weights.
+    pub weight: Tensor,
     /// The new values of the slots in their order.
-    pub slots: Vec<T>,
+    pub slots: Vec<Tensor>,
 }
 
 /// The update of a flat piece of any length L: weights, gradients, slots and hyperparameters in, weights and
@@ -131,22 +151,4 @@ pub fn accumulate_graph() -> Result<Graph> {
         g.output(names::NEW_SUM, sum)?;
         Ok(g.finish())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use fovea_runtime::testing::{self, Data};
-
-    use super::*;
-
-    #[test]
-    fn gradients_of_several_micro_batches_are_added_up() {
-        let inputs: [(&str, &[usize], Data); 2] = [
-            (names::SUM, &[2], Data::F32(vec![1.0, 2.0])),
-            (names::GRADIENTS, &[2], Data::F32(vec![3.0, 5.0])),
-        ];
-        let graph = accumulate_graph().unwrap();
-        let sum = testing::run(&mut testing::session(&graph.to_bytes()), &inputs);
-        assert_eq!(sum[names::NEW_SUM], [4.0, 7.0]);
-    }
 }

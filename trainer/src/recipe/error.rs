@@ -78,6 +78,29 @@ pub enum RecipeError {
         /// The range of valid values.
         expected: &'static str,
     },
+    /// A pattern or condition that no parameter meets.
+    #[error("recipe `{recipe}`: `{key}`: {given} matches no parameter of the network; near: {}", near.join(", "))]
+    NoParameter {
+        /// Name or path.
+        recipe: String,
+        /// The key, from the top.
+        key: String,
+        /// The pattern or the condition.
+        given: String,
+        /// Names of parameters.
+        near: Vec<String>,
+    },
+    /// Nothing is left to train.
+    #[error(
+        "recipe `{recipe}`: nothing is trained: `network.freeze` and `network.train` leave all {parameters} \
+         parameters as they are"
+    )]
+    NothingTrained {
+        /// Name or path.
+        recipe: String,
+        /// Parameters of the network.
+        parameters: usize,
+    },
     /// A layer does not fit what comes before it.
     #[error("recipe `{recipe}`: layer `{layer}`: {reason}")]
     Shape {

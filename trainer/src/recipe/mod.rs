@@ -20,6 +20,7 @@ mod legacy;
 mod nearest;
 mod network;
 mod optimizer;
+mod pattern;
 mod resolve;
 mod shapes;
 mod validate;
@@ -32,9 +33,11 @@ use sha2::{Digest, Sha256};
 pub use error::RecipeError;
 pub use network::{
     ActivationLayer, ConvLayer, DropoutLayer, DropoutScaling, Function, Head, Initializer, Layer, LayerKind,
-    LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig, PoolLayer, PoolMode, Weights,
+    LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig, PoolLayer, PoolMode, TrainedNames,
+    Weights,
 };
-pub use optimizer::OptimizerConfig;
+pub use optimizer::{GroupConfig, NetworkPart, OptimizerConfig, OptimizerKind};
+pub(crate) use pattern::{matches, nearest_names};
 pub use shapes::LayerShape;
 
 use fovea_files::{canonical_json, hexadecimal, sha256_of};
@@ -254,7 +257,7 @@ mod tests {
         let optimizer = &recipe.optimizer;
         assert_eq!(
             (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay),
-            (0.01, 0.9, 0.0005)
+            (0.01, Some(0.9), 0.0005)
         );
         assert_eq!((optimizer.bias_lr_mult, optimizer.bias_decay), (1.0, true));
         assert_eq!((recipe.training.batch_size, recipe.training.epochs), (128, 90));

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use fovea_pipeline::UnknownName;
 use serde::{Deserialize, Serialize};
 
+use super::pattern::matches;
+
 /// The layers in the order of the forward pass. A softmax over the last one's outputs gives the
 /// probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,39 @@ pub struct NetworkConfig {
     /// Whether the file's last layer is kept or made new for the classes of the data set.
     #[serde(default, skip_serializing_if = "is_default")]
     pub classes: Head,
+    /// Patterns of the names of parameters that keep their values; `*` stands for any characters, `?` for
+    /// one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Patterns of the names of parameters that are trained although `freeze` names them. Without `freeze`,
+    /// all others keep their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub train: Vec<String>,
+}
+
+impl NetworkConfig {
+    /// The parameters that are trained.
+    #[must_use]
+    pub fn trained(&self) -> TrainedNames {
+        TrainedNames { freeze: self.freeze.clone(), train: self.train.clone() }
+    }
+}
+
+/// The names of the parameters that are trained, by [`NetworkConfig::freeze`] and [`NetworkConfig::train`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrainedNames {
+    freeze: Vec<String>,
+    train: Vec<String>,
+}
+
+impl TrainedNames {
+    /// Whether the parameter `name` is trained.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
+        let frozen = if self.freeze.is_empty() { !self.train.is_empty() } else { any(&self.freeze) };
+        !frozen || any(&self.train)
+    }
 }
 
 /// What becomes of the last layer of a network from a file.
@@ -368,4 +403,23 @@ fn one() -> usize {
 /// For keys that are not serialised when false, so that older recipes keep their hash.
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_frozen_keeps_its_values_unless_it_is_trained_by_name() {
+        let trains = |freeze: &[&str], train: &[&str]| {
+            let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+            let names = TrainedNames { freeze: list(freeze), train: list(train) };
+            ["stem.weight", "layer1.weight", "fc.bias"].map(|name| names.contains(name))
+        };
+        assert_eq!(trains(&[], &[]), [true, true, true]);
+        assert_eq!(trains(&["layer*", "stem.*"], &[]), [false, false, true]);
+        assert_eq!(trains(&[], &["fc.*"]), [false, false, true]);
+        assert_eq!(trains(&["stem.*"], &["fc.*"]), [false, true, true]);
+        assert_eq!(trains(&["*"], &["layer1.*"]), [false, true, false]);
+    }
 }

@@ -8,7 +8,7 @@ use fovea_pipeline::augment::AugmentError;
 use fovea_pipeline::geometry::Size;
 
 use super::resolve::unknown;
-use super::{Head, LayerKind, Mean, Recipe, RecipeError, Weights};
+use super::{Head, LayerKind, Mean, OptimizerKind, Recipe, RecipeError, Weights};
 use crate::optimizer::Rule;
 
 /// The recipe's name and the section, so that each check is one line.
@@ -105,12 +105,7 @@ impl Recipe {
         self.input.std.into_iter().flatten().try_for_each(|std| input.positive("std", std))?;
         input.positive("scale", self.input.scale)?;
 
-        let optimizer = check("optimizer");
-        optimizer.positive("learning_rate", self.optimizer.learning_rate)?;
-        let momentum = self.optimizer.momentum;
-        optimizer.that((0.0..1.0).contains(&momentum), "momentum", momentum, "0 or above and below 1")?;
-        optimizer.not_negative("weight_decay", self.optimizer.weight_decay)?;
-        optimizer.not_negative("bias_lr_mult", self.optimizer.bias_lr_mult)?;
+        self.validate_optimizer(&check("optimizer"))?;
 
         let training = check("training");
         training.at_least_one("batch_size", self.training.batch_size)?;
@@ -133,6 +128,71 @@ impl Recipe {
         self.input.std.map_or(Ok(()), |std| {
             input.that(std.into_iter().any(|value| value >= 1.0), "std", format!("{std:?}"), expected)
         })
+    }
+
+    fn validate_optimizer(&self, check: &Check) -> Result<(), RecipeError> {
+        use OptimizerKind::{AdamW, Lamb, Lars, RmsProp, Sgd};
+
+        let config = &self.optimizer;
+        check.positive("learning_rate", config.learning_rate)?;
+        check.not_negative("weight_decay", config.weight_decay)?;
+        check.not_negative("bias_lr_mult", config.bias_lr_mult)?;
+
+        // A key that the kind does not have would be passed over.
+        let show = |value: Option<f64>| value.map(|value| value.to_string());
+        let given: [(_, &[OptimizerKind], _); 6] = [
+            ("momentum", &[Sgd, RmsProp, Lars], show(config.momentum)),
+            ("nesterov", &[Sgd], config.nesterov.map(|nesterov| nesterov.to_string())),
+            ("betas", &[AdamW, Lamb], config.betas.map(|betas| format!("{betas:?}"))),
+            ("alpha", &[RmsProp], show(config.alpha)),
+            ("trust_coefficient", &[Lars], show(config.trust_coefficient)),
+            ("epsilon", &[AdamW, RmsProp, Lars, Lamb], show(config.epsilon)),
+        ];
+        for (key, kinds, given) in given {
+            let Some(given) = given.filter(|_| !kinds.contains(&config.kind)) else { continue };
+            return Err(RecipeError::WrongType {
+                recipe: self.name.clone(),
+                key: format!("optimizer.{key}"),
+                reason: format!(
+                    "it is {given}, and kind `{}` has no such key; give the whole table instead: \
+                     --set 'optimizer={{kind=\"{}\", learning_rate=0.001, weight_decay=0.01}}'",
+                    config.kind, config.kind
+                ),
+            });
+        }
+        let momentum = config.momentum.map_or("missing".to_owned(), |momentum| momentum.to_string());
+        let in_range = |value: f64| (0.0..1.0).contains(&value);
+        let fits = config.momentum.map_or(config.kind != Sgd, in_range);
+        check.that(fits, "momentum", momentum, "0 or above and below 1")?;
+        for beta in config.betas.into_iter().flatten() {
+            check.that(in_range(beta), "betas", beta, "two numbers, 0 or above and below 1")?;
+        }
+        config
+            .alpha
+            .map_or(Ok(()), |alpha| check.that(in_range(alpha), "alpha", alpha, "0 or above and below 1"))?;
+        config.trust_coefficient.map_or(Ok(()), |trust| check.positive("trust_coefficient", trust))?;
+        config.epsilon.map_or(Ok(()), |epsilon| check.positive("epsilon", epsilon))?;
+        for (at, group) in config.group.iter().enumerate() {
+            let check = Check { recipe: check.recipe, section: format!("optimizer.group.{at}") };
+            let chooses = group.names.is_some() || group.axes.is_some() || group.part.is_some();
+            check.that(
+                chooses,
+                "match",
+                "missing",
+                "patterns of names, or `axes` or `part` in their place",
+            )?;
+            let changes = group.learning_rate_factor.is_some() || group.weight_decay.is_some();
+            check.that(
+                changes,
+                "learning_rate_factor",
+                "missing",
+                "a number, or `weight_decay` in its place",
+            )?;
+            let given = group.learning_rate_factor.unwrap_or_default();
+            check.not_negative("learning_rate_factor", given)?;
+            check.not_negative("weight_decay", group.weight_decay.unwrap_or_default())?;
+        }
+        Ok(())
     }
 
     fn validate_schedule(&self, check: &Check) -> Result<(), RecipeError> {
@@ -319,6 +379,49 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_optimizer_has_the_keys_of_its_kind_within_their_ranges() {
+        for (table, part) in [
+            ("{ learning_rate = 0.1, weight_decay = 0 }", "`optimizer.momentum` is missing"),
+            ("{ kind = \"adam\", learning_rate = 0.1, weight_decay = 0 }", "unknown variant `adam`"),
+            (
+                "{ kind = \"adamw\", learning_rate = 0.1, weight_decay = 0, momentum = 0.9 }",
+                "`optimizer.momentum`: it is 0.9, and kind `adamw` has no such key",
+            ),
+            (
+                "{ kind = \"lamb\", learning_rate = 0.1, weight_decay = 0, betas = [0.9, 1.0] }",
+                "`optimizer.betas` is 1",
+            ),
+            (
+                "{ kind = \"rmsprop\", learning_rate = 0.1, weight_decay = 0, alpha = 1.5 }",
+                "`optimizer.alpha` is 1.5",
+            ),
+            (
+                "{ kind = \"lars\", learning_rate = 0.1, weight_decay = 0, trust_coefficient = 0 }",
+                "`optimizer.trust_coefficient` is 0",
+            ),
+            (
+                "{ kind = \"adamw\", learning_rate = 0.1, weight_decay = 0, epsilon = 0 }",
+                "`optimizer.epsilon` is 0",
+            ),
+            (
+                "{ learning_rate = 0.1, weight_decay = 0, momentum = 0, group = [{ weight_decay = 0 }] }",
+                "`optimizer.group.0.match` is missing",
+            ),
+            (
+                "{ learning_rate = 0.1, weight_decay = 0, momentum = 0, group = [{ axes = 1 }] }",
+                "`optimizer.group.0.learning_rate_factor` is missing",
+            ),
+        ] {
+            let error =
+                Recipe::load("alexnet", &[format!("optimizer={table}")]).expect_err(table).to_string();
+            assert!(error.contains(part), "{table}: {error}");
+        }
+        let optimizer =
+            "optimizer={ kind = \"adamw\", learning_rate = 0.1, weight_decay = 0, betas = [0.5, 0.9] }";
+        Recipe::load("alexnet", &[optimizer.to_owned()]).unwrap();
     }
 
     #[test]

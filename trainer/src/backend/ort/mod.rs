@@ -137,6 +137,7 @@ impl OrtBackend {
         let TrainingGraphs { parameters, masks, buffers, train, evaluate } = graphs;
         let network = Declared { parameters, masks, buffers };
         let optimizer = optimizer::from_recipe(setup.recipe);
+        let groups = optimizer::groups(setup.recipe, &network.parameters)?;
         let (update, accumulate) = (optimizer::update_graph(&*optimizer)?, optimizer::accumulate_graph()?);
         warn_of_missing_kernels(options.device, &[&train, &update, &accumulate, &evaluate]);
         let is_replayable = is_replayable(&train);
@@ -147,12 +148,13 @@ impl OrtBackend {
         }
         let options = OrtOptions { cuda_graph: options.cuda_graph && is_replayable, ..options };
 
-        let layout = Layout::new(&network.parameters, &network.buffers);
+        let separate = optimizer.is_layerwise();
+        let layout = Layout::new(&network.parameters, &groups, &network.buffers, separate);
         let entries = layout.entries(&network.parameters, &network.buffers, optimizer.slots());
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
-        let flat = || zeros(&session, options.device, layout.len);
-        let slots = optimizer.slots().iter().map(|_| flat()).collect::<Result<_, _>>()?;
-        let flats = Flats { weights: flat()?, slots, gradients: flat()? };
+        let flat = |len| zeros(&session, options.device, len);
+        let slots = optimizer.slots().iter().map(|_| flat(layout.buffers.start)).collect::<Result<_, _>>()?;
+        let flats = Flats { weights: flat(layout.len)?, slots, gradients: flat(layout.buffers.end)? };
         let batch = BatchFeeds::new(&session, &options, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
         let mean_shape: &[usize] = &mean_shape;
@@ -204,11 +206,11 @@ impl OrtBackend {
     /// A CUDA graph of the first micro-batch, recorded before, may write to the gradients replaced here: they
     /// are in the sum by then.
     fn prepare_later(&mut self) -> Result<(), BackendError> {
-        let gradients = zeros(&self.train.session, self.options.device, self.layout.len)?;
+        let gradients = zeros(&self.train.session, self.options.device, self.layout.buffers.end)?;
         let mut binding =
             self.train.bound(&self.batch, &self.network, &self.layout, &self.flats.weights, &gradients)?;
         self.options.record(&mut binding, LATER_GRAPH)?;
-        let (environment, range) = (&self.loaded.environment, 0..self.layout.len);
+        let (environment, range) = (&self.loaded.environment, 0..self.layout.buffers.end);
         let adder = Adder::new(environment, &self.options, range, &self.flats.gradients, &gradients)?;
         self.later = Some(LaterMicroBatches { gradients, binding, adder });
         Ok(())
@@ -329,13 +331,9 @@ impl Train {
         let bind = |sums: &mut ScalarOutputs| -> ort::Result<Binding> {
             let mut binding = Binding::new(&self.session)?;
             network.bind(&mut binding, layout, weights)?;
-            for (parameter, &offset) in network.parameters.iter().zip(&layout.offsets) {
-                binding.output_view(
-                    &names::gradient(&parameter.name),
-                    gradients,
-                    offset,
-                    &parameter.shape,
-                )?;
+            for (parameter, offset) in layout.trained(&network.parameters) {
+                let name = names::gradient(&parameter.name);
+                binding.output_view(&name, gradients, offset, &parameter.shape)?;
             }
             for (buffer, &offset) in network.buffers.iter().zip(&layout.buffer_offsets) {
                 binding.output_view(&names::buffer_change(&buffer.name), gradients, offset, &buffer.shape)?;
@@ -473,7 +471,8 @@ impl TrainingBackend for OrtBackend {
         let read = BackendError::session("read the parameters");
         let weights = lock(&self.flats.weights).read(|values| self.largest(values)).map_err(&read)?;
         let gradients = lock(last).read(|values| self.largest(values)).map_err(&read)?;
-        let pairs = self.network.parameters.iter().zip(weights).zip(gradients);
+        let trained = self.layout.trained(&self.network.parameters).map(|(parameter, _)| parameter);
+        let pairs = trained.zip(weights).zip(gradients);
         Ok(pairs
             .map(|((parameter, weight), gradient)| ParameterExtremes {
                 name: parameter.name.clone(),
@@ -597,10 +596,10 @@ impl OrtBackend {
         self.overflows = false;
     }
 
-    /// The largest magnitude in each parameter's range; not finite if any value is not.
+    /// The largest magnitude in the range of each trained parameter; not finite if any value is not.
     fn largest(&self, values: &[f32]) -> Vec<f32> {
-        let ranges = self.network.parameters.iter().zip(&self.layout.offsets);
-        let ranges = ranges.map(|(p, &offset)| offset..offset + p.len());
+        let ranges = self.layout.trained(&self.network.parameters);
+        let ranges = ranges.map(|(p, offset)| offset..offset + p.len());
         ranges.map(|range| largest_magnitude(&values[range])).collect()
     }
 }

@@ -23,11 +23,11 @@ use crate::optimizer::{Optimizer, ParameterGroup, Update, accumulate_graph, upda
 /// affects speed only.
 const CHUNK: usize = 256 * 1024;
 
-/// Ranges of at most [`CHUNK`] values on the CPU; the whole range on a GPU.
-fn pieces(range: Range<usize>, device: Device) -> impl Iterator<Item = (usize, usize)> {
+/// Ranges of at most [`CHUNK`] values on the CPU; the whole range on a GPU, or if it must not be divided.
+fn pieces(range: Range<usize>, device: Device, divisible: bool) -> impl Iterator<Item = (usize, usize)> {
     let step = match device {
-        Device::Cpu => CHUNK,
-        Device::Cuda(_) => range.len().max(1),
+        Device::Cpu if divisible => CHUNK,
+        _ => range.len().max(1),
     };
     range.clone().step_by(step).map(move |start| (start, step.min(range.end - start)))
 }
@@ -70,7 +70,7 @@ impl Updater {
             let feeds = feeds.map(|name| Feed::new(&session, options.device, name, &[]));
             let hyperparameters = feeds.collect::<Result<Vec<_>, _>>()?;
             let mut runs = Vec::new();
-            for (start, len) in pieces(range.clone(), options.device) {
+            for (start, len) in pieces(range.clone(), options.device, !optimizer.is_layerwise()) {
                 let bind = || -> ort::Result<Binding> {
                     let mut binding = Binding::new(&session)?;
                     binding.input_view(names::WEIGHTS, &flats.weights, start, &[len])?;
@@ -128,7 +128,7 @@ impl Adder {
     ) -> Result<Self, BackendError> {
         let session = open(environment, options, &accumulate_graph()?, Role::Step)?;
         let mut runs = Vec::new();
-        for (start, len) in pieces(range, options.device) {
+        for (start, len) in pieces(range, options.device, true) {
             let bind = || -> ort::Result<Binding> {
                 let mut binding = Binding::new(&session)?;
                 binding.input_view(names::SUM, sum, start, &[len])?;

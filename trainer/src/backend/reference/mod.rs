@@ -36,6 +36,8 @@ pub struct ReferenceBackend {
 #[derive(Clone, Debug)]
 struct State {
     parameter: Parameter,
+    /// `None` for a parameter that keeps its values.
+    group: Option<ParameterGroup>,
     weights: Vec<f32>,
     /// The optimizer's slots, as many values each as there are weights.
     slots: Vec<Vec<f32>>,
@@ -59,12 +61,16 @@ impl ReferenceBackend {
             return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
         }
         let optimizer = optimizer::from_recipe(setup.recipe);
-        let states = setup.network.parameters()?.into_iter().enumerate().map(|(index, parameter)| State {
-            weights: parameter.initial(setup.seed, index),
-            slots: vec![vec![0.0; parameter.len()]; optimizer.slots().len()],
-            gradients: vec![0.0; parameter.len()],
-            parameter,
-        });
+        let parameters = setup.network.parameters()?;
+        let groups = optimizer::groups(setup.recipe, &parameters)?;
+        let states =
+            parameters.into_iter().zip(groups).enumerate().map(|(index, (parameter, group))| State {
+                weights: parameter.initial(setup.seed, index),
+                slots: vec![vec![0.0; parameter.len()]; group.map_or(0, |_| optimizer.slots().len())],
+                gradients: vec![0.0; parameter.len()],
+                group,
+                parameter,
+            });
         let parameters = states.collect();
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
         let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
@@ -247,16 +253,10 @@ impl TrainingBackend for ReferenceBackend {
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
-        for State { parameter, weights, slots, gradients } in &mut self.parameters {
-            let hyperparameters = self.optimizer.values(&ParameterGroup::from(&*parameter), &update);
-            for (at, (weight, &gradient)) in weights.iter_mut().zip(&*gradients).enumerate() {
-                let values: Vec<f32> = slots.iter().map(|slot| slot[at]).collect();
-                let new = self.optimizer.step(&hyperparameters, *weight, &values, gradient);
-                *weight = new.weight;
-                for (slot, value) in slots.iter_mut().zip(new.slots) {
-                    slot[at] = value;
-                }
-            }
+        for State { group, weights, slots, gradients, .. } in &mut self.parameters {
+            let Some(group) = group else { continue };
+            let hyperparameters = self.optimizer.values(group, &update);
+            self.optimizer.step(&hyperparameters, weights, slots, gradients);
         }
         self.zero_gradients();
         Ok(Updated::Done)
@@ -290,7 +290,8 @@ impl TrainingBackend for ReferenceBackend {
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
-        let extremes = self.parameters.iter().map(|state| {
+        let trained = self.parameters.iter().filter(|state| state.group.is_some());
+        let extremes = trained.map(|state| {
             let gradients: Vec<f32> = state.gradients.iter().map(|&gradient| gradient as f32).collect();
             ParameterExtremes {
                 name: state.parameter.name.clone(),

@@ -189,7 +189,7 @@ fn a_run_does_not_resume_with_another_recipe_or_other_data() {
     assert!(matches!(refused, TrainingError::Position { batch: 4, batches: 3 }), "{refused}");
     // None of this has changed the run's settings.
     assert_eq!(read_settings(&place.path("run")).unwrap().data, place.path("data"));
-    assert_eq!(read_recipe(&place.path("run")).unwrap().optimizer.momentum, 0.9);
+    assert_eq!(read_recipe(&place.path("run")).unwrap().optimizer.momentum, Some(0.9));
 }
 
 #[test]

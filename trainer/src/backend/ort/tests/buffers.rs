@@ -9,6 +9,7 @@ use fovea_graph::{
 
 use super::*;
 use crate::models::Classifier;
+use crate::recipe::TrainedNames;
 
 const CLASSES: usize = 2;
 /// Share of the batch in the running mean.
@@ -67,7 +68,8 @@ impl Network for RunningMean {
 fn backend(rows: usize) -> OrtBackend {
     let overrides = ["input.mean=none", "input.scale=1", "input.crop_px=2", "input.image_px=2"];
     let recipe = Recipe::load("demo", &overrides.map(str::to_owned)).unwrap();
-    let network = Classifier { network: Arc::new(RunningMean), input_px: 2, classes: CLASSES };
+    let trained = TrainedNames::default();
+    let network = Classifier { network: Arc::new(RunningMean), input_px: 2, classes: CLASSES, trained };
     let setup = Setup { recipe: &recipe, network, batch_rows: rows, mean: &[], seed: 1 };
     OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(testing::device())).unwrap()
 }
