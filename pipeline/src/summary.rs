@@ -25,7 +25,7 @@ pub fn short_percent(share: f32) -> String {
 /// A number of things: `1 image`, `2 images`, `3 batches`; `thing` is an English noun with a regular plural.
 #[must_use]
 pub fn count(number: u64, thing: &str) -> String {
-    let plural = if thing.ends_with("ch") || thing.ends_with('s') { "es" } else { "s" };
+    let plural = if thing.ends_with("tch") || thing.ends_with('s') { "es" } else { "s" };
     format!("{number} {thing}{}", if number == 1 { "" } else { plural })
 }
 
@@ -52,5 +52,6 @@ mod tests {
         assert_eq!(count(1, "class"), "1 class");
         assert_eq!(count(2, "class"), "2 classes");
         assert_eq!(count(187, "batch"), "187 batches");
+        assert_eq!(count(24, "epoch"), "24 epochs");
     }
 }
