@@ -90,7 +90,7 @@ fn stopped_and_started_again_it_comes_to_the_same_comparison() {
     wait_for(&out.join("small-relu/rate-0.03/seed-0/checkpoints"), &mut first);
     let message = fail(&mut arena.compare(&out, &arguments), 1);
     assert!(message.contains("another comparison is using"), "{message}");
-    let kill = Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap();
+    let kill = Command::new("kill").args(["-TERM", &first.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = first.wait_with_output().unwrap();
     let mut said = all_output(&output);

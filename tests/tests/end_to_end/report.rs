@@ -128,7 +128,7 @@ fn a_run_in_progress_is_watched_until_the_watcher_is_interrupted() {
     wait_until("the page changes", || fs::read_to_string(&out).unwrap() != first);
     training.kill().unwrap();
     training.wait().unwrap();
-    let kill = Command::new("kill").args(["-INT", &watching.id().to_string()]).status().unwrap();
+    let kill = Command::new("kill").args(["-TERM", &watching.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = watching.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", all_output(&output));

@@ -40,7 +40,7 @@ fn interrupted_it_prints_how_to_resume_and_keeps_finished_shards() {
     let out = folders.path().join("out");
     let mut run = start(&mut prepare(folders.path(), &out, &SLOW));
     wait_for(&out.join("train-00001.arrow"), &mut run);
-    let kill = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    let kill = Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", all_output(&output));

@@ -134,7 +134,7 @@ fn interrupted_it_saves_and_prints_how_to_resume() {
     let run = prepared.path("run");
     let mut first = start(&mut prepared.train(&run, 100_000, &[]));
     wait_for(&run.join("checkpoints"), &mut first);
-    let kill = Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap();
+    let kill = Command::new("kill").args(["-TERM", &first.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = first.wait_with_output().unwrap();
     let printed = all_output(&output);

@@ -22,7 +22,7 @@ pub fn backend(
         BackendKind::Reference => Box::new(ReferenceBackend::new(setup)?),
         BackendKind::Ort => {
             let (loaded, options) = runtime(&args.runtime, step, for_run)?;
-            Box::new(at_once(|| OrtBackend::new(loaded, setup, options))?)
+            Box::new(OrtBackend::new(loaded, setup, options)?)
         }
     })
 }
