@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fovea_pipeline::UnknownName;
+use fovea_pipeline::summary::count;
 
 use crate::collection::{ClassList, Collection, Found};
 use crate::devkit::Devkit;
 use crate::ilsvrc::{self, Tars};
-use crate::note::counted;
 use crate::positioned::io_error;
 use crate::splits::Reading;
 use crate::tar_folder::Archive;
@@ -192,11 +192,11 @@ fn refused_validation(train: &mut Found, val: &mut TreeImages, may_lack_labels: 
             "val-is-train",
             format!(
                 "validation would be on the {} of the training, so there is none",
-                counted(found.len(), "image")
+                count(found.len() as u64, "image")
             ),
         )
     } else if may_lack_labels && !has_labels && found.len() > 0 {
-        ("unlabelled-test", format!("{} without labels passed over", counted(found.len(), "test image")))
+        ("unlabelled-test", format!("{} without labels passed over", count(found.len() as u64, "test image")))
     } else {
         return None;
     };
@@ -280,8 +280,10 @@ impl Parts {
             let Some(mut left) = left else { continue };
             let found = left.found();
             if !taken.as_mut().is_some_and(|taken| taken.found().is_same_as(found)) {
-                let message =
-                    format!("{} beside those that were asked for passed over", counted(found.len(), what));
+                let message = format!(
+                    "{} beside those that were asked for passed over",
+                    count(found.len() as u64, what)
+                );
                 self.notes.append(&mut found.notes);
                 self.notes.push(Note::about("other-split", found.origin(), found.keys(), message));
             }

@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::note::counted;
+use fovea_pipeline::summary::count;
+
 use crate::positioned::io_error;
 use crate::tree::{Listing, Others};
 use crate::{Note, SourceError};
@@ -32,7 +33,7 @@ pub(crate) fn note_on_test(test: &Path) -> Result<Option<Note>, SourceError> {
 
 /// What is said of the images `names` without labels in the folder `test`.
 pub(crate) fn about_test(test: &Path, names: Vec<String>) -> Option<Note> {
-    let message = format!("{} without labels passed over", counted(names.len(), "test image"));
+    let message = format!("{} without labels passed over", count(names.len() as u64, "test image"));
     (!names.is_empty()).then(|| Note::about("unlabelled-test", test, names, message))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
 
 /// Names that a message shows before it says how many more there are.
@@ -11,7 +12,7 @@ const SHOWN: usize = 5;
 /// Kinds of files that a message counts one by one.
 const KINDS_SHOWN: usize = 10;
 
-/// Something about a source that is told, not refused: what was passed over, what differs from what is known.
+/// Something about a source that is said, not refused: what was passed over, what differs from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// A word for programs: `passed-over`, `empty-classes`, `duplicates`, `counts`.
@@ -53,7 +54,8 @@ impl Note {
         if rest > 0 {
             kinds.push(format!("{rest} of other kinds"));
         }
-        let (files, verb) = (counted(names.len(), "file"), if names.len() == 1 { "was" } else { "were" });
+        let (files, verb) =
+            (count(names.len() as u64, "file"), if names.len() == 1 { "was" } else { "were" });
         let message = format!("{files} {verb} passed over: {}", kinds.join(", "));
         Some(Self::about("passed-over", path, names, message))
     }
@@ -67,11 +69,6 @@ fn kind_of_file(name: &str) -> String {
         Some((_, extension)) if !extension.is_empty() => format!(".{}", extension.to_lowercase()),
         _ => "without an extension".to_owned(),
     }
-}
-
-/// A number of things, in the singular or the regular plural: `1 file`, `2 files`.
-pub(crate) fn counted(count: usize, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// The first few of `total` names, and how many more there are.

@@ -167,29 +167,22 @@ fn likely(
         .collect();
     let (train, val) = (train.map(|name| &siblings[name]), val.map(|name| &siblings[name]));
     let only_one = siblings.len() == 1;
-    // Training images side by side have no labels, so a folder with them is no split; between two folders
-    // that are both called like splits, it may be unlabelled, though.
+    // Images side by side have no labels, so a folder with them is no split; between two folders that are
+    // both called like splits, it may be unlabelled, though.
+    let unlabelled = match (plain.is_empty(), only_one) {
+        (true, false) => None,
+        (true, true) if exact => Some(Likely::Splits),
+        _ => Some(Likely::Classes),
+    };
     if train.is_some_and(Folder::is_flat) {
-        return if !plain.is_empty() {
-            Some(Likely::Classes)
-        } else if only_one {
-            Some(if exact { Likely::Splits } else { Likely::Classes })
-        } else {
-            None
-        };
+        return unlabelled;
     }
     let split = train.or(val)?;
     if val.is_some_and(|val| val.is_flat() && val.is_official_val) {
         return Some(Likely::Splits);
     }
     if train.is_none() && split.is_flat() {
-        return if !plain.is_empty() {
-            Some(Likely::Classes)
-        } else if only_one {
-            Some(if exact { Likely::Splits } else { Likely::Classes })
-        } else {
-            None
-        };
+        return unlabelled;
     }
     if plain.is_empty() {
         return match (exact, only_one) {

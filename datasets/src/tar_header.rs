@@ -9,7 +9,7 @@ pub(crate) type Block = [u8; BLOCK as usize];
 /// What a header introduces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A regular file. A type that nobody has heard of is one too, as POSIX demands.
+    /// A regular file. An unknown type is one too, as POSIX demands.
     File,
     Folder,
     HardLink,

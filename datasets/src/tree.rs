@@ -7,8 +7,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fovea_pipeline::summary::count;
+
 use crate::collection::{Found, is_image_name};
-use crate::note::{counted, listed};
+use crate::note::listed;
 use crate::positioned::PositionedFile;
 use crate::splits::{self, Folder, Reading, Siblings, Verdict};
 use crate::tar_members::Member;
@@ -215,7 +217,7 @@ impl<'a> Listing<'a> {
         let special = &self.others.special;
         if !special.is_empty() {
             let message =
-                format!("{} passed over: pipes, sockets or devices", counted(special.len(), "name"));
+                format!("{} passed over: pipes, sockets or devices", count(special.len() as u64, "name"));
             notes.push(Note::about("special-files", path, special.clone(), message));
         }
         let beside: Vec<&String> = self
@@ -231,7 +233,7 @@ impl<'a> Listing<'a> {
                 .collect();
             let message = format!(
                 "{} beside the splits passed over, in {}",
-                counted(beside.len(), "image"),
+                count(beside.len() as u64, "image"),
                 listed(&folders, folders.len())
             );
             notes.push(Note::about("beside-splits", path, beside.into_iter().cloned().collect(), message));
@@ -299,7 +301,7 @@ impl<'a> Listing<'a> {
             let names: Vec<String> = empty.into_iter().collect();
             let message = format!(
                 "{} without an image left out of the classes: {}",
-                counted(names.len(), "folder"),
+                count(names.len() as u64, "folder"),
                 listed(&names, names.len())
             );
             found.notes.push(Note::about("empty-folders", &path, names, message));

@@ -39,7 +39,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`shard`], [`dataset`], [`dataset_info`] | what is on disk |
+//! | [`shard`], [`dataset`], [`dataset_info`], [`records`] | what is on disk |
 //! | [`order`], [`random`] | which record comes when, and which random numbers it gets |
 //! | [`decode`] | JPEG to pixels |
 //! | [`geometry`], [`view`] | an image and the part of it that is used |
@@ -69,6 +69,7 @@ pub mod memory;
 mod names;
 pub mod order;
 pub mod random;
+pub mod records;
 pub mod resize;
 pub mod shard;
 pub mod summary;
@@ -80,11 +81,12 @@ pub mod view;
 
 pub use augment::{AugmentationConfig, Chain};
 pub use batch::{Batch, Images};
-pub use dataset::{Dataset, DatasetError, Records};
+pub use dataset::{Dataset, DatasetError};
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
 pub use eval_crops::EvalCrops;
 pub use form::{MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
 pub use mapped::report_bus_errors;
 pub use names::UnknownName;
+pub use records::Records;
 pub use threads::cores;

@@ -93,7 +93,7 @@ static ON_TERMINAL: AtomicBool = AtomicBool::new(false);
 /// From now on, a page of a shard that cannot be read ends the process with one line on stderr and exit code
 /// 1, instead of a bare SIGBUS.
 ///
-/// The line names the file, and tells whether it was cut or its disk fails. For the main function of a
+/// The line names the file, and says whether it was cut or its disk fails. For the main function of a
 /// program; other faults end the process as before.
 ///
 /// # Errors

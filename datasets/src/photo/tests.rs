@@ -292,7 +292,7 @@ fn metadata_that_unpack_to_gigabytes_cost_neither_memory_nor_the_photo() {
     assert!(grown < 256 << 20, "{} MiB", grown >> 20);
 }
 
-/// The most memory that this process has had, where the system tells it, else 0.
+/// The most memory that this process has had, where the system shows it, else 0.
 fn peak_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

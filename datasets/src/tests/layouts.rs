@@ -243,12 +243,12 @@ fn tiny_imagenet_200_in_a_tar() {
             for split in Split::ALL {
                 assert_eq!(source.entries(split), on_disk.entries(split), "{name} with {prefix:?}");
             }
-            let told = |source: &dyn Source| {
+            let said = |source: &dyn Source| {
                 let notes = source.notes().iter();
                 notes.map(|note| (note.kind, note.message.clone())).collect::<Vec<_>>()
             };
-            assert!(told(&*source).iter().any(|(kind, _)| *kind == "unlabelled-test"));
-            assert_eq!(told(&*source), told(&*on_disk), "{name} with {prefix:?}");
+            assert!(said(&*source).iter().any(|(kind, _)| *kind == "unlabelled-test"));
+            assert_eq!(said(&*source), said(&*on_disk), "{name} with {prefix:?}");
         }
     }
 }

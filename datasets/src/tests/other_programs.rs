@@ -131,7 +131,7 @@ fn members_that_gnu_tar_appends_replace_the_earlier_ones() {
     assert_eq!(on_disk["cat/0.jpg"].1, b"mended");
     assert!(images(&fixture.path("set.tar")) == on_disk);
     let source = fixture.open("set.tar", "", "").expect("the archive is sound");
-    let note = source.notes().iter().find(|note| note.kind == "replaced-members").expect("it is told");
+    let note = source.notes().iter().find(|note| note.kind == "replaced-members").expect("there is a note");
     assert_eq!(note.count, 1);
     // An archive put behind another by --concatenate is one archive.
     tar(&fixture, &["--create", "--file=more.tar", "--transform=s,^set/cat,set/emu,", "set/cat"]);

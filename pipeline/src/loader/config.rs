@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::LoaderError;
 use crate::augment::Chain;
 use crate::batch::BatchShape;
-use crate::dataset::Records;
 use crate::eval_crops::EvalCrops;
 use crate::form::OutputForm;
 use crate::geometry::Size;
 use crate::names::UnknownName;
 use crate::order::Order;
+use crate::records::Records;
 use crate::threads::{MOST_THREADS, cores};
 
 /// More batches than any consumer has use for.

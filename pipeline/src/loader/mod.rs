@@ -46,8 +46,8 @@ use stats::Counters;
 use worker::Shared;
 
 use crate::batch::{Batch, BatchShape, Buffer, NO_LABEL};
-use crate::dataset::Records;
 use crate::memory::{ALIGNMENT_BYTES, HostMemory, MemoryProvider};
+use crate::records::Records;
 
 /// A running loader: an iterator over batches.
 ///

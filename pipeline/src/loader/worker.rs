@@ -14,9 +14,9 @@ use super::plan::{BatchPlan, BatchPlans};
 use super::stats::{Counters, add};
 use super::{Checksums, LoaderConfig, LoaderError, OnBadRecord, Views};
 use crate::batch::{Batch, BatchShape, Buffer};
-use crate::dataset::Records;
 use crate::decode::JpegDecoder;
 use crate::random::sample_rng;
+use crate::records::Records;
 use crate::threads::panic_text;
 use crate::view::Scratch;
 

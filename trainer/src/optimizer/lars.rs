@@ -5,7 +5,7 @@ use fovea_graph::{Builder, Result};
 
 use super::nesterov::{decayed, descend, momentum};
 use super::trust::{norm, trust_ratio, trust_ratio_of};
-use super::{NewState, Operands, Optimizer, ParameterGroup, Update};
+use super::{NewState, Operands, Optimizer};
 
 /// SGD with a rate for each layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,14 +21,6 @@ pub struct Lars {
 impl Optimizer for Lars {
     fn slots(&self) -> &[&'static str] {
         &["momentum"]
-    }
-
-    fn hyperparameters(&self) -> &[&'static str] {
-        &["learning_rate", "weight_decay"]
-    }
-
-    fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64> {
-        vec![update.learning_rate * group.learning_rate_factor, group.weight_decay]
     }
 
     fn is_layerwise(&self) -> bool {

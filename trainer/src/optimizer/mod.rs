@@ -35,11 +35,15 @@ pub trait Optimizer: fmt::Debug + Send + Sync {
     /// Names of the slots of each parameter; they begin with zeros.
     fn slots(&self) -> &[&'static str];
 
-    /// Names of the hyperparameters, scalars of the update.
-    fn hyperparameters(&self) -> &[&'static str];
+    /// Names of the hyperparameters, scalars of the update; by default, rate and decay.
+    fn hyperparameters(&self) -> &[&'static str] {
+        &["learning_rate", "weight_decay"]
+    }
 
     /// Values of the hyperparameters for the parameters of `group`, in their order.
-    fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64>;
+    fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64> {
+        vec![update.learning_rate * group.learning_rate_factor, group.weight_decay]
+    }
 
     /// Whether the update of a weight depends on the others of its parameter: each parameter is then updated
     /// by itself and as a whole. Otherwise any piece of the flat buffers may be.

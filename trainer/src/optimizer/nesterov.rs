@@ -2,7 +2,7 @@
 
 use fovea_graph::{Builder, Result, Tensor};
 
-use super::{NewState, Operands, Optimizer, ParameterGroup, Update};
+use super::{NewState, Operands, Optimizer};
 
 /// Stochastic gradient descent with Nesterov's momentum.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,14 +14,6 @@ pub struct Nesterov {
 impl Optimizer for Nesterov {
     fn slots(&self) -> &[&'static str] {
         &["momentum"]
-    }
-
-    fn hyperparameters(&self) -> &[&'static str] {
-        &["learning_rate", "weight_decay"]
-    }
-
-    fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64> {
-        vec![update.learning_rate * group.learning_rate_factor, group.weight_decay]
     }
 
     fn emit(&self, g: &mut Builder, operands: Operands<'_>) -> Result<NewState> {

@@ -4,7 +4,7 @@
 use fovea_graph::{Builder, Result};
 
 use super::nesterov::{decayed, descend, momentum};
-use super::{NewState, Operands, Optimizer, ParameterGroup, Update};
+use super::{NewState, Operands, Optimizer};
 
 /// Steps over the root of a running mean of squares.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,14 +20,6 @@ pub struct RmsProp {
 impl Optimizer for RmsProp {
     fn slots(&self) -> &[&'static str] {
         &["square_mean", "momentum"]
-    }
-
-    fn hyperparameters(&self) -> &[&'static str] {
-        &["learning_rate", "weight_decay"]
-    }
-
-    fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64> {
-        vec![update.learning_rate * group.learning_rate_factor, group.weight_decay]
     }
 
     fn emit(&self, g: &mut Builder, operands: Operands<'_>) -> Result<NewState> {

@@ -43,10 +43,10 @@ pub fn summary_text(
     } else {
         line(&mut text, "time", "nothing was left to do");
     }
-    for told in notes {
-        line(&mut text, "note", &note(told));
+    for about in notes {
+        line(&mut text, "note", &note(about));
         if list_skipped {
-            for name in &told.names {
+            for name in &about.names {
                 // Writing to a string does not fail.
                 let _ = writeln!(text, "    {}", printable(name));
             }

@@ -2,7 +2,7 @@
 
 use deunicode::deunicode_char;
 
-/// `text` with the characters that a font has no glyph for, as `has_glyph` tells, transliterated to Latin
+/// `text` with the characters that a font has no glyph for, as `has_glyph` says, transliterated to Latin
 /// letters: `猫` becomes `Mao`, and an emoji its name. What cannot be transliterated becomes its code, as in
 /// `U+E000`; control characters become spaces.
 #[must_use]

@@ -79,7 +79,7 @@ pub(super) fn of_attribute(
 }
 
 /// A tensor of a file in `folder`.
-pub(super) fn of_tensor(tensor: &TensorProto, folder: &Path) -> Result<Constant, String> {
+pub(crate) fn of_tensor(tensor: &TensorProto, folder: &Path) -> Result<Constant, String> {
     let name = tensor.name();
     let shape = shape(tensor)?;
     let expected = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));

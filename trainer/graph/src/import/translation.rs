@@ -151,7 +151,7 @@ impl<'a> Translation<'a> {
     /// First output of a node that has been appended.
     pub fn value_of(&mut self, node: &'a NodeProto) -> Result<Tensor> {
         match node.output.first() {
-            Some(output) => self.value(node, output),
+            Some(output) => self.value_for(node, output, None),
             None => Err(self.at_node(node, "has no output")),
         }
     }
@@ -348,19 +348,18 @@ impl<'a> Translation<'a> {
     /// An initialiser of several values is a parameter, unless it is a mask or normalises the images.
     pub fn operand(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         let name = node.input.get(at).map_or("", String::as_str);
-        self.value_for(node, name, at)
+        self.value_for(node, name, Some(at))
     }
 
-    fn value(&mut self, node: &'a NodeProto, name: &'a str) -> Result<Tensor> {
-        self.value_for(node, name, usize::MAX)
-    }
-
-    fn value_for(&mut self, node: &'a NodeProto, name: &'a str, at: usize) -> Result<Tensor> {
+    /// The value called `name`, which may be operand `at` of `node`.
+    fn value_for(&mut self, node: &'a NodeProto, name: &'a str, at: Option<usize>) -> Result<Tensor> {
         let constant = match self.values.get(name) {
             Some(Bound::Tensor(tensor)) => return Ok(*tensor),
             Some(Bound::Known { constant, .. }) => constant.clone(),
             None => match self.file.constants.get(name) {
-                Some(constant) if self.file.is_trained(name) && !self.normalises(node, at) => {
+                Some(constant)
+                    if self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
+                {
                     let is_list = constant.shape.iter().max() == Some(&constant.values.len());
                     let kind = if is_list { ParameterKind::Bias } else { ParameterKind::Weight };
                     return self.parameter(node, name, constant, kind);

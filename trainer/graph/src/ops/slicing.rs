@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
+use crate::import::fold::{even_split, slice_of};
 use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
@@ -238,12 +239,8 @@ fn import_split<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<T
     let axis = file.axis(x, attributes.int("axis", 0));
     let length = file.g.shape(x).get(axis).copied().unwrap_or(0);
     let lengths = match file.integers(node, 1)?.or_else(|| attributes.ints("split")) {
-        Some(list) => list.into_iter().map(|length| usize::try_from(length).unwrap_or(0)).collect(),
-        None => {
-            let count = node.output.len().max(1);
-            let each = length.div_ceil(count);
-            (0..count).map(|at| each.min(length.saturating_sub(at * each))).collect::<Vec<_>>()
-        }
+        Some(list) => list.into_iter().map(|length| usize::try_from(length).unwrap_or(0)).collect::<Vec<_>>(),
+        None => even_split(length, node.output.len().max(1)),
     };
     let parts = file.g.split(x, axis, &lengths)?;
     for (name, &part) in node.output.iter().zip(&parts).skip(1) {
@@ -274,17 +271,8 @@ fn import_slice<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<T
                 file.at_node(node, format!("slices axis {}, which its operand does not have", axes[at]))
             );
         };
-        let length = length as i64;
-        let from_front = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
-        let (start, end, step) = (from_front(starts[at]), from_front(ends[at]), steps[at]);
-        let (first, count) = if step > 0 {
-            let (start, end) = (start.clamp(0, length), end.clamp(0, length));
-            (start, (end - start).max(0).unsigned_abs().div_ceil(step.unsigned_abs()))
-        } else {
-            let (start, end) = (start.clamp(-1, length - 1), end.clamp(-1, length - 1));
-            let count = (start - end).max(0).unsigned_abs().div_ceil(step.unsigned_abs());
-            (start - (count as i64 - 1) * step.saturating_neg(), count)
-        };
+        let (start, step, count) =
+            slice_of(starts[at], ends[at], steps[at], length).map_err(|reason| file.at_node(node, reason))?;
         if count == 0 {
             let reason = format!("takes nothing from axis {axis}, whose length is {length}");
             return Err(file.at_node(node, reason));
@@ -292,8 +280,12 @@ fn import_slice<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<T
         if step < 0 && count > 1 {
             backwards.push(axis);
         }
-        let (start, count, step) = (first as usize, count as usize, step.unsigned_abs() as usize);
-        slices.push(AxisSlice { axis, start, end: start + (count - 1) * step + 1, step });
+        let reach = (count - 1) * step.unsigned_abs() as usize;
+        let (start, step) = match step {
+            ..0 => (start as usize - reach, step.unsigned_abs() as usize),
+            _ => (start as usize, step as usize),
+        };
+        slices.push(AxisSlice { axis, start, end: start + reach + 1, step });
     }
     x = file.g.slice_axes(x, &slices)?;
     backwards.into_iter().try_fold(x, |x, axis| file.g.reverse(x, axis))

@@ -50,7 +50,7 @@ fn the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_error() {
     let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min);
     let first_best = errors.iter().position(|&error| error == lowest).unwrap() + 1;
     assert!(first_best < errors.len(), "the last epoch is the best, which proves nothing: {errors:?}");
-    // The report tells the best weights and the last apart.
+    // The report has the best weights and the last.
     let best = report.best.unwrap();
     assert_eq!((best.epoch as usize, best.score.top1), (first_best, lowest));
     assert_eq!(Some(&report.score.top1), errors.last());
