@@ -126,10 +126,10 @@ impl TensorType {
         self.shape.len()
     }
 
-    /// Number of elements.
+    /// Number of elements; at the largest `usize` if there are more.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |count, &length| count.saturating_mul(length))
     }
 
     /// Whether the tensor has no element.

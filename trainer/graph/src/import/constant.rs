@@ -82,8 +82,12 @@ pub(super) fn of_attribute(
 pub(crate) fn of_tensor(tensor: &TensorProto, folder: &Path) -> Result<Constant, String> {
     let name = tensor.name();
     let shape = shape(tensor)?;
-    let expected = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
-    let expected = expected.ok_or_else(|| format!("tensor `{name}` has the impossible shape {shape:?}"))?;
+    let product =
+        |least| shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length.max(least)));
+    // Axes without values do not make the others possible.
+    let (Some(expected), Some(_)) = (product(0), product(1)) else {
+        return Err(format!("tensor `{name}` has the impossible shape {shape:?}"));
+    };
     let external;
     let raw = if tensor.data_location() == DataLocation::External {
         external = external_data(tensor, folder)?;

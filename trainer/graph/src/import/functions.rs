@@ -42,6 +42,9 @@ fn append(
         ));
     }
     *calls += 1;
+    if *calls > NODES {
+        return Err(format!("its functions are called more than {NODES} times"));
+    }
     let call =
         if node.name().is_empty() { format!("{}_{calls}", function.name()) } else { node.name().into() };
     let outer = |names: &[String], given: &[String]| -> Vec<(String, String)> {

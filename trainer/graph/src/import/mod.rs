@@ -18,6 +18,7 @@ pub(crate) mod file;
 pub(crate) mod fold;
 mod functions;
 mod head;
+pub(crate) mod limits;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use prost::Message;
 use self::constant::Constant;
 pub use self::file::Imported;
 use self::file::{Input, axis_lengths, name_of};
+use self::limits::LENGTH;
 pub use self::summary::{ConstantSummary, LayerSummary, Summary};
 use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
@@ -359,6 +361,9 @@ fn input(graph: &GraphProto, constants: &HashMap<String, Constant>) -> std::resu
         return Err(format!("its input `{name}` is {}, {expected}", element.as_str_name()));
     }
     let may_be_colours = |axis: Option<usize>| axis.is_none_or(|length| length == 3);
+    if let Some(length) = axes.iter().flatten().find(|&&length| length > LENGTH) {
+        return Err(format!("its input `{name}` has an axis of {length}, more than {LENGTH}, {expected}"));
+    }
     match axes[..] {
         [batch, channels, height, width] if may_be_colours(channels) => {
             Ok(Input { name, batch, px: [height, width], channels_last: false })

@@ -111,17 +111,17 @@ impl Imported {
 
 fn multiply_adds(translation: &Translation<'_>, node: &NodeProto, output: &[usize]) -> u64 {
     let (Some(a), Some(b)) = (translation.shape_of(node, 0), translation.shape_of(node, 1)) else { return 0 };
-    let product = |shape: &[usize]| shape.iter().map(|&length| length as u64).product::<u64>();
+    let product = |shape: &[usize]| shape.iter().fold(1, |count: u64, &n| count.saturating_mul(n as u64));
     if is_one_of(node, &["Conv"]) {
         // Each value of the output sums over the channels of its group and the kernel.
-        product(output) * product(b.get(1..).unwrap_or_default())
+        product(output).saturating_mul(product(b.get(1..).unwrap_or_default()))
     } else if is_one_of(node, &["ConvTranspose"]) {
-        product(&a) * product(b.get(1..).unwrap_or_default())
+        product(&a).saturating_mul(product(b.get(1..).unwrap_or_default()))
     } else if is_one_of(node, &["Gemm"]) {
         let inner = if NodeAttributes(node).int("transA", 0) != 0 { a.first() } else { a.last() };
-        product(output) * inner.map_or(0, |&inner| inner as u64)
+        product(output).saturating_mul(inner.map_or(0, |&inner| inner as u64))
     } else if is_one_of(node, &["MatMul"]) {
-        product(output) * a.last().map_or(0, |&inner| inner as u64)
+        product(output).saturating_mul(a.last().map_or(0, |&inner| inner as u64))
     } else {
         0
     }

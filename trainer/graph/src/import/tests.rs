@@ -4,6 +4,7 @@ use fovea_runtime::testing::{self, Data};
 use prost::Message;
 use tempfile::NamedTempFile;
 
+use super::limits::{CONSTANT, LENGTH};
 use super::*;
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
@@ -295,6 +296,113 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     let text = file(b"no protobuf at all, certainly");
     let error = parameters(text.path()).unwrap_err().to_string();
     assert!(error.contains("not an ONNX file"), "{error}");
+}
+
+/// The error for a graph of these nodes from `x` `[N,3,6,6]`.
+fn refusal_of(nodes: Vec<NodeProto>, initializers: Vec<TensorProto>) -> String {
+    declared(nodes, initializers, "y").unwrap_err().to_string()
+}
+
+#[test]
+fn numbers_beyond_any_network_are_refused_with_the_node_before_they_overflow_or_fill_memory() {
+    let huge = [i64::MAX, i64::MIN, 1 << 40, LENGTH as i64 + 1];
+    for huge in huge {
+        for (operator, name) in [
+            ("MaxPool", "kernel_shape"),
+            ("MaxPool", "strides"),
+            ("AveragePool", "dilations"),
+            ("LpPool", "pads"),
+            ("Conv", "group"),
+            ("LRN", "size"),
+            ("DepthToSpace", "blocksize"),
+            ("TopK", "k"),
+        ] {
+            let given = if ["group", "size", "blocksize", "k"].contains(&name) { 1 } else { 2 };
+            let mut attributes = vec![attribute(name, &[huge, 1][..given])];
+            if operator.ends_with("Pool") && name != "kernel_shape" {
+                attributes.push(attribute("kernel_shape", &[2, 2]));
+            }
+            let nodes = vec![node(operator, &["x", "w"], "y", attributes)];
+            let error = refusal_of(nodes, vec![floats("w", &[4, 3, 1, 1])]);
+            assert!(error.contains("`y_node`") && error.contains(&huge.to_string()), "{name}: {error}");
+        }
+        for (operator, values) in [
+            ("Expand", &[1, 3, huge, 6][..]),
+            ("Tile", &[1, 1, huge, 1]),
+            ("Pad", &[0, 0, huge, 0, 0, 0, 0, huge]),
+            ("Split", &[huge, 1]),
+        ] {
+            let nodes = vec![node(operator, &["x", "n"], "y", vec![])];
+            let error = refusal_of(nodes, vec![integers("n", values)]);
+            assert!(error.contains("`y_node`") && error.contains(&huge.to_string()), "{operator}: {error}");
+        }
+    }
+    let area =
+        |length: i64| vec![attribute("kernel_shape", &[length; 2]), attribute("pads", &[length / 2; 4])];
+    let error = refusal_of(vec![node("MaxPool", &["x"], "y", area(1 << 13))], vec![]);
+    assert!(error.contains("[8192, 8192]"), "{error}");
+    let grown = |last| {
+        let pads = integers("pads", &[0, 0, 0, 0, 0, 0, 1 << 13, 1 << 13]);
+        refusal_of(vec![node("Pad", &["x", "pads"], "p", vec![]), last], vec![pads])
+    };
+    let error = grown(node("AveragePool", &["p"], "y", vec![attribute("kernel_shape", &[2, 2])]));
+    assert!(error.contains("67190809 positions"), "{error}");
+    let times: Vec<_> = (0..5).map(|at| format!("t{at}")).collect();
+    let values: Vec<_> = times.iter().map(|name| integers(name, &[1, 1, 1 << 18, 1 << 18])).collect();
+    let tiles = times.iter().enumerate().map(|(at, name)| {
+        let from = if at == 0 { "x".to_owned() } else { format!("y{at}") };
+        node("Tile", &[&from, name], &format!("y{}", at + 1), vec![])
+    });
+    let error = refusal_of(tiles.collect(), values);
+    assert!(error.contains("`y1_node` (Tile) makes f32[3,3,1572864,1572864]"), "{error}");
+}
+
+#[test]
+fn an_input_with_an_endless_axis_is_refused() {
+    let error = refusal(|g| g.input[0] = port("x", DataType::Float, &[0, 3, 1 << 40, 1 << 40]));
+    assert!(error.contains("`x` has an axis of 1099511627776"), "{error}");
+}
+
+#[test]
+fn a_scale_of_next_to_nothing_is_refused() {
+    let scales = TensorProto { float_data: vec![1.0, 1.0, 1e-30, 1.0], ..floats("s", &[4]) };
+    let resize =
+        NodeProto { input: ["x", "", "s"].map(String::from).to_vec(), ..node("Resize", &[], "y", vec![]) };
+    let error = refusal_of(vec![resize], vec![scales]);
+    assert!(error.contains("`y_node` (Resize)") && error.contains("length of 0"), "{error}");
+}
+
+#[test]
+fn constants_that_are_large_together_are_refused() {
+    let mut nodes: Vec<_> =
+        (0..5).map(|at| node("ConstantOfShape", &["n"], &format!("k{at}"), vec![])).collect();
+    nodes.push(node("Sum", &["x", "k0", "k1", "k2", "k3", "k4"], "y", vec![]));
+    let error = refusal_of(nodes, vec![integers("n", &[CONSTANT as i64])]);
+    assert!(
+        error.contains("`k4_node` (ConstantOfShape) brings the computed constants to more than"),
+        "{error}"
+    );
+}
+
+#[test]
+fn functions_that_call_each_other_twice_end_though_they_hold_no_node() {
+    let names: Vec<_> = (0..30).map(|at| format!("F{at}")).collect();
+    let functions = names.iter().enumerate().map(|(at, name)| FunctionProto {
+        name: Some(name.clone()),
+        domain: Some("mine".into()),
+        node: names
+            .get(at + 1)
+            .into_iter()
+            .flat_map(|next| {
+                let call = NodeProto { domain: Some("mine".into()), ..node(next, &[], "z", vec![]) };
+                [call.clone(), call]
+            })
+            .collect(),
+        ..Default::default()
+    });
+    let call = NodeProto { domain: Some("mine".into()), ..node("F0", &[], "y", vec![]) };
+    let error = functions::inline(vec![call], &functions.collect::<Vec<_>>()).unwrap_err();
+    assert!(error.contains("called more than"), "{error}");
 }
 
 /// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::constant::{Constant, Values};
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
+use super::limits::{COMPUTED, check, check_made};
 use crate::init::Init;
 use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
@@ -38,6 +39,8 @@ pub(crate) struct Translation<'a> {
     declared: HashMap<&'a str, Tensor>,
     /// The images, and what is computed from them without a parameter.
     unlearned: HashSet<Tensor>,
+    /// Number of values that have been computed.
+    computed: usize,
     element: ElementType,
     pub batch: usize,
     forward: Forward,
@@ -51,7 +54,7 @@ impl<'a> Translation<'a> {
         }
         let forward = Forward::new(x);
         let (values, declared, unlearned) = (HashMap::new(), HashMap::new(), HashSet::from([x]));
-        Self { file, g, mode, values, declared, unlearned, element, batch, forward }
+        Self { file, g, mode, values, declared, unlearned, computed: 0, element, batch, forward }
     }
 
     /// Binds `name` to `value`.
@@ -65,6 +68,7 @@ impl<'a> Translation<'a> {
             return Ok(());
         }
         let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
+        check(node, |at| self.constant(node, at)).map_err(|reason| self.at_node(node, reason))?;
         let parameters = self.forward.parameters.len();
         let y = import()?(self, node).map_err(|error| match error {
             GraphError::Operands { reason, given, .. } => {
@@ -73,6 +77,7 @@ impl<'a> Translation<'a> {
             }
             error => error,
         })?;
+        check_made(self.g.ty(y)).map_err(|reason| self.at_node(node, reason))?;
         self.define(output, y);
         let tensor = |name: &String| match self.values.get(name.as_str()) {
             Some(Bound::Tensor(tensor)) => Some(*tensor),
@@ -95,7 +100,7 @@ impl<'a> Translation<'a> {
         };
         let (constants, of_shape) = if let Some(shape) = shape {
             let constant = match node.op_type() {
-                "Size" => Constant::new([], Values::Integers(vec![shape.iter().product::<usize>() as i64])),
+                "Size" => Constant::new([], Values::Integers(vec![TensorType::f32(shape).len() as i64])),
                 _ => fold::shape_between(&NodeAttributes(node), &shape),
             };
             (vec![constant], true)
@@ -120,6 +125,12 @@ impl<'a> Translation<'a> {
                 Some(Err(reason)) => return Err(self.at_node(node, reason)),
             }
         };
+        self.computed += constants.iter().map(|constant| constant.values.len()).sum::<usize>();
+        if self.computed > COMPUTED {
+            return Err(
+                self.at_node(node, format!("brings the computed constants to more than {COMPUTED} values"))
+            );
+        }
         for (name, constant) in node.output.iter().zip(constants) {
             self.values.insert(name, Bound::Known { constant, of_shape });
         }

@@ -10,6 +10,7 @@ use super::windows::{AutoPad, Windows, reach};
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
+use crate::import::limits::CONSTANT;
 use crate::import::translation::Translation;
 use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
@@ -142,6 +143,11 @@ impl Builder {
             (0..lengths.len()).map(|a| pool.counted(a, lengths[a], at[a], counts_padding)).product()
         };
         let whole: usize = pool.kernel.iter().product();
+        let positions = self.ty(x).reshaped(&shape[2..]).len();
+        if positions > CONSTANT {
+            let reason = format!("a window has {positions} positions, expected at most {CONSTANT}");
+            return Err(self.mismatch(AVERAGE_POOL.name, &[x], reason));
+        }
         let counts: Vec<usize> = indices(&shape[2..]).map(|at| count(&at)).collect();
         if counts.iter().all(|&count| count == whole) {
             return Ok(means);

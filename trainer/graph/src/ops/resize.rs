@@ -4,6 +4,7 @@
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
+use crate::import::limits::CONSTANT;
 use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
@@ -101,9 +102,10 @@ impl Resize {
                         continue;
                     }
                     let index = index.clamp(0, last) as usize;
-                    match taken.iter_mut().find(|(other, _)| *other == index) {
-                        Some((_, sum)) => *sum += weight,
-                        None => taken.push((index, weight)),
+                    // Places are in order, also where they are clamped.
+                    match taken.last_mut() {
+                        Some((last, sum)) if *last == index => *sum += weight,
+                        _ => taken.push((index, weight)),
                     }
                 }
                 let total: f64 = taken.iter().map(|(_, weight)| weight).sum();
@@ -166,7 +168,8 @@ impl Builder {
     ) -> Result<Tensor> {
         let shape = self.shape(x).to_vec();
         let from = shape.get(axis).copied().unwrap_or(0);
-        if from == 0 || length == 0 || scale.is_nan() || scale <= 0.0 {
+        let is_ratio = scale > 0.0 && from as f64 * scale >= 0.5 && length.saturating_mul(from) <= CONSTANT;
+        if from == 0 || length == 0 || !is_ratio {
             let reason = format!("axis {axis} cannot get a length of {length} by a scale of {scale}");
             return Err(self.mismatch(RESIZE.name, &[x], reason));
         }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
+use crate::import::limits::CONSTANT;
 use crate::import::translation::Translation;
 use crate::onnx::NodeProto;
 
@@ -66,8 +67,9 @@ impl Windows {
         kernel: &[usize],
     ) -> Result<Self> {
         let axes = lengths.len();
-        if kernel.len() != axes || kernel.contains(&0) {
-            let expected = format!("expected {axes} lengths of at least 1");
+        let values = kernel.iter().fold(1usize, |values, &length| values.saturating_mul(length));
+        if kernel.len() != axes || kernel.contains(&0) || values > CONSTANT {
+            let expected = format!("expected {axes} lengths of at least 1, and of {CONSTANT} values at most");
             return Err(file.at_node(node, format!("has a kernel of {kernel:?}, {expected}")));
         }
         let strides = positive(file, node, "strides", axes)?;

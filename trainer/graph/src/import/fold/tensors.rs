@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::import::constant::{Constant, Values};
+use crate::import::limits::CONSTANT;
 use crate::onnx::tensor_proto::DataType;
 
 /// A tensor with more values is not computed.
-pub(super) const MAX_VALUES: usize = 1 << 26;
+pub(super) const MAX_VALUES: usize = CONSTANT;
 
 pub(super) fn scalar(value: i64) -> Constant {
     Constant::new([], Values::Integers(vec![value]))
@@ -16,12 +17,13 @@ pub(super) fn with(shape: &[usize], values: Values) -> Constant {
     Constant::new(shape, values)
 }
 
-/// Number of values of a tensor of this shape, if it is not too large.
+/// Number of values of a tensor of this shape, if it is not too large, also but for axes without values.
 pub(super) fn checked(shape: &[usize]) -> Result<usize, String> {
-    let count = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
-    count
-        .filter(|&count| count <= MAX_VALUES)
-        .ok_or_else(|| format!("makes a constant of the shape {shape:?}, more than {MAX_VALUES} values"))
+    let count = shape.iter().fold(1usize, |product, &length| product.saturating_mul(length.max(1)));
+    if count > MAX_VALUES {
+        return Err(format!("makes a constant of the shape {shape:?}, more than {MAX_VALUES} values"));
+    }
+    Ok(if shape.contains(&0) { 0 } else { count })
 }
 
 pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
