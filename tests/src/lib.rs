@@ -1,4 +1,6 @@
-//! Runs the real binaries, for the end-to-end tests.
+//! Runs the real binaries, for the end-to-end tests, and reads bytes by all [`readers`].
+
+pub mod readers;
 
 use std::path::PathBuf;
 use std::process::Command;
