@@ -97,7 +97,7 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
     };
     let built = (|| {
         let x = g.input("images", TensorType::f32([1, 3, 1, 1]))?;
-        let mut translation = Translation::new(&file, &mut g, x, Mode::Evaluate);
+        let mut translation = Translation::new(&file, &mut g, x, Mode::Evaluate, HashMap::new());
         for (name, tensor) in &tensors {
             translation.define(name, *tensor);
         }

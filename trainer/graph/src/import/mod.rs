@@ -11,6 +11,7 @@
 //! and values of `Constant` nodes, unless they are the weights or the bias of a layer. Running statistics of
 //! batch normalisation are buffers.
 
+mod batch;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod constant;
@@ -19,6 +20,7 @@ pub(crate) mod fold;
 mod functions;
 mod head;
 pub(crate) mod limits;
+mod random;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -40,7 +42,7 @@ use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::{GraphProto, ModelProto, NodeProto};
 use crate::ops::imports;
-use crate::{Builder, GraphError, Operator, Result, Tensor};
+use crate::{Builder, GraphError, Operator, Result, Tensor, TensorType};
 
 /// Operator sets that files may use.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
@@ -72,8 +74,9 @@ impl Imported {
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
         graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
-        let constants = constants(&graph, folder).map_err(failed)?;
+        let mut constants = constants(&graph, folder).map_err(failed)?;
         let input = input(&graph, &constants).map_err(failed)?;
+        batch::cut_repeated(&graph, &mut constants, input.batch);
         let logits = logits(&graph).map_err(failed)?;
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         let external = constant::external_files(&graph);
@@ -118,9 +121,9 @@ impl Imported {
         g: &'a mut Builder,
         x: Tensor,
         mode: Mode,
-        mut after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
+        after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
     ) -> Result<Translation<'a>> {
-        let given = g.shape(x).to_vec();
+        let (given, element) = (g.shape(x).to_vec(), g.element(x));
         let fits = |(&length, expected): (&usize, &Option<usize>)| expected.is_none_or(|px| px == length);
         if !given[2..].iter().zip(&self.input.px).all(fits) {
             let side = self.input.px.iter().flatten().map(usize::to_string).collect::<Vec<_>>().join("x");
@@ -130,8 +133,27 @@ impl Imported {
             )));
         }
         g.set_lowering(g.lowering().of_files());
+        let mut traced = HashMap::new();
+        if let Some(batch) = self.input.batch.filter(|&batch| batch != given[0]) {
+            let mut g = Builder::new("trace", g.lowering());
+            let shape = [&[batch], &given[1..]].concat();
+            let x = g.input(&self.input.name, TensorType::new(element, shape))?;
+            traced = self.translate_nodes(&mut g, x, mode, HashMap::new(), |_, _, _| ())?.shapes();
+        }
+        self.translate_nodes(g, x, mode, traced, after)
+    }
+
+    /// [`translate`](Self::translate) for images that fit.
+    fn translate_nodes<'a>(
+        &'a self,
+        g: &'a mut Builder,
+        x: Tensor,
+        mode: Mode,
+        traced: HashMap<String, Vec<usize>>,
+        mut after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
+    ) -> Result<Translation<'a>> {
         let x = if self.input.channels_last { g.transpose(x, &[0, 2, 3, 1])? } else { x };
-        let mut translation = Translation::new(self, g, x, mode);
+        let mut translation = Translation::new(self, g, x, mode, traced);
         translation.define(&self.input.name, x);
         let mut failures = Failures::default();
         for node in self.graph.node.iter().filter(|node| !is_constant(node)) {
@@ -170,7 +192,7 @@ impl Imported {
             let is_standard = is_of_onnx(node.domain());
             let is_known = is_constant(node)
                 || importable(node).is_some()
-                || (is_standard && fold::is_evaluated(node.op_type()));
+                || (is_standard && (fold::is_evaluated(node.op_type()) || random::is_drawn(node.op_type())));
             if !is_known {
                 let name = match is_standard {
                     true => node.op_type().to_owned(),

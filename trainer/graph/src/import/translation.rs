@@ -7,6 +7,7 @@ use super::constant::{Constant, Values};
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
 use super::limits::{COMPUTED, check, check_made};
+use super::random::Random;
 use crate::init::Init;
 use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
@@ -19,7 +20,7 @@ pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Resu
 pub(crate) type Family = &'static [(&'static Operator, Option<Import>)];
 
 /// What a name of the file stands for.
-enum Bound {
+pub(super) enum Bound {
     Tensor(Tensor),
     /// Its values do not depend on images or parameters.
     Known {
@@ -27,6 +28,7 @@ enum Bound {
         /// Whether it was computed from the shape of a value of the network, and so with its batch size.
         of_shape: bool,
     },
+    Random(Random),
 }
 
 /// The state of a translation.
@@ -41,30 +43,70 @@ pub(crate) struct Translation<'a> {
     unlearned: HashSet<Tensor>,
     /// Number of values that have been computed.
     computed: usize,
+    /// Shapes for the batch of the file, by name; empty where that is the batch of the graph.
+    traced: HashMap<String, Vec<usize>>,
     element: ElementType,
     pub batch: usize,
     forward: Forward,
 }
 
 impl<'a> Translation<'a> {
-    pub fn new(file: &'a Imported, g: &'a mut Builder, x: Tensor, mode: Mode) -> Self {
+    /// A translation for the images `x`; `traced` are the shapes for the batch of the file, where it is another.
+    pub fn new(
+        file: &'a Imported,
+        g: &'a mut Builder,
+        x: Tensor,
+        mode: Mode,
+        traced: HashMap<String, Vec<usize>>,
+    ) -> Self {
         let (element, batch) = (g.element(x), g.shape(x)[0]);
         for name in &file.initializers {
             g.reserve(&file.name_here(name));
         }
         let forward = Forward::new(x);
         let (values, declared, unlearned) = (HashMap::new(), HashMap::new(), HashSet::from([x]));
-        Self { file, g, mode, values, declared, unlearned, computed: 0, element, batch, forward }
+        Self { file, g, mode, values, declared, unlearned, computed: 0, traced, element, batch, forward }
+    }
+
+    /// Shapes of the values that are computed when the graph runs, by name.
+    pub(super) fn shapes(&self) -> HashMap<String, Vec<usize>> {
+        let shape = |name: &&str| Some(((*name).to_owned(), self.shape_here(name)?.to_vec()));
+        self.values.keys().filter_map(shape).collect()
+    }
+
+    /// The shape of `name` for the batch of the file, where that is not the batch of the graph.
+    pub(super) fn traced_shape(&self, name: &str) -> Option<&Vec<usize>> {
+        self.traced.get(name)
+    }
+
+    /// The shape of `name`, if it is computed when the graph runs.
+    pub(super) fn shape_here(&self, name: &str) -> Option<&[usize]> {
+        match self.values.get(name)? {
+            Bound::Tensor(tensor) => Some(self.g.shape(*tensor)),
+            Bound::Known { .. } | Bound::Random(_) => None,
+        }
     }
 
     /// Binds `name` to `value`.
     pub fn define(&mut self, name: &'a str, value: Tensor) {
-        self.values.insert(name, Bound::Tensor(value));
+        self.bind(name, Bound::Tensor(value));
+    }
+
+    pub(super) fn bind(&mut self, name: &'a str, bound: Bound) {
+        self.values.insert(name, bound);
+    }
+
+    /// The random numbers that `name` stands for.
+    pub(super) fn random(&self, name: &str) -> Option<&Random> {
+        match self.values.get(name) {
+            Some(Bound::Random(random)) => Some(random),
+            _ => None,
+        }
     }
 
     /// Appends `node` by `import`, or computes it at once if its operands are known.
     pub fn append(&mut self, node: &'a NodeProto, import: impl FnOnce() -> Result<Import>) -> Result<()> {
-        if self.folded(node)? {
+        if self.folded(node)? || self.appended_random(node)? {
             return Ok(());
         }
         let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
@@ -89,7 +131,7 @@ impl<'a> Translation<'a> {
             let outputs: Vec<Tensor> = node.output.iter().filter_map(tensor).collect();
             self.unlearned.extend(outputs);
         }
-        Ok(())
+        self.check_batch(node)
     }
 
     /// Binds the outputs of `node` if its values are known now.
@@ -148,10 +190,7 @@ impl<'a> Translation<'a> {
 
     /// Shape of the first output of a node, if it is computed when the graph runs.
     pub fn computed_shape(&self, node: &NodeProto) -> Option<Vec<usize>> {
-        match self.values.get(node.output.first()?.as_str())? {
-            Bound::Tensor(tensor) => Some(self.g.shape(*tensor).to_vec()),
-            Bound::Known { .. } => None,
-        }
+        self.shape_here(node.output.first()?).map(<[usize]>::to_vec)
     }
 
     /// Number of values of all parameters so far.
@@ -307,7 +346,7 @@ impl<'a> Translation<'a> {
         let name = node.input.get(at)?;
         match self.values.get(name.as_str()) {
             Some(Bound::Known { constant, .. }) => Some(constant),
-            Some(Bound::Tensor(_)) => None,
+            Some(Bound::Tensor(_) | Bound::Random(_)) => None,
             None => self.file.constants.get(name),
         }
     }
@@ -367,6 +406,9 @@ impl<'a> Translation<'a> {
         let constant = match self.values.get(name) {
             Some(Bound::Tensor(tensor)) => return Ok(*tensor),
             Some(Bound::Known { constant, .. }) => constant.clone(),
+            Some(Bound::Random(_)) => {
+                return Err(self.at_node(node, format!("takes the random numbers `{name}`")));
+            }
             None => match self.file.constants.get(name) {
                 Some(constant)
                     if self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
@@ -383,8 +425,13 @@ impl<'a> Translation<'a> {
                 }
             },
         };
+        Ok(self.embed(&constant))
+    }
+
+    /// A constant of the graph.
+    pub fn embed(&mut self, constant: &Constant) -> Tensor {
         let ty = |element| TensorType::new(element, constant.shape.clone());
-        Ok(match &constant.values {
+        match &constant.values {
             Values::Floats(values) => {
                 let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
                 self.g.floats(ty(self.element), &values)
@@ -397,7 +444,7 @@ impl<'a> Translation<'a> {
                 let bytes = values.iter().map(|&value| value.into()).collect();
                 self.g.constant(ty(ElementType::Bool), bytes)
             }
-        })
+        }
     }
 
     /// Whether operand `at` is combined, value by value, with images that no parameter has changed.

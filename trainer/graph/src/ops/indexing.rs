@@ -170,7 +170,10 @@ fn operands<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<(Tens
 }
 
 fn import_gather<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
-    let (x, indices, axis) = operands(file, node)?;
+    let (x, mut indices, axis) = operands(file, node)?;
+    if let Some(constant) = file.indices_for_batch(node, x, axis) {
+        indices = file.embed(&constant);
+    }
     file.g.gather(x, indices, axis)
 }
 

@@ -175,8 +175,11 @@ fn import_reshape<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result
     let from = file.g.shape(x).to_vec();
     let target = file.target_shape(node, 1, target, from.iter().product());
     let allow_zero = NodeAttributes(node).int("allowzero", 0) != 0;
-    let shape = reshaped(&from, &target, allow_zero)
-        .map_err(|reason| file.at_node(node, format!("{reason}{}", file.batch_remedy())))?;
+    let shape = match file.reshaped_for_batch(node, x) {
+        Some(shape) => shape,
+        None => reshaped(&from, &target, allow_zero)
+            .map_err(|reason| file.at_node(node, format!("{reason}{}", file.batch_remedy())))?,
+    };
     // Flatten is the same node for every batch size.
     if shape.len() == 2 && shape[0] == from[0] { file.g.flatten(x, 1) } else { file.g.reshape(x, &shape) }
 }
@@ -207,8 +210,9 @@ fn import_unsqueeze<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Resu
 fn import_expand<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
     let mut target = file.integers(node, 1)?.unwrap_or_default();
-    if target.first().copied() == file.fixed_batch().map(|batch| batch as i64) {
-        target = file.target_shape(node, 1, target, 0);
+    let (has_images, batch) = (file.expands_to_images(node, x), file.batch as i64);
+    if let Some(first) = target.first_mut().filter(|_| has_images) {
+        *first = batch;
     }
     let target: Vec<usize> = target.into_iter().map(|length| usize::try_from(length).unwrap_or(0)).collect();
     let shape = broadcast(file.g.shape(x), &target).unwrap_or(target);

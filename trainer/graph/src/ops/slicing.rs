@@ -230,7 +230,12 @@ fn import_concat<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
     let parts: Vec<Tensor> = (0..node.input.len()).map(|at| file.operand(node, at)).collect::<Result<_>>()?;
     let axis = NodeAttributes(node).int("axis", 1);
     let axis = parts.first().map_or(0, |&first| file.axis(first, axis));
-    file.g.concat(&parts, axis)
+    if axis == 0 {
+        return file.g.concat(&parts, axis);
+    }
+    let whole: Vec<Tensor> =
+        parts.iter().map(|&part| file.for_every_image(part, &parts)).collect::<Result<_>>()?;
+    file.g.concat(&whole, axis)
 }
 
 /// Parts of given lengths, or as many equal parts as outputs, the last shorter if they do not fit.
