@@ -88,8 +88,8 @@ impl<'a> Translation<'a> {
         if traced.len() != now.len() { None } else { reshaped_batch(batch, traced, now, target) }
     }
 
-    /// Indices `[N,…]` into values of all images, one image after the other, for the batch of the graph: where
-    /// the file has the same indices for each image, shifted to its values.
+    /// Indices `[N,…]` into values of all images, one image after the other, for the batch of the graph:
+    /// where the file has the same indices for each image, shifted to its values.
     pub fn indices_for_batch(&self, node: &NodeProto, x: Tensor, axis: usize) -> Option<Constant> {
         let traced = self.traced_shape(node.input.first()?)?;
         let (before, now) = (*traced.get(axis)?, *self.g.shape(x).get(axis)?);

@@ -12,6 +12,7 @@
 //! batch normalisation are buffers.
 
 mod batch;
+mod bound;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod constant;

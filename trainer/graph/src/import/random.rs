@@ -4,20 +4,12 @@
 //! random numbers therefore stay unevaluated until they are compared with a constant; in evaluation, a mask
 //! stands for its expectation.
 
+use super::bound::{Bound, Random};
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
-use super::translation::{Bound, Translation, given};
+use super::translation::{Translation, given};
 use crate::Result;
 use crate::onnx::NodeProto;
-
-/// A value that is not computed yet.
-#[derive(Clone, Debug)]
-pub(super) enum Random {
-    /// Uniform in `low..high`.
-    Uniform { shape: Vec<usize>, low: f64, high: f64 },
-    /// Boolean, true with probability `keep`, of a graph for evaluation.
-    Chance { rank: usize, keep: f64 },
-}
 
 /// Whether nodes of this operator are random numbers that can be drawn by the host.
 pub(super) fn is_drawn(operator: &str) -> bool {

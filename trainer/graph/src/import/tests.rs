@@ -689,8 +689,8 @@ fn all_nodes_that_cannot_be_translated_are_named() {
     );
 }
 
-/// Logits and masks in `mode` of a graph of these nodes from `x` `[batch,3,6,6]` to the global average of `y`,
-/// for images of ones.
+/// Logits and masks in `mode` of a graph of these nodes from `x` `[batch,3,6,6]` to the global average of
+/// `y`, for images of ones.
 fn averages(
     batch: i64,
     nodes: Vec<NodeProto>,

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::bound::{Bound, Random};
 use super::constant::{Constant, Values};
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
 use super::limits::{COMPUTED, check, check_made};
-use super::random::Random;
 use crate::init::Init;
 use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
@@ -18,18 +18,6 @@ pub(crate) type Import = for<'a> fn(&mut Translation<'a>, &'a NodeProto) -> Resu
 
 /// The operators of a file of `ops`, each with its import; `None` where files may not hold it.
 pub(crate) type Family = &'static [(&'static Operator, Option<Import>)];
-
-/// What a name of the file stands for.
-pub(super) enum Bound {
-    Tensor(Tensor),
-    /// Its values do not depend on images or parameters.
-    Known {
-        constant: Constant,
-        /// Whether it was computed from the shape of a value of the network, and so with its batch size.
-        of_shape: bool,
-    },
-    Random(Random),
-}
 
 /// The state of a translation.
 pub(crate) struct Translation<'a> {
@@ -51,7 +39,8 @@ pub(crate) struct Translation<'a> {
 }
 
 impl<'a> Translation<'a> {
-    /// A translation for the images `x`; `traced` are the shapes for the batch of the file, where it is another.
+    /// A translation for the images `x`; `traced` are the shapes for the batch of the file, where that is
+    /// another.
     pub fn new(
         file: &'a Imported,
         g: &'a mut Builder,
