@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -76,9 +77,23 @@ fn read_all(options: &OpenOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// A tar or tar.gz of images.
+/// The tar with the checksums that its headers should have: a search does not find them by itself.
+fn with_checksums(tar: &[u8]) -> Vec<u8> {
+    const CHECKSUM: Range<usize> = 148..156;
+    let mut tar = tar.to_vec();
+    for block in tar.as_chunks_mut::<512>().0 {
+        if block[257..262] == *b"ustar" {
+            block[CHECKSUM].fill(b' ');
+            let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+            block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+    tar
+}
+
+/// A tar of images, whose checksums are made right, or a tar.gz.
 fn archive(bytes: &[u8]) -> Result<(), String> {
-    let folder = folder(&[("images.tar", bytes)]);
+    let folder = folder(&[("images.tar", &with_checksums(bytes))]);
     let path = folder.path().join("images.tar");
     let scratch_dir = Some(folder.path().to_owned());
     read_all(&OpenOptions { train: Some(path), scratch_dir, ..OpenOptions::default() })
