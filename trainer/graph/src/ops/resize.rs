@@ -395,4 +395,12 @@ mod tests {
         assert!(g.resize(x, 2, 4, 2.0, &LINEAR).is_err());
         assert!(g.resize(x, 1, 4, -1.0, &LINEAR).is_err());
     }
+
+    #[test]
+    fn what_takes_for_ever_is_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([2, 3])).unwrap();
+        assert!(g.resize(x, 1, 1, 1e-30, &Resize { antialias: true, ..LINEAR }).is_err());
+        assert!(g.resize(x, 1, 1 << 24, (1 << 24) as f64 / 3.0, &LINEAR).is_err());
+    }
 }
