@@ -4,14 +4,14 @@
 use std::fs;
 use std::io::{self, BufRead, BufWriter, Write};
 
-use fovea_datasets::photo::{Photo, PhotoFile};
+use fovea_datasets::photo::{Orientation, Photo, PhotoFile};
 
 fn main() -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut photo = Photo::default();
     for path in io::stdin().lock().lines() {
         let bytes = fs::read(path?)?;
-        match PhotoFile::parse(&bytes).and_then(|file| file.decode(&mut photo)) {
+        match PhotoFile::parse(&bytes).and_then(|file| file.decode(Orientation::Ignore, &mut photo)) {
             Ok(()) => {
                 writeln!(out, "ok {} {}", photo.width, photo.height)?;
                 out.write_all(&photo.rgb)?;

@@ -13,7 +13,7 @@ use fovea_pipeline::shard::{Shard, shard_file_name};
 use fovea_pipeline::threads::MOST_THREADS;
 use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
 
-use crate::photo::{Photo, PhotoFile};
+use crate::photo::{Orientation, Photo, PhotoFile};
 
 /// A file that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +175,8 @@ fn check_records(shard: &Shard, outcome: &mut Outcome) {
         if let Err(error) = shard.verify(index) {
             outcome.problems.push(without_path(&error, shard.path()));
         } else if header.encoding == Encoding::Jpeg {
-            let decoded = PhotoFile::parse(record.image).and_then(|file| file.decode(&mut photo));
+            let decoded =
+                PhotoFile::parse(record.image).and_then(|file| file.decode(Orientation::Ignore, &mut photo));
             let size = header.image_size;
             match decoded {
                 Err(error) => outcome.problems.push(format!("{place}: {error}")),

@@ -169,8 +169,17 @@ pub struct DatasetInfo {
     /// BLAKE3 digest of the file of the mean image, in hexadecimal. Data sets of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_image_blake3: Option<String>,
+    /// Images that were not stored upright, by the EXIF data of their files. Not in the file if there are
+    /// none; data sets of earlier versions did not count them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turned_images: u64,
     /// The classes; a label is a position in this list.
     pub classes: Vec<Class>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl DatasetInfo {

@@ -96,6 +96,7 @@ pub fn write_dataset_json(directory: &Path, encoding: Encoding, train: Vec<Shard
         val: Vec::new(),
         statistics: Some(ColorStatistics::imagenet()),
         mean_image_blake3: Some(blake3::hash(&npy).to_string()),
+        turned_images: 0,
         classes: classes(10),
     };
     let json = serde_json::to_string_pretty(&seal(&info).unwrap()).unwrap();

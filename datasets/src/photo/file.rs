@@ -1,9 +1,11 @@
 //! An image file: its format, header and pixels.
 
 use fovea_pipeline::decode::{JpegFile, guarded};
+use image::metadata::Orientation as Turn;
 
+use super::orientation::turn_in;
 use super::other::{OtherFile, format_of};
-use super::{MAX_PIXELS, Photo, PhotoError};
+use super::{MAX_PIXELS, Orientation, Photo, PhotoError};
 
 /// Whether a file that begins with these bytes, sixteen at least, is an image of a format that is read.
 #[must_use]
@@ -12,7 +14,10 @@ pub fn is_image(beginning: &[u8]) -> bool {
 }
 
 /// An image file whose header has been read.
-pub struct PhotoFile<'b>(Format<'b>);
+pub struct PhotoFile<'b> {
+    format: Format<'b>,
+    turn: Turn,
+}
 
 enum Format<'b> {
     Jpeg(Box<JpegFile<'b>>),
@@ -35,7 +40,11 @@ impl<'b> PhotoFile<'b> {
             ),
             _ => return Err(PhotoError::unknown(bytes)),
         };
-        let file = PhotoFile(format);
+        let turn = match &format {
+            Format::Jpeg(file) => file.exif().map_or(Turn::NoTransforms, turn_in),
+            Format::Other(file) => file.turn(),
+        };
+        let file = PhotoFile { format, turn };
         let (width, height) = file.dimensions();
         if file.pixels() == 0 {
             return Err(PhotoError::NoPixels { width, height });
@@ -46,10 +55,10 @@ impl<'b> PhotoFile<'b> {
         Ok(file)
     }
 
-    /// Width and height in pixels.
+    /// Width and height in pixels, as they are stored.
     #[must_use]
     pub fn dimensions(&self) -> (u32, u32) {
-        match &self.0 {
+        match &self.format {
             Format::Jpeg(file) => file.dimensions(),
             Format::Other(file) => file.dimensions(),
         }
@@ -62,22 +71,32 @@ impl<'b> PhotoFile<'b> {
         u64::from(width) * u64::from(height)
     }
 
+    /// Whether the EXIF data say that the image is not stored upright.
+    #[must_use]
+    pub fn is_turned(&self) -> bool {
+        self.turn != Turn::NoTransforms
+    }
+
     /// Decodes the image into `photo`, reusing its memory.
     ///
     /// # Errors
     /// When the file is damaged or truncated; the content of `photo` is then unspecified.
-    pub fn decode(self, photo: &mut Photo) -> Result<(), PhotoError> {
+    pub fn decode(self, orientation: Orientation, photo: &mut Photo) -> Result<(), PhotoError> {
         (photo.width, photo.height) = self.dimensions();
-        match self.0 {
+        match self.format {
             Format::Jpeg(file) => {
                 photo.rgb.resize(3 * photo.width as usize * photo.height as usize, 0);
-                Ok(file.decode(&mut photo.rgb)?)
+                file.decode(&mut photo.rgb)?;
             }
             Format::Other(file) => {
                 let format = file.format();
                 guarded(|| file.decode(&mut photo.rgb))
-                    .unwrap_or_else(|reason| Err(PhotoError::Damaged { format, reason }))
+                    .unwrap_or_else(|reason| Err(PhotoError::Damaged { format, reason }))?;
             }
         }
+        if orientation == Orientation::Apply {
+            photo.apply(self.turn);
+        }
+        Ok(())
     }
 }

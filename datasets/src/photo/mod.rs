@@ -7,7 +7,7 @@
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
 //! * 16-bit samples are rounded to 8 bits, palettes are looked up, transparency is dropped (not blended);
 //! * of a file of several pictures the first is taken (GIF, WebP, TIFF);
-//! * colour profiles and the EXIF orientation are not applied.
+//! * colour profiles are not applied, nor is the EXIF orientation, unless [`Orientation::Apply`] is asked for.
 //!
 //! JPEG, PNG, WebP, GIF, BMP, TIFF and PNM are read. A truncated file is an error, never an image with a grey
 //! rest; so is a decoder that panics.
@@ -15,6 +15,7 @@
 mod encode;
 mod error;
 mod file;
+mod orientation;
 mod other;
 mod pixels;
 mod shape;
@@ -22,6 +23,7 @@ mod shape;
 pub use encode::{encode_jpeg, expected_jpeg_bytes};
 pub use error::PhotoError;
 pub use file::{PhotoFile, is_image};
+pub use orientation::Orientation;
 pub use pixels::{MAX_PIXELS, Photo, to_planes};
 pub use shape::{Filter, Fit, Shaper};
 

@@ -2,9 +2,12 @@
 
 use std::io::Cursor;
 
+use fovea_pipeline::decode::guarded;
+use image::metadata::Orientation as Turn;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::PhotoError;
+use super::orientation::turn_in;
 
 /// Formats that are read, and their names.
 const FORMATS: [(ImageFormat, &str); 6] = [
@@ -30,6 +33,7 @@ pub(super) struct OtherFile<'b> {
     decoder: Box<dyn ImageDecoder + 'b>,
     format: &'static str,
     file_bytes: usize,
+    turn: Turn,
 }
 
 impl<'b> OtherFile<'b> {
@@ -41,12 +45,26 @@ impl<'b> OtherFile<'b> {
         limits.max_alloc = Some(OVERHEAD_BYTES);
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         reader.limits(limits);
-        let decoder = reader.into_decoder().map_err(|error| describe(error, name, bytes.len()))?;
-        Ok(OtherFile { decoder: Box::new(decoder), format: name, file_bytes: bytes.len() })
+        let mut decoder = reader.into_decoder().map_err(|error| describe(error, name, bytes.len()))?;
+        let turn = match format {
+            ImageFormat::Png => exif_of_png(bytes).map(turn_in),
+            ImageFormat::WebP => {
+                guarded(|| decoder.exif_metadata().ok().flatten().map(|exif| turn_in(&exif)))
+                    .unwrap_or_default()
+            }
+            ImageFormat::Tiff => guarded(|| decoder.orientation().ok()).unwrap_or_default(),
+            _ => None,
+        };
+        let turn = turn.unwrap_or(Turn::NoTransforms);
+        Ok(OtherFile { decoder: Box::new(decoder), format: name, file_bytes: bytes.len(), turn })
     }
 
     pub(super) fn format(&self) -> &'static str {
         self.format
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        self.turn
     }
 
     pub(super) fn dimensions(&self) -> (u32, u32) {
@@ -63,6 +81,20 @@ impl<'b> OtherFile<'b> {
         let image = DynamicImage::from_decoder(self.decoder).map_err(describe)?;
         *rgb = image.into_rgb8().into_raw();
         Ok(())
+    }
+}
+
+/// The EXIF data of a PNG file, which may also follow the pixels, where the decoder has not been yet.
+fn exif_of_png(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.get(8..)?;
+    loop {
+        let (length, named) = rest.split_first_chunk()?;
+        let (name, content) = named.split_first_chunk::<4>()?;
+        let (content, checksum_and_rest) = content.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        if name == b"eXIf" {
+            return Some(content);
+        }
+        rest = checksum_and_rest.get(4..)?;
     }
 }
 

@@ -9,7 +9,7 @@ use fovea_pipeline::geometry::Size;
 use fovea_pipeline::resize::resize_rgb;
 use serde::{Deserialize, Serialize};
 
-use super::{Photo, PhotoError, PhotoFile, to_planes};
+use super::{Orientation, Photo, PhotoError, PhotoFile, to_planes};
 
 /// How a rectangular photo becomes a square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,13 +154,13 @@ impl Shaper {
         &self.square
     }
 
-    /// Decodes an image file and brings it to `u8 [3,S,S]`.
+    /// Decodes an image file, with its orientation applied or not, and brings it to `u8 [3,S,S]`.
     ///
     /// # Errors
     /// When the file is not an image file that can be read, damaged, or too large.
-    pub fn planes_of(&mut self, file: &[u8]) -> Result<Vec<u8>, PhotoError> {
+    pub fn planes_of(&mut self, file: &[u8], orientation: Orientation) -> Result<Vec<u8>, PhotoError> {
         let mut photo = Photo::default();
-        PhotoFile::parse(file)?.decode(&mut photo)?;
+        PhotoFile::parse(file)?.decode(orientation, &mut photo)?;
         let square = self.shape(photo.width, photo.height, &photo.rgb);
         let mut planes = vec![0; square.len()];
         to_planes(square, &mut planes);

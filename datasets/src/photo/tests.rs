@@ -1,8 +1,10 @@
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgba};
+use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb, Rgba};
 
 use super::*;
+
+mod orientation;
 
 /// A picture with slopes and an edge, `u8 [H,W,3]`.
 fn picture(width: u32, height: u32) -> Vec<u8> {
@@ -38,7 +40,7 @@ fn png(image: &DynamicImage) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let mut photo = Photo::default();
-    PhotoFile::parse(bytes)?.decode(&mut photo)?;
+    PhotoFile::parse(bytes)?.decode(Orientation::Ignore, &mut photo)?;
     Ok(photo)
 }
 
@@ -199,14 +201,14 @@ fn planes_of_a_file_are_its_pixels_decoded_and_made_square() {
     let rgb = picture(40, 24);
     let file = jpeg(40, 24, jpeg_encoder::ColorType::Rgb, &rgb, false);
     let mut photo = Photo::default();
-    PhotoFile::parse(&file).unwrap().decode(&mut photo).unwrap();
+    PhotoFile::parse(&file).unwrap().decode(Orientation::Ignore, &mut photo).unwrap();
     let mut shaper = Shaper::new(16, Fit::ShortSide, Filter::Bilinear);
     let square = shaper.shape(40, 24, &photo.rgb).to_vec();
-    let planes = shaper.planes_of(&file).unwrap();
+    let planes = shaper.planes_of(&file, Orientation::Ignore).unwrap();
     let expected: Vec<u8> = (0..3).flat_map(|c| square.iter().skip(c).step_by(3).copied()).collect();
     assert_eq!(planes, expected);
-    assert!(matches!(shaper.planes_of(&file[..200]), Err(PhotoError::Truncated { .. })));
-    assert_eq!(shaper.planes_of(&[]), Err(PhotoError::Empty));
+    assert!(matches!(shaper.planes_of(&file[..200], Orientation::Ignore), Err(PhotoError::Truncated { .. })));
+    assert_eq!(shaper.planes_of(&[], Orientation::Ignore), Err(PhotoError::Empty));
 }
 
 #[test]
@@ -274,6 +276,36 @@ fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32).to_be_bytes()[..], &named, &crc.sum().to_be_bytes()].concat()
 }
 
+/// A TIFF file of one strip with these tags, whose values are of 16 bits each.
+fn tiff(tags: &[(u16, &[u16])], strip: &[u8]) -> Vec<u8> {
+    let pixels_at = 8u32;
+    let mut file = [&b"II*\0\0\0\0\0"[..], strip].concat();
+    file.resize(file.len().next_multiple_of(2), 0);
+    let mut entries = vec![(273, 4, 1, pixels_at), (279, 4, 1, strip.len() as u32)];
+    for &(tag, values) in tags {
+        let value = match values {
+            [value] => u32::from(*value),
+            [first, second] => u32::from(*first) | u32::from(*second) << 16,
+            _ => {
+                let at = file.len() as u32;
+                values.iter().for_each(|value| file.extend(value.to_le_bytes()));
+                at
+            }
+        };
+        entries.push((tag, 3, values.len() as u32, value));
+    }
+    entries.sort_unstable();
+    let directory = (file.len() as u32).to_le_bytes();
+    file[4..8].copy_from_slice(&directory);
+    file.extend((entries.len() as u16).to_le_bytes());
+    for (tag, kind, count, value) in entries {
+        file.extend([tag.to_le_bytes(), u16::to_le_bytes(kind)].concat());
+        file.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    file.extend([0; 4]);
+    file
+}
+
 #[test]
 fn metadata_that_unpack_to_gigabytes_cost_neither_memory_nor_the_photo() {
     let mut packed = flate2::write::ZlibEncoder::new(b"ICC\0\0".to_vec(), flate2::Compression::fast());
@@ -333,7 +365,7 @@ fn changed_bytes_never_panic_nor_take_much_memory() {
                 Ok(file) => {
                     let (width, height) = file.dimensions();
                     let mut photo = Photo::default();
-                    match file.decode(&mut photo) {
+                    match file.decode(Orientation::Ignore, &mut photo) {
                         Ok(()) => {
                             assert_eq!(photo.rgb.len(), 3 * width as usize * height as usize, "{format}")
                         }

@@ -47,6 +47,7 @@ use run::Run;
 use worker::{Output, Shared, Task, Worker};
 
 use crate::Source;
+use crate::photo::Orientation;
 
 /// A preparation that has locked its folder.
 ///
@@ -68,6 +69,8 @@ pub struct Preparer<'a> {
 pub struct Summary {
     /// The content of `dataset.json`.
     pub info: DatasetInfo,
+    /// Whether photos were turned upright.
+    pub orientation: Orientation,
     /// Images that could not be decoded; they are listed in `rejected.tsv`.
     pub rejected: u64,
     /// Shards that an earlier run had finished.
@@ -162,7 +165,7 @@ impl<'a> Preparer<'a> {
             remove_if_there(&self.directory.join(PROGRESS_FILE))?;
             let rejected = rejected::count(&self.directory)?;
             progress.add(self.plan.images(), rejected);
-            return Ok(Summary { info, rejected, shards_kept });
+            return Ok(Summary { info, orientation: self.options.orientation, rejected, shards_kept });
         }
         progress.add(self.images_kept(), self.finished.rejected.len() as u64);
         let header = |split, shard| ShardHeader {
@@ -194,10 +197,12 @@ impl<'a> Preparer<'a> {
             val: finished.shards_of(Split::Val),
             statistics: finished.statistics.colors(),
             mean_image_blake3: None,
+            turned_images: finished.turned,
             classes: self.source.classes().to_vec(),
         };
         let info = complete(&self.directory, &finished, info)?;
-        Ok(Summary { info, rejected: finished.rejected.len() as u64, shards_kept })
+        let (orientation, rejected) = (self.options.orientation, finished.rejected.len() as u64);
+        Ok(Summary { info, orientation, rejected, shards_kept })
     }
 }
 

@@ -6,13 +6,15 @@ use fovea_pipeline::threads::MOST_THREADS;
 use fovea_pipeline::{Encoding, cores};
 
 use super::PrepareError;
-use crate::photo::{Filter, Fit, expected_jpeg_bytes};
+use crate::photo::{Filter, Fit, Orientation, expected_jpeg_bytes};
 
 /// How images become records, and records shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrepareOptions {
     /// Side S of the images in pixels, 1..=[`MAX_SIZE`](Self::MAX_SIZE).
     pub size: u32,
+    /// Whether photos are turned upright.
+    pub orientation: Orientation,
     /// How a rectangle becomes a square.
     pub fit: Fit,
     /// The kernel for resizing.
@@ -35,6 +37,7 @@ impl Default for PrepareOptions {
     fn default() -> Self {
         Self {
             size: 256,
+            orientation: Orientation::default(),
             fit: Fit::default(),
             filter: Filter::default(),
             encoding: Encoding::Raw,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{PrepareError, PrepareOptions, durable};
-use crate::photo::{Filter, Fit};
+use crate::photo::{Filter, Fit, Orientation};
 use crate::{Entry, Source};
 
 /// The program and version that writes shards.
@@ -37,6 +37,9 @@ pub struct Preparation {
     pub listing: String,
     /// Side of the images in pixels.
     pub size: u32,
+    /// Whether photos are turned upright; not in the file if they are not.
+    #[serde(default, skip_serializing_if = "is_ignore")]
+    pub orientation: Orientation,
     /// How a rectangle becomes a square.
     pub resize: Fit,
     /// The kernel for resizing.
@@ -71,6 +74,7 @@ impl Preparation {
             val_images: source.entries(Split::Val).len(),
             listing: listing_digest(source),
             size: options.size,
+            orientation: options.orientation,
             resize: options.fit,
             filter: options.filter,
             encoding: options.encoding,
@@ -83,8 +87,11 @@ impl Preparation {
 
     /// The first field in which `other` differs: its name, the value here and the value there.
     pub(crate) fn difference(&self, other: &Self) -> Option<(String, String, String)> {
-        let fields = |preparation| match serde_json::to_value(preparation) {
-            Ok(Value::Object(fields)) => fields,
+        let fields = |preparation: &Self| match serde_json::to_value(preparation) {
+            Ok(Value::Object(mut fields)) => {
+                fields.insert("orientation".into(), preparation.orientation.name().into());
+                fields
+            }
             _ => unreachable!("a preparation is a struct of strings and numbers"),
         };
         let there = fields(other);
@@ -93,6 +100,11 @@ impl Preparation {
             (*other != here).then(|| (name, here.to_string(), other.to_string()))
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_ignore(orientation: &Orientation) -> bool {
+    *orientation == Orientation::Ignore
 }
 
 /// Digest of the classes, keys and labels of a source.

@@ -21,6 +21,9 @@ pub(crate) const PROGRESS_FILE: &str = "progress.json";
 pub(crate) struct Finished {
     pub shards: Vec<(Split, ShardInfo)>,
     pub rejected: Vec<Rejection>,
+    /// Images that are not stored upright, of those in the shards.
+    #[serde(default)]
+    pub turned: u64,
     /// Over the training images only.
     pub statistics: Statistics,
 }
@@ -28,7 +31,7 @@ pub(crate) struct Finished {
 impl Finished {
     /// No shards, for images of 3·S·S values.
     pub(crate) fn nothing(image_bytes: usize) -> Self {
-        Self { shards: Vec::new(), rejected: Vec::new(), statistics: Statistics::new(image_bytes) }
+        Self { shards: Vec::new(), rejected: Vec::new(), turned: 0, statistics: Statistics::new(image_bytes) }
     }
 
     /// The state that an earlier run with the same plan stored in `directory`.

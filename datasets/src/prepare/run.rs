@@ -49,6 +49,7 @@ struct FullShard {
     writer: ShardWriter,
     split: Split,
     rejected: Vec<Rejection>,
+    turned: u64,
     statistics: Statistics,
 }
 
@@ -115,6 +116,7 @@ impl Run<'_> {
                 writer: ShardWriter::create(self.directory, (self.header)(shard.split, shard.number))?,
                 split: shard.split,
                 rejected: Vec::new(),
+                turned: 0,
                 statistics: Statistics::new(self.options.image_bytes()),
             };
             let mut done = shard.positions.start;
@@ -129,6 +131,7 @@ impl Run<'_> {
                 full.statistics.add_batch(&task.output.sums);
                 self.progress.add(task.positions.len() as u64, task.output.rejected.len() as u64);
                 full.rejected.append(&mut task.output.rejected);
+                full.turned += task.output.turned;
                 done = task.positions.end;
                 outputs.recycle(task.output);
             }
@@ -175,6 +178,7 @@ fn finish_shards(
         let shard = full.writer.finish()?;
         finished.shards.push((full.split, shard.info));
         finished.rejected.append(&mut full.rejected);
+        finished.turned += full.turned;
         finished.statistics.add(&full.statistics);
         finished.save(directory)?;
     }

@@ -34,6 +34,8 @@ pub(super) struct Output {
     pub images: Vec<u8>,
     pub records: Vec<OutputRecord>,
     pub rejected: Vec<Rejection>,
+    /// Images that are not stored upright.
+    pub turned: u64,
     /// Of training images only.
     pub sums: BatchSums,
 }
@@ -52,6 +54,7 @@ impl Output {
             images: Vec::new(),
             records: Vec::new(),
             rejected: Vec::new(),
+            turned: 0,
             sums: BatchSums::new(image_bytes),
         }
     }
@@ -60,6 +63,7 @@ impl Output {
         self.images.clear();
         self.records.clear();
         self.rejected.clear();
+        self.turned = 0;
         self.sums.clear();
     }
 }
@@ -129,7 +133,8 @@ impl<'a> Worker<'a> {
                 Err(format!("the decoder panicked: {}", panic_text(&*panic)))
             });
             match result {
-                Ok(()) => {
+                Ok(is_turned) => {
+                    task.output.turned += u64::from(is_turned);
                     if task.split == Split::Train {
                         task.output.sums.add_image(&self.scratch.planes);
                     }
@@ -153,17 +158,19 @@ impl<'a> Worker<'a> {
 }
 
 impl Scratch {
-    /// Appends the record's bytes to `images` and leaves the pixels in `planes`.
+    /// Appends the record's bytes to `images` and leaves the pixels in `planes`. Returns whether the image is
+    /// not stored upright.
     fn convert(
         &mut self,
         payload: Payload<'_>,
         shared: &Shared<'_>,
         images: &mut Vec<u8>,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let options = shared.options;
+        let mut is_turned = false;
         let square = match payload {
             Payload::File(bytes) => {
-                self.decode(bytes, &shared.huge)?;
+                is_turned = self.decode(bytes, shared)?;
                 self.shaper.shape(self.photo.width, self.photo.height, &self.photo.rgb)
             }
             Payload::Pixels { width, height, rgb } => {
@@ -185,14 +192,17 @@ impl Scratch {
         if self.photo.rgb.capacity() > KEPT_BYTES {
             self.photo.rgb = Vec::new();
         }
-        Ok(())
+        Ok(is_turned)
     }
 
-    fn decode(&mut self, bytes: &[u8], huge: &Mutex<()>) -> Result<(), String> {
+    /// Decodes a file to `photo`; returns whether it is not stored upright.
+    fn decode(&mut self, bytes: &[u8], shared: &Shared<'_>) -> Result<bool, String> {
         let file = PhotoFile::parse(bytes).map_err(|error| error.to_string())?;
         // The lock guards no data, so a panic while it is held does no harm.
         let _turn =
-            (file.pixels() > HUGE_PIXELS).then(|| huge.lock().unwrap_or_else(PoisonError::into_inner));
-        file.decode(&mut self.photo).map_err(|error| error.to_string())
+            (file.pixels() > HUGE_PIXELS).then(|| shared.huge.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_turned = file.is_turned();
+        file.decode(shared.options.orientation, &mut self.photo).map_err(|error| error.to_string())?;
+        Ok(is_turned)
     }
 }

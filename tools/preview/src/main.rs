@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use fovea_datasets::is_image_name;
-use fovea_datasets::photo::{Filter, Fit, Shaper};
+use fovea_datasets::photo::{Filter, Fit, Orientation, Shaper};
 use fovea_files::write_atomically;
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::geometry::Size;
@@ -185,7 +185,7 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
 fn from_photo(path: &Path, side_px: u32) -> Result<Original> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let planes = Shaper::new(side_px, Fit::ShortSide, Filter::Lanczos3)
-        .planes_of(&bytes)
+        .planes_of(&bytes, Orientation::Ignore)
         .with_context(|| format!("cannot decode {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Original { name, planes, size: Size::square(side_px) })

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use fovea_datasets::photo::{Filter, Fit, Shaper};
+use fovea_datasets::photo::{Filter, Fit, Orientation, Shaper};
 use fovea_datasets::prepare::Preparation;
 use fovea_pipeline::EvalCrops;
 use fovea_pipeline::geometry::Size;
@@ -15,6 +15,7 @@ use fovea_trainer::training::crop_size;
 /// Turns photos into the network's input, as preparation and evaluation do.
 pub struct PhotoInput {
     image_px: u32,
+    orientation: Orientation,
     fit: Fit,
     filter: Filter,
     /// Size of a view.
@@ -24,14 +25,15 @@ pub struct PhotoInput {
 }
 
 impl PhotoInput {
-    /// For the network of a run with this recipe. Photos are made square like those of the run's data set, as
-    /// recorded in the run; by default if there is no record.
+    /// For the network of a run with this recipe. Photos are turned and made square like those of the run's data
+    /// set, as recorded in the run; by default if there is no record.
     pub fn for_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
-        let (fit, filter) = match Preparation::read(run)? {
-            Some(preparation) => (preparation.resize, preparation.filter),
+        let (orientation, fit, filter) = match Preparation::read(run)? {
+            Some(preparation) => (preparation.orientation, preparation.resize, preparation.filter),
             None => Default::default(),
         };
-        Ok(Self { image_px: recipe.input.image_px as u32, fit, filter, crop: crop_size(recipe), views })
+        let image_px = recipe.input.image_px as u32;
+        Ok(Self { image_px, orientation, fit, filter, crop: crop_size(recipe), views })
     }
 
     /// The views of a photo, `u8 [V,3,H,W]`.
@@ -41,7 +43,7 @@ impl PhotoInput {
         ensure!(about.is_file(), "{} is no file; give an image file", path.display());
         let bytes = fs::read(path).with_context(read)?;
         let planes = Shaper::new(self.image_px, self.fit, self.filter)
-            .planes_of(&bytes)
+            .planes_of(&bytes, self.orientation)
             .with_context(|| format!("cannot decode {}", path.display()))?;
 
         let mut scratch = Scratch::default();

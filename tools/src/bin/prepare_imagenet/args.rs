@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use fovea_datasets::photo::{Filter, Fit};
+use fovea_datasets::photo::{Filter, Fit, Orientation};
 use fovea_datasets::prepare::PrepareOptions;
 use fovea_datasets::{Layout, OpenOptions, Reading};
 use fovea_pipeline::{Encoding, UnknownName, cores};
@@ -70,6 +70,9 @@ pub struct PrepareArgs {
     /// Layout of the images; folders whose names do not tell are classes or splits
     #[arg(long, value_parser = one_of::<LayoutChoice>(LayoutChoice::names()), default_value = "auto")]
     layout: LayoutChoice,
+    /// The orientation that EXIF data of photos give: ignore, as ImageNet's readers do, or apply turns them upright
+    #[arg(long, value_parser = one_of::<Orientation>(Orientation::ALL.map(Orientation::name)), default_value_t = Orientation::Ignore)]
+    orientation: Orientation,
     /// How rectangles become squares: short-side crops the centre, squash distorts
     #[arg(long, value_parser = one_of::<Fit>(Fit::ALL.map(Fit::name)), default_value_t = Fit::ShortSide)]
     resize: Fit,
@@ -170,6 +173,7 @@ impl PrepareArgs {
     pub fn prepare_options(&self) -> PrepareOptions {
         PrepareOptions {
             size: self.size,
+            orientation: self.orientation,
             fit: self.resize,
             filter: self.filter,
             encoding: self.encoding,

@@ -4,8 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use fovea_datasets::Note;
+use fovea_datasets::photo::Orientation;
 use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
+use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{ColorStatistics, DatasetInfo, Split};
 use fovea_tools::bytes;
@@ -32,7 +34,7 @@ pub fn summary_text(
     pace: &Pace,
 ) -> String {
     let mut text = format!("{}\n", path(out));
-    text.push_str(&description(&summary.info));
+    text.push_str(&description(&summary.info, summary.orientation));
     if summary.rejected > 0 {
         let list = out.join(REJECTED_FILE);
         line(&mut text, "rejected", &format!("{}, see {}", summary.rejected, path(&list)));
@@ -72,7 +74,7 @@ pub fn summary_json(
     pace: &Pace,
     max_rejects: Option<u64>,
 ) -> Value {
-    let mut value = description_json(&summary.info);
+    let mut value = description_json(&summary.info, summary.orientation);
     value["directory"] = json!(out);
     value["rejected"] = json!(summary.rejected);
     value["max_rejects"] = json!(max_rejects);
@@ -128,7 +130,7 @@ pub fn verify_json(report: &Report) -> Value {
 
 pub fn inspect_text(info: &DatasetInfo, preparation: Option<&Preparation>, dir: &Path) -> String {
     let mut text = format!("{}\n", dir.display());
-    text.push_str(&description(info));
+    text.push_str(&description(info, orientation_of(preparation)));
     line(&mut text, "written by", &format!("{} (format {})", info.writer, info.format_version));
     if let Some(preparation) = preparation {
         let resize = format!("{:?}, {:?}, seed {}", preparation.resize, preparation.filter, preparation.seed);
@@ -138,11 +140,16 @@ pub fn inspect_text(info: &DatasetInfo, preparation: Option<&Preparation>, dir: 
 }
 
 pub fn inspect_json(info: &DatasetInfo, preparation: Option<&Preparation>) -> Value {
-    let mut value = description_json(info);
+    let mut value = description_json(info, orientation_of(preparation));
     value["writer"] = json!(info.writer);
     value["format_version"] = json!(info.format_version);
     value["preparation"] = json!(preparation);
     value
+}
+
+/// Data sets without a record are of earlier versions or of other programs.
+fn orientation_of(preparation: Option<&Preparation>) -> Orientation {
+    preparation.map(|preparation| preparation.orientation).unwrap_or_default()
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
@@ -154,7 +161,7 @@ fn split_bytes(info: &DatasetInfo, split: Split) -> u64 {
     info.shards(split).iter().map(|shard| shard.bytes).sum()
 }
 
-fn description(info: &DatasetInfo) -> String {
+fn description(info: &DatasetInfo, orientation: Orientation) -> String {
     let mut text = String::new();
     let side = info.image_size;
     line(&mut text, "source", &info.source);
@@ -164,6 +171,16 @@ fn description(info: &DatasetInfo) -> String {
         let (images, shards) = (info.images(split), info.shards(split).len());
         let size = bytes::describe(split_bytes(info, split));
         line(&mut text, split.name(), &format!("{images} images in {shards} shards, {size}"));
+    }
+    if info.turned_images > 0 {
+        let photos = count(info.turned_images, "photo");
+        let what = match orientation {
+            Orientation::Ignore => {
+                format!("{photos} not upright by EXIF data, left as stored; --orientation apply turns them")
+            }
+            Orientation::Apply => format!("{photos} turned upright by EXIF data"),
+        };
+        line(&mut text, "orientation", &what);
     }
     if let Some(statistics) = &info.statistics {
         describe_colors(&mut text, statistics);
@@ -180,7 +197,7 @@ fn describe_colors(text: &mut String, statistics: &ColorStatistics) {
     }
 }
 
-fn description_json(info: &DatasetInfo) -> Value {
+fn description_json(info: &DatasetInfo, orientation: Orientation) -> Value {
     let split = |split| {
         json!({
             "images": info.images(split),
@@ -195,6 +212,8 @@ fn description_json(info: &DatasetInfo) -> Value {
         "classes": info.classes.len(),
         "train": split(Split::Train),
         "val": split(Split::Val),
+        "orientation": orientation,
+        "turned_images": info.turned_images,
         "statistics": info.statistics,
     })
 }
