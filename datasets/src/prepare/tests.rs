@@ -20,6 +20,8 @@ struct Memory {
     progress: Progress,
     /// Whether image 3 of each split can be decoded.
     is_mended: bool,
+    /// Every third image is this file.
+    file: Option<Vec<u8>>,
 }
 
 enum Failure {
@@ -42,6 +44,7 @@ impl Memory {
             reads: AtomicUsize::new(0),
             progress: Progress::default(),
             is_mended: false,
+            file: None,
         }
     }
 
@@ -84,6 +87,10 @@ impl Source for Memory {
         buffer.clear();
         if index == 3 && !self.is_mended {
             return Ok(Payload::File(b"no image"));
+        }
+        if let (Some(file), 0) = (&self.file, index % 3) {
+            buffer.extend(file);
+            return Ok(Payload::File(buffer));
         }
         buffer.extend((0..48).map(|i| (i * 7 + index * 31 + split as usize * 5) as u8));
         Ok(Payload::Pixels { width: 4, height: 4, rgb: buffer })
@@ -325,3 +332,62 @@ fn every_image_of_jpeg_shards_has_the_requested_size() {
 
 /// The order of twelve images with seed 5.
 const ORDER_OF_SEED_5: [u32; 12] = [0, 1, 4, 6, 9, 5, 11, 3, 10, 8, 7, 2];
+
+/// A TIFF file of 2×1 pixels, black and white, which is to be turned by 90 degrees.
+fn turned_file() -> Vec<u8> {
+    let mut file = b"II*\0\x0e\0\0\0\0\0\0\xff\xff\xff".to_vec();
+    let entries: [(u16, u32); 8] =
+        [(256, 2), (257, 1), (258, 8), (262, 2), (273, 8), (274, 6), (277, 3), (279, 6)];
+    file.extend((entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        file.extend([tag.to_le_bytes(), 3u16.to_le_bytes()].concat());
+        file.extend([1, value].map(u32::to_le_bytes).concat());
+    }
+    file.extend([0; 4]);
+    file
+}
+
+fn with_turned_files() -> Memory {
+    Memory { file: Some(turned_file()), is_mended: true, ..Memory::new(95, 21) }
+}
+
+#[test]
+fn photos_that_are_not_upright_are_counted_once_also_after_a_stop() {
+    // One file in three: 32 of 95 and 7 of 21.
+    let directory = tempfile::tempdir().unwrap();
+    let first = with_turned_files().with_failure(Failure::Cancel, 60);
+    let stopped = prepare(&first, options(2), directory.path());
+    assert!(matches!(stopped, Err(PrepareError::Interrupted { finished: 1.., .. })), "{stopped:?}");
+    for _ in 0..2 {
+        let summary = prepare(&with_turned_files(), options(2), directory.path()).unwrap();
+        assert_eq!((summary.info.turned_images, summary.rejected), (39, 0));
+        assert_eq!(summary.orientation, Orientation::Ignore);
+    }
+    let sound = tempfile::tempdir().unwrap();
+    prepare(&Memory::new(95, 21), options(2), sound.path()).unwrap();
+    let text = fs::read_to_string(sound.path().join(DatasetInfo::FILE_NAME)).unwrap();
+    assert!(!text.contains("turned"), "{text}");
+}
+
+#[test]
+fn the_orientation_is_part_of_a_data_set_and_none_means_ignore() {
+    let apply = PrepareOptions { orientation: Orientation::Apply, ..options(1) };
+    let [ignored, applied] = [options(1), apply.clone()].map(|options| {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(&with_turned_files(), options, directory.path()).unwrap();
+        directory
+    });
+    let shards = |directory: &tempfile::TempDir| content(directory.path())["train-00000.arrow"].clone();
+    assert_ne!(shards(&ignored), shards(&applied));
+    for (directory, other, here, there) in
+        [(&ignored, apply, "apply", "ignore"), (&applied, options(1), "ignore", "apply")]
+    {
+        let error = prepare(&with_turned_files(), other, directory.path()).unwrap_err().to_string();
+        let expected = format!("orientation \"{there}\", but now orientation is \"{here}\"");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let text = fs::read_to_string(ignored.path().join(DatasetInfo::PREPARATION_FILE_NAME)).unwrap();
+    assert!(!text.contains("orientation"), "as written by earlier versions: {text}");
+    assert_eq!(Preparation::read(ignored.path()).unwrap().unwrap().orientation, Orientation::Ignore);
+    assert_eq!(Preparation::read(applied.path()).unwrap().unwrap().orientation, Orientation::Apply);
+}

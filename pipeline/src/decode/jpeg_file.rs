@@ -27,7 +27,7 @@ pub struct JpegFile<'b> {
 }
 
 enum Decoder<'b> {
-    Fast(Box<JpegDecoder<ZCursor<&'b [u8]>>>),
+    Fast(Box<Fast>),
     Exact(Box<ExactFile<'b>>),
 }
 
@@ -42,9 +42,9 @@ impl<'b> JpegFile<'b> {
             return Err(JpegError::Unsupported { reason });
         }
         let end = header.end(bytes).ok_or(JpegError::Truncated { bytes: bytes.len() })?;
-        let data = if header.has_one_scan() { &bytes[..end] } else { bytes };
+        let data = || if header.has_one_scan() { padded(&bytes[..end]) } else { bytes.to_vec() };
         let fast = match header.is_usual() {
-            true => guarded(|| fast(data, bytes.len())).unwrap_or_else(|reason| Err(damaged(reason))).ok(),
+            true => guarded(|| fast(data(), bytes.len())).unwrap_or_else(|reason| Err(damaged(reason))).ok(),
             false => None,
         };
         let (decoder, (width, height)) = match fast {
@@ -98,18 +98,41 @@ impl<'b> JpegFile<'b> {
         let Err(refusal) = decoded else { return Ok(()) };
         // Of complete small files it believes at times that data are missing.
         match exact(bytes) {
-            Ok(file) if file.dimensions() == dimensions => decode_exactly(file, rgb).map_err(|_| refusal),
+            Ok(file) if file.dimensions() == dimensions => {
+                decode_exactly(file, rgb).map_err(|reason| match reason {
+                    JpegError::Truncated { .. } => reason,
+                    _ => refusal,
+                })
+            }
             _ => Err(refusal),
         }
     }
 }
 
-type Fast<'b> = JpegDecoder<ZCursor<&'b [u8]>>;
+type Fast = JpegDecoder<ZCursor<Vec<u8>>>;
 
-/// Without the end-of-image marker the decoder notices data that are too short, even in a truncated file to
-/// which a marker was appended; at the marker it would fill missing data with zeros. With several scans it
-/// needs the marker to know which is the last.
-fn fast(data: &[u8], file_bytes: usize) -> Result<(Fast<'_>, (u32, u32)), JpegError> {
+/// More than the decoder reads ahead.
+const PADDING: [u8; 64] = {
+    let mut padding = [0; 64];
+    let mut at = 0;
+    while at < padding.len() {
+        padding[at] = 0xff;
+        at += 2;
+    }
+    padding
+};
+
+/// The data of the only scan with ones in place of the end-of-image marker, where the decoder would fill
+/// missing data with zeros. No Huffman code consists of ones alone, so it notices data that are too short, even
+/// in a truncated file to which a marker was appended, unless the ones happen to complete the very last code.
+/// With several scans it needs the marker to know which is the last.
+fn padded(data: &[u8]) -> Vec<u8> {
+    // Further bytes of this value may stand before a marker.
+    let length = data.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
+    [&data[..length], &PADDING].concat()
+}
+
+fn fast(data: Vec<u8>, file_bytes: usize) -> Result<(Fast, (u32, u32)), JpegError> {
     let side = usize::from(u16::MAX);
     let options = DecoderOptions::default()
         .set_max_width(side)
@@ -228,6 +251,26 @@ mod tests {
             let cut = [&bytes[..bytes.len() * 2 / 3], &END].concat();
             let truncated = Err(JpegError::Truncated { bytes: cut.len() });
             assert_eq!(pixels(&cut), truncated, "progressive {progressive}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_in_its_last_row_and_closed_again_is_refused() {
+        // The last scan of the progressive file is shorter.
+        for (progressive, most) in [(false, 400), (true, 60)] {
+            let bytes = encoded(progressive);
+            let data = &bytes[..bytes.len() - 2];
+            pixels(&[data, &[0xff], &END].concat()).unwrap();
+            for missing in 2..most {
+                let kept = &data[..data.len() - missing];
+                // Half of an escaped byte would be half of a marker.
+                if kept.ends_with(&[0xff]) {
+                    continue;
+                }
+                let cut = [kept, &END].concat();
+                let truncated = Err(JpegError::Truncated { bytes: cut.len() });
+                assert!(pixels(&cut) == truncated, "progressive {progressive}, {missing} bytes missing");
+            }
         }
     }
 

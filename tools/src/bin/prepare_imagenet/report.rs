@@ -176,9 +176,9 @@ fn description(info: &DatasetInfo, orientation: Orientation) -> String {
         let photos = count(info.turned_images, "photo");
         let what = match orientation {
             Orientation::Ignore => {
-                format!("{photos} not upright by EXIF data, left as stored; --orientation apply turns them")
+                format!("{photos} not upright by EXIF; --orientation apply turns them")
             }
-            Orientation::Apply => format!("{photos} turned upright by EXIF data"),
+            Orientation::Apply => format!("{photos} turned upright by EXIF"),
         };
         line(&mut text, "orientation", &what);
     }
