@@ -56,3 +56,48 @@ impl PhotoInput {
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A TIFF file of 2×1 pixels, black and white, which is to be turned by 90 degrees.
+    fn turned_file() -> Vec<u8> {
+        let mut file = b"II*\0\x0e\0\0\0\0\0\0\xff\xff\xff\x08\0".to_vec();
+        for (tag, value) in
+            [(256, 2), (257, 1), (258, 8), (262, 2), (273, 8), (274, 6), (277, 3), (279, 6u32)]
+        {
+            file.extend([u16::to_le_bytes(tag), 3u16.to_le_bytes()].concat());
+            file.extend([1, value].map(u32::to_le_bytes).concat());
+        }
+        file.extend([0; 4]);
+        file
+    }
+
+    #[test]
+    fn photos_are_turned_as_those_of_the_data_set_were() {
+        let run = tempfile::tempdir().unwrap();
+        let photo = run.path().join("photo.tif");
+        fs::write(&photo, turned_file()).unwrap();
+        let recipe = Recipe::load("demo", &[]).unwrap();
+        let preparation = |orientation: &str| {
+            format!(
+                r#"{{"format-version":1,"writer":"","source":"","train-images":1,"val-images":0,"listing":"",
+                "size":28,"resize":"squash","filter":"bilinear","encoding":"raw","quality":null,"seed":0,
+                "shard-size":1,"limit-per-class":null{orientation}}}"#
+            )
+        };
+        for (orientation, is_turned) in
+            [("", false), (r#","orientation":"ignore""#, false), (r#","orientation":"apply""#, true)]
+        {
+            fs::write(run.path().join("preparation.json"), preparation(orientation)).unwrap();
+            let input = PhotoInput::for_run(run.path(), &recipe, EvalCrops::Center).unwrap();
+            let views = input.views_of(&photo).unwrap();
+            let width = input.crop.width as usize;
+            let red = &views[..input.crop.area()];
+            let corners = (red[0], red[width - 1], red[red.len() - width]);
+            // It is turned clockwise: the left side becomes the upper one.
+            assert_eq!(corners, if is_turned { (0, 0, 255) } else { (0, 255, 0) }, "{orientation}");
+        }
+    }
+}
