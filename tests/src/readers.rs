@@ -125,7 +125,7 @@ fn photo(bytes: &[u8]) -> Result<(), String> {
     }
     let (width, height) = file.dimensions();
     let mut photo = Photo::default();
-    file.decode(&mut photo).map_err(text)?;
+    file.decode(Orientation::Apply, &mut photo).map_err(text)?;
     assert_eq!((photo.width, photo.height), (width, height));
     assert_eq!(photo.rgb.len() as u64, 3 * u64::from(width) * u64::from(height));
     Shaper::new(8, Fit::ShortSide, Filter::Lanczos3).shape(width, height, &photo.rgb);
