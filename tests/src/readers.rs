@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use fovea_datasets::photo::{Filter, Fit, Photo, PhotoFile, Shaper};
+use fovea_datasets::photo::{Filter, Fit, Orientation, Photo, PhotoFile, Shaper};
 use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{Entry, OpenOptions, Payload, Source, SourceError, open};
 use fovea_files::sha256_of;
@@ -126,9 +126,10 @@ fn photo(bytes: &[u8]) -> Result<(), String> {
     let (width, height) = file.dimensions();
     let mut photo = Photo::default();
     file.decode(Orientation::Apply, &mut photo).map_err(text)?;
-    assert_eq!((photo.width, photo.height), (width, height));
+    let (turned_width, turned_height) = (photo.width, photo.height);
+    assert!([(width, height), (height, width)].contains(&(turned_width, turned_height)));
     assert_eq!(photo.rgb.len() as u64, 3 * u64::from(width) * u64::from(height));
-    Shaper::new(8, Fit::ShortSide, Filter::Lanczos3).shape(width, height, &photo.rgb);
+    Shaper::new(8, Fit::ShortSide, Filter::Lanczos3).shape(turned_width, turned_height, &photo.rgb);
     Ok(())
 }
 
