@@ -7,7 +7,7 @@
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
 //! * 16-bit samples are rounded to 8 bits, palettes are looked up, transparency is dropped (not blended);
 //! * of a file of several pictures the first is taken (GIF, WebP, TIFF);
-//! * colour profiles are not applied, nor is the EXIF orientation, unless [`Orientation::Apply`] is asked for.
+//! * colour profiles are not applied, nor is the EXIF orientation, except by [`Orientation::Apply`].
 //!
 //! JPEG, PNG, WebP, GIF, BMP, TIFF and PNM are read. A truncated file is an error, never an image with a grey
 //! rest; so is a decoder that panics.

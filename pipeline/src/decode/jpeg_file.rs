@@ -123,9 +123,9 @@ const PADDING: [u8; 64] = {
 };
 
 /// The data of the only scan with ones in place of the end-of-image marker, where the decoder would fill
-/// missing data with zeros. No Huffman code consists of ones alone, so it notices data that are too short, even
-/// in a truncated file to which a marker was appended, unless the ones happen to complete the very last code.
-/// With several scans it needs the marker to know which is the last.
+/// missing data with zeros. No Huffman code consists of ones alone, so it notices data that are too short,
+/// even in a truncated file to which a marker was appended, unless the ones happen to complete the very last
+/// code. With several scans it needs the marker to know which is the last.
 fn padded(data: &[u8]) -> Vec<u8> {
     // Further bytes of this value may stand before a marker.
     let length = data.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);

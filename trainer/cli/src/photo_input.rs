@@ -25,8 +25,8 @@ pub struct PhotoInput {
 }
 
 impl PhotoInput {
-    /// For the network of a run with this recipe. Photos are turned and made square like those of the run's data
-    /// set, as recorded in the run; by default if there is no record.
+    /// For the network of a run with this recipe. Photos are turned and made square like those of the run's
+    /// data set, as recorded in the run; by default if there is no record.
     pub fn for_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
         let (orientation, fit, filter) = match Preparation::read(run)? {
             Some(preparation) => (preparation.orientation, preparation.resize, preparation.filter),

@@ -70,7 +70,7 @@ pub struct PrepareArgs {
     /// Layout of the images; folders whose names do not tell are classes or splits
     #[arg(long, value_parser = one_of::<LayoutChoice>(LayoutChoice::names()), default_value = "auto")]
     layout: LayoutChoice,
-    /// The orientation that EXIF data of photos give: ignore, as ImageNet's readers do, or apply turns them upright
+    /// Orientation in the EXIF data of photos: ignore it, as ImageNet's readers do, or apply it
     #[arg(long, value_parser = one_of::<Orientation>(Orientation::ALL.map(Orientation::name)), default_value_t = Orientation::Ignore)]
     orientation: Orientation,
     /// How rectangles become squares: short-side crops the centre, squash distorts
