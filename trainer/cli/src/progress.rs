@@ -200,7 +200,8 @@ impl Observer for Terminal {
             percent(epoch.data_wait),
             epoch.seconds
         ));
-        if next_rate < epoch.lr && epoch.epoch < epochs {
+        // A schedule by batches changes it in every epoch, by little.
+        if next_rate < 0.7 * epoch.lr && epoch.epoch < epochs {
             Self::print(&format!("the learning rate falls to {next_rate}"));
         }
         // The evaluation in between is no batch.

@@ -9,6 +9,7 @@ mod groups;
 mod lars;
 mod nesterov;
 mod rmsprop;
+mod rule;
 mod schedule;
 mod sgd;
 #[cfg(test)]
@@ -25,7 +26,8 @@ pub use self::groups::{ParameterGroup, groups};
 pub use self::lars::Lars;
 pub use self::nesterov::Nesterov;
 pub use self::rmsprop::RmsProp;
-pub use self::schedule::{Rule, Schedule, State};
+pub use self::rule::{Rule, Warmup};
+pub use self::schedule::{Position, Schedule, State};
 pub use self::sgd::Sgd;
 use crate::names;
 use crate::recipe::{OptimizerKind, Recipe};

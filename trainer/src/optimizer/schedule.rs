@@ -1,45 +1,8 @@
-//! The learning rate over the epochs: a rule from the recipe, and a state that is saved with every
-//! checkpoint.
+//! The learning rate over a run: a rule from the recipe, and a state that is saved with every checkpoint.
 
 use serde::{Deserialize, Serialize};
 
-/// When the learning rate is multiplied by gamma.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Rule {
-    /// When the validation error stops improving: the paper's heuristic (section 5), with its terms made
-    /// exact.
-    ReduceOnPlateau {
-        /// Factor of the rate.
-        gamma: f64,
-        /// Most reductions.
-        times: u32,
-        /// Epochs in a row without a gain after which the rate is reduced.
-        patience: u32,
-        /// Gain, as a fraction of all images (0.001 is a tenth of a percentage point), that an error below
-        /// the best must exceed to count.
-        threshold: f64,
-    },
-    /// After given epochs.
-    MultiStep {
-        /// Factor of the rate.
-        gamma: f64,
-        /// Numbers of epochs, in ascending order; the rate is reduced once that many are done. Empty for a
-        /// constant rate.
-        milestones: Vec<u32>,
-    },
-}
-
-impl Rule {
-    /// How often the rate is reduced at most.
-    #[must_use]
-    pub fn most_reductions(&self) -> usize {
-        match self {
-            Self::ReduceOnPlateau { times, .. } => *times as usize,
-            Self::MultiStep { milestones, .. } => milestones.len(),
-        }
-    }
-}
+use super::{Rule, Warmup};
 
 /// State of a schedule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -56,25 +19,37 @@ pub struct State {
     pub epochs_without_gain: u32,
 }
 
+/// A place in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Batches before it.
+    pub batch: u64,
+    /// Batches of an epoch.
+    pub per_epoch: u64,
+    /// Epochs of the run.
+    pub epochs: u32,
+}
+
 /// A rule with its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     rule: Rule,
+    warmup: Option<Warmup>,
     first_rate: f64,
     state: State,
 }
 
 impl Schedule {
-    /// A schedule that begins at `first_rate`.
+    /// A schedule of `first_rate`.
     #[must_use]
-    pub fn new(rule: Rule, first_rate: f64) -> Self {
-        Self::resume(rule, first_rate, State::default())
+    pub fn new(rule: Rule, warmup: Option<Warmup>, first_rate: f64) -> Self {
+        Self::resume(rule, warmup, first_rate, State::default())
     }
 
     /// A schedule that resumes from a saved state.
     #[must_use]
-    pub fn resume(rule: Rule, first_rate: f64, state: State) -> Self {
-        Self { rule, first_rate, state }
+    pub fn resume(rule: Rule, warmup: Option<Warmup>, first_rate: f64, state: State) -> Self {
+        Self { rule, warmup, first_rate, state }
     }
 
     /// The state to save.
@@ -83,12 +58,23 @@ impl Schedule {
         &self.state
     }
 
-    /// The learning rate of the next epoch.
+    /// The learning rate of the batch at `position`.
     #[must_use]
-    pub fn rate(&self) -> f64 {
-        let (Rule::ReduceOnPlateau { gamma, .. } | Rule::MultiStep { gamma, .. }) = self.rule;
-        // A division, as in earlier versions, so that their runs continue to the same bits.
-        (0..self.state.reductions).fold(self.first_rate, |rate, _| rate / (1.0 / gamma))
+    pub fn rate(&self, position: Position) -> f64 {
+        let Position { batch, per_epoch, epochs } = position;
+        let (warming, rising) = match &self.warmup {
+            Some(warmup) => (warmup.batches(per_epoch), warmup.factor(batch, per_epoch)),
+            None => (0, 1.0),
+        };
+        let all = (per_epoch * u64::from(epochs)).saturating_sub(warming);
+        let rate = match &self.rule {
+            // A division, as in earlier versions, so that their runs continue to the same bits.
+            Rule::ReduceOnPlateau { gamma, .. } | Rule::MultiStep { gamma, .. } => {
+                (0..self.state.reductions).fold(self.first_rate, |rate, _| rate / (1.0 / gamma))
+            }
+            rule => self.first_rate * rule.factor(batch.saturating_sub(warming), all, per_epoch),
+        };
+        rate * rising
     }
 
     /// Reports the validation error of an epoch, as a fraction of all images; returns whether the rate is
@@ -104,6 +90,10 @@ impl Schedule {
                 state.epochs_without_gain >= *patience && state.reductions < *times
             }
             Rule::MultiStep { milestones, .. } => milestones.contains(&state.epochs),
+            Rule::Cosine { .. }
+            | Rule::OneCycle { .. }
+            | Rule::Polynomial { .. }
+            | Rule::Exponential { .. } => false,
         };
         if error < best {
             state.best_error = Some(error);
@@ -120,8 +110,10 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    const START: Position = Position { batch: 0, per_epoch: 10, epochs: 5 };
+
     fn plateau(patience: u32, times: u32) -> Schedule {
-        Schedule::new(Rule::ReduceOnPlateau { gamma: 0.1, times, patience, threshold: 0.001 }, 0.01)
+        Schedule::new(Rule::ReduceOnPlateau { gamma: 0.1, times, patience, threshold: 0.001 }, None, 0.01)
     }
 
     /// The epochs, counted from 1, after which the rate was reduced.
@@ -133,7 +125,8 @@ mod tests {
     fn a_plateau_reduces_the_rate_after_patience_epochs_without_a_gain() {
         let mut schedule = plateau(2, 3);
         assert_eq!(reductions(&mut schedule, &[0.9, 0.8, 0.8, 0.7, 0.71, 0.70, 0.6, 0.65, 0.66]), [6, 9]);
-        assert!((schedule.rate() - 1e-4).abs() < 1e-18, "{}", schedule.rate());
+        let rate = schedule.rate(START);
+        assert!((rate - 1e-4).abs() < 1e-18, "{rate}");
     }
 
     #[test]
@@ -141,7 +134,7 @@ mod tests {
         let errors = [0.5, 0.4995, 0.4990];
         assert_eq!(reductions(&mut plateau(2, 3), &errors), [3]);
         let eager = Rule::ReduceOnPlateau { gamma: 0.1, times: 3, patience: 2, threshold: 0.0 };
-        assert_eq!(reductions(&mut Schedule::new(eager, 0.01), &errors), [0; 0]);
+        assert_eq!(reductions(&mut Schedule::new(eager, None, 0.01), &errors), [0; 0]);
     }
 
     #[test]
@@ -157,10 +150,10 @@ mod tests {
 
     #[test]
     fn multi_step_reduces_the_rate_after_the_given_epochs_for_any_error() {
-        let mut schedule = Schedule::new(Rule::MultiStep { gamma: 0.1, milestones: vec![2, 3] }, 0.1);
+        let mut schedule = Schedule::new(Rule::MultiStep { gamma: 0.1, milestones: vec![2, 3] }, None, 0.1);
         let mut rates = Vec::new();
         for _ in 0..4 {
-            rates.push(schedule.rate());
+            rates.push(schedule.rate(START));
             schedule.epoch_done(0.5);
         }
         assert_eq!(rates, [0.1, 0.1, 0.01, 0.001]);
@@ -174,9 +167,25 @@ mod tests {
             let mut first = plateau(2, 3);
             let mut all = reductions(&mut first, &errors[..cut]);
             let saved = serde_json::to_string(first.state()).unwrap();
-            let mut second = Schedule::resume(first.rule, 0.01, serde_json::from_str(&saved).unwrap());
+            let mut second = Schedule::resume(first.rule, None, 0.01, serde_json::from_str(&saved).unwrap());
             all.extend(reductions(&mut second, &errors[cut..]).iter().map(|epoch| epoch + cut));
             assert_eq!(all, whole, "cut after {cut} epochs");
         }
+    }
+
+    #[test]
+    fn a_rule_begins_after_the_warm_up_and_ends_with_the_run() {
+        let warmup = Warmup { steps: None, epochs: Some(1.0), start_factor: 0.5 };
+        let at = |schedule: &Schedule, batch| schedule.rate(Position { batch, ..START });
+        let cosine = Schedule::new(Rule::Cosine { final_factor: 0.0 }, Some(warmup.clone()), 0.4);
+        for (batch, expected) in [(0, 0.2), (5, 0.3), (10, 0.4), (30, 0.2), (50, 0.0)] {
+            let rate = at(&cosine, batch);
+            assert!((rate - expected).abs() < 1e-12, "batch {batch}: {rate}");
+        }
+        let steps = Rule::MultiStep { gamma: 0.1, milestones: vec![1] };
+        let mut steps = Schedule::new(steps, Some(warmup), 0.4);
+        assert_eq!(at(&steps, 0), 0.2);
+        steps.epoch_done(0.5);
+        assert!((at(&steps, 10) - 0.04).abs() < 1e-12);
     }
 }

@@ -42,7 +42,7 @@ pub use shapes::LayerShape;
 
 use fovea_files::{canonical_json, hexadecimal, sha256_of};
 
-use crate::optimizer::Rule;
+use crate::optimizer::{Rule, Warmup};
 
 /// A complete recipe, with every value filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,8 +60,11 @@ pub struct Recipe {
     pub network: NetworkConfig,
     /// The update rule.
     pub optimizer: OptimizerConfig,
-    /// The learning rate over the epochs.
+    /// The learning rate over the run.
     pub schedule: Rule,
+    /// Its rise at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Warmup>,
     /// Batches and epochs.
     pub training: Training,
     /// The measurement of the error.
@@ -219,11 +222,15 @@ impl Recipe {
 
     /// A hash, in hexadecimal, of everything that affects training: two recipes with the same hash take the
     /// same steps. The name, the description and the number of epochs are left out, so that a run may be
-    /// extended. For a network's file its content counts, not its path, unless it cannot be read.
+    /// extended, unless the schedule depends on its length. For a network's file its content counts, not its path, unless it cannot be read.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a validated recipe holds finite numbers only");
-        for (section, key) in [("", "name"), ("", "description"), ("/training", "epochs")] {
+        let mut left_out = vec![("", "name"), ("", "description")];
+        if !self.schedule.depends_on_length() {
+            left_out.push(("/training", "epochs"));
+        }
+        for (section, key) in left_out {
             if let Some(object) = value.pointer_mut(section).and_then(|value| value.as_object_mut()) {
                 object.remove(key);
             }
@@ -453,6 +460,8 @@ mod tests {
         ] {
             assert_ne!(plain, hash(&[change]), "{change}");
         }
+        let cosine = "schedule={kind=\"cosine\"}";
+        assert_ne!(hash(&[cosine]), hash(&[cosine, "training.epochs=91"]));
     }
 
     #[test]

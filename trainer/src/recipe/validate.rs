@@ -9,7 +9,7 @@ use fovea_pipeline::geometry::Size;
 
 use super::resolve::unknown;
 use super::{Head, LayerKind, Mean, OptimizerKind, Recipe, RecipeError, Weights};
-use crate::optimizer::Rule;
+use crate::optimizer::{Rule, Warmup};
 
 /// The recipe's name and the section, so that each check is one line.
 struct Check<'a> {
@@ -46,6 +46,10 @@ impl Check<'_> {
 
     fn finite(&self, key: &str, value: f64) -> Result<(), RecipeError> {
         self.that(fits_f32(value), key, short(value), "a number that f32 holds")
+    }
+
+    fn share(&self, key: &str, value: f64) -> Result<(), RecipeError> {
+        self.that((0.0..=1.0).contains(&value), key, value, "a number from 0 to 1")
     }
 
     fn at_least_one(&self, key: &str, value: usize) -> Result<(), RecipeError> {
@@ -112,6 +116,7 @@ impl Recipe {
         training.at_least_one("epochs", self.training.epochs as usize)?;
 
         self.validate_schedule(&check("schedule"))?;
+        self.warmup.as_ref().map_or(Ok(()), |warmup| self.validate_warmup(&check("warmup"), warmup))?;
         self.validate_augmentation(&check("augmentation"))?;
         self.validate_layers()
     }
@@ -211,7 +216,28 @@ impl Recipe {
                 let given = format!("{milestones:?}");
                 check.that(ascending, "milestones", given, "numbers from 1 in ascending order")
             }
+            Rule::Cosine { final_factor } => check.share("final_factor", *final_factor),
+            Rule::Polynomial { power, final_factor } => {
+                check.positive("power", *power)?;
+                check.share("final_factor", *final_factor)
+            }
+            Rule::Exponential { gamma } => falls(*gamma),
+            Rule::OneCycle { rise, start_divisor, final_divisor } => {
+                check.share("rise", *rise)?;
+                let at_least_one = |divisor: f64| divisor >= 1.0 && fits_f32(divisor);
+                let expected = "a number, 1 or above, that f32 holds";
+                check.that(at_least_one(*start_divisor), "start_divisor", short(*start_divisor), expected)?;
+                check.that(at_least_one(*final_divisor), "final_divisor", short(*final_divisor), expected)
+            }
         }
+    }
+
+    fn validate_warmup(&self, check: &Check, warmup: &Warmup) -> Result<(), RecipeError> {
+        let once = warmup.steps.is_some() != warmup.epochs.is_some();
+        check.that(once, "epochs", format!("{:?}", warmup.epochs), "a number, or `steps` in its place")?;
+        check.share("start_factor", warmup.start_factor)?;
+        let (epochs, of) = (warmup.epochs.unwrap_or_default(), f64::from(self.training.epochs));
+        check.that((0.0..of).contains(&epochs), "epochs", epochs, "0 or above and below `training.epochs`")
     }
 
     fn validate_augmentation(&self, check: &Check) -> Result<(), RecipeError> {
@@ -379,6 +405,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn schedules_and_warm_ups_have_their_ranges() {
+        for (text, key) in [
+            ("schedule={kind=\"cosine\", final_factor=1.5}", "schedule.final_factor"),
+            ("schedule={kind=\"polynomial\", power=0}", "schedule.power"),
+            ("schedule={kind=\"polynomial\", final_factor=-1}", "schedule.final_factor"),
+            ("schedule={kind=\"exponential\", gamma=1}", "schedule.gamma"),
+            ("schedule={kind=\"one_cycle\", rise=-0.1}", "schedule.rise"),
+            ("schedule={kind=\"one_cycle\", start_divisor=0.5}", "schedule.start_divisor"),
+            ("schedule={kind=\"one_cycle\", final_divisor=inf}", "schedule.final_divisor"),
+            ("warmup={}", "warmup.epochs"),
+            ("warmup={steps=5, epochs=1}", "warmup.epochs"),
+            ("warmup={epochs=90}", "warmup.epochs"),
+            ("warmup={epochs=nan}", "warmup.epochs"),
+            ("warmup={steps=5, start_factor=2}", "warmup.start_factor"),
+        ] {
+            let error = Recipe::load("alexnet", &[text.to_owned()]).expect_err(text);
+            assert!(
+                matches!(&error, RecipeError::BadValue { key: found, .. } if found == key),
+                "{text}: {error}"
+            );
+        }
+        let recipe = Recipe::load("alexnet", &["schedule={kind=\"one_cycle\"}".to_owned()]).unwrap();
+        assert_eq!(Recipe::from_toml(&recipe.to_toml(), "again").unwrap(), recipe);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Upda
 use crate::checkpoint::{self, CheckpointError, Meta};
 use crate::metrics::{self, BatchMetrics, Metrics};
 use crate::names;
-use crate::optimizer::{self, Schedule, Update};
+use crate::optimizer::{self, Position, Schedule, Update};
 use crate::recipe::Recipe;
 use crate::state::{TensorRef, Tensors};
 
@@ -44,6 +44,8 @@ pub(super) struct Run<'a> {
     /// The state of the last checkpoint.
     saved: Option<Meta>,
     saved_at: Instant,
+    /// Batches of an epoch.
+    per_epoch: u64,
 }
 
 impl<'a> Run<'a> {
@@ -74,7 +76,8 @@ impl<'a> Run<'a> {
             schedule: optimizer::State::default(),
         };
         let (saved, saved_at) = (None, Instant::now());
-        Self { recipe, data, backend, folder, options, stop, observer, meta, saved, saved_at }
+        let per_epoch = 1;
+        Self { recipe, data, backend, folder, options, stop, observer, meta, saved, saved_at, per_epoch }
     }
 
     /// Moves the run to the position of a checkpoint, whose seed replaces that of the options.
@@ -117,6 +120,7 @@ impl<'a> Run<'a> {
         self.backend.reset_gradients();
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
+        self.per_epoch = per_epoch;
         let mut metrics =
             Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch, self.data.split())?;
         self.announce(per_epoch);
@@ -195,7 +199,7 @@ impl<'a> Run<'a> {
         if !sums.loss.is_finite() {
             return self.not_finite(&sums);
         }
-        let learning_rate = self.schedule().rate();
+        let learning_rate = self.learning_rate();
         let updated = self.backend.update(Update { learning_rate, step: self.meta.step })?;
         if let Updated::Overflow { loss_scale } = updated {
             self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
@@ -279,7 +283,7 @@ impl<'a> Run<'a> {
             step: self.meta.step,
             epoch: self.meta.epoch + u32::from(self.meta.batch > 0),
             loss,
-            learning_rate: self.schedule().rate(),
+            learning_rate: self.learning_rate(),
             extremes: self.backend.extremes()?,
             checkpoint: self.folder.store().latest().ok(),
         })
@@ -309,7 +313,7 @@ impl<'a> Run<'a> {
         let epoch = metrics::Epoch {
             epoch: self.meta.epoch + 1,
             step: self.meta.step,
-            lr: schedule.rate(),
+            lr: self.learning_rate(),
             train_loss: self.meta.sums.mean_loss(),
             train_top1: self.meta.sums.top1_error(),
             train_top5: self.meta.sums.top5_error(),
@@ -329,7 +333,8 @@ impl<'a> Run<'a> {
         self.meta.sums = BatchMetrics::default();
         metrics.epoch(&epoch)?;
         self.save()?;
-        self.observer.epoch(&epoch, schedule.rate());
+        let next_rate = self.learning_rate();
+        self.observer.epoch(&epoch, next_rate);
         Ok(())
     }
 
@@ -431,8 +436,16 @@ impl<'a> Run<'a> {
     }
 
     fn schedule(&self) -> Schedule {
-        let rate = self.recipe.optimizer.learning_rate;
-        Schedule::resume(self.recipe.schedule.clone(), rate, self.meta.schedule.clone())
+        let (recipe, state) = (self.recipe, self.meta.schedule.clone());
+        let rate = recipe.optimizer.learning_rate;
+        Schedule::resume(recipe.schedule.clone(), recipe.warmup.clone(), rate, state)
+    }
+
+    /// The rate of the last batch of this epoch, or of the first if there was none.
+    fn learning_rate(&self) -> f64 {
+        let (per_epoch, epochs) = (self.per_epoch, self.recipe.training.epochs);
+        let batch = u64::from(self.meta.epoch) * per_epoch + self.meta.batch.saturating_sub(1);
+        self.schedule().rate(Position { batch, per_epoch, epochs })
     }
 
     fn is_stopped(&self) -> bool {
