@@ -40,6 +40,8 @@ pub const WEIGHTS: &str = "weights";
 pub const GRADIENTS: &str = "gradients";
 /// Output `f32 [L]` of the update.
 pub const NEW_WEIGHTS: &str = "new_weights";
+/// Output f32 scalar: sum of the squares of a piece of the gradients.
+pub const SQUARES: &str = "squares";
 /// Input of the accumulation, `f32 [L]`.
 pub const SUM: &str = "sum";
 /// Output of the accumulation, `f32 [L]`.

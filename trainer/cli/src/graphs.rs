@@ -59,7 +59,7 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         },
     };
     let mean = TensorRef { shape: &mean_shape, values: &mean };
-    write("state.safetensors", &state((&graphs, &groups), optimizer.slots(), mean, args.seed)?)?;
+    write("state.safetensors", &state((&graphs, &groups), &*optimizer, mean, args.seed)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,7 +72,7 @@ fn description(
     (rows, classes): (usize, usize),
     precision: Precision,
 ) -> serde_json::Value {
-    let update = Update { learning_rate: recipe.optimizer.learning_rate, step: 0 };
+    let update = Update::new(recipe.optimizer.learning_rate, 0);
     let parameters = graphs.parameters.iter().zip(groups).map(|(parameter, group)| {
         let named = group.map(|group| {
             let values = optimizer.values(&group, &update);
@@ -98,7 +98,7 @@ fn description(
 /// Mean, parameters, optimizer slots, buffers.
 fn state(
     (graphs, groups): (&TrainingGraphs, &[Option<ParameterGroup>]),
-    slots: &[&str],
+    optimizer: &dyn Optimizer,
     mean: TensorRef<'_>,
     seed: u64,
 ) -> Result<Vec<u8>, safetensors::SafeTensorError> {
@@ -113,8 +113,10 @@ fn state(
         let shape = &parameter.shape;
         tensors.push((parameter.name.clone(), TensorRef { shape, values }));
         let empty = TensorRef { shape, values: &zeros[..values.len()] };
-        let slots = slots.iter().filter(|_| group.is_some());
-        tensors.extend(slots.map(|slot| (names::slot(&parameter.name, slot), empty)));
+        for (at, slot) in optimizer.slots().iter().enumerate().filter(|_| group.is_some()) {
+            let initial = if optimizer.average() == Some(at) { TensorRef { shape, values } } else { empty };
+            tensors.push((names::slot(&parameter.name, slot), initial));
+        }
     }
     for (buffer, values) in graphs.buffers.iter().zip(&buffers) {
         tensors.push((buffer.name.clone(), TensorRef { shape: &buffer.shape, values }));

@@ -12,7 +12,7 @@ use crate::state::StateError;
 const ROWS: usize = 6;
 const CLASSES: usize = 7;
 const PX: usize = 13;
-const UPDATE: Update = Update { learning_rate: 0.02, step: 0 };
+const UPDATE: Update = Update::new(0.02, 0);
 
 /// A network with every kind of layer, groups, padding, overlapping pools, and a layer with its own weight
 /// decay.
@@ -469,6 +469,85 @@ fn frozen_parameters_keep_their_values_and_have_no_slots(backend: Make) {
     assert_eq!(state(&mut *frozen), state(&mut *second));
 }
 
+fn the_norm_of_gradients_stays_under_its_limit(backend: Make) {
+    // Weights move by their gradients alone.
+    let plain = "optimizer={ learning_rate = 0.02, momentum = 0, weight_decay = 0, \
+                 group = [{ match = [\"*\"], weight_decay = 0 }] }";
+    let moved = |set: &[&str], parts: &[std::ops::Range<usize>]| {
+        let mut backend = make(backend, &[&[plain], set].concat());
+        let before = state(&mut *backend);
+        for range in parts {
+            let _ = backend.accumulate(Batch::new(1).part(range.clone()), part(0, range.start)).unwrap();
+        }
+        assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
+        let after = state(&mut *backend);
+        let pairs = before.iter().zip(&after).filter(|((name, _), _)| !name.contains("momentum"));
+        let squares =
+            pairs.flat_map(|((_, a), (_, b))| a.iter().zip(b)).map(|(a, b)| f64::from(a - b).powi(2));
+        (squares.sum::<f64>().sqrt() / UPDATE.learning_rate, after)
+    };
+    let (norm, free) = moved(&[], &[0..ROWS]);
+    assert_eq!(moved(&["training.clip_norm=1000"], &[0..ROWS]).1, free);
+    let limit = norm / 3.0;
+    let set = format!("training.clip_norm={limit}");
+    for parts in [&[0..ROWS][..], &[0..2, 2..ROWS]] {
+        let (clipped, _) = moved(&[&set], parts);
+        assert!((clipped / limit - 1.0).abs() < 1e-3, "{clipped}, expected {limit} ({norm} without a limit)");
+    }
+    // Frozen parameters do not count.
+    let frozen = ["network.freeze=[\"conv*\", \"local*\"]"];
+    let (norm, _) = moved(&frozen, &[0..ROWS]);
+    let (clipped, _) = moved(&[frozen[0], &format!("training.clip_norm={}", norm * 0.9)], &[0..ROWS]);
+    assert!((clipped / norm / 0.9 - 1.0).abs() < 1e-3, "{clipped} of {norm}");
+}
+
+fn evaluation_uses_the_running_average_of_the_weights(backend: Make) {
+    let set = ["training.ema=0.75", "network.freeze=[\"conv1.*\"]"];
+    let mut averaged = make(backend, &set);
+    let weights = |backend: &mut dyn TrainingBackend, ending: &str| -> State {
+        let is_asked = |(name, _): &(String, Vec<f32>)| {
+            name.strip_suffix(ending).is_some_and(|name| name.ends_with("weight") || name.ends_with("bias"))
+        };
+        state(backend).into_iter().filter(is_asked).collect()
+    };
+    let mut expected = weights(&mut *averaged, ".ema");
+    assert_eq!(expected.len(), 12);
+    for at in 0..3 {
+        step(&mut *averaged, &Batch::new(at as usize), at);
+        let new = weights(&mut *averaged, "");
+        for (name, average) in &mut expected {
+            let (_, new) = new.iter().find(|(other, _)| *name == format!("{other}.ema")).unwrap();
+            average.iter_mut().zip(new).for_each(|(average, new)| *average += 0.25 * (new - *average));
+        }
+    }
+    let (worst, place) = difference(&expected, &weights(&mut *averaged, ".ema"));
+    assert!(worst < 1e-6, "{worst:.1e} at {place}");
+    // A backend whose weights are the averages gives the same predictions.
+    let mut tensors = std::collections::BTreeMap::new();
+    averaged
+        .export(&mut |all| {
+            for (name, tensor) in all.iter().filter(|(name, _)| !name.ends_with(".ema")) {
+                let average = all.iter().find(|(other, _)| *other == format!("{name}.ema"));
+                let values = average.map_or(tensor.values, |(_, average)| average.values).to_vec();
+                let shape = tensor.shape.to_vec();
+                tensors.insert((*name).to_owned(), crate::state::Tensor { shape, values });
+            }
+        })
+        .unwrap();
+    let mut plain = make(backend, &set[1..]);
+    plain.import(Tensors::new("state".as_ref(), tensors)).unwrap();
+    let evaluate = |backend: &mut dyn TrainingBackend| {
+        let mut probabilities = [0.0; ROWS * CLASSES];
+        let _ = backend.evaluate(Batch::new(5).rows(), &mut probabilities).unwrap();
+        probabilities
+    };
+    assert_eq!(evaluate(&mut *averaged), evaluate(&mut *plain));
+    let mut own = make(backend, &set);
+    let folder = tempfile::tempdir().unwrap();
+    own.import(saved(&mut *averaged, &folder.path().join("step"))).unwrap();
+    assert_eq!(state(&mut *own), state(&mut *averaged));
+}
+
 /// One test for each property of a backend.
 macro_rules! conforms {
     ($backend:ident: $($property:ident),+ $(,)?) => {
@@ -496,6 +575,8 @@ macro_rules! conforms {
             extremes_cover_every_parameter,
             every_optimizer_continues_from_a_restored_state_to_the_same_bits,
             frozen_parameters_keep_their_values_and_have_no_slots,
+            the_norm_of_gradients_stays_under_its_limit,
+            evaluation_uses_the_running_average_of_the_weights,
             equal_outputs_are_ranked_by_class,
         );
     };
@@ -544,7 +625,8 @@ fn onnx_runtime_follows_the_reference_for_twenty_steps() {
 #[test]
 fn onnx_runtime_follows_the_reference_with_every_optimizer() {
     for optimizer in OPTIMIZERS {
-        let (mut ort, mut reference) = (make(ort, &[optimizer]), make(reference, &[optimizer]));
+        let set = [optimizer, "training.ema=0.9", "training.clip_norm=0.5", "training.label_smoothing=0.2"];
+        let (mut ort, mut reference) = (make(ort, &set), make(reference, &set));
         for at in 0..10 {
             for backend in [&mut ort, &mut reference] {
                 let _ = backend.accumulate(Batch::new(at as usize).rows(), whole(at)).unwrap();

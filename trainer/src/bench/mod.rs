@@ -33,7 +33,7 @@ fn take_step(
         None => backend.accumulate(rows, micro_batch)?,
     };
     // A step that overflows in f16 takes as long as any other.
-    let _ = backend.update(Update { learning_rate: recipe.optimizer.learning_rate, step })?;
+    let _ = backend.update(Update::new(recipe.optimizer.learning_rate, step))?;
     Ok(metrics)
 }
 

@@ -39,7 +39,7 @@ fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, HashMap
     let id = RowsId { epoch: 0, batch: 0, first_row: 0 };
     let micro_batch = MicroBatch { seed: 1, step: 0, id, gradient_scale: 1.0 / ROWS as f32 };
     let loss = backend.accumulate(rows, micro_batch).unwrap().loss;
-    let update = Update { learning_rate: 0.1, step: 0 };
+    let update = Update::new(0.1, 0);
     assert_eq!(backend.update(update).unwrap(), Updated::Done);
     let mut state = HashMap::new();
     backend

@@ -5,6 +5,8 @@
 //! which [`update_graph`] completes, and in plain Rust, which the reference backend computes with.
 
 mod adam;
+mod averaged;
+mod clipped;
 mod groups;
 mod lars;
 mod nesterov;
@@ -22,6 +24,8 @@ use std::sync::Arc;
 use fovea_graph::{Builder, Graph, Lowering, Result, Target, Tensor, TensorType, free_batch};
 
 pub use self::adam::{AdamW, Lamb};
+pub use self::averaged::Averaged;
+pub use self::clipped::{Clipped, clip_factor};
 pub use self::groups::{ParameterGroup, groups};
 pub use self::lars::Lars;
 pub use self::nesterov::Nesterov;
@@ -30,11 +34,11 @@ pub use self::rule::{Rule, Warmup};
 pub use self::schedule::{Position, Schedule, State};
 pub use self::sgd::Sgd;
 use crate::names;
-use crate::recipe::{OptimizerKind, Recipe};
+use crate::recipe::{OptimizerConfig, OptimizerKind, Recipe};
 
 /// An update rule.
 pub trait Optimizer: fmt::Debug + Send + Sync {
-    /// Names of the slots of each parameter; they begin with zeros.
+    /// Names of the slots of each parameter; they begin with zeros, but for the [`average`](Self::average).
     fn slots(&self) -> &[&'static str];
 
     /// Names of the hyperparameters, scalars of the update; by default, rate and decay.
@@ -53,6 +57,17 @@ pub trait Optimizer: fmt::Debug + Send + Sync {
         false
     }
 
+    /// The slot that is a running average of the weights: it begins as a copy of them, and evaluation and
+    /// export use it.
+    fn average(&self) -> Option<usize> {
+        None
+    }
+
+    /// Limit of the norm of the gradients of all parameters. Backends set [`Update::gradient_factor`] by it.
+    fn clip_norm(&self) -> Option<f64> {
+        None
+    }
+
     /// Appends the update to `g`. A slot or the weights are not read once their new values are known: these
     /// are written in place.
     ///
@@ -67,7 +82,17 @@ pub trait Optimizer: fmt::Debug + Send + Sync {
 /// The optimizer of `recipe`.
 #[must_use]
 pub fn from_recipe(recipe: &Recipe) -> Arc<dyn Optimizer> {
-    let config = &recipe.optimizer;
+    let mut optimizer = of_kind(&recipe.optimizer);
+    if let Some(limit) = recipe.training.clip_norm {
+        optimizer = Arc::new(Clipped::new(optimizer, limit));
+    }
+    if let Some(decay) = recipe.training.ema {
+        optimizer = Arc::new(Averaged::new(optimizer, decay));
+    }
+    optimizer
+}
+
+fn of_kind(config: &OptimizerConfig) -> Arc<dyn Optimizer> {
     let momentum = |default: f64| config.momentum.unwrap_or(default);
     let epsilon = |default: f64| config.epsilon.unwrap_or(default);
     let betas = config.betas.unwrap_or([0.9, 0.999]);
@@ -94,6 +119,16 @@ pub struct Update {
     pub learning_rate: f64,
     /// Updates done before this one.
     pub step: u64,
+    /// Factor of the gradients, which keeps their norm under its limit; 1 without one.
+    pub gradient_factor: f64,
+}
+
+impl Update {
+    /// The update after `step` others, of unlimited gradients.
+    #[must_use]
+    pub const fn new(learning_rate: f64, step: u64) -> Self {
+        Self { learning_rate, step, gradient_factor: 1.0 }
+    }
 }
 
 /// Inputs of an update in a graph.
@@ -140,6 +175,21 @@ pub fn update_graph(optimizer: &dyn Optimizer) -> Result<Graph> {
             g.output(&names::slot_output(slot), values)?;
         }
         g.output(names::NEW_WEIGHTS, new.weight)?;
+        Ok(g.finish())
+    })
+}
+
+/// The sum of the squares of a flat piece of gradients of any length L.
+///
+/// # Errors
+/// None.
+pub fn squares_graph() -> Result<Graph> {
+    free_batch(|length| {
+        let mut g = Builder::new("squares", Lowering::evaluation(Target::Cpu));
+        let gradient = g.input(names::GRADIENTS, TensorType::f32([length]))?;
+        let squares = g.mul(gradient, gradient)?;
+        let sum = g.sum(squares)?;
+        g.output(names::SQUARES, sum)?;
         Ok(g.finish())
     })
 }

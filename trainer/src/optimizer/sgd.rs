@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_group_scales_the_rate_and_sets_the_decay() {
         let group = ParameterGroup { learning_rate_factor: 4.0, weight_decay: 0.25 };
-        let values = SGD.values(&group, &Update { learning_rate: 0.5, step: 7 });
+        let values = SGD.values(&group, &Update::new(0.5, 7));
         assert_eq!(values, [2.0, 0.5, 0.25]);
     }
 }

@@ -17,7 +17,7 @@ fn gradients(step: u64) -> [f64; 4] {
 
 /// An update whose rate, times the groups' factor, is 0.01 at first and 5 % of that more in each step.
 fn update(step: u64) -> Update {
-    Update { learning_rate: 0.005 * (1.0 + 0.05 * step as f64), step }
+    Update::new(0.005 * (1.0 + 0.05 * step as f64), step)
 }
 
 /// Weights and slots after 20 steps in plain Rust.

@@ -30,6 +30,7 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("cifar-relu", include_str!("../../recipes/cifar-relu.toml")),
     ("cifar-tanh", include_str!("../../recipes/cifar-tanh.toml")),
     ("demo", include_str!("../../recipes/demo.toml")),
+    ("finetune", include_str!("../../recipes/finetune.toml")),
 ];
 
 #[cfg(test)]

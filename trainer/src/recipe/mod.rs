@@ -143,6 +143,15 @@ pub struct Training {
     pub batch_size: usize,
     /// Passes over the training set.
     pub epochs: u32,
+    /// Share of each label that is spread over all classes in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_smoothing: Option<f64>,
+    /// Limit of the norm of the gradients of all parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Decay of the running average of the weights, which evaluation and export then use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 /// The measurement of the error.
@@ -222,7 +231,8 @@ impl Recipe {
 
     /// A hash, in hexadecimal, of everything that affects training: two recipes with the same hash take the
     /// same steps. The name, the description and the number of epochs are left out, so that a run may be
-    /// extended, unless the schedule depends on its length. For a network's file its content counts, not its path, unless it cannot be read.
+    /// extended, unless the schedule depends on its length. For a network's file its content counts, not its
+    /// path, unless it cannot be read.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a validated recipe holds finite numbers only");

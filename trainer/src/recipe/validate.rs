@@ -114,6 +114,16 @@ impl Recipe {
         let training = check("training");
         training.at_least_one("batch_size", self.training.batch_size)?;
         training.at_least_one("epochs", self.training.epochs as usize)?;
+        let smoothing = self.training.label_smoothing.unwrap_or_default();
+        training.that(
+            (0.0..1.0).contains(&smoothing),
+            "label_smoothing",
+            smoothing,
+            "0 or above and below 1",
+        )?;
+        self.training.clip_norm.map_or(Ok(()), |limit| training.positive("clip_norm", limit))?;
+        let ema = self.training.ema.unwrap_or_default();
+        training.that((0.0..1.0).contains(&ema), "ema", ema, "0 or above and below 1")?;
 
         self.validate_schedule(&check("schedule"))?;
         self.warmup.as_ref().map_or(Ok(()), |warmup| self.validate_warmup(&check("warmup"), warmup))?;
@@ -376,6 +386,9 @@ mod tests {
             ("input.std", &["[1, 0, 1]", "[1, 1, inf]"]),
             ("training.batch_size", &["0"]),
             ("training.epochs", &["0"]),
+            ("training.label_smoothing", &["1", "-0.1", "nan"]),
+            ("training.clip_norm", &["0", "-1", "inf"]),
+            ("training.ema", &["1", "-0.1", "nan"]),
             ("schedule.gamma", &["1", "0", "-1", "nan"]),
             ("schedule.patience", &["0"]),
             ("schedule.threshold", &["-1", "nan"]),

@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
             return self.not_finite(&sums);
         }
         let learning_rate = self.learning_rate();
-        let updated = self.backend.update(Update { learning_rate, step: self.meta.step })?;
+        let updated = self.backend.update(Update::new(learning_rate, self.meta.step))?;
         if let Updated::Overflow { loss_scale } = updated {
             self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
             return Ok(());

@@ -12,6 +12,7 @@ use super::folder::read_recipe;
 use crate::checkpoint::{self, Meta, Store};
 use crate::models::{Classifier, GraphOptions, PixelType, features, inference};
 use crate::names;
+use crate::optimizer::Averaged;
 use crate::recipe::{Mean, Recipe};
 use crate::state::Tensors;
 
@@ -130,7 +131,11 @@ impl TrainedModel {
     fn graph(mut self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
         let mut weights = Vec::new();
         for parameter in self.network.parameters()? {
-            weights.push(self.state.take(&parameter.name, &parameter.shape)?.values);
+            let average = names::slot(&parameter.name, Averaged::SLOT);
+            let has_average =
+                self.recipe.training.ema.is_some() && self.network.trained.contains(&parameter.name);
+            let name = if has_average { &average } else { &parameter.name };
+            weights.push(self.state.take(name, &parameter.shape)?.values);
         }
         let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
         let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };

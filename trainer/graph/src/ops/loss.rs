@@ -65,6 +65,62 @@ impl Builder {
         Ok(CrossEntropy { loss: outputs[0], top1, top5 })
     }
 
+    /// As [`cross_entropy`](Self::cross_entropy), against targets of which a share `smoothing` is spread
+    /// evenly over all classes (Szegedy et al. 2016, section 7); the counts are those of the labels.
+    ///
+    /// # Errors
+    /// Types or shapes do not fit.
+    pub fn smoothed_cross_entropy(
+        &mut self,
+        logits: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        smoothing: f64,
+    ) -> Result<CrossEntropy> {
+        let counts = self.cross_entropy(logits, labels, valid)?;
+        let (classes, element) = (self.shape(logits)[1], self.element(logits));
+        let (_, _, one_hot) = self.one_hot(labels, classes)?;
+        let one_hot = self.cast(one_hot, element)?;
+        let own = self.scale(one_hot, 1.0 - smoothing)?;
+        let even = self.scalar(element, smoothing / classes as f64);
+        let target = self.add(own, even)?;
+        Ok(CrossEntropy { loss: self.soft_cross_entropy(logits, target, valid)?, ..counts })
+    }
+
+    /// The loss `Σ −target · ln softmax(z)` of `logits` `[N,K]` against `target` `[N,K]`, whose rows sum to
+    /// 1, over the rows where `valid` `bool [N]` is true.
+    ///
+    /// # Errors
+    /// Types or shapes do not fit.
+    pub fn soft_cross_entropy(&mut self, logits: Tensor, target: Tensor, valid: Tensor) -> Result<Tensor> {
+        let ty = self.ty(logits).clone();
+        let fits = ty.rank() == 2
+            && ty.element.is_float()
+            && *self.ty(target) == ty
+            && *self.ty(valid) == ty.with_element(ElementType::Bool).reshaped([ty.shape[0]]);
+        if !fits {
+            let reason = "expected floating-point logits and target [N,K] and Boolean valid [N]";
+            return Err(self.mismatch("soft_cross_entropy", &[logits, target, valid], reason));
+        }
+        let rows = self.unsqueeze(valid, &[1])?;
+        let zero = self.scalar(ty.element, 0.0);
+        let outputs = self.composite(&[logits], |g| {
+            let log_softmax = g.log_softmax(logits, 1)?;
+            let weighted = g.mul(log_softmax, target)?;
+            let counted = g.select(rows, weighted, zero)?;
+            let sum = g.sum(counted)?;
+            let loss = g.neg(sum)?;
+            let rule = move |g: &mut Self, up: &Upstream| {
+                let probabilities = g.exp(log_softmax)?;
+                let difference = g.sub(probabilities, target)?;
+                let kept = g.select(rows, difference, zero)?;
+                Ok(vec![Some(g.mul(kept, up.single())?)])
+            };
+            Ok((vec![loss], rule))
+        })?;
+        Ok(outputs[0])
+    }
+
     /// Class numbers `[1,K]`, labels `[N,1]` and their equality `[N,K]`.
     fn one_hot(&mut self, labels: Tensor, classes: usize) -> Result<(Tensor, Tensor, Tensor)> {
         let list: Vec<usize> = (0..classes).collect();
@@ -138,6 +194,31 @@ mod tests {
             let (labels, valid) = (labels(g, &[0, 6, 3, 3]), valid(g, &[true, true, false, true]));
             Ok(g.cross_entropy(x[0], labels, valid)?.loss)
         });
+    }
+
+    #[test]
+    fn the_gradient_of_smoothed_cross_entropy_agrees_with_finite_differences() {
+        check_gradients(Case::f64("smoothed cross-entropy").normal([4, 7]), |g, x| {
+            let (labels, valid) = (labels(g, &[0, 6, 3, 3]), valid(g, &[true, true, false, true]));
+            Ok(g.smoothed_cross_entropy(x[0], labels, valid, 0.3)?.loss)
+        });
+    }
+
+    #[test]
+    fn smoothed_cross_entropy_is_that_of_pytorch() {
+        let mut g = Builder::new("smoothed", Lowering::evaluation(Target::Cpu));
+        let z = g.input("z", TensorType::new(ElementType::F64, [3, 4])).unwrap();
+        let (labels, valid) = (labels(&mut g, &[2, 0, 1]), valid(&mut g, &[true, true, false]));
+        let loss = g.smoothed_cross_entropy(z, labels, valid, 0.1).unwrap();
+        for (name, tensor) in [("loss", loss.loss), ("top1", loss.top1)] {
+            g.output(name, tensor).unwrap();
+        }
+        let logits = [0.5, -1.0, 2.0, 0.25, 1.0, 1.5, -0.5, 0.0, 9.0, 9.0, 9.0, 9.0];
+        let outputs = run_f64(&g.finish(), &[("z", &logits)]);
+        // CrossEntropyLoss(label_smoothing=0.1, reduction="sum") of the first two rows.
+        let expected = 1.7510192606111126;
+        assert!((outputs["loss"][0] - expected).abs() < 1e-12, "{}", outputs["loss"][0]);
+        assert_eq!(outputs["top1"], [1.0]);
     }
 
     #[test]

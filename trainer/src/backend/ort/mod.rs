@@ -11,6 +11,7 @@ mod flat;
 mod images;
 mod inference;
 mod kernels;
+mod norm;
 mod options;
 mod outputs;
 mod session;
@@ -32,6 +33,7 @@ use self::feed::Feed;
 use self::flat::{Binding, Flat, SharedFlat, lock};
 use self::images::ImageInput;
 use self::kernels::{is_replayable, without_cuda_kernel};
+use self::norm::Norm;
 use self::options::{FIRST_GRAPH, LATER_GRAPH};
 use self::outputs::{ScalarOutput, ScalarOutputs};
 use self::session::{Role, device_allocator, open, staging_allocator};
@@ -60,6 +62,8 @@ pub struct OrtBackend {
     entries: Vec<Entry>,
     batch: BatchFeeds,
     train: Train,
+    /// Only if the gradients' norm has a limit.
+    norm: Option<Norm>,
     update: Updater,
     evaluate: Evaluate,
     /// Their gradients are those of the first micro-batch of a step, then the sum over its micro-batches.
@@ -165,8 +169,18 @@ impl OrtBackend {
 
         let update = Updater::new(&loaded.environment, &options, &optimizer, &layout, &flats)?;
         let evaluate = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
-        let evaluate =
-            Evaluate::new(evaluate, setup, &batch, &train.mean, &network, &layout, &flats.weights)?;
+        let evaluate = Evaluate::new(
+            evaluate,
+            setup,
+            &batch,
+            &train.mean,
+            (&network, &layout),
+            (&flats.weights, optimizer.average().map_or(&flats.weights, |slot| &flats.slots[slot])),
+        )?;
+        let norm = optimizer.clip_norm().map(|limit| {
+            let trained = 0..layout.buffers.start;
+            Norm::new(&loaded.environment, &options, trained, &flats.gradients, limit)
+        });
         let backend = Self {
             loaded,
             options,
@@ -176,6 +190,7 @@ impl OrtBackend {
             entries,
             batch,
             train,
+            norm: norm.transpose()?,
             update,
             evaluate,
             flats,
@@ -184,23 +199,29 @@ impl OrtBackend {
             loss_scale: (options.precision == Precision::F16).then(LossScale::default),
             overflows: false,
         };
-        backend.fill_weights(setup.seed)?;
+        backend.fill(&backend.flats.weights, setup.seed, false)?;
+        if let Some(slot) = optimizer.average() {
+            backend.fill(&backend.flats.slots[slot], setup.seed, true)?;
+        }
         Ok(backend)
     }
 
-    fn fill_weights(&self, seed: u64) -> Result<(), BackendError> {
+    /// Writes initial values, of trained parameters only or of all parameters and buffers.
+    fn fill(&self, flat: &SharedFlat, seed: u64, trained_only: bool) -> Result<(), BackendError> {
         let fill = |values: &mut [f32]| {
             values.fill(0.0);
             let parameters = self.network.parameters.iter().zip(&self.layout.offsets);
             for (index, (parameter, &offset)) in parameters.enumerate() {
-                parameter.init.fill(seed, index, &mut values[offset..offset + parameter.len()]);
+                if self.layout.trained[index] || !trained_only {
+                    parameter.init.fill(seed, index, &mut values[offset..offset + parameter.len()]);
+                }
             }
             let buffers = self.network.buffers.iter().zip(&self.layout.buffer_offsets);
-            for (index, (buffer, &offset)) in buffers.enumerate() {
+            for (index, (buffer, &offset)) in buffers.enumerate().filter(|_| !trained_only) {
                 buffer.init.fill(seed, index, &mut values[offset..offset + buffer.len()]);
             }
         };
-        lock(&self.flats.weights).write(fill).map_err(BackendError::session("write the weights"))
+        lock(flat).write(fill).map_err(BackendError::session("write the weights"))
     }
 
     /// A CUDA graph of the first micro-batch, recorded before, may write to the gradients replaced here: they
@@ -242,10 +263,19 @@ fn warn_of_missing_kernels(device: Device, graphs: &[&Graph]) {
 }
 
 impl Declared {
-    /// Binds parameters and buffers as inputs.
-    fn bind(&self, binding: &mut Binding, layout: &Layout, weights: &SharedFlat) -> ort::Result<()> {
-        for (parameter, &offset) in self.parameters.iter().zip(&layout.offsets) {
-            binding.input_view(&parameter.name, weights, offset, &parameter.shape)?;
+    /// Binds parameters and buffers as inputs; those that are trained from `trained`.
+    fn bind(
+        &self,
+        binding: &mut Binding,
+        layout: &Layout,
+        weights: &SharedFlat,
+        trained: &SharedFlat,
+    ) -> ort::Result<()> {
+        for ((parameter, &offset), &is_trained) in
+            self.parameters.iter().zip(&layout.offsets).zip(&layout.trained)
+        {
+            let flat = if is_trained { trained } else { weights };
+            binding.input_view(&parameter.name, flat, offset, &parameter.shape)?;
         }
         for (buffer, &offset) in self.buffers.iter().zip(&layout.buffer_offsets) {
             binding.input_view(&buffer.name, weights, offset, &buffer.shape)?;
@@ -330,7 +360,7 @@ impl Train {
     ) -> Result<Binding, BackendError> {
         let bind = |sums: &mut ScalarOutputs| -> ort::Result<Binding> {
             let mut binding = Binding::new(&self.session)?;
-            network.bind(&mut binding, layout, weights)?;
+            network.bind(&mut binding, layout, weights, weights)?;
             for (parameter, offset) in layout.trained(&network.parameters) {
                 let name = names::gradient(&parameter.name);
                 binding.output_view(&name, gradients, offset, &parameter.shape)?;
@@ -360,18 +390,18 @@ impl Train {
 }
 
 impl Evaluate {
+    /// With `trained` as the weights of parameters that are trained, `weights` as those of the others.
     fn new(
         session: Session,
         setup: &Setup<'_>,
         batch: &BatchFeeds,
         mean: &Feed<f32>,
-        network: &Declared,
-        layout: &Layout,
-        weights: &SharedFlat,
+        (network, layout): (&Declared, &Layout),
+        (weights, trained): (&SharedFlat, &SharedFlat),
     ) -> Result<Self, BackendError> {
         let bind = || -> ort::Result<(Binding, ScalarOutputs, Tensor<f32>)> {
             let mut binding = Binding::new(&session)?;
-            network.bind(&mut binding, layout, weights)?;
+            network.bind(&mut binding, layout, weights, trained)?;
             let mut sums = ScalarOutputs::new(&Allocator::default())?;
             sums.bind(&mut binding)?;
             let mut probabilities =
@@ -443,7 +473,8 @@ impl TrainingBackend for OrtBackend {
             }
             scale.held();
         }
-        self.update.run(&update)?;
+        let gradient_factor = self.norm.as_mut().map_or(Ok(1.0), Norm::clip_factor)?;
+        self.update.run(&Update { gradient_factor, ..update })?;
         Ok(Updated::Done)
     }
 

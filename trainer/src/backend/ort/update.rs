@@ -24,7 +24,11 @@ use crate::optimizer::{Optimizer, ParameterGroup, Update, accumulate_graph, upda
 const CHUNK: usize = 256 * 1024;
 
 /// Ranges of at most [`CHUNK`] values on the CPU; the whole range on a GPU, or if it must not be divided.
-fn pieces(range: Range<usize>, device: Device, divisible: bool) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn pieces(
+    range: Range<usize>,
+    device: Device,
+    divisible: bool,
+) -> impl Iterator<Item = (usize, usize)> {
     let step = match device {
         Device::Cpu if divisible => CHUNK,
         _ => range.len().max(1),

@@ -16,7 +16,7 @@ use super::{
     TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
 use crate::names;
-use crate::optimizer::{self, Optimizer, ParameterGroup};
+use crate::optimizer::{self, Optimizer, ParameterGroup, clip_factor};
 use crate::recipe::{DropoutScaling, Layer, LayerKind};
 use crate::state::{TensorRef, Tensors};
 
@@ -29,6 +29,7 @@ pub struct ReferenceBackend {
     mean: Vec<f32>,
     factors: [f64; 3],
     optimizer: Arc<dyn Optimizer>,
+    label_smoothing: f64,
     parameters: Vec<State>,
 }
 
@@ -63,18 +64,21 @@ impl ReferenceBackend {
         let optimizer = optimizer::from_recipe(setup.recipe);
         let parameters = setup.network.parameters()?;
         let groups = optimizer::groups(setup.recipe, &parameters)?;
-        let states =
-            parameters.into_iter().zip(groups).enumerate().map(|(index, (parameter, group))| State {
-                weights: parameter.initial(setup.seed, index),
-                slots: vec![vec![0.0; parameter.len()]; group.map_or(0, |_| optimizer.slots().len())],
-                gradients: vec![0.0; parameter.len()],
-                group,
-                parameter,
-            });
+        let states = parameters.into_iter().zip(groups).enumerate().map(|(index, (parameter, group))| {
+            let weights = parameter.initial(setup.seed, index);
+            let slot = |at| match optimizer.average() == Some(at) {
+                true => weights.clone(),
+                false => vec![0.0; weights.len()],
+            };
+            let slots = (0..group.map_or(0, |_| optimizer.slots().len())).map(slot).collect();
+            State { gradients: vec![0.0; weights.len()], slots, weights, group, parameter }
+        });
         let parameters = states.collect();
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
         let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
-        Ok(Self { limits: setup.limits(), layers, input_px, mean, factors, optimizer, parameters })
+        let label_smoothing = setup.recipe.training.label_smoothing.unwrap_or_default();
+        let limits = setup.limits();
+        Ok(Self { limits, layers, input_px, mean, factors, optimizer, label_smoothing, parameters })
     }
 
     /// (images − mean + offsets) · factor of the rows that count.
@@ -90,10 +94,14 @@ impl ReferenceBackend {
     }
 
     /// The weights and biases of the layer that has parameter number `at`: `[O,C,k,k]`, in a locally
-    /// connected layer `[P,Q,k·k·C,O]`.
-    fn weights(&self, at: usize, kernel: usize) -> (Activations, Vec<f64>) {
+    /// connected layer `[P,Q,k·k·C,O]`. In evaluation they are the running averages, if there are any.
+    fn weights(&self, at: usize, kernel: usize, mode: Mode) -> (Activations, Vec<f64>) {
+        let average = self.optimizer.average().filter(|_| mode == Mode::Evaluate);
+        let values = |state: &State| -> Vec<f64> {
+            let averages = average.and_then(|slot| state.slots.get(slot));
+            averages.unwrap_or(&state.weights).iter().map(|&value| f64::from(value)).collect()
+        };
         let weights = &self.parameters[at];
-        let widen = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
         let shape = match weights.parameter.shape[..] {
             [a, b, c, d] => (a, b, c, d),
             _ => {
@@ -101,8 +109,8 @@ impl ReferenceBackend {
                 (out, weights.weights.len() / (out * kernel * kernel), kernel, kernel)
             }
         };
-        let w = Activations::from_shape_vec(shape, widen(&weights.weights));
-        (w.expect("parameters have the shapes of their layers"), widen(&self.parameters[at + 1].weights))
+        let w = Activations::from_shape_vec(shape, values(weights));
+        (w.expect("parameters have the shapes of their layers"), values(&self.parameters[at + 1]))
     }
 
     /// The window of a layer with weights; `side` is that of its input.
@@ -148,7 +156,7 @@ impl ReferenceBackend {
                 }
                 kind => {
                     let window = Self::window(kind, x.dim().2).expect("what is left has weights");
-                    let (w, b) = self.weights(parameter, window.kernel);
+                    let (w, b) = self.weights(parameter, window.kernel, mode);
                     parameter += 2;
                     match kind {
                         LayerKind::Local(_) => layers::local(x, &w, &b, window),
@@ -186,7 +194,7 @@ impl ReferenceBackend {
                 kind => {
                     let window = Self::window(kind, x.dim().2).expect("what is left has weights");
                     parameter -= 2;
-                    let (w, _) = self.weights(parameter, window.kernel);
+                    let (w, _) = self.weights(parameter, window.kernel, Mode::Train);
                     let (dx, dw, db) = match kind {
                         LayerKind::Local(_) => layers::local_backward(x, &w, &dy, window),
                         _ => layers::conv_backward(x, &w, &dy, window),
@@ -214,15 +222,18 @@ impl State {
     }
 }
 
-/// Loss and counts; softmax of the logits in place.
-fn score(logits: &mut Activations, labels: &[i64]) -> BatchMetrics {
+/// Loss and counts against labels of which a share `smoothing` is spread over all classes; softmax of the
+/// logits in place.
+fn score(logits: &mut Activations, labels: &[i64], smoothing: f64) -> BatchMetrics {
     let mut sums = BatchMetrics::default();
     for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
         let values: Vec<f64> = row.iter().copied().collect();
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|logit| (logit - most).exp());
         let total = row.sum();
-        sums += BatchMetrics::from_row(total.ln() + most - values[label as usize], &values, label as usize);
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let target = (1.0 - smoothing) * values[label as usize] + smoothing * mean;
+        sums += BatchMetrics::from_row(total.ln() + most - target, &values, label as usize);
         row.mapv_inplace(|power| power / total);
     }
     sums
@@ -243,9 +254,11 @@ impl TrainingBackend for ReferenceBackend {
         let x = self.input(&rows, Some(rows.color_offsets));
         let trace = self.forward(x, Mode::Train, Some(&micro_batch));
         let mut dy = trace.values[trace.values.len() - 1].clone();
-        let sums = score(&mut dy, rows.labels);
+        let smoothing = self.label_smoothing;
+        let sums = score(&mut dy, rows.labels, smoothing);
+        dy -= smoothing / self.limits.classes as f64;
         for (mut row, &label) in dy.axis_iter_mut(Axis(0)).zip(rows.labels) {
-            row[[label as usize, 0, 0]] -= 1.0;
+            row[[label as usize, 0, 0]] -= 1.0 - smoothing;
         }
         dy *= f64::from(micro_batch.gradient_scale);
         self.backward(trace, dy);
@@ -253,6 +266,12 @@ impl TrainingBackend for ReferenceBackend {
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
+        let trained = self.parameters.iter().filter(|state| state.group.is_some());
+        let squares: f64 =
+            trained.flat_map(|state| &state.gradients).map(|gradient| gradient * gradient).sum();
+        let limit = self.optimizer.clip_norm();
+        let gradient_factor = limit.map_or(1.0, |limit| clip_factor(limit, squares.sqrt()));
+        let update = Update { gradient_factor, ..update };
         for State { group, weights, slots, gradients, .. } in &mut self.parameters {
             let Some(group) = group else { continue };
             let hyperparameters = self.optimizer.values(group, &update);
@@ -282,7 +301,7 @@ impl TrainingBackend for ReferenceBackend {
         self.limits.check_probabilities(&rows, probabilities.len())?;
         let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
         let mut predictions = trace.values[trace.values.len() - 1].clone();
-        let sums = score(&mut predictions, rows.labels);
+        let sums = score(&mut predictions, rows.labels, 0.0);
         for (probability, predicted) in probabilities.iter_mut().zip(&predictions) {
             *probability = *predicted as f32;
         }

@@ -101,7 +101,7 @@ fn accumulate(backend: &mut OrtBackend, range: std::ops::Range<usize>) {
     backend.accumulate(rows, micro_batch).unwrap();
 }
 
-const UPDATE: Update = Update { learning_rate: 0.01, step: 0 };
+const UPDATE: Update = Update::new(0.01, 0);
 
 #[test]
 fn a_step_writes_buffers_as_it_updates_parameters_for_any_micro_batches() {

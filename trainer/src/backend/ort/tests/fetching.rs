@@ -123,7 +123,7 @@ fn update_and_evaluation_between_steps_keep_fetched_images() {
     let (mut f, losses) = Fetching::with_losses();
     f.first(0, Some(1));
     // An update that leaves the weights as they are.
-    assert_eq!(f.backend.update(Update { learning_rate: 0.0, step: 0 }).unwrap(), Updated::Done);
+    assert_eq!(f.backend.update(Update::new(0.0, 0)).unwrap(), Updated::Done);
     f.backend.evaluate(Fetching::rows(&f.batches[3], ROWS), &mut [0.0; ROWS * 10]).unwrap();
     assert_eq!((f.first(1, None), f.driver.copies()), (losses[1], 2));
 }
