@@ -21,7 +21,7 @@ use fovea_pipeline::{Class, Dataset, Split};
 use fovea_trainer::backend::Setup;
 use fovea_trainer::checkpoint;
 use fovea_trainer::models::{GraphOptions, TrainingGraphs};
-use fovea_trainer::optimizer::Schedule;
+use fovea_trainer::optimizer::{Position, Schedule};
 use fovea_trainer::recipe::Recipe;
 use tempfile::TempDir;
 
@@ -242,9 +242,10 @@ fn load(folder: &Path) -> Result<(), String> {
     let recipe = Recipe::load("demo", &[]).expect("it is built in");
     meta.check_classes(&meta.classes).expect("they are its own");
     if meta.schedule.reductions as usize <= recipe.schedule.most_reductions() {
-        let mut schedule = Schedule::resume(recipe.schedule, 0.1, meta.schedule);
+        let mut schedule = Schedule::resume(recipe.schedule, None, 0.1, meta.schedule);
         schedule.epoch_done(0.5);
-        assert!(schedule.rate().is_finite());
+        let start = Position { batch: 0, per_epoch: 1, epochs: 1 };
+        assert!(schedule.rate(start).is_finite());
     }
     let names: Vec<String> = tensors.names().map(str::to_owned).collect();
     for name in names {

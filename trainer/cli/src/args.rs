@@ -75,8 +75,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Show the network of an .onnx file: layers, parameters, and what training changes
     Inspect(InspectArgs),
-    /// List the built-in recipes
+    /// List the built-in recipes, or print one whole
     Recipes {
+        /// Built-in recipe or a file to print, as TOML that can be edited and used
+        #[arg(value_name = "NAME|FILE")]
+        recipe: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -91,12 +94,15 @@ pub struct TrainArgs {
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
-    /// An .onnx file for inference whose network replaces the recipe's; training starts from the file's
-    /// values
+    /// An .onnx file whose network replaces the recipe's layers; training starts from the file's values
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub network: Option<PathBuf>,
+    /// A .safetensors file with the initial values of the network, by the names of PyTorch's state_dict; a
+    /// last layer for other classes is made new
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub weights: Option<PathBuf>,
     /// Last layer of --network: `auto` makes a new one for the classes of the data set, `file` keeps it
-    /// [default: file]
+    /// [default: the recipe's, file unless it is finetune]
     #[arg(long, value_name = "WHICH", requires = "network", value_parser = one_of::<Head>(Head::ALL.map(Head::name)))]
     pub classes: Option<Head>,
     /// Seed of initial weights, order, augmentation and dropout

@@ -73,7 +73,8 @@ fn run(cli: Cli) -> ExitCode {
         Some(Command::Graphs(args)) => graphs::graphs(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),
-        Some(Command::Recipes { json }) => recipes::recipes(json),
+        Some(Command::Recipes { recipe: None, json }) => recipes::list(json),
+        Some(Command::Recipes { recipe: Some(recipe), json }) => recipes::print(&recipe, json),
     });
     result.unwrap_or_else(|error| {
         if let Some(TrainingError::NotFinite(divergence)) = error.downcast_ref() {

@@ -1,4 +1,4 @@
-//! `recipes`: lists the built-in recipes.
+//! `recipes`: lists the built-in recipes, or prints one.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use fovea_tools::outln;
 use fovea_trainer::recipe::Recipe;
 use serde_json::{Value, json};
 
-pub fn recipes(as_json: bool) -> anyhow::Result<ExitCode> {
+pub fn list(as_json: bool) -> anyhow::Result<ExitCode> {
     let recipes = Recipe::built_in().map(|name| Recipe::load(name, &[])).collect::<Result<Vec<_>, _>>()?;
     if as_json {
         let list: Vec<Value> = recipes
@@ -26,6 +26,17 @@ pub fn recipes(as_json: bool) -> anyhow::Result<ExitCode> {
     let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or(0);
     for recipe in &recipes {
         outln!("{:width$}  {:3} px  {}", recipe.name, recipe.input.image_px, recipe.description)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a recipe with all its keys, after its sources.
+pub fn print(name_or_path: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+    let recipe = Recipe::load(name_or_path, &[])?;
+    if as_json {
+        outln!("{}", serde_json::to_value(&recipe)?)?;
+    } else {
+        outln!("{}{}", Recipe::sources(name_or_path), recipe.to_toml().trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
 }

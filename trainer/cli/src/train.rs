@@ -47,9 +47,13 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let session = Session::open(&recipe, &data, options(training, settings), &folder)?;
     let setup = session.setup()?;
     let (trained, all) = setup.trained_values()?;
+    let new = setup.network.kept_head.join(", ");
     let mut backend = device::backend(&training.device, Some(&training.step), &setup, precision)?;
     let about = backend.describe();
     errln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
+    if !new.is_empty() {
+        errln!("new for the {} classes, not from the weights: {new}", data.classes().len());
+    }
     errln!("trains {} of {} values", grouped(&trained.to_string()), grouped(&all.to_string()));
     let _finish = finish_first("the step");
     // The bar disappears with the statement.
@@ -102,13 +106,20 @@ pub fn overrides(args: &TrainingArgs) -> Vec<String> {
 fn new_run(args: &TrainArgs) -> anyhow::Result<PlannedRun> {
     let default = if args.data.is_some() { "alexnet" } else { DEMO };
     let mut overrides = overrides(&args.training);
-    if let Some(file) = &args.network {
-        let file =
-            toml::Value::from(absolute(file)?.to_str().context("the path of the network is not Unicode")?);
-        let classes = args.classes.unwrap_or_default().name();
-        overrides.insert(0, format!("network={{onnx={file},classes=\"{classes}\"}}"));
+    if let Some(file) = &args.weights {
+        let file = absolute(file)?;
+        let file = file.to_str().context("the path of the weights is not Unicode")?;
+        overrides.insert(0, format!("network.weights={}", toml::Value::from(file)));
     }
-    let recipe = Recipe::load(args.recipe.as_deref().unwrap_or(default), &overrides)?;
+    let name = args.recipe.as_deref().unwrap_or(default);
+    let recipe = match &args.network {
+        None => Recipe::load(name, &overrides)?,
+        Some(file) => {
+            let file = absolute(file)?;
+            let file = file.to_str().context("the path of the network is not Unicode")?;
+            Recipe::load_with_network(name, file, args.classes, &overrides)?
+        }
+    };
     let data = match &args.data {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,

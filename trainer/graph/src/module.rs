@@ -147,7 +147,7 @@ pub struct BufferUse {
     pub buffer: Buffer,
     /// Its graph input.
     pub value: Tensor,
-    /// Its value after the batch; `None` in evaluation.
+    /// Its value after the batch; may be `None` in evaluation.
     pub new: Option<Tensor>,
 }
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use fovea_graph::{
-    Builder, ElementType, Forward, GraphError, Imported, Lowering, Mode, Network, Parameter, Result, Target,
-    Tensor, TensorType,
+    Buffer, Builder, ElementType, Forward, GraphError, Imported, Lowering, Mode, Network, Parameter, Result,
+    Target, Tensor, TensorType,
 };
 
-use super::Layers;
+use super::architectures::FamilyNetwork;
+use super::layers::Layers;
+use super::weights::Initialised;
 use crate::names;
-use crate::recipe::{Head, Recipe, TrainedNames};
+use crate::recipe::{BatchNormStatistics, Head, Recipe, TrainedNames};
 
 /// A network that turns square images into one logit for each class of a data set.
 #[derive(Clone, Debug)]
@@ -22,14 +24,18 @@ pub struct Classifier {
     pub classes: usize,
     /// Which of its parameters are trained.
     pub trained: TrainedNames,
+    /// Parameters of the last layer that are new although the recipe names a file of weights, which has them
+    /// for other classes.
+    pub kept_head: Vec<String>,
 }
 
 impl Classifier {
     /// The network of `recipe` for a data set of `classes` classes; reads the network's file if the recipe
-    /// names one.
+    /// names one, and the file of weights.
     ///
     /// # Errors
-    /// [`GraphError::File`] when that file does not hold a network.
+    /// [`GraphError::File`] when that file does not hold a network, or the weights are not those of the
+    /// network.
     pub fn new(recipe: &Recipe, classes: usize) -> Result<Self> {
         let network: Arc<dyn Network> = match &recipe.network.onnx {
             Some(path) if path.as_os_str().is_empty() => {
@@ -37,16 +43,33 @@ impl Classifier {
                 return Err(GraphError::Network { network: recipe.name.clone(), reason });
             }
             Some(path) => {
-                let file = Imported::read(path)?.reserving(names::RESERVED);
+                let mut file = Imported::read(path)?.reserving(names::RESERVED);
+                if recipe.network.batch_norm == BatchNormStatistics::Frozen {
+                    file = file.with_frozen_statistics();
+                }
                 match recipe.network.classes {
                     Head::File => Arc::new(file),
                     Head::Auto => Arc::new(file.with_classes(classes)?),
                 }
             }
-            None => Arc::new(Layers::new(recipe, classes)),
+            None => match &recipe.network.architecture {
+                Some(architecture) => Arc::new(FamilyNetwork {
+                    name: recipe.name.clone(),
+                    architecture: architecture.clone(),
+                    statistics: recipe.network.batch_norm,
+                    classes,
+                    input_px: recipe.input.crop_px,
+                }),
+                None => Arc::new(Layers::new(recipe, classes)),
+            },
         };
         let (input_px, trained) = (recipe.input.crop_px, recipe.network.trained());
-        Ok(Self { network, input_px, classes, trained })
+        let Some(weights) = &recipe.network.weights else {
+            return Ok(Self { network, input_px, classes, trained, kept_head: Vec::new() });
+        };
+        let is_new = recipe.network.onnx.is_none() || recipe.network.classes == Head::Auto;
+        let (network, kept_head) = Initialised::new(network, input_px, weights, is_new)?;
+        Ok(Self { network: Arc::new(network), input_px, classes, trained, kept_head })
     }
 
     /// Name in files and messages.
@@ -91,10 +114,19 @@ impl Classifier {
     /// # Errors
     /// Those of [`forward`](Self::forward).
     pub fn parameters(&self) -> Result<Vec<Parameter>> {
+        Ok(self.declared()?.0)
+    }
+
+    /// The parameters in order, and the buffers in order.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn declared(&self) -> Result<(Vec<Parameter>, Vec<Buffer>)> {
         let mut g = Builder::new(self.name(), Lowering::evaluation(Target::Cpu));
         let x = g.input("x", TensorType::f32([1, 3, self.input_px, self.input_px]))?;
-        let forward = self.forward(&mut g, x, Mode::Evaluate)?;
-        Ok(forward.parameters.into_iter().map(|(parameter, _)| parameter).collect())
+        let Forward { parameters, buffers, .. } = self.forward(&mut g, x, Mode::Evaluate)?;
+        let parameters = parameters.into_iter().map(|(parameter, _)| parameter).collect();
+        Ok((parameters, buffers.into_iter().map(|used| used.buffer).collect()))
     }
 }
 
@@ -140,6 +172,12 @@ mod tests {
             ("alexnet-torchvision", 61_100_840),
             // 96·(3·11² + 1) + 256·(96·5² + 1) + 384·(256·3² + 1) + 384·(384·3² + 1) + 256·(384·3² + 1).
             ("alexnet-ungrouped", 58_631_144 + 3_747_200),
+            // Those of torchvision, and of timm's vit_small_patch16_224.
+            ("resnet18", 11_689_512),
+            ("resnet50", 25_557_032),
+            ("mobilenet-v3-small", 2_542_856),
+            ("convnext-tiny", 28_589_128),
+            ("vit-small", 22_050_664),
         ] {
             assert_eq!(count(recipe, 1000), expected, "{recipe}");
         }
@@ -197,8 +235,11 @@ mod tests {
 
     #[test]
     fn graphs_have_the_parameters_that_the_recipe_counts() {
-        for name in Recipe::built_in().filter(|name| *name != "finetune") {
+        for name in Recipe::built_in() {
             let recipe = Recipe::load(name, &[]).unwrap();
+            if recipe.network.layer.is_empty() {
+                continue;
+            }
             let expected: u64 = recipe.shapes(3, 10).unwrap().iter().map(|shape| shape.parameters).sum();
             assert_eq!(count(name, 10) as u64, expected, "{name}");
         }

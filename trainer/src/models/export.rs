@@ -1,4 +1,4 @@
-//! Graphs for export: a trained network with its mean and parameters as constants.
+//! Graphs for export: a trained network with its mean, parameters and buffers as constants.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,20 +48,20 @@ impl FromStr for PixelType {
     }
 }
 
-/// The graph for export: images of a free batch size in, logits and probabilities out; mean and parameters
-/// are constants.
+/// The graph for export: images of a free batch size in, logits and probabilities out; mean,
+/// parameters and buffers are constants.
 ///
-/// `mean` has the shape of `options.mean`; `parameters` are in the network's order. The batch of `options` is
-/// not used.
+/// `mean` has the shape of `options.mean`; `values` are those of the parameters and then of the buffers, in
+/// the network's order. The batch of `options` is not used.
 ///
 /// # Errors
-/// The layers do not fit, or `mean` or a parameter has another number of values.
+/// The layers do not fit, or `mean` or one of `values` has another number of values.
 pub fn inference(
     network: &Classifier,
     options: &GraphOptions,
     pixels: PixelType,
     mean: &[f32],
-    parameters: &[&[f32]],
+    values: &[&[f32]],
 ) -> Result<Graph, GraphError> {
     let element = match pixels {
         PixelType::U8 => ElementType::U8,
@@ -71,7 +71,7 @@ pub fn inference(
         let logits = network.forward(g, x, Mode::Evaluate)?.logits;
         declare_predictions(g, logits)
     };
-    exported(network, options, element, mean, parameters, &outputs)
+    exported(network, options, element, mean, values, &outputs)
 }
 
 /// Like [`inference`] for bytes, with an additional output: the activation of the layer `layer`, flattened to
@@ -84,7 +84,7 @@ pub fn features(
     options: &GraphOptions,
     layer: &str,
     mean: &[f32],
-    parameters: &[&[f32]],
+    values: &[&[f32]],
 ) -> Result<Graph, GraphError> {
     let outputs = |g: &mut Builder, x| {
         let (Forward { logits, .. }, activation) = network.forward_with_tap(g, x, layer)?;
@@ -94,17 +94,17 @@ pub fn features(
         g.output(names::FEATURES, flat)?;
         declare_predictions(g, logits)
     };
-    exported(network, options, ElementType::U8, mean, parameters, &outputs)
+    exported(network, options, ElementType::U8, mean, values, &outputs)
 }
 
-/// A graph of a free batch size with mean and parameters as constants; `outputs` builds its outputs from the
-/// centred images.
+/// A graph of a free batch size with mean, parameters and buffers as constants; `outputs` builds its outputs
+/// from the centred images.
 fn exported(
     network: &Classifier,
     options: &GraphOptions,
     element: ElementType,
     mean: &[f32],
-    parameters: &[&[f32]],
+    values: &[&[f32]],
     outputs: &dyn Fn(&mut Builder, Tensor) -> Result<(), GraphError>,
 ) -> Result<Graph, GraphError> {
     let mut graph = free_batch(|batch| {
@@ -114,15 +114,17 @@ fn exported(
         outputs(&mut g, x)?;
         Ok(g.finish())
     })?;
-    let expected = network.parameters()?;
-    if expected.len() != parameters.len() {
-        let reason = format!("it has {} parameters, given {}", expected.len(), parameters.len());
+    let (parameters, buffers) = network.declared()?;
+    let names = parameters.iter().map(|parameter| &parameter.name);
+    let names: Vec<&String> = names.chain(buffers.iter().map(|buffer| &buffer.name)).collect();
+    if names.len() != values.len() {
+        let reason = format!("it has {} parameters and buffers, given {}", names.len(), values.len());
         return Err(GraphError::Network { network: network.name().to_owned(), reason });
     }
     let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
     graph.set_input(names::MEAN, bytes(mean))?;
-    for (parameter, values) in expected.iter().zip(parameters) {
-        graph.set_input(&parameter.name, bytes(values))?;
+    for (name, values) in names.into_iter().zip(values) {
+        graph.set_input(name, bytes(values))?;
     }
     Ok(graph)
 }

@@ -335,10 +335,13 @@ mod tests {
             let network = Classifier::new(&recipe, 10).unwrap();
             let options = GraphOptions::from_recipe(&recipe, 2, Target::Cpu);
             let graphs = TrainingGraphs::build(&network, &options).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(graphs.train.outputs().len(), 3 + graphs.parameters.len(), "{name}");
+            let outputs = 3 + graphs.parameters.len() + graphs.buffers.len();
+            assert_eq!(graphs.train.outputs().len(), outputs, "{name}");
             assert_eq!(graphs.evaluate.outputs().len(), 5, "{name}");
             if graphs.parameters.iter().map(Parameter::len).sum::<usize>() < 5_000_000 {
-                let values: Vec<Vec<f32>> = graphs.parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+                let parameters = graphs.parameters.iter().map(|p| vec![0.0; p.len()]);
+                let buffers = graphs.buffers.iter().map(|b| vec![0.0; b.len()]);
+                let values: Vec<Vec<f32>> = parameters.chain(buffers).collect();
                 let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
                 let mean = vec![0.0; options.mean_shape(network.input_px).iter().product()];
                 let graph = inference(&network, &options, PixelType::U8, &mean, &values);

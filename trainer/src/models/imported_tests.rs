@@ -28,7 +28,7 @@ fn file(bytes: &[u8]) -> File {
 }
 
 /// Weights and slots after an update, and the loss before it.
-fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, HashMap<String, Vec<f32>>) {
+pub fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, HashMap<String, Vec<f32>>) {
     let setup = Setup::new(recipe, CLASSES, ROWS, mean, seed).unwrap();
     let mut backend = OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap();
     let px = recipe.input.crop_px;

@@ -2,6 +2,7 @@
 
 use fovea_graph::{Parameter, ParameterKind};
 
+use crate::models::head;
 use crate::recipe::{GroupConfig, NetworkPart, OptimizerConfig, Recipe, RecipeError, matches, nearest_names};
 
 /// Parameters with the same hyperparameters.
@@ -31,7 +32,7 @@ pub fn groups(recipe: &Recipe, parameters: &[Parameter]) -> Result<Vec<Option<Pa
     };
     check("network.freeze", &recipe.network.freeze)?;
     check("network.train", &recipe.network.train)?;
-    let head = parameters.iter().rposition(|parameter| parameter.shape.len() > 1).unwrap_or(0);
+    let head = head(parameters);
     for (at, group) in recipe.optimizer.group.iter().enumerate() {
         let key = format!("optimizer.group.{at}");
         check(&format!("{key}.match"), group.names.as_deref().unwrap_or_default())?;

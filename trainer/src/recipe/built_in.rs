@@ -29,8 +29,13 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("cifar-quick", include_str!("../../recipes/cifar-quick.toml")),
     ("cifar-relu", include_str!("../../recipes/cifar-relu.toml")),
     ("cifar-tanh", include_str!("../../recipes/cifar-tanh.toml")),
+    ("convnext-tiny", include_str!("../../recipes/convnext-tiny.toml")),
     ("demo", include_str!("../../recipes/demo.toml")),
     ("finetune", include_str!("../../recipes/finetune.toml")),
+    ("mobilenet-v3-small", include_str!("../../recipes/mobilenet-v3-small.toml")),
+    ("resnet18", include_str!("../../recipes/resnet18.toml")),
+    ("resnet50", include_str!("../../recipes/resnet50.toml")),
+    ("vit-small", include_str!("../../recipes/vit-small.toml")),
 ];
 
 #[cfg(test)]

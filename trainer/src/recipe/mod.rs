@@ -14,6 +14,7 @@
 //! `--set key=value` on the command line uses the same keys. The built-in recipes are in `trainer/recipes`; a
 //! user's file works the same way.
 
+mod architecture;
 mod built_in;
 mod error;
 mod legacy;
@@ -30,11 +31,12 @@ use fovea_pipeline::{AugmentationConfig, EvalCrops};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use architecture::{Architecture, InvertedResidual, ResidualBlock};
 pub use error::RecipeError;
 pub use network::{
-    ActivationLayer, ConvLayer, DropoutLayer, DropoutScaling, Function, Head, Initializer, Layer, LayerKind,
-    LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig, PoolLayer, PoolMode, TrainedNames,
-    Weights,
+    ActivationLayer, BatchNormStatistics, ConvLayer, DropoutLayer, DropoutScaling, Function, Head,
+    Initializer, Layer, LayerKind, LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig,
+    PoolLayer, PoolMode, TrainedNames, Weights,
 };
 pub use optimizer::{GroupConfig, NetworkPart, OptimizerConfig, OptimizerKind};
 pub(crate) use pattern::{matches, nearest_names};
@@ -180,13 +182,38 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// As [`Recipe::load`], with the network in the `.onnx` file `network` in place of the recipe's, before
+    /// the overrides apply; `classes` says what becomes of its last layer, if not the recipe does.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn load_with_network(
+        name_or_path: &str,
+        network: &str,
+        classes: Option<Head>,
+        overrides: &[String],
+    ) -> Result<Self, RecipeError> {
+        let mut table = resolve::complete_table(name_or_path)?;
+        resolve::replace_network(&mut table, network, classes);
+        let recipe = Self::from_table(table, name_or_path, overrides)?;
+        recipe.check_units()?;
+        Ok(recipe)
+    }
+
     /// As [`Recipe::load`], for the recipe of a run that has begun: a mean or a standard deviation that seems
     /// to be in other units is taken as it is.
     ///
     /// # Errors
     /// As [`Recipe::load`].
     pub fn load_used(name_or_path: &str, overrides: &[String]) -> Result<Self, RecipeError> {
-        let mut table = resolve::complete_table(name_or_path)?;
+        Self::from_table(resolve::complete_table(name_or_path)?, name_or_path, overrides)
+    }
+
+    fn from_table(
+        mut table: toml::Table,
+        name_or_path: &str,
+        overrides: &[String],
+    ) -> Result<Self, RecipeError> {
         for text in overrides {
             resolve::apply_override(&mut table, name_or_path, text)?;
         }
@@ -211,6 +238,15 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The lines before the first key of the built-in recipe `name`: where its values are from. Empty for a
+    /// recipe without them.
+    #[must_use]
+    pub fn sources(name: &str) -> &'static str {
+        let text = built_in::ALL.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| *text);
+        let length = text.split_inclusive('\n').take_while(|line| line.starts_with('#')).map(str::len).sum();
+        &text[..length]
+    }
+
     /// The augmentations of training images, with every crop's size filled in.
     #[must_use]
     pub fn train_augmentations(&self) -> Vec<AugmentationConfig> {
@@ -231,8 +267,8 @@ impl Recipe {
 
     /// A hash, in hexadecimal, of everything that affects training: two recipes with the same hash take the
     /// same steps. The name, the description and the number of epochs are left out, so that a run may be
-    /// extended, unless the schedule depends on its length. For a network's file its content counts, not its
-    /// path, unless it cannot be read.
+    /// extended, unless the schedule depends on its length. For the files of a network and its weights their
+    /// content counts, not their path, unless it cannot be read.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a validated recipe holds finite numbers only");
@@ -245,10 +281,12 @@ impl Recipe {
                 object.remove(key);
             }
         }
-        if let (Some(file), Some(path)) = (value.pointer_mut("/network/onnx"), &self.network.onnx)
-            && let Ok(digest) = sha256_of(path)
-        {
-            *file = digest.into();
+        for (key, path) in [("onnx", &self.network.onnx), ("weights", &self.network.weights)] {
+            if let (Some(file), Some(path)) = (value.pointer_mut(&format!("/network/{key}")), path)
+                && let Ok(digest) = sha256_of(path)
+            {
+                *file = digest.into();
+            }
         }
         if let Some(schedule) = value.pointer_mut("/schedule").and_then(|schedule| schedule.as_object_mut()) {
             legacy::age_schedule(schedule);
@@ -317,6 +355,38 @@ mod tests {
             assert_eq!(again, recipe);
             assert_eq!(again.hash(), recipe.hash());
         }
+    }
+
+    #[test]
+    fn a_network_from_a_file_replaces_layers_and_leaves_what_else_is_said_of_the_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        let text = load("resnet18", &[]).unwrap().to_toml();
+        let text = text.replace("[network]\n", "");
+        let freeze = "[network]\nfreeze = [\"layer1.*\"]\nbatch_norm = \"frozen\"\nclasses = \"file\"\n";
+        let text = text.replace("[network.architecture]", &format!("{freeze}[network.architecture]"));
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        let with = |classes, set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
+            Recipe::load_with_network(path, "/x.onnx", classes, &set).unwrap().network
+        };
+        let plain = with(None, &[]);
+        assert_eq!((plain.architecture, plain.onnx), (None, Some("/x.onnx".into())));
+        assert_eq!(plain.freeze, ["layer1.*"]);
+        assert_eq!((plain.batch_norm, plain.classes), (BatchNormStatistics::Frozen, Head::File));
+        let other = with(Some(Head::Auto), &["network.freeze=[\"conv1.*\"]", "network.batch_norm=batch"]);
+        assert_eq!(other.freeze, ["conv1.*"]);
+        assert_eq!((other.batch_norm, other.classes), (BatchNormStatistics::Batch, Head::Auto));
+        let demo = Recipe::load_with_network("demo", "/x.onnx", None, &[]).unwrap().network;
+        assert!(demo.layer.is_empty() && demo.classes == Head::File);
+    }
+
+    #[test]
+    fn the_sources_of_a_recipe_are_its_first_lines() {
+        assert!(Recipe::sources("alexnet").starts_with("# ImageNet Classification with Deep"));
+        assert!(Recipe::sources("alexnet").ends_with("this is shorter.\n"));
+        assert_eq!(Recipe::sources("mine.toml"), "");
     }
 
     #[test]

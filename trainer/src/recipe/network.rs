@@ -6,6 +6,7 @@ use std::str::FromStr;
 use fovea_pipeline::UnknownName;
 use serde::{Deserialize, Serialize};
 
+use super::architecture::Architecture;
 use super::pattern::matches;
 
 /// The layers in the order of the forward pass. A softmax over the last one's outputs gives the
@@ -23,6 +24,16 @@ pub struct NetworkConfig {
     /// Whether the file's last layer is kept or made new for the classes of the data set.
     #[serde(default, skip_serializing_if = "is_default")]
     pub classes: Head,
+    /// Sizes of a network with branches, in place of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
+    /// A `.safetensors` file with the initial values of all parameters and buffers, by name; the path is
+    /// relative to the recipe's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// By which statistics batches are normalised in training.
+    #[serde(default, skip_serializing_if = "BatchNormStatistics::is_batch")]
+    pub batch_norm: BatchNormStatistics,
     /// Patterns of the names of parameters that keep their values; `*` stands for any characters, `?` for
     /// one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -55,6 +66,23 @@ impl TrainedNames {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
         let frozen = if self.freeze.is_empty() { !self.train.is_empty() } else { any(&self.freeze) };
         !frozen || any(&self.train)
+    }
+}
+
+/// Statistics that batch normalisation uses in training.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormStatistics {
+    /// Those of the batch, which move the running ones.
+    #[default]
+    Batch,
+    /// The running ones, which keep their values.
+    Frozen,
+}
+
+impl BatchNormStatistics {
+    fn is_batch(&self) -> bool {
+        *self == Self::Batch
     }
 }
 

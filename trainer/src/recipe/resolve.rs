@@ -6,7 +6,7 @@ use std::{fs, io};
 use toml::{Table, Value};
 
 use super::nearest::nearest;
-use super::{Recipe, RecipeError, built_in};
+use super::{Head, Recipe, RecipeError, built_in};
 
 /// Longest chain of recipes that build upon each other.
 const DEEPEST: usize = 8;
@@ -38,17 +38,20 @@ fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, Re
         fs::read_to_string(&path).map_err(|reason| RecipeError::Read { path: path.clone(), reason })?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut table = parse(&text, name_or_path)?;
-    locate_network(&mut table, &folder).map_err(|reason| RecipeError::Read { path, reason })?;
+    locate_files(&mut table, &folder).map_err(|reason| RecipeError::Read { path, reason })?;
     merge_base(table, name_or_path, &folder, depth)
 }
 
-/// Makes the path of a network's file absolute.
-fn locate_network(table: &mut Table, folder: &Path) -> io::Result<()> {
-    let file = table.get_mut("network").and_then(|network| network.get_mut("onnx"));
-    if let Some(Value::String(file)) = file
-        && let Some(absolute) = path::absolute(folder.join(&*file))?.to_str()
-    {
-        *file = absolute.to_owned();
+/// Makes the paths of a network's files absolute.
+fn locate_files(table: &mut Table, folder: &Path) -> io::Result<()> {
+    for key in ["onnx", "weights"] {
+        let file = table.get_mut("network").and_then(|network| network.get_mut(key));
+        if let Some(Value::String(file)) = file
+            && !file.is_empty()
+            && let Some(absolute) = path::absolute(folder.join(&*file))?.to_str()
+        {
+            *file = absolute.to_owned();
+        }
     }
     Ok(())
 }
@@ -120,6 +123,20 @@ pub(super) fn apply_override(table: &mut Table, recipe: &str, text: &str) -> Res
     }
     let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
     assign(table, key, &parsed.unwrap_or_else(|| Value::String(value.to_owned())), recipe)
+}
+
+/// Puts the network of `file` in the place of the recipe's layers; what else the recipe says of its network
+/// stays.
+pub(super) fn replace_network(table: &mut Table, file: &str, classes: Option<Head>) {
+    let network = table.entry("network").or_insert_with(|| Value::Table(Table::new()));
+    let Value::Table(network) = network else { return };
+    for key in ["layer", "architecture"] {
+        network.remove(key);
+    }
+    network.insert("onnx".to_owned(), file.into());
+    if let Some(classes) = classes {
+        network.insert("classes".to_owned(), classes.name().into());
+    }
 }
 
 /// Sets the value of a dotted key. A part of the key that stands for an element of a list is its number, its

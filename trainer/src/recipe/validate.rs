@@ -8,7 +8,7 @@ use fovea_pipeline::augment::AugmentError;
 use fovea_pipeline::geometry::Size;
 
 use super::resolve::unknown;
-use super::{Head, LayerKind, Mean, OptimizerKind, Recipe, RecipeError, Weights};
+use super::{Architecture, Head, LayerKind, Mean, OptimizerKind, Recipe, RecipeError, Weights};
 use crate::optimizer::{Rule, Warmup};
 
 /// The recipe's name and the section, so that each check is one line.
@@ -288,7 +288,7 @@ impl Recipe {
     fn validate_layers(&self) -> Result<(), RecipeError> {
         let list = Check { recipe: &self.name, section: "network".to_owned() };
         if let Some(path) = &self.network.onnx {
-            let alone = self.network.layer.is_empty();
+            let alone = self.network.layer.is_empty() && self.network.architecture.is_none();
             return list.that(alone, "onnx", path.display(), "a file or layers, not both");
         }
         let head = self.network.classes;
@@ -298,6 +298,12 @@ impl Recipe {
             head.name(),
             "left out: layers have one output for each class",
         )?;
+        if let Some(architecture) = &self.network.architecture {
+            let layers = self.network.layer.len();
+            list.that(layers == 0, "architecture", format!("with {layers} layers"), "one without layers")?;
+            let check = Check { recipe: &self.name, section: "network.architecture".to_owned() };
+            return validate_architecture(&check, architecture);
+        }
         let last = self.network.layer.last();
         let ends_well =
             last.is_some_and(|layer| matches!(&layer.kind, LayerKind::Linear(fc) if fc.out.is_none()));
@@ -323,6 +329,38 @@ impl Recipe {
             validate_layer(&check, &layer.kind, is_last)?;
         }
         Ok(())
+    }
+}
+
+fn validate_architecture(check: &Check, architecture: &Architecture) -> Result<(), RecipeError> {
+    let all = |key: &str, sizes: &[usize]| sizes.iter().try_for_each(|&size| check.at_least_one(key, size));
+    let dropped = |key: &str, p: f64| check.that((0.0..1.0).contains(&p), key, p, "0 or above and below 1");
+    match architecture {
+        Architecture::Resnet { block: _, depths } => all("depths", depths),
+        Architecture::MobilenetV3 { stem, block, hidden, dropout } => {
+            check.at_least_one("stem", *stem)?;
+            check.at_least_one("hidden", *hidden)?;
+            check.at_least_one("block", block.len())?;
+            for (at, block) in block.iter().enumerate() {
+                let sizes = [block.expanded, block.out, block.stride];
+                all(&format!("block.{at}"), &sizes)?;
+                let key = format!("block.{at}.kernel");
+                check.that(block.kernel % 2 == 1, &key, block.kernel, "an odd number")?;
+            }
+            dropped("dropout", *dropout)
+        }
+        Architecture::Convnext { depths, widths, stochastic_depth } => {
+            all("depths", depths)?;
+            all("widths", widths)?;
+            dropped("stochastic_depth", *stochastic_depth)
+        }
+        Architecture::Vit { patch_px, width, depth, heads, stochastic_depth } => {
+            check.at_least_one("patch_px", *patch_px)?;
+            check.at_least_one("depth", *depth)?;
+            let divides = *width > 0 && *heads > 0 && width % heads == 0;
+            check.that(divides, "heads", heads, "a divisor of `width`")?;
+            dropped("stochastic_depth", *stochastic_depth)
+        }
     }
 }
 
@@ -418,6 +456,35 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn architectures_have_their_ranges_and_no_layers_beside_them() {
+        for (recipe, text, key) in [
+            ("resnet18", "depths=[1, 0, 1, 1]", "depths"),
+            ("mobilenet-v3-small", "stem=0", "stem"),
+            ("mobilenet-v3-small", "hidden=0", "hidden"),
+            ("mobilenet-v3-small", "block=[]", "block"),
+            ("mobilenet-v3-small", "block.3.kernel=4", "block.3.kernel"),
+            ("mobilenet-v3-small", "block.2.stride=0", "block.2"),
+            ("mobilenet-v3-small", "dropout=1", "dropout"),
+            ("convnext-tiny", "widths=[0, 1, 1, 1]", "widths"),
+            ("convnext-tiny", "stochastic_depth=1", "stochastic_depth"),
+            ("vit-small", "patch_px=0", "patch_px"),
+            ("vit-small", "heads=5", "heads"),
+            ("vit-small", "heads=0", "heads"),
+            ("vit-small", "depth=0", "depth"),
+        ] {
+            let key = format!("network.architecture.{key}");
+            let error = Recipe::load(recipe, &[format!("network.architecture.{text}")]).expect_err(text);
+            assert!(matches!(&error, RecipeError::BadValue { key: found, .. } if *found == key), "{error}");
+        }
+        let both = "network.architecture={kind=\"resnet\", block=\"basic\", depths=[1, 1, 1, 1]}";
+        let error = Recipe::load("demo", &[both.to_owned()]).unwrap_err().to_string();
+        assert!(
+            error.contains("`network.architecture` is with") && error.contains("without layers"),
+            "{error}"
+        );
     }
 
     #[test]

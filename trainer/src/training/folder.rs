@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `recipe.toml` | the complete recipe, overrides included |
 //! | `network.onnx`, or `network/` | the file of the recipe's network, if there is one, and its values |
+//! | `weights.safetensors` | the file of initial weights that the recipe names, if there is one |
 //! | `run.json` | the other settings of the run ([`RunSettings`]), used to resume it |
 //! | `environment.json` | program, device, library, machine |
 //! | `metrics.jsonl`, `epochs.csv`, `events.out.tfevents.*` | see [`crate::metrics`] |
@@ -28,6 +29,7 @@ use crate::recipe::Recipe;
 
 const NETWORK: &str = "network.onnx";
 const NETWORK_FOLDER: &str = "network";
+const WEIGHTS: &str = "weights.safetensors";
 const RECIPE: &str = "recipe.toml";
 const SETTINGS: &str = "run.json";
 const ENVIRONMENT: &str = "environment.json";
@@ -165,6 +167,10 @@ impl RunFolder {
         if let Some(file) = &mut recipe.network.onnx {
             *file = self.keep_network(file)?;
         }
+        if let Some(file) = &mut recipe.network.weights {
+            self.keep(file, Path::new(WEIGHTS))?;
+            *file = WEIGHTS.into();
+        }
         self.keep_preparation(&settings.data)?;
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
@@ -259,7 +265,8 @@ pub fn read_recipe(folder: &Path) -> Result<Recipe, TrainingError> {
     let path = folder.join(RECIPE);
     let text = read(&path)?;
     let mut recipe = Recipe::from_toml(&text, &path.display().to_string())?;
-    if let Some(file) = &mut recipe.network.onnx {
+    let network = &mut recipe.network;
+    for file in [&mut network.onnx, &mut network.weights].into_iter().flatten() {
         *file = folder.join(&*file);
     }
     Ok(recipe)

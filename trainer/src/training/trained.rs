@@ -130,12 +130,16 @@ impl TrainedModel {
 
     fn graph(mut self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
         let mut weights = Vec::new();
-        for parameter in self.network.parameters()? {
+        let (parameters, buffers) = self.network.declared()?;
+        for parameter in parameters {
             let average = names::slot(&parameter.name, Averaged::SLOT);
             let has_average =
                 self.recipe.training.ema.is_some() && self.network.trained.contains(&parameter.name);
             let name = if has_average { &average } else { &parameter.name };
             weights.push(self.state.take(name, &parameter.shape)?.values);
+        }
+        for buffer in buffers {
+            weights.push(self.state.take(&buffer.name, &buffer.shape)?.values);
         }
         let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
         let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };

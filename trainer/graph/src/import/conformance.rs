@@ -94,6 +94,7 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
         external: Vec::new(),
         initial: HashMap::new(),
         reserved: HashSet::new(),
+        frozen_statistics: false,
     };
     let built = (|| {
         let x = g.input("images", TensorType::f32([1, 3, 1, 1]))?;

@@ -29,6 +29,8 @@ pub struct Imported {
     pub(super) initial: HashMap<String, Init>,
     /// Names that parameters and buffers may not have.
     pub(super) reserved: HashSet<String>,
+    /// Whether training normalises by the running statistics and leaves them as they are.
+    pub(super) frozen_statistics: bool,
 }
 
 /// The images that a network takes.

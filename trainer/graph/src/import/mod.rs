@@ -93,6 +93,7 @@ impl Imported {
             opset,
             initial: HashMap::new(),
             reserved: HashSet::new(),
+            frozen_statistics: false,
         };
         file.refuse_unknown_operators()?;
         Ok(file)
@@ -103,6 +104,13 @@ impl Imported {
     #[must_use]
     pub fn reserving(mut self, names: &[&str]) -> Self {
         self.reserved.extend(names.iter().map(|&name| name.to_owned()));
+        self
+    }
+
+    /// The network with batch normalisation by its running statistics in training too; they do not change.
+    #[must_use]
+    pub fn with_frozen_statistics(mut self) -> Self {
+        self.frozen_statistics = true;
         self
     }
 

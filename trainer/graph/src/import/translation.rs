@@ -216,6 +216,11 @@ impl<'a> Translation<'a> {
         self.mode == Mode::Train
     }
 
+    /// Whether training leaves running statistics as they are, and normalises by them.
+    pub fn has_frozen_statistics(&self) -> bool {
+        self.file.frozen_statistics
+    }
+
     /// An error at `node`.
     pub fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
         self.file.at_node(node, reason)

@@ -111,6 +111,35 @@ impl Builder {
         Ok(BatchNorm { output: outputs[0], mean: outputs[1], variance: outputs[2] })
     }
 
+    /// As [`batch_norm_training`](Self::batch_norm_training), with the `running` mean and variance `[C]`
+    /// moved by those of the batch; `momentum` is the share that stays. As in PyTorch, the running variance
+    /// is that of a sample (divided by M − 1).
+    ///
+    /// # Errors
+    /// As [`batch_norm_training`](Self::batch_norm_training).
+    pub fn batch_norm_moving(
+        &mut self,
+        x: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        running: [Tensor; 2],
+        epsilon: f64,
+        momentum: f64,
+    ) -> Result<BatchNorm> {
+        let norm = self.batch_norm_training(x, scale, bias, epsilon)?;
+        let shape = self.shape(x);
+        let count = (shape.iter().product::<usize>() / shape[1]) as f64;
+        let sample = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+        self.unrecorded(|g| {
+            let mut moved = |old, new, factor| {
+                let (old, new) = (g.scale(old, momentum)?, g.scale(new, (1.0 - momentum) * factor)?);
+                g.add(old, new)
+            };
+            let mean = moved(running[0], norm.mean, 1.0)?;
+            Ok(BatchNorm { output: norm.output, mean, variance: moved(running[1], norm.variance, sample)? })
+        })
+    }
+
     /// √(variance + epsilon).
     fn deviation(&mut self, variance: Tensor, epsilon: f64) -> Result<Tensor> {
         let epsilon = self.scalar(self.element(variance), epsilon);
@@ -181,31 +210,23 @@ impl Builder {
     }
 }
 
-/// In training, normalises by the statistics of the batch and moves the running ones; a file's momentum is
-/// the share of the old ones. As in PyTorch, the running variance is that of a sample (divided by M − 1).
+/// In training, normalises by the statistics of the batch and moves the running ones, unless they are frozen;
+/// a file's momentum is the share of the old ones.
 fn import_batch_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let attributes = NodeAttributes(node);
     let (epsilon, momentum) = (attributes.float("epsilon", 1e-5), attributes.float("momentum", 0.9));
     let (x, scale, bias) = (file.operand(node, 0)?, file.weight(node, 1)?, file.bias(node, 2)?);
     let (mean, variance) = (file.buffer(node, 3)?, file.buffer(node, 4)?);
     let (scale, bias) = (file.g.cast(scale, ElementType::F32)?, file.g.cast(bias, ElementType::F32)?);
-    if !file.is_training() {
+    if !file.is_training() || file.has_frozen_statistics() {
+        // What does not move is its own value after the batch.
+        file.set_buffer(mean, mean);
+        file.set_buffer(variance, variance);
         return file.g.batch_norm(x, scale, bias, mean, variance, epsilon as f32);
     }
-    let norm = file.g.batch_norm_training(x, scale, bias, epsilon)?;
-    let shape = file.g.shape(x);
-    let count = (shape.iter().product::<usize>() / shape[1]) as f64;
-    let g = &mut *file.g;
-    let moved = g.unrecorded(|g| {
-        let mut moved = |old, new, factor| {
-            let (old, new) = (g.scale(old, momentum)?, g.scale(new, (1.0 - momentum) * factor)?);
-            g.add(old, new)
-        };
-        let sample = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
-        Ok::<_, crate::GraphError>([moved(mean, norm.mean, 1.0)?, moved(variance, norm.variance, sample)?])
-    })?;
-    file.set_buffer(mean, moved[0]);
-    file.set_buffer(variance, moved[1]);
+    let norm = file.g.batch_norm_moving(x, scale, bias, [mean, variance], epsilon, momentum)?;
+    file.set_buffer(mean, norm.mean);
+    file.set_buffer(variance, norm.variance);
     Ok(norm.output)
 }
 

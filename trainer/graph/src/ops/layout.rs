@@ -40,7 +40,11 @@ impl Builder {
             let reason = format!("shape {shape:?} must have as many elements as the operand");
             return Err(self.mismatch(RESHAPE.name, &[x], reason));
         }
-        let target = self.sizes(shape);
+        // A first axis that stays is a 0: the node is then the same for every batch size.
+        let keeps_first = shape.len() > 1 && ty.shape.first() == shape.first();
+        let mut lengths = shape.to_vec();
+        lengths.iter_mut().take(usize::from(keeps_first)).for_each(|length| *length = 0);
+        let target = self.sizes(&lengths);
         let y = self.emit(&RESHAPE, &[x, target], vec![], ty.reshaped(shape));
         self.record(&[x], &[y], move |g, up| Ok(vec![Some(g.reshape(up.single(), &ty.shape)?)]));
         Ok(y)

@@ -57,7 +57,7 @@ impl ReferenceBackend {
     /// # Errors
     /// [`BackendError`] when layers do not fit or the mean does not.
     pub fn new(setup: &Setup<'_>) -> Result<Self, BackendError> {
-        if setup.recipe.network.onnx.is_some() {
+        if setup.recipe.network.layer.is_empty() {
             let reason = "the reference backend computes layers only; use --backend ort".into();
             return Err(GraphError::Network { network: setup.recipe.name.clone(), reason }.into());
         }

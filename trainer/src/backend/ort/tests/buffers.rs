@@ -69,7 +69,13 @@ fn backend(rows: usize) -> OrtBackend {
     let overrides = ["input.mean=none", "input.scale=1", "input.crop_px=2", "input.image_px=2"];
     let recipe = Recipe::load("demo", &overrides.map(str::to_owned)).unwrap();
     let trained = TrainedNames::default();
-    let network = Classifier { network: Arc::new(RunningMean), input_px: 2, classes: CLASSES, trained };
+    let network = Classifier {
+        network: Arc::new(RunningMean),
+        input_px: 2,
+        classes: CLASSES,
+        trained,
+        kept_head: Vec::new(),
+    };
     let setup = Setup { recipe: &recipe, network, batch_rows: rows, mean: &[], seed: 1 };
     OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(testing::device())).unwrap()
 }

@@ -1,0 +1,235 @@
+//! A network that begins with the values of a `.safetensors` file, by the names of a PyTorch `state_dict`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use fovea_graph::{
+    Builder, Forward, GraphError, Init, Lowering, Mode, Network, Parameter, Result, Target, Tensor,
+    TensorType,
+};
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// Names of each kind that an error shows.
+const SHOWN: usize = 6;
+/// End of the names of counters that PyTorch keeps and nothing here needs.
+const COUNTER: &str = "num_batches_tracked";
+
+/// A network with other initial values.
+#[derive(Debug)]
+pub struct Initialised {
+    inner: Arc<dyn Network>,
+    values: BTreeMap<String, Init>,
+}
+
+impl Initialised {
+    /// `network`, for images of `input_px` pixels, with the values in `path`; and the names of the
+    /// parameters of the head that keep their own, since the file has them for other classes. This is an
+    /// error unless the head `is_new`.
+    ///
+    /// # Errors
+    /// [`GraphError::File`] when the file cannot be read, lacks a value of the network, has one that the
+    /// network lacks or one of another shape; those of [`Network::forward`].
+    pub fn new(
+        network: Arc<dyn Network>,
+        input_px: usize,
+        path: &Path,
+        is_new: bool,
+    ) -> Result<(Self, Vec<String>)> {
+        let mut g = Builder::new(network.name(), Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 3, input_px, input_px]))?;
+        let Forward { parameters, buffers, .. } = network.forward(&mut g, x, Mode::Evaluate)?;
+        let parameters: Vec<Parameter> = parameters.into_iter().map(|(parameter, _)| parameter).collect();
+        let head: Vec<&str> = parameters[head(&parameters)..].iter().map(|p| p.name.as_str()).collect();
+        let expected = parameters.iter().map(|parameter| (&parameter.name, &parameter.shape));
+        let expected = expected.chain(buffers.iter().map(|used| (&used.buffer.name, &used.buffer.shape)));
+
+        let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
+        let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|reason| failed(format!("it is not a safetensors file: {reason}{}", hint(path))))?;
+        let mut given: BTreeMap<String, TensorView<'_>> =
+            file.tensors().into_iter().filter(|(name, _)| !name.ends_with(COUNTER)).collect();
+        let (mut values, mut other_classes) = (BTreeMap::new(), Vec::new());
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        for (name, shape) in expected {
+            match given.remove(name) {
+                None => missing.push(name.clone()),
+                Some(tensor) if tensor.shape() == shape => {
+                    let floats = floats(&tensor).ok_or_else(|| {
+                        failed(format!("`{name}` is {:?}, expected F32, F16, BF16 or F64", tensor.dtype()))
+                    })?;
+                    values.insert(name.clone(), Init::Values(floats.into()));
+                }
+                Some(_) if is_new && head.contains(&name.as_str()) => other_classes.push(name.clone()),
+                Some(tensor) => {
+                    misshapen.push(format!("{name} {:?} (the network has {shape:?})", tensor.shape()));
+                }
+            }
+        }
+        let unexpected: Vec<String> = given.into_keys().collect();
+        let problems: Vec<String> = [
+            ("lacks", missing),
+            ("has what the network does not have", unexpected),
+            ("has in another shape", misshapen),
+        ]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("it {what}: {}", listed(&names)))
+        .collect();
+        match problems.is_empty() {
+            true => Ok((Self { inner: network, values }, other_classes)),
+            false => Err(failed(format!("{}; names are those of a state_dict", problems.join("; ")))),
+        }
+    }
+
+    fn initialise(&self, mut forward: Forward) -> Forward {
+        let parameters =
+            forward.parameters.iter_mut().map(|(parameter, _)| (&parameter.name, &mut parameter.init));
+        let buffers = forward.buffers.iter_mut().map(|used| (&used.buffer.name, &mut used.buffer.init));
+        for (name, init) in parameters.chain(buffers) {
+            if let Some(values) = self.values.get(name) {
+                init.clone_from(values);
+            }
+        }
+        forward
+    }
+}
+
+impl Network for Initialised {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn forward(&self, g: &mut Builder, x: Tensor, mode: Mode) -> Result<Forward> {
+        Ok(self.initialise(self.inner.forward(g, x, mode)?))
+    }
+
+    fn taps(&self) -> Vec<String> {
+        self.inner.taps()
+    }
+
+    fn last_hidden(&self) -> Option<String> {
+        self.inner.last_hidden()
+    }
+
+    fn forward_with_tap(&self, g: &mut Builder, x: Tensor, tap: &str) -> Result<(Forward, Tensor)> {
+        let (forward, activation) = self.inner.forward_with_tap(g, x, tap)?;
+        Ok((self.initialise(forward), activation))
+    }
+}
+
+/// Index of the first parameter of the head: the last one of two or more axes, which makes the logits.
+#[must_use]
+pub fn head(parameters: &[Parameter]) -> usize {
+    parameters.iter().rposition(|parameter| parameter.shape.len() > 1).unwrap_or(0)
+}
+
+/// The values of a floating-point tensor.
+fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
+    let bytes = tensor.data();
+    Some(match tensor.dtype() {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+        Dtype::F64 => bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes) as f32).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN { format!("{shown}, … ({} in all)", names.len()) } else { shown }
+}
+
+/// What to do about a file of PyTorch's own format.
+fn hint(path: &Path) -> &'static str {
+    let is_torch =
+        ["pt", "pth", "bin", "ckpt"].iter().any(|&ending| path.extension().is_some_and(|e| e == ending));
+    if is_torch {
+        "; write one: safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\")"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use safetensors::serialize_to_file;
+
+    use super::*;
+    use crate::models::Classifier;
+    use crate::recipe::Recipe;
+    use crate::state::TensorRef;
+
+    /// Writes tensors of a small recipe's network, after `change`, and loads them into it.
+    fn load(classes: usize, change: impl Fn(&mut Vec<(String, Vec<usize>, f32)>)) -> Result<Classifier> {
+        let recipe = |set: &[String]| Recipe::load("cifar-quick", set).unwrap();
+        let parameters = Classifier::new(&recipe(&[]), 10).unwrap().parameters().unwrap();
+        let mut tensors: Vec<_> =
+            parameters.into_iter().enumerate().map(|(at, p)| (p.name, p.shape, at as f32)).collect();
+        change(&mut tensors);
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join("weights.safetensors");
+        let values: Vec<Vec<f32>> =
+            tensors.iter().map(|(_, shape, value)| vec![*value; shape.iter().product()]).collect();
+        let views = tensors
+            .iter()
+            .zip(&values)
+            .map(|((name, shape, _), values)| (name.clone(), TensorRef { shape, values }));
+        serialize_to_file(views, None, &path).unwrap();
+        Classifier::new(&recipe(&[format!("network.weights={path:?}")]), classes)
+    }
+
+    #[test]
+    fn a_network_begins_with_the_values_of_the_file() {
+        let network =
+            load(10, |tensors| tensors.push(("bn1.num_batches_tracked".into(), vec![1], 0.0))).unwrap();
+        for (at, parameter) in network.parameters().unwrap().iter().enumerate() {
+            assert!(parameter.initial(7, at).iter().all(|&value| value == at as f32), "{parameter:?}");
+        }
+        assert!(network.kept_head.is_empty());
+    }
+
+    #[test]
+    fn a_head_for_other_classes_stays_new() {
+        let network = load(3, |_| ()).unwrap();
+        assert_eq!(network.kept_head, ["fc10.weight", "fc10.bias"]);
+        let parameters = network.parameters().unwrap();
+        assert_eq!(parameters[6].init, Init::Normal { std: 0.01 });
+        assert_eq!(parameters[4].initial(0, 4)[0], 4.0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_listed_by_name() {
+        let error = load(10, |tensors| {
+            tensors[0].0 = "features.0.weight".into();
+            tensors[2].1 = vec![32, 32, 3, 3];
+        })
+        .unwrap_err()
+        .to_string();
+        for part in [
+            "weights.safetensors",
+            "lacks: conv1.weight;",
+            "does not have: features.0.weight;",
+            "another shape: conv2.weight [32, 32, 3, 3] (the network has [32, 32, 5, 5])",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_named_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pth");
+        fs::write(&path, b"PK\x03\x04").unwrap();
+        let recipe = Recipe::load("cifar-quick", &[format!("network.weights={path:?}")]).unwrap();
+        let error = Classifier::new(&recipe, 10).unwrap_err().to_string();
+        assert!(error.contains("weights.pth") && error.contains("save_file(model.state_dict()"), "{error}");
+    }
+}
