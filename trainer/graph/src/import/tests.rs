@@ -12,7 +12,7 @@ use crate::onnx::{
     AttributeProto, FunctionProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, type_proto,
 };
-use crate::{ElementType, Init, Lowering, Parameter, ParameterKind, Target, TensorType};
+use crate::{DropoutMask, ElementType, Init, Lowering, Parameter, ParameterKind, Target, TensorType};
 
 const ROWS: usize = 3;
 const PX: usize = 6;
@@ -483,19 +483,25 @@ fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
 
 #[test]
 fn a_batch_that_a_trace_has_fixed_becomes_that_of_the_graph_or_is_named() {
-    let build = |shape: &[i64]| {
+    let build = |shape: &[i64], between: &[i64]| {
         let mut graph = by_hand();
         graph.input = vec![port("x", DataType::Float, &[2, 3, PX as i64, PX as i64])];
         graph.initializer[2] = integers("shape", shape);
+        if !between.is_empty() {
+            graph.initializer.push(integers("between", between));
+            graph.node.insert(3, node("Reshape", &["p", "between"], "torn", vec![]));
+            graph.node[4].input[0] = "torn".into();
+        }
         let file = file(&model(graph));
         let mut g = Builder::new("batch", Lowering::evaluation(Target::Cpu));
         let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
         Imported::read(file.path())?.forward(&mut g, x, Mode::Evaluate).map(|_| ())
     };
-    build(&[2, 36]).unwrap();
-    build(&[2, -1]).unwrap();
-    let error = build(&[1, 72]).unwrap_err().to_string();
-    assert!(error.contains("(Reshape)") && error.contains("with a dynamic batch"), "{error}");
+    build(&[2, 36], &[]).unwrap();
+    build(&[2, -1], &[]).unwrap();
+    build(&[2, 36], &[72]).unwrap();
+    let error = build(&[2, 36], &[3, 24]).unwrap_err().to_string();
+    assert!(error.contains("`torn_node` (Reshape)") && error.contains("with a dynamic batch"), "{error}");
 }
 
 #[test]
@@ -666,4 +672,139 @@ fn all_nodes_that_cannot_be_translated_are_named() {
         error.contains("`p_node` (MaxPool)") && error.contains("and 1 more: `other_node` (Conv)"),
         "{error}"
     );
+}
+
+/// Logits and masks in `mode` of a graph of these nodes from `x` `[batch,3,6,6]` to the global average of
+/// `y`, for images of ones.
+fn averages(
+    batch: i64,
+    nodes: Vec<NodeProto>,
+    initializer: Vec<TensorProto>,
+    mode: Mode,
+) -> Result<(Vec<f64>, Vec<DropoutMask>)> {
+    let mut node_list = nodes;
+    node_list.push(node("GlobalAveragePool", &["y"], "logits", vec![]));
+    let graph = GraphProto {
+        node: node_list,
+        initializer,
+        input: vec![port("x", DataType::Float, &[batch, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[batch, 3, 1, 1])],
+        ..Default::default()
+    };
+    let file = file(&model(graph));
+    let mut g = Builder::new("averages", Lowering::training(Target::Cpu));
+    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
+    let forward = Imported::read(file.path())?.forward(&mut g, x, mode)?;
+    g.output("logits", forward.logits)?;
+    let graph = g.finish();
+    let images = Data::F32(vec![1.0; ROWS * 3 * PX * PX]);
+    let mut inputs = vec![("x", vec![ROWS, 3, PX, PX], images)];
+    for mask in &forward.masks {
+        // The first row drops, the others keep.
+        let row = mask.shape[1..].iter().product::<usize>();
+        let values = (0..ROWS * row).map(|i| i >= row).collect();
+        inputs.push((&mask.name, mask.shape.clone(), Data::Bool(values)));
+    }
+    for (parameter, _) in &forward.parameters {
+        let values = Data::F32(parameter.initial(0, 0));
+        inputs.push((&parameter.name, parameter.shape.clone(), values));
+    }
+    let inputs: Vec<_> = inputs.iter().map(|(n, s, d)| (*n, s.as_slice(), d.clone())).collect();
+    let logits = testing::run(&mut testing::session(&graph.to_bytes()), &inputs).remove("logits").unwrap();
+    Ok((logits, forward.masks))
+}
+
+fn number(name: &str, shape: &[i64], value: f32) -> TensorProto {
+    let count = shape.iter().product::<i64>() as usize;
+    TensorProto { float_data: vec![value; count], ..floats(name, shape) }
+}
+
+#[test]
+fn stochastic_depth_is_drawn_by_the_host_and_does_nothing_in_evaluation() {
+    // As PyTorch traces it for a batch of 2, which is in the shape of the constant; and for a shape of x.
+    let like = |operator: &str, operands: [&str; 2]| {
+        vec![
+            node("RandomUniformLike", &["zeros"], "u", vec![]),
+            node(operator, &operands, "kept", vec![]),
+            node("Cast", &["kept"], "mask", vec![attribute("to", &[1])]),
+            node("Div", &["mask", "keep"], "scaled", vec![]),
+            node("Mul", &["x", "scaled"], "y", vec![]),
+        ]
+    };
+    let floor = vec![
+        node("RandomUniform", &[], "u", vec![attribute("shape", &[2, 1, 1, 1])]),
+        node("Add", &["keep", "u"], "shifted", vec![]),
+        node("Floor", &["shifted"], "mask", vec![]),
+        node("Div", &["mask", "keep"], "scaled", vec![]),
+        node("Mul", &["x", "scaled"], "y", vec![]),
+    ];
+    let bernoulli = vec![
+        node("Bernoulli", &["keeps"], "mask", vec![]),
+        node("Div", &["mask", "keep"], "scaled", vec![]),
+        node("Mul", &["x", "scaled"], "y", vec![]),
+    ];
+    let constants = || {
+        vec![
+            number("zeros", &[2, 1, 1, 1], 0.0),
+            number("keep", &[], 0.75),
+            number("keeps", &[2, 1, 1, 1], 0.75),
+        ]
+    };
+    let (zero, kept) = ([0.0; 3], [1.0 / 0.75; 6]);
+    for nodes in [like("Less", ["u", "keep"]), like("Greater", ["keep", "u"]), floor, bernoulli] {
+        let (logits, masks) = averages(2, nodes.clone(), constants(), Mode::Train).unwrap();
+        assert_eq!((&masks[0].shape[..], masks[0].keep, masks.len()), (&[ROWS, 1, 1, 1][..], 0.75, 1));
+        for (a, b) in logits.iter().zip([&zero[..], &kept[..]].concat()) {
+            assert!((a - b).abs() < 1e-6, "{logits:?}");
+        }
+        let (logits, masks) = averages(2, nodes, constants(), Mode::Evaluate).unwrap();
+        assert!(masks.is_empty() && logits.iter().all(|value| (value - 1.0).abs() < 1e-6), "{logits:?}");
+    }
+    // One draw for all images is that of the first row.
+    let mut all = constants();
+    all[0] = number("zeros", &[1, 1, 1, 1], 0.0);
+    let (logits, masks) = averages(2, like("Less", ["u", "keep"]), all, Mode::Train).unwrap();
+    assert_eq!((&masks[0].shape[..], masks[0].keep, masks.len()), (&[ROWS, 1][..], 0.75, 1));
+    assert!(logits.iter().all(|&value| value == 0.0), "{logits:?}");
+    let mut other = like("Less", ["u", "keep"]);
+    other[1] = node("Sin", &["u"], "kept", vec![]);
+    let error = averages(2, other, constants(), Mode::Train).unwrap_err().to_string();
+    assert!(error.contains("`kept_node` (Sin) computes with random numbers"), "{error}");
+}
+
+#[test]
+fn what_a_trace_has_repeated_for_its_batch_is_repeated_for_that_of_the_graph() {
+    let run =
+        |nodes, initializers| averages(2, nodes, initializers, Mode::Evaluate).map(|(logits, _)| logits);
+    let image = (3 * PX * PX) as i64;
+    let shape = [2, 3, PX as i64, PX as i64];
+    // A token that an exporter has expanded and folded into two equal parts, and one that it expands.
+    let beside = |token: &str| {
+        let sliced = node("Slice", &["c", "zero", "three", "one"], "y", vec![]);
+        vec![node("Concat", &[token, "x"], "c", vec![attribute("axis", &[1])]), sliced]
+    };
+    let ends = [integers("zero", &[0]), integers("three", &[3]), integers("one", &[1])];
+    let token = |batch| vec![number("token", &[batch, 1, PX as i64, PX as i64], 4.0)];
+    let folded = run(beside("token"), [&token(2)[..], &ends].concat()).unwrap();
+    let expand = node("Expand", &["token", "to"], "expanded", vec![]);
+    let to = integers("to", &[2, 1, PX as i64, PX as i64]);
+    let expanded =
+        run([&[expand], &beside("expanded")[..]].concat(), [&token(1)[..], &ends, &[to]].concat()).unwrap();
+    for logits in [folded, expanded] {
+        let of_image = [4.0, 1.0, 1.0];
+        assert!(logits.chunks(3).all(|image| image == of_image) && logits.len() == 9, "{logits:?}");
+    }
+    // Views into the values of all images, as PyTorch's exporter writes as_strided.
+    let strided = |indices: Vec<i64>| {
+        let mut indices = integers("indices", &indices);
+        indices.dims = shape.to_vec();
+        let nodes = vec![
+            node("Reshape", &["x", "flat"], "f", vec![]),
+            node("Gather", &["f", "indices"], "y", vec![attribute("axis", &[0])]),
+        ];
+        run(nodes, vec![integers("flat", &[-1]), indices])
+    };
+    assert_eq!(strided((0..2 * image).collect()).unwrap(), [1.0; 9]);
+    let error = strided((0..image).chain(0..image).collect()).unwrap_err().to_string();
+    assert!(error.contains("`y_node` (Gather)") && error.contains("with a dynamic batch"), "{error}");
 }
