@@ -12,26 +12,54 @@ use std::sync::Arc;
 use fovea_pipeline::{Class, Split};
 
 use crate::note::listed;
+use crate::photo::{BEGINNING_BYTES, is_image};
 use crate::positioned::{PositionedFile, io_error, open_file};
 use crate::{Entry, Note, Payload, Source, SourceError};
 
 /// Larger sizes are refused: no photo has them, but a damaged size field may.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
-/// Names say which files are looked at; what they are is seen by their content.
+/// Files of these names are images, which may turn out damaged; of other files the content tells.
 const EXTENSIONS: [&str; 14] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
 /// The names that [`is_image_name`] accepts, for messages.
 pub(crate) const IMAGE_FILES: &str = "image files (*.jpg, *.png, *.webp and the like)";
 
+/// Raw pictures of cameras: TIFF files by their content, of which no more than a preview could be read.
+const RAW_EXTENSIONS: [&str; 18] = [
+    "3fr", "arw", "cr2", "dcr", "dng", "erf", "fff", "iiq", "k25", "kdc", "mef", "mos", "nef", "nrw", "pef",
+    "sr2", "srf", "srw",
+];
+
 /// Whether a file of this name is an image for every source. Hidden files (`._photo.jpg` of macOS) are not.
-#[must_use]
-pub fn is_image_name(name: &str) -> bool {
+pub(crate) fn is_image_name(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     !file.starts_with('.')
         && file
             .rsplit_once('.')
             .is_some_and(|(_, extension)| EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(extension)))
+}
+
+/// Whether a file without the name of an image is one by its content, of which `beginning` gives the first
+/// [`BEGINNING_BYTES`]; it is called only if the name allows that.
+pub(crate) fn is_unnamed_image(path: &str, beginning: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+    let extension = path.rsplit('/').next().and_then(|file| Some(file.rsplit_once('.')?.1));
+    let is_raw = extension.is_some_and(|it| RAW_EXTENSIONS.iter().any(|raw| raw.eq_ignore_ascii_case(it)));
+    !is_raw && !is_attribute_file(path) && beginning().is_some_and(|bytes| is_image(&bytes))
+}
+
+/// Whether a file on disk is an image for every source, by its name or its content.
+#[must_use]
+pub fn is_image_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| is_image_name(name) || is_unnamed_image(name, || beginning_of(path)))
+}
+
+/// The first bytes of a file; `None` if it cannot be read.
+pub(crate) fn beginning_of(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(BEGINNING_BYTES);
+    open_file(path).ok()?.take(BEGINNING_BYTES as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Whether a path is that of a file that systems leave beside those of users: hidden files and folders

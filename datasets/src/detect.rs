@@ -404,8 +404,8 @@ fn look_in_file(
     }
     let Archive { file, members, mut notes } = archive;
     if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&members) {
-        let (found, note) = ilsvrc::index_train(&file, members)?;
-        notes.extend(note);
+        let (found, about_members) = ilsvrc::index_train(&file, members)?;
+        notes.extend(about_members);
         notes.extend(official::compare(path, file.len(), &found)?);
         let unsplit = Some(TreeImages::Classes(found));
         let layout = Some(Layout::IlsvrcTars);

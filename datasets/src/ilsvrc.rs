@@ -32,20 +32,32 @@ pub(crate) fn is_tar_of_tars(members: &[Member]) -> bool {
 pub(crate) fn index_train(
     file: &Arc<PositionedFile>,
     members: Vec<Member>,
-) -> Result<(Found, Option<Note>), SourceError> {
+) -> Result<(Found, Vec<Note>), SourceError> {
     let archives: Vec<Member> = members.into_iter().filter(|member| class_of(member).is_some()).collect();
     let images = tar_index::index_inner(file, &archives)?;
-    let note = replaced(file.path(), images.iter().map(|images| images.replaced).sum());
+    let replaced_members = images.iter().map(|images| images.replaced).sum();
+    let mut notes: Vec<Note> = replaced(file.path(), replaced_members).into_iter().collect();
+    let (mut unnamed, mut others) = (Vec::new(), Vec::new());
     let mut found = Found::in_tar(file);
     for (archive, images) in archives.iter().zip(images) {
         let wnid = class_of(archive).unwrap_or_default();
         let class = found.class(wnid);
-        for image in images.files.iter().filter(|image| is_image_name(&image.name)) {
-            let name = image.name.rsplit('/').next().unwrap_or(&image.name);
-            found.push(format!("{wnid}/{name}"), class, image.range());
+        for member in images.files {
+            let name = member.name.rsplit('/').next().unwrap_or(&member.name);
+            let key = format!("{wnid}/{name}");
+            if is_image_name(name) {
+                found.push(key, class, member.range());
+            } else if member.is_unnamed_image(file) {
+                unnamed.push(key.clone());
+                found.push(key, class, member.range());
+            } else {
+                others.push(key);
+            }
         }
     }
-    Ok((found, note))
+    notes.extend(Note::taken_by_content(file.path(), unnamed));
+    notes.extend(Note::passed_over(file.path(), others));
+    Ok((found, notes))
 }
 
 /// The official files in one folder.

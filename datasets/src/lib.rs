@@ -81,7 +81,7 @@ mod tests;
 mod tiny_imagenet;
 mod tree;
 
-pub use collection::is_image_name;
+pub use collection::is_image_file;
 pub use detect::{Layout, OpenOptions, open};
 pub use embedded::EmbeddedSample;
 pub use error::SourceError;

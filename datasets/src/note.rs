@@ -15,7 +15,7 @@ const KINDS_SHOWN: usize = 10;
 /// Something about a source that is said, not refused: what was passed over, what differs from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// A word for programs: `passed-over`, `empty-classes`, `duplicates`, `counts`.
+    /// A word for programs: `passed-over`, `taken-by-content`, `empty-classes`, `duplicates`, `counts`.
     pub kind: &'static str,
     /// The folder, archive or table.
     pub path: PathBuf,
@@ -36,7 +36,18 @@ impl Note {
     /// The files `names` of a folder or archive that are not taken, counted by their extensions; `None` if
     /// there are none.
     #[must_use]
-    pub fn passed_over(path: &Path, mut names: Vec<String>) -> Option<Self> {
+    pub fn passed_over(path: &Path, names: Vec<String>) -> Option<Self> {
+        Self::counted("passed-over", path, names, "passed over")
+    }
+
+    /// The files `names` of a folder or archive that are taken though they have not the name of an image,
+    /// counted by their extensions; `None` if there are none.
+    #[must_use]
+    pub fn taken_by_content(path: &Path, names: Vec<String>) -> Option<Self> {
+        Self::counted("taken-by-content", path, names, "taken for an image by content")
+    }
+
+    fn counted(kind: &'static str, path: &Path, mut names: Vec<String>, done: &str) -> Option<Self> {
         if names.is_empty() {
             return None;
         }
@@ -56,12 +67,12 @@ impl Note {
         }
         let (files, verb) =
             (count(names.len() as u64, "file"), if names.len() == 1 { "was" } else { "were" });
-        let message = format!("{files} {verb} passed over: {}", kinds.join(", "));
-        Some(Self::about("passed-over", path, names, message))
+        let message = format!("{files} {verb} {done}: {}", kinds.join(", "));
+        Some(Self::about(kind, path, names, message))
     }
 }
 
-/// The kind of a file that is not taken, by its name.
+/// The kind of a file that has not the name of an image, by its name.
 fn kind_of_file(name: &str) -> String {
     let file = name.rsplit('/').next().unwrap_or(name);
     match file.rsplit_once('.') {

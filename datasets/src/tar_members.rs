@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::SourceError;
-use crate::collection::is_attribute_file;
+use crate::collection::{is_attribute_file, is_unnamed_image};
+use crate::photo::BEGINNING_BYTES;
+use crate::positioned::PositionedFile;
 
 /// Symbolic links on the way to one file; Linux follows as many.
 const MAX_HOPS: usize = 40;
@@ -29,6 +31,14 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Whether it is an image without the name of one; `file` is the archive.
+    pub(crate) fn is_unnamed_image(&self, file: &PositionedFile) -> bool {
+        is_unnamed_image(&self.name, || {
+            let mut bytes = vec![0; self.size.min(BEGINNING_BYTES as u64) as usize];
+            file.read_at(self.offset, &mut bytes).is_ok().then_some(bytes)
+        })
+    }
+
     /// The bytes of its data in the outermost file.
     pub(crate) fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.size

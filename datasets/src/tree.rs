@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fovea_pipeline::summary::count;
 
-use crate::collection::{Found, is_image_name};
+use crate::collection::{Found, beginning_of, is_image_name, is_unnamed_image};
 use crate::note::listed;
 use crate::positioned::PositionedFile;
 use crate::splits::{self, Folder, Reading, Siblings, Verdict};
@@ -70,6 +70,8 @@ pub(crate) struct Listing<'a> {
     origin: Origin<'a>,
     /// Paths with `/`, relative to the origin, and places in the archive.
     images: Vec<(String, Range<u64>)>,
+    /// Paths of those that have not the name of an image.
+    unnamed: Vec<String>,
     /// Paths of what is not taken.
     others: Others,
 }
@@ -94,24 +96,35 @@ impl<'a> Listing<'a> {
     /// The images among the files `names` below the folder `root`.
     pub(crate) fn in_folder(root: &'a Path, names: Vec<String>, mut others: Others) -> Self {
         let (images, files): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_image_name(name));
+        let is_unnamed = |name: &String| is_unnamed_image(name, || beginning_of(&root.join(name)));
+        let (unnamed, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_unnamed);
         others.files.extend(files);
-        let images = images.into_iter().map(|name| (name, 0..0)).collect();
-        Listing { origin: Origin::Folder(root), images, others }
+        let images = images.into_iter().chain(unnamed.iter().cloned()).map(|name| (name, 0..0)).collect();
+        Listing { origin: Origin::Folder(root), images, unnamed, others }
     }
 
     /// The images among the members of a tar file.
     pub(crate) fn in_tar(file: &'a Arc<PositionedFile>, members: Vec<Member>) -> Self {
         let (images, files): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|member| is_image_name(&member.name));
+        let (unnamed, files): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|member| member.is_unnamed_image(file));
+        let names_of_unnamed = unnamed.iter().map(|member| member.name.clone()).collect();
         let images = images
             .into_iter()
+            .chain(unnamed)
             .map(|member| {
                 let range = member.range();
                 (member.name, range)
             })
             .collect();
         let files = files.into_iter().map(|member| member.name).collect();
-        Listing { origin: Origin::Tar(file), images, others: Others { files, ..Others::default() } }
+        Listing {
+            origin: Origin::Tar(file),
+            images,
+            unnamed: names_of_unnamed,
+            others: Others { files, ..Others::default() },
+        }
     }
 
     /// The folder or archive.
@@ -213,19 +226,20 @@ impl<'a> Listing<'a> {
     /// What is said of everything that is not below one of `prefixes`, and of files that are no images.
     fn left_out(&self, prefixes: &[&str]) -> Vec<Note> {
         let path = self.path();
-        let mut notes: Vec<Note> = Note::passed_over(path, self.others.files.clone()).into_iter().collect();
+        let is_below = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        let unnamed = self.unnamed.iter().filter(|name| is_below(name)).cloned().collect();
+        let mut notes: Vec<Note> = Note::taken_by_content(path, unnamed)
+            .into_iter()
+            .chain(Note::passed_over(path, self.others.files.clone()))
+            .collect();
         let special = &self.others.special;
         if !special.is_empty() {
             let message =
                 format!("{} passed over: pipes, sockets or devices", count(special.len() as u64, "name"));
             notes.push(Note::about("special-files", path, special.clone(), message));
         }
-        let beside: Vec<&String> = self
-            .images
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| !prefixes.iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
+        let beside: Vec<&String> =
+            self.images.iter().map(|(name, _)| name).filter(|name| !is_below(name)).collect();
         if !beside.is_empty() {
             let folders: BTreeSet<&str> = beside
                 .iter()

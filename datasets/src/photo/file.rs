@@ -1,16 +1,49 @@
 //! An image file: its format, header and pixels.
 
 use fovea_pipeline::decode::{JpegFile, guarded};
+use image::ImageFormat;
 use image::metadata::Orientation as Turn;
 
 use super::orientation::turn_in;
 use super::other::{OtherFile, format_of};
 use super::{MAX_PIXELS, Orientation, Photo, PhotoError};
 
-/// Whether a file that begins with these bytes, sixteen at least, is an image of a format that is read.
+/// Bytes from which [`is_image`] knows an image.
+pub const BEGINNING_BYTES: usize = 256;
+
+/// Whether a file that begins with these bytes, [`BEGINNING_BYTES`] if it has so many, is an image of a
+/// format that is read, whatever its name. Where two letters are all that marks a format, which texts may
+/// begin with too, more of the header is looked at.
 #[must_use]
 pub fn is_image(beginning: &[u8]) -> bool {
-    beginning.starts_with(&[0xff, 0xd8]) || format_of(beginning).is_some()
+    match format_of(beginning) {
+        Some((ImageFormat::Bmp, _)) => begins_like_bmp(beginning),
+        Some((ImageFormat::Pnm, _)) => begins_like_pnm(beginning),
+        Some(_) => true,
+        None => beginning.starts_with(&[0xff, 0xd8, 0xff]),
+    }
+}
+
+/// The size of the second header is that of a version of the format.
+fn begins_like_bmp(beginning: &[u8]) -> bool {
+    let size = beginning.get(14..18).map(|size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    matches!(size, Some(12 | 16 | 40 | 52 | 56 | 64 | 108 | 124))
+}
+
+/// A number of the format, then the width and height as text, perhaps with comments between.
+fn begins_like_pnm(beginning: &[u8]) -> bool {
+    let Some((magic, rest)) = beginning.split_at_checked(2) else { return false };
+    if magic == b"P7" {
+        return rest.starts_with(b"\n");
+    }
+    if !rest.first().is_some_and(|&byte| byte.is_ascii_whitespace() || byte == b'#') {
+        return false;
+    }
+    let text = String::from_utf8_lossy(rest);
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let mut numbers = lines.flat_map(str::split_ascii_whitespace);
+    let mut is_number = || numbers.next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+    is_number() && is_number()
 }
 
 /// An image file whose header has been read.

@@ -22,7 +22,7 @@ mod shape;
 
 pub use encode::{encode_jpeg, expected_jpeg_bytes};
 pub use error::PhotoError;
-pub use file::{PhotoFile, is_image};
+pub use file::{BEGINNING_BYTES, PhotoFile, is_image};
 pub use orientation::Orientation;
 pub use pixels::{MAX_PIXELS, Photo, to_planes};
 pub use shape::{Filter, Fit, Shaper};

@@ -255,17 +255,28 @@ fn gif() -> Vec<u8> {
 #[test]
 fn every_format_is_read_by_its_content() {
     for (format, bytes) in lossless_files() {
-        assert!(is_image(&bytes[..16]), "{format}");
+        assert!(is_image(&bytes[..bytes.len().min(BEGINNING_BYTES)]), "{format}");
         let photo = decode(&bytes).unwrap_or_else(|error| panic!("{format}: {error}"));
         assert_eq!((photo.width, photo.height), (40, 30), "{format}");
         assert_eq!(photo.rgb, picture(40, 30), "{format}");
         let error = decode(&bytes[..bytes.len() / 2]).unwrap_err().to_string();
         assert!(error.contains(format), "{error}");
     }
-    assert!(is_image(&gif()[..16]));
+    assert!(is_image(&gif()));
     let photo = decode(&gif()).unwrap();
     assert_eq!(largest_difference(&photo.rgb, &[200, 100, 0].repeat(120)), 0);
-    assert!(!is_image(b"name,label\n1.jpg,7"));
+    for other in [
+        &b"name,label\n1.jpg,7"[..],
+        b"BMW and 17 other makes of cars, one a line, in four columns",
+        b"P5 is the fifth class",
+        b"P1",
+        b"P3\n# Notes\nabout 3 things",
+        b"\xff\xd8",
+        b"",
+    ] {
+        assert!(!is_image(other), "{other:?}");
+    }
+    assert!(is_image(b"P5\n# Made by a program\n4 3\n255\n"));
 }
 
 /// A chunk of a PNG file.

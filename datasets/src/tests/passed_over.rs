@@ -296,3 +296,46 @@ fn links_that_multiply_are_refused_at_once() {
     let error = error(fixture.open("l0", "", ""));
     assert!(matches!(error, SourceError::TooManyLinks { .. }), "{error}");
 }
+
+#[test]
+fn images_without_the_name_of_one_are_taken_by_their_content_and_counted() {
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    let tiff = b"II*\0\x08\0\0\0".to_vec();
+    let files: Vec<(String, Vec<u8>)> = [
+        ("a/0.jpg", content("0")),
+        ("a/1", b"\xff\xd8\xff\xe0\0\x10JFIF".to_vec()),
+        ("a/2.dat", png.clone()),
+        ("a/.3", png.clone()),
+        ("a/4.nef", tiff.clone()),
+        ("b/5.scan", tiff),
+        ("b/notes.txt", b"BM is a class of its own, as said in the notes".to_vec()),
+        ("b/README", b"P5 4 classes".to_vec()),
+        ("b/6", Vec::new()),
+        ("b/Thumbs.db", png),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into();
+    let fixture = Fixture::new();
+    fixture.write_all(&below("set/", files.clone()));
+    fixture.write("set.tar", tar_bytes(&files));
+    let inner = |class: &str| {
+        let files = files.iter().filter_map(|(name, bytes)| {
+            Some((name.strip_prefix(class)?.strip_prefix('/')?.to_owned(), bytes.clone()))
+        });
+        (format!("{class}.tar"), tar_bytes(&files.collect::<Vec<_>>()))
+    };
+    fixture.write("tars.tar", tar_bytes(&[inner("a"), inner("b")]));
+    for path in ["set", "set.tar", "tars.tar"] {
+        let source = open(&fixture.options(path, "", "")).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let keys: Vec<&str> = source.entries(Split::Train).iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, ["a/0.jpg", "a/1", "a/2.dat", "b/5.scan"], "{path}");
+        let taken = note(&*source, "taken-by-content");
+        assert_eq!(taken.names, owned(&["a/1", "a/2.dat", "b/5.scan"]), "{path}");
+        let message = "3 files were taken for an image by content: 1 .dat, 1 .scan, 1 without an extension";
+        assert_eq!(taken.message, message, "{path}");
+        let passed_over = note(&*source, "passed-over");
+        for name in ["a/4.nef", "b/notes.txt", "b/README", "b/6"] {
+            assert!(passed_over.names.contains(&name.to_owned()), "{path}: {:?}", passed_over.names);
+        }
+    }
+}

@@ -120,6 +120,34 @@ impl<'b> Header<'b> {
         }
     }
 
+    /// The position of the first scan's header, after the marker.
+    pub(super) fn scan(&self) -> Option<usize> {
+        self.scan
+    }
+
+    /// Width and height in pixels.
+    pub(super) fn dimensions(&self) -> (u32, u32) {
+        (u32::from(self.width), u32::from(self.height))
+    }
+
+    /// Whether it is a sequential file in three colours of which a scan may hold two.
+    pub(super) fn may_have_mixed_scans(&self) -> bool {
+        matches!(self.frame, 0xc0 | 0xc1)
+            && self.precision_bits == 8
+            && self.height > 0
+            && self.components.len() == 3
+            && !self.has_one_scan()
+    }
+
+    /// Whether three components are YCbCr and not RGB, by libjpeg's rule.
+    pub(super) fn is_ycbcr(&self) -> bool {
+        match (self.has_jfif, self.adobe_transform) {
+            (true, _) => true,
+            (false, Some(transform)) => transform != 0,
+            (false, None) => !self.components.iter().map(|(id, _)| id).eq(b"RGB"),
+        }
+    }
+
     /// Why no decoder reads it; `None` if one may.
     pub(super) fn unsupported(&self) -> Option<String> {
         match self.frame {

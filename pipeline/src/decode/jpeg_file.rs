@@ -1,7 +1,7 @@
 //! JPEG files of any size and kind.
 //!
 //! `zune-jpeg` decodes the usual kinds, which are nearly all, and fastest. The others, and what it refuses,
-//! go to [`ExactFile`]. Both are strict with the image data and lenient with everything around them: ImageNet
+//! go to [`ExactFile`], and to [`MixedFile`] what that one does not read. All are strict with the image data and lenient with everything around them: ImageNet
 //! has corrupt EXIF blocks and stray bytes between segments that every loader overlooks, but data that break
 //! off must not become grey pixels.
 
@@ -15,6 +15,8 @@ use super::JpegError;
 use super::exact::ExactFile;
 use super::guard::guarded;
 use super::header::Header;
+use super::mixed::MixedFile;
+use super::padding::padded;
 
 /// A JPEG file whose header has been read.
 pub struct JpegFile<'b> {
@@ -29,6 +31,7 @@ pub struct JpegFile<'b> {
 enum Decoder<'b> {
     Fast(Box<Fast>),
     Exact(Box<ExactFile<'b>>),
+    Mixed(Box<MixedFile>),
 }
 
 impl<'b> JpegFile<'b> {
@@ -47,9 +50,13 @@ impl<'b> JpegFile<'b> {
             true => guarded(|| fast(data(), bytes.len())).unwrap_or_else(|reason| Err(damaged(reason))).ok(),
             false => None,
         };
-        let (decoder, (width, height)) = match fast {
-            Some((decoder, dimensions)) => (Decoder::Fast(Box::new(decoder)), dimensions),
-            None => {
+        let (decoder, (width, height)) = match (fast, MixedFile::parse(bytes, &header)) {
+            (Some((decoder, dimensions)), _) => (Decoder::Fast(Box::new(decoder)), dimensions),
+            (None, Some(file)) => {
+                let dimensions = file.dimensions();
+                (Decoder::Mixed(Box::new(file)), dimensions)
+            }
+            (None, None) => {
                 let exact = exact(bytes)?;
                 let dimensions = exact.dimensions();
                 (Decoder::Exact(Box::new(exact)), dimensions)
@@ -85,8 +92,12 @@ impl<'b> JpegFile<'b> {
         let mut decoder = match self.decoder {
             Decoder::Fast(decoder) => decoder,
             Decoder::Exact(file) => return decode_exactly(*file, rgb),
+            Decoder::Mixed(file) => {
+                return guarded(|| file.decode(rgb)).unwrap_or_else(|reason| Err(damaged(reason)));
+            }
         };
-        // Where a scan ends early it takes zeros for the rest, without a word.
+        // With several scans the decoder needs their markers, and where a scan ends early it takes zeros for the
+        // rest, without a word.
         if self.is_progressive
             && let Ok(file) = exact(bytes)
             && let Err(truncated @ JpegError::Truncated { .. }) = decode_exactly(file, rgb)
@@ -110,27 +121,6 @@ impl<'b> JpegFile<'b> {
 }
 
 type Fast = JpegDecoder<ZCursor<Vec<u8>>>;
-
-/// More than the decoder reads ahead.
-const PADDING: [u8; 64] = {
-    let mut padding = [0; 64];
-    let mut at = 0;
-    while at < padding.len() {
-        padding[at] = 0xff;
-        at += 2;
-    }
-    padding
-};
-
-/// The data of the only scan with ones in place of the end-of-image marker, where the decoder would fill
-/// missing data with zeros. No Huffman code consists of ones alone, so it notices data that are too short,
-/// even in a truncated file to which a marker was appended, unless the ones happen to complete the very last
-/// code. With several scans it needs the marker to know which is the last.
-fn padded(data: &[u8]) -> Vec<u8> {
-    // Further bytes of this value may stand before a marker.
-    let length = data.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
-    [&data[..length], &PADDING].concat()
-}
 
 fn fast(data: Vec<u8>, file_bytes: usize) -> Result<(Fast, (u32, u32)), JpegError> {
     let side = usize::from(u16::MAX);
@@ -342,13 +332,17 @@ mod tests {
 
     #[test]
     fn a_file_of_several_scans_has_the_pixels_of_one_scan() {
-        for scans in [&[&[0, 1, 2][..]][..], &[&[0], &[1], &[2]]] {
+        for scans in [&[&[0, 1, 2][..]][..], &[&[0], &[1], &[2]], &[&[0], &[1, 2]], &[&[0, 1], &[2]]] {
             let decoded = pixels(&flat(scans)).unwrap();
             let difference = mean_difference(&decoded, &[232, 119, 77].repeat(64 * 64));
             assert!(difference < 2.0, "{scans:?}: {difference}, {:?}", &decoded[..3]);
         }
-        let error = pixels(&flat(&[&[0], &[1, 2]])).unwrap_err().to_string();
-        assert!(error.contains("non-interleaved baseline scan has 2 components"), "{error}");
+        let file = flat(&[&[0], &[1, 2]]);
+        let second = file.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+        for kept in [second + 10, second + 12, second + 14, file.len() - 5] {
+            let cut = pixels(&[&file[..kept], &END].concat());
+            assert!(cut.is_err(), "{kept} of {} bytes", file.len());
+        }
     }
 
     #[test]

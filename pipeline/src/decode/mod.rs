@@ -1,7 +1,7 @@
 //! From JPEG bytes to pixels.
 //!
 //! [`JpegFile`] decodes photos of any size by `zune-jpeg` and, where that is not good enough, by
-//! `libjpeg-turbo-rs`. [`JpegDecoder`] decodes the images of a shard, likewise or, with the feature
+//! `libjpeg-turbo-rs` or `jpeg-decoder`. [`JpegDecoder`] decodes the images of a shard, likewise or, with the feature
 //! `turbojpeg`, by libjpeg-turbo.
 
 mod exact;
@@ -9,6 +9,8 @@ mod guard;
 mod header;
 mod jpeg_error;
 mod jpeg_file;
+mod mixed;
+mod padding;
 
 pub use guard::guarded;
 pub use jpeg_error::JpegError;

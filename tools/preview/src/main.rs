@@ -3,7 +3,6 @@
 mod captions;
 mod contact_sheet;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fovea_datasets::is_image_name;
+use fovea_datasets::is_image_file;
 use fovea_datasets::photo::{Filter, Fit, Orientation, Shaper};
 use fovea_files::write_atomically;
 use fovea_pipeline::decode::JpegDecoder;
@@ -166,13 +165,13 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        if path.file_name().and_then(OsStr::to_str).is_some_and(is_image_name) {
+        if path.is_file() && is_image_file(&path) {
             files.push(path);
         }
     }
     if files.is_empty() {
         bail!(
-            "{}: neither a prepared data set (no dataset.json) nor a folder with .jpg, .jpeg or .png files",
+            "{}: neither a prepared data set (no dataset.json) nor a folder with image files",
             folder.display()
         );
     }
