@@ -23,7 +23,7 @@ impl MixedFile {
         }
         let colors = if header.is_ycbcr() { ColorTransform::YCbCr } else { ColorTransform::RGB };
         let data = with_padded_scans(bytes, header.scan()?)?;
-        Some(MixedFile { data, file_bytes: bytes.len(), dimensions: header.dimensions(), colors })
+        Some(Self { data, file_bytes: bytes.len(), dimensions: header.dimensions(), colors })
     }
 
     pub(super) fn dimensions(&self) -> (u32, u32) {

@@ -1,8 +1,8 @@
 //! From JPEG bytes to pixels.
 //!
 //! [`JpegFile`] decodes photos of any size by `zune-jpeg` and, where that is not good enough, by
-//! `libjpeg-turbo-rs` or `jpeg-decoder`. [`JpegDecoder`] decodes the images of a shard, likewise or, with the feature
-//! `turbojpeg`, by libjpeg-turbo.
+//! `libjpeg-turbo-rs` or `jpeg-decoder`. [`JpegDecoder`] decodes the images of a shard, likewise or, with the
+//! feature `turbojpeg`, by libjpeg-turbo.
 
 mod exact;
 mod guard;
