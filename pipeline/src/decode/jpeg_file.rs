@@ -1,9 +1,9 @@
 //! JPEG files of any size and kind.
 //!
 //! `zune-jpeg` decodes the usual kinds, which are nearly all, and fastest. The others, and what it refuses,
-//! go to [`ExactFile`], and to [`MixedFile`] what that one does not read. All are strict with the image data and
-//! lenient with everything around them: ImageNet has corrupt EXIF blocks and stray bytes between segments that
-//! every loader overlooks, but data that break off must not become grey pixels.
+//! go to [`ExactFile`], and to [`MixedFile`] what that one does not read. All are strict with the image data
+//! and lenient with everything around them: ImageNet has corrupt EXIF blocks and stray bytes between segments
+//! that every loader overlooks, but data that break off must not become grey pixels.
 
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
