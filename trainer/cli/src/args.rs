@@ -332,9 +332,10 @@ pub struct ExportArgs {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Type of the pixels that the graph takes, 0 to 255 in both; `[N,3,H,W]`, RGB
-    #[arg(long, value_parser = one_of::<PixelType>(PixelType::ALL.map(PixelType::name)), default_value_t = PixelType::U8)]
-    pub pixels: PixelType,
+    /// Type of the pixels that the graph takes, 0 to 255 in both; `[N,3,H,W]`, RGB [default: u8; for a
+    /// network from a file, its own normalised input and names]
+    #[arg(long, value_parser = one_of::<PixelType>(PixelType::ALL.map(PixelType::name)))]
+    pub pixels: Option<PixelType>,
 }
 
 #[derive(Args, Debug)]

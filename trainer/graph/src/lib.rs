@@ -43,6 +43,7 @@
 
 mod builder;
 mod error;
+mod free_batch;
 mod grad;
 mod import;
 mod init;
@@ -60,12 +61,13 @@ mod gradcheck;
 
 pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};
+pub use free_batch::free_batch;
 pub use import::{ConstantSummary, Imported, LayerSummary, Summary};
 pub use init::Init;
 pub use lowering::{
     ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, MaskForm, Target,
 };
-pub use model::{Graph, IR_VERSION, OPSET, Port, free_batch};
+pub use model::{Graph, IR_VERSION, OPSET, Port};
 pub use module::{
     Buffer, BufferUse, DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap,
 };

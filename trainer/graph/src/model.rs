@@ -11,8 +11,8 @@ use super::types::{ElementType, TensorType};
 use crate::onnx::attribute_proto::AttributeType;
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
 use crate::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
 /// The operator set of every emitted graph; ONNX Runtime 1.17 and later load it.
@@ -37,12 +37,13 @@ pub struct Port {
 /// A finished graph.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    name: String,
-    values: Vec<Value>,
-    nodes: Vec<Node>,
-    inputs: Vec<Tensor>,
-    outputs: Vec<Tensor>,
-    free: Vec<Tensor>,
+    pub(crate) name: String,
+    pub(crate) values: Vec<Value>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Tensor>,
+    /// Inputs and outputs whose first axis may have any length.
+    pub(crate) free: Vec<Tensor>,
 }
 
 impl Graph {
@@ -173,6 +174,14 @@ impl Graph {
         self.to_model().encode_to_vec()
     }
 
+    /// The graph as the bytes of an `.onnx` file with metadata: keys and values.
+    #[must_use]
+    pub fn to_bytes_with(&self, metadata: &[(String, String)]) -> Vec<u8> {
+        let mut model = self.to_model();
+        model.metadata_props.extend(metadata_of(metadata));
+        model.encode_to_vec()
+    }
+
     /// The domains of the graph's operators, each with the oldest version that has all of them.
     fn operator_sets(&self) -> Vec<OperatorSetIdProto> {
         let mut versions = BTreeMap::from([("", OPSET)]);
@@ -231,32 +240,11 @@ impl Graph {
     }
 }
 
-/// Builds a graph whose first axis is free wherever it is the batch size.
-///
-/// `build` is called with two batch sizes; the graph is accepted if both calls return the same nodes and
-/// constants, because then nothing in it depends on the size. Inputs and outputs whose type differs get a
-/// free first axis.
-///
-/// # Errors
-/// Those of `build`, or [`GraphError::BatchDependent`] with the first node that differs.
-pub fn free_batch(build: impl Fn(usize) -> Result<Graph>) -> Result<Graph> {
-    let (mut graph, other) = (build(2)?, build(3)?);
-    let same_operands = |a: &Node, b: &Node| {
-        a == b
-            && a.inputs.iter().all(|t| {
-                let (left, right) = (&graph.values[t.index()], &other.values[t.index()]);
-                left.origin == right.origin
-            })
-    };
-    if let Some((node, _)) = graph.nodes.iter().zip(&other.nodes).find(|(a, b)| !same_operands(a, b)) {
-        return Err(GraphError::BatchDependent { graph: graph.name.clone(), node: node.name.clone() });
-    }
-    if graph.nodes.len() != other.nodes.len() {
-        return Err(GraphError::BatchDependent { graph: graph.name, node: "number of nodes".into() });
-    }
-    let differs = |t: &&Tensor| graph.values[t.index()].ty != other.values[t.index()].ty;
-    graph.free = graph.inputs.iter().chain(&graph.outputs).filter(differs).copied().collect();
-    Ok(graph)
+/// The metadata of a model.
+pub(crate) fn metadata_of(metadata: &[(String, String)]) -> impl Iterator<Item = StringStringEntryProto> {
+    metadata
+        .iter()
+        .map(|(key, value)| StringStringEntryProto { key: Some(key.clone()), value: Some(value.clone()) })
 }
 
 fn constant(value: &Value, bytes: &[u8]) -> TensorProto {
@@ -295,7 +283,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 
 #[cfg(test)]
 mod tests {
-    use super::{Graph, OPSET, free_batch};
+    use super::{Graph, OPSET};
     use crate::gradcheck::run_f32;
     use crate::ops::Pool;
     use crate::{Builder, GraphError, Lowering, Operator, Result, Target, Tensor, TensorType};
@@ -306,19 +294,6 @@ mod tests {
         let y = build(&mut g, x)?;
         g.output("y", y)?;
         Ok(g.finish())
-    }
-
-    #[test]
-    fn a_graph_that_works_for_every_batch_size_gets_a_free_first_axis() {
-        let free = free_batch(|n| graph(n, |g, x| g.flatten(x, 1))).unwrap();
-        assert!(free.inputs()[0].free_batch && free.outputs()[0].free_batch);
-    }
-
-    #[test]
-    fn a_batch_size_inside_the_graph_is_an_error_that_names_the_node() {
-        let error = free_batch(|n| graph(n, |g, x| g.reshape(x, &[n * 16]))).unwrap_err();
-        assert_eq!(error, GraphError::BatchDependent { graph: "test".into(), node: "Reshape".into() });
-        assert!(free_batch(|n| graph(n, |g, x| if n == 2 { g.relu(x) } else { g.flatten(x, 1) })).is_err());
     }
 
     #[test]

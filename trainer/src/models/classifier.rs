@@ -27,6 +27,8 @@ pub struct Classifier {
     /// Parameters of the last layer that are new although the recipe names a file of weights, which has them
     /// for other classes.
     pub kept_head: Vec<String>,
+    /// The file that the network is from.
+    pub file: Option<Arc<Imported>>,
 }
 
 impl Classifier {
@@ -37,7 +39,7 @@ impl Classifier {
     /// [`GraphError::File`] when that file does not hold a network, or the weights are not those of the
     /// network.
     pub fn new(recipe: &Recipe, classes: usize) -> Result<Self> {
-        let network: Arc<dyn Network> = match &recipe.network.onnx {
+        let file = match &recipe.network.onnx {
             Some(path) if path.as_os_str().is_empty() => {
                 let reason = "it trains a network from a file; name one with --network FILE.onnx".to_owned();
                 return Err(GraphError::Network { network: recipe.name.clone(), reason });
@@ -47,29 +49,31 @@ impl Classifier {
                 if recipe.network.batch_norm == BatchNormStatistics::Frozen {
                     file = file.with_frozen_statistics();
                 }
-                match recipe.network.classes {
-                    Head::File => Arc::new(file),
-                    Head::Auto => Arc::new(file.with_classes(classes)?),
-                }
+                Some(Arc::new(match recipe.network.classes {
+                    Head::File => file,
+                    Head::Auto => file.with_classes(classes)?,
+                }))
             }
-            None => match &recipe.network.architecture {
-                Some(architecture) => Arc::new(FamilyNetwork {
-                    name: recipe.name.clone(),
-                    architecture: architecture.clone(),
-                    statistics: recipe.network.batch_norm,
-                    classes,
-                    input_px: recipe.input.crop_px,
-                }),
-                None => Arc::new(Layers::new(recipe, classes)),
-            },
+            None => None,
+        };
+        let network: Arc<dyn Network> = match (&file, &recipe.network.architecture) {
+            (Some(file), _) => Arc::<Imported>::clone(file),
+            (None, Some(architecture)) => Arc::new(FamilyNetwork {
+                name: recipe.name.clone(),
+                architecture: architecture.clone(),
+                statistics: recipe.network.batch_norm,
+                classes,
+                input_px: recipe.input.crop_px,
+            }),
+            (None, None) => Arc::new(Layers::new(recipe, classes)),
         };
         let (input_px, trained) = (recipe.input.crop_px, recipe.network.trained());
         let Some(weights) = &recipe.network.weights else {
-            return Ok(Self { network, input_px, classes, trained, kept_head: Vec::new() });
+            return Ok(Self { network, input_px, classes, trained, kept_head: Vec::new(), file });
         };
         let is_new = recipe.network.onnx.is_none() || recipe.network.classes == Head::Auto;
         let (network, kept_head) = Initialised::new(network, input_px, weights, is_new)?;
-        Ok(Self { network: Arc::new(network), input_px, classes, trained, kept_head })
+        Ok(Self { network: Arc::new(network), input_px, classes, trained, kept_head, file })
     }
 
     /// Name in files and messages.

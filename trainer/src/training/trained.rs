@@ -1,11 +1,13 @@
 //! A trained network from a run's folder, for evaluation, prediction and export.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fovea_graph::{self, Graph, Target};
 use fovea_pipeline::UnknownName;
+use serde_json::json;
 
 use super::TrainingError;
 use super::folder::read_recipe;
@@ -126,6 +128,65 @@ impl TrainedModel {
     /// As [`inference_graph`](Self::inference_graph), and when the recipe has no such layer.
     pub fn feature_graph(self, layer: &str) -> Result<Graph, TrainingError> {
         self.graph(&|network, options, mean, weights| features(network, options, layer, mean, weights))
+    }
+
+    /// The network's own file with the trained values, under its own names, with
+    /// [`metadata`](Self::metadata); its input is normalised. `None` if the network is not from a file.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] when a tensor is missing, [`TrainingError::Graph`] when the file cannot
+    /// be written with these values.
+    pub fn own_file(mut self) -> Result<Option<Vec<u8>>, TrainingError> {
+        let Some(file) = self.network.file.clone() else { return Ok(None) };
+        let metadata = self.metadata();
+        let mut tensors = HashMap::new();
+        let (parameters, buffers) = self.network.declared()?;
+        let parameters = parameters.into_iter().map(|parameter| (parameter.name, parameter.shape));
+        for (name, shape) in parameters.chain(buffers.into_iter().map(|buffer| (buffer.name, buffer.shape))) {
+            let values = self.state.take(&name, &shape)?.values;
+            tensors.insert(name, values);
+        }
+        Ok(Some(file.rewritten(&|name| tensors.get(name).cloned(), &metadata)?))
+    }
+
+    /// What an exported file says of itself, as JSON by key: `classes` and `class_names` in the order of the
+    /// outputs, `preprocessing` from a photo to the input, and `provenance`.
+    #[must_use]
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        let input = &self.recipe.input;
+        // A mean image has its place in the graph alone.
+        let mean = match input.mean {
+            Mean::None => json!([0.0, 0.0, 0.0]),
+            Mean::Channel | Mean::Values(_) => json!(self.mean),
+            Mean::Image => json!("image"),
+        };
+        let preprocessing = json!({
+            "resize_shorter_side_px": input.image_px,
+            "center_crop_px": input.crop_px,
+            "colour_order": "RGB",
+            "layout": "NCHW",
+            "pixels": [0, 255],
+            "mean": mean,
+            "std": input.std.unwrap_or([1.0; 3]).map(|std| std / input.scale),
+        });
+        let meta = &self.meta;
+        let provenance = json!({
+            "written_by": meta.written_by,
+            "recipe": meta.recipe,
+            "recipe_hash": meta.recipe_hash,
+            "data": meta.data,
+            "seed": meta.seed,
+            "epochs": meta.epoch,
+            "updates": meta.step,
+        });
+        [
+            ("classes", json!(meta.classes)),
+            ("class_names", json!(meta.class_names)),
+            ("preprocessing", preprocessing),
+            ("provenance", provenance),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_string()))
+        .to_vec()
     }
 
     fn graph(mut self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {

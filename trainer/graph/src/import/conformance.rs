@@ -93,6 +93,7 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
         opset,
         external: Vec::new(),
         initial: HashMap::new(),
+        classes: None,
         reserved: HashSet::new(),
         frozen_statistics: false,
     };

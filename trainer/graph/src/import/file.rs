@@ -27,6 +27,8 @@ pub struct Imported {
     pub(super) external: Vec<PathBuf>,
     /// Initial values of parameters that do not begin with those of the file.
     pub(super) initial: HashMap<String, Init>,
+    /// Number of classes of a new head.
+    pub(super) classes: Option<usize>,
     /// Names that parameters and buffers may not have.
     pub(super) reserved: HashSet<String>,
     /// Whether training normalises by the running statistics and leaves them as they are.

@@ -25,6 +25,7 @@ impl Imported {
         let Some(old) = self.constants.get(&weight.name).map(|constant| constant.shape[weight.axis]) else {
             return Err(self.failed(format!("its head has no weights `{}`", weight.name)));
         };
+        self.classes = Some(classes);
         let row = self.constants[&weight.name].values.len() / old.max(1);
         let init = Init::Uniform { bound: 1.0 / (row.max(1) as f64).sqrt() };
         for part in std::iter::once(weight).chain(bias) {

@@ -22,6 +22,7 @@ mod functions;
 mod head;
 pub(crate) mod limits;
 mod random;
+mod rewrite;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -92,6 +93,7 @@ impl Imported {
             logits,
             opset,
             initial: HashMap::new(),
+            classes: None,
             reserved: HashSet::new(),
             frozen_statistics: false,
         };

@@ -4,6 +4,8 @@
 //! random numbers therefore stay unevaluated until they are compared with a constant; in evaluation, a mask
 //! stands for its expectation.
 
+use std::collections::HashMap;
+
 use super::bound::{Bound, Random};
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
@@ -75,6 +77,14 @@ impl<'a> Translation<'a> {
             self.bind(output, bound);
         }
         Ok(true)
+    }
+
+    /// The values, by name, that what `nodes` draw in training has in this graph, for evaluation.
+    pub(super) fn expectations(&self, nodes: &[NodeProto]) -> HashMap<String, Constant> {
+        let takes_random = |node: &NodeProto| node.input.iter().any(|name| self.random(name).is_some());
+        let drawn = nodes.iter().filter(|node| is_drawn(node.op_type()) || takes_random(node));
+        let outputs = drawn.filter_map(|node| node.output.first());
+        outputs.filter_map(|output| Some((output.clone(), self.known(output)?.clone()))).collect()
     }
 
     fn uniform(&self, node: &'a NodeProto) -> Result<Bound> {

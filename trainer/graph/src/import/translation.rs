@@ -68,6 +68,14 @@ impl<'a> Translation<'a> {
         self.traced.get(name)
     }
 
+    /// The value of `name`, if it was computed from constants or shapes.
+    pub(super) fn known(&self, name: &str) -> Option<&Constant> {
+        match self.values.get(name)? {
+            Bound::Known { constant, .. } => Some(constant),
+            Bound::Tensor(_) | Bound::Random(_) => None,
+        }
+    }
+
     /// The shape of `name`, if it is computed when the graph runs.
     pub(super) fn shape_here(&self, name: &str) -> Option<&[usize]> {
         match self.values.get(name)? {

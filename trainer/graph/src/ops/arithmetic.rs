@@ -18,9 +18,9 @@ pub(super) const OPERATORS: Family = &[
     (&POW, Some(import_pow)),
     (&MOD, Some(import_mod)),
 ];
-static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
+pub(crate) static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
 static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
-static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
+pub(crate) static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
 static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 static MOD: Operator = Operator::new("Mod", 10).on_cuda(NUMBERS);

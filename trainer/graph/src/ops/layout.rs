@@ -18,7 +18,10 @@ pub(super) const OPERATORS: Family = &[
     (&SQUEEZE, Some(import_squeeze)),
     (&UNSQUEEZE, Some(import_unsqueeze)),
     (&EXPAND, Some(import_expand)),
+    // Files have the shapes of a batch, which are known; see `free_batch`.
+    (&SHAPE, None),
 ];
+pub(crate) static SHAPE: Operator = Operator::new("Shape", 1).on_cuda(ALL_TYPES);
 static RESHAPE: Operator = Operator::new("Reshape", 1).on_cuda(ALL_TYPES);
 static FLATTEN: Operator = Operator::new("Flatten", 1).on_cuda(ALL_TYPES);
 static TRANSPOSE: Operator = Operator::new("Transpose", 1).on_cuda(ALL_TYPES);

@@ -37,9 +37,11 @@ mod trigonometry;
 mod unary;
 mod windows;
 
+pub(crate) use arithmetic::{ADD, MUL};
 pub use batch_norm::BatchNorm;
 pub use conv::Conv;
 pub use dropout::DropoutScaling;
+pub(crate) use layout::SHAPE;
 pub use local::Local;
 pub use loss::CrossEntropy;
 pub use lrn::{Lrn, LrnRegion};
@@ -47,6 +49,7 @@ pub use padding::Padding;
 pub use pool::Pool;
 pub use resize::{Coordinates, Interpolation, Nearest, Resize};
 pub use scatter::Scatter;
+pub(crate) use slicing::SLICE;
 
 /// All operators that the builder emits, by family.
 const FAMILIES: &[Family] = &[

@@ -14,7 +14,7 @@ pub(super) const OPERATORS: Family =
     &[(&CONCAT, Some(import_concat)), (&SPLIT, Some(import_split)), (&SLICE, Some(import_slice))];
 static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(ALL_TYPES);
 static SPLIT: Operator = Operator::new("Split", 1).on_cuda(ALL_TYPES);
-pub(super) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(ALL_TYPES);
+pub(crate) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(ALL_TYPES);
 
 /// A slice of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

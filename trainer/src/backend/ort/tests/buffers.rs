@@ -75,6 +75,7 @@ fn backend(rows: usize) -> OrtBackend {
         classes: CLASSES,
         trained,
         kept_head: Vec::new(),
+        file: None,
     };
     let setup = Setup { recipe: &recipe, network, batch_rows: rows, mean: &[], seed: 1 };
     OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(testing::device())).unwrap()
