@@ -97,6 +97,8 @@ pub(crate) struct Buffer {
     pub(crate) color_offsets: Vec<[f32; 3]>,
     /// One for each sample: its record's number in the split.
     pub(crate) records: Vec<u32>,
+    /// One for each sample: its place among the records of the batch, the skipped ones included.
+    pub(crate) positions: Vec<u32>,
 }
 
 impl Batch {
@@ -140,6 +142,13 @@ impl Batch {
     #[must_use]
     pub fn records(&self) -> &[u32] {
         &self.buffer().records[..self.len]
+    }
+
+    /// The place of each sample among the records that the batch was to have, skipped ones included; `0..N`
+    /// if none was skipped.
+    #[must_use]
+    pub fn positions(&self) -> &[u32] {
+        &self.buffer().positions[..self.len]
     }
 
     /// The number of samples, at most N.

@@ -64,6 +64,12 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
+/// Interrupts the process group with this number, as Ctrl-C does.
+pub fn send_interrupt(group: u32) {
+    // SAFETY: a signal to processes that this one has started; if they are gone, nothing happens.
+    unsafe { libc::kill(-(group as libc::pid_t), SIGINT) };
+}
+
 /// While this exists, the first interrupt calls a function, and the second one ends the process.
 #[must_use]
 pub struct FinishFirst(());

@@ -25,6 +25,7 @@
 //!     data: "shards".into(),
 //!     limit_batches: None,
 //!     micro_batch: None, // the whole batch at once
+//!     parts: 1,
 //!     precision: Precision::F32,
 //!     seed: 0,
 //!     on_nan: OnNan::Stop,
@@ -53,12 +54,14 @@
 //! * [`optimizer`] has update rules and schedules of the learning rate.
 //! * [`backend`] computes: ONNX Runtime on the CPU or a GPU, or a slow reference in plain Rust.
 //! * [`training`] is the loop: runs, evaluation, resuming; [`training::TrainedModel`] is its result.
+//! * [`collective`] connects the processes that train together.
 //! * [`checkpoint`] and [`metrics`] are what it writes; [`state`] and [`names`] the tensors in them.
 //! * [`mod@bench`] times training steps.
 
 pub mod backend;
 pub mod bench;
 pub mod checkpoint;
+pub mod collective;
 pub mod metrics;
 pub mod models;
 pub mod names;

@@ -97,6 +97,12 @@ impl Tensors {
         Self { path: path.to_owned(), by_name }
     }
 
+    /// The path of the file, and the tensors that have not been taken.
+    #[must_use]
+    pub fn into_parts(self) -> (PathBuf, BTreeMap<String, Tensor>) {
+        (self.path, self.by_name)
+    }
+
     /// Removes and returns the tensor with this name if it has this shape.
     ///
     /// # Errors

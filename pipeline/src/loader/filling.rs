@@ -66,6 +66,8 @@ impl Filling {
     ) -> Self {
         buffer.records.clear();
         buffer.records.extend_from_slice(plan.records());
+        buffer.positions.clear();
+        buffer.positions.extend(0..plan.records().len() as u32);
         let remaining = AtomicUsize::new(plan.records().len().max(1));
         let pointers = Pointers {
             images: buffer.memory.bytes_mut().as_mut_ptr(),
@@ -130,6 +132,7 @@ impl Filling {
         for slot in failed.into_iter().rev() {
             let end = buffer.records.len();
             buffer.records.remove(slot);
+            buffer.positions.remove(slot);
             buffer.labels.copy_within(slot + 1..end, slot);
             buffer.color_offsets.copy_within((slot + 1) * views..end * views, slot * views);
             buffer
@@ -227,6 +230,7 @@ mod tests {
             labels: vec![NO_LABEL; 8],
             color_offsets: vec![[0.0; 3]; 8 * VIEWS],
             records: Vec::new(),
+            positions: Vec::new(),
         };
         let config = LoaderConfig {
             batch_size: 8,
@@ -266,6 +270,7 @@ mod tests {
         assert_eq!((len, skipped), (4, 4));
         let kept = [2, 3, 5, 7];
         assert_eq!(buffer.records, kept.map(|slot| slot as u32));
+        assert_eq!(buffer.positions, kept.map(|slot| slot as u32));
         assert_eq!(buffer.labels, [2, 3, 5, 7, NO_LABEL, NO_LABEL, NO_LABEL, NO_LABEL]);
         let values = kept.iter().flat_map(|&slot| (0..VIEWS).map(move |view| value(slot, view)));
         let values: Vec<f32> = values.chain([0.0; 4 * VIEWS]).collect();

@@ -244,6 +244,7 @@ fn allocate(
                 labels: vec![NO_LABEL; shape.samples],
                 color_offsets: vec![[0.0; 3]; shape.samples * shape.views],
                 records: Vec::with_capacity(shape.samples),
+                positions: Vec::with_capacity(shape.samples),
             })
         })
         .collect()

@@ -252,6 +252,7 @@ fn damaged_records_are_left_out_and_counted_when_asked() {
             let image_bytes = views * batch.shape().view_values();
             for (slot, &was) in kept.iter().enumerate() {
                 assert_eq!(batch.records()[slot], intact.records[was]);
+                assert_eq!(batch.positions()[slot], was as u32);
                 assert_eq!(batch.labels()[slot], intact.labels[was]);
                 let offsets = &intact.color_offsets[was * views..][..views];
                 assert_eq!(&batch.color_offsets()[slot * views..][..views], offsets);

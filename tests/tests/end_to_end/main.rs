@@ -11,6 +11,7 @@
 //! | `train_errors` | `trainer` with wrong input or broken surroundings |
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `preview` | `preview_augmentations` and `bench_loader` |
+//! | `ranks` | several processes of one run, by MPI |
 //! | `report` | `trainer`: a run's report, features, search |
 //! | `signals` | interrupts before training, ignored signals, limits on files and threads |
 //! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
@@ -21,6 +22,7 @@ mod guides;
 mod prepare;
 mod preview;
 mod python;
+mod ranks;
 mod report;
 mod resume;
 mod signals;

@@ -38,6 +38,7 @@ impl Cli {
     pub fn runtime(&self) -> Option<&RuntimeArgs> {
         match &self.command {
             None => self.train.training.device.used(),
+            Some(Command::Launch(args)) => args.train.training.device.used(),
             Some(Command::Compare(args)) => args.training.device.used(),
             Some(Command::Evaluate(args)) => args.device.used(),
             Some(Command::Predict(args)) => args.device.used(),
@@ -55,6 +56,7 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Launch(LaunchArgs),
     Compare(CompareArgs),
     /// Measure the error of a trained network on validation images, or on the training images if there are no
     /// others
@@ -86,7 +88,42 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Its name on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Launch(_) => "launch",
+            Self::Compare(_) => "compare",
+            Self::Evaluate(_) => "evaluate",
+            Self::Predict(_) => "predict",
+            Self::Report(_) => "report",
+            Self::Features(_) => "features",
+            Self::Search(_) => "search",
+            Self::Export(_) => "export",
+            Self::Graphs(_) => "graphs",
+            Self::Bench(_) => "bench",
+            Self::Inspect(_) => "inspect",
+            Self::Recipes { .. } => "recipes",
+        }
+    }
+}
+
+/// Train in several processes of this machine, connected by MPI
+///
+/// Starts mpiexec with this program and the options of training. The recipe's batch is shared by the
+/// processes, each of which computes one or more of its parts; the result is the same, to the bit, for any
+/// number of processes with the same --parts. Over several machines, start `trainer` with mpiexec or srun
+/// yourself.
 #[derive(Args, Debug)]
+pub struct LaunchArgs {
+    /// Number of processes
+    #[arg(long, value_name = "N")]
+    pub ranks: NonZero<usize>,
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
     /// Folder of a prepared data set [default: the small one inside this program]
     #[arg(long, value_name = "DIR")]
@@ -114,6 +151,12 @@ pub struct TrainArgs {
     /// Resume the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+    /// MPI library that connects the processes of a run [default: FOVEA_MPI, else the launcher's]
+    #[arg(long, value_name = "PATH")]
+    pub mpi_library: Option<PathBuf>,
+    /// Seconds that a process waits for the others beyond the time of two steps, before it takes one for lost
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub deadline: Duration,
     #[command(flatten)]
     pub training: TrainingArgs,
     /// Print the result as one JSON object
@@ -122,7 +165,7 @@ pub struct TrainArgs {
 }
 
 /// Options of every command that trains.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
     /// Passes over the training images [default: the recipe's, 90 for alexnet]
     #[arg(long, value_name = "N")]
@@ -137,6 +180,11 @@ pub struct TrainingArgs {
     /// accumulated [default: the batch]
     #[arg(long, value_name = "IMAGES")]
     pub micro_batch: Option<NonZero<usize>>,
+    /// Equal parts of a batch whose gradients are computed one by one and added in a fixed order, by any
+    /// number of processes that divides them into 1, 2, 4 … each [default: the number of processes, or the
+    /// run's]
+    #[arg(long, value_name = "PARTS")]
+    pub parts: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
     #[arg(long, value_name = "THREADS", value_parser = threads)]
     pub workers: Option<NonZero<usize>>,
@@ -216,7 +264,7 @@ pub struct CompareArgs {
     pub json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
     /// Backend: ONNX Runtime, a slow reference in plain Rust, or nothing (to measure the loader)
     #[arg(long, value_enum, default_value = "ort")]
@@ -231,7 +279,7 @@ impl DeviceArgs {
     }
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct RuntimeArgs {
     /// Device: auto, cpu, cuda or cuda:1; auto takes a GPU if NVIDIA's driver has one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -250,7 +298,7 @@ pub struct RuntimeArgs {
 }
 
 /// How a GPU runs training steps.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct StepArgs {
     /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
     #[arg(long)]
@@ -428,6 +476,14 @@ fn minutes(text: &str) -> Result<Duration, String> {
     minutes
         .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
         .ok_or_else(|| "expected a number of minutes above 0".to_owned())
+}
+
+/// Seconds above 0.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -66,8 +66,8 @@ fn write_state(backend: &mut OrtBackend, batch: &NoiseBatch, folder: &Path) -> a
 
 fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> {
     let data = TrainingData::open(data, recipe)?;
-    data.check_batch(recipe)?;
-    let setup = data.setup(recipe, None, SEED)?;
+    data.check_batch(recipe, 1)?;
+    let setup = data.setup(recipe, recipe.training.batch_size, SEED)?;
     let workers = args.workers.unwrap_or_else(cores).get();
     let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     let mut backend = OrtBackend::new(loaded, &setup, options)?;

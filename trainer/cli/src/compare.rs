@@ -19,7 +19,7 @@ use super::{STOP, demo, device, finish_first, train};
 pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
     // Each recipe has a data set of its own.
-    let settings = train::new_settings(&args.training, &plan.out, 0)?;
+    let settings = train::new_settings(&args.training, &plan.out, 0, 1)?;
     let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
     let precision = args.training.device.runtime.precision.unwrap_or_default();
     let mut context = SweepContext {

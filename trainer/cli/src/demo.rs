@@ -1,9 +1,11 @@
 //! The small data set inside the program, and the commands to run after it.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
-use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
+use fovea_datasets::prepare::{PrepareError, PrepareOptions, Preparer, Progress};
 use fovea_datasets::{EmbeddedSample, Source};
 use fovea_pipeline::Split;
 use fovea_runtime::{cache_folder, create_private_folder};
@@ -15,6 +17,9 @@ use super::WrongUsage;
 /// Largest side in pixels for the sample's images, which are 28 pixels wide; beyond it they would only be
 /// blown up.
 const LARGEST_PX: usize = 64;
+
+/// How long a process waits that finds another one preparing the sample, before it looks again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// The folder with the embedded sample in the recipe's image size; it is prepared once and kept.
 pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
@@ -32,7 +37,13 @@ pub fn prepared_sample(recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let folder = cache.join("datasets").join(format!("embedded-sample-{px}"));
     let sample = EmbeddedSample::new();
     let options = PrepareOptions { size: px as u32, ..PrepareOptions::default() };
-    let preparer = Preparer::new(&sample, options, &folder)?;
+    let preparer = loop {
+        match Preparer::new(&sample, options.clone(), &folder) {
+            // Another process is in the folder, and will not be for long.
+            Err(PrepareError::Busy { .. }) => thread::sleep(BETWEEN_TRIES),
+            preparer => break preparer?,
+        }
+    };
     if preparer.shards_kept() < preparer.shards() {
         let [train, val] = Split::ALL.map(|split| sample.entries(split).len());
         errln!("preparing the built-in sample (Fashion-MNIST): {train} training and {val} validation images");

@@ -9,8 +9,9 @@ use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_trainer::backend::Setup;
+use fovea_trainer::collective::Ranks;
 use fovea_trainer::training::{
-    Evaluation, Part, TrainedModel, TrainingError, crop_size, evaluated_split, open_dataset, read_settings,
+    Evaluation, TrainedModel, TrainingError, crop_size, evaluated_split, open_dataset, read_settings,
 };
 use serde_json::json;
 
@@ -41,7 +42,6 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         crop: crop_size(&recipe),
         classes: meta.classes.len(),
         on_bad_record: OnBadRecord::Stop,
-        part: Part::WHOLE,
         workers: args.workers.unwrap_or_else(cores).get(),
     };
     let images = evaluation.records.len() as u64;
@@ -52,7 +52,8 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     for views in wanted {
         evaluation.views = views;
         let bar = titled_bar(views.title(), images, "images");
-        let score = evaluation.run(&mut *backend, &STOP, &mut |done| bar.set_position(done))?;
+        let score = evaluation
+            .run(&mut *backend, &mut Ranks::default(), &STOP, &mut |done| bar.set_position(done))?;
         bar.finish_and_clear();
         match score {
             Some(score) => results.push((views, score)),

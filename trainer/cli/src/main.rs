@@ -11,9 +11,11 @@ mod export;
 mod features;
 mod graphs;
 mod inspect;
+mod launch;
 mod photo_input;
 mod predict;
 mod progress;
+mod ranks;
 mod recipes;
 mod report;
 mod search;
@@ -61,28 +63,41 @@ fn main() -> ExitCode {
 /// Runs the command; prints errors to stderr.
 fn run(cli: Cli) -> ExitCode {
     let device = || Ok(cli.runtime().map_or(Ok(()), device::check)?);
-    let result = signals::install().and_then(|()| device()).and_then(|()| match cli.command {
-        None => train::train(&cli.train),
-        Some(Command::Compare(args)) => compare::compare(&args),
-        Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
-        Some(Command::Predict(args)) => predict::predict(&args),
-        Some(Command::Report(args)) => report::report(&args),
-        Some(Command::Features(args)) => features::features(&args),
-        Some(Command::Search(args)) => search::search(&args),
-        Some(Command::Export(args)) => export::export(&args),
-        Some(Command::Graphs(args)) => graphs::graphs(&args),
-        Some(Command::Bench(args)) => bench::bench(&args),
-        Some(Command::Inspect(args)) => inspect::inspect(&args),
-        Some(Command::Recipes { recipe: None, json }) => recipes::list(json),
-        Some(Command::Recipes { recipe: Some(recipe), json }) => recipes::print(&recipe, json),
-    });
+    let alone = || cli.command.as_ref().map_or(Ok(()), ranks::refuse);
+    let result =
+        signals::install().and_then(|()| alone()).and_then(|()| device()).and_then(|()| match cli.command {
+            None => train::train(&cli.train),
+            Some(Command::Launch(args)) => launch::launch(&args),
+            Some(Command::Compare(args)) => compare::compare(&args),
+            Some(Command::Evaluate(args)) => evaluate::evaluate(&args),
+            Some(Command::Predict(args)) => predict::predict(&args),
+            Some(Command::Report(args)) => report::report(&args),
+            Some(Command::Features(args)) => features::features(&args),
+            Some(Command::Search(args)) => search::search(&args),
+            Some(Command::Export(args)) => export::export(&args),
+            Some(Command::Graphs(args)) => graphs::graphs(&args),
+            Some(Command::Bench(args)) => bench::bench(&args),
+            Some(Command::Inspect(args)) => inspect::inspect(&args),
+            Some(Command::Recipes { recipe: None, json }) => recipes::list(json),
+            Some(Command::Recipes { recipe: Some(recipe), json }) => recipes::print(&recipe, json),
+        });
     result.unwrap_or_else(|error| {
-        if let Some(TrainingError::NotFinite(divergence)) = error.downcast_ref() {
-            errln!("{}", divergence.table().trim_end());
-        }
-        errln!("error: {}", one_line(&error));
-        ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
+        print_error(&error);
+        ExitCode::from(exit_code(&error))
     })
+}
+
+/// Prints an error to stderr.
+fn print_error(error: &anyhow::Error) {
+    if let Some(TrainingError::NotFinite(divergence)) = error.downcast_ref() {
+        errln!("{}", divergence.table().trim_end());
+    }
+    errln!("error: {}", one_line(error));
+}
+
+/// The exit code after an error.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if is_usage(error) { USAGE } else { 1 }
 }
 
 /// Whether the error is in the command line, a recipe, a network or a data set.

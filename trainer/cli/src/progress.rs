@@ -9,7 +9,7 @@ use fovea_tools::bars::{shown, titled_bar};
 use fovea_tools::errln;
 use fovea_tools::terminal::columns;
 use fovea_trainer::metrics;
-use fovea_trainer::training::{Observer, Report, RunPlan, Warning};
+use fovea_trainer::training::{Observer, Report, RunPlan, Sharing, Warning};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Time between lines where there is no terminal.
@@ -31,6 +31,7 @@ pub struct Terminal {
     bar: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
     smoothed: Option<Smoothed>,
+    sharing: Option<Sharing>,
     last_line: Option<Instant>,
 }
 
@@ -64,7 +65,7 @@ impl Smoothed {
     }
 
     /// What there is to say, the most important first.
-    fn parts(&self, rate: f64, batches_left: u64) -> Vec<String> {
+    fn parts(&self, sharing: Option<Sharing>, rate: f64, batches_left: u64) -> Vec<String> {
         let left = self.seconds_per_batch * batches_left as f64;
         let left = left.is_finite().then(|| format!("{} left", duration(left)));
         let others = [
@@ -72,9 +73,11 @@ impl Smoothed {
             format!("top-1 error {}", percent(self.top1)),
             format!("{:.0} images/s", self.images_per_s),
             format!("waiting for data {}", percent(self.data_wait)),
-            format!("rate {rate}"),
         ];
-        left.into_iter().chain(others).collect()
+        let together = sharing.map(|Sharing { exchange, waiting, slowest }| {
+            format!("exchange {}, waiting for rank {slowest} {}", percent(exchange), percent(waiting))
+        });
+        left.into_iter().chain(others).chain(together).chain([format!("rate {rate}")]).collect()
     }
 }
 
@@ -159,7 +162,11 @@ impl Observer for Terminal {
         let smoothed = Smoothed::with(self.smoothed, step);
         self.smoothed = Some(smoothed);
         let epochs_left = u64::from(plan.epochs.saturating_sub(step.epoch));
-        let parts = smoothed.parts(step.lr, epochs_left * plan.batches + plan.batches.saturating_sub(batch));
+        let parts = smoothed.parts(
+            self.sharing,
+            step.lr,
+            epochs_left * plan.batches + plan.batches.saturating_sub(batch),
+        );
         let epoch =
             format!("{}epoch {}/{}, batch {batch}/{}", self.title, step.epoch, plan.epochs, plan.batches);
         let bar = self.bar.get_or_insert_with(|| shown(plan.batches, style(columns())));
@@ -173,6 +180,10 @@ impl Observer for Terminal {
             self.last_line = Some(Instant::now());
             errln!("{epoch}: {}", parts.join(", "));
         }
+    }
+
+    fn shared(&mut self, sharing: &Sharing) {
+        self.sharing = Some(*sharing);
     }
 
     fn evaluating(&mut self, views: EvalCrops, images: u64, of: u64) {
@@ -233,7 +244,10 @@ mod tests {
             seconds_per_batch: 0.1,
             at: Instant::now(),
         };
-        let parts = smoothed.parts(0.01, 600);
+        let parts = smoothed.parts(None, 0.01, 600);
+        let sharing = Sharing { exchange: 0.042, waiting: 0.31, slowest: 3 };
+        let shared = smoothed.parts(Some(sharing), 0.01, 600);
+        assert!(shared.contains(&"exchange 4.20 %, waiting for rank 3 31.0 %".to_owned()), "{shared:?}");
         let first = "epoch 3/24, batch 120/187";
         let whole = "epoch 3/24, batch 120/187, 60 s left, loss 2.346, top-1 error 35.1 %, 1234 images/s, \
                      waiting for data 1.00 %, rate 0.01";

@@ -2,22 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use fovea_analysis::figure::grouped;
 use fovea_pipeline::summary::{count, percent};
 use fovea_pipeline::{Split, cores};
+use fovea_tools::signals::FinishFirst;
 use fovea_tools::terminal::{INTERRUPTED, print};
 use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
+use fovea_trainer::collective::{Place, Ranks, check_parts};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{
-    Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, read_settings,
+    Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, TrainingError,
+    read_settings,
 };
 
 use super::args::{TrainArgs, TrainingArgs};
 use super::progress::Terminal;
-use super::{STOP, demo, device, finish_first};
+use super::ranks::Joined;
+use super::{STOP, demo, device, finish_first, ranks};
 
 /// The recipe of the demonstration.
 const DEMO: &str = "demo";
@@ -31,24 +36,55 @@ struct PlannedRun {
 }
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let training = &args.training;
-    let PlannedRun { recipe, settings, folder: path, is_demo } = match &args.resume {
-        Some(run) => old_run(args, run)?,
-        None => new_run(args)?,
-    };
-    let data = TrainingData::open(&settings.data, &recipe)?;
-    data.check_batch(&recipe)?;
-    // An invalid network is an error before a folder is created and ONNX Runtime is loaded.
-    data.setup(&recipe, settings.micro_batch, settings.seed)?;
+    let Joined { mut ranks, place } = ranks::join(args)?;
+    match place {
+        None => train_as(args, &mut ranks, None),
+        Some(place) => {
+            train_as(args, &mut ranks, Some(&place)).or_else(|error| Ok(ranks::end(&mut ranks, &error)))
+        }
+    }
+}
+
+/// Trains as one of the processes; all of them come to each point where one of them may have an error.
+fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyhow::Result<ExitCode> {
+    let world = ranks.world();
+    // The first process prepares what the others read.
+    let planned = ranks.first_before_others(|| match &args.resume {
+        Some(run) => old_run(args, run),
+        None => new_run(args, world),
+    });
+    let planned = planned.map_err(TrainingError::from)?;
+    let PlannedRun { recipe, settings, folder: path, is_demo } = ranks::agreed(ranks, planned)?;
+    let mut training = args.training.clone();
+    ranks::share_cores(&mut training, place, settings.parts);
+    let opened = open_data(&recipe, &settings, world);
+    let data = ranks::agreed(ranks, opened)?;
     let keep = training.keep.get();
-    let folder =
-        if args.resume.is_some() { RunFolder::open(&path, keep)? } else { RunFolder::create(&path, keep)? };
+    let folder = ranks.is_first().then(|| match args.resume {
+        Some(_) => RunFolder::open(&path, keep),
+        None => RunFolder::create(&path, keep),
+    });
+    let folder = ranks::agreed(ranks, folder.transpose())?;
     let precision = settings.precision;
-    let session = Session::open(&recipe, &data, options(training, settings), &folder)?;
+    let options = options(&training, settings);
+    let session = match &folder {
+        Some(folder) => Session::open(&recipe, &data, options, folder),
+        None => Ok(Session::follow(&recipe, &data, options)),
+    };
+    let session = ranks::agreed(ranks, session)?;
     let setup = session.setup()?;
     let (trained, all) = setup.trained_values()?;
     let new = setup.network.kept_head.join(", ");
-    let mut backend = device::backend(&training.device, Some(&training.step), &setup, precision)?;
+    let backend = device::backend(&training.device, Some(&training.step), &setup, precision);
+    let mut backend = ranks::agreed(ranks, backend)?;
+    ranks.handshake(&session.fingerprint(&*backend)).map_err(TrainingError::from)?;
+    if !ranks.is_first() {
+        let _finish = FinishFirst::calling(|| STOP.store(true, Ordering::Relaxed));
+        return Ok(match session.train_with(ranks, &mut *backend, &STOP, &mut ())? {
+            Outcome::Finished(_) => ExitCode::SUCCESS,
+            Outcome::Interrupted { .. } => ExitCode::from(INTERRUPTED),
+        });
+    }
     let about = backend.describe();
     errln!("recipe {} on {} ({}), run {}", recipe.name, about.device, about.library, path.display());
     if !new.is_empty() {
@@ -57,10 +93,10 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     errln!("trains {} of {} values", grouped(&trained.to_string()), grouped(&all.to_string()));
     let _finish = finish_first("the step");
     // The bar disappears with the statement.
-    let outcome = session.train(&mut *backend, &STOP, &mut Terminal::default())?;
+    let outcome = session.train_with(ranks, &mut *backend, &STOP, &mut Terminal::default())?;
     match outcome {
         Outcome::Finished(report) => {
-            print_report(&report, folder.store(), &path, args.json)?;
+            print_report(&report, &Store::new(&path, keep), &path, args.json)?;
             if is_demo && !args.json {
                 print(&demo::next_commands(&path))?;
             }
@@ -73,6 +109,16 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The data set of a run by `world` processes. An invalid network is an error now, before a folder is created
+/// and ONNX Runtime is loaded.
+fn open_data(recipe: &Recipe, settings: &RunSettings, world: usize) -> Result<TrainingData, TrainingError> {
+    let data = TrainingData::open(&settings.data, recipe)?;
+    data.check_batch(recipe, settings.parts)?;
+    check_parts(settings.parts, world)?;
+    data.setup(recipe, settings.rows_at_once(recipe.training.batch_size), settings.seed)?;
+    Ok(data)
+}
+
 /// The options of a run with these settings.
 pub fn options(args: &TrainingArgs, settings: RunSettings) -> RunOptions {
     RunOptions {
@@ -82,12 +128,18 @@ pub fn options(args: &TrainingArgs, settings: RunSettings) -> RunOptions {
     }
 }
 
-/// The settings of a new run on the data set in `data`.
-pub fn new_settings(args: &TrainingArgs, data: &Path, seed: u64) -> anyhow::Result<RunSettings> {
+/// The settings of a new run by `world` processes on the data set in `data`.
+pub fn new_settings(
+    args: &TrainingArgs,
+    data: &Path,
+    seed: u64,
+    world: usize,
+) -> anyhow::Result<RunSettings> {
     Ok(RunSettings {
         data: absolute(data)?,
         limit_batches: args.limit_batches.map(u64::from),
         micro_batch: args.micro_batch.map(usize::from),
+        parts: args.parts.map_or(world, usize::from),
         precision: args.device.runtime.precision.unwrap_or_default(),
         seed,
         on_nan: args.on_nan.unwrap_or_default(),
@@ -103,7 +155,7 @@ pub fn overrides(args: &TrainingArgs) -> Vec<String> {
     overrides
 }
 
-fn new_run(args: &TrainArgs) -> anyhow::Result<PlannedRun> {
+fn new_run(args: &TrainArgs, world: usize) -> anyhow::Result<PlannedRun> {
     let default = if args.data.is_some() { "alexnet" } else { DEMO };
     let mut overrides = overrides(&args.training);
     if let Some(file) = &args.weights {
@@ -124,7 +176,7 @@ fn new_run(args: &TrainArgs) -> anyhow::Result<PlannedRun> {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,
     };
-    let settings = new_settings(&args.training, &data, args.seed)?;
+    let settings = new_settings(&args.training, &data, args.seed, world)?;
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
     Ok(PlannedRun { recipe, settings, folder, is_demo })
@@ -142,6 +194,7 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
         data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
         limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
+        parts: args.training.parts.map_or(before.parts, usize::from),
         precision: args.training.device.runtime.precision.unwrap_or(before.precision),
         seed: before.seed,
         on_nan: args.training.on_nan.unwrap_or(before.on_nan),

@@ -6,6 +6,7 @@ use fovea_runtime::{Device, testing};
 
 use super::*;
 use crate::checkpoint;
+use crate::collective::sum_in_tree;
 use crate::recipe::Recipe;
 use crate::state::StateError;
 
@@ -550,6 +551,61 @@ fn evaluation_uses_the_running_average_of_the_weights(backend: Make) {
     assert_eq!(state(&mut *own), state(&mut *averaged));
 }
 
+fn gradients(backend: &mut dyn TrainingBackend) -> Vec<f32> {
+    let mut lent = Vec::new();
+    backend.lend_gradients(&mut |gradients| lent = gradients.to_vec()).unwrap();
+    lent
+}
+
+/// Gradients of single parts, one step each.
+fn gradients_of_parts(backend: &mut dyn TrainingBackend, batch: &Batch, rows: usize) -> Vec<Vec<f32>> {
+    (0..ROWS)
+        .step_by(rows)
+        .map(|first| {
+            backend.reset_gradients();
+            backend.accumulate(batch.part(first..first + rows), part(0, first)).unwrap();
+            gradients(backend)
+        })
+        .collect()
+}
+
+fn parts_are_added_in_a_tree_to_the_bit(backend: Make) {
+    let mut backend = make(backend, &[]);
+    let batch = Batch::new(4);
+    let add = |sum: &mut Vec<f32>, part: Vec<f32>| {
+        sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+    };
+    for rows in [1, 2, 3] {
+        let parts = gradients_of_parts(&mut *backend, &batch, rows);
+        let expected = sum_in_tree(parts, add).unwrap();
+        backend.reset_gradients();
+        for first in (0..ROWS).step_by(rows) {
+            backend.accumulate(batch.part(first..first + rows), part(0, first)).unwrap();
+            backend.end_part().unwrap();
+        }
+        assert_eq!(gradients(&mut *backend), expected, "parts of {rows} rows");
+        let _ = backend.update(UPDATE).unwrap();
+    }
+}
+
+fn a_part_without_rows_is_zeros(backend: Make) {
+    let mut backend = make(backend, &[]);
+    let batch = Batch::new(4);
+    let [first, _, third] = &gradients_of_parts(&mut *backend, &batch, 2)[..] else { panic!("three parts") };
+    let expected: Vec<f32> = first.iter().zip(third).map(|(a, b)| a + b).collect();
+    backend.reset_gradients();
+    // What a step before leaves in the buffers does not count.
+    for _ in 0..2 {
+        backend.accumulate(batch.part(0..2), part(0, 0)).unwrap();
+        backend.end_part().unwrap();
+        backend.end_part().unwrap();
+        backend.accumulate(batch.part(4..6), part(0, 4)).unwrap();
+        backend.end_part().unwrap();
+        assert_eq!(gradients(&mut *backend), expected);
+        backend.reset_gradients();
+    }
+}
+
 /// One test for each property of a backend.
 macro_rules! conforms {
     ($backend:ident: $($property:ident),+ $(,)?) => {
@@ -571,6 +627,8 @@ macro_rules! conforms {
             gradients_that_are_reset_leave_no_trace,
             images_fetched_ahead_change_nothing,
             gradients_can_be_exchanged,
+            parts_are_added_in_a_tree_to_the_bit,
+            a_part_without_rows_is_zeros,
             a_restored_state_continues_to_the_same_bits,
             a_state_of_another_network_is_refused,
             dropout_depends_on_seed_and_step,

@@ -124,6 +124,22 @@ pub trait TrainingBackend {
         self.accumulate(rows, micro_batch)
     }
 
+    /// Ends a part of the step: what is accumulated from now on belongs to the next one. The gradients of
+    /// parts are added in a binary tree, neighbours first ([`crate::collective::sum_in_tree`]), those within
+    /// a part one after the other. A part without rows counts as zeros.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the device fails.
+    fn end_part(&mut self) -> Result<(), BackendError>;
+
+    /// Whether half precision cannot hold the gradients of the step, so that there will be no update.
+    fn overflows(&self) -> bool {
+        false
+    }
+
+    /// Makes the step one that overflows, as it does in another process.
+    fn set_overflow(&mut self) {}
+
     /// Lends the gradients of the step, and its changes of buffers, as one slice of f32 to read and modify,
     /// for an exchange between processes. The order is the same in every backend of this kind made from the
     /// same setup; values between the tensors are 0.

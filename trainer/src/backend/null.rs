@@ -34,6 +34,10 @@ impl TrainingBackend for NullBackend {
         Ok(BatchMetrics { rows: rows.labels.len() as u64, ..BatchMetrics::default() })
     }
 
+    fn end_part(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     fn update(&mut self, _: Update) -> Result<Updated, BackendError> {
         Ok(Updated::Done)
     }

@@ -90,16 +90,19 @@ impl TrainingData {
         Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain })
     }
 
-    /// Checks that there are enough training images for a batch.
+    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts.
     ///
     /// # Errors
-    /// [`TrainingError::Batch`].
-    pub fn check_batch(&self, recipe: &Recipe) -> Result<(), TrainingError> {
+    /// [`TrainingError::Batch`] and [`TrainingError::Parts`].
+    pub fn check_batch(&self, recipe: &Recipe, parts: usize) -> Result<(), TrainingError> {
         let (images, batch) = (self.train.len(), recipe.training.batch_size);
-        if batch <= images {
-            return Ok(());
+        if batch > images {
+            return Err(TrainingError::Batch { directory: self.directory.clone(), images, batch });
         }
-        Err(TrainingError::Batch { directory: self.directory.clone(), images, batch })
+        if parts == 0 || !batch.is_multiple_of(parts) {
+            return Err(TrainingError::Parts { batch, parts });
+        }
+        Ok(())
     }
 
     /// The classes in the order of their labels.
@@ -139,22 +142,17 @@ impl TrainingData {
         self.split
     }
 
-    /// The setup of the backend for a run with this recipe; it takes `micro_batch` rows at once, or the whole
-    /// batch if `None`.
+    /// The setup of the backend for a run with this recipe; it takes `rows` rows at once.
+    ///
+    /// # Errors
+    /// Those of [`Setup::new`].
     pub fn setup<'a>(
         &'a self,
         recipe: &'a Recipe,
-        micro_batch: Option<usize>,
+        rows: usize,
         seed: u64,
     ) -> Result<Setup<'a>, BackendError> {
-        let batch = recipe.training.batch_size;
-        Setup::new(
-            recipe,
-            self.classes.len(),
-            micro_batch.map_or(batch, |rows| rows.min(batch)),
-            &self.mean,
-            seed,
-        )
+        Setup::new(recipe, self.classes.len(), rows, &self.mean, seed)
     }
 }
 
@@ -199,6 +197,13 @@ impl Batches {
         Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }
     }
 
+    /// Leaves to this process, number `rank` of `world`, its share of each batch.
+    pub fn shared(mut self, rank: usize, world: usize) -> Self {
+        self.config.batch_size /= world;
+        (self.config.rank, self.config.world) = (rank, world);
+        self
+    }
+
     /// Adds buffers, for a caller that keeps this many batches while others are made.
     pub fn with_more_buffers(mut self, buffers: usize) -> Self {
         self.config.buffers += buffers;
@@ -208,7 +213,7 @@ impl Batches {
     /// Batches of an epoch; never 0, as a loader that cannot fill one batch reports that at the first
     /// request.
     pub fn per_epoch(&self) -> u64 {
-        let full = (self.records.len() / self.config.batch_size) as u64;
+        let full = (self.records.len() / (self.config.batch_size * self.config.world)) as u64;
         self.limit.map_or(full, |limit| limit.min(full)).max(1)
     }
 

@@ -10,6 +10,7 @@ use fovea_pipeline::{DatasetError, LoaderError};
 use super::Divergence;
 use crate::backend::BackendError;
 use crate::checkpoint::CheckpointError;
+use crate::collective::CollectiveError;
 use crate::metrics::MetricsError;
 use crate::recipe::RecipeError;
 use crate::state::StateError;
@@ -107,6 +108,19 @@ pub enum TrainingError {
         /// Images of a batch.
         batch: usize,
     },
+    /// A batch cannot be divided into equal parts.
+    #[error(
+        "a batch of {batch} images has no {parts} equal parts; give --parts or --batch-size another value"
+    )]
+    Parts {
+        /// Images of a batch.
+        batch: usize,
+        /// Parts.
+        parts: usize,
+    },
+    /// The processes cannot train together, or have lost each other.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
     /// A new run would overwrite checkpoints in its folder.
     #[error("{} holds a run already; continue it with --resume, or give another --run folder", path.display())]
     RunExists {
@@ -152,6 +166,7 @@ impl TrainingError {
             Self::Dataset(error) => !matches!(error, DatasetError::Io { .. } | DatasetError::Shard(_)),
             Self::Backend(error) => error.is_usage(),
             Self::Checkpoint(error) => error.is_usage(),
+            Self::Collective(error) => error.is_usage(),
             Self::Augment(_)
             | Self::Recipe(_)
             | Self::Graph(_)
@@ -160,6 +175,7 @@ impl TrainingError {
             | Self::Position { .. }
             | Self::Over { .. }
             | Self::Batch { .. }
+            | Self::Parts { .. }
             | Self::RunExists { .. } => true,
             Self::Loader(_)
             | Self::State(_)

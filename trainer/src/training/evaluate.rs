@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::OnBadRecord;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
 use crate::backend::{Rows, TrainingBackend};
+use crate::collective::Ranks;
 use crate::metrics::{BatchMetrics, number_or_nan};
 
 /// The error of a network over images.
@@ -49,33 +51,19 @@ pub struct Evaluation {
     pub on_bad_record: OnBadRecord,
     /// Threads that make batches.
     pub workers: usize,
-    /// The part of the images.
-    pub part: Part,
-}
-
-/// One of several parts that images are divided into, one for each process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Number of this part, counted from 0.
-    pub rank: usize,
-    /// Number of parts.
-    pub world: usize,
-}
-
-impl Part {
-    /// All images.
-    pub const WHOLE: Self = Self { rank: 0, world: 1 };
 }
 
 impl Evaluation {
-    /// Evaluates every image of the part once; `None` if `stop` was set meanwhile. `progress` receives the
-    /// number of images done.
+    /// Evaluates every image once; `None` if `stop` was set meanwhile, in any process. The processes share
+    /// the batches, whose sums are added in the order of the images. `progress` receives the number of images
+    /// done.
     ///
     /// # Errors
-    /// [`TrainingError::Loader`] and [`TrainingError::Backend`].
+    /// [`TrainingError::Loader`], [`TrainingError::Backend`] and [`TrainingError::Collective`].
     pub fn run(
         &self,
         backend: &mut dyn TrainingBackend,
+        ranks: &mut Ranks,
         stop: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Option<Score>, TrainingError> {
@@ -84,24 +72,42 @@ impl Evaluation {
             batch_size: samples,
             workers: self.workers,
             on_bad_record: self.on_bad_record,
-            rank: self.part.rank,
-            world: self.part.world,
+            rank: ranks.rank(),
+            world: ranks.world(),
             ..LoaderConfig::evaluation(self.views, self.crop)
         };
         let mut sums = BatchMetrics::default();
         let mut memory = backend.batch_memory()?;
         let loader = Loader::start_with_memory(Arc::clone(&self.records), config, &mut *memory)?;
+        let mut slowest = Duration::ZERO;
         for batch in loader {
-            if stop.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            let own = self.batch(backend, &batch?)?;
+            slowest = slowest.max(begin.elapsed());
+            ranks.wait_for(2 * slowest);
+            let of_all = ranks.gather_words([
+                stop.load(Ordering::Relaxed).into(),
+                own.rows,
+                own.loss.to_bits(),
+                own.top1,
+                own.top5,
+            ])?;
+            if of_all.iter().any(|&[stops, ..]| stops > 0) {
                 return Ok(None);
             }
-            sums += self.batch(backend, &batch?)?;
+            for [_, rows, loss, top1, top5] in of_all {
+                sums += BatchMetrics { rows, loss: f64::from_bits(loss), top1, top5 };
+            }
             progress(sums.rows);
         }
         Ok(Some(sums.into()))
     }
 
     fn batch(&self, backend: &mut dyn TrainingBackend, batch: &Batch) -> Result<BatchMetrics, TrainingError> {
+        if batch.is_empty() {
+            // The last images did not suffice for all processes.
+            return Ok(BatchMetrics::default());
+        }
         let views = self.views.count();
         let labels = &batch.labels()[..batch.len()];
         let row_labels: Vec<i64> = labels.iter().flat_map(|&label| vec![label; views]).collect();

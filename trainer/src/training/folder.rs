@@ -44,6 +44,10 @@ pub struct RunSettings {
     pub limit_batches: Option<u64>,
     /// Rows that the backend takes at once; the recipe's batch if `None`.
     pub micro_batch: Option<usize>,
+    /// Equal parts of a batch whose gradients are computed one by one and added in a tree, in any number of
+    /// processes; 1 in runs of earlier versions.
+    #[serde(default = "whole")]
+    pub parts: usize,
     /// Precision of the backend.
     pub precision: Precision,
     /// Seed of a run without a checkpoint.
@@ -54,6 +58,20 @@ pub struct RunSettings {
     /// The reaction to damaged records.
     #[serde(default)]
     pub on_bad_record: OnBadRecord,
+}
+
+impl RunSettings {
+    /// Rows that the backend takes at once: a part of a batch of `batch` images, or a micro-batch of it.
+    #[must_use]
+    pub fn rows_at_once(&self, batch: usize) -> usize {
+        let part = batch / self.parts.max(1);
+        self.micro_batch.map_or(part, |rows| rows.min(part))
+    }
+}
+
+/// The parts of a batch that is computed whole.
+fn whole() -> usize {
+    1
 }
 
 /// Program, device, library and machine of a run, as in `environment.json`.

@@ -20,6 +20,7 @@ mod observer;
 mod outcome;
 mod run;
 mod session;
+mod share;
 mod stuck;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,11 @@ pub(crate) use data::Batches;
 pub use data::{TrainingData, crop_size, evaluated_split, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
-pub use evaluate::{Evaluation, Part, Score, average, probabilities};
+pub use evaluate::{Evaluation, Score, average, probabilities};
 pub use folder::{
     Environment, RunFolder, RunSettings, read_environment, read_recipe, read_report, read_settings,
 };
-pub use observer::{Observer, RunPlan, Warning};
+pub use observer::{Observer, RunPlan, Sharing, Warning};
 pub use outcome::{Best, Outcome, Report};
 pub use run::RunOptions;
 pub use session::Session;

@@ -37,6 +37,17 @@ impl RunPlan {
     }
 }
 
+/// How the processes of a run spent an update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sharing {
+    /// Share of the time in which gradients were exchanged, 0..=1.
+    pub exchange: f64,
+    /// Share of the time in which this process waited for slower ones, 0..=1.
+    pub waiting: f64,
+    /// The process that computed longest.
+    pub slowest: usize,
+}
+
 /// A message for the user; each ends with a remedy where there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Warning {
@@ -119,6 +130,11 @@ pub trait Observer {
     /// An update was done. `batch` counts from 1 within its epoch, the one of `step.epoch`.
     fn step(&mut self, step: &metrics::Step, batch: u64) {
         let _ = (step, batch);
+    }
+
+    /// How the processes spent the update, in a run of several.
+    fn shared(&mut self, sharing: &Sharing) {
+        let _ = sharing;
     }
 
     /// An evaluation has done `images` of `of` images.

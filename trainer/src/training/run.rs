@@ -1,23 +1,30 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
+use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fovea_pipeline::{Batch, EvalCrops, Split};
 
 use super::data::{Batches, crop_size};
+use super::share::share_state;
 use super::stuck::StuckAtChance;
 use super::{
-    Best, Divergence, Evaluation, Observer, OnNan, Outcome, Part, Report, RunFolder, RunPlan, RunSettings,
-    Score, TrainingData, TrainingError, Warning,
+    Best, Divergence, Evaluation, Observer, OnNan, Outcome, Report, RunFolder, RunPlan, RunSettings, Score,
+    Sharing, TrainingData, TrainingError, Warning,
 };
 use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
-use crate::checkpoint::{self, CheckpointError, Meta};
+use crate::checkpoint::{self, CheckpointError, Meta, Store};
+use crate::collective::{Ranks, sum_in_tree};
 use crate::metrics::{self, BatchMetrics, Metrics};
 use crate::names;
 use crate::optimizer::{self, Position, Schedule, Update};
 use crate::recipe::Recipe;
 use crate::state::{TensorRef, Tensors};
+
+/// How long the other processes wait for the first to read or write a checkpoint.
+const TO_SAVE: Duration = Duration::from_secs(300);
 
 /// Options of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +37,22 @@ pub struct RunOptions {
     pub checkpoint_every: Duration,
 }
 
+/// What a run works with.
+pub(super) struct Around<'a> {
+    pub ranks: &'a mut Ranks,
+    pub backend: &'a mut dyn TrainingBackend,
+    pub stop: &'a AtomicBool,
+    pub observer: &'a mut dyn Observer,
+}
+
 /// A training run. [`Run::new`] makes a new one; [`Run::restore`] moves it to the position of a checkpoint.
 pub(super) struct Run<'a> {
     recipe: &'a Recipe,
     data: &'a TrainingData,
+    ranks: &'a mut Ranks,
     backend: &'a mut dyn TrainingBackend,
-    folder: &'a RunFolder,
+    /// `None` in all processes but the first.
+    folder: Option<&'a RunFolder>,
     options: RunOptions,
     stop: &'a AtomicBool,
     observer: &'a mut dyn Observer,
@@ -46,6 +63,9 @@ pub(super) struct Run<'a> {
     saved_at: Instant,
     /// Batches of an epoch.
     per_epoch: u64,
+    /// Time of the slowest step so far, after the one that allocates memory.
+    slowest: Duration,
+    together: Together,
 }
 
 impl<'a> Run<'a> {
@@ -53,12 +73,11 @@ impl<'a> Run<'a> {
     pub fn new(
         recipe: &'a Recipe,
         data: &'a TrainingData,
-        backend: &'a mut dyn TrainingBackend,
-        folder: &'a RunFolder,
+        folder: Option<&'a RunFolder>,
         options: RunOptions,
-        stop: &'a AtomicBool,
-        observer: &'a mut dyn Observer,
+        around: Around<'a>,
     ) -> Self {
+        let Around { ranks, backend, stop, observer } = around;
         let meta = Meta {
             written_by: env!("CARGO_PKG_VERSION").to_owned(),
             recipe: recipe.name.clone(),
@@ -75,9 +94,30 @@ impl<'a> Run<'a> {
             discarded: 0,
             schedule: optimizer::State::default(),
         };
-        let (saved, saved_at) = (None, Instant::now());
-        let per_epoch = 1;
-        Self { recipe, data, backend, folder, options, stop, observer, meta, saved, saved_at, per_epoch }
+        Self {
+            recipe,
+            data,
+            ranks,
+            backend,
+            folder,
+            options,
+            stop,
+            observer,
+            meta,
+            saved: None,
+            saved_at: Instant::now(),
+            slowest: Duration::ZERO,
+            together: Together::default(),
+            per_epoch: 1,
+        }
+    }
+
+    /// The state that the first process has read, in all of them.
+    pub fn shared(
+        &mut self,
+        state: Option<(Meta, Tensors)>,
+    ) -> Result<Option<(Meta, Tensors)>, TrainingError> {
+        Ok(share_state(self.ranks, state)?)
     }
 
     /// Moves the run to the position of a checkpoint, whose seed replaces that of the options.
@@ -121,10 +161,15 @@ impl<'a> Run<'a> {
         let mut batches = self.batches()?;
         let per_epoch = batches.per_epoch();
         self.per_epoch = per_epoch;
-        let mut metrics =
-            Metrics::open(self.folder.path(), self.meta.step, self.meta.epoch, self.data.split())?;
+        let mut metrics = match self.folder {
+            Some(folder) => {
+                let Meta { step, epoch, .. } = self.meta;
+                Some(Metrics::open(folder.path(), step, epoch, self.data.split())?)
+            }
+            None => None,
+        };
         self.announce(per_epoch);
-        for (path, records) in metrics.missing() {
+        for (path, records) in metrics.iter().flat_map(Metrics::missing) {
             self.observer.warn(&Warning::MissingRecords { path: path.clone(), records: *records });
         }
         let mut detector = StuckAtChance::new(self.data.classes().len());
@@ -132,12 +177,8 @@ impl<'a> Run<'a> {
         while self.meta.epoch < self.recipe.training.epochs {
             let mut clock = Clock::start();
             while self.meta.batch < per_epoch {
-                if self.is_stopped() {
+                if self.step(&mut batches, &mut metrics, &mut clock, &mut detector)?.is_break() {
                     return self.interrupted();
-                }
-                self.step(&mut batches, &mut metrics, &mut clock, &mut detector)?;
-                if self.saved_at.elapsed() >= self.options.checkpoint_every {
-                    self.save()?;
                 }
             }
             match self.evaluate(self.recipe.evaluation.every_epoch)? {
@@ -158,6 +199,7 @@ impl<'a> Run<'a> {
         let (seed, memory) = (self.meta.seed, self.backend.batch_memory()?);
         let batches =
             Batches::new(self.data, batch_size, seed, workers, on_bad_record, limit_batches, memory);
+        let batches = batches.shared(self.ranks.rank(), self.ranks.world());
         Ok(batches.with_more_buffers(usize::from(self.backend.fetches_ahead())))
     }
 
@@ -177,28 +219,69 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// One batch and its update.
+    /// One batch and its update, with a checkpoint if it is time for one; breaks if the run is to stop before
+    /// it.
     fn step(
         &mut self,
         batches: &mut Batches,
-        metrics: &mut Metrics,
+        metrics: &mut Option<Metrics>,
         clock: &mut Clock,
         detector: &mut StuckAtChance,
-    ) -> Result<(), TrainingError> {
+    ) -> Result<ControlFlow<()>, TrainingError> {
         let begin = Instant::now();
         let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
         let waited = begin.elapsed();
+        let is_time_to_save = self.saved_at.elapsed() >= self.options.checkpoint_every;
+        let Some(Agreed { rows, saves }) = self.agree(batch.len(), is_time_to_save)? else {
+            return Ok(ControlFlow::Break(()));
+        };
         self.meta.batch += 1;
         self.meta.is_best = false;
-        if batch.is_empty() {
-            // All its records are damaged.
-            return Ok(());
+        // Without rows, all records are damaged.
+        if rows > 0 {
+            let next = if self.backend.fetches_ahead() { batches.ready() } else { None };
+            let sums = self.accumulate(&batch, next, rows)?;
+            let lap = |sums: &BatchMetrics| Lap { images: sums.rows, waited, total: begin.elapsed() };
+            self.apply(&sums, lap, metrics, clock, detector)?;
         }
-        let next = if self.backend.fetches_ahead() { batches.ready() } else { None };
-        let sums = self.accumulate(&batch, next)?;
+        if saves {
+            self.save()?;
+        }
+        if self.meta.step > 1 {
+            self.slowest = self.slowest.max(begin.elapsed());
+        }
+        // What the first process does beyond the step, the others may have to wait for.
+        let longer = if saves { TO_SAVE } else { Duration::ZERO };
+        self.ranks.wait_for(2 * self.slowest + longer);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// What the processes agree on before a step of which this one has `rows` rows; `None` if one of them is
+    /// asked to stop.
+    fn agree(&mut self, rows: usize, saves: bool) -> Result<Option<Agreed>, TrainingError> {
+        let own = [self.stop.load(Ordering::Relaxed).into(), saves.into(), rows as u64];
+        let all = self.ranks.gather_words(own)?;
+        if all.iter().any(|&[stops, ..]| stops > 0) {
+            return Ok(None);
+        }
+        let [_, saves, _] = all[0];
+        let rows = all.iter().map(|&[.., rows]| rows).sum();
+        Ok(Some(Agreed { rows, saves: saves > 0 }))
+    }
+
+    /// The update from the gradients of a batch with these metrics, unless its loss is not finite.
+    fn apply(
+        &mut self,
+        sums: &BatchMetrics,
+        lap: impl Fn(&BatchMetrics) -> Lap,
+        metrics: &mut Option<Metrics>,
+        clock: &mut Clock,
+        detector: &mut StuckAtChance,
+    ) -> Result<(), TrainingError> {
         if !sums.loss.is_finite() {
-            return self.not_finite(&sums);
+            return self.not_finite(sums);
         }
+        self.exchange()?;
         let learning_rate = self.learning_rate();
         let updated = self.backend.update(Update::new(learning_rate, self.meta.step))?;
         if let Updated::Overflow { loss_scale } = updated {
@@ -206,9 +289,9 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.meta.step += 1;
-        self.meta.sums += sums;
+        self.meta.sums += *sums;
 
-        let lap = Lap { images: sums.rows, waited, total: begin.elapsed() };
+        let lap = lap(sums);
         clock.add(&lap);
         let step = metrics::Step {
             step: self.meta.step,
@@ -220,8 +303,16 @@ impl<'a> Run<'a> {
             images_per_s: lap.images_per_s(),
             data_wait: lap.data_wait(),
         };
-        metrics.step(&step)?;
+        if let Some(metrics) = metrics {
+            metrics.step(&step)?;
+        }
         self.observer.step(&step, self.meta.batch);
+        if self.ranks.world() > 1 {
+            let Together { slowest, waited, exchanged } = self.together;
+            let share = |time: Duration| ratio(time.as_secs_f64(), lap.total);
+            let (exchange, waiting) = (share(exchanged), share(waited));
+            self.observer.shared(&Sharing { exchange, waiting, slowest });
+        }
         if detector.is_stuck(step.loss) {
             let classes = self.data.classes().len();
             self.observer.warn(&Warning::StuckAtChance { classes, step: step.step });
@@ -229,40 +320,116 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Gradients over a batch, in as many micro-batches as the backend needs; ends at the first whose loss is
-    /// not finite. `next` is the following batch, if it is known.
-    fn accumulate(&mut self, batch: &Batch, next: Option<&Batch>) -> Result<BatchMetrics, TrainingError> {
-        let rows = self.backend.batch_rows();
+    /// Gradients over this process's share of a batch with `rows` rows, in as many micro-batches as the
+    /// backend needs, and metrics of the whole batch; ends at the first micro-batch whose loss is not finite.
+    /// `next` is the following batch, if it is known.
+    fn accumulate(
+        &mut self,
+        batch: &Batch,
+        next: Option<&Batch>,
+        rows: u64,
+    ) -> Result<BatchMetrics, TrainingError> {
+        let begin = Instant::now();
         let row_bytes = batch.shape().view_values();
-        let labels = &batch.labels()[..batch.len()];
-        let parts = labels.chunks(rows).zip(batch.color_offsets().chunks(rows));
-        let id = |batch: &Batch, part: usize| RowsId {
-            epoch: batch.epoch(),
-            batch: batch.index(),
-            first_row: (part * rows) as u64,
-        };
-        let images: Vec<_> = batch.image_bytes().chunks(rows * row_bytes).take(parts.len()).collect();
-        let of_next = next.filter(|next| !next.is_empty());
-        let of_next = of_next.map(|next| NextImages { id: id(next, 0), images: next.image_bytes() });
-        let mut metrics = BatchMetrics::default();
-        for (part, (labels, color_offsets)) in parts.enumerate() {
-            let within = images.get(part + 1).map(|images| NextImages { id: id(batch, part + 1), images });
+        let pieces = self.pieces(batch);
+        let of_next = next.and_then(|next| {
+            let first = self.pieces(next).into_iter().next()?;
+            Some(NextImages { id: first.id, images: &next.image_bytes()[first.samples.start * row_bytes..] })
+        });
+        let images = |piece: &Piece| &batch.image_bytes()[piece.samples.start * row_bytes..];
+        let mut parts = vec![BatchMetrics::default(); self.own_parts()];
+        let mut ended = 0;
+        for (at, piece) in pieces.iter().enumerate() {
+            self.end_parts(&mut ended, piece.part)?;
             let micro_batch = MicroBatch {
                 seed: self.meta.seed,
                 step: self.meta.step,
-                id: id(batch, part),
-                gradient_scale: 1.0 / batch.len() as f32,
+                id: piece.id,
+                gradient_scale: 1.0 / rows as f32,
             };
-            let rows = Rows { images: images[part], color_offsets, labels };
-            metrics += match within.or(of_next) {
+            let rows = Rows {
+                images: &images(piece)[..piece.samples.len() * row_bytes],
+                color_offsets: &batch.color_offsets()[piece.samples.clone()],
+                labels: &batch.labels()[piece.samples.clone()],
+            };
+            let within = pieces.get(at + 1).map(|next| NextImages { id: next.id, images: images(next) });
+            let metrics = match within.or(of_next) {
                 Some(next) => self.backend.accumulate_and_fetch(rows, micro_batch, next)?,
                 None => self.backend.accumulate(rows, micro_batch)?,
             };
+            parts[piece.part] += metrics;
             if !metrics.loss.is_finite() {
                 break;
             }
         }
-        Ok(metrics)
+        if self.options.settings.parts > 1 {
+            self.end_parts(&mut ended, parts.len())?;
+        }
+        let sum = |parts: Vec<BatchMetrics>| sum_in_tree(parts, |sum, part| *sum += part).unwrap_or_default();
+        let BatchMetrics { rows, loss, top1, top5 } = sum(parts);
+        let overflows = self.backend.overflows();
+        let computed = begin.elapsed();
+        let own = [overflows.into(), rows, loss.to_bits(), top1, top5, computed.as_micros() as u64];
+        let all = self.ranks.gather_words(own)?;
+        let slowest = (0..all.len()).max_by_key(|&rank| all[rank][5]).unwrap_or(0);
+        self.together = Together { slowest, waited: begin.elapsed() - computed, exchanged: Duration::ZERO };
+        if !overflows && all.iter().any(|&[overflows, ..]| overflows > 0) {
+            self.backend.set_overflow();
+        }
+        let of_rank = |[_, rows, loss, top1, top5, _]: [u64; 6]| BatchMetrics {
+            rows,
+            loss: f64::from_bits(loss),
+            top1,
+            top5,
+        };
+        Ok(sum(all.into_iter().map(of_rank).collect()))
+    }
+
+    /// Parts of a batch that this process computes.
+    fn own_parts(&self) -> usize {
+        self.options.settings.parts / self.ranks.world()
+    }
+
+    /// This process's share of a batch, in pieces that the backend takes at once.
+    fn pieces(&self, batch: &Batch) -> Vec<Piece> {
+        let at_once = self.backend.batch_rows();
+        let part_rows = batch.shape().samples / self.own_parts();
+        let before = self.ranks.rank() * batch.shape().samples;
+        let mut pieces = Vec::new();
+        for part in 0..self.own_parts() {
+            // Damaged records are left out of their own part.
+            let place = |part: usize| {
+                batch.positions().partition_point(|&position| (position as usize) < part * part_rows)
+            };
+            let (start, end) = (place(part), place(part + 1));
+            for first in (start..end).step_by(at_once) {
+                let first_row = (before + part * part_rows + first - start) as u64;
+                let id = RowsId { epoch: batch.epoch(), batch: batch.index(), first_row };
+                pieces.push(Piece { part, samples: first..end.min(first + at_once), id });
+            }
+        }
+        pieces
+    }
+
+    /// Tells the backend that the parts before number `part` have ended, of which it knows `ended`.
+    fn end_parts(&mut self, ended: &mut usize, part: usize) -> Result<(), TrainingError> {
+        for _ in *ended..part {
+            self.backend.end_part()?;
+        }
+        *ended = part.max(*ended);
+        Ok(())
+    }
+
+    /// Makes the gradients those of the whole batch, in every process.
+    fn exchange(&mut self) -> Result<(), TrainingError> {
+        if self.ranks.world() == 1 || self.backend.overflows() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let mut summed = Ok(());
+        self.backend.lend_gradients(&mut |gradients| summed = self.ranks.sum(gradients))?;
+        self.together.exchanged = begin.elapsed();
+        Ok(summed?)
     }
 
     fn not_finite(&mut self, sums: &BatchMetrics) -> Result<(), TrainingError> {
@@ -285,7 +452,7 @@ impl<'a> Run<'a> {
             loss,
             learning_rate: self.learning_rate(),
             extremes: self.backend.extremes()?,
-            checkpoint: self.folder.store().latest().ok(),
+            checkpoint: self.folder.and_then(|folder| folder.store().latest().ok()),
         })
     }
 
@@ -297,17 +464,17 @@ impl<'a> Run<'a> {
             classes: self.data.classes().len(),
             on_bad_record: self.options.settings.on_bad_record,
             workers: self.options.workers,
-            part: Part::WHOLE,
         };
         let (of, observer) = (self.data.evaluated().len() as u64, &mut *self.observer);
-        evaluation.run(self.backend, self.stop, &mut |images| observer.evaluating(views, images, of))
+        evaluation
+            .run(self.backend, self.ranks, self.stop, &mut |images| observer.evaluating(views, images, of))
     }
 
     fn finish_epoch(
         &mut self,
         score: &Score,
         clock: &Clock,
-        metrics: &mut Metrics,
+        metrics: &mut Option<Metrics>,
     ) -> Result<(), TrainingError> {
         let mut schedule = self.schedule();
         let epoch = metrics::Epoch {
@@ -331,8 +498,11 @@ impl<'a> Run<'a> {
         self.meta.epoch += 1;
         self.meta.batch = 0;
         self.meta.sums = BatchMetrics::default();
-        metrics.epoch(&epoch)?;
+        if let Some(metrics) = metrics {
+            metrics.epoch(&epoch)?;
+        }
         self.save()?;
+        self.ranks.wait_for(TO_SAVE);
         let next_rate = self.learning_rate();
         self.observer.epoch(&epoch, next_rate);
         Ok(())
@@ -367,28 +537,46 @@ impl<'a> Run<'a> {
             best,
             split: self.data.split(),
         };
-        self.folder.report(&report)?;
+        if let Some(folder) = self.folder {
+            folder.report(&report)?;
+        }
         self.observer.finished(&report);
         Ok(Outcome::Finished(report))
     }
 
     /// Position of the best checkpoint; `None` if no checkpoint was saved as the best.
-    fn best_checkpoint(&self) -> Result<Option<Meta>, TrainingError> {
-        match self.folder.store().best() {
-            Ok(path) => Ok(Some(checkpoint::read_meta(&path)?).filter(|meta| meta.is_best)),
+    fn best_checkpoint(&mut self) -> Result<Option<Meta>, TrainingError> {
+        let best = match self.folder.map(|folder| folder.store().best()) {
+            Some(Ok(path)) => Some(checkpoint::read_meta(&path)?).filter(|meta| meta.is_best),
             // The null backend has nothing to save.
-            Err(CheckpointError::None { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+            Some(Err(CheckpointError::None { .. })) | None => None,
+            Some(Err(error)) => return Err(error.into()),
+        };
+        Ok(self.ranks.share(self.folder.map(|_| best))?)
     }
 
     /// Evaluates the weights of the best checkpoint; the backend has the last weights again afterwards.
     fn evaluate_saved(&mut self, views: EvalCrops) -> Result<Option<Score>, TrainingError> {
-        let store = self.folder.store();
-        self.import(checkpoint::load(&store.best()?)?.1)?;
+        self.import_saved(Store::best)?;
         let score = self.evaluate(views)?;
-        self.import(checkpoint::load(&store.latest()?)?.1)?;
+        self.import_saved(Store::latest)?;
         Ok(score)
+    }
+
+    /// Gives the backend the state of a checkpoint.
+    fn import_saved(
+        &mut self,
+        which: fn(&Store) -> Result<PathBuf, CheckpointError>,
+    ) -> Result<(), TrainingError> {
+        self.ranks.wait_for(TO_SAVE);
+        let state = match self.folder {
+            Some(folder) => Some(checkpoint::load(&which(folder.store())?)?),
+            None => None,
+        };
+        match self.shared(state)? {
+            Some((_, state)) => self.import(state),
+            None => unreachable!("the first process has a folder"),
+        }
     }
 
     fn import(&mut self, mut state: Tensors) -> Result<(), TrainingError> {
@@ -405,12 +593,13 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint unless the last one is the same. A run cannot resume from weights that are not
     /// finite.
     fn save(&mut self) -> Result<(), TrainingError> {
+        let Some(folder) = self.folder else { return Ok(()) };
         if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
         }
         let shape = self.recipe.input.mean_shape();
         let mean = (names::SAVED_MEAN, TensorRef { shape: &shape, values: self.data.mean() });
-        let (store, meta) = (self.folder.store(), &self.meta);
+        let (store, meta) = (folder.store(), &self.meta);
         let mut path = None;
         let mut is_weightless = false;
         self.backend.export(&mut |tensors| {
@@ -447,10 +636,33 @@ impl<'a> Run<'a> {
         let batch = u64::from(self.meta.epoch) * per_epoch + self.meta.batch.saturating_sub(1);
         self.schedule().rate(Position { batch, per_epoch, epochs })
     }
+}
 
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
+/// What the processes agree on before a step.
+struct Agreed {
+    /// Rows of the batch, in all processes.
+    rows: u64,
+    /// Whether a checkpoint follows the step.
+    saves: bool,
+}
+
+/// Times of an update in a run of several processes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Together {
+    /// The process that computed longest.
+    slowest: usize,
+    /// For the slower processes.
+    waited: Duration,
+    exchanged: Duration,
+}
+
+/// Rows that are computed at once.
+struct Piece {
+    /// The part of the batch that they are of, counted from 0 in each process.
+    part: usize,
+    /// Their places among the process's samples.
+    samples: Range<usize>,
+    id: RowsId,
 }
 
 /// Time of one or several updates.

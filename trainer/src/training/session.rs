@@ -2,10 +2,11 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::run::Run;
+use super::run::{Around, Run};
 use super::{Observer, Outcome, RunFolder, RunOptions, TrainingData, TrainingError};
 use crate::backend::{BackendError, Setup, TrainingBackend};
 use crate::checkpoint::{self, CheckpointError, Meta};
+use crate::collective::{Fingerprint, Ranks};
 use crate::recipe::Recipe;
 use crate::state::Tensors;
 
@@ -14,12 +15,16 @@ use crate::state::Tensors;
 /// ```text
 /// Session::open(recipe, data, options, folder)? ─► .train(backend, stop, observer)? ─► Outcome
 /// ```
+///
+/// Of several processes, the first opens the run and the others [`follow`](Self::follow); each calls
+/// [`train_with`](Self::train_with).
 #[derive(Debug)]
 pub struct Session<'a> {
     recipe: &'a Recipe,
     data: &'a TrainingData,
     options: RunOptions,
-    folder: &'a RunFolder,
+    /// `None` in a process that follows.
+    folder: Option<&'a RunFolder>,
     /// The last checkpoint.
     saved: Option<(Meta, Tensors)>,
 }
@@ -47,7 +52,13 @@ impl<'a> Session<'a> {
             let classes: Vec<&str> = data.classes().iter().map(|class| class.wnid.as_str()).collect();
             meta.check_classes(&classes)?;
         }
-        Ok(Self { recipe, data, options, folder, saved })
+        Ok(Self { recipe, data, options, folder: Some(folder), saved })
+    }
+
+    /// The part that this process takes in a run that another one opens.
+    #[must_use]
+    pub fn follow(recipe: &'a Recipe, data: &'a TrainingData, options: RunOptions) -> Self {
+        Self { recipe, data, options, folder: None, saved: None }
     }
 
     /// The setup of its backend.
@@ -56,7 +67,33 @@ impl<'a> Session<'a> {
     /// Those of [`Setup::new`].
     pub fn setup(&self) -> Result<Setup<'a>, BackendError> {
         let settings = &self.options.settings;
-        self.data.setup(self.recipe, settings.micro_batch, settings.seed)
+        let rows = settings.rows_at_once(self.recipe.training.batch_size);
+        self.data.setup(self.recipe, rows, settings.seed)
+    }
+
+    /// What must be the same in all processes of the run.
+    #[must_use]
+    pub fn fingerprint(&self, backend: &dyn TrainingBackend) -> Fingerprint {
+        let (settings, about) = (&self.options.settings, backend.describe());
+        let number = |value: Option<u64>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());
+        Fingerprint {
+            fields: vec![
+                ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("recipe", format!("{} ({})", self.recipe.name, self.recipe.hash())),
+                ("data set", self.data.digest().to_owned()),
+                ("images to evaluate", self.data.evaluated().len().to_string()),
+                ("--seed", settings.seed.to_string()),
+                ("--parts", settings.parts.to_string()),
+                ("--micro-batch", number(settings.micro_batch.map(|rows| rows as u64))),
+                ("--limit-batches", number(settings.limit_batches)),
+                ("--precision", settings.precision.to_string()),
+                ("--on-nan", settings.on_nan.to_string()),
+                ("--on-bad-record", settings.on_bad_record.to_string()),
+                ("--backend", about.backend.to_owned()),
+                ("device", about.device.split(':').next().unwrap_or_default().to_owned()),
+                ("library", about.library),
+            ],
+        }
     }
 
     /// Trains until all epochs of the recipe are done, or until `stop` is set, and then saves a checkpoint.
@@ -70,13 +107,29 @@ impl<'a> Session<'a> {
         stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainingError> {
+        self.train_with(&mut Ranks::default(), backend, stop, observer)
+    }
+
+    /// Trains as one of several processes; `stop` set in any of them ends the run in all.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), and [`TrainingError::Collective`].
+    pub fn train_with(
+        self,
+        ranks: &mut Ranks,
+        backend: &mut dyn TrainingBackend,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainingError> {
         let Self { recipe, data, options, folder, saved } = self;
         let (settings, about) = (options.settings.clone(), backend.describe());
-        let mut run = Run::new(recipe, data, backend, folder, options, stop, observer);
-        if let Some((meta, state)) = saved {
+        let mut run = Run::new(recipe, data, folder, options, Around { ranks, backend, stop, observer });
+        if let Some((meta, state)) = run.shared(saved)? {
             run.restore(meta, state)?;
         }
-        folder.describe(recipe, &settings, &about)?;
+        if let Some(folder) = folder {
+            folder.describe(recipe, &settings, &about)?;
+        }
         run.train()
     }
 }

@@ -22,7 +22,7 @@ pub fn compare(plan: &Plan, context: &mut SweepContext<'_>) -> Result<Option<Com
     let mut data = Vec::new();
     for Candidate { recipe, data: folder } in &plan.candidates {
         let opened = TrainingData::open(folder, recipe)?;
-        opened.check_batch(recipe)?;
+        opened.check_batch(recipe, context.options.settings.parts)?;
         plan.check_target(opened.classes().len())?;
         data.push(opened);
     }

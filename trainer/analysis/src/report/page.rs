@@ -125,9 +125,9 @@ fn batches(record: &Record, settings: &RunSettings) -> Vec<(&'static str, String
         (Some(limit), None) => Some(format!("at most {limit}")),
         (None, None) => None,
     };
-    let at_once = match settings.micro_batch {
-        Some(rows) => format!("{rows} of a batch of {batch_size}"),
-        None => format!("a whole batch of {batch_size}"),
+    let at_once = match settings.rows_at_once(batch_size) {
+        rows if rows < batch_size => format!("{rows} of a batch of {batch_size}"),
+        _ => format!("a whole batch of {batch_size}"),
     };
     let of_epoch = of_epoch.map(|batches| ("batches of an epoch", batches));
     let others = [("images at once", at_once), ("precision", settings.precision.to_string())];
@@ -189,6 +189,7 @@ mod tests {
             data: "shards".into(),
             limit_batches,
             micro_batch,
+            parts: 1,
             precision: Precision::F32,
             seed: 0,
             on_nan: OnNan::Stop,

@@ -45,6 +45,7 @@ use super::{
     BackendError, BatchMetrics, Description, Limits, MicroBatch, NextImages, ParameterExtremes, Precision,
     Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
+use crate::collective::Branches;
 use crate::models::TrainingGraphs;
 use crate::state::{TensorRef, Tensors};
 use crate::{names, optimizer};
@@ -68,10 +69,14 @@ pub struct OrtBackend {
     evaluate: Evaluate,
     /// Their gradients are those of the first micro-batch of a step, then the sum over its micro-batches.
     flats: Flats,
-    /// For the later micro-batches of a step; created when there is one.
-    later: Option<LaterMicroBatches>,
-    /// Micro-batches of the step so far.
+    /// Further buffers of gradients; created when a step first needs them.
+    further: Vec<FurtherGradients>,
+    /// The sums of parts of the step that are in the first buffers of gradients.
+    branches: Branches,
+    /// Micro-batches of the part so far; their sum is in the buffer after those of `branches`.
     micro_batches: u32,
+    /// The buffer that the last micro-batch wrote to.
+    written: usize,
     /// Only in half precision.
     loss_scale: Option<LossScale>,
     /// Whether gradients of the step are not finite.
@@ -117,8 +122,8 @@ struct Evaluate {
     probabilities: Tensor<f32>,
 }
 
-/// Gradients of the later micro-batches of a step, and their addition to the sum.
-struct LaterMicroBatches {
+/// A further buffer of gradients, and its addition to the one before it.
+struct FurtherGradients {
     gradients: SharedFlat,
     binding: Binding,
     adder: Adder,
@@ -194,8 +199,10 @@ impl OrtBackend {
             update,
             evaluate,
             flats,
-            later: None,
+            further: Vec::new(),
+            branches: Branches::default(),
             micro_batches: 0,
+            written: 0,
             loss_scale: (options.precision == Precision::F16).then(LossScale::default),
             overflows: false,
         };
@@ -224,17 +231,50 @@ impl OrtBackend {
         lock(flat).write(fill).map_err(BackendError::session("write the weights"))
     }
 
+    /// Buffer number `at` of gradients; `flats` has number 0.
+    fn gradients(&self, at: usize) -> &SharedFlat {
+        match at {
+            0 => &self.flats.gradients,
+            _ => &self.further[at - 1].gradients,
+        }
+    }
+
+    /// Creates the buffers of gradients up to number `at`.
+    ///
     /// A CUDA graph of the first micro-batch, recorded before, may write to the gradients replaced here: they
     /// are in the sum by then.
-    fn prepare_later(&mut self) -> Result<(), BackendError> {
-        let gradients = zeros(&self.train.session, self.options.device, self.layout.buffers.end)?;
-        let mut binding =
-            self.train.bound(&self.batch, &self.network, &self.layout, &self.flats.weights, &gradients)?;
-        self.options.record(&mut binding, LATER_GRAPH)?;
-        let (environment, range) = (&self.loaded.environment, 0..self.layout.buffers.end);
-        let adder = Adder::new(environment, &self.options, range, &self.flats.gradients, &gradients)?;
-        self.later = Some(LaterMicroBatches { gradients, binding, adder });
+    fn prepare_gradients(&mut self, at: usize) -> Result<(), BackendError> {
+        while self.further.len() < at {
+            let gradients = zeros(&self.train.session, self.options.device, self.layout.buffers.end)?;
+            let mut binding = self.train.bound(
+                &self.batch,
+                &self.network,
+                &self.layout,
+                &self.flats.weights,
+                &gradients,
+            )?;
+            let number = self.further.len();
+            self.options.record(&mut binding, LATER_GRAPH + number as u32)?;
+            let (environment, range) = (&self.loaded.environment, 0..self.layout.buffers.end);
+            let adder = Adder::new(environment, &self.options, range, self.gradients(number), &gradients)?;
+            self.further.push(FurtherGradients { gradients, binding, adder });
+        }
         Ok(())
+    }
+
+    /// Adds the last two of `buffers` buffers of gradients, `joins` times.
+    fn join(&mut self, buffers: usize, joins: usize) -> Result<(), BackendError> {
+        (0..joins).try_for_each(|done| self.further[buffers - done - 2].adder.run())
+    }
+
+    /// Makes the gradients of the step those of all its parts.
+    fn join_parts(&mut self) -> Result<(), BackendError> {
+        if self.micro_batches > 0 && self.branches.len() > 0 {
+            self.end_part()?;
+        }
+        let buffers = self.branches.len();
+        let joins = self.branches.finish();
+        self.join(buffers, joins)
     }
 }
 
@@ -459,12 +499,35 @@ impl TrainingBackend for OrtBackend {
         self.compute(&rows, &micro_batch, Some(next))
     }
 
+    fn end_part(&mut self) -> Result<(), BackendError> {
+        let at = self.branches.len();
+        if self.micro_batches == 0 {
+            self.prepare_gradients(at)?;
+            lock(self.gradients(at))
+                .write(|values| values.fill(0.0))
+                .map_err(BackendError::session("clear the gradients"))?;
+        }
+        self.micro_batches = 0;
+        let joins = self.branches.push();
+        self.join(at + 1, joins)
+    }
+
+    fn overflows(&self) -> bool {
+        self.overflows
+    }
+
+    fn set_overflow(&mut self) {
+        self.overflows = true;
+    }
+
     fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+        self.join_parts()?;
         lock(&self.flats.gradients).modify(change).map_err(BackendError::session("lend the gradients"))
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         let overflows = self.overflows;
+        self.join_parts()?;
         self.begin_step();
         if let Some(scale) = &mut self.loss_scale {
             if overflows {
@@ -495,13 +558,10 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
-        let last = match &self.later {
-            Some(later) if self.micro_batches > 1 => &later.gradients,
-            _ => &self.flats.gradients,
-        };
         let read = BackendError::session("read the parameters");
         let weights = lock(&self.flats.weights).read(|values| self.largest(values)).map_err(&read)?;
-        let gradients = lock(last).read(|values| self.largest(values)).map_err(&read)?;
+        let gradients =
+            lock(self.gradients(self.written)).read(|values| self.largest(values)).map_err(&read)?;
         let trained = self.layout.trained(&self.network.parameters).map(|(parameter, _)| parameter);
         let pairs = trained.zip(weights).zip(gradients);
         Ok(pairs
@@ -595,24 +655,23 @@ impl OrtBackend {
             let row_len = mask.shape[1..].iter().product();
             feed.write(|values| fill_mask(micro_batch, index, mask.keep, row_len, values))?;
         }
-        let Train { session, binding, .. } = &mut self.train;
         let doing = match self.options.records() {
             true => "record or replay a training step (--no-cuda-graph launches its kernels one by one)",
             false => "run a training step",
         };
         let id = micro_batch.id;
-        if self.micro_batches == 0 {
-            self.batch.images.run_and_fetch(id, rows.images, next, binding, session, doing)?;
-        } else {
-            if self.later.is_none() {
-                self.prepare_later()?;
-            }
-            if let Some(later) = &mut self.later {
-                let (session, binding) = (&mut self.train.session, &mut later.binding);
-                self.batch.images.run_and_fetch(id, rows.images, next, binding, session, doing)?;
-                later.adder.run()?;
-            }
+        let sum = self.branches.len();
+        let to = sum + usize::from(self.micro_batches > 0);
+        self.prepare_gradients(to)?;
+        let binding = match to {
+            0 => &mut self.train.binding,
+            _ => &mut self.further[to - 1].binding,
+        };
+        self.batch.images.run_and_fetch(id, rows.images, next, binding, &mut self.train.session, doing)?;
+        if to > sum {
+            self.further[sum].adder.run()?;
         }
+        self.written = to;
         self.micro_batches += 1;
         let read = BackendError::session("read the sums of a step");
         if let Some(half) = &self.train.half {
@@ -623,6 +682,7 @@ impl OrtBackend {
 
     /// Makes the next micro-batch overwrite the gradients.
     fn begin_step(&mut self) {
+        self.branches.clear();
         self.micro_batches = 0;
         self.overflows = false;
     }

@@ -10,7 +10,7 @@ use crate::recipe::Recipe;
 
 /// Number of the CUDA graph of a step's first micro-batch.
 pub(super) const FIRST_GRAPH: u32 = 1;
-/// Number of the CUDA graph of its later micro-batches, whose gradients have another output buffer.
+/// Number of the CUDA graph whose gradients go to the second buffer; those of further buffers follow.
 pub(super) const LATER_GRAPH: u32 = 2;
 
 /// Options of ONNX Runtime.

@@ -15,6 +15,7 @@ use super::{
     BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
     TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
+use crate::collective::sum_in_tree;
 use crate::names;
 use crate::optimizer::{self, Optimizer, ParameterGroup, clip_factor};
 use crate::recipe::{DropoutScaling, Layer, LayerKind};
@@ -31,6 +32,8 @@ pub struct ReferenceBackend {
     optimizer: Arc<dyn Optimizer>,
     label_smoothing: f64,
     parameters: Vec<State>,
+    /// Gradients of the parts of the step that have ended, of all parameters one after the other.
+    parts: Vec<Vec<f32>>,
 }
 
 /// A parameter with its gradient and optimizer slots.
@@ -77,8 +80,8 @@ impl ReferenceBackend {
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
         let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
         let label_smoothing = setup.recipe.training.label_smoothing.unwrap_or_default();
-        let limits = setup.limits();
-        Ok(Self { limits, layers, input_px, mean, factors, optimizer, label_smoothing, parameters })
+        let (limits, parts) = (setup.limits(), Vec::new());
+        Ok(Self { limits, layers, input_px, mean, factors, optimizer, label_smoothing, parameters, parts })
     }
 
     /// (images − mean + offsets) · factor of the rows that count.
@@ -207,6 +210,29 @@ impl ReferenceBackend {
         }
     }
 
+    /// The gradients of the step, of all parameters one after the other.
+    fn flat_gradients(&self) -> Vec<f32> {
+        let all = self.parameters.iter().flat_map(|state| &state.gradients);
+        all.map(|&gradient| gradient as f32).collect()
+    }
+
+    fn set_gradients(&mut self, flat: Vec<f32>) {
+        let all = self.parameters.iter_mut().flat_map(|state| &mut state.gradients);
+        for (gradient, value) in all.zip(flat) {
+            *gradient = value.into();
+        }
+    }
+
+    /// Makes the gradients of the step the sum of its parts, if it has any.
+    fn join_parts(&mut self) {
+        let add = |sum: &mut Vec<f32>, part: Vec<f32>| {
+            sum.iter_mut().zip(part).for_each(|(sum, gradient)| *sum += gradient);
+        };
+        if let Some(sum) = sum_in_tree(std::mem::take(&mut self.parts), add) {
+            self.set_gradients(sum);
+        }
+    }
+
     fn zero_gradients(&mut self) {
         for state in &mut self.parameters {
             state.gradients.fill(0.0);
@@ -265,7 +291,14 @@ impl TrainingBackend for ReferenceBackend {
         Ok(sums)
     }
 
+    fn end_part(&mut self) -> Result<(), BackendError> {
+        self.parts.push(self.flat_gradients());
+        self.zero_gradients();
+        Ok(())
+    }
+
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
+        self.join_parts();
         let trained = self.parameters.iter().filter(|state| state.group.is_some());
         let squares: f64 =
             trained.flat_map(|state| &state.gradients).map(|gradient| gradient * gradient).sum();
@@ -282,17 +315,15 @@ impl TrainingBackend for ReferenceBackend {
     }
 
     fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
-        let all = self.parameters.iter().flat_map(|state| &state.gradients);
-        let mut lent: Vec<f32> = all.map(|&gradient| gradient as f32).collect();
+        self.join_parts();
+        let mut lent = self.flat_gradients();
         change(&mut lent);
-        let all = self.parameters.iter_mut().flat_map(|state| &mut state.gradients);
-        for (gradient, changed) in all.zip(lent) {
-            *gradient = changed.into();
-        }
+        self.set_gradients(lent);
         Ok(())
     }
 
     fn reset_gradients(&mut self) {
+        self.parts.clear();
         self.zero_gradients();
     }
 
@@ -340,7 +371,7 @@ impl TrainingBackend for ReferenceBackend {
     }
 
     fn import(&mut self, mut state: Tensors) -> Result<(), BackendError> {
-        self.zero_gradients();
+        self.reset_gradients();
         for State { parameter, weights, slots, .. } in &mut self.parameters {
             *weights = state.take(&parameter.name, &parameter.shape)?.values;
             for (name, slot) in self.optimizer.slots().iter().zip(slots) {

@@ -123,9 +123,14 @@ fn a_batch_larger_than_the_data_set_is_an_error() {
     let text = error(&mut attempt).to_string();
     assert!(text.contains("batch of 48") && text.contains("47 images"), "{text}");
     let data = TrainingData::open(&place.path("data"), &attempt.recipe).unwrap();
-    let text = data.check_batch(&attempt.recipe).unwrap_err().to_string();
+    let text = data.check_batch(&attempt.recipe, 1).unwrap_err().to_string();
     assert!(text.starts_with(place.path("data").to_str().unwrap()) && text.contains("batch of 48"), "{text}");
-    data.check_batch(&recipe(&["training.batch_size=47"])).unwrap();
+    let whole = recipe(&["training.batch_size=47"]);
+    data.check_batch(&whole, 1).unwrap();
+    for parts in [0, 2] {
+        let text = data.check_batch(&whole, parts).unwrap_err().to_string();
+        assert!(text.contains(&format!("a batch of 47 images has no {parts} equal parts")), "{text}");
+    }
 }
 
 #[test]

@@ -10,10 +10,11 @@ use fovea_runtime::testing::{self, Data};
 use super::support::{Attempt, Place, TRAIN, VAL, recipe, traces};
 use crate::backend::{ReferenceBackend, Setup, TrainingBackend};
 use crate::checkpoint::Store;
+use crate::collective::Ranks;
 use crate::models::PixelType;
 use crate::training::{
-    CheckpointChoice, Evaluation, OnNan, Part, RunPlan, Score, TrainedModel, TrainingData, Warning,
-    crop_size, probabilities, read_recipe, read_report, read_settings,
+    CheckpointChoice, Evaluation, OnNan, RunPlan, Score, TrainedModel, TrainingData, Warning, crop_size,
+    probabilities, read_recipe, read_report, read_settings,
 };
 
 #[test]
@@ -177,11 +178,10 @@ fn score(place: &Place, views: EvalCrops, rows: usize) -> Score {
         classes: 3,
         on_bad_record: OnBadRecord::Stop,
         workers: 2,
-        part: Part::WHOLE,
     };
     let mut reported = Vec::new();
     let score = evaluation
-        .run(&mut backend, &AtomicBool::new(false), &mut |done| reported.push(done))
+        .run(&mut backend, &mut Ranks::default(), &AtomicBool::new(false), &mut |done| reported.push(done))
         .unwrap()
         .unwrap();
     assert_eq!(reported.last(), Some(&(VAL as u64)));

@@ -151,6 +151,7 @@ pub fn options() -> RunOptions {
         data: PathBuf::new(),
         limit_batches: None,
         micro_batch: None,
+        parts: 1,
         precision: Precision::F32,
         seed: 5,
         on_nan: OnNan::Stop,
@@ -443,6 +444,10 @@ impl TrainingBackend for Spoiling<'_> {
             return Ok(Updated::Overflow { loss_scale: 0.5 });
         }
         self.inner.update(update)
+    }
+
+    fn end_part(&mut self) -> Result<(), BackendError> {
+        self.inner.end_part()
     }
 
     fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {

@@ -1,0 +1,223 @@
+//! Several processes of one run, by every MPI of `FOVEA_TEST_MPIEXEC`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// The programs that start processes, of one make of MPI each.
+fn launchers() -> Vec<PathBuf> {
+    let Some(list) = std::env::var_os("FOVEA_TEST_MPIEXEC") else {
+        println!("skipped: FOVEA_TEST_MPIEXEC is not set");
+        return Vec::new();
+    };
+    std::env::split_paths(&list).collect()
+}
+
+/// The options of a run of the demonstration.
+const RUN: [&str; 12] = [
+    "--recipe",
+    "demo",
+    "--set",
+    "evaluation.at_end=center",
+    "--epochs",
+    "1",
+    "--threads",
+    "1",
+    "--workers",
+    "1",
+    "--batch-size",
+    "32",
+];
+
+const SHORT: &str = "--limit-batches=6";
+
+/// `trainer` alone, with the options of the run.
+fn alone(more: &[&str]) -> Command {
+    trainer(&[&RUN[..], more].concat())
+}
+
+/// `mpiexec -n RANKS trainer`, with the options of the run.
+fn together(mpiexec: &Path, ranks: usize, more: &[&str]) -> Command {
+    let mut command = Command::new(mpiexec);
+    if fs::canonicalize(mpiexec).unwrap().ends_with("orterun") {
+        command.arg("--oversubscribe");
+    }
+    let trainer = alone(more);
+    command.args(["-n", &ranks.to_string()]).arg(trainer.get_program()).args(trainer.get_args());
+    for (name, value) in trainer.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    command
+}
+
+/// `trainer launch`, with the options of the run.
+fn launched(mpiexec: &Path, ranks: usize, more: &[&str]) -> Command {
+    let count = ranks.to_string();
+    let mut command = trainer(&[&["launch", "--ranks", &count][..], &RUN[..], more].concat());
+    let path = std::env::var_os("PATH").unwrap();
+    let folders = [mpiexec.parent().unwrap().to_owned()].into_iter().chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).unwrap());
+    command
+}
+
+/// The last checkpoint's tensors and numbers, and the records of every epoch without times.
+fn result(run: &Path) -> (Vec<u8>, serde_json::Value, Vec<String>) {
+    let checkpoints = fs::read_dir(run.join("checkpoints")).unwrap();
+    let last = checkpoints.map(|entry| entry.unwrap().path()).max().unwrap();
+    let meta = serde_json::from_slice(&fs::read(last.join("checkpoint.json")).unwrap()).unwrap();
+    let epochs = fs::read_to_string(run.join("epochs.csv")).unwrap();
+    let epochs = epochs.lines().map(|line| line.split(',').take(9).collect::<Vec<_>>().join(","));
+    (fs::read(last.join("state.safetensors")).unwrap(), meta, epochs.collect())
+}
+
+#[test]
+fn any_number_of_processes_trains_to_the_bits_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let launchers = launchers();
+    if launchers.is_empty() {
+        return;
+    }
+    let path = |name: &str| folder.path().join(name);
+    succeed(&mut alone(&[SHORT, "--parts", "4", "--run", text(&path("one"))]));
+    let expected = result(&path("one"));
+    for (at, mpiexec) in launchers.iter().enumerate() {
+        let (two, four) = (path(&format!("two-{at}")), path(&format!("four-{at}")));
+        succeed(&mut launched(mpiexec, 2, &[SHORT, "--parts", "4", "--run", text(&two)]));
+        let mut command = together(mpiexec, 4, &[SHORT, "--run", text(&four)]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", all_output(&output));
+        let shown = String::from_utf8_lossy(&output.stderr);
+        assert!(shown.contains("rank 0 of 4 by ") && !shown.contains("rank 1 of 4"), "{shown}");
+        for run in [two, four] {
+            assert!(result(&run) == expected, "{} with {}", run.display(), mpiexec.display());
+        }
+    }
+}
+
+/// Waits for a child to end within some time.
+fn end(mut child: Child, within: Duration) -> Option<i32> {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(begin.elapsed() < within, "the processes do not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes that train into `run`, without their launchers.
+fn processes(run: &Path) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let arguments: Vec<&[u8]> = command.split(|&byte| byte == 0).collect();
+        let is_trainer = arguments[0].ends_with(b"/trainer") && arguments.get(1) != Some(&&b"launch"[..]);
+        (is_trainer && arguments.contains(&text(run).as_bytes())).then_some(pid)
+    });
+    all.collect()
+}
+
+/// A long run of two processes that has done three updates.
+fn running(mpiexec: &Path, run: &Path) -> Child {
+    let long = ["--limit-batches=100000", "--parts", "2", "--deadline", "5", "--run", text(run)];
+    let child = launched(mpiexec, 2, &long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |lines| lines.lines().count()) < 3 {
+        assert!(begin.elapsed() < Duration::from_secs(120), "the run does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_process_that_is_killed_or_stopped_ends_all() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, mpiexec) in launchers().iter().enumerate() {
+        for (how, victim) in [("-KILL", 0), ("-KILL", 1), ("-STOP", 1)] {
+            let run = folder.path().join(format!("run-{at}{how}-{victim}"));
+            let child = running(mpiexec, &run);
+            let mut pids = processes(&run);
+            pids.sort_unstable();
+            assert_eq!(pids.len(), 2, "{pids:?}");
+            signal(how, pids[victim]);
+            let code = end(child, Duration::from_secs(60));
+            assert!(code.is_some_and(|code| code != 0), "{code:?} after {how} of {victim}");
+            std::thread::sleep(Duration::from_millis(500));
+            let left = processes(&run);
+            assert!(left.is_empty(), "{left:?} remain after {how} of {victim} by {}", mpiexec.display());
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_run_resumes_with_another_number_of_processes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, mpiexec) in launchers().iter().enumerate() {
+        let run = folder.path().join(format!("run-{at}"));
+        let child = running(mpiexec, &run);
+        signal("-TERM", child.id());
+        assert_eq!(end(child, Duration::from_secs(60)), Some(130));
+        assert!(processes(&run).is_empty());
+        let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let limit = format!("--limit-batches={}", lines.lines().count() + 3);
+        let resume = ["--resume", text(&run), &limit, "--threads=1", "--set=evaluation.at_end=center"];
+        succeed(&mut trainer(&resume));
+        let whole = folder.path().join(format!("whole-{at}"));
+        succeed(&mut alone(&[&limit, "--parts", "2", "--run", text(&whole)]));
+        assert!(result(&run) == result(&whole), "{}", mpiexec.display());
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    for mpiexec in launchers() {
+        let error = |command: &mut Command, code: i32| {
+            let output = command.output().unwrap();
+            let shown = all_output(&output);
+            assert_eq!(output.status.code(), Some(code), "{shown}");
+            let errors: Vec<String> =
+                shown.lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect();
+            assert_eq!(errors.len(), 1, "{shown}");
+            assert!(!run.exists(), "{shown}");
+            errors[0].clone()
+        };
+        let shown = error(&mut launched(&mpiexec, 3, &["--parts", "4", "--run", text(&run)]), 2);
+        assert!(shown.contains("4 parts of a batch cannot be shared by 3 processes"), "{shown}");
+        let shown = error(&mut launched(&mpiexec, 2, &["--data", "/none", "--run", text(&run)]), 2);
+        assert!(shown.starts_with("error: /none"), "{shown}");
+
+        let mut differing = together(&mpiexec, 1, &["--parts", "2", "--seed", "1", "--run", text(&run)]);
+        let other = alone(&["--parts", "2", "--seed", "2", "--run", text(&run)]);
+        differing.args([":", "-n", "1"]).arg(other.get_program()).args(other.get_args());
+        let shown = error(&mut differing, 2);
+        assert!(shown.contains("rank 1 has --seed 2, rank 0 has 1"), "{shown}");
+    }
+}
+
+#[test]
+fn without_mpi_a_launch_says_what_to_install() {
+    let mut command = trainer(&["launch", "--ranks", "2"]);
+    let message = fail(command.env("PATH", "/nowhere").env_remove("FOVEA_MPI"), 1);
+    assert!(message.contains("no mpiexec is installed; install MPI"), "{message}");
+}
+
+#[test]
+fn a_launcher_of_one_process_commands_is_refused() {
+    let mut command = trainer(&["recipes"]);
+    let message = fail(command.env("PMI_RANK", "1").env("PMI_SIZE", "2"), 2);
+    assert!(message.contains("`trainer recipes` is one process, but MPICH started 2"), "{message}");
+    let mut command = trainer(&["--epochs", "1"]);
+    let message = fail(command.env("RANK", "1").env("WORLD_SIZE", "2"), 2);
+    assert!(message.contains("torchrun started this process as rank 1 of 2"), "{message}");
+}

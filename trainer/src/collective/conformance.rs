@@ -1,0 +1,135 @@
+//! What every collective does, and what [`Ranks`] makes of it.
+
+use std::time::Duration;
+
+use super::fake::{Fake, Faults, ranks_with, run, with_ranks};
+use super::{Alone, Collective, CollectiveError, Fingerprint, Ranks, check_parts, sum_in_tree};
+
+/// Checks a collective from the inside; every rank calls it.
+fn conforms(collective: &mut dyn Collective) {
+    let (rank, world) = (collective.rank() as u8, collective.world() as u8);
+    assert!(rank < world);
+    collective.set_deadline(Duration::from_secs(30));
+    for piece in [0, 1, 3, 1000] {
+        let sent: Vec<u8> = (0..world).flat_map(|to| vec![10 * rank + to; piece]).collect();
+        let mut received = vec![0; sent.len()];
+        collective.all_to_all(&sent, &mut received).unwrap();
+        let expected: Vec<u8> = (0..world).flat_map(|from| vec![10 * from + rank; piece]).collect();
+        assert_eq!(received, expected, "all-to-all of {piece} bytes");
+
+        let mut received = vec![0; piece * usize::from(world)];
+        collective.all_gather(&vec![rank; piece], &mut received).unwrap();
+        let expected: Vec<u8> = (0..world).flat_map(|from| vec![from; piece]).collect();
+        assert_eq!(received, expected, "all-gather of {piece} bytes");
+
+        let mut bytes = vec![rank + 5; piece];
+        collective.broadcast(&mut bytes).unwrap();
+        assert_eq!(bytes, vec![5; piece], "broadcast of {piece} bytes");
+    }
+}
+
+fn ranks(fake: Fake) -> Ranks {
+    Ranks::new(Box::new(fake), Duration::from_secs(30))
+}
+
+#[test]
+fn collectives_conform() {
+    conforms(&mut Alone);
+    for world in 1..5 {
+        with_ranks(world, |mut fake| conforms(&mut fake));
+    }
+}
+
+#[test]
+fn sums_are_those_of_the_tree_for_any_number_of_values() {
+    let value = |rank: usize, at: usize| ((at * 7919 + rank * 104_729) % 1009) as f32 * 1.37e-3 - 0.6;
+    for world in [1, 2, 3, 4] {
+        for count in [0, 1, 5, 4096, 600_001] {
+            let sums = with_ranks(world, |fake| {
+                let rank = fake.rank();
+                let mut values: Vec<f32> = (0..count).map(|at| value(rank, at)).collect();
+                ranks(fake).sum(&mut values).unwrap();
+                values
+            });
+            let expected: Vec<f32> = (0..count)
+                .map(|at| {
+                    sum_in_tree((0..world).map(|rank| value(rank, at)), |sum, item| *sum += item).unwrap()
+                })
+                .collect();
+            assert!(sums.iter().all(|sum| *sum == expected), "{count} values of {world} ranks");
+        }
+    }
+}
+
+#[test]
+fn values_are_shared_and_gathered() {
+    let seen = with_ranks(3, |fake| {
+        let mut ranks = ranks(fake);
+        let rank = ranks.rank();
+        let shared: String = ranks.share((rank == 0).then(|| "of the first".to_owned())).unwrap();
+        let gathered: Vec<String> = ranks.gather(&"x".repeat(rank)).unwrap();
+        let words = ranks.gather_words([rank as u64, f64::NAN.to_bits()]).unwrap();
+        (shared, gathered, words)
+    });
+    for (shared, gathered, words) in seen {
+        assert_eq!(shared, "of the first");
+        assert_eq!(gathered, ["", "x", "xx"]);
+        assert_eq!(words, [0, 1, 2].map(|rank| [rank, f64::NAN.to_bits()]));
+    }
+}
+
+#[test]
+fn a_handshake_names_the_rank_and_the_field_that_differ() {
+    let fingerprint =
+        |seed: u64| Fingerprint { fields: vec![("recipe", "demo".into()), ("seed", seed.to_string())] };
+    let seen = with_ranks(3, |fake| {
+        let mut ranks = ranks(fake);
+        let seed = if ranks.rank() == 2 { 8 } else { 7 };
+        ranks.handshake(&fingerprint(7)).unwrap();
+        let differs = ranks.handshake(&fingerprint(seed)).unwrap_err();
+        ranks.agree(Ok(())).unwrap();
+        let missing = || Err(("no such data set".to_owned(), true));
+        let failed = ranks.agree(if ranks.rank() == 1 { missing() } else { Ok(()) }).unwrap_err();
+        assert!(failed.is_usage());
+        assert_eq!(ranks.agree(missing()).unwrap_err().to_string(), "no such data set");
+        (differs.to_string(), failed.to_string())
+    });
+    for (differs, failed) in seen {
+        assert_eq!(
+            differs,
+            "rank 2 has seed 8, rank 0 has 7; start all processes with the same command and data"
+        );
+        assert_eq!(failed, "rank 1 of 3: no such data set");
+    }
+}
+
+#[test]
+fn slow_ranks_are_waited_for_and_lost_ones_end_in_an_error() {
+    let slow = Faults { delay: Duration::from_millis(20), ..Faults::default() };
+    let gather = |fake: Fake| ranks(fake).gather_words([1]).map(|all| all.len());
+    assert_eq!(run(ranks_with(&[slow, Faults::default()]), gather), [Ok(2), Ok(2)]);
+
+    let dead = Faults { dies_after: Some(0), ..Faults::default() };
+    let results = run(ranks_with(&[Faults::default(), dead]), gather);
+    assert!(matches!(&results[0], Err(CollectiveError::Failed { rank: 0, world: 2, .. })), "{results:?}");
+
+    let hung = Faults { hangs_after: Some(0), ..Faults::default() };
+    let results = run(ranks_with(&[Faults::default(), hung]), |fake| {
+        let mut ranks = Ranks::new(Box::new(fake), Duration::from_millis(50));
+        ranks.wait_for(Duration::ZERO);
+        ranks.gather_words([1])
+    });
+    let error = results[0].as_ref().unwrap_err();
+    assert!(matches!(error, CollectiveError::Deadline { rank: 0, world: 2, .. }), "{error}");
+}
+
+#[test]
+fn processes_share_parts_in_whole_branches() {
+    for (parts, fitting) in [(1, &[1][..]), (4, &[1, 2, 4]), (6, &[3, 6]), (7, &[7])] {
+        let found: Vec<usize> = (1..9).filter(|&world| check_parts(parts, world).is_ok()).collect();
+        assert_eq!(found, fitting, "{parts} parts");
+    }
+    let message = check_parts(4, 8).unwrap_err().to_string();
+    assert!(message.contains("4 parts of a batch cannot be shared by 8 processes"), "{message}");
+    assert!(message.contains("start 1 or 2 or 4 processes"), "{message}");
+}

@@ -1,0 +1,196 @@
+//! MPI, loaded at run time: any library of the three families, without anything of it at build time.
+
+mod find;
+mod library;
+
+use std::ffi::{c_int, c_void};
+use std::path::Path;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use find::launch_command;
+
+use self::library::{Handle, Library};
+use super::{Collective, CollectiveError, Place};
+
+/// Most bytes of one call; the counts of MPI are C's `int`.
+const MOST_BYTES: usize = 1 << 30;
+/// While this much time has not passed, nor what a slow copy would take, a waiting process only yields.
+const BUSY: Duration = Duration::from_millis(1);
+/// Bytes in a second that a slow copy in memory moves.
+const SLOW_COPY: f64 = 200e6;
+/// How long a process sleeps that has waited for longer.
+const NAP: Duration = Duration::from_micros(50);
+
+/// The processes of an MPI job.
+pub struct Mpi {
+    library: Library,
+    rank: usize,
+    world: usize,
+    deadline: Duration,
+}
+
+impl Mpi {
+    /// Joins the job that `place` says this process is of, through the library at `path` or the one that
+    /// belongs to the launcher. Call it once, from the thread that uses it.
+    ///
+    /// # Errors
+    /// [`CollectiveError::NoLibrary`], [`CollectiveError::NotMpi`], [`CollectiveError::Mixed`].
+    pub fn join(place: &Place, path: Option<&Path>) -> Result<Self, CollectiveError> {
+        let library = find::load(place, path)?;
+        let (rank, world) = library.init().map_err(|reason| CollectiveError::Failed {
+            rank: place.rank,
+            world: place.world,
+            operation: "MPI_Init_thread",
+            reason,
+        })?;
+        if world != place.world {
+            return Err(CollectiveError::Mixed {
+                launcher: place.launcher.to_string(),
+                launched: place.world,
+                library: library.version(),
+                world,
+            });
+        }
+        Ok(Self { library, rank, world, deadline: Duration::MAX })
+    }
+
+    /// Name and version of the library.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.library.version()
+    }
+
+    /// Runs an operation that `start` begins, until it is complete on this side.
+    fn wait(
+        &self,
+        operation: &'static str,
+        bytes: usize,
+        start: impl FnOnce(*mut Handle) -> c_int,
+    ) -> Result<(), CollectiveError> {
+        let failed = |code| self.failed(operation, self.library.message(code));
+        let mut request: Handle = 0;
+        let code = start(&mut request);
+        if code != 0 {
+            return Err(failed(code));
+        }
+        let began = Instant::now();
+        let busy = BUSY + Duration::from_secs_f64(bytes as f64 / SLOW_COPY);
+        loop {
+            let mut done: c_int = 0;
+            // Larger than the status of any family.
+            let mut status = [0_u64; 32];
+            // SAFETY: the request is the one that was begun, and all pointers are valid.
+            let code =
+                unsafe { (self.library.test)(&mut request, &mut done, status.as_mut_ptr().cast::<c_void>()) };
+            if code != 0 {
+                return Err(failed(code));
+            }
+            if done != 0 {
+                return Ok(());
+            }
+            let waited = began.elapsed();
+            if waited > self.deadline {
+                let (rank, world) = (self.rank, self.world);
+                return Err(CollectiveError::Deadline { rank, world, operation, waited });
+            }
+            if waited > busy {
+                thread::sleep(NAP);
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn failed(&self, operation: &'static str, reason: String) -> CollectiveError {
+        CollectiveError::Failed { rank: self.rank, world: self.world, operation, reason }
+    }
+}
+
+impl Collective for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world(&self) -> usize {
+        self.world
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    fn all_to_all(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError> {
+        assert_eq!((send.len(), send.len() % self.world), (receive.len(), 0), "pieces have one length");
+        let count = (send.len() / self.world) as c_int;
+        assert!(send.len() <= MOST_BYTES, "an all-to-all of {} bytes is sent at once", send.len());
+        let (library, byte, world) = (&self.library, self.library.byte, self.library.comm_world);
+        self.wait("an all-to-all exchange", send.len(), |request| {
+            // SAFETY: both buffers hold a piece for each rank, and live until `wait` returns; after an error,
+            // the process ends.
+            unsafe {
+                (library.ialltoall)(
+                    send.as_ptr().cast(),
+                    count,
+                    byte,
+                    receive.as_mut_ptr().cast(),
+                    count,
+                    byte,
+                    world,
+                    request,
+                )
+            }
+        })
+    }
+
+    fn all_gather(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError> {
+        assert_eq!(send.len() * self.world, receive.len(), "there is room for the bytes of every rank");
+        assert!(receive.len() <= MOST_BYTES, "an all-gather of {} bytes is sent at once", receive.len());
+        let (library, byte, world) = (&self.library, self.library.byte, self.library.comm_world);
+        let count = send.len() as c_int;
+        self.wait("an all-gather exchange", receive.len(), |request| {
+            // SAFETY: as above.
+            unsafe {
+                (library.iallgather)(
+                    send.as_ptr().cast(),
+                    count,
+                    byte,
+                    receive.as_mut_ptr().cast(),
+                    count,
+                    byte,
+                    world,
+                    request,
+                )
+            }
+        })
+    }
+
+    fn broadcast(&mut self, bytes: &mut [u8]) -> Result<(), CollectiveError> {
+        let (library, byte, world) = (&self.library, self.library.byte, self.library.comm_world);
+        for bytes in bytes.chunks_mut(MOST_BYTES) {
+            self.wait("a broadcast", bytes.len(), |request| {
+                // SAFETY: as above.
+                unsafe {
+                    (library.ibcast)(bytes.as_mut_ptr().cast(), bytes.len() as c_int, byte, 0, world, request)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn abort(&mut self, code: i32) -> ! {
+        // SAFETY: MPI is initialised until this is dropped.
+        unsafe { (self.library.abort)(self.library.comm_world, code) };
+        process::exit(code)
+    }
+}
+
+impl Drop for Mpi {
+    /// Leaves the job, as every process does at the end of a run.
+    fn drop(&mut self) {
+        // SAFETY: MPI is initialised, and no operation is in progress: each has been waited for, or an error
+        // has ended the run by `abort`.
+        unsafe { (self.library.finalize)() };
+    }
+}

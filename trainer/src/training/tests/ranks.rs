@@ -1,0 +1,174 @@
+//! Runs of several processes, which are threads here.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fovea_pipeline::loader::OnBadRecord;
+
+use super::support::*;
+use crate::backend::ReferenceBackend;
+use crate::collective::fake::{Fake, Faults, ranks_with, run, with_ranks};
+use crate::collective::{Collective, CollectiveError, Ranks};
+use crate::recipe::Recipe;
+use crate::training::{
+    Observer, Outcome, Report, RunFolder, RunOptions, Session, TrainingData, TrainingError, Warning,
+};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A run of several ranks.
+struct Together<'a> {
+    place: &'a Place,
+    run: &'a str,
+    recipe: Recipe,
+    options: RunOptions,
+    resumes: bool,
+    /// The update after which a rank is asked to stop.
+    stops: Option<(usize, u64)>,
+}
+
+/// Sets a flag after some updates.
+struct Stopping<'a> {
+    after: Option<u64>,
+    stop: &'a AtomicBool,
+    warnings: usize,
+}
+
+impl Observer for Stopping<'_> {
+    fn step(&mut self, step: &crate::metrics::Step, _: u64) {
+        if self.after == Some(step.step) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn warn(&mut self, _: &Warning) {
+        self.warnings += 1;
+    }
+}
+
+impl<'a> Together<'a> {
+    fn new(place: &'a Place, run: &'a str, parts: usize) -> Self {
+        let mut options = options();
+        options.settings.parts = parts;
+        Self { place, run, recipe: recipe(&[]), options, resumes: false, stops: None }
+    }
+
+    /// What one rank does.
+    fn as_rank(&self, fake: Fake) -> Result<Outcome, TrainingError> {
+        let rank = fake.rank();
+        let mut ranks = Ranks::new(Box::new(fake), DEADLINE);
+        let data = TrainingData::open(&self.place.path("data"), &self.recipe)?;
+        let path = self.place.path(self.run);
+        let folder = match (rank, self.resumes) {
+            (0, true) => Some(RunFolder::open(&path, 2)?),
+            (0, false) => Some(RunFolder::create(&path, 2)?),
+            _ => None,
+        };
+        let options = self.options.clone();
+        let session = match &folder {
+            Some(folder) => Session::open(&self.recipe, &data, options, folder)?,
+            None => Session::follow(&self.recipe, &data, options),
+        };
+        let mut backend = ReferenceBackend::new(&session.setup()?)?;
+        ranks.handshake(&session.fingerprint(&backend))?;
+        let stop = AtomicBool::new(false);
+        let after = self.stops.filter(|&(of, _)| of == rank).map(|(_, after)| after);
+        let mut observer = Stopping { after, stop: &stop, warnings: 0 };
+        session.train_with(&mut ranks, &mut backend, &stop, &mut observer)
+    }
+
+    fn by(&self, world: usize) -> Vec<Outcome> {
+        let outcomes = with_ranks(world, |fake| self.as_rank(fake));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|error| panic!("{error}"))).collect()
+    }
+
+    fn finish_by(&self, world: usize) -> Report {
+        let outcomes = self.by(world);
+        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");
+        match &outcomes[0] {
+            Outcome::Finished(report) => report.clone(),
+            interrupted => panic!("{interrupted:?}"),
+        }
+    }
+}
+
+#[test]
+fn any_number_of_ranks_trains_to_the_same_bits() {
+    let place = Place::new();
+    let alone = Together::new(&place, "one", 4).finish_by(1);
+    for (run, world) in [("two", 2), ("four", 4)] {
+        let report = Together::new(&place, run, 4).finish_by(world);
+        assert_eq!(report, alone, "{world} ranks");
+        assert_eq!(traces(&place.path(run)), traces(&place.path("one")), "{world} ranks");
+    }
+    // Other parts, other sums.
+    Together::new(&place, "whole", 1).finish_by(1);
+    assert_ne!(traces(&place.path("whole")).0, traces(&place.path("one")).0);
+}
+
+#[test]
+fn micro_batches_within_parts_and_damaged_images_keep_the_bits() {
+    let place = Place::new();
+    let data = place.path("data");
+    let shard = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    let shard =
+        shard.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("train"));
+    let shard = shard.unwrap();
+    let mut bytes = fs::read(&shard).unwrap();
+    // Somewhere in the pixels of an image.
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    let attempt = |run, world| {
+        let mut together = Together::new(&place, run, 2);
+        together.options.settings.micro_batch = Some(3);
+        together.options.settings.on_bad_record = OnBadRecord::Skip;
+        together.finish_by(world)
+    };
+    let (one, two) = (attempt("one", 1), attempt("two", 2));
+    assert_eq!(one, two);
+    assert_eq!(traces(&place.path("one")), traces(&place.path("two")));
+}
+
+#[test]
+fn a_stop_in_any_rank_stops_all_and_another_number_of_ranks_resumes_to_the_same_bits() {
+    let place = Place::new();
+    Together::new(&place, "whole", 4).finish_by(1);
+    let first = Together { stops: Some((2, 3)), ..Together::new(&place, "run", 4) };
+    for outcome in first.by(4) {
+        assert_eq!(outcome, Outcome::Interrupted { step: 3 });
+    }
+    let second = Together { stops: Some((0, 7)), resumes: true, ..Together::new(&place, "run", 4) };
+    for outcome in second.by(2) {
+        assert_eq!(outcome, Outcome::Interrupted { step: 7 });
+    }
+    Together { resumes: true, ..Together::new(&place, "run", 4) }.finish_by(1);
+    assert_eq!(traces(&place.path("run")), traces(&place.path("whole")));
+}
+
+#[test]
+fn a_rank_that_is_lost_ends_the_others_with_an_error() {
+    let place = Place::new();
+    let together = Together::new(&place, "run", 2);
+    let dead = Faults { dies_after: Some(9), ..Faults::default() };
+    let outcomes = run(ranks_with(&[Faults::default(), dead]), |fake| together.as_rank(fake));
+    for outcome in outcomes {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, TrainingError::Collective(CollectiveError::Failed { .. })), "{error}");
+    }
+}
+
+#[test]
+fn ranks_with_other_settings_are_named() {
+    let place = Place::new();
+    let together = Together::new(&place, "run", 2);
+    let mut other = Together::new(&place, "run", 2);
+    other.options.settings.seed = 6;
+    let outcomes =
+        with_ranks(2, |fake| if fake.rank() == 1 { other.as_rank(fake) } else { together.as_rank(fake) });
+    for outcome in outcomes {
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.starts_with("rank 1 has --seed 6, rank 0 has 5"), "{message}");
+    }
+}
