@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
-use image::{Rgb, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::Value;
 
 use crate::support::*;
@@ -286,6 +286,75 @@ fn the_recipes_are_listed() {
     assert!(printed.lines().any(|line| line.starts_with("alexnet ")), "{printed}");
     let list: Value = serde_json::from_str(&succeed(&mut trainer(&["recipes", "--json"]))).unwrap();
     assert_eq!(list.as_array().unwrap().len(), printed.lines().count());
+}
+
+#[test]
+fn a_recipe_is_printed_whole_with_its_sources_and_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["alexnet-code", "resnet50", "vit-small"] {
+        let file = folder.path().join(format!("{name}.toml"));
+        fs::write(&file, succeed(&mut trainer(&["recipes", name]))).unwrap();
+        let json = |recipe: &str| succeed(&mut trainer(&["recipes", recipe, "--json"]));
+        assert_eq!(json(text(&file)), json(name));
+    }
+    assert!(succeed(&mut trainer(&["recipes", "vit-small"])).starts_with("# Training data-efficient"));
+    let message = fail(&mut trainer(&["recipes", "resnet81"]), 2);
+    assert!(message.contains("did you mean `resnet18`?"), "{message}");
+}
+
+#[test]
+fn a_network_from_a_file_is_fine_tuned_to_other_classes_with_a_part_of_it_frozen() {
+    let prepared = Prepared::new();
+    // An untrained residual network for 7 classes, as a file that names its parameters like PyTorch.
+    let [seven, first, run, parts] = ["seven", "first", "run", "parts"].map(|name| prepared.path(name));
+    let folders = Folders::new(4, 2, 40);
+    for class in ["n004", "n005", "n006", "n007"] {
+        for (split, count) in [("train", 4), ("val", 2)] {
+            for number in 0..count {
+                let bytes = encoded(&picture(40, 40, number), ImageFormat::Jpeg);
+                folders.add(split, class, &format!("{number}.JPEG"), &bytes);
+            }
+        }
+    }
+    succeed(&mut prepare(folders.path(), &seven, &["--size", "32"]));
+    let small = ["--set", "input.image_px=32", "--set", "input.crop_px=32", "--batch-size", "8"];
+    let mut pretrain = trainer(&["--data", text(&seven), "--run", text(&first), "--recipe", "resnet18"]);
+    pretrain.args(small).args(["--set", "network.architecture.depths=[1, 1, 1, 1]", "--epochs", "1"]);
+    succeed(pretrain.args(["--device", "cpu", "--set", "optimizer.learning_rate=0.001"]));
+    let file = prepared.path("network.onnx");
+    succeed(&mut trainer(&["export", text(&first), "--out", text(&file), "--pixels", "f32"]));
+
+    let tune = |run: &Path, epochs: &str, more: &[&str]| {
+        let mut command = trainer(&["--data", text(&prepared.data), "--run", text(run)]);
+        command.args(["--network", text(&file), "--recipe", "finetune", "--device", "cpu"]);
+        command.args(small).args(["--epochs", epochs]).args(more);
+        command
+    };
+    let freeze = ["--classes", "auto", "--set", "network.freeze=[\"layer1.*\"]"];
+    let output = tune(&run, "2", &freeze).output().unwrap();
+    let printed = all_output(&output);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    // 2·64·64·9 + 4·64 = 73,984 values are frozen.
+    assert!(printed.contains("trains 4,833,347 of 4,907,331 values"), "{printed}");
+
+    // Stopped in the middle and resumed, running statistics included, it comes to the same bits.
+    let mut interrupted = start(tune(&parts, "2", &freeze).args(["--checkpoint-minutes", "0.00001"]));
+    wait_for(&parts.join("checkpoints/step-000000002"), &mut interrupted);
+    interrupted.kill().unwrap();
+    interrupted.wait().unwrap();
+    succeed(&mut resume(&parts));
+    assert!(result(&parts) == result(&run));
+
+    let message = fail(&mut tune(&prepared.path("none"), "1", &["--set", "network.freeze=[\"layr1.*\"]"]), 2);
+    assert!(
+        message.contains("`layr1.*` matches no parameter") && message.contains("near: layer1.0"),
+        "{message}"
+    );
+    let message = fail(&mut tune(&prepared.path("none"), "1", &["--classes", "file"]), 2);
+    assert!(message.contains("gives [1, 7], expected one value for each of 3 classes"), "{message}");
+
+    let printed = succeed(&mut trainer(&["inspect", text(&file)]));
+    assert!(printed.contains("statistics     5,760 running values"), "{printed}");
 }
 
 #[test]
