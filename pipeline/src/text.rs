@@ -15,6 +15,22 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_unprintable(c) && c != '\n' && c != '\t')
 }
 
+/// JSON text that says the same without these characters, which can only stand in its strings.
+#[must_use]
+pub fn printable_json(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            c if is_unprintable(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn escaped(text: &str, must_be: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&must_be) {
         return Cow::Borrowed(text);
@@ -52,6 +68,12 @@ mod tests {
         ] {
             assert_eq!(printable(raw), printed);
         }
+    }
+
+    #[test]
+    fn json_stays_json() {
+        assert_eq!(printable_json("[\"a\u{202e}b\u{9b}\u{7f}\"]"), "[\"a\\u202eb\\u009b\\u007f\"]");
+        assert!(matches!(printable_json("[\"猫\\n\"]"), Cow::Borrowed(_)));
     }
 
     #[test]

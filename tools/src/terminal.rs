@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use console::Term;
-use fovea_pipeline::text::{printable, printable_lines};
+use fovea_pipeline::text::{printable, printable_json, printable_lines};
 use indicatif::{MultiProgress, ProgressBar};
+use serde::Serialize;
 
 /// All bars that are shown, from the threads of signals too.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -43,8 +44,21 @@ macro_rules! errln {
 /// # Errors
 /// When stdout cannot be written to for another reason.
 pub fn print(text: &str) -> io::Result<()> {
+    print_escaped(&printable_lines(text))
+}
+
+/// Prints a result as one line of JSON.
+///
+/// # Errors
+/// When it cannot be JSON, and those of [`print()`].
+pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(value)?;
+    print_escaped(&format!("{}\n", printable_json(&text)))
+}
+
+fn print_escaped(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),

@@ -8,6 +8,7 @@ use anyhow::Context;
 use fovea_pipeline::cores;
 use fovea_pipeline::summary::percent;
 use fovea_tools::outln;
+use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::{OrtBackend, Precision, TrainingBackend};
 use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
 use fovea_trainer::recipe::Recipe;
@@ -37,7 +38,7 @@ fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
     }
     let found = bench_step(loaded, recipe, args.classes.get(), rows, args.steps.get(), options)?;
     if args.json {
-        outln!("{}", serde_json::to_string(&found)?)?;
+        print_json(&found)?;
         return Ok(());
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
@@ -73,7 +74,7 @@ fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> 
     let mut backend = OrtBackend::new(loaded, &setup, options)?;
     let found = bench_loader(&mut backend, recipe, &data, workers, args.steps.get())?;
     if args.json {
-        outln!("{}", serde_json::to_string(&found)?)?;
+        print_json(&found)?;
         return Ok(());
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;

@@ -6,7 +6,7 @@ use fovea_analysis::comparison::{
     self, Candidate, Event, Metric, Plan, Rates, SweepContext, SweepObserver, default_folder,
 };
 use fovea_pipeline::EvalCrops;
-use fovea_tools::terminal::{INTERRUPTED, print};
+use fovea_tools::terminal::{INTERRUPTED, print, print_json};
 use fovea_tools::{errln, outln};
 use fovea_trainer::metrics;
 use fovea_trainer::recipe::Recipe;
@@ -37,7 +37,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     if args.json {
-        outln!("{}", serde_json::to_string(&comparison)?)?;
+        print_json(&comparison)?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&comparison.to_string())?;

@@ -7,7 +7,7 @@ use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::{EvalCrops, cores};
 use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
-use fovea_tools::terminal::INTERRUPTED;
+use fovea_tools::terminal::{INTERRUPTED, print_json};
 use fovea_trainer::backend::Setup;
 use fovea_trainer::collective::Ranks;
 use fovea_trainer::training::{
@@ -63,7 +63,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let scores: serde_json::Map<_, _> =
             results.iter().map(|(views, score)| (views.name().to_owned(), json!(score))).collect();
-        outln!("{}", json!({ "checkpoint": path, "data": directory, "split": split, "scores": scores }))?;
+        print_json(&json!({ "checkpoint": path, "data": directory, "split": split, "scores": scores }))?;
         return Ok(ExitCode::SUCCESS);
     }
     outln!("checkpoint    {} (epoch {}, step {})", path.display(), meta.epoch, meta.step)?;

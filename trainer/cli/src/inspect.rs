@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use fovea_analysis::figure;
 use fovea_graph::{Imported, Summary};
 use fovea_tools::outln;
+use fovea_tools::terminal::print_json;
 use fovea_trainer::training::TrainingError;
 use serde_json::json;
 
@@ -19,7 +20,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let [height, width] = given.or(network.input_px()).unwrap_or([DEFAULT_PX; 2]);
     let summary = network.summary([height, width]).map_err(TrainingError::from)?;
     if args.json {
-        outln!("{}", as_json(&summary, [height, width]))?;
+        print_json(&as_json(&summary, [height, width]))?;
     } else {
         print(&summary, [height, width])?;
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use fovea_pipeline::summary::percent;
 use fovea_pipeline::text::printable;
-use fovea_tools::terminal::one_line;
+use fovea_tools::terminal::{one_line, print_json};
 use fovea_tools::{errln, outln};
 use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
 use fovea_trainer::training::{TrainedModel, average, probabilities};
@@ -68,7 +68,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if args.json {
-        outln!("{}", serde_json::Value::from(printed))?;
+        print_json(&printed)?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,10 +11,11 @@ use fovea_analysis::features::{Extractor, ImageReader, Nearest, Neighbour};
 use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
 use fovea_pipeline::geometry::Size;
+use fovea_pipeline::text::printable;
 use fovea_pipeline::{EvalCrops, Records, cores};
 use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
-use fovea_tools::terminal::INTERRUPTED;
+use fovea_tools::terminal::{INTERRUPTED, print_json};
 use fovea_trainer::backend::Precision;
 use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 use serde_json::json;
@@ -87,14 +88,15 @@ impl Findings<'_> {
                 json!({ "image": path, "nearest": nearest })
             };
             let all: Vec<_> = self.args.images.iter().zip(&self.found).map(of_photo).collect();
-            outln!("{}", serde_json::to_string(&all)?)?;
+            print_json(&all)?;
             return Ok(());
         }
         for (path, found) in self.args.images.iter().zip(&self.found) {
-            outln!("{}", path.display())?;
+            outln!("{}", printable(&path.to_string_lossy()))?;
             for found in found {
-                let key = self.records.record(found.index).key;
-                outln!("  {:>9.3}  {}  ({key})", found.distance, self.name(found.index))?;
+                let key = printable(self.records.record(found.index).key);
+                let name = self.name(found.index);
+                outln!("  {:>9.3}  {}  ({key})", found.distance, printable(&name))?;
             }
         }
         Ok(())

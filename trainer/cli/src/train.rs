@@ -9,7 +9,7 @@ use fovea_analysis::figure::grouped;
 use fovea_pipeline::summary::{count, percent};
 use fovea_pipeline::{Split, cores};
 use fovea_tools::signals::FinishFirst;
-use fovea_tools::terminal::{INTERRUPTED, print};
+use fovea_tools::terminal::{INTERRUPTED, print, print_json};
 use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::collective::{Place, Ranks, check_parts};
@@ -220,7 +220,7 @@ fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyho
         let mut value = serde_json::to_value(report)?;
         value["run"] = run.display().to_string().into();
         value["best_checkpoint"] = best.into();
-        outln!("{value}")?;
+        print_json(&value)?;
         return Ok(());
     }
     outln!("trained       {} and {}", count(report.epochs.into(), "epoch"), count(report.step, "update"))?;

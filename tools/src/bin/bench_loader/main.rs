@@ -74,7 +74,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     for &workers in &arguments.workers {
         let measurement = measure(&dataset, &settings, workers.get())?;
         if arguments.json {
-            outln!("{}", serde_json::to_string(&measurement)?)?;
+            terminal::print_json(&measurement)?;
         } else {
             print_for_people(&measurement, one_worker)?;
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fovea_pipeline::text::printable;
 use maud::{Markup, PreEscaped, html};
 
 use super::colors::{Color, fixed};
@@ -59,8 +60,7 @@ impl Svg {
             (body)
         };
         // XML cannot express control characters, which names of files can hold.
-        let [title, body] =
-            [title.to_owned(), body.into_string()].map(|text| text.replace(char::is_control, " "));
+        let [title, body] = [title, &body.into_string()].map(|text| printable(text).into_owned());
         Self { width, height, title, body }
     }
 
@@ -182,12 +182,13 @@ mod tests {
 
     #[test]
     fn text_of_any_kind_is_escaped() {
-        let title = "<script>\"a\" & 'b'</script>\u{0}\n";
+        let title = "<script>\"a\" & 'b'</script>\u{0}\n\u{202e}";
         let svg = Svg::new(title, 500.0, 10.0, &text(1.0, 2.0, Anchor::Start, Color::Ink, title));
         png(&svg).unwrap();
         let svg = svg.to_string();
         assert_eq!(svg.matches("&lt;script&gt;").count(), 3, "{svg}");
         assert!(!svg.contains("<script") && !svg.contains(char::is_control), "{svg}");
+        assert_eq!(svg.matches("&lt;/script&gt;\\u{0}\\n\\u{202e}<").count(), 3, "{svg}");
         assert!(svg.contains("&amp;"), "{svg}");
     }
 

@@ -1,6 +1,7 @@
 //! The HTML page of a report, which needs no other file.
 
 use fovea_pipeline::summary::{median, percent};
+use fovea_pipeline::text::printable_lines;
 use fovea_trainer::metrics::Epoch;
 use fovea_trainer::training::{Best, Environment, RunSettings, Score};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -65,7 +66,7 @@ pub(super) fn page(
             }
         }
     };
-    markup.into_string()
+    printable_lines(&markup.into_string()).into_owned()
 }
 
 /// The most important numbers.
@@ -242,6 +243,15 @@ mod tests {
                 format!("<dt>top-1 error of training images, {expected}, best weights (epoch 2)</dt>");
             assert!(of_training.contains(&expected), "{of_training}");
         }
+    }
+
+    #[test]
+    fn names_do_not_turn_the_text_of_the_page() {
+        let mut record = examples::record(&[]);
+        record.name = "gpj.\u{202e}cat\u{9b}".into();
+        let page = page(&record, "step 1\u{2066}", &[], None);
+        assert!(page.contains("<h1>gpj.\\u{202e}cat\\u{9b}</h1>"), "{page}");
+        assert!(page.contains("step 1\\u{2066}") && !page.contains(['\u{202e}', '\u{2066}', '\u{9b}']));
     }
 
     #[test]
