@@ -7,18 +7,22 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fovea_pipeline::summary::count;
 use fovea_pipeline::{Class, Split};
 
 use crate::collection::ClassList;
-use crate::positioned::PositionedFile;
+use crate::note::listed;
+use crate::positioned::{PositionedFile, stamp};
 use crate::tar_folder::Archive;
-use crate::{Entry, Payload, Source, SourceError};
+use crate::{Entry, Note, Payload, Source, SourceError, Stamp};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 const RECORD: usize = 1 + 3 * PLANE;
 const TRAIN_BATCHES: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+/// Records of each batch of the official files.
+const RECORDS: u64 = 10_000;
 const VAL_BATCHES: [&str; 1] = ["test_batch.bin"];
 const NAMES: &str = "batches.meta.txt";
 /// The names in the order of the labels, which is that of the alphabet.
@@ -31,6 +35,7 @@ pub(crate) struct Cifar10 {
     classes: Vec<Class>,
     train: SplitRecords,
     val: SplitRecords,
+    notes: Vec<Note>,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +119,8 @@ impl Cifar10 {
             Ok(images)
         };
         let (train, val) = (images(&TRAIN_BATCHES)?, images(&VAL_BATCHES)?);
-        Ok(Self { classes: list.classes, train, val })
+        let notes = other_counts(origin, &parts).into_iter().collect();
+        Ok(Self { classes: list.classes, train, val, notes })
     }
 
     fn images(&self, split: Split) -> &SplitRecords {
@@ -123,6 +129,20 @@ impl Cifar10 {
             Split::Val => &self.val,
         }
     }
+}
+
+/// Compares the batches with the official ones.
+fn other_counts(origin: &Path, parts: &[Part]) -> Option<Note> {
+    let records = |part: &Part| (part.range.end - part.range.start) / RECORD as u64;
+    let others: Vec<&Part> =
+        parts.iter().filter(|part| part.name != NAMES && records(part) != RECORDS).collect();
+    let described = others.iter().map(|part| format!("{} in {}", count(records(part), "image"), part.name));
+    let message = format!(
+        "not the batches of CIFAR-10, which have {RECORDS} images each: {}",
+        listed(described, others.len())
+    );
+    let names: Vec<String> = others.iter().map(|part| part.name.to_owned()).collect();
+    (!names.is_empty()).then(|| Note::about("counts", origin, names, message))
 }
 
 impl SplitRecords {
@@ -172,6 +192,15 @@ impl Source for Cifar10 {
 
     fn entries(&self, split: Split) -> &[Entry] {
         &self.images(split).entries
+    }
+
+    fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    fn stamp(&self, split: Split, index: usize) -> Result<Option<Stamp>, SourceError> {
+        let (file, _) = &self.images(split).records[index];
+        Ok(Some(Stamp { bytes: RECORD as u64, changed: stamp(file.path())?.changed }))
     }
 
     fn read<'b>(

@@ -11,34 +11,21 @@ use std::sync::Arc;
 
 use fovea_pipeline::{Class, Split};
 
+use crate::names::{IMAGE_FILES, is_attribute_file, is_image_name};
 use crate::note::listed;
 use crate::photo::{BEGINNING_BYTES, is_image};
-use crate::positioned::{PositionedFile, io_error, open_file};
-use crate::{Entry, Note, Payload, Source, SourceError};
+use crate::positioned::{PositionedFile, io_error, open_file, stamp};
+use crate::tar_header::{BLOCK, Block, time_of_change};
+use crate::{Entry, Note, Payload, Source, SourceError, Stamp};
 
 /// Larger sizes are refused: no photo has them, but a damaged size field may.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
-
-/// Files of these names are images, which may turn out damaged; of other files the content tells.
-const EXTENSIONS: [&str; 14] =
-    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
-/// The names that [`is_image_name`] accepts, for messages.
-pub(crate) const IMAGE_FILES: &str = "image files (*.jpg, *.png, *.webp and the like)";
 
 /// Raw pictures of cameras: TIFF files by their content, of which no more than a preview could be read.
 const RAW_EXTENSIONS: [&str; 18] = [
     "3fr", "arw", "cr2", "dcr", "dng", "erf", "fff", "iiq", "k25", "kdc", "mef", "mos", "nef", "nrw", "pef",
     "sr2", "srf", "srw",
 ];
-
-/// Whether a file of this name is an image for every source. Hidden files (`._photo.jpg` of macOS) are not.
-pub(crate) fn is_image_name(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or(name);
-    !file.starts_with('.')
-        && file
-            .rsplit_once('.')
-            .is_some_and(|(_, extension)| EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(extension)))
-}
 
 /// Whether a file without the name of an image is one by its content, of which `beginning` gives the first
 /// [`BEGINNING_BYTES`]; it is called only if the name allows that.
@@ -60,20 +47,6 @@ pub(crate) fn beginning_of(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(BEGINNING_BYTES);
     open_file(path).ok()?.take(BEGINNING_BYTES as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
-}
-
-/// Whether a path is that of a file that systems leave beside those of users: hidden files and folders
-/// (`.DS_Store` and resource forks of macOS, `._photo.jpg`), `__MACOSX`, attributes that old tar programs
-/// unpacked as files (`PaxHeader/photo.jpg`), `Thumbs.db` and `desktop.ini` of Windows.
-pub(crate) fn is_attribute_file(path: &str) -> bool {
-    path.split('/').any(|part| {
-        let pax = part.strip_prefix("PaxHeader").map(|rest| rest.strip_prefix('s').unwrap_or(rest));
-        let pax = pax.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
-        part.starts_with('.')
-            || part == "__MACOSX"
-            || pax.is_some_and(|process| process.bytes().all(|b| b.is_ascii_digit()))
-            || ["Thumbs.db", "desktop.ini"].iter().any(|name| name.eq_ignore_ascii_case(part))
-    })
 }
 
 /// The classes that labels refer to, sorted by WNID, and the file or folder that lists them.
@@ -341,9 +314,10 @@ impl SplitImages {
         let empty = classes.classes.iter().zip(&is_empty).filter(|(_, is_empty)| **is_empty);
         let names: Vec<String> = empty.map(|(class, _)| class.wnid.clone()).collect();
         let message = format!(
-            "{} of {} classes have no {split} images: {}",
+            "{} of {} classes {} no {split} images: {}",
             names.len(),
             is_empty.len(),
+            if names.len() == 1 { "has" } else { "have" },
             listed(&names, names.len())
         );
         (!names.is_empty()).then(|| Note::about("empty-classes", &classes.from, names, message))
@@ -396,6 +370,20 @@ impl Source for Collection {
 
     fn notes(&self) -> &[Note] {
         &self.notes
+    }
+
+    fn stamp(&self, split: Split, index: usize) -> Result<Option<Stamp>, SourceError> {
+        let images = self.images(split);
+        match images.places.as_ref().expect("a split with entries has places") {
+            Places::Folder(root) => stamp(&root.join(&images.entries[index].key)).map(Some),
+            Places::Tar { file, ranges } => {
+                let Range { start, end } = ranges[index];
+                // A member's data follow its header.
+                let mut header: Block = [0; BLOCK as usize];
+                file.read_at(start - BLOCK, &mut header)?;
+                Ok(Some(Stamp { bytes: end - start, changed: (time_of_change(&header), 0) }))
+            }
+        }
     }
 
     fn read<'b>(

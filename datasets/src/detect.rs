@@ -16,7 +16,7 @@ use crate::positioned::io_error;
 use crate::splits::Reading;
 use crate::tar_folder::Archive;
 use crate::tree::{Listing, Tree, TreeImages};
-use crate::{Note, Source, SourceError, cifar10, folder, kaggle, official, tiny_imagenet};
+use crate::{Note, Source, SourceError, cifar10, folder, kaggle, official, splits, tiny_imagenet};
 
 /// A way in which labelled images are stored on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ pub enum Layout {
     Folders,
     /// A tar or tar.gz of such folders.
     TarOfFolders,
-    /// `ILSVRC/Data/CLS-LOC` and the tables next to it.
+    /// `ILSVRC/Data/CLS-LOC` and the tables next to it, a folder or a tar.
     Kaggle,
     /// Tiny-ImageNet-200, a folder or a tar.
     TinyImagenet,
@@ -68,7 +68,7 @@ impl Layout {
             }
             Self::Folders => "a folder with one folder of images for each class, or train/ and val/",
             Self::TarOfFolders => "a tar or tar.gz of such folders",
-            Self::Kaggle => "a folder with ILSVRC/Data/CLS-LOC",
+            Self::Kaggle => "a folder or tar with ILSVRC/Data/CLS-LOC and Kaggle's tables",
             Self::TinyImagenet => "a folder or tar with wnids.txt and train/",
             Self::Cifar10 => "a folder or tar.gz with data_batch_1.bin",
         }
@@ -118,11 +118,16 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
         return Err(SourceError::NothingGiven);
     }
     let scratch_dir = options.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let look = |path, layout| look(path, layout, options.reading, &scratch_dir);
     let val_path = options.val.as_deref();
     let is_same_path = options.train.as_deref() == val_path;
+    // Validation images may lie in a folder among the classes.
+    let val_below = val_path.filter(|val| options.train.as_deref().is_some_and(|train| is_below(val, train)));
+    let look = |path, layout, left_out| {
+        let reading = options.reading;
+        look(Look { path, layout, reading, left_out, scratch_dir: &scratch_dir })
+    };
     let mut parts = match &options.train {
-        Some(path) => match look(path, options.layout)? {
+        Some(path) => match look(path, options.layout, val_below)? {
             Opened::Whole(source) if val_path.is_none() || is_same_path => return Ok(source),
             Opened::Whole(source) => return Err(holds_both(path, source.name())),
             Opened::Parts(parts) => parts.for_training(),
@@ -131,7 +136,7 @@ pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     };
     if let Some(path) = val_path {
         let layout = if options.train.is_none() || is_same_path { options.layout } else { None };
-        match look(path, layout)? {
+        match look(path, layout, None)? {
             Opened::Whole(source) => return Err(holds_both(path, source.name())),
             Opened::Parts(val) => parts.take_validation(val),
         }
@@ -311,13 +316,27 @@ impl Parts {
     }
 }
 
-/// Opens `path` as `layout`, or as the first layout that fits.
-fn look(
-    path: &Path,
+/// Whether the folder `val` lies in the folder `train` and is not that of its training images.
+fn is_below(val: &Path, train: &Path) -> bool {
+    let (Ok(val), Ok(train)) = (val.canonicalize(), train.canonicalize()) else { return false };
+    let is_train = val.file_name().and_then(|name| name.to_str()).is_some_and(splits::is_train);
+    val != train && val.starts_with(train) && val.is_dir() && !is_train
+}
+
+/// What to look at, and how.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    path: &'a Path,
+    /// The first layout that fits if `None`.
     layout: Option<Layout>,
     reading: Reading,
-    scratch_dir: &Path,
-) -> Result<Opened, SourceError> {
+    /// A folder in it that is not part of it.
+    left_out: Option<&'a Path>,
+    scratch_dir: &'a Path,
+}
+
+fn look(look: Look<'_>) -> Result<Opened, SourceError> {
+    let Look { path, layout, reading, scratch_dir, .. } = look;
     let is_folder = fs::metadata(path).map_err(io_error(path, "open"))?.is_dir();
     let may_be = |candidate| match layout {
         Some(layout) => layout == candidate,
@@ -325,23 +344,19 @@ fn look(
         None => reading == Reading::Detect || matches!(candidate, Layout::Folders | Layout::TarOfFolders),
     };
     let opened = if is_folder {
-        look_in_folder(path, reading, may_be, scratch_dir)?
+        look_in_folder(look, may_be)?
     } else {
         look_in_file(path, reading, may_be, scratch_dir)?
     };
     opened.map_or_else(|| Err(unknown(path, is_folder, layout)), Ok)
 }
 
-fn look_in_folder(
-    path: &Path,
-    reading: Reading,
-    may_be: impl Fn(Layout) -> bool,
-    scratch_dir: &Path,
-) -> Result<Option<Opened>, SourceError> {
+fn look_in_folder(look: Look<'_>, may_be: impl Fn(Layout) -> bool) -> Result<Option<Opened>, SourceError> {
+    let Look { path, reading, left_out, scratch_dir, .. } = look;
     if may_be(Layout::Kaggle)
-        && let Some(data) = kaggle::find(path)
+        && let Some(files) = kaggle::find(path)
     {
-        return Ok(Some(Opened::Parts(Parts::from_table(Layout::Kaggle, kaggle::open(&data)?))));
+        return Ok(Some(Opened::Parts(Parts::from_table(Layout::Kaggle, kaggle::open(&files)?))));
     }
     if may_be(Layout::Cifar10)
         && let Some(folder) = cifar10::find(path)
@@ -360,7 +375,7 @@ fn look_in_folder(
         return Ok(Some(Opened::Parts(open_tars(tars, scratch_dir)?)));
     }
     if may_be(Layout::Folders) {
-        let listing = folder::list(path)?;
+        let listing = folder::list_without(path, left_out)?;
         if !listing.is_empty() {
             return Ok(Some(Opened::Parts(Parts::from_tree(Layout::Folders, listing.tree(reading)?))));
         }
@@ -396,22 +411,28 @@ fn look_in_file(
     if may_be(Layout::Cifar10) && cifar10::is_in(&archive) {
         return Ok(Some(Opened::Whole(Box::new(cifar10::Cifar10::in_archive(&archive)?))));
     }
+    if may_be(Layout::Kaggle)
+        && let Some(files) = kaggle::find_in(&archive)?
+    {
+        let parts = Parts::from_table(Layout::Kaggle, kaggle::open(&files)?);
+        return Ok(Some(Opened::Parts(Parts { notes: archive.notes, ..parts })));
+    }
     if may_be(Layout::TinyImagenet)
         && let Some(files) = tiny_imagenet::find_in(&archive)
     {
         let parts = Parts::from_table(Layout::TinyImagenet, tiny_imagenet::open(&files)?);
         return Ok(Some(Opened::Parts(Parts { notes: archive.notes, ..parts })));
     }
-    let Archive { file, members, mut notes } = archive;
+    let Archive { file, members, others, mut notes } = archive;
     if may_be(Layout::IlsvrcTars) && ilsvrc::is_tar_of_tars(&members) {
-        let (found, about_members) = ilsvrc::index_train(&file, members)?;
-        notes.extend(about_members);
+        let (found, more) = ilsvrc::index_train(&file, members, others)?;
+        notes.extend(more);
         notes.extend(official::compare(path, file.len(), &found)?);
         let unsplit = Some(TreeImages::Classes(found));
         let layout = Some(Layout::IlsvrcTars);
         return Ok(Some(Opened::Parts(Parts { layout, unsplit, notes, ..Parts::default() })));
     }
-    let tree = Listing::in_tar(&file, members).tree(reading)?;
+    let tree = Listing::in_tar(&file, members, others).tree(reading)?;
     let layout = match &tree {
         Tree::Unsplit(TreeImages::Flat(found)) => {
             notes.extend(official::compare(path, file.len(), found)?);
@@ -442,9 +463,13 @@ fn describe_folder(path: &Path) -> String {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let more = if names.len() > SHOWN { ", …" } else { "" };
+    let has_pickles = |folder: &str| path.join(folder).join("data_batch_1").is_file();
     match names.len() {
         0 => "an empty folder".to_owned(),
-        n => format!("a folder of {n} entries ({}{more})", names[..n.min(SHOWN)].join(", ")),
+        _ if ["", "cifar-10-batches-py"].into_iter().any(has_pickles) => {
+            "CIFAR-10 for Python (give its binary version, cifar-10-binary.tar.gz)".to_owned()
+        }
+        n => format!("a folder of {} ({}{more})", count(n as u64, "name"), names[..n.min(SHOWN)].join(", ")),
     }
 }
 

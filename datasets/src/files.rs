@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::positioned::{read_file, text};
+use crate::positioned::{io_error, read_file, text};
 use crate::tar_folder::Archive;
 use crate::tar_members::Member;
 use crate::tree::{Listing, TreeImages};
@@ -25,6 +25,32 @@ impl Files<'_> {
         match self {
             Self::Folder(root) => root.join(name),
             Self::Tar { archive, prefix } => archive.file.path().join(format!("{prefix}{name}")),
+        }
+    }
+
+    /// The data set and the folders up to `levels` above it; those above the top of an archive are the one in
+    /// which the archive lies.
+    pub(crate) fn and_above(&self, levels: usize) -> Result<Vec<Self>, SourceError> {
+        match self {
+            Self::Folder(root) => {
+                let absolute = root.canonicalize().map_err(io_error(root, "find"))?;
+                Ok(absolute
+                    .ancestors()
+                    .take(1 + levels)
+                    .map(|folder| Self::Folder(folder.to_owned()))
+                    .collect())
+            }
+            Self::Tar { archive, prefix } => {
+                let in_archive = Path::new(prefix).ancestors().map(|folder| match folder.to_str() {
+                    Some("") | None => String::new(),
+                    Some(folder) => format!("{folder}/"),
+                });
+                let mut all: Vec<Self> =
+                    in_archive.map(|prefix| Self::Tar { archive: *archive, prefix }).collect();
+                all.extend(archive.file.path().parent().map(|folder| Self::Folder(folder.to_owned())));
+                all.truncate(2 + levels);
+                Ok(all)
+            }
         }
     }
 
@@ -87,7 +113,7 @@ impl Files<'_> {
             Some(Member { name, ..member.clone() })
         });
         let members: Vec<Member> = below.collect();
-        (!members.is_empty()).then(|| Listing::in_tar(&archive.file, members))
+        (!members.is_empty()).then(|| Listing::in_tar(&archive.file, members, archive.others.below(&inside)))
     }
 }
 

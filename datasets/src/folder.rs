@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use fovea_pipeline::summary::count;
 
+use crate::names::is_attribute_file;
+use crate::others::Others;
 use crate::positioned::io_error;
-use crate::tree::{Listing, Others};
+use crate::tree::Listing;
 use crate::{Note, SourceError};
 
 /// More links than this to the same folder are taken for a mistake: a few links in each of a few folders name
@@ -18,7 +20,12 @@ const MAX_LINKS_TO_A_FOLDER: u32 = 1000;
 
 /// Lists the images below `root`; links are followed.
 pub(crate) fn list(root: &Path) -> Result<Listing<'_>, SourceError> {
-    let mut walk = Walk::default();
+    list_without(root, None)
+}
+
+/// Lists the images below `root`, but those in the folder `other`.
+pub(crate) fn list_without<'a>(root: &'a Path, other: Option<&Path>) -> Result<Listing<'a>, SourceError> {
+    let mut walk = Walk { left_out: other.map(identity).transpose()?, ..Walk::default() };
     walk.folder(root, "", &[])?;
     Ok(Listing::in_folder(root, walk.names, walk.others))
 }
@@ -37,8 +44,16 @@ pub(crate) fn about_test(test: &Path, names: Vec<String>) -> Option<Note> {
     (!names.is_empty()).then(|| Note::about("unlabelled-test", test, names, message))
 }
 
+/// Device and inode of a folder.
+fn identity(folder: &Path) -> Result<(u64, u64), SourceError> {
+    let about = fs::metadata(folder).map_err(io_error(folder, "open"))?;
+    Ok((about.dev(), about.ino()))
+}
+
 #[derive(Default)]
 struct Walk {
+    /// The folder that is not listed.
+    left_out: Option<(u64, u64)>,
     names: Vec<String>,
     others: Others,
     /// How often a link has led to a folder, by its device and inode.
@@ -55,7 +70,7 @@ impl Walk {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { return Err(SourceError::NameNotUtf8 { path }) };
             let relative = format!("{prefix}{name}");
-            if name.starts_with('.') {
+            if is_attribute_file(name) {
                 self.others.files.push(relative);
                 continue;
             }
@@ -67,6 +82,9 @@ impl Walk {
             if kind.is_file() {
                 self.names.push(relative);
             } else if kind.is_dir() {
+                if self.left_out.is_some() && self.left_out == Some(identity(&path)?) {
+                    continue;
+                }
                 let inside = format!("{relative}/");
                 self.others.folders.push(relative);
                 if is_link {
@@ -95,8 +113,7 @@ impl Walk {
         if above.iter().any(|folder| folder.starts_with(&target)) {
             return Err(SourceError::EndlessLink { path: path.to_owned(), target });
         }
-        let about = fs::metadata(&target).map_err(io_error(&target, "follow a link to it"))?;
-        let links = self.links_to.entry((about.dev(), about.ino())).or_default();
+        let links = self.links_to.entry(identity(&target)?).or_default();
         *links += 1;
         if *links > MAX_LINKS_TO_A_FOLDER {
             return Err(SourceError::TooManyLinks {

@@ -3,17 +3,21 @@
 //! The training archive is a tar of one tar per class, `n01440764.tar`; the validation archive holds the
 //! images side by side, labelled by the development kit.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::collection::{Found, is_image_name};
+use crate::collection::Found;
 use crate::compression::{strip_ignoring_case, strip_suffix};
+use crate::names::is_image_name;
+use crate::note::listed;
+use crate::others::Others;
 use crate::positioned::{PositionedFile, io_error};
 use crate::tar_folder::replaced;
 use crate::tar_index;
 use crate::tar_members::Member;
-use crate::{Note, SourceError};
+use crate::{Note, SourceError, splits};
 
 /// The class that an inner archive is named after. A compressed archive counts too: it cannot be read in
 /// place, but must not be ignored.
@@ -32,16 +36,36 @@ pub(crate) fn is_tar_of_tars(members: &[Member]) -> bool {
 pub(crate) fn index_train(
     file: &Arc<PositionedFile>,
     members: Vec<Member>,
+    mut others: Others,
 ) -> Result<(Found, Vec<Note>), SourceError> {
-    let archives: Vec<Member> = members.into_iter().filter(|member| class_of(member).is_some()).collect();
+    let (archives, files): (Vec<Member>, Vec<Member>) =
+        members.into_iter().partition(|member| class_of(member).is_some());
+    others.files.extend(files.into_iter().map(|member| member.name));
+    let folders: BTreeSet<&str> =
+        archives.iter().filter_map(|archive| Some(archive.name.rsplit_once('/')?.0)).collect();
+    let is_split = |folder: &&str| splits::is_called_like_split(folder.rsplit('/').next().unwrap_or(folder));
+    if folders.len() > 1 && folders.iter().any(is_split) {
+        return Err(mixed_splits(
+            file,
+            format!("archives of classes in {}", listed(&folders, folders.len())),
+        ));
+    }
     let images = tar_index::index_inner(file, &archives)?;
-    let replaced_members = images.iter().map(|images| images.replaced).sum();
-    let mut notes: Vec<Note> = replaced(file.path(), replaced_members).into_iter().collect();
-    let (mut unnamed, mut others) = (Vec::new(), Vec::new());
+    let mut notes: Vec<Note> =
+        replaced(file.path(), images.iter().map(|images| images.replaced).sum()).into_iter().collect();
+    let mut unnamed = Vec::new();
     let mut found = Found::in_tar(file);
     for (archive, images) in archives.iter().zip(images) {
         let wnid = class_of(archive).unwrap_or_default();
+        let has_folders =
+            images.files.iter().any(|image| is_image_name(&image.name) && image.name.contains('/'));
+        if has_folders && splits::is_called_like_split(wnid) {
+            return Err(mixed_splits(file, format!("{:?} with folders of images in it", archive.name)));
+        }
         let class = found.class(wnid);
+        let place = |name: &str| format!("{}/{name}", archive.name);
+        others.files.extend(images.others.files.iter().map(|name| place(name)));
+        others.special.extend(images.others.special.iter().map(|name| place(name)));
         for member in images.files {
             let name = member.name.rsplit('/').next().unwrap_or(&member.name);
             let key = format!("{wnid}/{name}");
@@ -51,13 +75,23 @@ pub(crate) fn index_train(
                 unnamed.push(key.clone());
                 found.push(key, class, member.range());
             } else {
-                others.push(key);
+                others.files.push(place(&member.name));
             }
         }
     }
     notes.extend(Note::taken_by_content(file.path(), unnamed));
-    notes.extend(Note::passed_over(file.path(), others));
+    notes.extend(others.notes(file.path()));
     Ok((found, notes))
+}
+
+fn mixed_splits(file: &PositionedFile, found: String) -> SourceError {
+    SourceError::Layout {
+        path: file.path().to_owned(),
+        found,
+        expected: "the archives of the classes of one split; unpack it and give its parts as training and \
+                   validation images"
+            .to_owned(),
+    }
 }
 
 /// The official files in one folder.

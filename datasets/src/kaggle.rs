@@ -1,42 +1,58 @@
-//! ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC/{train,val}`, with the validation labels in
-//! `LOC_val_solution.csv` and the names of the classes in `LOC_synset_mapping.txt`.
+//! ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC/{train,val}`, a folder or an archive of it, with the
+//! validation labels in `LOC_val_solution.csv` and the names of the classes in `LOC_synset_mapping.txt`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use fovea_pipeline::Class;
 
+use crate::SourceError;
 use crate::collection::{ClassList, Found};
-use crate::files::read_text;
-use crate::positioned::io_error;
+use crate::files::Files;
+use crate::tar_folder::Archive;
 use crate::tree::TreeImages;
-use crate::{SourceError, folder};
 
 const SOLUTION: &str = "LOC_val_solution.csv";
 const MAPPING: &str = "LOC_synset_mapping.txt";
 
+/// The folders that hold `train` and `val`, in the data set or in a folder of it.
+const DATA: [&str; 3] = ["ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
+/// The tables lie at the top of the data set, up to so many folders above these.
+const LEVELS: usize = 3;
+
 /// The folder that holds `train` and `val`, if `root` is Kaggle's data set or a folder in it.
-pub(crate) fn find(root: &Path) -> Option<PathBuf> {
-    let inner = ["ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"].map(|folder| root.join(folder));
+pub(crate) fn find(root: &Path) -> Option<Files<'static>> {
+    let inner = DATA.map(|folder| root.join(folder));
     let itself = root.ends_with("CLS-LOC").then(|| root.to_owned());
-    inner.into_iter().chain(itself).find(|folder| folder.is_dir())
+    inner.into_iter().chain(itself).find(|folder| folder.is_dir()).map(Files::Folder)
 }
 
-/// Reads the folder that [`find`] found: classes, training and validation images.
-pub(crate) fn open(data: &Path) -> Result<(ClassList, Option<Found>, Option<Found>), SourceError> {
-    let classes = read_mapping(&table(data, MAPPING)?)?;
-    let images = |name: &str| {
-        let folder = data.join(name);
-        if folder.is_dir() { folder::list(&folder)?.images().map(Some) } else { Ok(None) }
-    };
-    let mut train = images("train")?.map(TreeImages::in_classes).transpose()?;
+/// The folder that holds `train` and `val` in an archive, if there are tables in it or beside it: without
+/// them it is a tree of folders like any other.
+pub(crate) fn find_in(archive: &Archive) -> Result<Option<Files<'_>>, SourceError> {
+    let data = archive.members.iter().find_map(|member| {
+        let (above, inside) = member.name.split_once("CLS-LOC/")?;
+        let is_split = ["train/", "val/"].iter().any(|split| inside.starts_with(split));
+        (is_split && (above.is_empty() || above.ends_with('/'))).then(|| format!("{above}CLS-LOC/"))
+    });
+    let Some(prefix) = data else { return Ok(None) };
+    let files = Files::Tar { archive, prefix };
+    let has_table = files.and_above(LEVELS)?.iter().any(|files| files.has(MAPPING));
+    Ok(has_table.then_some(files))
+}
+
+/// Reads what [`find`] or [`find_in`] found: classes, training and validation images.
+pub(crate) fn open(files: &Files<'_>) -> Result<(ClassList, Option<Found>, Option<Found>), SourceError> {
+    let (path, text) = table(files, MAPPING)?;
+    let classes = read_mapping(&path, &text)?;
+    let mut train = files.images("train")?.map(TreeImages::in_classes).transpose()?;
     if let Some(train) = &mut train {
-        train.notes.extend(folder::note_on_test(&data.join("test"))?);
+        train.notes.extend(files.note_on_test()?);
     }
-    let val = match images("val")? {
+    let val = match files.images("val")? {
         Some(TreeImages::Flat(mut found)) => {
-            let path = table(data, SOLUTION)?;
-            let labels = read_solution(&path)?;
+            let (path, text) = table(files, SOLUTION)?;
+            let labels = read_solution(&path, &text)?;
             found.label_by_key(&path, |key| {
                 let id = key.rsplit_once('.').map_or(key, |(stem, _)| stem);
                 labels.get(id).cloned()
@@ -49,21 +65,20 @@ pub(crate) fn open(data: &Path) -> Result<(ClassList, Option<Found>, Option<Foun
     Ok((classes, train, val))
 }
 
-/// The path of a table: it lies at the top of the data set, up to three folders above the images.
-fn table(data: &Path, name: &str) -> Result<PathBuf, SourceError> {
-    let absolute = data.canonicalize().map_err(io_error(data, "find"))?;
-    absolute.ancestors().take(4).map(|folder| folder.join(name)).find(|path| path.is_file()).ok_or_else(
-        || SourceError::Missing {
-            path: data.to_owned(),
+/// The path and the content of a table.
+fn table(files: &Files<'_>, name: &str) -> Result<(PathBuf, String), SourceError> {
+    match files.and_above(LEVELS)?.iter().find(|files| files.has(name)) {
+        Some(files) => Ok((files.path(name), files.text(name)?)),
+        None => Err(SourceError::Missing {
+            path: files.path(""),
             missing: name.to_owned(),
-            remedy: "put it next to the folder ILSVRC, where Kaggle's archive has it".to_owned(),
-        },
-    )
+            remedy: "put it next to the folder ILSVRC or to the archive, where Kaggle has it".to_owned(),
+        }),
+    }
 }
 
 /// Lines of `n01440764 tench, Tinca tinca`.
-fn read_mapping(path: &Path) -> Result<ClassList, SourceError> {
-    let text = read_text(path)?;
+fn read_mapping(path: &Path, text: &str) -> Result<ClassList, SourceError> {
     let mut classes = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let Some((wnid, name)) = line.trim().split_once(' ') else {
@@ -81,8 +96,7 @@ fn read_mapping(path: &Path) -> Result<ClassList, SourceError> {
 
 /// The WNID of each image id. A row is `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: the id, and a class
 /// and a box for each object; all objects of an image have the same class.
-fn read_solution(path: &Path) -> Result<HashMap<String, String>, SourceError> {
-    let text = read_text(path)?;
+fn read_solution(path: &Path, text: &str) -> Result<HashMap<String, String>, SourceError> {
     let mut labels = HashMap::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = line.split_once(',').map(|(id, boxes)| {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
 
+use crate::names::is_attribute_file;
+
 /// Names that a message shows before it says how many more there are.
 const SHOWN: usize = 5;
 
@@ -76,7 +78,8 @@ impl Note {
 fn kind_of_file(name: &str) -> String {
     let file = name.rsplit('/').next().unwrap_or(name);
     match file.rsplit_once('.') {
-        _ if file.starts_with('.') => "hidden".to_owned(),
+        _ if name.starts_with('.') || name.contains("/.") => "hidden".to_owned(),
+        _ if is_attribute_file(name) => "of the system".to_owned(),
         Some((_, extension)) if !extension.is_empty() => format!(".{}", extension.to_lowercase()),
         _ => "without an extension".to_owned(),
     }

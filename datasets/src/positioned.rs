@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, FileType};
 use std::io::{Error, ErrorKind, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::SourceError;
+use crate::{SourceError, Stamp};
 
 /// An open file without a cursor: every read says where it starts.
 #[derive(Debug)]
@@ -45,6 +45,12 @@ impl PositionedFile {
             source,
         })
     }
+}
+
+/// Size and time of the file at `path`.
+pub(crate) fn stamp(path: &Path) -> Result<Stamp, SourceError> {
+    let about = fs::metadata(path).map_err(io_error(path, "read its size"))?;
+    Ok(Stamp { bytes: about.len(), changed: (about.mtime(), about.mtime_nsec() as u32) })
 }
 
 /// Opens a regular file. To open a FIFO would wait for a writer, and a device may have no end.

@@ -29,6 +29,16 @@ pub enum Payload<'b> {
     },
 }
 
+/// By which a changed image is noticed without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Size of the image as the source has it.
+    pub bytes: u64,
+    /// Seconds and nanoseconds from the Unix epoch to the last change of the file, as its folder or archive
+    /// has it.
+    pub changed: (i64, u32),
+}
+
 /// A collection of labelled images that can be read in any order by many threads at once.
 pub trait Source: Send + Sync {
     /// Short name of the layout, e.g. `ilsvrc2012-tars`.
@@ -44,6 +54,17 @@ pub trait Source: Send + Sync {
     /// is known.
     fn notes(&self) -> &[Note] {
         &[]
+    }
+
+    /// Size and time of image `index` of `entries(split)`; `None` where the source has none.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    fn stamp(&self, _split: Split, _index: usize) -> Result<Option<Stamp>, SourceError> {
+        Ok(None)
     }
 
     /// Reads image `index` of `entries(split)`, using `buffer` for its bytes.

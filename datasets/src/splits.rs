@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fovea_pipeline::summary::count;
+
 use crate::note::listed;
 
 /// How folders are read.
@@ -236,6 +238,32 @@ pub(crate) fn is_test(name: &str) -> bool {
     matches!(role_of(name), Some((Role::Val(rank), _)) if VAL_WORDS[rank].starts_with("test"))
 }
 
+/// A folder among those of the classes of a split that is itself a split by its name and has the folders of the
+/// same classes in it, as in `train/cat`, `train/val/cat`.
+pub(crate) fn split_among_classes<'n>(siblings: &Siblings<'n>) -> Option<&'n str> {
+    siblings.iter().find_map(|(name, folder)| {
+        let is_class = |inner: &&str| inner != name && siblings.contains_key(*inner);
+        (matches!(role_of(name), Some((_, true))) && folder.folders.iter().any(is_class)).then_some(*name)
+    })
+}
+
+/// The folders that each of several folders has in it, if it has no images beside them.
+pub(crate) fn same_folders<'n, 's>(siblings: &'s Siblings<'n>) -> Option<&'s BTreeSet<&'n str>> {
+    let first = &siblings.values().next()?.folders;
+    let is_alike = |folder: &Folder<'_>| folder.files == 0 && folder.folders == *first;
+    (siblings.len() > 1 && first.len() > 1 && siblings.values().all(is_alike)).then_some(first)
+}
+
+/// Whether a folder is one of training images by its name.
+pub(crate) fn is_train(name: &str) -> bool {
+    matches!(role_of(name), Some((Role::Train, _)))
+}
+
+/// Whether a folder is called like one of a split.
+pub(crate) fn is_called_like_split(name: &str) -> bool {
+    role_of(name).is_some()
+}
+
 fn in_words<'n>(classes: impl ExactSizeIterator<Item = &'n &'n str>) -> String {
     match classes.len() {
         1 => format!("1 class: {}", listed(classes, 1)),
@@ -250,7 +278,10 @@ fn splits_in_words(siblings: &Siblings<'_>, (train, val): (Option<&str>, Option<
         let path = listed([name], 1);
         let mut inside = folder.folders.iter();
         Some(match (inside.next(), inside.next()) {
-            (None, _) => format!("{images} images in {path}/, where {} lie side by side", folder.files),
+            (None, _) => {
+                let side_by_side = count(folder.files as u64, "image");
+                format!("{images} images in {path}/ ({side_by_side} side by side)")
+            }
             (Some(only), None) if merely_wraps(name, only) => {
                 format!("{images} images in {path}/{}/", listed([only], 1))
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::compression::{self, GZIP_MAGIC};
 use crate::gunzip::Gunzip;
+use crate::others::Others;
 use crate::positioned::{PositionedFile, check_size, io_error, open_file};
 use crate::tar_header::{self, BLOCK};
 use crate::tar_index;
@@ -21,6 +22,8 @@ pub(crate) struct Archive {
     pub(crate) file: Arc<PositionedFile>,
     /// Its regular files.
     pub(crate) members: Vec<Member>,
+    /// What is in it beside them.
+    pub(crate) others: Others,
     /// What is to be said about it.
     pub(crate) notes: Vec<Note>,
 }
@@ -49,7 +52,7 @@ impl Archive {
     fn of_tar(file: PositionedFile) -> Result<Self, SourceError> {
         let members = tar_index::index(&file)?;
         let notes = replaced(file.path(), members.replaced).into_iter().collect();
-        Ok(Self { file: Arc::new(file), members: members.files, notes })
+        Ok(Self { file: Arc::new(file), members: members.files, others: members.others, notes })
     }
 
     /// The content of a member of at most `limit_bytes`.

@@ -26,7 +26,9 @@ pub(crate) enum Kind {
     Sparse,
     /// The rest of a member that began in another volume.
     Continuation,
-    /// A volume label, a device, an attribute of other systems.
+    /// A device or a FIFO.
+    Special,
+    /// A volume label, an attribute of other systems.
     Other,
 }
 
@@ -80,8 +82,9 @@ pub(crate) fn fields(block: &Block) -> Fields {
         b'g' => Kind::GlobalPax,
         b'S' => Kind::Sparse,
         b'M' => Kind::Continuation,
-        // Devices and FIFOs; access lists, inodes, old long names and extended attributes; a volume label.
-        b'3' | b'4' | b'6' | b'A' | b'I' | b'N' | b'E' | b'V' => Kind::Other,
+        b'3' | b'4' | b'6' => Kind::Special,
+        // Access lists, inodes, old long names and extended attributes; a volume label.
+        b'A' | b'I' | b'N' | b'E' | b'V' => Kind::Other,
         _ => Kind::File,
     };
     let size = match block[156] {
@@ -94,6 +97,11 @@ pub(crate) fn fields(block: &Block) -> Fields {
     };
     let link = header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
     Fields { kind, name, link, size }
+}
+
+/// Time of the last change in seconds from the Unix epoch; 0 if the field is no number.
+pub(crate) fn time_of_change(block: &Block) -> i64 {
+    Header::from_byte_slice(block).mtime().map_or(0, |seconds| seconds as i64)
 }
 
 /// The name, with ustar's prefix before it.

@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::SourceError;
-use crate::collection::is_attribute_file;
 use crate::compression;
+use crate::names::is_attribute_file;
 use crate::positioned::PositionedFile;
 use crate::tar_header::{self, BLOCK, Block, Fields, Kind, is_zero};
 use crate::tar_members::{self, Content, Item, Member, Members};
@@ -260,10 +260,7 @@ impl Walk<'_> {
             name: name.clone().into_owned(),
             problem,
         })?;
-        if std::str::from_utf8(&bytes).is_err() {
-            if is_attribute_file(&clean_name) {
-                return Ok(None);
-            }
+        if std::str::from_utf8(&bytes).is_err() && !is_attribute_file(&clean_name) {
             let expected = format!("names in UTF-8 in {}", self.archive);
             return Err(self.damaged(at, &expected, format!("{name:?}"), RENAME));
         }
@@ -271,6 +268,7 @@ impl Walk<'_> {
         let content = match fields.kind {
             Kind::HardLink => Content::HardLink(link()),
             Kind::SymbolicLink => Content::SymbolicLink(link()),
+            Kind::Special => Content::Special,
             Kind::File if !name.ends_with('/') => Content::File(data),
             _ => Content::Folder,
         };

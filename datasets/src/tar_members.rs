@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::SourceError;
-use crate::collection::{is_attribute_file, is_unnamed_image};
+use crate::collection::is_unnamed_image;
+use crate::names::is_attribute_file;
+use crate::others::Others;
 use crate::photo::BEGINNING_BYTES;
 use crate::positioned::PositionedFile;
 
@@ -50,6 +52,8 @@ impl Member {
 pub(crate) struct Members {
     /// The regular files, linked ones under the name of the link, without those of [`is_attribute_file`].
     pub(crate) files: Vec<Member>,
+    /// What is there beside them.
+    pub(crate) others: Others,
     /// Members that a later one of the same name replaced.
     pub(crate) replaced: u64,
 }
@@ -69,6 +73,8 @@ pub(crate) enum Content {
     /// The place of its data.
     File(Range<u64>),
     Folder,
+    /// A device or a FIFO.
+    Special,
     /// To the member of this path.
     HardLink(Vec<u8>),
     /// To this path, from the folder with the link.
@@ -101,17 +107,27 @@ pub(crate) fn resolve(path: &Path, items: Vec<Item>) -> Result<Members, SourceEr
     let mut linked = 0;
     for (name, node) in &tree.nodes {
         match &node.entry {
-            Entry::File(range) => push(&mut members.files, name, range),
-            Entry::Folder => {}
-            Entry::Link(_) => tree.follow(name, name, node, &[], &mut members.files, &mut linked)?,
+            Entry::Link(_) => tree.follow(name, name, node, &[], &mut members, &mut linked)?,
+            entry => members.push(name, entry),
         }
     }
     Ok(members)
 }
 
-fn push(files: &mut Vec<Member>, name: &str, range: &Range<u64>) {
-    if !is_attribute_file(name) {
-        files.push(Member { name: name.to_owned(), offset: range.start, size: range.end - range.start });
+impl Members {
+    /// Adds what is no link.
+    fn push(&mut self, name: &str, entry: &Entry) {
+        let others = &mut self.others;
+        match entry {
+            Entry::Folder if is_attribute_file(name) => {}
+            _ if is_attribute_file(name) => others.files.push(name.to_owned()),
+            Entry::File(range) => {
+                let (offset, size) = (range.start, range.end - range.start);
+                self.files.push(Member { name: name.to_owned(), offset, size });
+            }
+            Entry::Folder => others.folders.push(name.to_owned()),
+            Entry::Special | Entry::Link(_) => others.special.push(name.to_owned()),
+        }
     }
 }
 
@@ -131,6 +147,7 @@ struct Node {
 enum Entry {
     File(Range<u64>),
     Folder,
+    Special,
     /// A symbolic link to this path, from the folder with the link.
     Link(String),
 }
@@ -142,6 +159,7 @@ impl Tree<'_> {
         let entry = match content {
             Content::File(range) => Entry::File(range),
             Content::Folder => Entry::Folder,
+            Content::Special => Entry::Special,
             Content::SymbolicLink(target) => Entry::Link(String::from_utf8_lossy(&target).into_owned()),
             Content::HardLink(target) => {
                 let target = String::from_utf8_lossy(&target).into_owned();
@@ -149,7 +167,7 @@ impl Tree<'_> {
                 match linked {
                     // A link to itself, as some programs write for a file that they have twice.
                     Some((_, linked)) if linked == name => return Ok(false),
-                    Some((Node { entry: Entry::File(range), .. }, _)) => Entry::File(range.clone()),
+                    Some((Node { entry: entry @ (Entry::File(_) | Entry::Special), .. }, _)) => entry.clone(),
                     _ if is_attribute_file(&name) => return Ok(false),
                     _ => {
                         let found = format!("{name:?}, a hard link to {target:?}");
@@ -194,11 +212,12 @@ impl Tree<'_> {
         place: &str,
         node: &Node,
         above: &[&str],
-        files: &mut Vec<Member>,
+        members: &mut Members,
         linked: &mut usize,
     ) -> Result<(), SourceError> {
         let Entry::Link(target) = &node.entry else { return Ok(()) };
         if is_attribute_file(name) {
+            members.others.files.push(name.to_owned());
             return Ok(());
         }
         let wrong = |problem: &str| {
@@ -206,9 +225,12 @@ impl Tree<'_> {
             self.error(node.at, "a link to a member of the archive", found, REPACK)
         };
         let real = self.real_path(place).map_err(wrong)?;
-        if let Some(Node { entry: Entry::File(range), .. }) = self.nodes.get(&real) {
-            push(files, name, range);
-            return Ok(());
+        match self.nodes.get(&real) {
+            Some(Node { entry: entry @ (Entry::File(_) | Entry::Special), .. }) => {
+                members.push(name, entry);
+                return Ok(());
+            }
+            _ => members.push(name, &Entry::Folder),
         }
         let inside = if real.is_empty() { String::new() } else { format!("{real}/") };
         let above = [above, &[place]].concat();
@@ -223,9 +245,8 @@ impl Tree<'_> {
             }
             let name = format!("{name}/{}", &place[inside.len()..]);
             match &node.entry {
-                Entry::File(range) => push(files, &name, range),
-                Entry::Folder => {}
-                Entry::Link(_) => self.follow(&name, place, node, &above, files, linked)?,
+                Entry::Link(_) => self.follow(&name, place, node, &above, members, linked)?,
+                entry => members.push(&name, entry),
             }
         }
         Ok(())

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use fovea_pipeline::summary::count;
 
-use crate::collection::{Found, beginning_of, is_image_name, is_unnamed_image};
+use crate::collection::{Found, beginning_of, is_unnamed_image};
+use crate::names::{is_attribute_file, is_image_name};
 use crate::note::listed;
+use crate::others::Others;
 use crate::positioned::PositionedFile;
 use crate::splits::{self, Folder, Reading, Siblings, Verdict};
 use crate::tar_members::Member;
@@ -76,17 +78,6 @@ pub(crate) struct Listing<'a> {
     others: Others,
 }
 
-/// What lies in a folder or an archive beside the images; paths are relative to it.
-#[derive(Debug, Default)]
-pub(crate) struct Others {
-    /// Files without the name of an image.
-    pub(crate) files: Vec<String>,
-    /// Pipes, sockets and devices, whatever their names.
-    pub(crate) special: Vec<String>,
-    /// All folders, as far as the source lists them.
-    pub(crate) folders: Vec<String>,
-}
-
 enum Origin<'a> {
     Folder(&'a Path),
     Tar(&'a Arc<PositionedFile>),
@@ -104,7 +95,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The images among the members of a tar file.
-    pub(crate) fn in_tar(file: &'a Arc<PositionedFile>, members: Vec<Member>) -> Self {
+    pub(crate) fn in_tar(file: &'a Arc<PositionedFile>, members: Vec<Member>, mut others: Others) -> Self {
         let (images, files): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|member| is_image_name(&member.name));
         let (unnamed, files): (Vec<_>, Vec<_>) =
@@ -118,13 +109,8 @@ impl<'a> Listing<'a> {
                 (member.name, range)
             })
             .collect();
-        let files = files.into_iter().map(|member| member.name).collect();
-        Listing {
-            origin: Origin::Tar(file),
-            images,
-            unnamed: names_of_unnamed,
-            others: Others { files, ..Others::default() },
-        }
+        others.files.extend(files.into_iter().map(|member| member.name));
+        Listing { origin: Origin::Tar(file), images, unnamed: names_of_unnamed, others }
     }
 
     /// The folder or archive.
@@ -155,7 +141,7 @@ impl<'a> Listing<'a> {
         loop {
             let level = Level::at(&prefix, &self.images);
             match splits::decide(&level.folders, reading) {
-                Verdict::Splits { train, val } => return self.splits(&prefix, &level, train, val),
+                Verdict::Splits { train, val } => return self.splits(&prefix, &level, (train, val), reading),
                 Verdict::Unclear { as_classes, as_splits } => {
                     let path = self.path_of(&prefix);
                     return Err(SourceError::UnclearFolders { path, as_classes, as_splits });
@@ -166,6 +152,15 @@ impl<'a> Listing<'a> {
                         let mut images = self.images_below(&prefix)?;
                         let notes = &mut images.found().notes;
                         notes.extend(self.left_out(&[prefix.as_str()]));
+                        if let Some(inner) = splits::same_folders(&level.folders) {
+                            let names: Vec<String> = inner.iter().map(|name| (*name).to_owned()).collect();
+                            let message = format!(
+                                "each of the {} has the same folders in it, which were not taken for classes: {}",
+                                count(level.folders.len() as u64, "class"),
+                                listed(&names, names.len())
+                            );
+                            notes.push(Note::about("same-folders", &self.path_of(&prefix), names, message));
+                        }
                         if !like_splits.is_empty() {
                             let names: Vec<String> =
                                 like_splits.iter().map(|name| (*name).to_owned()).collect();
@@ -186,8 +181,8 @@ impl<'a> Listing<'a> {
         &self,
         prefix: &str,
         level: &Level<'_>,
-        train: Option<&str>,
-        val: Option<&str>,
+        (train, val): (Option<&str>, Option<&str>),
+        reading: Reading,
     ) -> Result<Tree, SourceError> {
         for name in [train, val].into_iter().flatten() {
             if let Some(twin) = level.twin_of(name) {
@@ -199,6 +194,19 @@ impl<'a> Listing<'a> {
             }
         }
         let prefixes = [train, val].map(|name| name.map(|name| self.inside_split(prefix, name)));
+        for prefix in prefixes.iter().flatten().filter(|_| reading == Reading::Detect) {
+            let level = Level::at(prefix, &self.images);
+            if let Some(name) = splits::split_among_classes(&level.folders) {
+                return Err(SourceError::Layout {
+                    path: self.path_of(prefix),
+                    found: format!("{name:?} among the folders of classes, with such folders in it"),
+                    expected:
+                        "one split; give --train and --val the folders of both, or take it for a class \
+                               with --layout splits"
+                            .to_owned(),
+                });
+            }
+        }
         let images = |prefix: &Option<String>| prefix.as_ref().map(|prefix| self.images_below(prefix));
         let (mut train, mut val_images) =
             (images(&prefixes[0]).transpose()?, images(&prefixes[1]).transpose()?);
@@ -228,22 +236,14 @@ impl<'a> Listing<'a> {
         let path = self.path();
         let is_below = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
         let unnamed = self.unnamed.iter().filter(|name| is_below(name)).cloned().collect();
-        let mut notes: Vec<Note> = Note::taken_by_content(path, unnamed)
-            .into_iter()
-            .chain(Note::passed_over(path, self.others.files.clone()))
-            .collect();
-        let special = &self.others.special;
-        if !special.is_empty() {
-            let message =
-                format!("{} passed over: pipes, sockets or devices", count(special.len() as u64, "name"));
-            notes.push(Note::about("special-files", path, special.clone(), message));
-        }
+        let mut notes: Vec<Note> = Note::taken_by_content(path, unnamed).into_iter().collect();
+        notes.extend(self.others.notes(path));
         let beside: Vec<&String> =
             self.images.iter().map(|(name, _)| name).filter(|name| !is_below(name)).collect();
         if !beside.is_empty() {
             let folders: BTreeSet<&str> = beside
                 .iter()
-                .map(|name| name.rsplit_once('/').map_or("", |(folder, _)| top(folder)))
+                .map(|name| name.rsplit_once('/').map_or("./", |(folder, _)| top(folder)))
                 .collect();
             let message = format!(
                 "{} beside the splits passed over, in {}",
@@ -323,12 +323,12 @@ impl<'a> Listing<'a> {
         Ok(TreeImages::Classes(found))
     }
 
-    /// Names of the folders directly below `prefix`, with repetitions; hidden ones are left out.
+    /// Names of the folders directly below `prefix`, with repetitions; those that systems leave are left out.
     fn folders_below(&self, prefix: &str) -> impl Iterator<Item = &str> {
         let of_files = self.others.files.iter().filter_map(|file| Some(file.rsplit_once('/')?.0));
         let all = self.others.folders.iter().map(String::as_str).chain(of_files);
         let below = all.filter_map(move |folder| folder.strip_prefix(prefix)).map(top);
-        below.filter(|name| !name.is_empty() && !name.starts_with('.') && *name != "__MACOSX")
+        below.filter(|name| !name.is_empty() && !is_attribute_file(name))
     }
 }
 

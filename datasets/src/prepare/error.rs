@@ -7,6 +7,7 @@ use fovea_files::FileError;
 use fovea_pipeline::DatasetInfo;
 use fovea_pipeline::shard::ShardError;
 
+use super::changes::Changes;
 use crate::SourceError;
 
 /// A preparation cannot start or continue.
@@ -45,12 +46,23 @@ pub enum PrepareError {
     OtherPreparation {
         /// The folder.
         directory: PathBuf,
-        /// The first difference: an option, or a property of the source.
+        /// The first difference: an option, or the layout of the source.
         field: String,
         /// Its value in the folder.
         there: String,
         /// Its value now.
         here: String,
+    },
+    /// The folder was prepared from other images.
+    #[error(
+        "{} was prepared from other images: {changes}; give --update to prepare it again, or choose another \
+         folder", directory.display()
+    )]
+    OtherImages {
+        /// The folder.
+        directory: PathBuf,
+        /// In what they differ.
+        changes: Changes,
     },
     /// The folder holds shards, but not the file with the options that they were prepared with.
     #[error(

@@ -4,7 +4,8 @@
 //!
 //! | file | when |
 //! | --- | --- |
-//! | `preparation.json` | first: everything that the bytes of the shards depend on ([`Preparation`]) |
+//! | `files.tsv` | first: the images of the source, with their sizes and times |
+//! | `preparation.json` | then: everything that the bytes of the shards depend on ([`Preparation`]) |
 //! | `train-00000.arrow`, …, `val-00000.arrow`, … | one after the other, in this order |
 //! | `progress.json` | replaced after each shard: what is finished, the sums over it; removed at the end |
 //! | `rejected.tsv`, `mean_image.npy` | after the last shard |
@@ -14,9 +15,15 @@
 //! finished shards and a state that matches them; the next run with the same options continues from there and
 //! ends with the same bytes, for any number of workers. Of finished shards all but the pixels is checked;
 //! [`verify`](crate::verify) reads every byte.
+//!
+//! An image that has been added, removed or changed since is noticed ([`Changes`]): where its size or time
+//! differs from `files.tsv`, its pixels are compared with those in the shards.
 
+mod changes;
+mod compare;
 mod durable;
 mod error;
+mod list;
 mod options;
 mod plan;
 mod progress;
@@ -27,14 +34,13 @@ mod worker;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use fovea_files::{FileLock, remove_partial_files, seal};
-use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader};
-use fovea_pipeline::text::printable;
+use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader, shard_file_name};
 use fovea_pipeline::{DatasetInfo, Split};
 use ndarray_npy::WriteNpyExt;
 
+pub use changes::Changes;
 pub use error::PrepareError;
 pub use options::PrepareOptions;
 pub use plan::Preparation;
@@ -44,10 +50,9 @@ pub use rejected::{REJECTED_FILE, Rejection};
 use plan::{ShardPlan, WRITER};
 use progress::{Finished, PROGRESS_FILE};
 use run::Run;
-use worker::{Output, Shared, Task, Worker};
 
-use crate::Source;
 use crate::photo::Orientation;
+use crate::{Note, Source};
 
 /// A preparation that has locked its folder.
 ///
@@ -59,7 +64,7 @@ pub struct Preparer<'a> {
     plan: ShardPlan,
     finished: Finished,
     complete: Option<DatasetInfo>,
-    takes_in_mended: bool,
+    taken_in: Option<Note>,
     /// On the folder itself.
     _lock: FileLock,
 }
@@ -75,6 +80,8 @@ pub struct Summary {
     pub rejected: u64,
     /// Shards that an earlier run had finished.
     pub shards_kept: usize,
+    /// What is to be said about the result.
+    pub notes: Vec<Note>,
 }
 
 impl<'a> Preparer<'a> {
@@ -93,30 +100,85 @@ impl<'a> Preparer<'a> {
         fs::create_dir_all(directory).map_err(PrepareError::io(directory, "create"))?;
         let lock = FileLock::try_acquire_folder(directory)?
             .ok_or_else(|| PrepareError::Busy { directory: directory.into() })?;
-        begin(&Preparation::new(source, &options), directory)?;
+        let preparation = Preparation::new(source, &options);
+        let there = preparation_there(&preparation, directory)?;
         remove_partial_files(directory)?;
 
-        let mut complete = durable::read_json(&directory.join(DatasetInfo::FILE_NAME))?;
-        let takes_in_mended = complete.is_some() && some_are_mended(source, &options, &plan, directory)?;
-        if takes_in_mended {
-            // In this order: a state that is left would end with the old shards. They are replaced.
-            remove_if_there(&directory.join(PROGRESS_FILE))?;
-            remove_if_there(&directory.join(DatasetInfo::FILE_NAME))?;
-            complete = None;
-        }
-        let mut finished = match &complete {
-            Some(_) => Finished::nothing(options.image_bytes()),
-            None => Finished::load(directory, &plan, source.classes().len(), options.image_bytes())?,
+        let list = list::of(source)?;
+        let mut preparer = Preparer {
+            source,
+            complete: None,
+            finished: Finished::nothing(options.image_bytes()),
+            taken_in: None,
+            options,
+            directory: directory.into(),
+            plan,
+            _lock: lock,
         };
-        check_finished(&mut finished, directory)?;
-        let directory = directory.into();
-        Ok(Preparer { source, options, directory, plan, finished, complete, takes_in_mended, _lock: lock })
+        let is_begun =
+            [DatasetInfo::FILE_NAME, PROGRESS_FILE].iter().any(|name| directory.join(name).exists());
+        if let (Some(there), true) = (there, is_begun) {
+            let changes = preparer.load(preparation == there, &list)?;
+            if changes.is_empty() {
+                return Ok(preparer);
+            }
+            preparer.begin_anew(changes)?;
+        }
+        // The list first: where a preparation has been begun, it has its list.
+        list::write(directory, &list)?;
+        durable::write(&directory.join(DatasetInfo::PREPARATION_FILE_NAME), &preparation.to_json())?;
+        Ok(preparer)
     }
 
-    /// Whether the folder's data set is prepared again because images that could not be decoded now can.
+    /// Reads what an earlier run has finished; returns in what its images differ from those of `list`.
+    fn load(&mut self, is_same: bool, list: &str) -> Result<Changes, PrepareError> {
+        let before = list::read(&self.directory)?;
+        let differences = before.as_deref().map(|before| list::compare(before, list)).unwrap_or_default();
+        if !is_same {
+            let list::Differences { added, removed, moved, touched } = differences;
+            let touched = touched.into_iter().map(|(split, key)| list::name(split, key));
+            let changed: Vec<String> = moved.into_iter().chain(touched).collect();
+            let unlisted = added.is_empty() && removed.is_empty() && changed.is_empty();
+            return Ok(Changes { added, removed, changed, unlisted, ..Changes::default() });
+        }
+        self.complete = durable::read_json(&self.directory.join(DatasetInfo::FILE_NAME))?;
+        let rejected = if self.complete.is_some() {
+            rejected::keys(&self.directory)?
+        } else {
+            let (classes, image_bytes) = (self.source.classes().len(), self.options.image_bytes());
+            self.finished = Finished::load(&self.directory, &self.plan, classes, image_bytes)?;
+            check_finished(&mut self.finished, &self.directory)?;
+            self.finished.rejected.iter().map(Rejection::printable_name).collect()
+        };
+        let shards = &self.plan.shards[..self.shards_kept()];
+        let folder = compare::Folder { directory: &self.directory, shards, rejected };
+        let touched = differences.touched.into_iter().collect();
+        let changes = compare::look(self.source, &self.options, &self.plan, &folder, &touched)?;
+        if changes.is_empty() && !touched.is_empty() {
+            list::write(&self.directory, list)?;
+        }
+        Ok(changes)
+    }
+
+    /// Discards what an earlier run has finished, unless only `update` allows that.
+    fn begin_anew(&mut self, changes: Changes) -> Result<(), PrepareError> {
+        if !changes.only_mends() && !self.options.update {
+            return Err(PrepareError::OtherImages { directory: self.directory.clone(), changes });
+        }
+        // In this order: a state that is left would end with the old shards. They are replaced.
+        remove_if_there(&self.directory.join(PROGRESS_FILE))?;
+        remove_if_there(&self.directory.join(DatasetInfo::FILE_NAME))?;
+        self.complete = None;
+        self.finished = Finished::nothing(self.options.image_bytes());
+        let message = format!("prepared again, because its images have changed: {changes}");
+        self.taken_in = Some(Note::about("prepared-again", &self.directory, changes.names(), message));
+        Ok(())
+    }
+
+    /// What is to be said where an earlier preparation is done again because images have changed since.
     #[must_use]
-    pub fn takes_in_mended(&self) -> bool {
-        self.takes_in_mended
+    pub fn taken_in(&self) -> Option<&Note> {
+        self.taken_in.as_ref()
     }
 
     /// Images of both splits.
@@ -165,7 +227,9 @@ impl<'a> Preparer<'a> {
             remove_if_there(&self.directory.join(PROGRESS_FILE))?;
             let rejected = rejected::count(&self.directory)?;
             progress.add(self.plan.images(), rejected);
-            return Ok(Summary { info, orientation: self.options.orientation, rejected, shards_kept });
+            let notes = rejected::lost_classes(&self.directory, self.source, &self.plan)?;
+            let orientation = self.options.orientation;
+            return Ok(Summary { info, orientation, rejected, shards_kept, notes });
         }
         progress.add(self.images_kept(), self.finished.rejected.len() as u64);
         let header = |split, shard| ShardHeader {
@@ -202,40 +266,9 @@ impl<'a> Preparer<'a> {
         };
         let info = complete(&self.directory, &finished, info)?;
         let (orientation, rejected) = (self.options.orientation, finished.rejected.len() as u64);
-        Ok(Summary { info, orientation, rejected, shards_kept })
+        let notes = rejected::lost_classes(&self.directory, self.source, &self.plan)?;
+        Ok(Summary { info, orientation, rejected, shards_kept, notes })
     }
-}
-
-/// Whether one of the images that a finished preparation rejected can be decoded now.
-fn some_are_mended(
-    source: &dyn Source,
-    options: &PrepareOptions,
-    plan: &ShardPlan,
-    directory: &Path,
-) -> Result<bool, PrepareError> {
-    let rejected = rejected::keys(directory)?;
-    if rejected.is_empty() {
-        return Ok(false);
-    }
-    let progress = Progress::default();
-    let order = Split::ALL.map(|split| plan.order(split));
-    let shared = Shared { source, order, options, progress: &progress, huge: Mutex::new(()) };
-    let mut worker = Worker::new(&shared);
-    let mut output = Output::new(options.image_bytes());
-    for split in Split::ALL {
-        for (position, &entry) in plan.order(split).iter().enumerate() {
-            let key = printable(&source.entries(split)[entry as usize].key).into_owned();
-            if !rejected.contains(&(split.name().to_owned(), key)) {
-                continue;
-            }
-            let task = Task { number: 0, split, positions: position..position + 1, output };
-            match worker.run(task)? {
-                Some(task) if task.output.records.is_empty() => output = task.output,
-                done => return Ok(done.is_some()),
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// Writes the files that follow the last shard; returns the content of `dataset.json`.
@@ -257,7 +290,10 @@ fn complete(
         mean.write_npy(&mut npy).expect("writing to memory does not fail");
         durable::write(&directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME), &npy)?;
         info.mean_image_blake3 = Some(blake3::hash(&npy).to_string());
+    } else {
+        remove_if_there(&directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME))?;
     }
+    remove_other_shards(directory, &info)?;
     let sealed = seal(&info).and_then(|sealed| serde_json::to_string_pretty(&sealed));
     let mut text = sealed.expect("the description is strings and numbers");
     text.push('\n');
@@ -266,12 +302,11 @@ fn complete(
     Ok(info)
 }
 
-/// Writes `preparation.json`, or compares with the one in the folder.
-fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError> {
-    let path = directory.join(DatasetInfo::PREPARATION_FILE_NAME);
+/// Reads the `preparation.json` of the folder, if there is one, and compares the options.
+fn preparation_there(here: &Preparation, directory: &Path) -> Result<Option<Preparation>, PrepareError> {
     if let Some(there) = Preparation::read(directory)? {
-        return match preparation.difference(&there) {
-            None => Ok(()),
+        return match here.difference(&there) {
+            None => Ok(Some(there)),
             Some((field, here, there)) => {
                 Err(PrepareError::OtherPreparation { directory: directory.into(), field, there, here })
             }
@@ -280,9 +315,7 @@ fn begin(preparation: &Preparation, directory: &Path) -> Result<(), PrepareError
     if let Some(file) = file_names(directory)?.into_iter().find(|name| name.ends_with(".arrow")) {
         return Err(PrepareError::UnknownShards { directory: directory.into(), file });
     }
-    let mut text = serde_json::to_string_pretty(preparation).expect("a preparation is strings and numbers");
-    text.push('\n');
-    durable::write(&path, text.as_bytes())
+    Ok(None)
 }
 
 /// Checks size, number of records, labels, keys and checksums of the finished shards.
@@ -317,6 +350,24 @@ fn check_finished(finished: &mut Finished, directory: &Path) -> Result<(), Prepa
     Ok(())
 }
 
+/// Removes the shards of an earlier preparation that had more of them.
+fn remove_other_shards(directory: &Path, info: &DatasetInfo) -> Result<(), PrepareError> {
+    let is_shard = |split: Split, name: &str| {
+        let number = name.strip_prefix(split.name()).and_then(|name| name.strip_prefix('-'));
+        number
+            .and_then(|name| name.strip_suffix(".arrow")?.parse().ok())
+            .is_some_and(|number| shard_file_name(split, number) == name)
+    };
+    for name in file_names(directory)? {
+        for split in Split::ALL {
+            if is_shard(split, &name) && info.shards(split).iter().all(|shard| shard.file != name) {
+                remove_if_there(&directory.join(&name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn file_names(directory: &Path) -> Result<Vec<String>, PrepareError> {
     let read = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -338,3 +389,5 @@ fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;

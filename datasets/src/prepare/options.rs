@@ -31,6 +31,9 @@ pub struct PrepareOptions {
     pub limit_per_class: Option<usize>,
     /// Threads that decode and resize. The shards do not depend on it.
     pub workers: NonZeroUsize,
+    /// Whether a folder whose images have changed since it was prepared is prepared again; else that is an
+    /// error, unless all that has changed are images that could not be decoded.
+    pub update: bool,
 }
 
 impl Default for PrepareOptions {
@@ -46,6 +49,7 @@ impl Default for PrepareOptions {
             shard_bytes: 256 << 20,
             limit_per_class: None,
             workers: cores(),
+            update: false,
         }
     }
 }

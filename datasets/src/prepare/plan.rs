@@ -85,8 +85,22 @@ impl Preparation {
         }
     }
 
-    /// The first field in which `other` differs: its name, the value here and the value there.
+    /// The content of the file.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_string_pretty(self).expect("a preparation is strings and numbers");
+        text.push('\n');
+        text.into_bytes()
+    }
+
+    /// The first option in which `other` differs: its name, the value here and the value there.
     pub(crate) fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        // The images are compared one by one.
+        let other = Self {
+            train_images: self.train_images,
+            val_images: self.val_images,
+            listing: self.listing.clone(),
+            ..other.clone()
+        };
         let fields = |preparation: &Self| match serde_json::to_value(preparation) {
             Ok(Value::Object(mut fields)) => {
                 fields.insert("orientation".into(), preparation.orientation.name().into());
@@ -94,7 +108,7 @@ impl Preparation {
             }
             _ => unreachable!("a preparation is a struct of strings and numbers"),
         };
-        let there = fields(other);
+        let there = fields(&other);
         fields(self).into_iter().find_map(|(name, here)| {
             let other = there.get(&name).unwrap_or(&Value::Null);
             (*other != here).then(|| (name, here.to_string(), other.to_string()))

@@ -1,14 +1,18 @@
 //! The list of images that could not be decoded.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
+use fovea_pipeline::summary;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{Class, Split};
 use serde::{Deserialize, Serialize};
 
+use super::plan::ShardPlan;
 use super::{PrepareError, durable};
+use crate::note::listed;
+use crate::{Note, Source};
 
 /// Name of the list, next to the shards.
 pub const REJECTED_FILE: &str = "rejected.tsv";
@@ -26,6 +30,13 @@ pub struct Rejection {
     pub label: u32,
     /// Why it cannot be decoded, on one line.
     pub reason: String,
+}
+
+impl Rejection {
+    /// Split and key as they are written in the list.
+    pub(crate) fn printable_name(&self) -> (String, String) {
+        (self.split.name().to_owned(), printable(&self.key).into_owned())
+    }
 }
 
 /// Writes the list; without rejections only its header.
@@ -47,18 +58,59 @@ pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class])
 
 /// Split and key, as they are written in the list, of each image in it.
 pub(crate) fn keys(directory: &Path) -> Result<HashSet<(String, String)>, PrepareError> {
-    let path = directory.join(REJECTED_FILE);
-    let text = fs::read_to_string(&path).map_err(PrepareError::io(&path, "read"))?;
-    let row = |line: &str| {
-        let mut fields = line.split('\t');
-        Some((fields.next()?.to_owned(), fields.nth(1)?.to_owned()))
-    };
-    Ok(text.lines().skip(1).filter_map(row).collect())
+    let text = read(directory)?;
+    Ok(rows(&text).map(|[split, _, key]| (split.to_owned(), key.to_owned())).collect())
 }
 
 /// The number of images in the list.
 pub(crate) fn count(directory: &Path) -> Result<u64, PrepareError> {
+    Ok(read(directory)?.lines().skip(1).count() as u64)
+}
+
+/// A note for each split that names the classes all of whose images are in the list.
+pub(crate) fn lost_classes(
+    directory: &Path,
+    source: &dyn Source,
+    plan: &ShardPlan,
+) -> Result<Vec<Note>, PrepareError> {
+    let text = read(directory)?;
+    let mut rejected: HashMap<(&str, &str), u64> = HashMap::new();
+    for [split, class, _] in rows(&text) {
+        *rejected.entry((split, class)).or_default() += 1;
+    }
+    let mut notes = Vec::new();
+    for split in Split::ALL {
+        let mut images = vec![0; source.classes().len()];
+        for &entry in plan.order(split) {
+            images[source.entries(split)[entry as usize].label as usize] += 1;
+        }
+        let is_lost = |class: &Class, images: u64| {
+            images > 0 && rejected.get(&(split.name(), &*printable(&class.wnid))) == Some(&images)
+        };
+        let classes = source.classes().iter().zip(&images);
+        let lost = classes.filter(|(class, images)| is_lost(class, **images));
+        let names: Vec<String> = lost.map(|(class, _)| class.wnid.clone()).collect();
+        if !names.is_empty() {
+            let message = format!(
+                "none of the {split} images of {} could be decoded: {}",
+                summary::count(names.len() as u64, "class"),
+                listed(&names, names.len())
+            );
+            notes.push(Note::about("rejected-classes", &directory.join(REJECTED_FILE), names, message));
+        }
+    }
+    Ok(notes)
+}
+
+fn read(directory: &Path) -> Result<String, PrepareError> {
     let path = directory.join(REJECTED_FILE);
-    let text = fs::read_to_string(&path).map_err(PrepareError::io(&path, "read"))?;
-    Ok(text.lines().skip(1).count() as u64)
+    fs::read_to_string(&path).map_err(PrepareError::io(&path, "read"))
+}
+
+/// Split, class and key of each image in the list.
+fn rows(list: &str) -> impl Iterator<Item = [&str; 3]> {
+    list.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split('\t');
+        Some([fields.next()?, fields.next()?, fields.next()?])
+    })
 }

@@ -144,7 +144,7 @@ impl Run<'_> {
 }
 
 /// Starts a thread; the threads before it end when the caller drops its ends of their channels.
-fn start<'scope, T: Send + 'scope>(
+pub(super) fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     body: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, PrepareError> {

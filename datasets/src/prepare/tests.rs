@@ -247,7 +247,8 @@ fn mended_images_are_taken_in_by_the_same_preparation() {
     assert_eq!((summary.rejected, summary.shards_kept), (2, 13), "nothing has changed");
     let source = mended();
     let preparer = Preparer::new(&source, options(2), directory.path()).unwrap();
-    assert!(preparer.takes_in_mended());
+    let note = preparer.taken_in().expect("images are mended");
+    assert!(note.message.ends_with("2 images mended (0003, 0003 (val))"), "{}", note.message);
     let summary = preparer.run(&source.progress).unwrap();
     assert_eq!((summary.rejected, summary.shards_kept), (0, 0));
     assert_eq!(content(directory.path()), content(expected.path()));

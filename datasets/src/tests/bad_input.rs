@@ -184,8 +184,12 @@ fn an_empty_data_set() {
     fixture.write("train.tar", tar_bytes(&[("n01440764.tar".to_owned(), tar_bytes(&[]))]));
     assert_says(
         &error(fixture.open("empty", "", "")),
-        &["empty", "1 entries (train)", "known layouts", "kaggle"],
+        &["empty", "1 name (train)", "known layouts", "kaggle"],
     );
+    fixture.write("set/cifar-10-batches-py/data_batch_1", [128, 4]);
+    for path in ["set", "set/cifar-10-batches-py"] {
+        assert_says(&error(fixture.open(path, "", "")), &["CIFAR-10 for Python", "cifar-10-binary.tar.gz"]);
+    }
     assert_says(&error(fixture.open("empty.tar", "", "")), &["empty.tar", "known layouts"]);
     assert_says(&error(fixture.open("text.tar", "", "")), &["text.tar", "no images found", "*.jpg"]);
     assert_says(&error(fixture.open("train.tar", "", "")), &["train.tar: at byte 512", "an empty archive"]);
@@ -369,9 +373,10 @@ fn classes_without_images_are_told() {
     let files = [("cat.tar".to_owned(), inner("a.jpg")), ("dog.tar".to_owned(), inner("readme.txt"))];
     fixture.write("train.tar", tar_bytes(&files));
     let source = fixture.open("train.tar", "", "").expect("the fixture is sound");
-    let [note] = source.notes() else { panic!("{:?}", source.notes()) };
-    assert_eq!((note.kind, note.count), ("empty-classes", 1));
-    assert_eq!(note.message, "1 of 2 classes have no training images: dog");
+    let kinds: Vec<&str> = source.notes().iter().map(|note| note.kind).collect();
+    assert_eq!(kinds, ["passed-over", "empty-classes"]);
+    let note = &source.notes()[1];
+    assert_eq!((note.count, note.message.as_str()), (1, "1 of 2 classes has no training images: dog"));
 }
 
 #[test]
@@ -390,7 +395,7 @@ fn a_layout_that_does_not_fit_is_not_forced() {
     {
         let options = OpenOptions { layout: Some(layout), ..fixture.options("set", "", "") };
         let error = error(open(&options));
-        assert_says(&error, &["a folder of 2 entries (train, val)", &format!("the layout {layout}")]);
+        assert_says(&error, &["a folder of 2 names (train, val)", &format!("the layout {layout}")]);
     }
 }
 

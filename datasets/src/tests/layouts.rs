@@ -215,6 +215,37 @@ fn kaggle_labels_are_joined_by_id() {
 }
 
 #[test]
+fn kaggle_as_a_tar_with_the_tables_in_it_or_beside_it() {
+    let fixture = kaggle();
+    let data = || {
+        let splits = [("train", train_files()), ("val", val_files())];
+        splits.into_iter().flat_map(|(split, files)| below(&format!("ILSVRC/Data/CLS-LOC/{split}/"), files))
+    };
+    let tables = ["LOC_val_solution.csv", "LOC_synset_mapping.txt"].map(|name| {
+        (name.to_owned(), fs::read(fixture.path("kaggle").join(name)).expect("the fixture has it"))
+    });
+    let outside: Vec<_> = data().chain([("ILSVRC/Annotations/a.xml".to_owned(), vec![1])]).collect();
+    fixture.write("kaggle/imagenet.tar", tar_bytes(&outside));
+    fixture.write("kaggle/imagenet.tar.gz", gzip(&tar_bytes(&outside)));
+    let inside: Vec<_> = tables.into_iter().chain(data()).collect();
+    fixture.write("whole.tar", tar_bytes(&inside));
+    fixture.write("around.tar", tar_bytes(&below("some/folder/", inside)));
+    for path in ["kaggle/imagenet.tar", "kaggle/imagenet.tar.gz", "whole.tar", "around.tar"] {
+        let source = fixture.open(path, "", "").unwrap_or_else(|error| panic!("{path}: {error}"));
+        check(&*source, "kaggle");
+        assert_eq!(source.classes()[0].name, "tench, Tinca tinca");
+    }
+    fs::remove_file(fixture.path("kaggle/LOC_val_solution.csv")).expect("the temporary folder is writable");
+    let error = error(fixture.open("kaggle/imagenet.tar", "", "")).to_string();
+    assert!(error.contains("LOC_val_solution.csv is missing; put it next to"), "{error}");
+    // Without the tables it is a tree of folders, for which a development kit has the labels.
+    fixture.write("alone/imagenet.tar", tar_bytes(&outside));
+    fixture.write("devkit.tar.gz", gzip(&tar_bytes(&devkit_files(2012, &ground_truth()))));
+    let source = fixture.open("alone/imagenet.tar", "", "devkit.tar.gz").expect("the fixture is sound");
+    check(&*source, "tar-of-folders");
+}
+
+#[test]
 fn tiny_imagenet_200() {
     let fixture = tiny_imagenet();
     for root in ["tiny-imagenet-200", "."] {

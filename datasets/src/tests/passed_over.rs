@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use fovea_pipeline::Split;
+use tar::EntryType;
 
 use super::fixtures::*;
 use crate::{Note, OpenOptions, Reading, Source, SourceError, open};
@@ -116,6 +117,66 @@ fn folders_that_can_be_read_in_two_ways_are_asked_about() {
 }
 
 #[test]
+fn a_split_among_the_classes_of_another_is_asked_about_or_given_by_path() {
+    let names = ["train/cat/0.jpg", "train/dog/0.jpg", "train/val/cat/1.jpg", "train/val/dog/1.jpg"];
+    for result in open_both(&names, Reading::Detect) {
+        let error = error(result).to_string();
+        assert!(error.contains("found \"val\" among the folders of classes"), "{error}");
+        assert!(error.contains("give --train and --val") && error.contains("--layout splits"), "{error}");
+    }
+    for result in open_both(&names, Reading::Splits) {
+        assert_eq!(summary(result), (4, 0, owned(&["cat", "dog", "val"])));
+    }
+    let fixture = Fixture::new();
+    fixture.write_all(&files(&names));
+    assert_eq!(summary(fixture.open("train", "train/val", "")), (2, 2, owned(&["cat", "dog"])));
+    // A class of that name has other content.
+    for result in open_both(&["train/cat/0.jpg", "train/val/0.jpg"], Reading::Detect) {
+        assert_eq!(summary(result), (2, 0, owned(&["cat", "val"])));
+    }
+}
+
+#[test]
+fn folders_that_each_class_has_are_said_not_to_be_classes() {
+    for result in
+        open_both(&["f1/cat/0.jpg", "f1/dog/0.jpg", "f2/cat/0.jpg", "f2/dog/0.jpg"], Reading::Detect)
+    {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(classes(&*source), ["f1", "f2"]);
+        assert_eq!(
+            note(&*source, "same-folders").message,
+            "each of the 2 classes has the same folders in it, which were not taken for classes: cat, dog"
+        );
+    }
+    for names in [&["a/x/0.jpg", "b/y/0.jpg"][..], &["a/x/0.jpg", "b/x/0.jpg", "b/1.jpg"]] {
+        for result in open_both(names, Reading::Detect) {
+            assert_eq!(result.expect("the fixture is sound").notes(), [], "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn tars_of_classes_of_several_splits_are_refused() {
+    let fixture = Fixture::new();
+    let class = || tar_bytes(&files(&["0.jpg"]));
+    let split = || tar_bytes(&files(&["cat/0.jpg", "dog/1.jpg"]));
+    for (members, found) in [
+        (&["train/cat.tar", "val/cat.tar"][..], "archives of classes in train, val"),
+        (&["train.tar", "val.tar"], "\"train.tar\" with folders of images in it"),
+    ] {
+        let is_split = members[0] == "train.tar";
+        let content = || if is_split { split() } else { class() };
+        let members: Vec<_> = members.iter().map(|name| ((*name).to_owned(), content())).collect();
+        fixture.write("set.tar", tar_bytes(&members));
+        let error = error(fixture.open("set.tar", "", "")).to_string();
+        assert!(error.contains(found) && error.contains("unpack it and give its parts"), "{error}");
+    }
+    let sound = ["pets/cat.tar", "wild/val.tar"].map(|name| (name.to_owned(), class()));
+    fixture.write("set.tar", tar_bytes(&sound));
+    assert_eq!(summary(fixture.open("set.tar", "", "")), (2, 0, owned(&["cat", "val"])));
+}
+
+#[test]
 fn a_split_folder_around_the_only_split_is_skipped() {
     let fixture = Fixture::new();
     fixture
@@ -190,11 +251,108 @@ fn a_class_without_images_is_named() {
     );
 }
 
+/// A tar with folders, pipes and links as well as files.
+fn tar_of(names: &[&str], others: &[(&str, EntryType)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files(names) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content.as_slice()).expect("memory can be written");
+    }
+    for (name, kind) in others {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_size(0);
+        builder.append_data(&mut header, name, &[][..]).expect("memory can be written");
+    }
+    builder.into_inner().expect("memory can be written")
+}
+
+#[test]
+fn empty_folders_and_pipes_of_a_tar_are_said_as_on_disk() {
+    let fixture = Fixture::new();
+    let others = [
+        ("set/kiwi/", EntryType::Directory),
+        ("set/.hidden/", EntryType::Directory),
+        ("set/cat/pipe.jpg", EntryType::Fifo),
+        ("set/cat/device.jpg", EntryType::Char),
+    ];
+    fixture.write("set.tar", tar_of(&["set/cat/0.jpg", "set/dog/0.jpg"], &others));
+    let source = fixture.open("set.tar", "", "").expect("the fixture is sound");
+    assert_eq!(classes(&*source), ["cat", "dog"]);
+    let message = &note(&*source, "empty-folders").message;
+    assert_eq!(message, "1 folder without an image left out of the classes: kiwi");
+    assert_eq!(note(&*source, "special-files").message, "2 names passed over: pipes, sockets or devices");
+}
+
+#[test]
+fn files_that_systems_leave_are_no_images_and_counted() {
+    let names = [
+        "cat/0.jpg",
+        "cat/._0.jpg",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+        "dog/0.jpg",
+        "dog/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "__MACOSX/cat/x.jpg",
+        "@eaDir/y.jpg",
+        "PaxHeader/z.jpg",
+    ];
+    // Of a folder of the system only its own name is counted where it is not looked into.
+    let expected = ["7 files were passed over: 5 of the system, 2 hidden"; 2];
+    for (result, expected) in open_both(&names, Reading::Detect).into_iter().zip(expected) {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(classes(&*source), ["cat", "dog"]);
+        assert_eq!(source.entries(Split::Train).len(), 2);
+        let notes: Vec<&str> = source.notes().iter().map(|note| note.message.as_str()).collect();
+        assert_eq!(notes, [expected]);
+    }
+}
+
+#[test]
+fn what_is_no_image_in_a_tar_of_tars_is_counted() {
+    let fixture = Fixture::new();
+    let inner = [("a.tar", &["0.jpg", "notes.txt", "._0.jpg"][..]), ("b.tar", &["0.jpg", "1.mp4"])];
+    let mut outer: Vec<(String, Vec<u8>)> =
+        inner.iter().map(|(name, names)| ((*name).to_owned(), tar_bytes(&files(names)))).collect();
+    outer.push(("readme.txt".to_owned(), b"read me".to_vec()));
+    fixture.write("train.tar", tar_bytes(&outer));
+    let source = fixture.open("train.tar", "", "").expect("the fixture is sound");
+    assert_eq!(source.entries(Split::Train).len(), 2);
+    let note = note(&*source, "passed-over");
+    assert_eq!(note.message, "4 files were passed over: 2 .txt, 1 .mp4, 1 hidden");
+    assert_eq!(note.names, ["a.tar/._0.jpg", "a.tar/notes.txt", "b.tar/1.mp4", "readme.txt"]);
+}
+
+#[test]
+fn batches_that_are_not_those_of_cifar10_are_named() {
+    let fixture = Fixture::new();
+    let repeat = |(name, records): (String, Vec<u8>)| match name.ends_with(".bin") {
+        true => (name, records.repeat(10_000)),
+        false => (name, records),
+    };
+    let mut batches: Vec<_> = cifar_files(1).into_iter().map(repeat).collect();
+    fixture.write_all(&below("whole/", batches.clone()));
+    assert_eq!(fixture.open("whole", "", "").expect("the fixture is sound").notes(), []);
+    for batch in [1, 5] {
+        batches[batch].1.truncate(9_999 * 3073);
+    }
+    fixture.write("short.tar", tar_bytes(&batches));
+    let source = fixture.open("short.tar", "", "").expect("the fixture is sound");
+    let note = note(&*source, "counts");
+    assert_eq!(
+        note.message,
+        "not the batches of CIFAR-10, which have 10000 images each: 9999 images in data_batch_2.bin, 9999 images \
+         in test_batch.bin"
+    );
+    assert_eq!(note.names, ["data_batch_2.bin", "test_batch.bin"]);
+}
+
 #[test]
 fn classes_of_one_split_only_are_named() {
     for result in open_both(&["train/a/0.jpg", "train/b/0.jpg", "val/a/1.jpg"], Reading::Detect) {
         let source = result.expect("the fixture is sound");
-        assert_eq!(note(&*source, "empty-classes").message, "1 of 2 classes have no validation images: b");
+        assert_eq!(note(&*source, "empty-classes").message, "1 of 2 classes has no validation images: b");
     }
 }
 
@@ -222,6 +380,10 @@ fn test_images_without_labels_are_passed_over_and_said() {
         let note = note(&*source, "beside-splits");
         assert_eq!(note.message, "2 images beside the splits passed over, in test");
         assert_eq!(note.names, ["test/1.jpg", "test/2.jpg"]);
+    }
+    for result in open_both(&["train/a/0.jpg", "train/b/0.jpg", "1.jpg"], Reading::Detect) {
+        let source = result.expect("the fixture is sound");
+        assert_eq!(note(&*source, "beside-splits").message, "1 image beside the splits passed over, in ./");
     }
     let source = tiny_imagenet().open("tiny-imagenet-200", "", "").expect("the fixture is sound");
     assert_eq!(note(&*source, "unlabelled-test").count, VAL_CLASSES.len() as u64);

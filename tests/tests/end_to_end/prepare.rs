@@ -38,6 +38,11 @@ fn every_image_of_a_folder_is_in_a_shard_once_with_its_label() {
     let inspected: Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(inspected["statistics"], summary["statistics"]);
     assert_eq!(inspected["preparation"]["size"], 32);
+    for class in inspected["images_of_classes"].as_array().unwrap() {
+        assert_eq!((&class["train"], &class["val"]), (&7.into(), &3.into()), "{class}");
+    }
+    let inspected = succeed(&mut prepare_imagenet(&["inspect", text(&out)]));
+    assert!(inspected.contains("          7         3  n002\n"), "{inspected}");
 }
 
 #[test]

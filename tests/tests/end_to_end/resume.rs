@@ -84,7 +84,9 @@ fn other_options_in_the_same_folder_are_refused_by_name() {
     }
     folders.add("train", "n001", "more.JPEG", &encoded(&picture(9, 9, 1), image::ImageFormat::Jpeg));
     let message = fail(&mut prepare(folders.path(), &out, &["--size", "16"]), 1);
-    assert!(message.contains("with listing"), "{message}");
+    assert!(message.contains("1 image added (n001/more.JPEG); give --update"), "{message}");
+    let updated = succeed(&mut prepare(folders.path(), &out, &["--size", "16", "--update"]));
+    assert!(updated.contains("its images have changed: 1 image added (n001/more.JPEG)"), "{updated}");
 }
 
 #[test]

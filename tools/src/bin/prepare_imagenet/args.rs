@@ -100,6 +100,9 @@ pub struct PrepareArgs {
     /// Threads that decode and resize [default: number of cores]
     #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<NonZeroUsize>,
+    /// Prepare again what DIR holds if images were added, removed or changed since; refused without this
+    #[arg(long)]
+    update: bool,
     /// Fail when more images than this cannot be decoded [default: 0 for all of ILSVRC-2012, else any number]
     #[arg(long, value_name = "N")]
     pub max_rejects: Option<u64>,
@@ -182,6 +185,7 @@ impl PrepareArgs {
             shard_bytes: self.shard_size,
             limit_per_class: self.limit_per_class,
             workers: self.workers.unwrap_or_else(cores),
+            update: self.update,
         }
     }
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use fovea_datasets::official::{self, OfficialFile};
 use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Summary};
-use fovea_datasets::{EmbeddedSample, OpenOptions, Source, verify};
-use fovea_pipeline::{Split, cores};
+use fovea_datasets::{EmbeddedSample, Note, OpenOptions, Source, verify};
+use fovea_pipeline::summary::count;
+use fovea_pipeline::{Dataset, Split, cores};
 use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
 use fovea_tools::{bars, bytes, errln};
@@ -52,23 +53,23 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     };
     let out = args.out();
     let preparer = Preparer::new(&*source, options, &out)?;
-    announce(&*source, &preparer, &out);
+    let mut notes: Vec<Note> = source.notes().iter().chain(preparer.taken_in()).cloned().collect();
+    announce(&*source, &notes, &preparer, &out);
 
     let start = Instant::now();
     let images_before = preparer.images_kept();
     let total = preparer.images();
     let summary = run_with_progress(preparer, total)?;
+    notes.extend(summary.notes.iter().cloned());
     let new_images = total - images_before;
     let pace = report::Pace { seconds: start.elapsed().as_secs_f64(), images: new_images };
 
     let max_rejects = args.max_rejects.or(official::is_complete(&*source).then_some(0));
     if args.json {
-        terminal::print(&format!(
-            "{}\n",
-            report::summary_json(&summary, source.notes(), args.list_skipped, &out, &pace, max_rejects)
-        ))?;
+        let summary = report::summary_json(&summary, &notes, args.list_skipped, &out, &pace, max_rejects);
+        terminal::print_json(&summary)?;
     } else {
-        terminal::print(&report::summary_text(&summary, source.notes(), args.list_skipped, &out, &pace))?;
+        terminal::print(&report::summary_text(&summary, &notes, args.list_skipped, &out, &pace))?;
     }
     match max_rejects {
         Some(max) if summary.rejected > max => {
@@ -103,21 +104,21 @@ fn verify_tars(paths: &OpenOptions) -> anyhow::Result<()> {
 }
 
 /// Prints what will be done, and warns of a disk that is too small.
-fn announce(source: &dyn Source, preparer: &Preparer<'_>, out: &Path) {
+fn announce(source: &dyn Source, notes: &[Note], preparer: &Preparer<'_>, out: &Path) {
     let [train, val] = Split::ALL.map(|split| source.entries(split).len());
     errln!(
-        "{}: {train} training and {val} validation images, {} classes",
+        "{}: {}, {}, {}",
         source.name(),
-        source.classes().len()
+        count(train as u64, "training image"),
+        count(val as u64, "validation image"),
+        count(source.classes().len() as u64, "class")
     );
-    for note in source.notes() {
+    for note in notes {
         errln!("note: {}", report::note(note));
     }
-    if preparer.takes_in_mended() {
-        errln!("note: photos that could not be decoded now can: the data set is prepared again");
-    }
     if preparer.shards_kept() > 0 {
-        errln!("{} of {} shards are finished already", preparer.shards_kept(), preparer.shards());
+        let shards = count(preparer.shards() as u64, "shard");
+        errln!("finished already: {} of {shards}", preparer.shards_kept());
     }
     let needed = preparer.expected_bytes();
     if needed > 0 {
@@ -167,7 +168,7 @@ fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> 
     let report = verify::verify(&dataset, workers, &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
     if json {
-        terminal::print(&format!("{}\n", report::verify_json(&report)))?;
+        terminal::print_json(&report::verify_json(&report))?;
     } else {
         terminal::print(&report::verify_text(&report, dir))?;
     }
@@ -178,10 +179,30 @@ fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let dataset = verify::open(dir)?;
     let info = dataset.info();
     let preparation = Preparation::read(dir)?;
+    // A damaged shard takes only the numbers.
+    let images = images_of_classes(&dataset);
+    let numbers = images.as_deref().ok();
     if json {
-        terminal::print(&format!("{}\n", report::inspect_json(info, preparation.as_ref())))?;
+        terminal::print_json(&report::inspect_json(info, preparation.as_ref(), numbers))?;
     } else {
-        terminal::print(&report::inspect_text(info, preparation.as_ref(), dir))?;
+        terminal::print(&report::inspect_text(info, preparation.as_ref(), numbers, dir))?;
     }
+    images?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The number of images of each class, in training and validation.
+fn images_of_classes(dataset: &Dataset) -> anyhow::Result<Vec<[u64; 2]>> {
+    let info = dataset.info();
+    let mut images = vec![[0; 2]; info.classes.len()];
+    for split in Split::ALL.into_iter().filter(|split| info.images(*split) > 0) {
+        let records = dataset.records(split)?;
+        for index in 0..records.len() {
+            // The label is below the number of classes, which is checked when a shard is opened.
+            if let Some(class) = images.get_mut(records.record(index).label as usize) {
+                class[split as usize] += 1;
+            }
+        }
+    }
+    Ok(images)
 }

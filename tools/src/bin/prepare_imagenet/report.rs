@@ -9,7 +9,7 @@ use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
 use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
-use fovea_pipeline::{ColorStatistics, DatasetInfo, Split};
+use fovea_pipeline::{Class, ColorStatistics, DatasetInfo, Split};
 use fovea_tools::bytes;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ pub fn summary_text(
     text.push_str(&description(&summary.info, summary.orientation));
     if summary.rejected > 0 {
         let list = out.join(REJECTED_FILE);
-        line(&mut text, "rejected", &format!("{}, see {}", summary.rejected, path(&list)));
+        line(&mut text, "rejected", &format!("{}, see {}", count(summary.rejected, "image"), path(&list)));
     }
     if pace.images > 0 {
         let speed = format!("{:.1} s, {:.0} images/s", pace.seconds, pace.images_per_s());
@@ -98,8 +98,9 @@ pub fn summary_json(
 
 pub fn too_many_rejects(rejected: u64, max: u64, out: &Path) -> String {
     format!(
-        "{rejected} images could not be decoded, more than the {max} that are allowed; the shards are complete \
-         without them and {} gives the reasons: repair the source, or accept with --max-rejects {rejected}",
+        "{} could not be decoded, more than the {max} allowed; the shards are complete without them and {} gives \
+         the reasons: repair the source, or accept with --max-rejects {rejected}",
+        count(rejected, "image"),
         out.join(REJECTED_FILE).display()
     )
 }
@@ -107,15 +108,14 @@ pub fn too_many_rejects(rejected: u64, max: u64, out: &Path) -> String {
 pub fn verify_text(report: &Report, dir: &Path) -> String {
     let mut text = String::new();
     for problem in &report.problems {
-        let _ = writeln!(text, "{}: {}", problem.path.display(), problem.what);
+        let _ = writeln!(text, "{}: {}", path(&problem.path), printable(&problem.what));
     }
     let verdict = match report.problems.len() {
         0 => "all is well".to_owned(),
-        1 => "1 problem".to_owned(),
-        problems => format!("{problems} problems"),
+        problems => count(problems as u64, "problem"),
     };
-    let _ =
-        writeln!(text, "{}: {} images in {} shards, {verdict}", dir.display(), report.images, report.shards);
+    let (images, shards) = (count(report.images, "image"), count(report.shards as u64, "shard"));
+    let _ = writeln!(text, "{}: {images} in {shards}, {verdict}", path(dir));
     text
 }
 
@@ -128,22 +128,49 @@ pub fn verify_json(report: &Report) -> Value {
     json!({ "shards": report.shards, "images": report.images, "problems": problems })
 }
 
-pub fn inspect_text(info: &DatasetInfo, preparation: Option<&Preparation>, dir: &Path) -> String {
-    let mut text = format!("{}\n", dir.display());
+/// `images` has the number of images of each class, in training and validation.
+pub fn inspect_text(
+    info: &DatasetInfo,
+    preparation: Option<&Preparation>,
+    images: Option<&[[u64; 2]]>,
+    dir: &Path,
+) -> String {
+    let mut text = format!("{}\n", path(dir));
     text.push_str(&description(info, orientation_of(preparation)));
     line(&mut text, "written by", &format!("{} (format {})", info.writer, info.format_version));
     if let Some(preparation) = preparation {
-        let resize = format!("{:?}, {:?}, seed {}", preparation.resize, preparation.filter, preparation.seed);
+        let resize = format!("{}, {}, seed {}", preparation.resize, preparation.filter, preparation.seed);
         line(&mut text, "resize", &resize);
     }
+    describe_classes(&mut text, info, images.unwrap_or_default());
     text
 }
 
-pub fn inspect_json(info: &DatasetInfo, preparation: Option<&Preparation>) -> Value {
+/// A line for each class: its images in training and validation, its id, and its name if that is another.
+fn describe_classes(text: &mut String, info: &DatasetInfo, images: &[[u64; 2]]) {
+    if images.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n  {:>9} {:>9}  class", "train", "val");
+    for (class, [train, val]) in info.classes.iter().zip(images) {
+        let wnid = printable(&class.wnid);
+        let name = if class.name == class.wnid { "".into() } else { printable(&class.name) };
+        let _ = writeln!(text, "{}", format!("  {train:>9} {val:>9}  {wnid}  {name}").trim_end());
+    }
+}
+
+pub fn inspect_json(
+    info: &DatasetInfo,
+    preparation: Option<&Preparation>,
+    images: Option<&[[u64; 2]]>,
+) -> Value {
     let mut value = description_json(info, orientation_of(preparation));
     value["writer"] = json!(info.writer);
     value["format_version"] = json!(info.format_version);
     value["preparation"] = json!(preparation);
+    let class = |(class, [train, val]): (&Class, &[u64; 2])| json!({ "class": class.wnid, "name": class.name, "train": train, "val": val });
+    value["images_of_classes"] =
+        images.map(|images| info.classes.iter().zip(images).map(class).collect::<Vec<_>>()).into();
     value
 }
 
@@ -168,9 +195,10 @@ fn description(info: &DatasetInfo, orientation: Orientation) -> String {
     line(&mut text, "images", &format!("{side}x{side} pixels, {}", info.encoding));
     line(&mut text, "classes", &info.classes.len().to_string());
     for split in Split::ALL {
-        let (images, shards) = (info.images(split), info.shards(split).len());
+        let images = count(info.images(split), "image");
+        let shards = count(info.shards(split).len() as u64, "shard");
         let size = bytes::describe(split_bytes(info, split));
-        line(&mut text, split.name(), &format!("{images} images in {shards} shards, {size}"));
+        line(&mut text, split.name(), &format!("{images} in {shards}, {size}"));
     }
     if info.turned_images > 0 {
         let photos = count(info.turned_images, "photo");

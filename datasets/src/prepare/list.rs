@@ -1,0 +1,144 @@
+//! The list of the images that a folder is prepared from, by which the next run notices what has changed.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use fovea_pipeline::Split;
+use fovea_pipeline::text::printable;
+
+use super::{PrepareError, durable};
+use crate::{Source, SourceError};
+
+/// Name of the list, next to the shards.
+pub(crate) const LIST_FILE: &str = "files.tsv";
+
+const HEADER: &str = "split\tclass\tkey\tbytes\tchanged\n";
+
+/// The list of the images of `source`: for each its split, class, key, size in bytes, and the seconds from
+/// the Unix epoch to its last change. What the source does not know of it is `-`.
+pub(crate) fn of(source: &dyn Source) -> Result<String, SourceError> {
+    let mut text = String::from(HEADER);
+    for split in Split::ALL {
+        for (index, entry) in source.entries(split).iter().enumerate() {
+            let class = &source.classes()[entry.label as usize].wnid;
+            let (class, key) = (printable(class), printable(&entry.key));
+            // Writing to a string does not fail.
+            let _ = match source.stamp(split, index)? {
+                Some(stamp) => {
+                    let (bytes, (seconds, nanoseconds)) = (stamp.bytes, stamp.changed);
+                    writeln!(text, "{split}\t{class}\t{key}\t{bytes}\t{seconds}.{nanoseconds:09}")
+                }
+                None => writeln!(text, "{split}\t{class}\t{key}\t-\t-"),
+            };
+        }
+    }
+    Ok(text)
+}
+
+/// The list in `directory`; `None` if an earlier version has prepared it.
+pub(crate) fn read(directory: &Path) -> Result<Option<String>, PrepareError> {
+    let path = directory.join(LIST_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PrepareError::io(&path, "read")(error)),
+    }
+}
+
+/// Stores the list in `directory`.
+pub(crate) fn write(directory: &Path, list: &str) -> Result<(), PrepareError> {
+    durable::write(&directory.join(LIST_FILE), list.as_bytes())
+}
+
+/// In what two lists differ: names of images, those of validation images with their split.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Differences<'a> {
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    /// Of another class.
+    pub moved: Vec<String>,
+    /// Of another size, or changed at another time: split and key.
+    pub touched: Vec<(&'a str, &'a str)>,
+}
+
+/// Compares the list `before` with that of `now`.
+pub(crate) fn compare<'a>(before: &'a str, now: &'a str) -> Differences<'a> {
+    let mut differences = Differences::default();
+    if before == now {
+        return differences;
+    }
+    let mut before: HashMap<(&str, &str), Row<'_>> = rows(before).map(|row| (row.name(), row)).collect();
+    for row in rows(now) {
+        match before.remove(&row.name()) {
+            None => differences.added.push(name(row.split, row.key)),
+            Some(other) if other.class != row.class => differences.moved.push(name(row.split, row.key)),
+            Some(other) if other.stamp != row.stamp => differences.touched.push((row.split, row.key)),
+            Some(_) => {}
+        }
+    }
+    differences.removed = before.into_keys().map(|(split, key)| name(split, key)).collect();
+    differences.removed.sort();
+    differences
+}
+
+/// How a message names an image.
+pub(crate) fn name(split: &str, key: &str) -> String {
+    if split == Split::Train.name() { key.to_owned() } else { format!("{key} ({split})") }
+}
+
+/// A line of the list.
+struct Row<'a> {
+    split: &'a str,
+    class: &'a str,
+    key: &'a str,
+    stamp: &'a str,
+}
+
+impl<'a> Row<'a> {
+    fn name(&self) -> (&'a str, &'a str) {
+        (self.split, self.key)
+    }
+}
+
+/// A line that is damaged is left out, as if its image had been added since.
+fn rows(list: &str) -> impl Iterator<Item = Row<'_>> {
+    list.lines().skip(1).filter_map(|line| {
+        let mut fields = line.splitn(4, '\t');
+        let (split, class, key, stamp) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        Some(Row { split, class, key, stamp })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_differ_by_what_was_added_removed_moved_and_touched() {
+        let list = |rows: &[&str]| format!("{HEADER}{}\n", rows.join("\n"));
+        let before = list(&[
+            "train\ta\ta/1\t5\t7.0",
+            "train\ta\ta/2\t5\t7.0",
+            "val\ta\ta/2\t5\t7.0",
+            "val\tb\tb/3\t5\t7.0",
+        ]);
+        let now = list(&[
+            "train\ta\ta/0\t5\t7.0",
+            "train\tb\ta/2\t6\t7.0",
+            "val\ta\ta/2\t5\t7.1",
+            "val\tb\tb/3\t5\t7.0",
+        ]);
+        let expected = Differences {
+            added: vec!["a/0".to_owned()],
+            removed: vec!["a/1".to_owned()],
+            moved: vec!["a/2".to_owned()],
+            touched: vec![("val", "a/2")],
+        };
+        assert_eq!(compare(&before, &now), expected);
+        assert_eq!(compare(&now, &now), Differences::default());
+        assert_eq!(compare(&list(&["damaged"]), &list(&["val\ta\tx\t1\t2.0"])).added, ["x (val)"]);
+    }
+}
