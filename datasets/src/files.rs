@@ -45,8 +45,7 @@ impl Files<'_> {
                     Some("") | None => String::new(),
                     Some(folder) => format!("{folder}/"),
                 });
-                let mut all: Vec<Self> =
-                    in_archive.map(|prefix| Self::Tar { archive: *archive, prefix }).collect();
+                let mut all: Vec<Self> = in_archive.map(|prefix| Self::Tar { archive, prefix }).collect();
                 all.extend(archive.file.path().parent().map(|folder| Self::Folder(folder.to_owned())));
                 all.truncate(2 + levels);
                 Ok(all)

@@ -62,7 +62,7 @@ pub enum PrepareError {
         /// The folder.
         directory: PathBuf,
         /// In what they differ.
-        changes: Changes,
+        changes: Box<Changes>,
     },
     /// The folder holds shards, but not the file with the options that they were prepared with.
     #[error(

@@ -163,7 +163,8 @@ impl<'a> Preparer<'a> {
     /// Discards what an earlier run has finished, unless only `update` allows that.
     fn begin_anew(&mut self, changes: Changes) -> Result<(), PrepareError> {
         if !changes.only_mends() && !self.options.update {
-            return Err(PrepareError::OtherImages { directory: self.directory.clone(), changes });
+            let directory = self.directory.clone();
+            return Err(PrepareError::OtherImages { directory, changes: changes.into() });
         }
         // In this order: a state that is left would end with the old shards. They are replaced.
         remove_if_there(&self.directory.join(PROGRESS_FILE))?;

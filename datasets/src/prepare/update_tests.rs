@@ -89,6 +89,9 @@ impl Drop for Folders {
     }
 }
 
+/// Changes the photos of a folder.
+type Change = fn(&Folders);
+
 struct Run {
     note: Option<String>,
     summary: Summary,
@@ -117,7 +120,7 @@ impl Out {
 
 #[test]
 fn photos_that_were_added_removed_changed_or_moved_are_named_and_taken_in_by_update() {
-    let changes: [(&str, fn(&Folders)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("1 image added (cat/15.png)", |folders| folders.photo("train/cat/15.png", 3)),
         ("2 images removed (dog/00.png, dog/v.png (val))", |folders| {
             fs::remove_file(folders.path("train/dog/00.png")).unwrap();
