@@ -63,7 +63,7 @@ pub(crate) fn index_train(
             return Err(mixed_splits(file, format!("{:?} with folders of images in it", archive.name)));
         }
         let class = found.class(wnid);
-        let place = |name: &str| format!("{}/{name}", archive.name);
+        let place = |name: &str| format!("{wnid}/{name}");
         others.files.extend(images.others.files.iter().map(|name| place(name)));
         others.special.extend(images.others.special.iter().map(|name| place(name)));
         for member in images.files {

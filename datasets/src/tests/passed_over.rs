@@ -321,7 +321,7 @@ fn what_is_no_image_in_a_tar_of_tars_is_counted() {
     assert_eq!(source.entries(Split::Train).len(), 2);
     let note = note(&*source, "passed-over");
     assert_eq!(note.message, "4 files were passed over: 2 .txt, 1 .mp4, 1 hidden");
-    assert_eq!(note.names, ["a.tar/._0.jpg", "a.tar/notes.txt", "b.tar/1.mp4", "readme.txt"]);
+    assert_eq!(note.names, ["a/._0.jpg", "a/notes.txt", "b/1.mp4", "readme.txt"]);
 }
 
 #[test]
