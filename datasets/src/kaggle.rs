@@ -1,5 +1,5 @@
-//! ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC/{train,val}`, a folder or an archive of it, with the
-//! validation labels in `LOC_val_solution.csv` and the names of the classes in `LOC_synset_mapping.txt`.
+//! ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC/{train,val}`, a folder or an archive of it, with
+//! the validation labels in `LOC_val_solution.csv` and the names of the classes in `LOC_synset_mapping.txt`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -29,8 +29,8 @@ const OF_SYSTEMS: [&str; 8] = [
 ];
 
 /// Whether a path is that of a file that systems leave beside those of users: hidden files and folders
-/// (`.DS_Store` and resource forks of macOS, `._photo.jpg`), attributes that old tar programs unpacked as files
-/// (`PaxHeader/photo.jpg`), previews and bins.
+/// (`.DS_Store` and resource forks of macOS, `._photo.jpg`), attributes that old tar programs unpacked as
+/// files (`PaxHeader/photo.jpg`), previews and bins.
 pub(crate) fn is_attribute_file(path: &str) -> bool {
     path.split('/').any(|part| {
         let pax = part.strip_prefix("PaxHeader").map(|rest| rest.strip_prefix('s').unwrap_or(rest));

@@ -238,8 +238,8 @@ pub(crate) fn is_test(name: &str) -> bool {
     matches!(role_of(name), Some((Role::Val(rank), _)) if VAL_WORDS[rank].starts_with("test"))
 }
 
-/// A folder among those of the classes of a split that is itself a split by its name and has the folders of the
-/// same classes in it, as in `train/cat`, `train/val/cat`.
+/// A folder among those of the classes of a split that is itself a split by its name and has the folders of
+/// the same classes in it, as in `train/cat`, `train/val/cat`.
 pub(crate) fn split_among_classes<'n>(siblings: &Siblings<'n>) -> Option<&'n str> {
     siblings.iter().find_map(|(name, folder)| {
         let is_class = |inner: &&str| inner != name && siblings.contains_key(*inner);

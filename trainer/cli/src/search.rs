@@ -96,7 +96,7 @@ impl Findings<'_> {
             for found in found {
                 let key = printable(self.records.record(found.index).key);
                 let name = self.name(found.index);
-                outln!("  {:>9.3}  {}  ({key})", found.distance, printable(&name))?;
+                outln!("  {:>9.3}  {}  ({key})", found.distance, printable(name))?;
             }
         }
         Ok(())
