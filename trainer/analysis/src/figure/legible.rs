@@ -13,7 +13,7 @@ pub fn legible(text: &str, has_glyph: impl Fn(char) -> bool) -> String {
     legible
 }
 
-/// Whether a character has no place in a figure: controls, separators of lines, and marks of writing direction.
+/// Whether a character has no place in a figure: controls, separators of lines, marks of writing direction.
 pub(super) fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
