@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::fs;
 
 use memmap2::{MmapMut, MmapOptions};
 
@@ -36,6 +37,22 @@ pub trait MemoryProvider {
     fn allocate(&mut self, bytes: usize) -> Result<Box<dyn BatchMemory>, Box<dyn Error + Send + Sync>>;
 }
 
+/// Bytes of memory that this process can have: all of the machine's, or fewer where a limit is set (`ulimit -v`);
+/// `None` where the system does not say.
+#[must_use]
+pub fn most_bytes() -> Option<u64> {
+    // `MemTotal:       24683404 kB`
+    let machine = number(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")?.saturating_mul(1024);
+    // `Max address space         unlimited            unlimited            bytes`
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    Some(number(&limits, "Max address space").map_or(machine, |limit| limit.min(machine)))
+}
+
+/// The number after the name of a line.
+fn number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
 /// Ordinary memory of the process, in huge pages where the system has them.
 #[derive(Debug, Default)]
 pub struct HostMemory;
@@ -64,5 +81,24 @@ impl MemoryProvider for HostMemory {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Ok(Box::new(HostBatchMemory(map)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_the_name_of_their_line() {
+        let text = "MemTotal:   24683404 kB\nMax address space   unlimited   unlimited   bytes\n";
+        assert_eq!(number(text, "MemTotal:"), Some(24_683_404));
+        assert_eq!(number(text, "Max address space"), None);
+        assert_eq!(number(text, "MemFree:"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_machine_has_memory() {
+        assert!(most_bytes().is_some_and(|bytes| bytes > 1 << 26));
     }
 }

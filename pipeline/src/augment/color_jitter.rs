@@ -54,7 +54,7 @@ impl ColorJitter {
             ("saturation", parameters.saturation),
         ] {
             if !(value >= 0.0 && value.is_finite()) {
-                let reason = format!("{name} = {value}, expected 0 or more");
+                let reason = format!("{name} = {value:?}, expected 0 or more");
                 return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
             }
         }

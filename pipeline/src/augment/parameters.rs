@@ -7,7 +7,10 @@ pub(super) fn check_probability(op: &str, p: f64) -> Result<(), AugmentError> {
     if (0.0..=1.0).contains(&p) {
         return Ok(());
     }
-    Err(AugmentError::Parameters { op: op.into(), reason: format!("p = {p}, expected a probability 0 to 1") })
+    Err(AugmentError::Parameters {
+        op: op.into(),
+        reason: format!("p = {p:?}, expected a probability 0 to 1"),
+    })
 }
 
 /// Checks that the side of a crop is at least one pixel.

@@ -68,7 +68,7 @@ impl PcaJitter {
     /// when the data set's statistics are needed and it has none.
     pub fn new(parameters: Parameters, statistics: Option<&ColorStatistics>) -> Result<Self, AugmentError> {
         if !(parameters.stddev >= 0.0 && parameters.stddev.is_finite()) {
-            let reason = format!("stddev = {}, expected 0 or more", parameters.stddev);
+            let reason = format!("stddev = {:?}, expected 0 or more", parameters.stddev);
             return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
         }
         let imagenet = ColorStatistics::imagenet();

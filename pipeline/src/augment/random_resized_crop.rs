@@ -57,7 +57,7 @@ impl RandomResizedCrop {
             [("scale", parameters.scale, 1.0), ("ratio", parameters.ratio, f64::MAX)]
         {
             if !(0.0 < low && low <= high && high <= most) {
-                let reason = format!("{name} = [{low}, {high}], expected two positive numbers in order");
+                let reason = format!("{name} = [{low:?}, {high:?}], expected two positive numbers in order");
                 return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
             }
         }

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use clap::builder::RangedU64ValueParser;
 use fovea_datasets::is_image_file;
 use fovea_datasets::photo::{Filter, Fit, Orientation, Shaper};
 use fovea_files::write_atomically;
@@ -21,6 +20,7 @@ use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
 };
+use fovea_tools::args::{number, seed};
 use fovea_tools::terminal::{USAGE, one_line};
 use fovea_tools::{errln, outln, signals};
 use fovea_trainer::recipe::{Recipe, RecipeError};
@@ -37,13 +37,13 @@ struct Arguments {
     /// An image file, a folder of images, or a folder that prepare_imagenet has written.
     source: PathBuf,
     /// Views of each image.
-    #[arg(long, default_value_t = 8, value_name = "VIEWS", value_parser = few())]
+    #[arg(long, default_value_t = 8, value_name = "VIEWS", value_parser = number::<usize>(1..=64, "views"))]
     count: usize,
     /// Images, at most.
-    #[arg(long, default_value_t = 6, value_name = "IMAGES", value_parser = few())]
+    #[arg(long, default_value_t = 6, value_name = "IMAGES", value_parser = number::<usize>(1..=64, "images"))]
     rows: usize,
     /// Seed of the choice of images and of their augmentation.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed())]
     seed: u64,
     /// The picture to write, a PNG file.
     #[arg(long, default_value = "preview.png", value_name = "FILE")]
@@ -65,11 +65,6 @@ struct Arguments {
 const PHOTO_SIDE_PX: u32 = 256;
 /// Most pixels of a sheet, which takes 3 bytes for each.
 const LARGEST_SHEET_PX: u64 = 1 << 28;
-
-/// A number of rows or columns.
-fn few() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=64)
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

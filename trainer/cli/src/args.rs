@@ -11,10 +11,10 @@ use fovea_analysis::comparison::Metric;
 use fovea_pipeline::EvalCrops;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_runtime::DeviceChoice;
-use fovea_tools::args::{one_of, threads};
+use fovea_tools::args::{number, one_of, seed, threads};
 use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
-use fovea_trainer::recipe::Head;
+use fovea_trainer::recipe::{Head, MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
 use fovea_trainer::training::{CheckpointChoice, OnNan};
 
 pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
@@ -143,7 +143,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "WHICH", requires = "network", value_parser = one_of::<Head>(Head::ALL.map(Head::name)))]
     pub classes: Option<Head>,
     /// Seed of initial weights, order, augmentation and dropout
-    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
+    #[arg(long, default_value_t = 0, conflicts_with = "resume", value_parser = seed())]
     pub seed: u64,
     /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
@@ -168,7 +168,7 @@ pub struct TrainArgs {
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
     /// Passes over the training images [default: the recipe's, 90 for alexnet]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<NonZero<u32>>(1..=MOST_EPOCHS, "epochs"))]
     pub epochs: Option<NonZero<u32>>,
     /// Override a key of the recipe, as in optimizer.learning_rate=0.02; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -178,7 +178,7 @@ pub struct TrainingArgs {
     pub batch_size: Option<String>,
     /// Images that the device processes at once, if memory does not suffice for a whole batch; gradients are
     /// accumulated [default: the batch]
-    #[arg(long, value_name = "IMAGES")]
+    #[arg(long, value_name = "IMAGES", value_parser = images())]
     pub micro_batch: Option<NonZero<usize>>,
     /// Equal parts of a batch whose gradients are computed one by one and added in a fixed order, by any
     /// number of processes that divides them into 1, 2, 4 … each [default: the number of processes, or the
@@ -186,16 +186,16 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "PARTS")]
     pub parts: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    #[arg(long, value_name = "THREADS", value_parser = threads())]
     pub workers: Option<NonZero<usize>>,
     /// End each epoch after this many batches [default: no limit]
-    #[arg(long, value_name = "BATCHES")]
+    #[arg(long, value_name = "BATCHES", value_parser = number::<NonZero<u64>>(1..=MOST_COUNTED, "batches"))]
     pub limit_batches: Option<NonZero<u64>>,
     /// Minutes between checkpoints within an epoch, in addition to the one after each epoch
     #[arg(long, value_name = "MINUTES", default_value = "30", value_parser = minutes)]
     pub checkpoint_minutes: Duration,
     /// Checkpoints that are kept in addition to the best
-    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = number::<NonZero<usize>>(1..=MOST_COUNTED, "checkpoints"))]
     pub keep: NonZero<usize>,
     /// On a batch whose loss is not finite: stop the run with a report, or skip the batch [default: stop, or
     /// the run's choice]
@@ -239,7 +239,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     pub until: Option<f64>,
     /// Number of seeds, counted from 0
-    #[arg(long, value_name = "K", default_value = "3")]
+    #[arg(long, value_name = "K", default_value = "3", value_parser = number::<NonZero<u32>>(1..=1000, "seeds"))]
     pub seeds: NonZero<u32>,
     /// Learning rates to try, for all recipes [default: a third of the recipe's own, its own, three times its
     /// own]
@@ -288,7 +288,7 @@ pub struct RuntimeArgs {
     #[arg(long, value_name = "PATH")]
     pub ort_dylib: Option<PathBuf>,
     /// Threads of ONNX Runtime [default: number of cores]
-    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    #[arg(long, value_name = "THREADS", value_parser = threads())]
     pub threads: Option<NonZero<usize>>,
     /// Precision of forward and backward: f32; tf32, where a GPU may round the factors of products to 10
     /// bits; f16, half precision with an adaptive loss scale. Weights are f32 in all of them [default: f32,
@@ -345,10 +345,10 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     pub views: ViewsArgs,
     /// Images that the device processes at once [default: the recipe's batch]
-    #[arg(long, value_name = "IMAGES")]
+    #[arg(long, value_name = "IMAGES", value_parser = images())]
     pub batch_size: Option<NonZero<usize>>,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    #[arg(long, value_name = "THREADS", value_parser = threads())]
     pub workers: Option<NonZero<usize>>,
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -402,13 +402,13 @@ pub struct GraphsArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "classes")]
     pub data: Option<PathBuf>,
     /// Number of classes
-    #[arg(long, default_value = "1000")]
+    #[arg(long, default_value = "1000", value_parser = classes())]
     pub classes: NonZero<usize>,
     /// Rows of a batch [default: the recipe's batch]
-    #[arg(long, value_name = "ROWS")]
+    #[arg(long, value_name = "ROWS", value_parser = images())]
     pub batch_size: Option<NonZero<usize>>,
     /// Seed of the initial weights
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed())]
     pub seed: u64,
     /// Target device of the gradients' implementation: cpu or cuda
     #[arg(long, default_value = "cpu")]
@@ -425,7 +425,7 @@ pub struct InspectArgs {
     #[arg(value_name = "FILE")]
     pub network: PathBuf,
     /// Side of the images [default: that of the file, or 224]
-    #[arg(long, value_name = "PX")]
+    #[arg(long, value_name = "PX", value_parser = number::<NonZero<usize>>(1..=MOST_PX, "pixels"))]
     pub px: Option<NonZero<usize>>,
     /// Print one JSON object
     #[arg(long)]
@@ -445,17 +445,17 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Threads that make batches, with --data [default: number of cores]
-    #[arg(long, value_name = "THREADS", requires = "data", value_parser = threads)]
+    #[arg(long, value_name = "THREADS", requires = "data", value_parser = threads())]
     pub workers: Option<NonZero<usize>>,
     /// Number of classes
-    #[arg(long, default_value = "1000", conflicts_with = "data")]
+    #[arg(long, default_value = "1000", conflicts_with = "data", value_parser = classes())]
     pub classes: NonZero<usize>,
     /// Images of a batch [default: the recipe's batch]
-    #[arg(long, value_name = "IMAGES")]
+    #[arg(long, value_name = "IMAGES", value_parser = images())]
     pub batch_size: Option<NonZero<usize>>,
     /// Steps to take, of which the first ones are slower; with --data, steps of a block: two blocks of each
     /// kind alternate
-    #[arg(long, value_name = "N", default_value = "5")]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = number::<NonZero<usize>>(1..=MOST_COUNTED, "steps"))]
     pub steps: NonZero<usize>,
     /// Take no step, and write the initial weights and the batch to this folder, to compare other programs
     /// from the same start
@@ -468,6 +468,19 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Most batches, steps and checkpoints that can be asked for.
+const MOST_COUNTED: u64 = 1_000_000_000;
+
+/// A number of images that are computed at once.
+fn images() -> impl Fn(&str) -> Result<NonZero<usize>, String> + Clone + Send + Sync + 'static {
+    number(1..=MOST_BATCH, "images")
+}
+
+/// A number of classes.
+fn classes() -> impl Fn(&str) -> Result<NonZero<usize>, String> + Clone + Send + Sync + 'static {
+    number(1..=MOST_OUTPUTS, "classes")
 }
 
 /// Minutes above 0.

@@ -9,7 +9,7 @@ use fovea_pipeline::cores;
 use fovea_pipeline::summary::percent;
 use fovea_tools::outln;
 use fovea_tools::terminal::print_json;
-use fovea_trainer::backend::{OrtBackend, Precision, TrainingBackend};
+use fovea_trainer::backend::{OrtBackend, Precision, Setup, TrainingBackend};
 use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::TrainingData;
@@ -30,7 +30,8 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
 fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
     let rows = recipe.training.batch_size;
-    recipe.shapes(3, args.classes.get())?;
+    // An error now, before ONNX Runtime is looked for.
+    Setup::new(recipe, args.classes.get(), rows, &[], SEED)?;
     let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     if let Some(folder) = &args.state {
         let mut backend = backend(loaded, recipe, args.classes.get(), rows, options)?;

@@ -20,6 +20,22 @@ pub enum BackendError {
         /// The value expected.
         expected: String,
     },
+    /// A step takes more memory than there is.
+    #[error(
+        "recipe `{recipe}` with {rows} images at once takes {:.1} GB of memory or more, and there are {:.1} GB; \
+         lower the number of images at once, or the size of images and layers",
+        *needed_bytes as f64 / 1e9, *most_bytes as f64 / 1e9
+    )]
+    Memory {
+        /// Name of the recipe.
+        recipe: String,
+        /// Images that the backend processes at once.
+        rows: usize,
+        /// Bytes that it takes at least.
+        needed_bytes: u128,
+        /// Bytes that the process can have.
+        most_bytes: u64,
+    },
     /// A saved state does not fit the network.
     #[error(transparent)]
     State(#[from] StateError),
@@ -63,10 +79,11 @@ pub enum BackendError {
 }
 
 impl BackendError {
-    /// Whether the network is to blame: its layers do not fit, or it cannot be expressed as graphs.
+    /// Whether the network is to blame: its layers do not fit, or not into memory, or it cannot be expressed
+    /// as graphs.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Layers(_) | Self::Graph(_))
+        matches!(self, Self::Layers(_) | Self::Graph(_) | Self::Memory { .. })
     }
 
     /// For `map_err`: ONNX Runtime's error, with the operation that failed.

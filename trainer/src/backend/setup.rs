@@ -1,6 +1,7 @@
 //! Inputs of a backend: its setup, and the rows of a step.
 
 use fovea_graph::Parameter;
+use fovea_pipeline::memory;
 
 use super::BackendError;
 use crate::models::Classifier;
@@ -28,8 +29,9 @@ impl<'a> Setup<'a> {
     ///
     /// # Errors
     /// [`BackendError::Layers`] when the layers do not fit together, or a pattern of the recipe matches no
-    /// parameter, [`BackendError::Graph`] when the file of
-    /// the network cannot be read or translated, or takes other images or gives other outputs.
+    /// parameter, [`BackendError::Memory`] when the machine has too little memory, [`BackendError::Graph`]
+    /// when the file of the network cannot be read or translated, or takes other images or gives other
+    /// outputs.
     pub fn new(
         recipe: &'a Recipe,
         classes: usize,
@@ -37,11 +39,19 @@ impl<'a> Setup<'a> {
         mean: &'a [f32],
         seed: u64,
     ) -> Result<Self, BackendError> {
-        recipe.shapes(3, classes)?;
+        check_memory(recipe, classes, batch_rows, memory::most_bytes())?;
         let network = Classifier::new(recipe, classes)?;
         // An error now, before a runtime is looked for.
         optimizer::groups(recipe, &network.parameters()?)?;
         Ok(Self { recipe, network, batch_rows, mean, seed })
+    }
+
+    /// Checks that this machine has the memory for the images and layers of a batch.
+    ///
+    /// # Errors
+    /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Memory`].
+    pub fn check_memory(&self) -> Result<(), BackendError> {
+        check_memory(self.recipe, self.network.classes, self.batch_rows, memory::most_bytes())
     }
 
     /// Numbers of values that are trained, and of all.
@@ -75,6 +85,29 @@ impl<'a> Setup<'a> {
     pub(super) fn limits(&self) -> Limits {
         let px = self.recipe.input.crop_px;
         Limits { rows: self.batch_rows, row_bytes: 3 * px * px, classes: self.network.classes }
+    }
+}
+
+/// Checks that `most_bytes` of memory suffice for what a backend has in any case: the images of a batch, the outputs
+/// of one layer, and weights with their gradients and slots, except those of a network from a file.
+fn check_memory(
+    recipe: &Recipe,
+    classes: usize,
+    rows: usize,
+    most_bytes: Option<u64>,
+) -> Result<(), BackendError> {
+    let layers = recipe.shapes(3, classes)?;
+    let wide = |value: usize| value as u128;
+    let weights: u128 = layers.iter().map(|layer| u128::from(layer.parameters)).sum();
+    let widest = layers.iter().map(|layer| wide(layer.channels) * wide(layer.side_px).pow(2)).max();
+    let values =
+        wide(rows) * widest.unwrap_or(0) + weights * (2 + wide(optimizer::from_recipe(recipe).slots().len()));
+    let needed_bytes = wide(rows) * 3 * wide(recipe.input.crop_px).pow(2) + 4 * values;
+    match most_bytes {
+        Some(most_bytes) if needed_bytes > u128::from(most_bytes) => {
+            Err(BackendError::Memory { recipe: recipe.name.clone(), rows, needed_bytes, most_bytes })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -173,4 +206,27 @@ pub struct NextImages<'a> {
     pub id: RowsId,
     /// `u8 [N,3,H,W]` 0..=255; there may be more than the micro-batch has.
     pub images: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_refused_with_both_numbers() {
+        let needed = |set: &[&str], rows| {
+            let set: Vec<String> = set.iter().map(|&text| text.to_owned()).collect();
+            let recipe = Recipe::load("alexnet", &set).unwrap();
+            match check_memory(&recipe, 1000, rows, Some(1_000_000_000)) {
+                Err(BackendError::Memory { needed_bytes, .. }) => Some(needed_bytes),
+                result => result.map(|()| None).unwrap(),
+            }
+        };
+        assert_eq!(needed(&[], 128), None);
+        // Images, the outputs of conv1, and 60,965,224 parameters with momentum and gradients.
+        let row = 3 * 224 * 224 + 4 * 96 * 55 * 55;
+        assert_eq!(needed(&[], 1000), Some(1000 * row + 12 * 60_965_224));
+        assert!(needed(&["network.layer.fc7.out=1000000"], 1).is_some());
+        assert_eq!(needed(&[], usize::MAX), Some(u128::from(u64::MAX) * row + 12 * 60_965_224));
+    }
 }

@@ -91,11 +91,11 @@ pub fn bench_step(
     steps: usize,
     options: OrtOptions,
 ) -> Result<StepBench, BackendError> {
-    let batch = NoiseBatch::new(recipe, classes, batch_rows);
-    let offsets = vec![[0.0; 3]; batch_rows];
     let started = Instant::now();
     let mut backend = backend(loaded, recipe, classes, batch_rows, options)?;
     let startup_s = started.elapsed().as_secs_f64();
+    let batch = NoiseBatch::new(recipe, classes, batch_rows);
+    let offsets = vec![[0.0; 3]; batch_rows];
     // The memory that a loader would use.
     let mut memory = backend.batch_memory()?.allocate(batch.images.len()).map_err(|reason| {
         BackendError::Session { doing: "allocate the batch", reason: ort::Error::new(reason.to_string()) }

@@ -76,7 +76,7 @@ pub enum RecipeError {
         /// The value.
         given: String,
         /// The range of valid values.
-        expected: &'static str,
+        expected: String,
     },
     /// A pattern or condition that no parameter meets.
     #[error("recipe `{recipe}`: `{key}`: {given} matches no parameter of the network; near: {}", near.join(", "))]

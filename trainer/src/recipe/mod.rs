@@ -22,6 +22,7 @@ mod nearest;
 mod network;
 mod optimizer;
 mod pattern;
+mod ranges;
 mod resolve;
 mod shapes;
 mod validate;
@@ -40,6 +41,7 @@ pub use network::{
 };
 pub use optimizer::{GroupConfig, NetworkPart, OptimizerConfig, OptimizerKind};
 pub(crate) use pattern::{matches, nearest_names};
+pub use ranges::{MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
 pub use shapes::LayerShape;
 
 use fovea_files::{canonical_json, hexadecimal, sha256_of};

@@ -3,10 +3,15 @@
 use std::path::{self, Path};
 use std::{fs, io};
 
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::nearest::nearest;
-use super::{Head, Recipe, RecipeError, built_in};
+use super::ranges::plain;
+use super::{
+    ActivationLayer, ConvLayer, DropoutLayer, Head, LinearLayer, LocalLayer, LrnLayer, PoolLayer, Recipe,
+    RecipeError, built_in,
+};
 
 /// Longest chain of recipes that build upon each other.
 const DEEPEST: usize = 8;
@@ -239,7 +244,9 @@ pub(super) fn typed(table: Table, recipe: &str) -> Result<Recipe, RecipeError> {
         let mut key = dotted(error.path(), &value);
         let message = error.inner().message().to_owned();
         let Some((field, known)) = unknown_field(&message) else {
-            return RecipeError::WrongType { recipe: recipe.to_owned(), key, reason: message };
+            let key = in_layer(&value, &key).unwrap_or(key);
+            let reason = plain(&message, &key);
+            return RecipeError::WrongType { recipe: recipe.to_owned(), key, reason };
         };
         // Whether the path ends with the unknown key depends on the depth in the types at which it was found.
         if let Some(parent) = key.strip_suffix(field) {
@@ -248,6 +255,32 @@ pub(super) fn typed(table: Table, recipe: &str) -> Result<Recipe, RecipeError> {
         let prefix = if key.is_empty() { key } else { format!("{key}.") };
         unknown(recipe, &prefix, field, &known)
     })
+}
+
+/// The key of the value that the layer `key` cannot have: the path of an error ends at a layer, since its kind is
+/// a key among the others.
+fn in_layer(recipe: &Value, key: &str) -> Option<String> {
+    fn wrong<T: DeserializeOwned>(fields: Table) -> Option<String> {
+        let error = serde_path_to_error::deserialize::<_, T>(Value::Table(fields)).err()?;
+        Some(error.path().to_string())
+    }
+
+    let name = key.strip_prefix("network.layer.")?;
+    let layers = recipe.get("network")?.get("layer")?.as_array()?;
+    let layer = layers.iter().find(|layer| label(layer) == Some(name))?;
+    let mut fields = layer.as_table()?.clone();
+    fields.remove("name");
+    let field = match fields.remove("kind")?.as_str()? {
+        "conv" => wrong::<ConvLayer>(fields),
+        "local" => wrong::<LocalLayer>(fields),
+        "linear" => wrong::<LinearLayer>(fields),
+        "activation" => wrong::<ActivationLayer>(fields),
+        "lrn" => wrong::<LrnLayer>(fields),
+        "pool" => wrong::<PoolLayer>(fields),
+        "dropout" => wrong::<DropoutLayer>(fields),
+        _ => None,
+    }?;
+    (field != ".").then(|| format!("{key}.{field}"))
 }
 
 /// The unknown field and the known ones in serde's "unknown field `a`, expected one of `b`, `c`".

@@ -1,6 +1,11 @@
 //! Output shape and cost of every layer, before any graph is built.
 
+use std::fmt::Display;
+
 use super::{LayerKind, Recipe, RecipeError};
+
+/// Most values of a layer's parameters, and of its outputs for one image.
+const MOST_VALUES: u64 = 1 << 40;
 
 /// The output of one layer for one image, and its cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,21 +67,24 @@ fn after(before: &LayerShape, kind: &LayerKind, classes: usize) -> Result<LayerS
             }
             shape.channels = conv.out;
             shape.side_px = positions(before.side_px, conv.kernel, conv.stride, conv.pad)?;
-            let kernel = (before.channels / conv.groups * conv.kernel * conv.kernel) as u64;
-            shape.parameters = conv.out as u64 * (kernel + 1);
-            shape.multiply_adds = shape.outputs() as u64 * kernel;
+            let kernel =
+                product("inputs of an output", &[before.channels / conv.groups, conv.kernel, conv.kernel])?;
+            let outputs = product("outputs", &[shape.channels, shape.side_px, shape.side_px])?;
+            shape.parameters = product("parameters", &[conv.out as u64, kernel + 1])?;
+            shape.multiply_adds = outputs.saturating_mul(kernel);
         }
         LayerKind::Local(local) => {
             shape.channels = local.out;
             shape.side_px = positions(before.side_px, local.kernel, local.stride, local.pad)?;
-            let kernel = (before.channels * local.kernel * local.kernel) as u64;
-            shape.parameters = shape.outputs() as u64 * (kernel + 1);
-            shape.multiply_adds = shape.outputs() as u64 * kernel;
+            let kernel = product("inputs of an output", &[before.channels, local.kernel, local.kernel])?;
+            let outputs = product("outputs", &[shape.channels, shape.side_px, shape.side_px])?;
+            shape.parameters = product("parameters", &[outputs, kernel + 1])?;
+            shape.multiply_adds = outputs.saturating_mul(kernel);
         }
         LayerKind::Linear(linear) => {
             shape.channels = linear.out.unwrap_or(classes);
             shape.side_px = 1;
-            shape.multiply_adds = (before.outputs() * shape.channels) as u64;
+            shape.multiply_adds = product("parameters", &[before.outputs(), shape.channels])?;
             shape.parameters = shape.multiply_adds + shape.channels as u64;
         }
         LayerKind::Pool(pool) => {
@@ -91,6 +99,16 @@ fn after(before: &LayerShape, kind: &LayerKind, classes: usize) -> Result<LayerS
         LayerKind::Activation(_) | LayerKind::Lrn(_) | LayerKind::Dropout(_) => {}
     }
     Ok(shape)
+}
+
+/// The number of a layer's values of a kind.
+fn product<T: Copy + Display + TryInto<u64>>(values: &str, factors: &[T]) -> Result<u64, String> {
+    let times = |product: u64, factor: &T| product.checked_mul((*factor).try_into().ok()?);
+    let product = factors.iter().try_fold(1, times).filter(|product| *product <= MOST_VALUES);
+    product.ok_or_else(|| {
+        let factors: Vec<String> = factors.iter().map(T::to_string).collect();
+        format!("{} {values} are more than the {MOST_VALUES} that are possible", factors.join(" x "))
+    })
 }
 
 /// Positions of a window along one side.

@@ -7,6 +7,7 @@ use fovea_pipeline::Chain;
 use fovea_pipeline::augment::AugmentError;
 use fovea_pipeline::geometry::Size;
 
+use super::ranges::{plain, range, said, short};
 use super::resolve::unknown;
 use super::{Architecture, Head, LayerKind, Mean, OptimizerKind, Recipe, RecipeError, Weights};
 use crate::optimizer::{Rule, Warmup};
@@ -18,13 +19,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn that(
-        &self,
-        holds: bool,
-        key: &str,
-        given: impl Display,
-        expected: &'static str,
-    ) -> Result<(), RecipeError> {
+    fn that(&self, holds: bool, key: &str, given: impl Display, expected: &str) -> Result<(), RecipeError> {
         if holds {
             return Ok(());
         }
@@ -32,7 +27,7 @@ impl Check<'_> {
             recipe: self.recipe.to_owned(),
             key: format!("{}.{key}", self.section),
             given: given.to_string(),
-            expected,
+            expected: expected.to_owned(),
         })
     }
 
@@ -49,27 +44,35 @@ impl Check<'_> {
     }
 
     fn share(&self, key: &str, value: f64) -> Result<(), RecipeError> {
-        self.that((0.0..=1.0).contains(&value), key, value, "a number from 0 to 1")
+        self.that((0.0..=1.0).contains(&value), key, short(value), "a number from 0 to 1")
     }
 
-    fn at_least_one(&self, key: &str, value: usize) -> Result<(), RecipeError> {
-        self.that(value >= 1, key, value, "1 or more")
+    /// Checks a whole number, whose range its key has.
+    fn whole(&self, key: &str, value: usize) -> Result<(), RecipeError> {
+        let range = range(key).expect("every key that is checked has a range");
+        self.that(range.contains(&(value as u64)), key, value, &said(range))
     }
 
     fn weights(&self, weights: &Weights) -> Result<(), RecipeError> {
-        let given = weights.weight_std.map_or("missing".to_owned(), |std| std.to_string());
+        let given = weights.weight_std.map_or("missing".to_owned(), short);
         let one_initializer = weights.weight_std.is_some() != weights.init.is_some();
         self.that(one_initializer, "weight_std", given, "a number, or `init` in its place")?;
         self.not_negative("weight_std", weights.weight_std.unwrap_or_default())?;
         self.finite("bias", weights.bias)?;
         let set_once = weights.init.is_none() || weights.bias == 0.0;
-        self.that(set_once, "bias", weights.bias, "none where there is `init`, which sets the biases too")?;
+        self.that(
+            set_once,
+            "bias",
+            short(weights.bias),
+            "none where there is `init`, which sets the biases too",
+        )?;
         weights.weight_decay.map_or(Ok(()), |decay| self.not_negative("weight_decay", decay))
     }
 
     fn window(&self, kernel: usize, stride: usize, pad: usize) -> Result<(), RecipeError> {
-        self.at_least_one("kernel", kernel)?;
-        self.at_least_one("stride", stride)?;
+        self.whole("kernel", kernel)?;
+        self.whole("stride", stride)?;
+        self.whole("pad", pad)?;
         self.that(pad < kernel, "pad", pad, "less than `kernel`")
     }
 }
@@ -77,11 +80,6 @@ impl Check<'_> {
 /// Whether the number can be represented in f32, in which networks compute.
 fn fits_f32(value: f64) -> bool {
     (value as f32).is_finite()
-}
-
-/// The number in short form, without hundreds of zeros.
-fn short(value: f64) -> String {
-    if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") }
 }
 
 impl Recipe {
@@ -96,11 +94,14 @@ impl Recipe {
                 recipe: self.name.clone(),
                 key: "name".to_owned(),
                 given: format!("`{}`", self.name),
-                expected: "letters, digits, `-`, `_`, `.` and `+`, a letter or digit first: folders are called so",
+                expected:
+                    "letters, digits, `-`, `_`, `.` and `+`, a letter or digit first: folders are called so"
+                        .to_owned(),
             });
         }
         let input = check("input");
-        input.at_least_one("crop_px", self.input.crop_px)?;
+        input.whole("image_px", self.input.image_px)?;
+        input.whole("crop_px", self.input.crop_px)?;
         let fits = self.input.crop_px <= self.input.image_px;
         input.that(fits, "crop_px", self.input.crop_px, "at most `input.image_px`")?;
         if let Mean::Values(values) = self.input.mean {
@@ -112,18 +113,18 @@ impl Recipe {
         self.validate_optimizer(&check("optimizer"))?;
 
         let training = check("training");
-        training.at_least_one("batch_size", self.training.batch_size)?;
-        training.at_least_one("epochs", self.training.epochs as usize)?;
+        training.whole("batch_size", self.training.batch_size)?;
+        training.whole("epochs", self.training.epochs as usize)?;
         let smoothing = self.training.label_smoothing.unwrap_or_default();
         training.that(
             (0.0..1.0).contains(&smoothing),
             "label_smoothing",
-            smoothing,
+            short(smoothing),
             "0 or above and below 1",
         )?;
         self.training.clip_norm.map_or(Ok(()), |limit| training.positive("clip_norm", limit))?;
         let ema = self.training.ema.unwrap_or_default();
-        training.that((0.0..1.0).contains(&ema), "ema", ema, "0 or above and below 1")?;
+        training.that((0.0..1.0).contains(&ema), "ema", short(ema), "0 or above and below 1")?;
 
         self.validate_schedule(&check("schedule"))?;
         self.warmup.as_ref().map_or(Ok(()), |warmup| self.validate_warmup(&check("warmup"), warmup))?;
@@ -154,7 +155,7 @@ impl Recipe {
         check.not_negative("bias_lr_mult", config.bias_lr_mult)?;
 
         // A key that the kind does not have would be passed over.
-        let show = |value: Option<f64>| value.map(|value| value.to_string());
+        let show = |value: Option<f64>| value.map(short);
         let given: [(_, &[OptimizerKind], _); 6] = [
             ("momentum", &[Sgd, RmsProp, Lars], show(config.momentum)),
             ("nesterov", &[Sgd], config.nesterov.map(|nesterov| nesterov.to_string())),
@@ -175,16 +176,16 @@ impl Recipe {
                 ),
             });
         }
-        let momentum = config.momentum.map_or("missing".to_owned(), |momentum| momentum.to_string());
+        let momentum = config.momentum.map_or("missing".to_owned(), short);
         let in_range = |value: f64| (0.0..1.0).contains(&value);
         let fits = config.momentum.map_or(config.kind != Sgd, in_range);
         check.that(fits, "momentum", momentum, "0 or above and below 1")?;
         for beta in config.betas.into_iter().flatten() {
-            check.that(in_range(beta), "betas", beta, "two numbers, 0 or above and below 1")?;
+            check.that(in_range(beta), "betas", short(beta), "two numbers, 0 or above and below 1")?;
         }
-        config
-            .alpha
-            .map_or(Ok(()), |alpha| check.that(in_range(alpha), "alpha", alpha, "0 or above and below 1"))?;
+        config.alpha.map_or(Ok(()), |alpha| {
+            check.that(in_range(alpha), "alpha", short(alpha), "0 or above and below 1")
+        })?;
         config.trust_coefficient.map_or(Ok(()), |trust| check.positive("trust_coefficient", trust))?;
         config.epsilon.map_or(Ok(()), |epsilon| check.positive("epsilon", epsilon))?;
         for (at, group) in config.group.iter().enumerate() {
@@ -206,25 +207,28 @@ impl Recipe {
             let given = group.learning_rate_factor.unwrap_or_default();
             check.not_negative("learning_rate_factor", given)?;
             check.not_negative("weight_decay", group.weight_decay.unwrap_or_default())?;
+            group.axes.map_or(Ok(()), |axes| check.whole("axes", axes))?;
         }
         Ok(())
     }
 
     fn validate_schedule(&self, check: &Check) -> Result<(), RecipeError> {
         let falls = |gamma: f64| {
-            check.that(gamma > 0.0 && gamma < 1.0, "gamma", gamma, "a number above 0 and below 1")
+            check.that(gamma > 0.0 && gamma < 1.0, "gamma", short(gamma), "a number above 0 and below 1")
         };
         match &self.schedule {
-            Rule::ReduceOnPlateau { gamma, patience, threshold, .. } => {
+            Rule::ReduceOnPlateau { gamma, times, patience, threshold } => {
                 falls(*gamma)?;
-                check.at_least_one("patience", *patience as usize)?;
+                check.whole("times", *times as usize)?;
+                check.whole("patience", *patience as usize)?;
                 check.not_negative("threshold", *threshold)
             }
             Rule::MultiStep { gamma, milestones } => {
                 falls(*gamma)?;
-                let ascending = milestones.is_sorted_by(|a, b| a < b) && milestones.first() != Some(&0);
+                milestones.iter().try_for_each(|at| check.whole("milestones", *at as usize))?;
+                let ascending = milestones.is_sorted_by(|a, b| a < b);
                 let given = format!("{milestones:?}");
-                check.that(ascending, "milestones", given, "numbers from 1 in ascending order")
+                check.that(ascending, "milestones", given, "numbers in ascending order")
             }
             Rule::Cosine { final_factor } => check.share("final_factor", *final_factor),
             Rule::Polynomial { power, final_factor } => {
@@ -247,7 +251,12 @@ impl Recipe {
         check.that(once, "epochs", format!("{:?}", warmup.epochs), "a number, or `steps` in its place")?;
         check.share("start_factor", warmup.start_factor)?;
         let (epochs, of) = (warmup.epochs.unwrap_or_default(), f64::from(self.training.epochs));
-        check.that((0.0..of).contains(&epochs), "epochs", epochs, "0 or above and below `training.epochs`")
+        check.that(
+            (0.0..of).contains(&epochs),
+            "epochs",
+            short(epochs),
+            "0 or above and below `training.epochs`",
+        )
     }
 
     fn validate_augmentation(&self, check: &Check) -> Result<(), RecipeError> {
@@ -281,7 +290,12 @@ impl Recipe {
         RecipeError::WrongType {
             recipe: self.name.clone(),
             key: format!("augmentation.train.{key}"),
-            reason: error.to_string(),
+            reason: match error {
+                AugmentError::Parameters { op, reason } => {
+                    format!("augmentation `{op}`: {}", plain(reason, "of this augmentation"))
+                }
+                error => error.to_string(),
+            },
         }
     }
 
@@ -333,18 +347,21 @@ impl Recipe {
 }
 
 fn validate_architecture(check: &Check, architecture: &Architecture) -> Result<(), RecipeError> {
-    let all = |key: &str, sizes: &[usize]| sizes.iter().try_for_each(|&size| check.at_least_one(key, size));
-    let dropped = |key: &str, p: f64| check.that((0.0..1.0).contains(&p), key, p, "0 or above and below 1");
+    let all = |key: &str, sizes: &[usize]| sizes.iter().try_for_each(|&size| check.whole(key, size));
+    let dropped =
+        |key: &str, p: f64| check.that((0.0..1.0).contains(&p), key, short(p), "0 or above and below 1");
     match architecture {
         Architecture::Resnet { block: _, depths } => all("depths", depths),
         Architecture::MobilenetV3 { stem, block, hidden, dropout } => {
-            check.at_least_one("stem", *stem)?;
-            check.at_least_one("hidden", *hidden)?;
-            check.at_least_one("block", block.len())?;
+            check.whole("stem", *stem)?;
+            check.whole("hidden", *hidden)?;
+            check.that(!block.is_empty(), "block", "[]", "a table or more")?;
             for (at, block) in block.iter().enumerate() {
-                let sizes = [block.expanded, block.out, block.stride];
-                all(&format!("block.{at}"), &sizes)?;
+                check.whole(&format!("block.{at}.expanded"), block.expanded)?;
+                check.whole(&format!("block.{at}.out"), block.out)?;
+                check.whole(&format!("block.{at}.stride"), block.stride)?;
                 let key = format!("block.{at}.kernel");
+                check.whole(&key, block.kernel)?;
                 check.that(block.kernel % 2 == 1, &key, block.kernel, "an odd number")?;
             }
             dropped("dropout", *dropout)
@@ -355,9 +372,11 @@ fn validate_architecture(check: &Check, architecture: &Architecture) -> Result<(
             dropped("stochastic_depth", *stochastic_depth)
         }
         Architecture::Vit { patch_px, width, depth, heads, stochastic_depth } => {
-            check.at_least_one("patch_px", *patch_px)?;
-            check.at_least_one("depth", *depth)?;
-            let divides = *width > 0 && *heads > 0 && width % heads == 0;
+            check.whole("patch_px", *patch_px)?;
+            check.whole("depth", *depth)?;
+            check.whole("width", *width)?;
+            check.whole("heads", *heads)?;
+            let divides = width % heads == 0;
             check.that(divides, "heads", heads, "a divisor of `width`")?;
             dropped("stochastic_depth", *stochastic_depth)
         }
@@ -370,22 +389,24 @@ fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), 
     }
     match kind {
         LayerKind::Conv(conv) => {
-            check.at_least_one("out", conv.out)?;
+            check.whole("out", conv.out)?;
             check.window(conv.kernel, conv.stride, conv.pad)?;
-            let splits = conv.groups >= 1 && conv.out.is_multiple_of(conv.groups);
+            check.whole("groups", conv.groups)?;
+            let splits = conv.out.is_multiple_of(conv.groups);
             check.that(splits, "groups", conv.groups, "a divisor of `out`")
         }
         LayerKind::Local(local) => {
-            check.at_least_one("out", local.out)?;
+            check.whole("out", local.out)?;
             check.window(local.kernel, local.stride, local.pad)
         }
-        LayerKind::Linear(linear) => {
-            let out = linear.out.map_or("missing".to_owned(), |out| out.to_string());
-            check.that(is_last || linear.out.is_some_and(|out| out >= 1), "out", out, "1 or more")
-        }
+        LayerKind::Linear(linear) => match linear.out {
+            Some(out) => check.whole("out", out),
+            None => check.that(is_last, "out", "missing", "the number of outputs, except in the last layer"),
+        },
         LayerKind::Activation(_) => Ok(()),
         LayerKind::Lrn(lrn) => {
-            check.that(lrn.size % 2 == 1 && lrn.size < 1000, "size", lrn.size, "an odd number below 1000")?;
+            check.whole("size", lrn.size)?;
+            check.that(lrn.size % 2 == 1, "size", lrn.size, "an odd number")?;
             check.positive("k", lrn.k)?;
             check.not_negative("alpha", lrn.alpha)?;
             check.positive("beta", lrn.beta)
@@ -401,13 +422,15 @@ fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), 
             )
         }
         LayerKind::Dropout(dropout) => {
-            check.that((0.0..1.0).contains(&dropout.p), "p", dropout.p, "0 or above and below 1")
+            check.that((0.0..1.0).contains(&dropout.p), "p", short(dropout.p), "0 or above and below 1")
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use toml::{Table, Value};
+
     use super::*;
 
     #[test]
@@ -422,8 +445,9 @@ mod tests {
             ("input.scale", &["0", "nan"]),
             ("input.mean", &["[nan, 1, 1]"]),
             ("input.std", &["[1, 0, 1]", "[1, 1, inf]"]),
-            ("training.batch_size", &["0"]),
-            ("training.epochs", &["0"]),
+            ("input.image_px", &["0", "16385", "4294967520"]),
+            ("training.batch_size", &["0", "1000001", "9223372036854775807"]),
+            ("training.epochs", &["0", "1000001", "4294967295"]),
             ("training.label_smoothing", &["1", "-0.1", "nan"]),
             ("training.clip_norm", &["0", "-1", "inf"]),
             ("training.ema", &["1", "-0.1", "nan"]),
@@ -455,6 +479,72 @@ mod tests {
                     "{text}: {error}"
                 );
             }
+        }
+    }
+
+    /// The keys of all numbers below `value`, as for `--set`.
+    fn numbers(value: &Value, key: &str, found: &mut Vec<String>) {
+        let below = |part: &str| if key.is_empty() { part.to_owned() } else { format!("{key}.{part}") };
+        match value {
+            Value::Table(table) => table.iter().for_each(|(part, value)| numbers(value, &below(part), found)),
+            Value::Array(list) => {
+                list.iter()
+                    .enumerate()
+                    .for_each(|(at, value)| numbers(value, &below(&at.to_string()), found));
+            }
+            Value::Integer(_) | Value::Float(_) => found.push(key.to_owned()),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_large_or_too_strange_to_be_refused_or_used() {
+        let integers =
+            ["0", "-1", "-9223372036854775808", "4294967296", "9223372036854775807", "18446744073709551616"];
+        let floats = ["0.5", "-0.0", "1e39", "-1e39", "1e308", "5e-324", "1e400", "nan", "inf", "-inf"];
+        let mut walked = 0;
+        for recipe in ["alexnet", "alexnet-torchvision", "cifar-quick", "cifar-11pct", "demo"] {
+            let toml = Recipe::load(recipe, &[]).unwrap().to_toml();
+            let mut keys = Vec::new();
+            numbers(&toml.parse::<Table>().unwrap().into(), "", &mut keys);
+            for key in keys {
+                for value in integers.iter().chain(&floats) {
+                    walked += 1;
+                    let error = match Recipe::load(recipe, &[format!("{key}={value}")]) {
+                        Ok(recipe) => recipe.shapes(3, 1000).err(),
+                        Err(error) => Some(error),
+                    };
+                    let Some(error) = error.map(|error| error.to_string()) else { continue };
+                    assert!(error.len() < 250 && !error.contains("usize"), "{key}={value}: {error}");
+                    let is_whole = key.split('.').any(|part| range(part).is_some());
+                    let is_huge = value.parse::<f64>().is_ok_and(|value| value.abs() > 1e9);
+                    assert!(!is_whole || !is_huge || error.contains(" to "), "{key}={value}: {error}");
+                }
+            }
+        }
+        assert!(walked > 2000, "{walked}");
+    }
+
+    #[test]
+    fn layers_of_more_values_than_can_be_counted_are_refused_with_their_factors() {
+        let set = |key: &str| format!("network.layer.{key}");
+        for (keys, part) in [
+            (
+                ["conv2.out=1000000", "conv3.kernel=16384", "conv3.pad=16383"],
+                "layer `conv3`: 1000000 x 16384 x 16384 inputs of an output are more than the 1099511627776",
+            ),
+            (
+                ["conv1.pad=10", "conv2.out=1000000", "conv3.out=1000000"],
+                "layer `conv3`: 1000000 x 9000001 parameters are more than",
+            ),
+            (
+                ["conv5.out=1000000", "fc6.out=1000000", "drop6.p=0"],
+                "layer `fc6`: 36000000 x 1000000 parameters",
+            ),
+        ] {
+            let recipe = Recipe::load("alexnet", &keys.map(set)).unwrap();
+            let error = recipe.shapes(3, 1000).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
         }
     }
 

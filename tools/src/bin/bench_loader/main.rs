@@ -6,10 +6,10 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Parser;
 use fovea_pipeline::{Dataset, Split};
-use fovea_tools::args::threads;
+use fovea_tools::args::{number, threads};
 use fovea_tools::{outln, signals, terminal};
 
 use crate::measure::{Form, Measurement, Settings, Subtract, measure};
@@ -25,7 +25,7 @@ struct Arguments {
     /// A folder that prepare_imagenet has written.
     directory: PathBuf,
     /// Numbers of workers to measure, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N", value_parser = threads)]
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N", value_parser = threads())]
     workers: Vec<NonZero<usize>>,
     /// Type of the batches' values.
     #[arg(long, value_enum, default_value = "u8")]
@@ -34,13 +34,13 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "channel")]
     subtract: Subtract,
     /// Images of a batch.
-    #[arg(long, default_value_t = 128, value_name = "IMAGES")]
+    #[arg(long, default_value_t = 128, value_name = "IMAGES", value_parser = number::<usize>(1..=1_000_000, "images"))]
     batch: usize,
     /// Epochs of each of the five rounds [default: as many as make 16,000 images].
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = number::<u64>(1..=1_000_000, "epochs"))]
     epochs: Option<u64>,
     /// Side of the random crop in pixels [default: 7/8 of the image's].
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = number::<u32>(1..=16_384, "pixels"))]
     crop: Option<u32>,
     /// Prints one JSON object a line.
     #[arg(long)]
@@ -61,7 +61,6 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let dataset = Dataset::open(&arguments.directory)?;
     let images = dataset.info().images(Split::Train).max(1);
-    ensure!(arguments.epochs != Some(0), "--epochs 0: expected at least 1");
     let settings = Settings {
         form: arguments.form,
         subtract: arguments.subtract,

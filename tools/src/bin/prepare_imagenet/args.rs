@@ -9,7 +9,7 @@ use fovea_datasets::photo::{Filter, Fit, Orientation};
 use fovea_datasets::prepare::PrepareOptions;
 use fovea_datasets::{Layout, OpenOptions, Reading};
 use fovea_pipeline::{Encoding, UnknownName, cores};
-use fovea_tools::args::{one_of, threads};
+use fovea_tools::args::{number, one_of, seed, threads};
 use fovea_tools::bytes;
 
 /// Makes shards for training out of ImageNet or another collection of labelled images.
@@ -37,7 +37,7 @@ pub enum Command {
         /// Folder of the data set
         dir: PathBuf,
         /// Threads [default: number of cores]
-        #[arg(long, value_parser = threads)]
+        #[arg(long, value_parser = threads())]
         workers: Option<NonZeroUsize>,
         /// Print one JSON object
         #[arg(long)]
@@ -80,31 +80,31 @@ pub struct PrepareArgs {
     #[arg(long, value_parser = one_of::<Filter>(Filter::ALL.map(Filter::name)), default_value_t = Filter::Lanczos3)]
     filter: Filter,
     /// Side of the images in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 256)]
+    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = number::<u32>(1..=PrepareOptions::MAX_SIZE.into(), "pixels"))]
     size: u32,
     /// Seed of the order of the training images
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed())]
     seed: u64,
     /// How images are stored: raw pixels are fastest to read, JPEG takes an eighth of the space
     #[arg(long, value_parser = one_of::<Encoding>(Encoding::ALL.map(Encoding::name)), default_value_t = Encoding::Raw)]
     encoding: Encoding,
     /// JPEG quality, 1 to 100
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, default_value_t = 90, value_parser = number::<u8>(1..=100, "(the usual scale of JPEG)"))]
     quality: u8,
     /// Approximate size of a shard, in bytes or with a unit
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes::parse)]
     shard_size: u64,
     /// Take only the first K images of each class and split
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = number::<usize>(1..=MOST_IMAGES, "images"))]
     limit_per_class: Option<usize>,
     /// Threads that decode and resize [default: number of cores]
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = threads())]
     workers: Option<NonZeroUsize>,
     /// Prepare again what DIR holds if images were added, removed or changed since; refused without this
     #[arg(long)]
     update: bool,
     /// Fail when more images than this cannot be decoded [default: 0 for all of ILSVRC-2012, else any number]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(0..=MOST_IMAGES, "images"))]
     pub max_rejects: Option<u64>,
     /// Compare size and MD5 of the ILSVRC-2012 files with the official ones first
     #[arg(long, conflicts_with = "embedded_sample")]
@@ -119,6 +119,9 @@ pub struct PrepareArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+/// Most images that can be asked for.
+const MOST_IMAGES: u64 = 1_000_000_000;
 
 /// A value of `--layout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

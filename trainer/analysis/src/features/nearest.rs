@@ -22,7 +22,7 @@ impl Nearest {
     /// Will keep the `count` images nearest to `query`, `f32 [D]`.
     #[must_use]
     pub fn new(query: Vec<f32>, count: usize) -> Self {
-        Self { query, count, found: Vec::with_capacity(count + 1) }
+        Self { query, count, found: Vec::new() }
     }
 
     /// Considers N images with features `f32 [N,D]`, whose indices start at `first`.

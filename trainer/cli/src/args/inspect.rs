@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fovea_pipeline::Split;
-use fovea_tools::args::{one_of, threads};
+use fovea_tools::args::{number, one_of, threads};
 
 use super::{RuntimeArgs, TrainedArgs};
 
@@ -22,10 +22,10 @@ pub struct ReportArgs {
     pub out: Option<PathBuf>,
     /// Write the report again whenever the run has advanced, checking every so many seconds, until
     /// interrupted; meanwhile the page reloads itself
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10", value_parser = number::<NonZero<u32>>(1..=86_400, "seconds"))]
     pub watch: Option<NonZero<u32>>,
     /// Images of each split that the network predicts, evenly spread over the split
-    #[arg(long, value_name = "N", default_value = "2000")]
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = number::<NonZero<usize>>(1..=1_000_000, "images"))]
     pub images: NonZero<usize>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -50,7 +50,7 @@ pub struct FeaturesArgs {
     #[arg(long, value_parser = one_of::<Split>(Split::ALL.map(Split::name)), default_value_t = Split::Val)]
     pub split: Split,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    #[arg(long, value_name = "THREADS", value_parser = threads())]
     pub workers: Option<NonZero<usize>>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -70,7 +70,7 @@ pub struct SearchArgs {
     #[arg(long, value_parser = one_of::<Split>(Split::ALL.map(Split::name)), default_value_t = Split::Train)]
     pub split: Split,
     /// Nearest images to print for each photo
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = number::<NonZero<usize>>(1..=1000, "images"))]
     pub count: NonZero<usize>,
     /// Layer of the network whose activations are compared; for one from an .onnx file, the name of a node
     /// [default: the last hidden one, after its activation]
@@ -80,7 +80,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Threads that make batches [default: number of cores]
-    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    #[arg(long, value_name = "THREADS", value_parser = threads())]
     pub workers: Option<NonZero<usize>>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
