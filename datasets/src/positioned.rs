@@ -1,9 +1,11 @@
 //! Files for reading: opened only where that cannot wait for ever, and read by many threads at once.
 
-use std::fs::{self, File, FileType};
+use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use fovea_files::kind_of;
 
 use crate::{SourceError, Stamp};
 
@@ -57,7 +59,7 @@ pub(crate) fn stamp(path: &Path) -> Result<Stamp, SourceError> {
 pub(crate) fn open_file(path: &Path) -> Result<File, SourceError> {
     let kind = fs::metadata(path).map_err(io_error(path, "open"))?.file_type();
     if !kind.is_file() {
-        return Err(SourceError::NotAFile { path: path.to_owned(), found: describe(kind) });
+        return Err(SourceError::NotAFile { path: path.to_owned(), found: kind_of(kind) });
     }
     File::open(path).map_err(io_error(path, "open"))
 }
@@ -81,16 +83,6 @@ pub(crate) fn check_size(path: &Path, bytes: u64, limit_bytes: u64) -> Result<()
         return Err(SourceError::FileTooLarge { path: path.to_owned(), limit_bytes });
     }
     Ok(())
-}
-
-fn describe(kind: FileType) -> &'static str {
-    match () {
-        () if kind.is_dir() => "a folder",
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_socket() => "a socket",
-        () if kind.is_block_device() => "a block device",
-        () => "a character device",
-    }
 }
 
 /// Turns an I/O error into a [`SourceError`] that names `path` and what was tried.

@@ -18,6 +18,8 @@
 //!
 //! A JSON file that [`seal`] has given a hash of its content is checked by [`unseal`].
 //!
+//! What is read comes from regular files only ([`open_regular`]).
+//!
 //! A process that is killed cannot remove its temporary files. The next one calls [`remove_temporary_files`]
 //! or [`remove_partial_files`], usually while it holds a [`FileLock`] on the folder, so that it removes no
 //! file of a process that still runs.
@@ -56,6 +58,7 @@ mod folder;
 mod hash;
 mod lock;
 mod partial;
+mod regular;
 mod sealed;
 #[cfg(test)]
 mod test_support;
@@ -67,4 +70,5 @@ pub use folder::PartialFolder;
 pub use hash::{hexadecimal, sha256_of};
 pub use lock::FileLock;
 pub use partial::{PartialFile, remove_partial_files};
+pub use regular::{kind_of, open_regular, read_regular};
 pub use sealed::{SealError, Sealed, canonical_json, seal, unseal};

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use fovea_datasets::is_image_file;
 use fovea_datasets::photo::{Filter, Fit, Orientation, Shaper};
-use fovea_files::write_atomically;
+use fovea_files::{read_regular, write_atomically};
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
@@ -177,7 +177,7 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
 
 /// A photo as preparation with its default options would store it.
 fn from_photo(path: &Path, side_px: u32) -> Result<Original> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = read_regular(path).with_context(|| format!("cannot read {}", path.display()))?;
     let planes = Shaper::new(side_px, Fit::ShortSide, Filter::Lanczos3)
         .planes_of(&bytes, Orientation::Ignore)
         .with_context(|| format!("cannot decode {}", path.display()))?;

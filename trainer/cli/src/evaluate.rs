@@ -1,10 +1,11 @@
 //! `evaluate`: the error of a trained network.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use fovea_pipeline::loader::OnBadRecord;
-use fovea_pipeline::{EvalCrops, cores};
+use fovea_pipeline::{EvalCrops, Records, cores};
 use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
 use fovea_tools::terminal::{INTERRUPTED, print_json};
@@ -27,10 +28,11 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
     let split = evaluated_split(&dataset);
-    let records =
+    let records: Arc<Records> =
         dataset.records(split).map_err(TrainingError::from).context("nothing to evaluate on")?.into();
 
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
+    let batch_rows = batch_rows.min(records.len().max(1));
     let TrainedModel { path, recipe, mean, state, meta, network } = trained;
     let setup = Setup { recipe: &recipe, network, batch_rows, mean: &mean, seed: 0 };
     setup.check_memory()?;

@@ -1,11 +1,11 @@
 //! Photos as input of the network.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use fovea_datasets::photo::{Filter, Fit, Orientation, Shaper};
 use fovea_datasets::prepare::Preparation;
+use fovea_files::read_regular;
 use fovea_pipeline::EvalCrops;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::view::{Scratch, View};
@@ -39,9 +39,7 @@ impl PhotoInput {
     /// The views of a photo, `u8 [V,3,H,W]`.
     pub fn views_of(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let read = || format!("cannot read {}", path.display());
-        let about = fs::metadata(path).with_context(read)?;
-        ensure!(about.is_file(), "{} is no file; give an image file", path.display());
-        let bytes = fs::read(path).with_context(read)?;
+        let bytes = read_regular(path).with_context(read)?;
         let planes = Shaper::new(self.image_px, self.fit, self.filter)
             .planes_of(&bytes, self.orientation)
             .with_context(|| format!("cannot decode {}", path.display()))?;

@@ -1,8 +1,9 @@
 //! From text to a complete recipe: bases, removed layers, overrides, and errors that name the key.
 
+use std::io;
 use std::path::{self, Path};
-use std::{fs, io};
 
+use fovea_files::read_regular;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -39,8 +40,9 @@ fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, Re
             known: Recipe::built_in().map(str::to_owned).collect(),
         });
     }
-    let text =
-        fs::read_to_string(&path).map_err(|reason| RecipeError::Read { path: path.clone(), reason })?;
+    let text = read_regular(&path)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
+        .map_err(|reason| RecipeError::Read { path: path.clone(), reason })?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut table = parse(&text, name_or_path)?;
     locate_files(&mut table, &folder).map_err(|reason| RecipeError::Read { path, reason })?;

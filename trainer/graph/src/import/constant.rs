@@ -217,11 +217,12 @@ fn external_data(tensor: &TensorProto, folder: &Path) -> Result<Vec<u8>, String>
     if !real.starts_with(&home) {
         return Err(failed(format!("which leads to {}, outside of that folder", real.display())));
     }
-    let mut file = File::open(&real).map_err(|error| failed(error.to_string()))?;
-    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    let metadata = real.metadata().map_err(|error| failed(error.to_string()))?;
+    // To open a FIFO would wait for a writer.
     if !metadata.is_file() {
         return Err(failed("it is not a file".into()));
     }
+    let mut file = File::open(&real).map_err(|error| failed(error.to_string()))?;
     let start = number("offset")?.unwrap_or(0);
     let length = number("length")?.unwrap_or_else(|| metadata.len().saturating_sub(start));
     if start.checked_add(length).is_none_or(|end| end > metadata.len()) {

@@ -56,6 +56,11 @@ impl Imported {
     /// [`GraphError::File`] if it is not an ONNX file, or has other inputs or outputs than expected.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
+        let kind = fs::metadata(path).map_err(|reason| failed(reason.to_string()))?;
+        // To read a FIFO would wait for a writer, and a device may have no end.
+        if !kind.is_file() {
+            return Err(failed("it is not a regular file".into()));
+        }
         let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
         if let Some(what) = other_format(&bytes) {
             return Err(failed(format!("it is {what}, not an ONNX file")));

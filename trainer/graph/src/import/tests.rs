@@ -1,5 +1,7 @@
 //! Import of a small network written by hand, and of files that cannot be used.
 
+use std::iter;
+
 use fovea_runtime::testing::{self, Data};
 use prost::Message;
 use tempfile::NamedTempFile;
@@ -889,4 +891,154 @@ fn a_file_is_written_again_with_other_values_under_its_own_names_for_evaluation(
     );
     let error = network.rewritten(&|_| Some(vec![0.0]), &[]).unwrap_err().to_string();
     assert!(error.contains("`w` has 12 values, given 1"), "{error}");
+}
+
+/// The network of a convolution of 4 channels, `operator` over it, and a mean that is flattened.
+fn around(
+    operator: &str,
+    attributes: Vec<AttributeProto>,
+    operands: &[&[i64]],
+    opset: i64,
+) -> (NamedTempFile, Vec<NodeProto>) {
+    let names: Vec<String> = (0..operands.len()).map(|at| format!("operand{at}")).collect();
+    let inputs: Vec<&str> = iter::once("c")
+        .chain(operands.iter().zip(&names).map(|(list, name)| match list.is_empty() {
+            true => "",
+            false => name.as_str(),
+        }))
+        .collect();
+    let conv = if operator == "Conv" { attributes.clone() } else { vec![attribute("pads", &[1, 1, 1, 1])] };
+    let mut nodes = vec![node("Conv", &["x", "c.weight"], "c", conv)];
+    if operator != "Conv" {
+        nodes.push(node(operator, &inputs, "y", attributes));
+    }
+    let last = if operator == "Conv" { "c" } else { "y" };
+    nodes.push(node("GlobalAveragePool", &[last], "mean", vec![]));
+    nodes.push(node("Flatten", &["mean"], "logits", vec![]));
+    let given = operands.iter().zip(&names).filter(|(list, _)| !list.is_empty());
+    let constants = given.map(|(list, name)| integers(name, list));
+    let graph = GraphProto {
+        node: nodes.clone(),
+        initializer: iter::once(floats("c.weight", &[4, 3, 3, 3])).chain(constants).collect(),
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4])],
+        ..Default::default()
+    };
+    let set = OperatorSetIdProto { domain: None, version: Some(opset) };
+    let proto = ModelProto { opset_import: vec![set], graph: Some(graph), ..Default::default() };
+    (file(&proto.encode_to_vec()), nodes)
+}
+
+#[test]
+fn no_number_of_a_file_is_too_large_or_negative_to_be_refused_or_used() {
+    let extremes = [
+        i64::MIN,
+        -(1 << 31),
+        -(1 << 28),
+        -7,
+        -1,
+        0,
+        7,
+        1000,
+        1 << 20,
+        1 << 28,
+        1 << 31,
+        1 << 40,
+        1 << 62,
+        i64::MAX,
+    ];
+    let mut refused = 0;
+    for v in extremes {
+        let two = [v, v];
+        let list = |name: &str, values: &[i64]| vec![attribute(name, values)];
+        let window =
+            |name: &str, values: &[i64]| vec![attribute("kernel_shape", &[2, 2]), attribute(name, values)];
+        type Case = (&'static str, Vec<AttributeProto>, Vec<Vec<i64>>);
+        let cases: Vec<Case> = vec![
+            ("Conv", list("strides", &two), vec![]),
+            ("Conv", list("pads", &[v, v, v, v]), vec![]),
+            ("Conv", list("pads", &[0, 1, v, 1]), vec![]),
+            ("Conv", list("dilations", &two), vec![]),
+            ("Conv", list("group", &[v]), vec![]),
+            ("Conv", list("kernel_shape", &two), vec![]),
+            ("MaxPool", list("kernel_shape", &two), vec![]),
+            ("MaxPool", window("strides", &two), vec![]),
+            ("MaxPool", window("pads", &[v, v, v, v]), vec![]),
+            ("MaxPool", window("dilations", &two), vec![]),
+            ("AveragePool", list("kernel_shape", &two), vec![]),
+            ("AveragePool", window("strides", &two), vec![]),
+            ("AveragePool", window("pads", &[v, v, v, v]), vec![]),
+            ("LRN", list("size", &[v]), vec![]),
+            ("Softmax", list("axis", &[v]), vec![]),
+            ("Flatten", list("axis", &[v]), vec![]),
+            ("Transpose", list("perm", &[0, 1, 2, v]), vec![]),
+            ("DepthToSpace", list("blocksize", &[v]), vec![]),
+            ("SpaceToDepth", list("blocksize", &[v]), vec![]),
+            ("Reshape", vec![], vec![vec![0, 4, v, v]]),
+            ("Reshape", vec![], vec![vec![-1, 4, v, 6]]),
+            ("Pad", vec![], vec![vec![0, 0, v, v, 0, 0, v, v]]),
+            ("Pad", vec![], vec![vec![0, 0, 0, 0, 0, v, 0, 0]]),
+            ("Slice", vec![], vec![vec![v], vec![5], vec![2]]),
+            ("Slice", vec![], vec![vec![0], vec![v], vec![2]]),
+            ("Slice", vec![], vec![vec![0], vec![5], vec![v]]),
+            ("Slice", vec![], vec![vec![0], vec![5], vec![2], vec![v]]),
+            ("Unsqueeze", vec![], vec![vec![v]]),
+            ("Squeeze", vec![], vec![vec![v]]),
+            ("Gather", list("axis", &[2]), vec![vec![v, 0]]),
+            ("Gather", list("axis", &[v]), vec![vec![1, 0]]),
+            ("Tile", vec![], vec![vec![1, 1, v, v]]),
+            ("Expand", vec![], vec![vec![1, 4, v, 1]]),
+            ("Split", list("axis", &[1]), vec![vec![v]]),
+            ("Split", vec![attribute("axis", &[v]), attribute("num_outputs", &[1])], vec![]),
+            ("Split", vec![attribute("axis", &[1]), attribute("num_outputs", &[v])], vec![]),
+            ("ReduceMean", vec![], vec![vec![v]]),
+            ("Resize", vec![], vec![vec![], vec![], vec![1, 4, v, v]]),
+            ("CumSum", vec![], vec![vec![v]]),
+            ("TopK", list("axis", &[1]), vec![vec![v]]),
+            ("Trilu", vec![], vec![vec![v]]),
+        ];
+        for (operator, attributes, operands) in cases {
+            let operands: Vec<&[i64]> = operands.iter().map(Vec::as_slice).collect();
+            let (file, nodes) = around(operator, attributes, &operands, 18);
+            let Err(error) = parameters(file.path()) else { continue };
+            let error = error.to_string();
+            assert!(
+                error.contains("y_node")
+                    || error.contains("c_node")
+                    || error.contains("mean_node")
+                    || error.contains("logits"),
+                "{nodes:?}: {error}"
+            );
+            assert!(!error.contains('\n') && error.len() < 600, "{error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}
+
+#[test]
+fn a_tensor_that_doubles_again_and_again_is_refused_where_it_is_too_large() {
+    let names: Vec<String> = (0..=40).map(|at| format!("t{at}")).collect();
+    let axis = || vec![attribute("axis", &[2])];
+    let doubled = names.windows(2).map(|pair| node("Concat", &[&pair[0], &pair[0]], &pair[1], axis()));
+    let nodes = iter::once(node("Conv", &["x", "c.weight"], "t0", vec![])).chain(doubled).chain([
+        node("GlobalAveragePool", &["t40"], "mean", vec![]),
+        node("Flatten", &["mean"], "logits", vec![]),
+    ]);
+    let graph = GraphProto {
+        node: nodes.collect(),
+        initializer: vec![floats("c.weight", &[4, 3, 3, 3])],
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4])],
+        ..Default::default()
+    };
+    let file = file(&model(graph));
+    let error = parameters(file.path()).unwrap_err().to_string();
+    assert!(error.contains("`t35_node` (Concat) makes f32[1,4,137438953472,4], more than"), "{error}");
+}
+
+#[test]
+fn only_a_regular_file_is_read_as_a_network() {
+    let error = parameters(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert!(error.contains("/dev/zero: cannot be used as a network: it is not a regular file"), "{error}");
 }
