@@ -12,6 +12,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::SourceError;
 use crate::compression;
@@ -63,20 +64,25 @@ pub(crate) fn index_inner(file: &PositionedFile, archives: &[Member]) -> Result<
     let results: Vec<OnceLock<Result<Members, SourceError>>> =
         archives.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..INDEX_THREADS.min(archives.len()) {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(archive) = archives.get(i) else { break };
-                    let members = index_one(file, archive);
-                    if members.is_err() {
-                        next.store(archives.len(), Ordering::Relaxed);
-                    }
-                    results[i].get_or_init(|| members);
-                }
-            });
+    let work = || {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(archive) = archives.get(i) else { break };
+            let members = index_one(file, archive);
+            if members.is_err() {
+                next.store(archives.len(), Ordering::Relaxed);
+            }
+            results[i].get_or_init(|| members);
         }
+    };
+    thread::scope(|scope| {
+        // This thread works too, and alone where the system starts no other.
+        for _ in 1..INDEX_THREADS.min(archives.len()) {
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
     });
     // After a failure some archives have no result; the failure itself is among the others.
     results.into_iter().filter_map(OnceLock::into_inner).collect()

@@ -48,6 +48,9 @@ pub struct WrongUsage(String);
 /// Set at the first Ctrl-C, where there is something to finish.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// For what an interrupt ends at once.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
 fn main() -> ExitCode {
     // Our warnings, and the errors of ONNX Runtime, which warns of many graphs that are fine; RUST_LOG shows
     // more.

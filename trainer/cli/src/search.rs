@@ -15,7 +15,7 @@ use fovea_pipeline::text::printable;
 use fovea_pipeline::{EvalCrops, Records, cores};
 use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
-use fovea_tools::terminal::{INTERRUPTED, print_json};
+use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::Precision;
 use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
 use serde_json::json;
@@ -23,7 +23,7 @@ use serde_json::json;
 use super::args::SearchArgs;
 use super::features::{check_folder_of, layer};
 use super::photo_input::PhotoInput;
-use super::{STOP, WrongUsage, device};
+use super::{NEVER, WrongUsage, device};
 
 pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
@@ -44,16 +44,13 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let mut nearest: Vec<Nearest> = queries.chunks_exact(extractor.width()).map(of_photo).collect();
     let bar = titled_bar("looking", records.len() as u64, "images");
     let workers = args.workers.unwrap_or_else(cores).get();
-    let finished =
-        extractor.run_all::<TrainingError>(&records, workers, &STOP, &mut |first, activations| {
-            nearest.iter_mut().for_each(|nearest| nearest.offer(first, &activations.features));
-            bar.set_position(first as u64);
-            Ok(())
-        })?;
+    // An interrupt ends the process.
+    extractor.run_all::<TrainingError>(&records, workers, &NEVER, &mut |first, activations| {
+        nearest.iter_mut().for_each(|nearest| nearest.offer(first, &activations.features));
+        bar.set_position(first as u64);
+        Ok(())
+    })?;
     bar.finish_and_clear();
-    if !finished {
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
     let found: Vec<Vec<Neighbour>> = nearest.iter().map(Nearest::found).collect();
     let names: Vec<String> = dataset.info().classes.iter().map(|class| class.name.clone()).collect();
     let findings = Findings { args, records, names, photos, found, crop: input.crop };

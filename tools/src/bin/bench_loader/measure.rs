@@ -7,6 +7,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -143,7 +144,7 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
         peak_rss_bytes: loaded[0].peak_rss_bytes,
         peak_anonymous_bytes: loaded[0].peak_anonymous_bytes,
         mapped_bytes: info.shards(Split::Train).iter().map(|shard| shard.bytes).sum(),
-        memcpy_bytes_per_s: memcpy_bytes_per_s(workers),
+        memcpy_bytes_per_s: memcpy_bytes_per_s(workers)?,
         ceiling_images_per_s: middle(&bare)?,
         ratio_to_ceiling: middle(&ratios)?,
         consumer_wait_share: of_runs(|run| run.consumer_wait_share)?,
@@ -154,6 +155,9 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
 /// Buffers of the loader: one being filled and one held by the consumer, enough for a consumer that does
 /// nothing.
 const BUFFERS: usize = 2;
+
+/// Said of a thread that the system does not start.
+const NO_THREAD: &str = "cannot start a thread; use fewer workers, or raise the limit (ulimit -u)";
 
 fn output_form(dataset: &Dataset, settings: &Settings) -> Result<OutputForm> {
     if settings.form == Form::U8 {
@@ -239,16 +243,16 @@ fn run_bare_loop(
 ) -> Result<f64> {
     let per_thread = images / threads as u64;
     let started = Instant::now();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads as u64)
-            .map(|thread| {
-                scope.spawn(move || match form {
-                    OutputForm::U8 => bare_thread::<u8>(records, settings, None, thread, per_thread),
-                    OutputForm::F32(n) => bare_thread::<f32>(records, settings, Some(n), thread, per_thread),
-                    OutputForm::F16(n) => bare_thread::<f16>(records, settings, Some(n), thread, per_thread),
-                })
-            })
-            .collect();
+    thread::scope(|scope| {
+        let start = |number: u64| {
+            let work = move || match form {
+                OutputForm::U8 => bare_thread::<u8>(records, settings, None, number, per_thread),
+                OutputForm::F32(n) => bare_thread::<f32>(records, settings, Some(n), number, per_thread),
+                OutputForm::F16(n) => bare_thread::<f16>(records, settings, Some(n), number, per_thread),
+            };
+            thread::Builder::new().spawn_scoped(scope, work).context(NO_THREAD)
+        };
+        let threads: Vec<_> = (0..threads as u64).map(start).collect::<Result<_>>()?;
         threads.into_iter().try_for_each(|thread| thread.join().expect("the bare loop does not panic"))
     })?;
     Ok((per_thread * threads as u64) as f64 / started.elapsed().as_secs_f64())
@@ -340,23 +344,27 @@ fn bare_thread<T: Value>(
     Ok(())
 }
 
-/// Bytes per second that `threads` threads copy, each between two blocks larger than its caches.
-fn memcpy_bytes_per_s(threads: usize) -> f64 {
-    const BLOCK_BYTES: usize = 32 << 20;
+/// Bytes per second that `threads` threads copy, each between two blocks larger than its caches; of many threads,
+/// larger than their share of a cache that all have.
+fn memcpy_bytes_per_s(threads: usize) -> Result<f64> {
+    const ALL_BYTES: usize = 1 << 30;
     const COPIES: usize = 24;
-    let blocks: Vec<_> = (0..threads).map(|_| (vec![1_u8; BLOCK_BYTES], vec![2_u8; BLOCK_BYTES])).collect();
+    let block_bytes = (32 << 20).min(ALL_BYTES / threads);
+    let blocks: Vec<_> = (0..threads).map(|_| (vec![1_u8; block_bytes], vec![2_u8; block_bytes])).collect();
     let started = Instant::now();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for (from, mut to) in blocks {
-            scope.spawn(move || {
+            let work = move || {
                 for _ in 0..COPIES {
                     to.copy_from_slice(black_box(&from));
                     black_box(&mut to);
                 }
-            });
+            };
+            thread::Builder::new().spawn_scoped(scope, work).context(NO_THREAD)?;
         }
-    });
-    (threads * COPIES * BLOCK_BYTES) as f64 / started.elapsed().as_secs_f64()
+        anyhow::Ok(())
+    })?;
+    Ok((threads * COPIES * block_bytes) as f64 / started.elapsed().as_secs_f64())
 }
 
 /// CPU time of the process, in user and kernel mode.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Parser;
 use fovea_datasets::official::{self, OfficialFile};
 use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Summary};
@@ -146,7 +147,9 @@ fn run_with_progress(preparer: Preparer<'_>, total: u64) -> anyhow::Result<Summa
     // The speed is that of this run only.
     bar.reset_eta();
     thread::scope(|scope| {
-        let run = scope.spawn(|| preparer.run(&progress));
+        let run = thread::Builder::new()
+            .spawn_scoped(scope, || preparer.run(&progress))
+            .context("cannot start a thread; raise the limit (ulimit -u)")?;
         while !run.is_finished() {
             bar.set_position(progress.images());
             if progress.rejected() > 0 {

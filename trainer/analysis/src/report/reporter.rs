@@ -69,6 +69,8 @@ impl<'a> Reporter<'a> {
     /// # Errors
     /// [`ReportError::Run`] when the folder is not that of a run, others when a file cannot be written.
     pub fn write(&mut self, refresh_s: Option<u64>) -> Result<Option<Vec<String>>, ReportError> {
+        // The last page of a report that is kept up to date is written after it was stopped.
+        let is_last = self.stop.load(Ordering::Relaxed);
         let mut record = Record::read(&self.run, self.options.data.as_deref())?;
         // Reading a large network takes time, and it stays the same.
         record.has_dropout = *self.has_dropout.get_or_insert_with(|| has_dropout(&record.recipe));
@@ -82,7 +84,10 @@ impl<'a> Reporter<'a> {
             .cloned()
             .collect();
         let page = page::page(&record, &checkpoint.title, &sections, refresh_s);
-        self.write_figures(sections.into_iter().flat_map(|section| section.figures).collect())?;
+        let figures = sections.into_iter().flat_map(|section| section.figures).collect();
+        if !self.write_figures(figures, is_last)? {
+            return Ok(None);
+        }
         write(&self.options.out, page.as_bytes())?;
         Ok(Some(omissions))
     }
@@ -119,20 +124,25 @@ impl<'a> Reporter<'a> {
         Some(self.checkpoint.insert(sections).clone())
     }
 
-    /// Writes the figures that have changed as SVG and PNG.
-    fn write_figures(&mut self, figures: Vec<Figure>) -> Result<(), ReportError> {
+    /// Writes the figures that have changed as SVG and PNG; `false` if it was stopped before, and is not the
+    /// last time.
+    fn write_figures(&mut self, figures: Vec<Figure>, is_last: bool) -> Result<bool, ReportError> {
         let folder = self.options.out.with_file_name("figures");
-        let changed = figures.iter().filter(|figure| !self.written.contains(figure));
         // All are drawn before the first is written.
-        let drawn = changed.map(|figure| Ok((figure, figure::png(&figure.svg)?)));
-        let drawn: Vec<(&Figure, Vec<u8>)> = drawn.collect::<Result<_, ReportError>>()?;
+        let mut drawn = Vec::new();
+        for figure in figures.iter().filter(|figure| !self.written.contains(figure)) {
+            if self.stop.load(Ordering::Relaxed) && !is_last {
+                return Ok(false);
+            }
+            drawn.push((figure, figure::png(&figure.svg)?));
+        }
         fs::create_dir_all(&folder).map_err(|reason| ReportError::Write { path: folder.clone(), reason })?;
         for (figure, png) in drawn {
             write(&folder.join(format!("{}.svg", figure.name)), figure.svg.standalone().as_bytes())?;
             write(&folder.join(format!("{}.png", figure.name)), &png)?;
         }
         self.written = figures;
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -193,6 +203,24 @@ mod tests {
             checkpoint_title(&meta(190), CheckpointChoice::Best, true),
             "Checkpoint: step 190, in epoch 4 (latest)"
         );
+    }
+
+    #[test]
+    fn a_report_that_is_stopped_while_it_is_drawn_writes_nothing_unless_it_is_the_last() {
+        let run = tempfile::tempdir().unwrap();
+        let out = run.path().join("report.html");
+        let options = ReportOptions { data: None, checkpoint: CheckpointChoice::Best, images: 10, out };
+        let stop = AtomicBool::new(true);
+        let mut runtime = || -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
+            unreachable!("there is no checkpoint")
+        };
+        let mut reporter = Reporter::new(run.path(), options, &mut runtime, &stop);
+        let svg = Svg { width: 9.0, height: 9.0, title: "figure".into(), body: String::new() };
+        let figure = || vec![Figure { name: "loss", svg: svg.clone(), caption: String::new() }];
+        assert!(!reporter.write_figures(figure(), false).unwrap());
+        assert!(!run.path().join("figures").exists());
+        assert!(reporter.write_figures(figure(), true).unwrap());
+        assert!(run.path().join("figures/loss.png").is_file());
     }
 
     #[test]
