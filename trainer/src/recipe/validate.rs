@@ -556,7 +556,7 @@ mod tests {
             ("mobilenet-v3-small", "hidden=0", "hidden"),
             ("mobilenet-v3-small", "block=[]", "block"),
             ("mobilenet-v3-small", "block.3.kernel=4", "block.3.kernel"),
-            ("mobilenet-v3-small", "block.2.stride=0", "block.2"),
+            ("mobilenet-v3-small", "block.2.stride=0", "block.2.stride"),
             ("mobilenet-v3-small", "dropout=1", "dropout"),
             ("convnext-tiny", "widths=[0, 1, 1, 1]", "widths"),
             ("convnext-tiny", "stochastic_depth=1", "stochastic_depth"),
