@@ -37,8 +37,8 @@ pub trait MemoryProvider {
     fn allocate(&mut self, bytes: usize) -> Result<Box<dyn BatchMemory>, Box<dyn Error + Send + Sync>>;
 }
 
-/// Bytes of memory that this process can have: all of the machine's, or fewer where a limit is set (`ulimit -v`);
-/// `None` where the system does not say.
+/// Bytes of memory that this process can have: all of the machine's, or fewer where a limit is set
+/// (`ulimit -v`); `None` where the system does not say.
 #[must_use]
 pub fn most_bytes() -> Option<u64> {
     // `MemTotal:       24683404 kB`

@@ -57,6 +57,8 @@ impl PhotoInput {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A TIFF file of 2×1 pixels, black and white, which is to be turned by 90 degrees.

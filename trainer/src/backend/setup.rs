@@ -88,8 +88,8 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// Checks that `most_bytes` of memory suffice for what a backend has in any case: the images of a batch, the outputs
-/// of one layer, and weights with their gradients and slots, except those of a network from a file.
+/// Checks that `most_bytes` of memory suffice for what a backend has in any case: the images of a batch, the
+/// outputs of one layer, and weights with their gradients and slots, except those of a network from a file.
 fn check_memory(
     recipe: &Recipe,
     classes: usize,

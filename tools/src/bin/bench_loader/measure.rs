@@ -344,8 +344,8 @@ fn bare_thread<T: Value>(
     Ok(())
 }
 
-/// Bytes per second that `threads` threads copy, each between two blocks larger than its caches; of many threads,
-/// larger than their share of a cache that all have.
+/// Bytes per second that `threads` threads copy, each between two blocks larger than its caches; of many
+/// threads, larger than their share of a cache that all have.
 fn memcpy_bytes_per_s(threads: usize) -> Result<f64> {
     const ALL_BYTES: usize = 1 << 30;
     const COPIES: usize = 24;
