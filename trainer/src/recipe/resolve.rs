@@ -259,8 +259,8 @@ pub(super) fn typed(table: Table, recipe: &str) -> Result<Recipe, RecipeError> {
     })
 }
 
-/// The key of the value that the layer `key` cannot have: the path of an error ends at a layer, since its kind
-/// is a key among the others.
+/// The key of the value that the layer `key` cannot have: the path of an error ends at a layer, since its
+/// kind is a key among the others.
 fn in_layer(recipe: &Value, key: &str) -> Option<String> {
     fn wrong<T: DeserializeOwned>(fields: Table) -> Option<String> {
         let error = serde_path_to_error::deserialize::<_, T>(Value::Table(fields)).err()?;
