@@ -19,7 +19,7 @@ fn pictures_that_cannot_be_decoded_are_listed_with_their_reasons() {
     folders.add("val", "n003", "noise.JPEG", &[0x55; 100]);
     let out = folders.path().join("out");
     let summary = succeed(&mut prepare(folders.path(), &out, &["--size", "32"]));
-    assert!(summary.contains("5, see"), "{summary}");
+    assert!(summary.contains("5 images, see"), "{summary}");
 
     let list = fs::read_to_string(out.join("rejected.tsv")).unwrap();
     let mut lines: Vec<&str> = list.lines().collect();
