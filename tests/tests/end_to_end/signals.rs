@@ -70,7 +70,7 @@ fn a_limit_on_the_size_of_files_is_an_error_that_names_the_file() {
     let out = folder.path().join("out");
     let tool = fovea_tests::tool("prepare_imagenet");
     let mut command = Command::new("bash");
-    command.args(["-c", "ulimit -f 100; exec \"$@\"", "bash", tool.to_str().unwrap()]);
+    command.args(["-c", "ulimit -f 1000; exec \"$@\"", "bash", tool.to_str().unwrap()]);
     command.args(["--embedded-sample", "--size", "28", "--out", text(&out)]);
     let message = fail(&mut command, 1);
     assert!(message.contains("train-00000.arrow.partial: cannot write: File too large"), "{message}");

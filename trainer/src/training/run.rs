@@ -231,8 +231,7 @@ impl<'a> Run<'a> {
         let begin = Instant::now();
         let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
         let waited = begin.elapsed();
-        let is_time_to_save = self.saved_at.elapsed() >= self.options.checkpoint_every;
-        let Some(Agreed { rows, saves }) = self.agree(batch.len(), is_time_to_save)? else {
+        let Some(rows) = self.agree(batch.len())? else {
             return Ok(ControlFlow::Break(()));
         };
         self.meta.batch += 1;
@@ -244,6 +243,7 @@ impl<'a> Run<'a> {
             let lap = |sums: &BatchMetrics| Lap { images: sums.rows, waited, total: begin.elapsed() };
             self.apply(&sums, lap, metrics, clock, detector)?;
         }
+        let saves = self.saved_at.elapsed() >= self.options.checkpoint_every;
         if saves {
             self.save()?;
         }
@@ -256,17 +256,11 @@ impl<'a> Run<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// What the processes agree on before a step of which this one has `rows` rows; `None` if one of them is
-    /// asked to stop.
-    fn agree(&mut self, rows: usize, saves: bool) -> Result<Option<Agreed>, TrainingError> {
-        let own = [self.stop.load(Ordering::Relaxed).into(), saves.into(), rows as u64];
-        let all = self.ranks.gather_words(own)?;
-        if all.iter().any(|&[stops, ..]| stops > 0) {
-            return Ok(None);
-        }
-        let [_, saves, _] = all[0];
-        let rows = all.iter().map(|&[.., rows]| rows).sum();
-        Ok(Some(Agreed { rows, saves: saves > 0 }))
+    /// Rows of a step over all processes, of which this one has `rows`; `None` if one of them is asked to stop.
+    fn agree(&mut self, rows: usize) -> Result<Option<u64>, TrainingError> {
+        let all = self.ranks.gather_words([self.stop.load(Ordering::Relaxed).into(), rows as u64])?;
+        let stops = all.iter().any(|&[stops, _]| stops > 0);
+        Ok((!stops).then(|| all.iter().map(|&[_, rows]| rows).sum()))
     }
 
     /// The update from the gradients of a batch with these metrics, unless its loss is not finite.
@@ -593,7 +587,11 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint unless the last one is the same. A run cannot resume from weights that are not
     /// finite.
     fn save(&mut self) -> Result<(), TrainingError> {
-        let Some(folder) = self.folder else { return Ok(()) };
+        let Some(folder) = self.folder else {
+            // By its own clock, to know when the first process saves.
+            self.saved_at = Instant::now();
+            return Ok(());
+        };
         if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
         }
@@ -636,14 +634,6 @@ impl<'a> Run<'a> {
         let batch = u64::from(self.meta.epoch) * per_epoch + self.meta.batch.saturating_sub(1);
         self.schedule().rate(Position { batch, per_epoch, epochs })
     }
-}
-
-/// What the processes agree on before a step.
-struct Agreed {
-    /// Rows of the batch, in all processes.
-    rows: u64,
-    /// Whether a checkpoint follows the step.
-    saves: bool,
 }
 
 /// Times of an update in a run of several processes.
