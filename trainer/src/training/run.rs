@@ -256,7 +256,8 @@ impl<'a> Run<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Rows of a step over all processes, of which this one has `rows`; `None` if one of them is asked to stop.
+    /// Rows of a step over all processes, of which this one has `rows`; `None` if one of them is asked to
+    /// stop.
     fn agree(&mut self, rows: usize) -> Result<Option<u64>, TrainingError> {
         let all = self.ranks.gather_words([self.stop.load(Ordering::Relaxed).into(), rows as u64])?;
         let stops = all.iter().any(|&[stops, _]| stops > 0);
