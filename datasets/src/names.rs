@@ -1,6 +1,6 @@
 //! What names of files say.
 
-/// Files of these names are images, which may turn out damaged; of other files the content tells.
+/// Files of these names are images, which may turn out damaged; of other files the content decides.
 const EXTENSIONS: [&str; 14] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
 /// The names that [`is_image_name`] accepts, for messages.

@@ -25,7 +25,7 @@ use fovea_trainer::optimizer::{Position, Schedule};
 use fovea_trainer::recipe::Recipe;
 use tempfile::TempDir;
 
-/// Reads bytes; the error is what a user is told about them.
+/// Reads bytes; the error is the message for the user.
 pub type Reader = fn(&[u8]) -> Result<(), String>;
 
 /// All readers by name. A folder of `fuzz/corpus` is named after each.

@@ -163,15 +163,8 @@ mod tests {
     use fovea_runtime::testing::{self, Data};
 
     use super::free_batch;
-    use crate::{Builder, Graph, GraphError, Lowering, Result, Target, Tensor, TensorType};
-
-    fn graph(batch: usize, build: impl Fn(&mut Builder, Tensor) -> Result<Tensor>) -> Result<Graph> {
-        let mut g = Builder::new("test", Lowering::evaluation(Target::Cpu));
-        let x = g.input("x", TensorType::f32([batch, 1, 4, 4]))?;
-        let y = build(&mut g, x)?;
-        g.output("y", y)?;
-        Ok(g.finish())
-    }
+    use crate::model::tests::graph;
+    use crate::{GraphError, TensorType};
 
     #[test]
     fn a_graph_that_works_for_every_batch_size_gets_a_free_first_axis() {

@@ -282,13 +282,17 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::{Graph, OPSET};
     use crate::gradcheck::run_f32;
     use crate::ops::Pool;
     use crate::{Builder, GraphError, Lowering, Operator, Result, Target, Tensor, TensorType};
 
-    fn graph(batch: usize, build: impl Fn(&mut Builder, Tensor) -> Result<Tensor>) -> Result<Graph> {
+    /// A graph from `f32 [batch,1,4,4]` to what `build` makes of it.
+    pub(crate) fn graph(
+        batch: usize,
+        build: impl Fn(&mut Builder, Tensor) -> Result<Tensor>,
+    ) -> Result<Graph> {
         let mut g = Builder::new("test", Lowering::evaluation(Target::Cpu));
         let x = g.input("x", TensorType::f32([batch, 1, 4, 4]))?;
         let y = build(&mut g, x)?;

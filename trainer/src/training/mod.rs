@@ -11,6 +11,7 @@
 //! the position in the run, and everything else is in the checkpoint. So a run that was stopped at any point
 //! resumes to the same bits.
 
+mod clock;
 mod data;
 mod divergence;
 mod error;
@@ -18,6 +19,7 @@ mod evaluate;
 mod folder;
 mod observer;
 mod outcome;
+mod pieces;
 mod run;
 mod session;
 mod share;

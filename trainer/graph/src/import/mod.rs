@@ -87,7 +87,9 @@ impl Imported {
         let logits = logits(&graph).map_err(failed)?;
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         let external = constant::external_files(&graph);
-        keep_what_leads_to(&logits, &mut graph);
+        // Without what follows the logits, such as a softmax, and the initialisers, which have been read.
+        keep_what_leads_to([logits.clone()], &mut graph);
+        graph.initializer.clear();
         let file = Self {
             path: path.to_owned(),
             external,
@@ -436,10 +438,9 @@ fn logits(graph: &GraphProto) -> std::result::Result<String, String> {
     Ok(output)
 }
 
-/// Removes nodes that the logits do not depend on, such as a final softmax, and the initialisers, which have
-/// been read.
-fn keep_what_leads_to(logits: &str, graph: &mut GraphProto) {
-    let mut needed = HashSet::from([logits.to_owned()]);
+/// Removes the nodes that no value of these names depends on.
+fn keep_what_leads_to(names: impl IntoIterator<Item = String>, graph: &mut GraphProto) {
+    let mut needed: HashSet<String> = names.into_iter().collect();
     let mut kept = Vec::with_capacity(graph.node.len());
     for node in graph.node.drain(..).rev() {
         if node.output.iter().any(|output| needed.contains(output)) {
@@ -449,5 +450,4 @@ fn keep_what_leads_to(logits: &str, graph: &mut GraphProto) {
     }
     kept.reverse();
     graph.node = kept;
-    graph.initializer.clear();
 }

@@ -9,7 +9,7 @@ use prost::Message;
 use super::constant::{Constant, Values, of_tensor};
 use super::file::Imported;
 use super::random::is_drawn;
-use super::{functions, is_constant, is_one_of};
+use super::{functions, is_constant, is_one_of, keep_what_leads_to};
 use crate::model::metadata_of;
 use crate::module::Mode;
 use crate::onnx::attribute_proto::AttributeType;
@@ -47,7 +47,8 @@ impl Imported {
         for node in &mut graph.node {
             evaluated(node, &expectations);
         }
-        prune(&mut graph);
+        let outputs: Vec<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
+        keep_what_leads_to(outputs, &mut graph);
         self.set_classes(&mut graph);
         graph.value_info.clear();
         // Initialisers are inputs as well in old files, with their old shapes.
@@ -170,20 +171,6 @@ fn evaluated(node: &mut NodeProto, expectations: &HashMap<String, Constant>) {
         node.input.clear();
         node.attribute = vec![value];
     }
-}
-
-/// Removes the nodes that no output depends on.
-fn prune(graph: &mut GraphProto) {
-    let mut needed: HashSet<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-    let mut kept = Vec::with_capacity(graph.node.len());
-    for node in graph.node.drain(..).rev() {
-        if node.output.iter().any(|output| needed.contains(output)) {
-            needed.extend(node.input.iter().cloned());
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    graph.node = kept;
 }
 
 /// Little-endian bytes of values as elements of a type; `None` for types that are not read.

@@ -6,6 +6,7 @@
 //! bound once. In a step only images, labels, offsets and dropout masks are copied to the device, and three
 //! metrics come back (in half precision also the sum of the gradients).
 
+mod bound;
 mod feed;
 mod flat;
 mod images;
@@ -22,20 +23,16 @@ mod update;
 
 use std::sync::MutexGuard;
 
-use fovea_graph::{Buffer, DropoutMask, Graph, Parameter};
+use fovea_graph::Graph;
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use fovea_runtime::{Device, OnnxRuntime};
-use ort::memory::Allocator;
 use ort::session::Session;
-use ort::value::Tensor;
 
-use self::feed::Feed;
+use self::bound::{BatchFeeds, Declared, Evaluate, Train};
 use self::flat::{Binding, Flat, SharedFlat, lock};
-use self::images::ImageInput;
 use self::kernels::{is_replayable, without_cuda_kernel};
 use self::norm::Norm;
 use self::options::{FIRST_GRAPH, LATER_GRAPH};
-use self::outputs::{ScalarOutput, ScalarOutputs};
 use self::session::{Role, device_allocator, open, staging_allocator};
 use self::staging::StagingMemory;
 use self::update::{Adder, Flats, Updater};
@@ -81,45 +78,6 @@ pub struct OrtBackend {
     loss_scale: Option<LossScale>,
     /// Whether gradients of the step are not finite.
     overflows: bool,
-}
-
-/// Declarations of the network.
-struct Declared {
-    parameters: Vec<Parameter>,
-    masks: Vec<DropoutMask>,
-    buffers: Vec<Buffer>,
-}
-
-/// Inputs that training and evaluation share.
-struct BatchFeeds {
-    rows: usize,
-    images: ImageInput,
-    labels: Feed<i64>,
-    valid: Feed<bool>,
-}
-
-struct Train {
-    session: Session,
-    binding: Binding,
-    offsets: Feed<f32>,
-    scale: Feed<f32>,
-    masks: Vec<Feed<bool>>,
-    mean: Feed<f32>,
-    sums: ScalarOutputs,
-    half: Option<HalfPrecision>,
-}
-
-/// Additional input and output of the train graph in half precision.
-struct HalfPrecision {
-    loss_scale: Feed<f32>,
-    gradient_sum: ScalarOutput,
-}
-
-struct Evaluate {
-    session: Session,
-    binding: Binding,
-    sums: ScalarOutputs,
-    probabilities: Tensor<f32>,
 }
 
 /// A further buffer of gradients, and its addition to the one before it.
@@ -299,161 +257,6 @@ fn warn_of_missing_kernels(device: Device, graphs: &[&Graph]) {
                 "no CUDA kernel is known: ONNX Runtime will probably refuse the graph"
             );
         }
-    }
-}
-
-impl Declared {
-    /// Binds parameters and buffers as inputs; those that are trained from `trained`.
-    fn bind(
-        &self,
-        binding: &mut Binding,
-        layout: &Layout,
-        weights: &SharedFlat,
-        trained: &SharedFlat,
-    ) -> ort::Result<()> {
-        for ((parameter, &offset), &is_trained) in
-            self.parameters.iter().zip(&layout.offsets).zip(&layout.trained)
-        {
-            let flat = if is_trained { trained } else { weights };
-            binding.input_view(&parameter.name, flat, offset, &parameter.shape)?;
-        }
-        for (buffer, &offset) in self.buffers.iter().zip(&layout.buffer_offsets) {
-            binding.input_view(&buffer.name, weights, offset, &buffer.shape)?;
-        }
-        Ok(())
-    }
-}
-
-impl BatchFeeds {
-    fn new(session: &Session, options: &OrtOptions, setup: &Setup<'_>) -> Result<Self, BackendError> {
-        let rows = setup.batch_rows;
-        Ok(Self {
-            rows,
-            images: ImageInput::new(session, options, setup)?,
-            labels: Feed::new(session, options.device, names::LABELS, &[rows])?,
-            valid: Feed::new(session, options.device, names::VALID, &[rows])?,
-        })
-    }
-
-    fn bind(&self, binding: &mut Binding) -> Result<(), BackendError> {
-        self.images.bind(binding)?;
-        self.labels.bind(binding)?;
-        self.valid.bind(binding)
-    }
-
-    /// Writes everything except the images. Rows that are not given keep their previous values, and do not
-    /// count.
-    fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
-        let count = rows.labels.len();
-        self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
-        if count == self.rows {
-            return self.valid.fill(true);
-        }
-        self.valid.write(|valid| {
-            valid[..count].fill(true);
-            valid[count..].fill(false);
-        })
-    }
-}
-
-impl Train {
-    fn new(
-        session: Session,
-        options: &OrtOptions,
-        setup: &Setup<'_>,
-        masks: &[DropoutMask],
-        mean_shape: &[usize],
-    ) -> Result<Self, BackendError> {
-        let device = options.device;
-        // A CUDA graph writes to the GPU only; otherwise ONNX Runtime copies the numbers to the host.
-        let place =
-            if options.records() { device_allocator(&session, device)? } else { Allocator::default() };
-        let half = match options.precision {
-            Precision::F16 => Some(HalfPrecision {
-                loss_scale: Feed::new(&session, device, names::LOSS_SCALE, &[])?,
-                gradient_sum: ScalarOutput::new(&place).map_err(BackendError::session("allocate outputs"))?,
-            }),
-            Precision::F32 | Precision::Tf32 => None,
-        };
-        let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
-        let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
-        Ok(Self {
-            offsets: Feed::new(&session, device, names::OFFSETS, &[setup.batch_rows, 3])?,
-            scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
-            masks: masks.collect::<Result<_, _>>()?,
-            mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
-            sums: ScalarOutputs::new(&place).map_err(BackendError::session("allocate outputs"))?,
-            half,
-            binding,
-            session,
-        })
-    }
-
-    /// Binds everything, with `gradients` as the output of the gradients.
-    fn bound(
-        &mut self,
-        batch: &BatchFeeds,
-        network: &Declared,
-        layout: &Layout,
-        weights: &SharedFlat,
-        gradients: &SharedFlat,
-    ) -> Result<Binding, BackendError> {
-        let bind = |sums: &mut ScalarOutputs| -> ort::Result<Binding> {
-            let mut binding = Binding::new(&self.session)?;
-            network.bind(&mut binding, layout, weights, weights)?;
-            for (parameter, offset) in layout.trained(&network.parameters) {
-                let name = names::gradient(&parameter.name);
-                binding.output_view(&name, gradients, offset, &parameter.shape)?;
-            }
-            for (buffer, &offset) in network.buffers.iter().zip(&layout.buffer_offsets) {
-                binding.output_view(&names::buffer_change(&buffer.name), gradients, offset, &buffer.shape)?;
-            }
-            sums.bind(&mut binding)?;
-            Ok(binding)
-        };
-        let mut binding = bind(&mut self.sums).map_err(BackendError::session("bind the parameters"))?;
-        batch.bind(&mut binding)?;
-        for feed in [&self.offsets, &self.scale, &self.mean] {
-            feed.bind(&mut binding)?;
-        }
-        for mask in &self.masks {
-            mask.bind(&mut binding)?;
-        }
-        if let Some(half) = &mut self.half {
-            half.loss_scale.bind(&mut binding)?;
-            half.gradient_sum
-                .bind(names::GRADIENT_SUM, &mut binding)
-                .map_err(BackendError::session("bind an output"))?;
-        }
-        Ok(binding)
-    }
-}
-
-impl Evaluate {
-    /// With `trained` as the weights of parameters that are trained, `weights` as those of the others.
-    fn new(
-        session: Session,
-        setup: &Setup<'_>,
-        batch: &BatchFeeds,
-        mean: &Feed<f32>,
-        (network, layout): (&Declared, &Layout),
-        (weights, trained): (&SharedFlat, &SharedFlat),
-    ) -> Result<Self, BackendError> {
-        let bind = || -> ort::Result<(Binding, ScalarOutputs, Tensor<f32>)> {
-            let mut binding = Binding::new(&session)?;
-            network.bind(&mut binding, layout, weights, trained)?;
-            let mut sums = ScalarOutputs::new(&Allocator::default())?;
-            sums.bind(&mut binding)?;
-            let mut probabilities =
-                Tensor::new(&Allocator::default(), [setup.batch_rows, setup.network.classes])?;
-            binding.output(names::PROBABILITIES, &mut probabilities)?;
-            Ok((binding, sums, probabilities))
-        };
-        let (mut binding, sums, probabilities) =
-            bind().map_err(BackendError::session("bind the parameters"))?;
-        batch.bind(&mut binding)?;
-        mean.bind(&mut binding)?;
-        Ok(Self { session, binding, sums, probabilities })
     }
 }
 

@@ -12,7 +12,8 @@ use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_NOW};
 /// A handle of MPI.
 pub(super) type Handle = usize;
 
-type ToEach = unsafe extern "C" fn(
+/// `MPI_Ialltoall` and `MPI_Iallgather`.
+pub(super) type ToEach = unsafe extern "C" fn(
     *const c_void,
     c_int,
     Handle,

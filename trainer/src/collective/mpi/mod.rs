@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use find::launch_command;
 
-use self::library::{Handle, Library};
+use self::library::{Handle, Library, ToEach};
 use super::{Collective, CollectiveError, Place};
 
 /// Most bytes of one call; the counts of MPI are C's `int`.
@@ -103,6 +103,25 @@ impl Mpi {
         }
     }
 
+    /// Runs an operation in which each process sends `piece` bytes to each, or the same ones to all.
+    fn exchange(
+        &self,
+        operation: &'static str,
+        begin: ToEach,
+        send: &[u8],
+        receive: &mut [u8],
+        piece: usize,
+    ) -> Result<(), CollectiveError> {
+        assert!(receive.len() <= MOST_BYTES, "{operation} of {} bytes is one call", receive.len());
+        let (byte, world, count) = (self.library.byte, self.library.comm_world, piece as c_int);
+        let (from, to) = (send.as_ptr().cast(), receive.as_mut_ptr().cast());
+        self.wait(operation, receive.len(), |request| {
+            // SAFETY: the callers have checked that both buffers hold what is sent and received; they live
+            // until `wait` returns, and after an error the process ends.
+            unsafe { begin(from, count, byte, to, count, byte, world, request) }
+        })
+    }
+
     fn failed(&self, operation: &'static str, reason: String) -> CollectiveError {
         CollectiveError::Failed { rank: self.rank, world: self.world, operation, reason }
     }
@@ -123,47 +142,13 @@ impl Collective for Mpi {
 
     fn all_to_all(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError> {
         assert_eq!((send.len(), send.len() % self.world), (receive.len(), 0), "pieces have one length");
-        let count = (send.len() / self.world) as c_int;
-        assert!(send.len() <= MOST_BYTES, "an all-to-all of {} bytes is sent at once", send.len());
-        let (library, byte, world) = (&self.library, self.library.byte, self.library.comm_world);
-        self.wait("an all-to-all exchange", send.len(), |request| {
-            // SAFETY: both buffers hold a piece for each rank, and live until `wait` returns; after an error,
-            // the process ends.
-            unsafe {
-                (library.ialltoall)(
-                    send.as_ptr().cast(),
-                    count,
-                    byte,
-                    receive.as_mut_ptr().cast(),
-                    count,
-                    byte,
-                    world,
-                    request,
-                )
-            }
-        })
+        let piece = send.len() / self.world;
+        self.exchange("an all-to-all exchange", self.library.ialltoall, send, receive, piece)
     }
 
     fn all_gather(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError> {
         assert_eq!(send.len() * self.world, receive.len(), "there is room for the bytes of every rank");
-        assert!(receive.len() <= MOST_BYTES, "an all-gather of {} bytes is sent at once", receive.len());
-        let (library, byte, world) = (&self.library, self.library.byte, self.library.comm_world);
-        let count = send.len() as c_int;
-        self.wait("an all-gather exchange", receive.len(), |request| {
-            // SAFETY: as above.
-            unsafe {
-                (library.iallgather)(
-                    send.as_ptr().cast(),
-                    count,
-                    byte,
-                    receive.as_mut_ptr().cast(),
-                    count,
-                    byte,
-                    world,
-                    request,
-                )
-            }
-        })
+        self.exchange("an all-gather exchange", self.library.iallgather, send, receive, send.len())
     }
 
     fn broadcast(&mut self, bytes: &mut [u8]) -> Result<(), CollectiveError> {

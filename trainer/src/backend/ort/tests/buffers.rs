@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fovea_graph::{
-    BufferUse, Builder, ElementType, Forward, GraphError, Init, Mode, Network, ParameterKind,
-    Result as GraphResult, Tensor as Node, TensorType, unknown_tap,
+    Buffer, BufferUse, Builder, ElementType, Forward, GraphError, Init, Mode, Network, Parameter,
+    ParameterKind, Result as GraphResult, Tensor as Node, TensorType, unknown_tap,
 };
 
 use super::*;

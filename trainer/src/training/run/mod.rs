@@ -1,12 +1,15 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
-use std::ops::{ControlFlow, Range};
+mod gradients;
+
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::{Batch, EvalCrops, Split};
+use fovea_pipeline::{EvalCrops, Split};
 
+use super::clock::{Clock, Lap, ratio};
 use super::data::{Batches, crop_size};
 use super::share::share_state;
 use super::stuck::StuckAtChance;
@@ -14,9 +17,9 @@ use super::{
     Best, Divergence, Evaluation, Observer, OnNan, Outcome, Report, RunFolder, RunPlan, RunSettings, Score,
     Sharing, TrainingData, TrainingError, Warning,
 };
-use crate::backend::{MicroBatch, NextImages, Rows, RowsId, TrainingBackend, Updated};
+use crate::backend::{TrainingBackend, Updated};
 use crate::checkpoint::{self, CheckpointError, Meta, Store};
-use crate::collective::{Ranks, sum_in_tree};
+use crate::collective::Ranks;
 use crate::metrics::{self, BatchMetrics, Metrics};
 use crate::names;
 use crate::optimizer::{self, Position, Schedule, Update};
@@ -25,6 +28,8 @@ use crate::state::{TensorRef, Tensors};
 
 /// How long the other processes wait for the first to read or write a checkpoint.
 const TO_SAVE: Duration = Duration::from_secs(300);
+/// How long before a checkpoint is due the others are ready to wait for it.
+const BEFORE_SAVING: Duration = Duration::from_secs(60);
 
 /// Options of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,7 +236,7 @@ impl<'a> Run<'a> {
         let begin = Instant::now();
         let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
         let waited = begin.elapsed();
-        let Some(rows) = self.agree(batch.len())? else {
+        let Some(Agreed { rows, may_save }) = self.agree(batch.len())? else {
             return Ok(ControlFlow::Break(()));
         };
         self.meta.batch += 1;
@@ -243,25 +248,30 @@ impl<'a> Run<'a> {
             let lap = |sums: &BatchMetrics| Lap { images: sums.rows, waited, total: begin.elapsed() };
             self.apply(&sums, lap, metrics, clock, detector)?;
         }
-        let saves = self.saved_at.elapsed() >= self.options.checkpoint_every;
-        if saves {
+        if self.saved_at.elapsed() >= self.options.checkpoint_every {
             self.save()?;
         }
         if self.meta.step > 1 {
             self.slowest = self.slowest.max(begin.elapsed());
         }
         // What the first process does beyond the step, the others may have to wait for.
-        let longer = if saves { TO_SAVE } else { Duration::ZERO };
+        let longer = if may_save { TO_SAVE } else { Duration::ZERO };
         self.ranks.wait_for(2 * self.slowest + longer);
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Rows of a step over all processes, of which this one has `rows`; `None` if one of them is asked to
-    /// stop.
-    fn agree(&mut self, rows: usize) -> Result<Option<u64>, TrainingError> {
-        let all = self.ranks.gather_words([self.stop.load(Ordering::Relaxed).into(), rows as u64])?;
-        let stops = all.iter().any(|&[stops, _]| stops > 0);
-        Ok((!stops).then(|| all.iter().map(|&[_, rows]| rows).sum()))
+    /// What the processes agree on before a step of which this one has `rows` rows; `None` if one of them is
+    /// asked to stop.
+    fn agree(&mut self, rows: usize) -> Result<Option<Agreed>, TrainingError> {
+        let soon = self.saved_at.elapsed() + 2 * self.slowest + BEFORE_SAVING;
+        let may_save = soon >= self.options.checkpoint_every;
+        let own = [self.stop.load(Ordering::Relaxed).into(), may_save.into(), rows as u64];
+        let all = self.ranks.gather_words(own)?;
+        if all.iter().any(|&[stops, ..]| stops > 0) {
+            return Ok(None);
+        }
+        let [_, may_save, _] = all[0];
+        Ok(Some(Agreed { rows: all.iter().map(|&[.., rows]| rows).sum(), may_save: may_save > 0 }))
     }
 
     /// The update from the gradients of a batch with these metrics, unless its loss is not finite.
@@ -313,118 +323,6 @@ impl<'a> Run<'a> {
             self.observer.warn(&Warning::StuckAtChance { classes, step: step.step });
         }
         Ok(())
-    }
-
-    /// Gradients over this process's share of a batch with `rows` rows, in as many micro-batches as the
-    /// backend needs, and metrics of the whole batch; ends at the first micro-batch whose loss is not finite.
-    /// `next` is the following batch, if it is known.
-    fn accumulate(
-        &mut self,
-        batch: &Batch,
-        next: Option<&Batch>,
-        rows: u64,
-    ) -> Result<BatchMetrics, TrainingError> {
-        let begin = Instant::now();
-        let row_bytes = batch.shape().view_values();
-        let pieces = self.pieces(batch);
-        let of_next = next.and_then(|next| {
-            let first = self.pieces(next).into_iter().next()?;
-            Some(NextImages { id: first.id, images: &next.image_bytes()[first.samples.start * row_bytes..] })
-        });
-        let images = |piece: &Piece| &batch.image_bytes()[piece.samples.start * row_bytes..];
-        let mut parts = vec![BatchMetrics::default(); self.own_parts()];
-        let mut ended = 0;
-        for (at, piece) in pieces.iter().enumerate() {
-            self.end_parts(&mut ended, piece.part)?;
-            let micro_batch = MicroBatch {
-                seed: self.meta.seed,
-                step: self.meta.step,
-                id: piece.id,
-                gradient_scale: 1.0 / rows as f32,
-            };
-            let rows = Rows {
-                images: &images(piece)[..piece.samples.len() * row_bytes],
-                color_offsets: &batch.color_offsets()[piece.samples.clone()],
-                labels: &batch.labels()[piece.samples.clone()],
-            };
-            let within = pieces.get(at + 1).map(|next| NextImages { id: next.id, images: images(next) });
-            let metrics = match within.or(of_next) {
-                Some(next) => self.backend.accumulate_and_fetch(rows, micro_batch, next)?,
-                None => self.backend.accumulate(rows, micro_batch)?,
-            };
-            parts[piece.part] += metrics;
-            if !metrics.loss.is_finite() {
-                break;
-            }
-        }
-        if self.options.settings.parts > 1 {
-            self.end_parts(&mut ended, parts.len())?;
-        }
-        let sum = |parts: Vec<BatchMetrics>| sum_in_tree(parts, |sum, part| *sum += part).unwrap_or_default();
-        let BatchMetrics { rows, loss, top1, top5 } = sum(parts);
-        let overflows = self.backend.overflows();
-        let computed = begin.elapsed();
-        let own = [overflows.into(), rows, loss.to_bits(), top1, top5, computed.as_micros() as u64];
-        let all = self.ranks.gather_words(own)?;
-        let slowest = (0..all.len()).max_by_key(|&rank| all[rank][5]).unwrap_or(0);
-        self.together = Together { slowest, waited: begin.elapsed() - computed, exchanged: Duration::ZERO };
-        if !overflows && all.iter().any(|&[overflows, ..]| overflows > 0) {
-            self.backend.set_overflow();
-        }
-        let of_rank = |[_, rows, loss, top1, top5, _]: [u64; 6]| BatchMetrics {
-            rows,
-            loss: f64::from_bits(loss),
-            top1,
-            top5,
-        };
-        Ok(sum(all.into_iter().map(of_rank).collect()))
-    }
-
-    /// Parts of a batch that this process computes.
-    fn own_parts(&self) -> usize {
-        self.options.settings.parts / self.ranks.world()
-    }
-
-    /// This process's share of a batch, in pieces that the backend takes at once.
-    fn pieces(&self, batch: &Batch) -> Vec<Piece> {
-        let at_once = self.backend.batch_rows();
-        let part_rows = batch.shape().samples / self.own_parts();
-        let before = self.ranks.rank() * batch.shape().samples;
-        let mut pieces = Vec::new();
-        for part in 0..self.own_parts() {
-            // Damaged records are left out of their own part.
-            let place = |part: usize| {
-                batch.positions().partition_point(|&position| (position as usize) < part * part_rows)
-            };
-            let (start, end) = (place(part), place(part + 1));
-            for first in (start..end).step_by(at_once) {
-                let first_row = (before + part * part_rows + first - start) as u64;
-                let id = RowsId { epoch: batch.epoch(), batch: batch.index(), first_row };
-                pieces.push(Piece { part, samples: first..end.min(first + at_once), id });
-            }
-        }
-        pieces
-    }
-
-    /// Tells the backend that the parts before number `part` have ended, of which it knows `ended`.
-    fn end_parts(&mut self, ended: &mut usize, part: usize) -> Result<(), TrainingError> {
-        for _ in *ended..part {
-            self.backend.end_part()?;
-        }
-        *ended = part.max(*ended);
-        Ok(())
-    }
-
-    /// Makes the gradients those of the whole batch, in every process.
-    fn exchange(&mut self) -> Result<(), TrainingError> {
-        if self.ranks.world() == 1 || self.backend.overflows() {
-            return Ok(());
-        }
-        let begin = Instant::now();
-        let mut summed = Ok(());
-        self.backend.lend_gradients(&mut |gradients| summed = self.ranks.sum(gradients))?;
-        self.together.exchanged = begin.elapsed();
-        Ok(summed?)
     }
 
     fn not_finite(&mut self, sums: &BatchMetrics) -> Result<(), TrainingError> {
@@ -588,11 +486,7 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint unless the last one is the same. A run cannot resume from weights that are not
     /// finite.
     fn save(&mut self) -> Result<(), TrainingError> {
-        let Some(folder) = self.folder else {
-            // By its own clock, to know when the first process saves.
-            self.saved_at = Instant::now();
-            return Ok(());
-        };
+        let Some(folder) = self.folder else { return Ok(()) };
         if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
         }
@@ -637,6 +531,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What the processes agree on before a step.
+struct Agreed {
+    /// Rows of the batch, in all processes.
+    rows: u64,
+    /// Whether the first process may save a checkpoint after the step.
+    may_save: bool,
+}
+
 /// Times of an update in a run of several processes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Together {
@@ -645,54 +547,4 @@ struct Together {
     /// For the slower processes.
     waited: Duration,
     exchanged: Duration,
-}
-
-/// Rows that are computed at once.
-struct Piece {
-    /// The part of the batch that they are of, counted from 0 in each process.
-    part: usize,
-    /// Their places among the process's samples.
-    samples: Range<usize>,
-    id: RowsId,
-}
-
-/// Time of one or several updates.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lap {
-    images: u64,
-    waited: Duration,
-    total: Duration,
-}
-
-impl Lap {
-    fn images_per_s(&self) -> f64 {
-        ratio(self.images as f64, self.total)
-    }
-
-    fn data_wait(&self) -> f64 {
-        ratio(self.waited.as_secs_f64(), self.total)
-    }
-}
-
-/// 0 if no time has passed, as in an epoch that was resumed at its end.
-fn ratio(amount: f64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { amount / time.as_secs_f64() }
-}
-
-/// Time of an epoch.
-struct Clock {
-    started: Instant,
-    sum: Lap,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { started: Instant::now(), sum: Lap::default() }
-    }
-
-    fn add(&mut self, lap: &Lap) {
-        self.sum.images += lap.images;
-        self.sum.waited += lap.waited;
-        self.sum.total += lap.total;
-    }
 }
