@@ -15,6 +15,8 @@ use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Sp
 
 use crate::photo::{Orientation, Photo, PhotoFile};
 
+mod lists;
+
 /// A file that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -88,6 +90,7 @@ pub fn verify(dataset: &Dataset, workers: NonZeroUsize, on_shard: &(dyn Fn(u64) 
         }
     }
     report.problems.extend(check_mean_image(dataset));
+    report.problems.extend(lists::check(dataset, &keys));
     report.problems.extend(check_for_strays(directory, &shards));
     report
 }

@@ -19,5 +19,6 @@
 pub mod args;
 pub mod bars;
 pub mod bytes;
+mod narrow;
 pub mod signals;
 pub mod terminal;

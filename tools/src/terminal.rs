@@ -10,17 +10,14 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use console::Term;
 use fovea_pipeline::text::{printable, printable_json, printable_lines};
 use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
 
+use super::narrow;
+
 /// All bars that are shown, from the threads of signals too.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-/// Columns of a terminal that does not tell.
-const COLUMNS: usize = 80;
-/// Columns that a bar leaves free: the terminal writes `^C` behind it, which must not begin another line.
-const FREE_COLUMNS: usize = 3;
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| MultiProgress::with_draw_target(narrow::target()));
 
 /// Exit code for a wrong command line, a wrong recipe included.
 pub const USAGE: u8 = 2;
@@ -98,8 +95,7 @@ pub fn show(bar: ProgressBar) -> ProgressBar {
 /// Columns that a bar may fill.
 #[must_use]
 pub fn columns() -> usize {
-    let of_terminal = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| columns.into());
-    of_terminal.saturating_sub(FREE_COLUMNS)
+    narrow::columns().into()
 }
 
 /// Exit code of a tool: 0, or 1 with the error printed to stderr.

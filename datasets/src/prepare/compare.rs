@@ -47,7 +47,7 @@ pub(super) fn look(
             let mut compare = Comparison::open(&shared, folder.directory, shard)?;
             for &position in positions.iter().take_while(|_| !has_many.load(Ordering::Relaxed)) {
                 let Some((key, change)) = compare.image(&mut worker, position)? else { continue };
-                let name = list::name(shard.split.name(), &key);
+                let name = list::name((shard.split.name(), &key));
                 let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
                 match change {
                     Change::Mended => changes.mended.push(name),

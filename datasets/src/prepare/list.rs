@@ -15,12 +15,13 @@ use crate::{Source, SourceError};
 /// Name of the list, next to the shards.
 pub(crate) const LIST_FILE: &str = "files.tsv";
 
-const HEADER: &str = "split\tclass\tkey\tbytes\tchanged\n";
+/// Its first line.
+pub(crate) const LIST_HEADER: &str = "split\tclass\tkey\tbytes\tchanged\n";
 
 /// The list of the images of `source`: for each its split, class, key, size in bytes, and the seconds from
 /// the Unix epoch to its last change. What the source does not know of it is `-`.
 pub(crate) fn of(source: &dyn Source) -> Result<String, SourceError> {
-    let mut text = String::from(HEADER);
+    let mut text = String::from(LIST_HEADER);
     for split in Split::ALL {
         for (index, entry) in source.entries(split).iter().enumerate() {
             let class = &source.classes()[entry.label as usize].wnid;
@@ -53,14 +54,14 @@ pub(crate) fn write(directory: &Path, list: &str) -> Result<(), PrepareError> {
     durable::write(&directory.join(LIST_FILE), list.as_bytes())
 }
 
-/// In what two lists differ: names of images, those of validation images with their split.
+/// In what two lists differ: split and key of each image.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Differences<'a> {
-    pub added: Vec<String>,
-    pub removed: Vec<String>,
+    pub added: Vec<(&'a str, &'a str)>,
+    pub removed: Vec<(&'a str, &'a str)>,
     /// Of another class.
-    pub moved: Vec<String>,
-    /// Of another size, or changed at another time: split and key.
+    pub moved: Vec<(&'a str, &'a str)>,
+    /// Of another size, or changed at another time.
     pub touched: Vec<(&'a str, &'a str)>,
 }
 
@@ -73,19 +74,19 @@ pub(crate) fn compare<'a>(before: &'a str, now: &'a str) -> Differences<'a> {
     let mut before: HashMap<(&str, &str), Row<'_>> = rows(before).map(|row| (row.name(), row)).collect();
     for row in rows(now) {
         match before.remove(&row.name()) {
-            None => differences.added.push(name(row.split, row.key)),
-            Some(other) if other.class != row.class => differences.moved.push(name(row.split, row.key)),
-            Some(other) if other.stamp != row.stamp => differences.touched.push((row.split, row.key)),
+            None => differences.added.push(row.name()),
+            Some(other) if other.class != row.class => differences.moved.push(row.name()),
+            Some(other) if other.stamp != row.stamp => differences.touched.push(row.name()),
             Some(_) => {}
         }
     }
-    differences.removed = before.into_keys().map(|(split, key)| name(split, key)).collect();
-    differences.removed.sort();
+    differences.removed = before.into_keys().collect();
+    differences.removed.sort_unstable();
     differences
 }
 
-/// How a message names an image.
-pub(crate) fn name(split: &str, key: &str) -> String {
+/// How a message names an image, from its split and key.
+pub(crate) fn name((split, key): (&str, &str)) -> String {
     if split == Split::Train.name() { key.to_owned() } else { format!("{key} ({split})") }
 }
 
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn lists_differ_by_what_was_added_removed_moved_and_touched() {
-        let list = |rows: &[&str]| format!("{HEADER}{}\n", rows.join("\n"));
+        let list = |rows: &[&str]| format!("{LIST_HEADER}{}\n", rows.join("\n"));
         let before = list(&[
             "train\ta\ta/1\t5\t7.0",
             "train\ta\ta/2\t5\t7.0",
@@ -132,13 +133,13 @@ mod tests {
             "val\tb\tb/3\t5\t7.0",
         ]);
         let expected = Differences {
-            added: vec!["a/0".to_owned()],
-            removed: vec!["a/1".to_owned()],
-            moved: vec!["a/2".to_owned()],
+            added: vec![("train", "a/0")],
+            removed: vec![("train", "a/1")],
+            moved: vec![("train", "a/2")],
             touched: vec![("val", "a/2")],
         };
         assert_eq!(compare(&before, &now), expected);
         assert_eq!(compare(&now, &now), Differences::default());
-        assert_eq!(compare(&list(&["damaged"]), &list(&["val\ta\tx\t1\t2.0"])).added, ["x (val)"]);
+        assert_eq!(compare(&list(&["damaged"]), &list(&["val\ta\tx\t1\t2.0"])).added, [("val", "x")]);
     }
 }

@@ -42,9 +42,11 @@ use ndarray_npy::WriteNpyExt;
 
 pub use changes::Changes;
 pub use error::PrepareError;
+pub(crate) use list::{LIST_FILE, LIST_HEADER};
 pub use options::PrepareOptions;
 pub use plan::Preparation;
 pub use progress::Progress;
+pub(crate) use rejected::REJECTED_HEADER;
 pub use rejected::{REJECTED_FILE, Rejection};
 
 use plan::{ShardPlan, WRITER};
@@ -135,15 +137,16 @@ impl<'a> Preparer<'a> {
         let before = list::read(&self.directory)?;
         let differences = before.as_deref().map(|before| list::compare(before, list)).unwrap_or_default();
         if !is_same {
-            let list::Differences { added, removed, moved, touched } = differences;
-            let touched = touched.into_iter().map(|(split, key)| list::name(split, key));
-            let changed: Vec<String> = moved.into_iter().chain(touched).collect();
+            let names = |images: Vec<_>| images.into_iter().map(list::name).collect::<Vec<_>>();
+            let (added, removed) = (names(differences.added), names(differences.removed));
+            let changed = names([differences.moved, differences.touched].concat());
             let unlisted = added.is_empty() && removed.is_empty() && changed.is_empty();
             return Ok(Changes { added, removed, changed, unlisted, ..Changes::default() });
         }
         self.complete = durable::read_json(&self.directory.join(DatasetInfo::FILE_NAME))?;
-        let rejected = if self.complete.is_some() {
-            rejected::keys(&self.directory)?
+        let rejected = if let Some(info) = &self.complete {
+            let images: u64 = Split::ALL.into_iter().map(|split| info.images(split)).sum();
+            rejected::keys(&self.directory, self.images().saturating_sub(images))?
         } else {
             let (classes, image_bytes) = (self.source.classes().len(), self.options.image_bytes());
             self.finished = Finished::load(&self.directory, &self.plan, classes, image_bytes)?;
@@ -152,9 +155,10 @@ impl<'a> Preparer<'a> {
         };
         let shards = &self.plan.shards[..self.shards_kept()];
         let folder = compare::Folder { directory: &self.directory, shards, rejected };
-        let touched = differences.touched.into_iter().collect();
+        // Of images that a damaged list lacks nothing is known.
+        let touched = [differences.touched, differences.added].concat().into_iter().collect();
         let changes = compare::look(self.source, &self.options, &self.plan, &folder, &touched)?;
-        if changes.is_empty() && !touched.is_empty() {
+        if changes.is_empty() && before.is_some_and(|before| before != list) {
             list::write(&self.directory, list)?;
         }
         Ok(changes)

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use fovea_files::seal;
 use fovea_pipeline::shard::{FORMAT_VERSION, shard_file_name};
 use fovea_pipeline::{DatasetInfo, Encoding, Split};
 use rand::rngs::ChaCha8Rng;
@@ -87,7 +88,8 @@ impl Preparation {
 
     /// The content of the file.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut text = serde_json::to_string_pretty(self).expect("a preparation is strings and numbers");
+        let sealed = seal(self).and_then(|sealed| serde_json::to_string_pretty(&sealed));
+        let mut text = sealed.expect("a preparation is strings and numbers");
         text.push('\n');
         text.into_bytes()
     }

@@ -17,7 +17,8 @@ use crate::{Note, Source};
 /// Name of the list, next to the shards.
 pub const REJECTED_FILE: &str = "rejected.tsv";
 
-const HEADER: &str = "split\tclass\tkey\treason\n";
+/// Its first line.
+pub(crate) const REJECTED_HEADER: &str = "split\tclass\tkey\treason\n";
 
 /// An image that is in no shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ impl Rejection {
 
 /// Writes the list; without rejections only its header.
 pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class]) -> Result<(), PrepareError> {
-    let mut text = String::from(HEADER);
+    let mut text = String::from(REJECTED_HEADER);
     for rejection in rejected {
         let fields = [
             rejection.split.name(),
@@ -56,10 +57,20 @@ pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class])
     durable::write(&directory.join(REJECTED_FILE), text.as_bytes())
 }
 
-/// Split and key, as they are written in the list, of each image in it.
-pub(crate) fn keys(directory: &Path) -> Result<HashSet<(String, String)>, PrepareError> {
+/// Split and key, as they are written in the list, of each image in it: of `expected` images.
+pub(crate) fn keys(directory: &Path, expected: u64) -> Result<HashSet<(String, String)>, PrepareError> {
     let text = read(directory)?;
-    Ok(rows(&text).map(|[split, _, key]| (split.to_owned(), key.to_owned())).collect())
+    let keys: HashSet<_> = rows(&text).map(|[split, _, key]| (split.to_owned(), key.to_owned())).collect();
+    if keys.len() as u64 != expected {
+        return Err(PrepareError::Unreadable {
+            path: directory.join(REJECTED_FILE),
+            reason: format!(
+                "it lists {}, but {expected} are in no shard: it was changed or damaged",
+                summary::count(keys.len() as u64, "image")
+            ),
+        });
+    }
+    Ok(keys)
 }
 
 /// The number of images in the list.

@@ -331,6 +331,71 @@ fn every_image_of_jpeg_shards_has_the_requested_size() {
     assert_eq!((report.images, report.problems), (29, vec![]));
 }
 
+#[test]
+fn damage_of_the_small_files_is_found_by_verify_and_mended_or_refused_by_the_next_run() {
+    type Damage<'a> = &'a dyn Fn(&str) -> String;
+    let directory = tempfile::tempdir().unwrap();
+    let source = Memory::new(30, 3);
+    prepare(&source, options(2), directory.path()).unwrap();
+    let read = |file| fs::read_to_string(directory.path().join(file)).unwrap();
+    let last_line = |text: &str| text.lines().last().unwrap().to_owned();
+    let cases: [(&str, Damage<'_>, &str, Option<&str>); 9] = [
+        (
+            "preparation.json",
+            &|text| text.replace("lanczos3", "bicubic"),
+            "changed or damaged",
+            Some("changed or damaged"),
+        ),
+        ("preparation.json", &|text| text[..99].to_owned(), "EOF", Some("EOF")),
+        ("files.tsv", &|text| text.replace("class", "glass"), "line 1: found `split\\tglass", None),
+        ("files.tsv", &|text| text[..text.len() - 2].to_owned(), "its last line is cut", None),
+        ("files.tsv", &|text| text.replacen('\t', " ", 9), "line 1", None),
+        (
+            "files.tsv",
+            &|text| text.replace(&format!("{}\n", last_line(text)), ""),
+            "in a shard, but not listed: 1 val image, such as ",
+            None,
+        ),
+        (
+            "files.tsv",
+            &|text| format!("{text}{}\n", last_line(text).replacen("\t", "\tx\t", 2)),
+            "7 columns, expected 5",
+            None,
+        ),
+        (
+            "rejected.tsv",
+            &|text| text.replace(&format!("{}\n", last_line(text)), ""),
+            "listed, but in no shard and not rejected: 1 train image, such as ",
+            Some("it lists 0 images, but 1 are in no shard"),
+        ),
+        ("rejected.tsv", &|text| text.replace("train", "brain"), "expected a split, train or val", None),
+    ];
+    for (file, damage, problem, error) in cases {
+        let (path, whole) = (directory.path().join(file), read(file));
+        fs::write(&path, damage(&whole)).unwrap();
+        let dataset = crate::verify::open(directory.path()).unwrap();
+        let report = crate::verify::verify(&dataset, NonZeroUsize::MIN, &|_| ());
+        let problems: Vec<_> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+        assert!(
+            problems.iter().any(|what| what.contains(problem)),
+            "{file}: {problems:?}, expected {problem}"
+        );
+
+        let again = prepare(&source, options(2), directory.path());
+        match (again, error) {
+            (Ok(_), None) => {}
+            (Err(found), Some(expected)) => assert!(found.to_string().contains(expected), "{found}"),
+            (again, expected) => panic!("{file}: {again:?}, expected {expected:?}"),
+        }
+        if file == "files.tsv" {
+            assert_eq!(read(file), whole, "the list is mended");
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    let dataset = crate::verify::open(directory.path()).unwrap();
+    assert_eq!(crate::verify::verify(&dataset, NonZeroUsize::MIN, &|_| ()).problems, []);
+}
+
 /// The order of twelve images with seed 5.
 const ORDER_OF_SEED_5: [u32; 12] = [0, 1, 4, 6, 9, 5, 11, 3, 10, 8, 7, 2];
 

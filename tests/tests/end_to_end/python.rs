@@ -201,3 +201,39 @@ fn an_exported_network_predicts_the_same_in_python() {
         }
     }
 }
+
+/// Runs its arguments in a terminal of 80 columns and prints what the terminal receives.
+const TERMINAL: &str = "
+import fcntl, os, pty, struct, sys, termios
+child, terminal = pty.fork()
+if child == 0:
+    sys.stdin.readline()  # the size is set
+    os.execv(sys.argv[1], sys.argv[1:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+os.write(terminal, b'\\n')
+try:
+    while received := os.read(terminal, 65536):
+        sys.stdout.buffer.write(received)
+except OSError:  # the other end is closed
+    pass
+";
+
+/// A terminal writes `^C` behind a bar; if that begins another line, the bar stays above what is printed.
+#[test]
+fn bars_leave_the_last_columns_of_a_terminal_free() {
+    let python = Python::find();
+    if !python.has(&["pty"]) {
+        return;
+    }
+    let folders = Folders::new(4, 2, 50);
+    let out = folders.path().join("shards");
+    let tool = fovea_tests::tool("prepare_imagenet");
+    let arguments = ["-c", TERMINAL, text(&tool), "--train", text(folders.path()), "--out", text(&out)];
+    let received = python.run(&arguments);
+    let bars: Vec<_> = received.split(['\r', '\n']).filter(|line| line.contains("images/s,")).collect();
+    assert!(!bars.is_empty(), "{received}");
+    for bar in bars {
+        let columns = bar.trim_start_matches("\u{1b}[2K").chars().count();
+        assert!((60..=77).contains(&columns), "{columns} columns: {bar:?}");
+    }
+}

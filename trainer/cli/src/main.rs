@@ -20,8 +20,8 @@ mod recipes;
 mod report;
 mod search;
 mod train;
+mod warnings;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,15 +30,11 @@ use clap::Parser;
 use fovea_analysis::comparison::ComparisonError;
 use fovea_tools::errln;
 use fovea_tools::signals::{self, FinishFirst};
-use fovea_tools::terminal::{Stderr, USAGE, one_line};
+use fovea_tools::terminal::{USAGE, one_line};
 use fovea_trainer::backend::BackendError;
 use fovea_trainer::checkpoint::CheckpointError;
 use fovea_trainer::recipe::RecipeError;
 use fovea_trainer::training::TrainingError;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// An invalid command line, with the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +48,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
-    // Our warnings, and the errors of ONNX Runtime, which warns of many graphs that are fine; RUST_LOG shows
-    // more.
-    let asked = env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let filter = asked.unwrap_or_else(|| {
-        Targets::new().with_default(LevelFilter::WARN).with_target("ort", LevelFilter::ERROR)
-    });
-    let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).without_time().with_filter(filter);
-    tracing_subscriber::registry().with(layer).init();
+    warnings::print_to_stderr();
     run(Cli::parse())
 }
 

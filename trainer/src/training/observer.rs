@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fovea_pipeline::summary::count;
 use fovea_pipeline::{EvalCrops, Split};
 
 use super::Report;
@@ -95,9 +96,10 @@ impl std::fmt::Display for Warning {
             ),
             Self::MissingRecords { path, records } => write!(
                 f,
-                "{} lacks {records} records of earlier steps or epochs: it was damaged or edited; the run continues without \
+                "{} lacks {} of earlier steps or epochs: it was damaged or edited; the run continues without \
                  them",
-                path.display()
+                path.display(),
+                count(*records, "record")
             ),
             Self::StuckAtChance { classes, step } => write!(
                 f,
