@@ -1,5 +1,6 @@
 //! `compare`: trains and compares recipes.
 
+use std::mem::replace;
 use std::process::ExitCode;
 
 use fovea_analysis::comparison::{
@@ -20,7 +21,12 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
     // Each recipe has a data set of its own.
     let settings = train::new_settings(&args.training, &plan.out, 0, 1)?;
-    let mut progress = Progress { metric: plan.metric, title: String::new(), terminal: Terminal::default() };
+    let mut progress = Progress {
+        metric: plan.metric,
+        title: String::new(),
+        terminal: Terminal::default(),
+        told_of_images: false,
+    };
     let precision = args.training.device.runtime.precision.unwrap_or_default();
     let mut context = SweepContext {
         options: train::options(&args.training, settings),
@@ -77,6 +83,8 @@ struct Progress {
     /// Of the current trial.
     title: String,
     terminal: Terminal,
+    /// Whether the lack of validation images has been said.
+    told_of_images: bool,
 }
 
 impl SweepObserver for Progress {
@@ -123,6 +131,9 @@ impl Observer for Progress {
     }
 
     fn warn(&mut self, warning: &Warning) {
-        self.terminal.warn(warning);
+        // All trials have the same images.
+        if !matches!(warning, Warning::NoValidation) || !replace(&mut self.told_of_images, true) {
+            self.terminal.warn(warning);
+        }
     }
 }

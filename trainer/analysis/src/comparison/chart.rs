@@ -96,6 +96,8 @@ fn points(run: &TrialResult, from: usize) -> Vec<(f64, f64)> {
 mod tests {
     use std::path::PathBuf;
 
+    use fovea_pipeline::Split;
+
     use super::*;
 
     fn run(rate: f64, seed: u64, values: &[f64]) -> TrialResult {
@@ -117,7 +119,13 @@ mod tests {
         let tried = vec![runs[0].clone(), run(0.3, 0, &[0.9])];
         let result = RecipeResult::new("relu", 9, None, tried, runs);
         let until = Some(0.25);
-        let comparison = Comparison { metric: Metric::TrainError, until, seeds: 2, recipes: vec![result] };
+        let comparison = Comparison {
+            metric: Metric::TrainError,
+            until,
+            seeds: 2,
+            split: Split::Val,
+            recipes: vec![result],
+        };
         let chart = comparison.chart();
         let [series] = chart.series.as_slice() else { panic!("{chart:?}") };
         assert_eq!(series.points, [(1.0, 0.7), (2.0, 0.5)]);
@@ -136,8 +144,13 @@ mod tests {
     fn one_epoch_of_one_rate_is_a_point_with_its_spread_and_the_note_explains_no_thin_line() {
         let runs = vec![run(0.1, 0, &[0.4]), run(0.1, 1, &[0.6])];
         let result = RecipeResult::new("relu", 1, None, vec![runs[0].clone()], runs);
-        let mut comparison =
-            Comparison { metric: Metric::TrainError, until: None, seeds: 2, recipes: vec![result] };
+        let mut comparison = Comparison {
+            metric: Metric::TrainError,
+            until: None,
+            seeds: 2,
+            split: Split::Val,
+            recipes: vec![result],
+        };
         let chart = comparison.chart();
         assert_eq!(chart.note, "bar: ± one standard deviation over seeds");
         let svg = chart.svg().to_string();

@@ -73,6 +73,15 @@ pub enum ComparisonError {
         /// Its value for guessing.
         guessing: f64,
     },
+    /// The metric is the validation error, and there are no validation images.
+    #[error(
+        "{}: no validation images, which --metric val_error is about; compare by train_error or train_loss",
+        data.display()
+    )]
+    NoValidation {
+        /// The data set.
+        data: PathBuf,
+    },
     /// A learning rate is invalid or given twice.
     #[error("invalid learning rate {given}; expected numbers above 0, each given once")]
     Rate {
@@ -144,6 +153,7 @@ impl ComparisonError {
             | Self::SameRecipe { .. }
             | Self::Name { .. }
             | Self::Target { .. }
+            | Self::NoValidation { .. }
             | Self::Rate { .. } => true,
             _ => false,
         }

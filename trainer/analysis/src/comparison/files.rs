@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use fovea_files::write_atomically;
+use fovea_pipeline::Split;
 use fovea_trainer::metrics::Epoch;
 
 use super::error::ComparisonError;
@@ -39,7 +40,11 @@ impl Comparison {
     }
 
     fn write_rows(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "recipe,rate,seed,epoch,train_loss,train_error,val_loss,val_error,seconds")?;
+        let of = match self.split {
+            Split::Val => "val",
+            Split::Train => "train_images",
+        };
+        writeln!(out, "recipe,rate,seed,epoch,train_loss,train_error,{of}_loss,{of}_error,seconds")?;
         for result in &self.recipes {
             // The first of the runs is also among the trials of the tuning.
             for trial in result.tried.iter().chain(result.runs.iter().skip(1)) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fovea_pipeline::Split;
 use fovea_pipeline::summary::median;
 use fovea_trainer::metrics::Epoch;
 use serde::Serialize;
@@ -70,8 +71,12 @@ pub struct RecipeResult {
     pub epochs_to_target: Option<Spread>,
     /// Training error of the last epoch over seeds, 0..=1.
     pub train_error: Option<Spread>,
-    /// Validation error of the last epoch over seeds, 0..=1.
+    /// Validation error after the last epoch over seeds, 0..=1; `None` without validation images.
     pub val_error: Option<Spread>,
+    /// Error of the training images after the last epoch over seeds, 0..=1, without augmentation and dropout;
+    /// `None` with validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_images_error: Option<Spread>,
     /// Training loss of the last epoch over seeds.
     pub train_loss: Option<Spread>,
     /// Epochs to the target (the last value of the metric if there is no target), divided by those of the
@@ -106,6 +111,7 @@ impl RecipeResult {
             epochs_to_target: to_target.and_then(|values| Spread::new(&values)),
             train_error: over(|epoch| epoch.train_top1),
             val_error: over(|epoch| epoch.val_top1),
+            train_images_error: None,
             train_loss: over(|epoch| epoch.train_loss),
             ratio_to_first: None,
             seconds_per_epoch: median(&seconds),
@@ -134,12 +140,14 @@ pub struct Comparison {
     pub until: Option<f64>,
     /// Number of seeds, counted from 0.
     pub seeds: u64,
+    /// The images that errors after an epoch are of: the training images if there are no others.
+    pub split: Split,
     /// The recipes in the given order.
     pub recipes: Vec<RecipeResult>,
 }
 
 impl Comparison {
-    pub(super) fn new(plan: &Plan, mut recipes: Vec<RecipeResult>) -> Self {
+    pub(super) fn new(plan: &Plan, split: Split, mut recipes: Vec<RecipeResult>) -> Self {
         let &Plan { metric, until, seeds, .. } = plan;
         let measure = |result: &RecipeResult| match until {
             Some(_) => result.epochs_to_target,
@@ -148,8 +156,11 @@ impl Comparison {
         let first = recipes.first().and_then(measure);
         for result in &mut recipes {
             result.ratio_to_first = measure(result).zip(first).map(|(this, first)| this.mean / first.mean);
+            if split == Split::Train {
+                result.train_images_error = result.val_error.take();
+            }
         }
-        Self { metric, until, seeds, recipes }
+        Self { metric, until, seeds, split, recipes }
     }
 }
 

@@ -3,10 +3,12 @@
 use std::fs;
 
 use fovea_files::FileLock;
+use fovea_pipeline::Split;
 use fovea_trainer::training::{RunSettings, TrainingData};
 
 use super::error::ComparisonError;
 use super::folders::{check_all, run_folder, with_rate};
+use super::metric::Metric;
 use super::plan::{Candidate, Plan};
 use super::result::{Comparison, RecipeResult, TrialResult};
 use super::trial::{Event, Pause, SweepContext, Trial, TrialId};
@@ -24,6 +26,9 @@ pub fn compare(plan: &Plan, context: &mut SweepContext<'_>) -> Result<Option<Com
         let opened = TrainingData::open(folder, recipe)?;
         opened.check_batch(recipe, context.options.settings.parts)?;
         plan.check_target(opened.classes().len())?;
+        if plan.metric == Metric::ValError && opened.split() == Split::Train {
+            return Err(ComparisonError::NoValidation { data: folder.clone() });
+        }
         data.push(opened);
     }
     let _lock = lock(plan)?;
@@ -35,7 +40,8 @@ pub fn compare(plan: &Plan, context: &mut SweepContext<'_>) -> Result<Option<Com
             None => return Ok(None),
         }
     }
-    let comparison = Comparison::new(plan, recipes);
+    let split = data.first().map_or(Split::Val, TrainingData::split);
+    let comparison = Comparison::new(plan, split, recipes);
     comparison.write(&plan.out)?;
     Ok(Some(comparison))
 }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use fovea_pipeline::Split;
+
 use super::metric::Metric;
 use super::result::{Comparison, RecipeResult, Spread, TrialResult};
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { metric, until, seeds, recipes } = self;
+        let Self { metric, until, seeds, recipes, .. } = self;
         let title = metric.title();
         let mut rows = vec![self.heading()];
         rows.extend(recipes.iter().map(|result| self.row(result)));
@@ -41,7 +43,11 @@ impl Comparison {
             heading.push(format!("epochs to {}", self.metric.text(target)));
             heading.push("each seed".to_owned());
         }
-        heading.extend(["ratio", "training error", "validation error"].map(str::to_owned));
+        let after_epoch = match self.split {
+            Split::Val => "validation error",
+            Split::Train => "error of training images",
+        };
+        heading.extend(["ratio", "training error", after_epoch].map(str::to_owned));
         if self.metric == Metric::TrainLoss {
             heading.push("training loss".to_owned());
         }
@@ -66,7 +72,7 @@ impl Comparison {
         }
         row.push(or_dash(result.ratio_to_first, digits));
         row.push(errors(result.train_error));
-        row.push(errors(result.val_error));
+        row.push(errors(result.val_error.or(result.train_images_error)));
         if self.metric == Metric::TrainLoss {
             row.push(or_dash(result.train_loss, |spread| {
                 text_of(spread, &|value| Metric::TrainLoss.text(value))
@@ -161,7 +167,7 @@ mod tests {
         }
     }
 
-    fn comparison(recipes: Vec<RecipeResult>) -> Comparison {
+    fn comparison(split: Split, recipes: Vec<RecipeResult>) -> Comparison {
         let plan = Plan {
             candidates: Vec::new(),
             metric: Metric::TrainError,
@@ -170,7 +176,7 @@ mod tests {
             rates: Rates::Own,
             out: PathBuf::new(),
         };
-        Comparison::new(&plan, recipes)
+        Comparison::new(&plan, split, recipes)
     }
 
     #[test]
@@ -179,7 +185,8 @@ mod tests {
         let result =
             |name, runs: Vec<TrialResult>| RecipeResult::new(name, 9, None, vec![runs[0].clone()], runs);
         let text =
-            comparison(vec![result("fast", runs(1.0, 3.0)), result("slow", runs(6.0, 6.0))]).to_string();
+            comparison(Split::Val, vec![result("fast", runs(1.0, 3.0)), result("slow", runs(6.0, 6.0))])
+                .to_string();
         let cells: Vec<Vec<&str>> =
             text.lines().skip(3).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(
@@ -195,13 +202,32 @@ mod tests {
     }
 
     #[test]
+    fn without_validation_images_nothing_is_called_validation() {
+        let runs = vec![run(0, Some(1.0)), run(1, Some(2.0))];
+        let result = RecipeResult::new("relu", 9, None, vec![runs[0].clone()], runs);
+        let comparison = comparison(Split::Train, vec![result]);
+        let text = comparison.to_string();
+        assert!(text.contains("error of training images") && text.contains("62.50 % ± 0 %"), "{text}");
+        assert!(!text.contains("validation"), "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        comparison.write(folder.path()).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let (json, csv) = (read("comparison.json"), read("comparison.csv"));
+        assert!(csv.starts_with("recipe,rate,seed,epoch,train_loss,train_error,train_images_loss,"), "{csv}");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["split"], "train");
+        assert_eq!(json["recipes"][0]["val_error"], serde_json::Value::Null);
+        assert_eq!(json["recipes"][0]["train_images_error"]["mean"], 0.625);
+    }
+
+    #[test]
     fn targets_not_reached_pruned_rates_and_ends_of_the_range_are_noted() {
         let runs = vec![run(0, Some(4.0)), run(1, None)];
         let lost = TrialResult { rate: 0.1, pruned: Some(Pruned::NotFinite { epoch: 1 }), ..run(0, None) };
         let tried = vec![runs[0].clone(), lost.clone()];
         let partly = RecipeResult::new("partly", 9, Some(RangeEnd::Lowest), tried, runs);
         let never = RecipeResult::new("never", 9, None, vec![lost], Vec::new());
-        let text = comparison(vec![partly, never]).to_string();
+        let text = comparison(Split::Val, vec![partly, never]).to_string();
         assert!(text.contains("\n±: one standard deviation over seeds\n"), "{text}");
         for part in [
             "not reached by 1 of 2",
