@@ -39,19 +39,23 @@ impl<'a> Setup<'a> {
         mean: &'a [f32],
         seed: u64,
     ) -> Result<Self, BackendError> {
-        check_memory(recipe, classes, batch_rows, memory::most_bytes())?;
+        check_memory(recipe, classes, batch_rows, None, memory::most_bytes())?;
         let network = Classifier::new(recipe, classes)?;
         // An error now, before a runtime is looked for.
         optimizer::groups(recipe, &network.parameters()?)?;
-        Ok(Self { recipe, network, batch_rows, mean, seed })
+        let setup = Self { recipe, network, batch_rows, mean, seed };
+        setup.check_memory()?;
+        Ok(setup)
     }
 
-    /// Checks that this machine has the memory for the images and layers of a batch.
+    /// Checks that this machine has the memory for the images and layers of a batch, and for the weights.
     ///
     /// # Errors
     /// [`BackendError::Layers`] when the layers do not fit together, [`BackendError::Memory`].
     pub fn check_memory(&self) -> Result<(), BackendError> {
-        check_memory(self.recipe, self.network.classes, self.batch_rows, memory::most_bytes())
+        let weights = self.network.parameters()?.iter().map(|parameter| parameter.len() as u128).sum();
+        let Self { recipe, batch_rows, .. } = *self;
+        check_memory(recipe, self.network.classes, batch_rows, Some(weights), memory::most_bytes())
     }
 
     /// Numbers of values that are trained, and of all.
@@ -89,16 +93,19 @@ impl<'a> Setup<'a> {
 }
 
 /// Checks that `most_bytes` of memory suffice for what a backend has in any case: the images of a batch, the
-/// outputs of one layer, and weights with their gradients and slots, except those of a network from a file.
+/// outputs of one of the recipe's layers, and `weights` (if `None`, those of its layers) with their gradients
+/// and slots.
 fn check_memory(
     recipe: &Recipe,
     classes: usize,
     rows: usize,
+    weights: Option<u128>,
     most_bytes: Option<u64>,
 ) -> Result<(), BackendError> {
     let layers = recipe.shapes(3, classes)?;
     let wide = |value: usize| value as u128;
-    let weights: u128 = layers.iter().map(|layer| u128::from(layer.parameters)).sum();
+    let weights =
+        weights.unwrap_or_else(|| layers.iter().map(|layer| u128::from(layer.parameters)).sum::<u128>());
     let widest = layers.iter().map(|layer| wide(layer.channels) * wide(layer.side_px).pow(2)).max();
     let values =
         wide(rows) * widest.unwrap_or(0) + weights * (2 + wide(optimizer::from_recipe(recipe).slots().len()));
@@ -217,7 +224,7 @@ mod tests {
         let needed = |set: &[&str], rows| {
             let set: Vec<String> = set.iter().map(|&text| text.to_owned()).collect();
             let recipe = Recipe::load("alexnet", &set).unwrap();
-            match check_memory(&recipe, 1000, rows, Some(1_000_000_000)) {
+            match check_memory(&recipe, 1000, rows, None, Some(1_000_000_000)) {
                 Err(BackendError::Memory { needed_bytes, .. }) => Some(needed_bytes),
                 result => result.map(|()| None).unwrap(),
             }
@@ -228,5 +235,18 @@ mod tests {
         assert_eq!(needed(&[], 1000), Some(1000 * row + 12 * 60_965_224));
         assert!(needed(&["network.layer.fc7.out=1000000"], 1).is_some());
         assert_eq!(needed(&[], usize::MAX), Some(u128::from(u64::MAX) * row + 12 * 60_965_224));
+    }
+
+    #[test]
+    fn the_weights_of_a_family_of_networks_count() {
+        let width = "network.architecture.width=60000".to_owned();
+        let recipe = Recipe::load("vit-small", &[width]).unwrap();
+        match Setup::new(&recipe, 1000, 1, &[0.0; 3], 0) {
+            // Twelve blocks of twelve matrices, with gradients and the two slots of AdamW.
+            Err(BackendError::Memory { needed_bytes, .. }) => {
+                assert!(needed_bytes > 16 * 144 * 60_000 * 60_000, "{needed_bytes}");
+            }
+            result => panic!("{result:?}"),
+        }
     }
 }
