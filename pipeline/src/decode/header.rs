@@ -1,8 +1,13 @@
 //! What the segments before the image data of a JPEG file say.
 
+use super::scans::{Part, ScanHeader, parts};
+
 const MARKER: u8 = 0xff;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
+
+/// What an XMP segment begins with.
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
 /// Narrower or lower images are left to the exact decoder: the fast one has wrong colours at their edges.
 const FAST_FROM_PX: u16 = 8;
@@ -21,6 +26,8 @@ pub(super) struct Header<'b> {
     adobe_transform: Option<u8>,
     /// The content of the first EXIF segment: a TIFF structure.
     pub(super) exif: Option<&'b [u8]>,
+    /// The content of the first XMP segment: XML.
+    pub(super) xmp: Option<&'b [u8]>,
     /// The position in the file of the first scan's header, after the marker.
     scan: Option<usize>,
     components_in_scan: u8,
@@ -71,6 +78,7 @@ impl<'b> Header<'b> {
                 (0xe1, [b'E', b'x', b'i', b'f', 0, _, tiff @ ..]) if self.exif.is_none() => {
                     self.exif = Some(tiff)
                 }
+                (0xe1, content) if self.xmp.is_none() => self.xmp = content.strip_prefix(XMP),
                 _ => {}
             }
             position += length;
@@ -83,6 +91,48 @@ impl<'b> Header<'b> {
         let Some(scan) = self.scan else { return Some(bytes.len()) };
         let end = bytes[scan..].windows(2).rposition(|pair| pair == [MARKER, END_OF_IMAGE])?;
         Some(scan + end)
+    }
+
+    /// The number, from 1, of a component of which one of several scans is missing, as far as later scans or
+    /// the end tell. Decoders take zeros for it. What is behind damage between scans is left to them.
+    pub(super) fn missing_scan(&self, bytes: &[u8]) -> Option<usize> {
+        if self.has_one_scan() {
+            return None;
+        }
+        let in_steps = matches!(self.frame, 0xc2 | 0xca);
+        // From which bit on a coefficient is known.
+        let mut known = vec![[None; 64]; self.components.len()];
+        for part in parts(bytes, self.scan?) {
+            match part {
+                Part::Scan(scan) => {
+                    let scan = ScanHeader::read(scan)?;
+                    for id in scan.components() {
+                        let index = self.components.iter().position(|(component, _)| *component == id)?;
+                        if !in_steps {
+                            known[index][0] = Some(0);
+                            continue;
+                        }
+                        if scan.first > 0 && known[index][0].is_none() {
+                            return Some(index + 1);
+                        }
+                        for bit in known[index].get_mut(scan.first.into()..=scan.last.into())? {
+                            if bit.unwrap_or(0) != scan.earlier_bit {
+                                return Some(index + 1);
+                            }
+                            *bit = Some(scan.bit);
+                        }
+                    }
+                }
+                Part::Segment(..) => {}
+                Part::End => return known.iter().position(|bits| bits[0].is_none()).map(|index| index + 1),
+            }
+        }
+        None
+    }
+
+    /// How many colour components there are.
+    pub(super) fn component_count(&self) -> usize {
+        self.components.len()
     }
 
     pub(super) fn is_progressive(&self) -> bool {

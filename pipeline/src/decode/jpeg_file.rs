@@ -25,6 +25,7 @@ pub struct JpegFile<'b> {
     width: u32,
     height: u32,
     exif: Option<&'b [u8]>,
+    xmp: Option<&'b [u8]>,
     is_progressive: bool,
 }
 
@@ -45,6 +46,10 @@ impl<'b> JpegFile<'b> {
             return Err(JpegError::Unsupported { reason });
         }
         let end = header.end(bytes).ok_or(JpegError::Truncated { bytes: bytes.len() })?;
+        if let Some(number) = header.missing_scan(bytes) {
+            let count = header.component_count();
+            return Err(damaged(format!("a scan of colour component {number} of {count} is missing")));
+        }
         let data = || if header.has_one_scan() { padded(&bytes[..end]) } else { bytes.to_vec() };
         let fast = match header.is_usual() {
             true => guarded(|| fast(data(), bytes.len())).unwrap_or_else(|reason| Err(damaged(reason))).ok(),
@@ -63,7 +68,7 @@ impl<'b> JpegFile<'b> {
             }
         };
         let is_progressive = header.is_progressive();
-        Ok(JpegFile { bytes, decoder, width, height, exif: header.exif, is_progressive })
+        Ok(JpegFile { bytes, decoder, width, height, exif: header.exif, xmp: header.xmp, is_progressive })
     }
 
     /// Width and height in pixels.
@@ -76,6 +81,12 @@ impl<'b> JpegFile<'b> {
     #[must_use]
     pub fn exif(&self) -> Option<&'b [u8]> {
         self.exif
+    }
+
+    /// The XMP data, XML that nobody has looked at.
+    #[must_use]
+    pub fn xmp(&self) -> Option<&'b [u8]> {
+        self.xmp
     }
 
     /// Decodes the image to `u8 [H,W,3]` RGB. What `rgb` holds after an error is unspecified.
@@ -166,8 +177,9 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-    use libjpeg_turbo_rs::{Encoder as AnyEncoder, PixelFormat, Subsampling};
+    use libjpeg_turbo_rs::{Encoder as AnyEncoder, PixelFormat, ScanScript, Subsampling};
 
+    use super::super::scans::{Part, parts};
     use super::*;
 
     const WIDTH: u16 = 48;
@@ -343,6 +355,45 @@ mod tests {
             let cut = pixels(&[&file[..kept], &END].concat());
             assert!(cut.is_err(), "{kept} of {} bytes", file.len());
         }
+    }
+
+    #[test]
+    fn a_file_of_which_a_whole_scan_is_missing_is_refused() {
+        let scans: [&[u8]; 4] = [&[0], &[0, 1], &[1, 2], &[0, 2]];
+        for (scans, number) in scans.into_iter().zip([2, 3, 1, 2]) {
+            let alone: Vec<&[u8]> = scans.chunks(1).collect();
+            for scans in [&[scans][..], &alone] {
+                let expected = format!("damaged JPEG: a scan of colour component {number} of 3 is missing");
+                assert_eq!(pixels(&flat(scans)).unwrap_err().to_string(), expected, "{scans:?}");
+            }
+        }
+        // A progressive file: scans of the first coefficient and of the others but for the last bit, then it.
+        let steps = [(0, 0, 0, 1), (1, 63, 0, 1), (1, 63, 1, 0), (0, 0, 1, 0)];
+        let step = |c: u8, (ss, se, ah, al)| ScanScript { components: vec![c], ss, se, ah, al };
+        let script = (0..3).flat_map(|c| steps.map(|scan| step(c, scan))).collect();
+        let rgb = slopes(40, 40);
+        let whole = any_encoder(&rgb, 40, 40).progressive(true).scan_script(script).encode().unwrap();
+        assert!(mean_difference(&pixels(&whole).unwrap(), &rgb) < 4.0);
+        let first = whole.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 2;
+        let scans = parts(&whole, first).filter_map(|part| match part {
+            Part::Scan(scan) => Some(scan),
+            _ => None,
+        });
+        let mut count = 0;
+        for scan in scans {
+            let at = scan.as_ptr() as usize - whole.as_ptr() as usize;
+            let error = pixels(&[&whole[..at - 2], &whole[at + scan.len()..]].concat()).err();
+            let expected =
+                format!("damaged JPEG: a scan of colour component {} of 3 is missing", count / 4 + 1);
+            // Without the last bit of some coefficients a file is complete.
+            assert_eq!(
+                error.map(|error| error.to_string()),
+                (count % 4 < 2).then_some(expected),
+                "scan {count}"
+            );
+            count += 1;
+        }
+        assert_eq!(count, 12);
     }
 
     #[test]

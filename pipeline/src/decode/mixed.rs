@@ -5,6 +5,7 @@ use jpeg_decoder::{ColorTransform, Decoder, Error};
 use super::JpegError;
 use super::header::Header;
 use super::padding::padded;
+use super::scans::{Part, parts};
 
 /// Such a file, whose header has been read.
 pub(super) struct MixedFile {
@@ -49,30 +50,24 @@ impl MixedFile {
 /// The file with padding behind the data of each scan, of which the first has its header at `scan`. `None` if
 /// a part is missing, or if none of the scans holds several components.
 fn with_padded_scans(bytes: &[u8], scan: usize) -> Option<Vec<u8>> {
-    let mut data = bytes[..scan].to_vec();
+    let mut data = bytes[..scan - 2].to_vec();
     let mut is_mixed = false;
-    let mut at = scan;
-    loop {
-        is_mixed |= *bytes.get(at + 2)? > 1;
-        let is_end = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff);
-        let header = usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
-        let end = at + header + bytes.get(at + header..)?.windows(2).position(is_end)?;
-        data.extend(padded(&bytes[at..end]));
-        at = end;
-        loop {
-            at += bytes.get(at..)?.iter().position(|&byte| byte != 0xff)? + 1;
-            let marker = bytes[at - 1];
-            data.extend([0xff, marker]);
-            match marker {
-                0xd9 => return is_mixed.then_some(data),
-                0xda => break,
-                _ => {}
+    for part in parts(bytes, scan) {
+        match part {
+            Part::Scan(scan) => {
+                is_mixed |= *scan.get(2)? > 1;
+                data.extend([0xff, 0xda]);
+                data.extend(padded(scan));
             }
-            let length = usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-            data.extend(bytes.get(at..at + length)?);
-            at += length;
-            // Stray bytes between segments are passed over, as by other decoders.
-            at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
+            Part::Segment(marker, segment) => {
+                data.extend([0xff, marker]);
+                data.extend(segment);
+            }
+            Part::End => {
+                data.extend([0xff, 0xd9]);
+                return is_mixed.then_some(data);
+            }
         }
     }
+    None
 }

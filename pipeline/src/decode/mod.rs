@@ -11,6 +11,7 @@ mod jpeg_error;
 mod jpeg_file;
 mod mixed;
 mod padding;
+mod scans;
 
 pub use guard::guarded;
 pub use jpeg_error::JpegError;
