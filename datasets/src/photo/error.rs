@@ -50,7 +50,7 @@ pub enum PhotoError {
         reason: String,
     },
     /// A kind of the format that is not read.
-    #[error("unsupported {format}: {reason}")]
+    #[error("unsupported {format}: {reason}; convert it to PNG")]
     Unsupported {
         /// `JPEG`, `PNG` or another one.
         format: &'static str,
@@ -70,16 +70,29 @@ impl From<JpegError> for PhotoError {
     }
 }
 
-/// Magic numbers of formats that are not supported, to name them in the message.
-const OTHER_FORMATS: [(usize, &[u8], &str); 10] = [
+/// Magic numbers of formats that are not supported, to name them in the message. Those with a remedy are
+/// images.
+const OTHER_FORMATS: [(usize, &[u8], &str); 22] = [
     (8, b"WAVE", "a WAV file"),
+    (8, b"AVI ", "an AVI video"),
     (4, b"ftypavif", "an AVIF file; convert it to PNG or JPEG"),
+    (4, b"ftypavis", "an AVIF file; convert it to PNG or JPEG"),
     (4, b"ftyphei", "a HEIC file; convert it to PNG or JPEG"),
     (4, b"ftypmif1", "a HEIF file; convert it to PNG or JPEG"),
+    (4, b"ftyp", "a video"),
     (4, b"JXL ", "a JPEG XL file; convert it to PNG or JPEG"),
     (4, b"jP  ", "a JPEG 2000 file; convert it to PNG or JPEG"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 file; convert it to PNG or JPEG"),
+    (0, b"\xff\xd8\xff\xf7", "a JPEG-LS file; convert it to PNG"),
     (0, b"\xff\x0a", "a JPEG XL file; convert it to PNG or JPEG"),
     (0, b"8BPS", "a Photoshop file; convert it to PNG or JPEG"),
+    (0, b"\0\0\x01\0", "a Windows icon; convert it to PNG"),
+    (0, b"qoif", "a QOI file; convert it to PNG"),
+    (0, b"DDS ", "a DDS file; convert it to PNG"),
+    (0, b"farbfeld", "a Farbfeld file; convert it to PNG"),
+    (0, b"\x76\x2f\x31\x01", "an OpenEXR file; convert it to PNG"),
+    (0, b"#?RADIANCE", "a Radiance HDR file; convert it to PNG"),
+    (0, b"\x0a\x05\x01", "a PCX file; convert it to PNG"),
     (0, b"\x1f\x8b", "gzip data"),
     (0, b"%PDF", "a PDF file"),
 ];

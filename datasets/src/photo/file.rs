@@ -1,11 +1,16 @@
 //! An image file: its format, header and pixels.
 
+use std::borrow::Cow;
+
 use fovea_pipeline::decode::{JpegFile, guarded};
 use image::ImageFormat;
 use image::metadata::Orientation as Turn;
 
+use super::gif::GifFile;
+use super::metadata::Metadata;
 use super::orientation::turn_in;
 use super::other::{OtherFile, format_of};
+use super::tiff::TiffFile;
 use super::{MAX_PIXELS, Orientation, Photo, PhotoError};
 
 /// Bytes from which [`is_image`] knows an image.
@@ -49,11 +54,14 @@ fn begins_like_pnm(beginning: &[u8]) -> bool {
 /// An image file whose header has been read.
 pub struct PhotoFile<'b> {
     format: Format<'b>,
+    name: &'static str,
     turn: Turn,
 }
 
 enum Format<'b> {
     Jpeg(Box<JpegFile<'b>>),
+    Gif(Box<GifFile<'b>>),
+    Tiff(TiffFile<'b>),
     Other(OtherFile<'b>),
 }
 
@@ -64,20 +72,26 @@ impl<'b> PhotoFile<'b> {
     /// When the bytes are no image file of a format that is read, the header is damaged, or the image has no
     /// or more than [`MAX_PIXELS`] pixels.
     pub fn parse(bytes: &'b [u8]) -> Result<Self, PhotoError> {
-        let format = match (bytes, format_of(bytes)) {
+        let (format, name, metadata) = match (bytes, format_of(bytes)) {
             ([], _) => return Err(PhotoError::Empty),
-            ([0xff, 0xd8, ..], _) => Format::Jpeg(Box::new(JpegFile::parse(bytes)?)),
-            (_, Some(format)) => Format::Other(
-                guarded(|| OtherFile::parse(bytes, format))
-                    .unwrap_or_else(|reason| Err(PhotoError::Damaged { format: format.1, reason }))?,
-            ),
+            ([0xff, 0xd8, 0xff, 0xf7, ..], _) => return Err(PhotoError::unknown(bytes)),
+            ([0xff, 0xd8, ..], _) => {
+                let file = JpegFile::parse(bytes)?;
+                let (exif, xmp) = (file.exif().map(Cow::Borrowed), file.xmp().map(Cow::Borrowed));
+                (Format::Jpeg(Box::new(file)), "JPEG", Metadata { exif, xmp })
+            }
+            (_, Some((format, name))) => {
+                let parse = || match format {
+                    ImageFormat::Gif => GifFile::parse(bytes).map(|file| Format::Gif(Box::new(file))),
+                    ImageFormat::Tiff => TiffFile::parse(bytes).map(Format::Tiff),
+                    _ => OtherFile::parse(bytes, (format, name)).map(Format::Other),
+                };
+                (safely(name, parse)?, name, Metadata::of(bytes, format))
+            }
             _ => return Err(PhotoError::unknown(bytes)),
         };
-        let turn = match &format {
-            Format::Jpeg(file) => file.exif().map_or(Turn::NoTransforms, turn_in),
-            Format::Other(file) => file.turn(),
-        };
-        let file = PhotoFile { format, turn };
+        let turn = turn_in(&metadata);
+        let file = PhotoFile { format, name, turn };
         let (width, height) = file.dimensions();
         if file.pixels() == 0 {
             return Err(PhotoError::NoPixels { width, height });
@@ -93,6 +107,8 @@ impl<'b> PhotoFile<'b> {
     pub fn dimensions(&self) -> (u32, u32) {
         match &self.format {
             Format::Jpeg(file) => file.dimensions(),
+            Format::Gif(file) => file.dimensions(),
+            Format::Tiff(file) => file.dimensions(),
             Format::Other(file) => file.dimensions(),
         }
     }
@@ -104,7 +120,7 @@ impl<'b> PhotoFile<'b> {
         u64::from(width) * u64::from(height)
     }
 
-    /// Whether the EXIF data say that the image is not stored upright.
+    /// Whether EXIF data or XMP say that the image is not stored upright.
     #[must_use]
     pub fn is_turned(&self) -> bool {
         self.turn != Turn::NoTransforms
@@ -121,15 +137,18 @@ impl<'b> PhotoFile<'b> {
                 photo.rgb.resize(3 * photo.width as usize * photo.height as usize, 0);
                 file.decode(&mut photo.rgb)?;
             }
-            Format::Other(file) => {
-                let format = file.format();
-                guarded(|| file.decode(&mut photo.rgb))
-                    .unwrap_or_else(|reason| Err(PhotoError::Damaged { format, reason }))?;
-            }
+            Format::Gif(file) => safely(self.name, || file.decode(&mut photo.rgb))?,
+            Format::Tiff(file) => safely(self.name, || file.decode(&mut photo.rgb))?,
+            Format::Other(file) => safely(self.name, || file.decode(&mut photo.rgb))?,
         }
         if orientation == Orientation::Apply {
             photo.apply(self.turn);
         }
         Ok(())
     }
+}
+
+/// Runs a decoder of others; a panic in it is damage of the file.
+fn safely<T>(format: &'static str, decode: impl FnOnce() -> Result<T, PhotoError>) -> Result<T, PhotoError> {
+    guarded(decode).unwrap_or_else(|reason| Err(PhotoError::Damaged { format, reason }))
 }

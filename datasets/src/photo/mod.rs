@@ -6,19 +6,27 @@
 //!
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
 //! * 16-bit samples are rounded to 8 bits, palettes are looked up, transparency is dropped (not blended);
-//! * of a file of several pictures the first is taken (GIF, WebP, TIFF);
-//! * colour profiles are not applied, nor is the EXIF orientation, except by [`Orientation::Apply`].
+//!   where a TIFF file has colours that are multiplied by it, they are divided first;
+//! * of a file of several pictures the first is taken (GIF, WebP, TIFF), on a ground of the transparent or
+//!   else the first colour where it does not fill a GIF's screen, of black where it does not fill a WebP's;
+//! * colour profiles are not applied, nor is the orientation that EXIF data or XMP give, except by
+//!   [`Orientation::Apply`].
 //!
 //! JPEG, PNG, WebP, GIF, BMP, TIFF and PNM are read. A truncated file is an error, never an image with a grey
 //! rest; so is a decoder that panics.
 
+mod directory;
 mod encode;
 mod error;
 mod file;
+mod gif;
+mod mended;
+mod metadata;
 mod orientation;
 mod other;
 mod pixels;
 mod shape;
+mod tiff;
 
 pub use encode::{encode_jpeg, expected_jpeg_bytes};
 pub use error::PhotoError;

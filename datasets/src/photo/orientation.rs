@@ -10,6 +10,8 @@ use image::{DynamicImage, ImageBuffer};
 use serde::{Deserialize, Serialize};
 
 use super::Photo;
+use super::directory::Directory;
+use super::metadata::Metadata;
 
 /// What is done with the orientation that the EXIF data of a file give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +52,32 @@ impl FromStr for Orientation {
     }
 }
 
-/// What EXIF data, a TIFF structure, say. Data that cannot be understood say nothing.
-pub(super) fn turn_in(exif: &[u8]) -> Turn {
-    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    Turn::from_exif_chunk(tiff).unwrap_or(Turn::NoTransforms)
+const TAG_ORIENTATION: u16 = 0x112;
+
+/// What EXIF data say and, where they have no orientation, XMP. Data that cannot be understood say nothing.
+pub(super) fn turn_in(metadata: &Metadata<'_>) -> Turn {
+    let exif = metadata.exif.as_deref().and_then(in_exif);
+    let number = exif.or_else(|| in_xmp(metadata.xmp.as_deref()?));
+    number.and_then(|number| Turn::from_exif(u8::try_from(number).ok()?)).unwrap_or(Turn::NoTransforms)
+}
+
+/// The number of the orientation; 0 for one that is no number.
+fn in_exif(exif: &[u8]) -> Option<u64> {
+    let directory = Directory::read(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))?;
+    let entry = directory.find(TAG_ORIENTATION)?;
+    Some(directory.whole_number(entry).unwrap_or(0))
+}
+
+/// The number in `tiff:Orientation="6"` or `<tiff:Orientation>6`.
+fn in_xmp(xmp: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = b"tiff:Orientation";
+    let named = xmp.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME);
+    let mut numbers = named.filter_map(|(at, _)| {
+        let rest = &xmp[at + NAME.len()..];
+        let digit = rest.strip_prefix(b"=\"").or_else(|| rest.strip_prefix(b">"))?.first()?;
+        char::from(*digit).to_digit(10).map(u64::from)
+    });
+    numbers.next()
 }
 
 impl Photo {

@@ -1,13 +1,11 @@
-//! Decoding files of all formats but JPEG, by the crate `image`.
+//! PNG, WebP, BMP and PNM files, by the crate `image`, and which other formats there are.
 
 use std::io::Cursor;
 
-use fovea_pipeline::decode::guarded;
-use image::metadata::Orientation as Turn;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::PhotoError;
-use super::orientation::turn_in;
+use super::mended::mended;
 
 /// Formats that are read, and their names.
 const FORMATS: [(ImageFormat, &str); 6] = [
@@ -20,11 +18,12 @@ const FORMATS: [(ImageFormat, &str); 6] = [
 ];
 
 /// Memory beside the pixels: rows, tables, and whatever metadata unpack to.
-const OVERHEAD_BYTES: u64 = 64 << 20;
+pub(super) const OVERHEAD_BYTES: u64 = 64 << 20;
 
 /// The format of a file that begins with these bytes, if it is one that is read, and its name.
 pub(super) fn format_of(beginning: &[u8]) -> Option<(ImageFormat, &'static str)> {
-    let format = image::guess_format(beginning).ok()?;
+    let is_big_tiff = beginning.starts_with(b"II+\0") || beginning.starts_with(b"MM\0+");
+    let format = if is_big_tiff { ImageFormat::Tiff } else { image::guess_format(beginning).ok()? };
     FORMATS.into_iter().find(|(known, _)| *known == format)
 }
 
@@ -33,7 +32,6 @@ pub(super) struct OtherFile<'b> {
     decoder: Box<dyn ImageDecoder + 'b>,
     format: &'static str,
     file_bytes: usize,
-    turn: Turn,
 }
 
 impl<'b> OtherFile<'b> {
@@ -43,28 +41,10 @@ impl<'b> OtherFile<'b> {
     ) -> Result<Self, PhotoError> {
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(OVERHEAD_BYTES);
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut reader = ImageReader::with_format(Cursor::new(mended(bytes, format)), format);
         reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(|error| describe(error, name, bytes.len()))?;
-        let turn = match format {
-            ImageFormat::Png => exif_of_png(bytes).map(turn_in),
-            ImageFormat::WebP => {
-                guarded(|| decoder.exif_metadata().ok().flatten().map(|exif| turn_in(&exif)))
-                    .unwrap_or_default()
-            }
-            ImageFormat::Tiff => guarded(|| decoder.orientation().ok()).unwrap_or_default(),
-            _ => None,
-        };
-        let turn = turn.unwrap_or(Turn::NoTransforms);
-        Ok(OtherFile { decoder: Box::new(decoder), format: name, file_bytes: bytes.len(), turn })
-    }
-
-    pub(super) fn format(&self) -> &'static str {
-        self.format
-    }
-
-    pub(super) fn turn(&self) -> Turn {
-        self.turn
+        let decoder = reader.into_decoder().map_err(|error| describe(error, name, bytes.len()))?;
+        Ok(OtherFile { decoder: Box::new(decoder), format: name, file_bytes: bytes.len() })
     }
 
     pub(super) fn dimensions(&self) -> (u32, u32) {
@@ -81,20 +61,6 @@ impl<'b> OtherFile<'b> {
         let image = DynamicImage::from_decoder(self.decoder).map_err(describe)?;
         *rgb = image.into_rgb8().into_raw();
         Ok(())
-    }
-}
-
-/// The EXIF data of a PNG file, which may also follow the pixels, where the decoder has not been yet.
-fn exif_of_png(bytes: &[u8]) -> Option<&[u8]> {
-    let mut rest = bytes.get(8..)?;
-    loop {
-        let (length, named) = rest.split_first_chunk()?;
-        let (name, content) = named.split_first_chunk::<4>()?;
-        let (content, checksum_and_rest) = content.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-        if name == b"eXIf" {
-            return Some(content);
-        }
-        rest = checksum_and_rest.get(4..)?;
     }
 }
 

@@ -4,6 +4,7 @@ use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb, Rgba};
 
 use super::*;
 
+mod formats;
 mod orientation;
 
 /// A picture with slopes and an edge, `u8 [H,W,3]`.
@@ -133,6 +134,14 @@ fn what_is_no_image_is_named() {
         "not an image that can be read: text that begins with `<!DOCTYPE html> <html><b`"
     );
     assert_eq!(reason(b"%PDF-1.7"), "not an image that can be read: a PDF file");
+    for (beginning, name) in [
+        (&b"\xff\xd8\xff\xf7"[..], "a JPEG-LS file"),
+        (b"\0\0\x01\0\x01\0", "a Windows icon"),
+        (b"\x0a\x05\x01\x08", "a PCX file"),
+    ] {
+        assert_eq!(reason(beginning), format!("not an image that can be read: {name}; convert it to PNG"));
+    }
+    assert_eq!(reason(b"\0\0\0\x18ftypmp42"), "not an image that can be read: a video");
     assert_eq!(
         reason(&[0; 9]),
         "not an image that can be read: it begins with the bytes [00, 00, 00, 00, 00, 00, 00, 00]"
@@ -287,32 +296,50 @@ fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32).to_be_bytes()[..], &named, &crc.sum().to_be_bytes()].concat()
 }
 
-/// A TIFF file of one strip with these tags, whose values are of 16 bits each.
-fn tiff(tags: &[(u16, &[u16])], strip: &[u8]) -> Vec<u8> {
-    let pixels_at = 8u32;
-    let mut file = [&b"II*\0\0\0\0\0"[..], strip].concat();
-    file.resize(file.len().next_multiple_of(2), 0);
-    let mut entries = vec![(273, 4, 1, pixels_at), (279, 4, 1, strip.len() as u32)];
+/// A TIFF file with these tags, whose values are of 16 bits each, and of these strips or tiles.
+fn tiff(tags: &[(u16, &[u16])], parts: &[&[u8]]) -> Vec<u8> {
+    let mut file = b"II*\0\0\0\0\0".to_vec();
+    let mut offsets = Vec::new();
+    for part in parts {
+        offsets.push(file.len() as u32);
+        file.extend(*part);
+        file.resize(file.len().next_multiple_of(2), 0);
+    }
+    let is_tiled = tags.iter().any(|(tag, _)| *tag == 322);
+    let lengths: Vec<u32> = parts.iter().map(|part| part.len() as u32).collect();
+    let mut contents: Vec<(u16, u16, usize, Vec<u8>)> = vec![
+        (
+            if is_tiled { 324 } else { 273 },
+            4,
+            parts.len(),
+            offsets.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        ),
+        (
+            if is_tiled { 325 } else { 279 },
+            4,
+            parts.len(),
+            lengths.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        ),
+    ];
     for &(tag, values) in tags {
-        let value = match values {
-            [value] => u32::from(*value),
-            [first, second] => u32::from(*first) | u32::from(*second) << 16,
-            _ => {
-                let at = file.len() as u32;
-                values.iter().for_each(|value| file.extend(value.to_le_bytes()));
-                at
-            }
-        };
-        entries.push((tag, 3, values.len() as u32, value));
+        contents.push((tag, 3, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect()));
     }
-    entries.sort_unstable();
-    let directory = (file.len() as u32).to_le_bytes();
-    file[4..8].copy_from_slice(&directory);
-    file.extend((entries.len() as u16).to_le_bytes());
-    for (tag, kind, count, value) in entries {
-        file.extend([tag.to_le_bytes(), u16::to_le_bytes(kind)].concat());
-        file.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    contents.sort_unstable();
+    let mut directory = (contents.len() as u16).to_le_bytes().to_vec();
+    for (tag, kind, count, mut content) in contents {
+        if content.len() > 4 {
+            let at = (file.len() as u32).to_le_bytes();
+            file.append(&mut content);
+            content.extend(at);
+        }
+        content.resize(4, 0);
+        directory.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        directory.extend((count as u32).to_le_bytes());
+        directory.extend(content);
     }
+    let at = (file.len() as u32).to_le_bytes();
+    file[4..8].copy_from_slice(&at);
+    file.extend(directory);
     file.extend([0; 4]);
     file
 }
