@@ -34,6 +34,8 @@ pub enum ConvWeightForm {
     /// Batch-last layout and a matrix product per kernel offset, or per several offsets where channels are
     /// few; strides become extra channels first (space to depth).
     OffsetGemm,
+    /// As [`OffsetGemm`](Self::OffsetGemm), with strides as steps between the rows and columns of a window.
+    SteppedGemm,
 }
 
 /// How the gradient of a depthwise convolution's weights is computed, in a constant number of nodes for any
@@ -42,6 +44,12 @@ pub enum ConvWeightForm {
 pub enum DepthwiseForm {
     /// One grouped convolution, with the batch as channels of its groups and the gradient as its kernel.
     OneConv,
+    /// One grouped convolution with a group for each channel of each image, and a sum over the images, where
+    /// all sides of the output are of `px` or more; elsewhere as [`OneConv`](Self::OneConv).
+    ConvOfImages {
+        /// Shortest side of the output, in pixels.
+        px: usize,
+    },
     /// A product and a sum for each kernel offset: three nodes each.
     Sums,
 }
@@ -88,6 +96,9 @@ pub struct Lowering {
     /// Longest side of a convolution's output for [`ConvWeightForm::DilatedConv`], where it becomes the side
     /// of the kernel; longer ones use [`ConvWeightForm::OffsetGemm`].
     pub conv_weight_dilated_px: usize,
+    /// Whether the weight gradient of a 1×1 convolution is a product for each image and a sum over these,
+    /// where the products have fewer values than the copies of input and gradient in another layout.
+    pub conv_weight_by_images: bool,
     /// Largest number of rows (offsets × channels of a group) of a matrix product that several offsets share.
     pub conv_weight_product_rows: usize,
     /// Whether all these products have the same number of offsets, at most [`ADDRESSES_AS_ARGUMENTS`]: a CUDA
@@ -122,6 +133,7 @@ impl Lowering {
             conv_weight_unit_stride: ConvWeightForm::DilatedConv { parts: 1 },
             conv_weight_strided: ConvWeightForm::OffsetGemm,
             conv_weight_dilated_px: 32,
+            conv_weight_by_images: false,
             conv_weight_product_rows: 512,
             conv_weight_products_alike: true,
             conv_weight_groups_apart: 4,
@@ -143,6 +155,7 @@ impl Lowering {
                 conv_weight_unit_stride: ConvWeightForm::OffsetGemm,
                 conv_weight_strided: ConvWeightForm::DilatedConv { parts: 1 },
                 conv_weight_dilated_px: usize::MAX,
+                conv_weight_by_images: false,
                 conv_weight_product_rows: 64,
                 conv_weight_products_alike: false,
                 conv_weight_groups_apart: 2,
@@ -172,8 +185,19 @@ impl Lowering {
     #[must_use]
     pub fn of_files(self) -> Self {
         match self.target {
-            // In a step, `Where` takes two to three times as long as the product with a mask.
-            Target::Cpu => Self { masks: MaskForm::Product, conv_data_flipped_px: Some(10), ..self },
+            Target::Cpu => Self {
+                // In a step, `Where` takes two to three times as long as the product with a mask.
+                masks: MaskForm::Product,
+                conv_data_flipped_px: Some(10),
+                // Of 3×3, stride 2: half the time of the dilated convolution (28 to 7 px), of 7×7 nine tenths.
+                conv_weight_strided: ConvWeightForm::SteppedGemm,
+                // From 56 to 14 px an eighth to nine tenths of the time.
+                conv_weight_by_images: true,
+                // From 28 to 14 px eight to nine tenths of the time of one convolution for all images, and no
+                // copies in another layout; more below.
+                conv_weight_depthwise: DepthwiseForm::ConvOfImages { px: 10 },
+                ..self
+            },
             Target::Cuda | Target::CudaTf32 | Target::CudaF16 => self,
         }
     }

@@ -341,6 +341,8 @@ mod tests {
             (Conv::new(1, 2), [3, 2, 2, 1], [2, 2, 5, 5]),
             (Conv::new(2, 1), [3, 2, 2, 2], [2, 2, 3, 3]),
             (Conv::new(1, 1), [2, 3, 4, 3], [2, 3, 1, 1]),
+            (Conv::new(1, 0), [2, 3, 4, 3], [2, 3, 1, 1]),
+            (Conv::new(2, 0).groups(2), [2, 4, 4, 3], [6, 2, 1, 1]),
         ];
         let dilated = |parts| lowering(ConvWeightForm::DilatedConv { parts });
         let by_offsets = lowering(ConvWeightForm::OffsetGemm);
@@ -349,9 +351,10 @@ mod tests {
         let limited = Lowering { conv_weight_dilated_px: 3, ..dilated(1) };
         let alike = Lowering { conv_weight_products_alike: true, conv_weight_product_rows: 10, ..by_offsets };
         let flipped = Lowering { conv_data_by_flipped_kernel: true, ..by_offsets };
-        for lowering in
-            [dilated(1), dilated(2), dilated(3), by_offsets, alike, apart, to_depth, limited, flipped]
-        {
+        let stepped = lowering(ConvWeightForm::SteppedGemm);
+        let by_images = Lowering { conv_weight_by_images: true, ..stepped };
+        let forms = [by_offsets, alike, apart, to_depth, limited, flipped, stepped, by_images];
+        for lowering in [dilated(1), dilated(2), dilated(3)].into_iter().chain(forms) {
             for (conv, x, w) in cases {
                 let case = Case::f32(&format!("Conv {conv:?} by {lowering:?}")).lowering(lowering);
                 check_gradients(case.normal(x).normal(w).normal([w[0]]), |g, t| {
@@ -374,7 +377,8 @@ mod tests {
             (uneven, [2, 5, 7, 8], [5, 1, 3, 2]),
             (uneven, [2, 10, 7, 8], [5, 2, 3, 2]),
         ];
-        for depthwise in [DepthwiseForm::OneConv, DepthwiseForm::Sums] {
+        let of_images = DepthwiseForm::ConvOfImages { px: 2 };
+        for depthwise in [DepthwiseForm::OneConv, of_images, DepthwiseForm::Sums] {
             let base = Lowering::training(Target::Cpu);
             let lowering = Lowering { conv_weight_depthwise: depthwise, conv_weight_groups_apart: 4, ..base };
             for (conv, x, w) in cases {
@@ -460,6 +464,28 @@ mod tests {
         assert_eq!(first(Target::Cuda), [3, 0, 0]);
         assert_eq!(first(Target::CudaTf32), [1, 1, 1]);
         assert_eq!(first(Target::CudaF16), [1, 1, 1]);
+    }
+
+    #[test]
+    fn networks_from_files_get_forms_by_the_size_of_planes() {
+        let operators = |conv: Conv, x: [usize; 4], w: [usize; 4]| {
+            let mut g = Builder::new("test", Lowering::training(Target::Cpu).of_files());
+            let x = g.input("x", TensorType::f32(x)).unwrap();
+            let w = g.input("w", TensorType::f32(w)).unwrap();
+            let y = g.conv(x, w, None, conv).unwrap();
+            let loss = g.sum(y).unwrap();
+            let dw = g.grad(loss, &[w]).unwrap()[0];
+            g.output("dw", dw).unwrap();
+            let graph = g.finish();
+            let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
+            ["Conv", "Gemm", "MatMul", "Transpose", "ReduceSum"].map(count)
+        };
+        assert_eq!(operators(Conv::new(2, 1), [8, 64, 28, 28], [128, 64, 3, 3]), [0, 9, 0, 3, 0]);
+        assert_eq!(operators(Conv::new(1, 0), [8, 192, 14, 14], [32, 192, 1, 1]), [0, 0, 1, 1, 1]);
+        assert_eq!(operators(Conv::new(1, 0), [8, 960, 4, 4], [320, 960, 1, 1]), [0, 1, 0, 3, 0]);
+        let depthwise = Conv::new(1, 1).groups(96);
+        assert_eq!(operators(depthwise, [8, 96, 14, 14], [96, 1, 3, 3]), [1, 0, 0, 2, 1]);
+        assert_eq!(operators(depthwise, [8, 96, 7, 7], [96, 1, 3, 3]), [1, 0, 0, 2, 0]);
     }
 
     #[test]

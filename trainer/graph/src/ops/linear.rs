@@ -138,6 +138,9 @@ impl Builder {
                 g.sum_to(product, a)
             })?;
             let db = g.when(up.wanted[1], |g| {
+                if right.rank() == 2 && left.rank() > 2 {
+                    return g.product_over_rows(a, dy);
+                }
                 let at = g.swap_last(a)?;
                 let product = g.matmul(at, dy)?;
                 g.sum_to(product, b)
@@ -147,7 +150,18 @@ impl Builder {
         Ok(y)
     }
 
-    fn swap_last(&mut self, x: Tensor) -> Result<Tensor> {
+    /// aᵀ · b over the last axes of `a` and `b`, with all earlier ones as rows of one product: a product for
+    /// each matrix would need memory for all of them, and a sum.
+    fn product_over_rows(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let [a, b] = [a, b].map(|x| {
+            let (columns, rows) = self.shape(x).split_last().expect("operands have two axes or more");
+            self.reshape(x, &[rows.iter().product(), *columns])
+        });
+        self.gemm(a?, b?, None, true, false)
+    }
+
+    /// `x` with its last two axes swapped.
+    pub(super) fn swap_last(&mut self, x: Tensor) -> Result<Tensor> {
         let rank = self.shape(x).len();
         let mut order: Vec<usize> = (0..rank).collect();
         order.swap(rank - 2, rank - 1);
@@ -199,9 +213,26 @@ mod tests {
             check_gradients(case, |g, x| g.scaled_gemm(x[0], x[1], Some(x[2]), [true; 2], [0.5, -2.0]));
         }
         check_gradients(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
+        check_gradients(Case::f64("MatMul").normal([2, 2, 3, 4]).normal([4, 5]), |g, x| {
+            g.matmul(x[0], x[1])
+        });
         check_gradients(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
             g.matmul(x[0], x[1])
         });
+    }
+
+    #[test]
+    fn the_gradient_of_shared_weights_is_one_product_without_a_sum() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([8, 5, 6, 16])).unwrap();
+        let w = g.input("w", TensorType::f32([16, 32])).unwrap();
+        let y = g.matmul(x, w).unwrap();
+        let loss = g.sum(y).unwrap();
+        let dw = g.grad(loss, &[w]).unwrap()[0];
+        g.output("dw", dw).unwrap();
+        let graph = g.finish();
+        let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
+        assert_eq!((count("Gemm"), count("MatMul"), count("ReduceSum")), (1, 0, 0));
     }
 
     #[test]
