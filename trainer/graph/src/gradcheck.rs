@@ -37,7 +37,7 @@ impl Case {
     fn new(name: &str, element: ElementType) -> Self {
         let targets = [Target::Cpu, Target::Cuda, Target::CudaTf32, Target::CudaF16];
         let mut lowerings = targets.map(Lowering::training).to_vec();
-        lowerings.push(Lowering::training(Target::Cpu).of_files());
+        lowerings.push(Lowering::training(Target::Cpu).of_files(true));
         let random = ChaCha8Rng::seed_from_u64(7);
         Self { name: name.to_owned(), element, lowerings, operands: Vec::new(), random }
     }

@@ -83,6 +83,9 @@ pub struct Lowering {
     pub space_to_depth_channels: usize,
     /// Largest number of groups for which each group becomes a separate convolution.
     pub groups_apart: usize,
+    /// Longest side of a plane for which a convolution of stride 1 with many channels is a matrix product over
+    /// the whole batch; 0 for never.
+    pub conv_by_product_px: usize,
     /// Whether the data gradient of a convolution of stride 1 is a convolution rather than a transposed
     /// convolution.
     pub conv_data_by_flipped_kernel: bool,
@@ -100,6 +103,7 @@ pub struct Lowering {
     /// where the products have fewer values than the copies of input and gradient in another layout.
     pub conv_weight_by_images: bool,
     /// Largest number of rows (offsets × channels of a group) of a matrix product that several offsets share.
+    /// [`ConvWeightForm::SteppedGemm`] has one product.
     pub conv_weight_product_rows: usize,
     /// Whether all these products have the same number of offsets, at most [`ADDRESSES_AS_ARGUMENTS`]: a CUDA
     /// graph then replays their Concats faithfully.
@@ -128,6 +132,7 @@ impl Lowering {
             // Three channels do not fill the smallest tile of a tensor core.
             space_to_depth_channels: 4,
             groups_apart: 1,
+            conv_by_product_px: 0,
             conv_data_by_flipped_kernel: false,
             conv_data_flipped_px: None,
             conv_weight_unit_stride: ConvWeightForm::DilatedConv { parts: 1 },
@@ -150,6 +155,7 @@ impl Lowering {
                 space_to_depth_channels: 0,
                 groups_apart: 1,
                 target,
+                conv_by_product_px: 0,
                 conv_data_by_flipped_kernel: false,
                 conv_data_flipped_px: None,
                 conv_weight_unit_stride: ConvWeightForm::OffsetGemm,
@@ -181,14 +187,19 @@ impl Lowering {
     }
 
     /// The same, with the forms for networks from files, which were measured on the layers of residual and
-    /// mobile networks. Layers of recipes keep theirs, so that they compute the same bits as before.
+    /// mobile networks and transformers. Layers of recipes keep theirs, so that they compute the same bits as
+    /// before. A graph that only evaluates keeps the convolutions of the file.
     #[must_use]
-    pub fn of_files(self) -> Self {
+    pub fn of_files(self, trains: bool) -> Self {
         match self.target {
             Target::Cpu => Self {
                 // In a step, `Where` takes two to three times as long as the product with a mask.
                 masks: MaskForm::Product,
-                conv_data_flipped_px: Some(10),
+                // At 14 px three quarters of the time of the transposed convolution, at 10 px three times.
+                conv_data_flipped_px: Some(12),
+                // Of 3×3 on 10 to 4 px: a third to all of the time of the convolution, which depends on how
+                // busy the memory is.
+                conv_by_product_px: if trains { 10 } else { 0 },
                 // Of 3×3, stride 2: half the time of the dilated convolution (28 to 7 px), of 7×7 nine tenths.
                 conv_weight_strided: ConvWeightForm::SteppedGemm,
                 // From 56 to 14 px an eighth to nine tenths of the time.

@@ -150,7 +150,7 @@ impl Imported {
                 given[2]
             )));
         }
-        g.set_lowering(g.lowering().of_files());
+        g.set_lowering(g.lowering().of_files(mode == Mode::Train));
         let mut traced = HashMap::new();
         if let Some(batch) = self.input.batch.filter(|&batch| batch != given[0]) {
             let mut g = Builder::new("trace", g.lowering());

@@ -103,6 +103,9 @@ impl Builder {
         if (2..=lowering.groups_apart).contains(&conv.groups) {
             return self.conv_by_groups(x, w, b, conv);
         }
+        if self.is_of_small_planes(w, conv, &shape[2..]) {
+            return self.conv_by_product(x, w, b, conv, [shape[2], shape[3]]);
+        }
         let y = self.emit(&CONV, &operands, conv.nd().attributes(), self.ty(x).reshaped(shape));
         let x_shape = self.shape(x).to_vec();
         self.record(&operands, &[y], move |g, up| {
@@ -313,6 +316,8 @@ fn groups<'a>(file: &Translation<'a>, node: &'a NodeProto) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::Conv;
     use crate::gradcheck::{Case, check_gradients, evaluate};
     use crate::{Builder, ConvWeightForm, DepthwiseForm, Lowering, Target, TensorType};
@@ -467,9 +472,44 @@ mod tests {
     }
 
     #[test]
+    fn convolutions_of_small_planes_are_products_and_agree_with_convolutions() {
+        let products = Lowering { conv_by_product_px: 7, ..Lowering::training(Target::Cpu) };
+        let uneven = Conv { pads_before: [1, 0], pads_after: [0, 2], dilations: [1, 2], ..Conv::default() };
+        for (conv, x, w) in
+            [(Conv::new(1, 1), [2, 128, 3, 2], [128, 128, 3, 3]), (uneven, [1, 64, 4, 5], [256, 64, 2, 3])]
+        {
+            let given = |lowering: Lowering| {
+                let conv_nodes = Cell::new(0);
+                let case = Case::f32("Conv").lowering(lowering).normal(x).normal(w).normal([w[0]]);
+                let values = evaluate(case, |g, t| {
+                    let y = g.conv(t[0], t[1], Some(t[2]), conv)?;
+                    conv_nodes.set(g.nodes().iter().filter(|node| node.operator.name == "Conv").count());
+                    // The output and all gradients at once, of a loss that differs for each value.
+                    let square = g.mul(y, y)?;
+                    let loss = g.sum(square)?;
+                    let gradients = g.grad(loss, t)?;
+                    let parts: Vec<_> = [y].into_iter().chain(gradients).collect();
+                    let rows: Vec<_> = parts
+                        .into_iter()
+                        .map(|part| g.reshape(part, &[g.ty(part).len()]))
+                        .collect::<crate::Result<_>>()?;
+                    g.concat(&rows, 0)
+                });
+                (values, conv_nodes.get())
+            };
+            let ((expected, with_conv), (found, without)) =
+                (given(Lowering::training(Target::Cpu)), given(products));
+            assert_eq!((with_conv, without), (1, 0));
+            let largest = expected.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-5 * largest, "{conv:?}: {worst} of {largest}");
+        }
+    }
+
+    #[test]
     fn networks_from_files_get_forms_by_the_size_of_planes() {
         let operators = |conv: Conv, x: [usize; 4], w: [usize; 4]| {
-            let mut g = Builder::new("test", Lowering::training(Target::Cpu).of_files());
+            let mut g = Builder::new("test", Lowering::training(Target::Cpu).of_files(true));
             let x = g.input("x", TensorType::f32(x)).unwrap();
             let w = g.input("w", TensorType::f32(w)).unwrap();
             let y = g.conv(x, w, None, conv).unwrap();
@@ -480,7 +520,7 @@ mod tests {
             let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
             ["Conv", "Gemm", "MatMul", "Transpose", "ReduceSum"].map(count)
         };
-        assert_eq!(operators(Conv::new(2, 1), [8, 64, 28, 28], [128, 64, 3, 3]), [0, 9, 0, 3, 0]);
+        assert_eq!(operators(Conv::new(2, 1), [8, 64, 28, 28], [128, 64, 3, 3]), [0, 1, 0, 3, 0]);
         assert_eq!(operators(Conv::new(1, 0), [8, 192, 14, 14], [32, 192, 1, 1]), [0, 0, 1, 1, 1]);
         assert_eq!(operators(Conv::new(1, 0), [8, 960, 4, 4], [320, 960, 1, 1]), [0, 1, 0, 3, 0]);
         let depthwise = Conv::new(1, 1).groups(96);

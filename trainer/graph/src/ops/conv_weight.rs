@@ -239,7 +239,9 @@ impl Builder {
             }
             // Each product reads all of dy, so with few channels several windows share one, unless they are
             // large.
-            let rows = self.lowering().conv_weight_product_rows.min(PRODUCT_VALUES / columns);
+            let has_steps = conv.strides != steps;
+            let rows = if has_steps { usize::MAX } else { self.lowering().conv_weight_product_rows };
+            let rows = rows.min(PRODUCT_VALUES / columns);
             let shared = (rows / inner).clamp(1, windows.len());
             let shared = match self.lowering().conv_weight_products_alike {
                 true => largest_divisor(windows.len(), shared.min(ADDRESSES_AS_ARGUMENTS)),

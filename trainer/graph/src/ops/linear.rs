@@ -213,9 +213,7 @@ mod tests {
             check_gradients(case, |g, x| g.scaled_gemm(x[0], x[1], Some(x[2]), [true; 2], [0.5, -2.0]));
         }
         check_gradients(Case::f64("MatMul").normal([2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
-        check_gradients(Case::f64("MatMul").normal([2, 2, 3, 4]).normal([4, 5]), |g, x| {
-            g.matmul(x[0], x[1])
-        });
+        check_gradients(Case::f64("MatMul").normal([2, 2, 3, 4]).normal([4, 5]), |g, x| g.matmul(x[0], x[1]));
         check_gradients(Case::f64("MatMul").normal([2, 1, 3, 4]).normal([6, 4, 2]), |g, x| {
             g.matmul(x[0], x[1])
         });

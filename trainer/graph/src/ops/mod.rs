@@ -9,6 +9,7 @@ mod batch_norm;
 mod compare;
 mod conv;
 mod conv_nd;
+mod conv_product;
 mod conv_weight;
 mod dropout;
 mod einsum;
