@@ -202,6 +202,9 @@ impl Lowering {
                 conv_by_product_px: if trains { 10 } else { 0 },
                 // Of 3×3, stride 2: half the time of the dilated convolution (28 to 7 px), of 7×7 nine tenths.
                 conv_weight_strided: ConvWeightForm::SteppedGemm,
+                // On a machine with busy memory six to seven tenths of the time of a product for each offset, on
+                // another up to a fifth more.
+                conv_weight_product_rows: 384,
                 // From 56 to 14 px an eighth to nine tenths of the time.
                 conv_weight_by_images: true,
                 // From 28 to 14 px eight to nine tenths of the time of one convolution for all images, and no
