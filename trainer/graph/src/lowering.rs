@@ -83,8 +83,8 @@ pub struct Lowering {
     pub space_to_depth_channels: usize,
     /// Largest number of groups for which each group becomes a separate convolution.
     pub groups_apart: usize,
-    /// Longest side of a plane for which a convolution of stride 1 with many channels is a matrix product over
-    /// the whole batch; 0 for never.
+    /// Longest side of a plane for which a convolution of stride 1 with many channels is a matrix product
+    /// over the whole batch; 0 for never.
     pub conv_by_product_px: usize,
     /// Whether the data gradient of a convolution of stride 1 is a convolution rather than a transposed
     /// convolution.
@@ -195,15 +195,17 @@ impl Lowering {
             Target::Cpu => Self {
                 // In a step, `Where` takes two to three times as long as the product with a mask.
                 masks: MaskForm::Product,
-                // At 14 px three quarters of the time of the transposed convolution, at 10 px three times.
+                // At 14 px three quarters of the time of the transposed convolution, at 10 px three times
+                // as long.
                 conv_data_flipped_px: Some(12),
                 // Of 3×3 on 10 to 4 px: a third to all of the time of the convolution, which depends on how
                 // busy the memory is.
                 conv_by_product_px: if trains { 10 } else { 0 },
-                // Of 3×3, stride 2: half the time of the dilated convolution (28 to 7 px), of 7×7 nine tenths.
+                // Of 3×3, stride 2: half the time of the dilated convolution (28 to 7 px), of 7×7 nine
+                // tenths.
                 conv_weight_strided: ConvWeightForm::SteppedGemm,
-                // On a machine with busy memory six to seven tenths of the time of a product for each offset, on
-                // another up to a fifth more.
+                // With busy memory six to seven tenths of the time of a product for each offset, else up to a
+                // fifth more.
                 conv_weight_product_rows: 384,
                 // From 56 to 14 px an eighth to nine tenths of the time.
                 conv_weight_by_images: true,
