@@ -5,8 +5,9 @@
 
 Needs torch, torchvision, onnx, and timm for its networks. A network is one of zoo.py or of torchvision: exported in
 training mode, with 10 classes, without dropout and stochastic depth. Both train it by SGD with momentum on a batch of
-noise, u8, normalised in the step. The two alternate, each in its own process, as in compare_pytorch.py. PyTorch runs as
-installed, and with glibc's allocator tuned to keep large blocks, which avoids page faults: ratios are to the latter.
+noise, u8, normalised in the step. The two alternate, each in its own process, as in compare_pytorch.py. PyTorch runs with
+glibc's allocator tuned to keep large blocks, which avoids page faults, and with `--installed` without as well: ratios are
+to the former. A line is a row of the table in docs/BENCHMARKS.md; `nodes` are those of the training graph and of the file.
 """
 
 import argparse

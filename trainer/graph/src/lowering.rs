@@ -1,7 +1,8 @@
 //! The form of each operator and its gradient on each device: one table instead of scattered conditions.
 //!
 //! All forms compute the same in standard operators; they differ in speed. The choices were measured on
-//! AlexNet at batch size 128: for the CPU on two cores, for CUDA on an H100 (`docs/BENCHMARKS.md`).
+//! AlexNet at batch size 128: for the CPU on two cores, for CUDA on an H100; those for networks from files on
+//! the layers of such networks at batch size 32 (`docs/BENCHMARKS.md`).
 
 /// Largest number of tensors of equal shape whose addresses the CUDA kernels of Concat and Split take as
 /// arguments, rather than from a list in memory.
