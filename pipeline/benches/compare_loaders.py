@@ -9,11 +9,14 @@ Needs torch, numpy and pyarrow, for JPEG shards also pillow. DALI and FFCV are m
     apt-get install g++ pkg-config libopencv-dev libturbojpeg0-dev
     pip install pillow ffcv
 
+Fovea is measured as `bench_loader` does and, where `pip install ./pipeline/python` has been done, through Python.
+
 DIR is a folder written by prepare_imagenet. DataLoader and DALI memory-map the shards through pyarrow. FFCV maps a
 .beton file, which is first written to a temporary folder: pixels from raw shards, the JPEG files unchanged from JPEG
 shards. All output u8 [N,3,H,W], or f32 [N,3,H,W] minus the channel means, with each library's usual operations; the
 default of --form is u8 for raw shards and f32 for JPEG shards. FFCV is measured twice: with its default layout, NHWC in
-memory (`channels_last`), and with NCHW in memory, like the others. Only Fovea also computes colour jitter.
+memory (`channels_last`), and with NCHW in memory, like the others. Only Fovea also computes colour jitter, but for u8
+through Python.
 """
 
 import argparse
@@ -186,6 +189,26 @@ def fovea(directory, workers, form):
     return json.loads(done.stdout)["images_per_s"]
 
 
+def fovea_in_python(directory, workers, shards):
+    """Images per second of the package `fovea_loader`, over as long a time as `bench_loader` takes."""
+    import fovea_loader
+
+    floats = {} if shards.form == "u8" else {"dtype": "float32", "mean": "dataset", "std": 1.0}
+    transform = [fovea_loader.RandomCrop(shards.crop), fovea_loader.Flip()]
+    if floats:
+        transform.append(fovea_loader.PcaJitter())
+    loader = fovea_loader.Loader(directory, batch_size=BATCH, workers=workers, transform=transform, **floats)
+    # The first epoch warms the page cache and verifies the checksums.
+    for _ in loader:
+        pass
+    epochs = max(2, 40_000 // len(shards.records))
+    started, count = time.perf_counter(), 0
+    for _ in range(epochs):
+        for _, labels in loader:
+            count += len(labels)
+    return count / (time.perf_counter() - started)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
@@ -199,6 +222,13 @@ def main():
         "Fovea": lambda: fovea(options.directory, options.workers, shards.form),
         f"DataLoader (PyTorch {torch.__version__})": lambda: data_loader(shards, options.workers),
     }
+    try:
+        import fovea_loader
+
+        name = f"Fovea in Python {fovea_loader.__version__}"
+        runners[name] = lambda: fovea_in_python(options.directory, options.workers, shards)
+    except ImportError as reason:
+        print(f"without Fovea in Python: {reason}")
     try:
         import nvidia.dali
 

@@ -8,9 +8,10 @@ use crossbeam_channel::Sender;
 use half::f16;
 
 use crate::geometry::Size;
-use crate::memory::BatchMemory;
+use crate::memory::{self, BatchMemory, UnfitMemory};
 
-/// The images of a batch, `[N·V,3,H,W]` for N samples with V views each.
+/// The images of a batch, `[N·V,3,H,W]` for N samples with V views each; `[N·V,H,W,3]` where the loader was
+/// asked for [`Axes::Hwc`](crate::Axes::Hwc).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Images<'a> {
     /// 0..=255
@@ -102,7 +103,7 @@ pub(crate) struct Buffer {
 }
 
 impl Batch {
-    /// The images, u8, f32 or `f16 [N·V,3,H,W]`, as the loader was configured.
+    /// The images, u8, f32 or f16, as the loader was configured.
     #[must_use]
     pub fn images(&self) -> Images<'_> {
         let values = self.shape.values();
@@ -124,6 +125,22 @@ impl Batch {
     #[must_use]
     pub fn memory(&self) -> &dyn BatchMemory {
         &*self.buffer().memory
+    }
+
+    /// The memory that holds the images, for good; `replacement` returns to the loader in its place, to be
+    /// written over.
+    ///
+    /// So a consumer keeps images for as long as it likes, without a copy, and the loader goes on.
+    ///
+    /// # Errors
+    /// When a batch cannot be in `replacement`.
+    pub fn into_memory(
+        mut self,
+        replacement: Box<dyn BatchMemory>,
+    ) -> Result<Box<dyn BatchMemory>, UnfitMemory> {
+        memory::check(&*replacement, self.image_bytes().len())?;
+        let buffer = self.buffer.as_mut().expect("a batch has its buffer until it is dropped");
+        Ok(std::mem::replace(&mut buffer.memory, replacement))
     }
 
     /// The labels, `[N]`: positions in the class list, [`NO_LABEL`] after the last sample.

@@ -1,4 +1,4 @@
-//! The pixel types of a batch: u8 as stored, or f32 and f16, normalised.
+//! The pixel types of a batch: u8 as stored, or f32 and f16, normalised; and the order of its axes.
 
 use half::f16;
 use ndarray::{Array3, ArrayView3, s};
@@ -8,14 +8,14 @@ use crate::geometry::Size;
 use crate::kernels::{self, Mean, Normalize};
 use crate::view::View;
 
-/// Type and normalisation of the pixels of a batch.
+/// Type and normalisation of the pixels of a batch, `[N,3,H,W]` or, with [`Axes::Hwc`], `[N,H,W,3]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputForm {
-    /// `u8 [N,3,H,W]` as stored; the device adds the colour offsets, which the batch has separately.
+    /// `u8` as stored; the device adds the colour offsets, which the batch has separately.
     U8,
-    /// `f32 [N,3,H,W]`, normalised, colour offsets added.
+    /// `f32`, normalised, colour offsets added.
     F32(Normalization),
-    /// `f16 [N,3,H,W]`, normalised, colour offsets added; computed in f32.
+    /// `f16`, normalised, colour offsets added; computed in f32.
     F16(Normalization),
 }
 
@@ -55,30 +55,45 @@ impl OutputForm {
     }
 
     /// Writes a view into its slot.
-    pub(crate) fn write(&self, view: &mut View<'_>, slot: Slot<'_>) {
-        let area = view.size().area();
-        match (self, slot) {
-            (Self::U8, Slot::U8(planes)) => view.write_u8(planes),
-            (Self::F32(normalization), Slot::F32(planes)) => {
-                let offset = view.color_offset();
-                view.for_each_plane(|channel, plane| {
-                    let target = &mut planes[channel * area..][..area];
+    pub(crate) fn write(&self, axes: Axes, view: &mut View<'_>, slot: Slot<'_>) {
+        let (area, offset) = (view.size().area(), view.color_offset());
+        match (self, slot, axes) {
+            (Self::U8, Slot::U8(values), Axes::Chw) => view.write_u8(values),
+            (Self::U8, Slot::U8(values), Axes::Hwc) => view.write_interleaved_u8(values),
+            (Self::F32(normalization), Slot::F32(values), Axes::Chw) => {
+                for (channel, plane) in view.planes().into_iter().enumerate() {
+                    let target = &mut values[channel * area..][..area];
                     kernels::normalize_f32(plane, normalization.channel(channel, offset[channel]), target);
-                });
+                }
             }
-            (Self::F16(normalization), Slot::F16(planes)) => {
-                let offset = view.color_offset();
-                view.for_each_plane(|channel, plane| {
-                    let target = &mut planes[channel * area..][..area];
+            (Self::F16(normalization), Slot::F16(values), Axes::Chw) => {
+                for (channel, plane) in view.planes().into_iter().enumerate() {
+                    let target = &mut values[channel * area..][..area];
                     kernels::normalize_f16(plane, normalization.channel(channel, offset[channel]), target);
-                });
+                }
+            }
+            (Self::F32(normalization), Slot::F32(values), Axes::Hwc) => {
+                kernels::normalize_interleaved_f32(view.planes(), normalization.channels(offset), values);
+            }
+            (Self::F16(normalization), Slot::F16(values), Axes::Hwc) => {
+                kernels::normalize_interleaved_f16(view.planes(), normalization.channels(offset), values);
             }
             _ => unreachable!("slots are made for the form of their batch"),
         }
     }
 }
 
-/// The memory of one view in a batch: `[3,H,W]`.
+/// The order in which the values of a view lie in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Axes {
+    /// `[3,H,W]`: one channel after the other.
+    #[default]
+    Chw,
+    /// `[H,W,3]`: the channels of a pixel side by side.
+    Hwc,
+}
+
+/// The memory of one view in a batch: `[3,H,W]` or `[H,W,3]`.
 #[derive(Debug)]
 pub(crate) enum Slot<'a> {
     U8(&'a mut [u8]),
@@ -105,6 +120,10 @@ pub enum MeanValue {
 }
 
 impl Normalization {
+    fn channels(&self, offset: [f32; 3]) -> [Normalize<'_>; 3] {
+        [0, 1, 2].map(|channel| self.channel(channel, offset[channel]))
+    }
+
     fn channel(&self, channel: usize, offset: f32) -> Normalize<'_> {
         let mean = match &self.mean {
             MeanValue::Channels(means) => Mean::Constant(means[channel]),
@@ -158,7 +177,7 @@ mod tests {
             view.flip_horizontal();
             view.add_color_offset([10.0, 20.0, 30.0]);
             let mut written = [0.0; 12];
-            form.write(&mut view, Slot::F32(&mut written));
+            form.write(Axes::Chw, &mut view, Slot::F32(&mut written));
             let expected = Array3::from_shape_fn((3, 2, 2), |(c, y, x)| {
                 let pixel = f32::from(planar[c * 12 + (y + 1) * 4 + (2 - x)]);
                 (pixel - mean[[c, y, x]] + 10.0 * (c + 1) as f32) * normalization.scale[c]
@@ -166,17 +185,53 @@ mod tests {
             assert_eq!(written, expected.as_slice().unwrap(), "planar: {is_planar}");
 
             let mut rounded = [f16::ZERO; 12];
-            OutputForm::F16(normalization.clone()).write(&mut view, Slot::F16(&mut rounded));
+            OutputForm::F16(normalization.clone()).write(Axes::Chw, &mut view, Slot::F16(&mut rounded));
             assert_eq!(rounded, written.map(f16::from_f32), "planar: {is_planar}");
 
             let constant =
                 Normalization { mean: MeanValue::Channels([5.0, 6.0, 7.0]), ..normalization.clone() };
-            OutputForm::F32(constant).write(&mut view, Slot::F32(&mut written));
+            OutputForm::F32(constant).write(Axes::Chw, &mut view, Slot::F32(&mut written));
             let expected = Array3::from_shape_fn((3, 2, 2), |(c, y, x)| {
                 let pixel = f32::from(planar[c * 12 + (y + 1) * 4 + (2 - x)]);
                 (pixel - (5 + c) as f32 + 10.0 * (c + 1) as f32) * normalization.scale[c]
             });
             assert_eq!(written, expected.as_slice().unwrap(), "planar: {is_planar}");
+        }
+    }
+
+    #[test]
+    fn channels_are_last_in_every_form_and_are_the_same_values() {
+        let stored = Size { width: 7, height: 5 };
+        let pixels: Vec<u8> = (0..105).map(|i| i * 2).collect();
+        let mean = Array3::from_shape_fn((3, 4, 5), |(c, y, x)| (c * 40 + y * 10 + x) as f32);
+        let normalization = Normalization { mean: MeanValue::Image(mean), scale: [1.0, 0.5, 0.25] };
+        let last = |first: usize| first % 20 * 3 + first / 20;
+        for (is_planar, flipped) in [(true, false), (true, true), (false, false), (false, true)] {
+            let mut scratch = Scratch::default();
+            let mut view = match is_planar {
+                true => View::planar(&pixels, stored, &mut scratch),
+                false => View::interleaved(&pixels, stored, &mut scratch),
+            };
+            view.crop(Rect { x: 2, y: 1, size: Size { width: 5, height: 4 } });
+            if flipped {
+                view.flip_horizontal();
+            }
+            view.add_color_offset([10.0, 20.0, 30.0]);
+            let (mut chw, mut hwc) = ([0; 60], [1; 60]);
+            OutputForm::U8.write(Axes::Chw, &mut view, Slot::U8(&mut chw));
+            OutputForm::U8.write(Axes::Hwc, &mut view, Slot::U8(&mut hwc));
+            assert!((0..60).all(|i| chw[i] == hwc[last(i)]), "{chw:?}, {hwc:?}");
+
+            let (form, mut chw, mut hwc) = (OutputForm::F32(normalization.clone()), [0.0; 60], [1.0; 60]);
+            form.write(Axes::Chw, &mut view, Slot::F32(&mut chw));
+            form.write(Axes::Hwc, &mut view, Slot::F32(&mut hwc));
+            assert!((0..60).all(|i| chw[i] == hwc[last(i)]), "{chw:?}, {hwc:?}");
+
+            let form = OutputForm::F16(normalization.clone());
+            let (mut chw, mut hwc) = ([f16::ZERO; 60], [f16::ONE; 60]);
+            form.write(Axes::Chw, &mut view, Slot::F16(&mut chw));
+            form.write(Axes::Hwc, &mut view, Slot::F16(&mut hwc));
+            assert!((0..60).all(|i| chw[i] == hwc[last(i)]), "{chw:?}, {hwc:?}");
         }
     }
 

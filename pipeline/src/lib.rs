@@ -84,7 +84,7 @@ pub use batch::{Batch, Images};
 pub use dataset::{Dataset, DatasetError};
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
 pub use eval_crops::EvalCrops;
-pub use form::{MeanValue, Normalization, OutputForm};
+pub use form::{Axes, MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
 pub use mapped::report_bus_errors;
 pub use names::UnknownName;

@@ -25,6 +25,27 @@ pub unsafe trait BatchMemory: Send + Debug {
     fn bytes_mut(&mut self) -> &mut [u8];
 }
 
+/// Memory that a batch cannot be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{given} bytes at {address:#x}, expected {expected} aligned to {ALIGNMENT_BYTES}")]
+pub struct UnfitMemory {
+    /// Bytes there are.
+    pub given: usize,
+    /// Where they begin.
+    pub address: usize,
+    /// Bytes of the images.
+    pub expected: usize,
+}
+
+/// Checks that images of `bytes` bytes can be in `memory`.
+pub(crate) fn check(memory: &dyn BatchMemory, bytes: usize) -> Result<(), UnfitMemory> {
+    let (given, address) = (memory.bytes().len(), memory.bytes().as_ptr().addr());
+    if given >= bytes && address.is_multiple_of(ALIGNMENT_BYTES) {
+        return Ok(());
+    }
+    Err(UnfitMemory { given, address, expected: bytes })
+}
+
 /// Where the loader gets memory from.
 ///
 /// It is called on the thread that starts the loader. The memory reaches the consumer inside batches and is

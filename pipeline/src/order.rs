@@ -50,6 +50,14 @@ mod tests {
     }
 
     #[test]
+    fn the_order_is_the_same_in_every_version_and_from_python() {
+        // `pipeline/python/tests/test_batches.py` has the same numbers. Changing them breaks the resumption
+        // of every run that exists.
+        let permutation = Order::Shuffled.permutation(7, 3, 50);
+        assert_eq!(permutation[..8], [12, 19, 14, 34, 43, 0, 16, 29]);
+    }
+
+    #[test]
     fn every_permutation_of_three_is_as_likely_as_the_others() {
         let mut counts = std::collections::BTreeMap::new();
         for epoch in 0..6000 {

@@ -218,14 +218,25 @@ impl<'a> View<'a> {
         self.write_pixels(planes, self.flipped);
     }
 
-    /// Calls `write` for R, G and B with the plane that the view shows.
-    pub(crate) fn for_each_plane(&mut self, mut write: impl FnMut(usize, Plane<'_>)) {
+    /// Writes what the view shows to `u8 [H,W,3]`, without the colour offset.
+    ///
+    /// # Panics
+    /// When `pixels` is not of that length.
+    pub fn write_interleaved_u8(&self, pixels: &mut [u8]) {
+        match self.layout {
+            Layout::Planar => {
+                kernels::interleave([0, 1, 2].map(|channel| self.plane(channel, self.flipped)), pixels);
+            }
+            Layout::Interleaved => kernels::copy_interleaved(self.interleaved_plane(self.flipped), pixels),
+        }
+    }
+
+    /// The planes R, G and B that the view shows.
+    pub(crate) fn planes(&mut self) -> [Plane<'_>; 3] {
         if self.layout == Layout::Interleaved {
             self.planes_mut();
         }
-        for channel in 0..3 {
-            write(channel, self.plane(channel, self.flipped));
-        }
+        [0, 1, 2].map(|channel| self.plane(channel, self.flipped))
     }
 
     fn copy_unflipped(&self, planes: &mut [u8]) {
@@ -241,17 +252,15 @@ impl<'a> View<'a> {
                     kernels::copy(self.plane(channel, flipped), target);
                 }
             }
-            Layout::Interleaved => {
-                let start = 3 * (self.crop.y as usize * self.stored.width as usize + self.crop.x as usize);
-                let plane = Plane {
-                    pixels: &self.stored_pixels()[start..],
-                    stride: 3 * self.stored.width as usize,
-                    size: self.crop.size,
-                    flipped,
-                };
-                kernels::deinterleave(plane, planes);
-            }
+            Layout::Interleaved => kernels::deinterleave(self.interleaved_plane(flipped), planes),
         }
+    }
+
+    /// All channels of what the view shows; the layout must be interleaved.
+    fn interleaved_plane(&self, flipped: bool) -> Plane<'_> {
+        let start = 3 * (self.crop.y as usize * self.stored.width as usize + self.crop.x as usize);
+        let stride = 3 * self.stored.width as usize;
+        Plane { pixels: &self.stored_pixels()[start..], stride, size: self.crop.size, flipped }
     }
 
     /// One channel of what the view shows; the layout must be planar.

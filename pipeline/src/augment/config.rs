@@ -39,8 +39,7 @@ impl AugmentationConfig {
     /// [`AugmentError`] when no augmentation has this name or its parameters are wrong.
     pub fn build(&self, statistics: Option<&ColorStatistics>) -> Result<Box<dyn Augmentation>, AugmentError> {
         let Some((_, build)) = REGISTRY.iter().find(|(op, _)| *op == self.op) else {
-            let known = REGISTRY.iter().map(|(op, _)| *op).collect();
-            return Err(AugmentError::Unknown { op: self.op.clone(), known });
+            return Err(AugmentError::Unknown { op: self.op.clone(), known: names().collect() });
         };
         build(self, statistics)
     }
@@ -49,6 +48,11 @@ impl AugmentationConfig {
         serde_json::from_value(Value::Object(self.parameters.clone()))
             .map_err(|error| AugmentError::Parameters { op: self.op.clone(), reason: error.to_string() })
     }
+}
+
+/// The names of all augmentations, as recipes give them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().map(|(op, _)| *op)
 }
 
 type Build = fn(&AugmentationConfig, Option<&ColorStatistics>) -> Result<Box<dyn Augmentation>, AugmentError>;

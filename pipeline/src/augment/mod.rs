@@ -20,7 +20,7 @@ pub use augmentation::Augmentation;
 pub use center_crop::CenterCrop;
 pub use chain::Chain;
 pub use color_jitter::ColorJitter;
-pub use config::{AugmentationConfig, alexnet};
+pub use config::{AugmentationConfig, alexnet, names};
 pub use error::AugmentError;
 pub use horizontal_flip::HorizontalFlip;
 pub use pca_jitter::{PcaJitter, PcaScale, PcaStatistics};

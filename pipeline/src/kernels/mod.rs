@@ -7,16 +7,19 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod channels_last;
 mod plane;
+mod row;
 pub mod scalar;
-
-use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use multiversion::multiversion;
 
+pub use channels_last::{copy_interleaved, interleave, normalize_interleaved_f16, normalize_interleaved_f32};
 pub use plane::{Mean, Normalize, Plane};
+
+use row::{TILE, normalize_row};
 
 /// Runs a loop over rows, compiled once for 224 columns and once for any other width. With a known width a
 /// row is copied by a few instructions instead of a call.
@@ -119,9 +122,6 @@ pub fn normalize_f16(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f
     normalize_f16_by_tiles(plane, normalize, target);
 }
 
-/// Pixels that [`normalize_f16_by_tiles`] holds in f32 at a time: 256 bytes, in the first-level cache.
-const TILE: usize = 64;
-
 /// Normalises a part of a row to f32 and rounds it, again and again.
 #[multiversion(targets("x86_64+avx2+fma", "x86_64+ssse3"))]
 fn normalize_f16_by_tiles(plane: Plane<'_>, normalize: Normalize<'_>, target: &mut [f16]) {
@@ -136,54 +136,17 @@ fn normalize_f16_by_tiles(plane: Plane<'_>, normalize: Normalize<'_>, target: &m
     }
 }
 
-/// Normalises the given columns of row `y` of the result.
-#[inline(always)]
-fn normalize_row(
-    plane: Plane<'_>,
-    normalize: Normalize<'_>,
-    y: usize,
-    columns: Range<usize>,
-    target: &mut [f32],
-) {
-    let width = columns.len();
-    let first = if plane.flipped { plane.width() - columns.end } else { columns.start };
-    let pixels = &plane.pixels[y * plane.stride + first..][..width];
-    let target = &mut target[..width];
-    let scale = normalize.scale;
-    match (normalize.mean, plane.flipped) {
-        (Mean::Constant(mean), false) => {
-            let shift = mean - normalize.offset;
-            for (target, &pixel) in target.iter_mut().zip(pixels) {
-                *target = (f32::from(pixel) - shift) * scale;
-            }
-        }
-        (Mean::Constant(mean), true) => {
-            let shift = mean - normalize.offset;
-            for (target, &pixel) in target.iter_mut().zip(pixels.iter().rev()) {
-                *target = (f32::from(pixel) - shift) * scale;
-            }
-        }
-        (Mean::PerPixel(means), false) => {
-            let means = &means[y * plane.width() + columns.start..][..width];
-            for ((target, &pixel), &mean) in target.iter_mut().zip(pixels).zip(means) {
-                *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
-            }
-        }
-        (Mean::PerPixel(means), true) => {
-            let means = &means[y * plane.width() + columns.start..][..width];
-            for ((target, &pixel), &mean) in target.iter_mut().zip(pixels.iter().rev()).zip(means) {
-                *target = (f32::from(pixel) - (mean - normalize.offset)) * scale;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
 
     use super::*;
     use crate::geometry::Size;
+
+    /// Three planes of an image `u8 [3,7,300]` that begin where `plane` does.
+    fn channels(plane: Plane<'_>) -> [Plane<'_>; 3] {
+        [0, 1, 2].map(|channel| Plane { pixels: &plane.pixels[channel * 2000..], ..plane })
+    }
 
     /// Calls `check` with planes of many widths, with and without mirroring.
     fn for_many_planes(bytes_per_pixel: usize, check: impl Fn(Plane<'_>)) {
@@ -248,6 +211,44 @@ mod tests {
                 normalize_f16_by_tiles(plane, normalize, &mut fast);
                 assert_same(&fast, &slow, plane);
             }
+        });
+    }
+
+    #[test]
+    fn interleaving_is_the_same_fast_and_scalar() {
+        for_many_planes(3, |plane| {
+            let (mut fast, mut slow) = (vec![0; 3 * plane.size.area()], vec![1; 3 * plane.size.area()]);
+            copy_interleaved(plane, &mut fast);
+            scalar::copy_interleaved(plane, &mut slow);
+            assert_same(&fast, &slow, plane);
+        });
+        for_many_planes(1, |plane| {
+            let (mut fast, mut slow) = (vec![0; 3 * plane.size.area()], vec![1; 3 * plane.size.area()]);
+            interleave(channels(plane), &mut fast);
+            scalar::interleave(channels(plane), &mut slow);
+            assert_same(&fast, &slow, plane);
+        });
+    }
+
+    #[test]
+    fn normalizing_and_interleaving_is_the_same_bit_by_bit_fast_and_scalar() {
+        let means: Vec<f32> = (0..300 * 6).map(|i| 100.0 + (i % 97) as f32 / 7.0).collect();
+        for_many_planes(1, |plane| {
+            let area = plane.size.area();
+            let mean = [Mean::Constant(127.3), Mean::PerPixel(&means[..area]), Mean::Constant(-1.0)];
+            let normalize = [0, 1, 2].map(|channel| {
+                let number = channel as f32;
+                Normalize { mean: mean[channel], offset: number - 3.7, scale: 1.0 / (58.4 + number) }
+            });
+            let (mut fast, mut slow) = (vec![0.0; 3 * area], vec![1.0; 3 * area]);
+            normalize_interleaved_f32(channels(plane), normalize, &mut fast);
+            scalar::normalize_interleaved_f32(channels(plane), normalize, &mut slow);
+            assert_same(&fast, &slow, plane);
+
+            let (mut fast, mut slow) = (vec![f16::ZERO; 3 * area], vec![f16::ONE; 3 * area]);
+            normalize_interleaved_f16(channels(plane), normalize, &mut fast);
+            scalar::normalize_interleaved_f16(channels(plane), normalize, &mut slow);
+            assert_same(&fast, &slow, plane);
         });
     }
 }

@@ -12,7 +12,7 @@ use super::LoaderError;
 use crate::augment::Chain;
 use crate::batch::BatchShape;
 use crate::eval_crops::EvalCrops;
-use crate::form::OutputForm;
+use crate::form::{Axes, OutputForm};
 use crate::geometry::Size;
 use crate::names::UnknownName;
 use crate::order::Order;
@@ -106,12 +106,17 @@ pub struct LoaderConfig {
     pub epochs: Range<u64>,
     /// The number of the first batch in the first epoch: where an interrupted run resumes.
     pub first_batch: u64,
+    /// Samples of the first epoch that come before its first batch, over all ranks: where a run whose batches
+    /// had another size was interrupted. Batches are counted from there.
+    pub first_sample: u64,
     /// The order of an epoch.
     pub order: Order,
     /// The views that are made of each sample.
     pub views: Views,
     /// Type and normalisation of the pixels.
     pub form: OutputForm,
+    /// The order in which the values of an image lie in memory.
+    pub axes: Axes,
     /// What happens to the last samples of an epoch.
     pub last_batch: LastBatch,
     /// This process's number among those that share an epoch.
@@ -141,9 +146,11 @@ impl LoaderConfig {
             seed: 0,
             epochs: 0..u64::MAX,
             first_batch: 0,
+            first_sample: 0,
             order: Order::Shuffled,
             views: Views::Augmented(Arc::new(chain)),
             form: OutputForm::U8,
+            axes: Axes::Chw,
             last_batch: LastBatch::Drop,
             rank: 0,
             world: 1,
@@ -167,7 +174,9 @@ impl LoaderConfig {
         }
     }
 
-    pub(super) fn shape(&self) -> BatchShape {
+    /// N, V, H and W of every batch.
+    #[must_use]
+    pub fn shape(&self) -> BatchShape {
         let (views, size) = match &self.views {
             Views::Augmented(chain) => (1, chain.output_size()),
             Views::Test { views, crop } => (views.count(), *crop),
@@ -175,7 +184,11 @@ impl LoaderConfig {
         BatchShape { samples: self.batch_size, views, size }
     }
 
-    pub(super) fn check(&self, records: &Records) -> Result<(), LoaderError> {
+    /// Checks that a loader over `records` can work like this, as it does when it is started.
+    ///
+    /// # Errors
+    /// [`LoaderError::Config`] or [`LoaderError::Augment`] when the configuration does not fit the records.
+    pub fn check(&self, records: &Records) -> Result<(), LoaderError> {
         let refuse = |reason: String| Err(LoaderError::Config { reason });
         for (name, value) in
             [("batch_size", self.batch_size), ("workers", self.workers), ("buffers", self.buffers)]

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded, unbounded};
 
 pub use config::{Checksums, LastBatch, LoaderConfig, OnBadRecord, Views};
 pub use error::LoaderError;
@@ -46,7 +46,7 @@ use stats::Counters;
 use worker::Shared;
 
 use crate::batch::{Batch, BatchShape, Buffer, NO_LABEL};
-use crate::memory::{ALIGNMENT_BYTES, HostMemory, MemoryProvider};
+use crate::memory::{self, HostMemory, MemoryProvider};
 use crate::records::Records;
 
 /// A running loader: an iterator over batches.
@@ -159,6 +159,21 @@ impl Loader {
         message.map(|message| self.hand_over(message))
     }
 
+    /// Waits at most `timeout` until [`next`](Iterator::next) has something to return at once: a batch, an
+    /// error or the end. Whether it has.
+    ///
+    /// For a consumer that has to look at something else now and then while it waits.
+    #[must_use]
+    pub fn is_ready_within(&self, timeout: Duration) -> bool {
+        let Some(batches) = &self.batches else { return true };
+        let started = Instant::now();
+        let mut select = Select::new();
+        select.recv(batches);
+        let is_ready = select.ready_timeout(timeout).is_ok();
+        stats::add(&self.counters.consumer_waiting_ns, started.elapsed().as_nanos() as u64);
+        is_ready
+    }
+
     /// Waits for the next message of the workers; `None` when they have all ended.
     fn receive(&self) -> Option<Result<Batch, LoaderError>> {
         let batches = self.batches.as_ref()?;
@@ -230,15 +245,8 @@ fn allocate(
     let refuse = |reason: String| LoaderError::Memory { buffers: config.buffers, bytes, reason };
     (0..config.buffers)
         .map(|_| {
-            let mut memory = provider.allocate(bytes).map_err(|error| refuse(error.to_string()))?;
-            let given = memory.bytes_mut();
-            if given.len() < bytes || !given.as_ptr().addr().is_multiple_of(ALIGNMENT_BYTES) {
-                return Err(refuse(format!(
-                    "the provider gave {} bytes at {:p}, expected {bytes} aligned to {ALIGNMENT_BYTES}",
-                    given.len(),
-                    given.as_ptr()
-                )));
-            }
+            let memory = provider.allocate(bytes).map_err(|error| refuse(error.to_string()))?;
+            memory::check(&*memory, bytes).map_err(|unfit| refuse(format!("the provider gave {unfit}")))?;
             Ok(Buffer {
                 memory,
                 labels: vec![NO_LABEL; shape.samples],

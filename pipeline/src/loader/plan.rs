@@ -16,7 +16,10 @@ pub(super) struct BatchPlans {
     samples: usize,
     rank: usize,
     world: usize,
+    last_batch: LastBatch,
+    /// Of any epoch but the first, which begins at `first_sample`.
     batches_per_epoch: u64,
+    first_sample: u64,
     epochs: Range<u64>,
     /// The next batch: epoch, number in the epoch, number in the loader.
     epoch: u64,
@@ -72,7 +75,9 @@ impl BatchPlans {
             samples: config.batch_size,
             rank: config.rank,
             world,
+            last_batch: config.last_batch,
             batches_per_epoch,
+            first_sample: config.first_sample.min(records.into()),
             epochs: config.epochs.clone(),
             epoch: config.epochs.start,
             index: config.first_batch,
@@ -101,14 +106,25 @@ impl BatchPlans {
         self.ahead.pop_front().map(|plan| (plan, upcoming))
     }
 
+    /// The sample that the epoch of the next batch begins with, and its batches.
+    fn epoch(&self) -> (u64, u64) {
+        if self.epoch != self.epochs.start {
+            return (0, self.batches_per_epoch);
+        }
+        let records = (u64::from(self.records) - self.first_sample) as usize;
+        (self.first_sample, batches_per_epoch(records, self.samples, self.world, self.last_batch))
+    }
+
     fn plan(&mut self) -> Option<BatchPlan> {
-        while self.index >= self.batches_per_epoch {
+        let (mut first_sample, mut batches) = self.epoch();
+        while self.index >= batches {
             if self.epoch >= self.epochs.end || self.batches_per_epoch == 0 {
                 return None;
             }
             self.epoch += 1;
-            self.index -= self.batches_per_epoch;
+            self.index -= batches;
             self.permutation = None;
+            (first_sample, batches) = self.epoch();
         }
         if self.epoch >= self.epochs.end {
             return None;
@@ -120,7 +136,7 @@ impl BatchPlans {
         // same steps as one rank with batches of N·B.
         let records = records as u64;
         let samples = self.samples as u64;
-        let first = (self.index * self.world as u64 + self.rank as u64) * samples;
+        let first = first_sample + (self.index * self.world as u64 + self.rank as u64) * samples;
         let first_position = first.min(records);
         let plan = BatchPlan {
             epoch,

@@ -151,6 +151,87 @@ fn a_loader_that_starts_in_the_middle_delivers_what_would_have_followed() {
 }
 
 #[test]
+fn a_loader_that_starts_at_a_sample_delivers_the_rest_of_the_epoch_in_batches_of_any_size() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() };
+    let one_by_one = deliver(&records, LoaderConfig { batch_size: 1, epochs: 0..2, ..config.clone() });
+    for (first_sample, batch_size, world) in [(0, 8, 1), (16, 5, 3), (17, 4, 2), (52, 4, 2), (53, 8, 1)] {
+        let ranks: Vec<Vec<Seen>> = (0..world)
+            .map(|rank| {
+                let config = LoaderConfig { batch_size, rank, world, first_sample, ..config.clone() };
+                deliver(&records, LoaderConfig { epochs: 0..2, ..config })
+            })
+            .collect();
+        let mut seen: Vec<(u64, u64, u32, [f32; 3])> = Vec::new();
+        for step in 0..ranks[0].len() {
+            for batch in ranks.iter().map(|batches| &batches[step]) {
+                let samples = batch.records.iter().zip(&batch.color_offsets);
+                seen.extend(samples.map(|(record, offset)| (batch.epoch, batch.index, *record, *offset)));
+            }
+        }
+        // As if nothing had come before, but for the numbers of batches.
+        let rest = &one_by_one[first_sample as usize..];
+        assert_eq!(seen.len(), rest.len(), "from {first_sample}");
+        for ((epoch, index, record, offset), expected) in seen.iter().zip(rest) {
+            assert_eq!(
+                (*epoch, *record, *offset),
+                (expected.epoch, expected.records[0], expected.color_offsets[0])
+            );
+            let first = if *epoch == 0 { first_sample } else { 0 };
+            assert_eq!(*index, (expected.index - first) / (batch_size * world) as u64);
+        }
+    }
+    // Of the 37 that are left, 36 fill batches.
+    let dropped = LoaderConfig { batch_size: 12, first_sample: 16, last_batch: LastBatch::Drop, ..config };
+    assert_eq!(deliver(&records, dropped).len(), 3);
+}
+
+#[test]
+fn memory_that_the_consumer_keeps_is_not_written_over() {
+    let (_directory, records) = records(Encoding::Raw, 53);
+    let expected = deliver(&records, one_epoch());
+    let mut kept = Vec::new();
+    for batch in Loader::start(records, LoaderConfig { buffers: 1, ..one_epoch() }).unwrap() {
+        let batch = batch.unwrap();
+        let bytes = batch.image_bytes().len();
+        let too_small = HostMemory.allocate(bytes - 1).unwrap();
+        if kept.len() == 5 {
+            let unfit = batch.into_memory(too_small).unwrap_err();
+            assert_eq!((unfit.given, unfit.expected), (bytes - 1, bytes));
+            continue;
+        }
+        kept.push(batch.into_memory(HostMemory.allocate(bytes).unwrap()).unwrap());
+    }
+    assert_eq!(kept.len(), 5);
+    for (memory, expected) in kept.iter().zip(&expected) {
+        assert!(memory.bytes()[..expected.images.len()] == expected.images, "batch {}", expected.index);
+    }
+}
+
+#[test]
+fn waiting_for_a_while_says_whether_a_batch_the_end_or_an_error_is_there() {
+    let (directory, records) = records(Encoding::Raw, 53);
+    let config = LoaderConfig { hold_timeout: Duration::from_secs(3600), buffers: 1, ..one_epoch() };
+    let mut loader = Loader::start(Arc::clone(&records), config.clone()).unwrap();
+    let long = Duration::from_secs(3600);
+    assert!(loader.is_ready_within(long));
+    let held = loader.next().unwrap().unwrap();
+    // The only buffer is here.
+    assert!(!loader.is_ready_within(Duration::from_millis(1)));
+    drop(held);
+    assert_eq!(std::iter::from_fn(|| loader.is_ready_within(long).then(|| loader.next())?).count(), 5);
+    assert!(
+        loader.is_ready_within(long) && loader.next().is_none() && loader.is_ready_within(Duration::ZERO)
+    );
+    drop(records);
+    damage(&directory, 30);
+    let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
+    let mut loader = Loader::start(records, config).unwrap();
+    while loader.is_ready_within(long) && loader.next().unwrap().is_ok() {}
+    assert!(loader.is_ready_within(Duration::ZERO));
+}
+
+#[test]
 fn ranks_together_make_the_steps_of_one_rank_with_larger_batches() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let config = LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() };

@@ -216,7 +216,7 @@ fn fill_slot(
             Views::Test { views, crop } => views.apply(number, *crop, &mut view),
         }
         claim.set_color_offset(slot, number, view.color_offset());
-        shared.config.form.write(&mut view, claim.image(slot, number));
+        shared.config.form.write(shared.config.axes, &mut view, claim.image(slot, number));
     }
     Ok(record.image.len())
 }

@@ -1,0 +1,108 @@
+"""A split of a prepared data set, image by image."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from . import _native
+
+
+class Dataset:
+    """The images of a split of a prepared data set, in the order of its shards.
+
+    `dataset[i]` is `(image, label)`: pixels `uint8 [3,S,S]` as a new NumPy array, and an int. It serves as a map-style
+    data set of PyTorch as well, in workers that are forked or spawned.
+
+    path: a folder that `prepare` has made.
+    split: "train" or "val".
+    """
+
+    def __init__(self, path: str | os.PathLike[str], split: str = "train") -> None:
+        self._native = _native.Dataset(path, split)
+        self.path = os.path.abspath(path)
+        self.split = split
+        self.info: dict[str, Any] = json.loads(self._native.info())
+
+    def __len__(self) -> int:
+        return len(self._native)
+
+    def __getitem__(self, index: int) -> tuple[numpy.ndarray, int]:
+        index = self._index(index)
+        return numpy.from_dlpack(self._native.image(index)), self._native.label(index)
+
+    def __iter__(self) -> Iterator[tuple[numpy.ndarray, int]]:
+        return (self[index] for index in range(len(self)))
+
+    def label(self, index: int) -> int:
+        """The label of an image: a position in `classes`."""
+        return self._native.label(self._index(index))
+
+    def key(self, index: int) -> str:
+        """The key of an image: its path in the folder or archive that it came from."""
+        return self._native.key(self._index(index))
+
+    @property
+    def classes(self) -> list[str]:
+        """The ids of the classes, WordNet ids or names of folders; a label is a position in this list."""
+        return [entry["wnid"] for entry in self.info["classes"]]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The readable names of the classes, in the order of `classes`."""
+        return [entry["name"] for entry in self.info["classes"]]
+
+    @property
+    def image_size(self) -> int:
+        """Side S of every image, in pixels."""
+        return self.info["image_size"]
+
+    @property
+    def encoding(self) -> str:
+        """How images are stored: "raw" or "jpeg"."""
+        return self.info["encoding"]
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Mean of R, G and B over the training images, in units of 0..=255."""
+        return tuple(self._statistics()["mean"])
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Standard deviation of R, G and B over the training images, in units of 0..=255."""
+        covariance = self._statistics()["covariance"]
+        return tuple(max(covariance[channel][channel], 0.0) ** 0.5 for channel in range(3))
+
+    @property
+    def digest(self) -> str:
+        """A digest of the images and their order, in hexadecimal: equal for equal shards, wherever they lie."""
+        return self._native.digest()
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return os.path.basename(self.path) or self.path
+
+    def __repr__(self) -> str:
+        images = f"{len(self)} images of {self.image_size}x{self.image_size} pixels, {self.encoding}"
+        return f"<fovea_loader.Dataset {self.path!r}, {self.split}: {images}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self.path, self.split)
+
+    def _index(self, index: int) -> int:
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"image {index} of {len(self)} images")
+        return position % len(self)
+
+    def _statistics(self) -> dict[str, Any]:
+        statistics = self.info["statistics"]
+        if statistics is None:
+            raise ValueError(f"{self.path}: the data set has no training images, so it has no colour statistics")
+        return statistics

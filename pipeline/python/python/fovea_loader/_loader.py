@@ -1,0 +1,385 @@
+"""The loader: batches of a split, epoch after epoch."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from . import _native, _ranks, _tensors, transforms
+from ._dataset import Dataset
+
+# Mean and standard deviation of R, G and B that ImageNet's networks are usually trained with, in units of 0..=255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+DTYPES = ("uint8", "float16", "float32")
+STATE_VERSION = 1
+MOST = 2**64 - 1
+
+
+class Loader:
+    """An iterable over the batches `(images, target)` of a split, in any number of processes that share it.
+
+    `for images, target in loader` is one epoch; the next such loop is the next epoch, in another order. Images are
+    `[N,3,H,W]`, of the type `dtype`, and targets `int64 [N]`: positions in the list of classes. They are tensors of
+    PyTorch if it is installed, else arrays of NumPy, in memory that the loader wrote to; a batch that is kept is never
+    written over. Order and augmentation depend on seed, epoch and position alone: they are the same for any number of
+    workers and ranks, and after a restart.
+
+    path: a folder that `prepare` has made, or a `Dataset`.
+    split: "train" or "val".
+    batch_size: N, images of a batch of this process.
+    transform: what happens to every image: a list of transforms, their names, or dicts `{"op": name, …}`.
+    dtype: "uint8", pixels 0..=255 as they are; or "float16" or "float32", (pixel − mean) / std.
+    mean, std: three numbers for R, G and B or one for all, in units of 0..=255, or "dataset" for those of the training
+        images [default: 0 and 255, which gives 0..=1].
+    channels_last: images lie in memory as [N,H,W,3]: tensors are of PyTorch's memory format channels_last, and arrays
+        of NumPy have the shape [N,H,W,3].
+    shuffle: whether epochs have a random order [default: for "train"].
+    seed: determines order and augmentation, 0..2**64.
+    rank, world: this process's number and how many share an epoch [default: those of torch.distributed if it is
+        initialised, else those that torchrun, mpiexec or srun give, else 0 and 1].
+    drop_last: whether images that do not fill a batch of all ranks are left out [default: where they are shuffled];
+        otherwise the last batch of a rank is smaller, down to none.
+    workers: threads that make batches [default: the cores that this process may use].
+    device: where batches go, for instance "cuda"; they are copied beside the computation, one batch ahead. Needs PyTorch.
+    pin_memory: whether batches are in page-locked memory of PyTorch [default: if `device` is a CUDA device].
+    arrays: "torch" or "numpy" [default: torch if it is installed].
+    on_bad_record: "stop" at an image that is damaged, or "skip" it and count it.
+    buffers: batches that are made ahead.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Dataset,
+        split: str | None = None,
+        *,
+        batch_size: int,
+        transform: Iterable[transforms.Transform | str | Mapping[str, Any]] | transforms.Transform | str | None = None,
+        dtype: Any = "uint8",
+        mean: float | Iterable[float] | str | None = None,
+        std: float | Iterable[float] | str | None = None,
+        channels_last: bool = False,
+        shuffle: bool | None = None,
+        seed: int = 0,
+        rank: int | None = None,
+        world: int | None = None,
+        drop_last: bool | None = None,
+        workers: int | None = None,
+        device: Any = None,
+        pin_memory: bool | None = None,
+        arrays: str | None = None,
+        on_bad_record: str = "stop",
+        buffers: int = 2,
+        **unknown: Any,
+    ) -> None:
+        for name in unknown:
+            known = [known for known in type(self).__init__.__kwdefaults__] + ["batch_size"]
+            raise TypeError(f"Loader has no parameter {name!r}{transforms.nearest(name, known)}")
+        if isinstance(path, Dataset):
+            if split not in (None, path.split):
+                raise ValueError(f"split={split!r}, but the data set given is of the split {path.split!r}")
+            self.dataset = path
+        else:
+            self.dataset = Dataset(path, "train" if split is None else split)
+        self.shuffle = (self.dataset.split == "train") if shuffle is None else bool(shuffle)
+        self.drop_last = self.shuffle if drop_last is None else bool(drop_last)
+        self.batch_size = whole("batch_size", batch_size, 1, 2**31)
+        self.seed = whole("seed", seed, 0, MOST)
+        self.rank, self.world = self._ranks(rank, world)
+        self.dtype = type_name(dtype)
+        library = _tensors.library("torch" if device is not None and arrays is None else arrays)
+        if library == "numpy" and (device is not None or pin_memory):
+            raise ValueError("device and pin_memory need PyTorch: install torch, or leave them out")
+        self._copies = None if device is None or str(device) == "cpu" else _tensors.Copies(device)
+        if pin_memory is None:
+            pin_memory = self._copies is not None and self._copies.device.type == "cuda"
+        mean, std = self._normalization(mean, std)
+        try:
+            self._config = _native.Config(
+                self.dataset._native,
+                batch_size=self.batch_size,
+                transform=transforms.to_json(transform),
+                dtype=self.dtype,
+                mean=mean,
+                std=std,
+                channels_last=bool(channels_last),
+                shuffle=self.shuffle,
+                rank=self.rank,
+                world=self.world,
+                drop_last=self.drop_last,
+                workers=None if workers is None else whole("workers", workers, 1, 1024),
+                buffers=whole("buffers", buffers, 1, 2**16),
+                on_bad_record=on_bad_record,
+            )
+        except ValueError as error:
+            raise transforms.explain(error) from None
+        self._allocate = None
+        if library == "numpy":
+            self._arrays: Any = _tensors.NumpyArrays(bool(channels_last))
+        else:
+            self._arrays = _tensors.TorchTensors(self.dtype, self._config.side(), bool(channels_last), bool(pin_memory))
+            if pin_memory:
+                self._allocate = self._arrays.pinned
+        # The position: epoch, and images of all ranks that have been delivered in it.
+        self._epoch, self._sample = 0, 0
+        # Counts changes of the position that end an iteration.
+        self._turn = 0
+        # The epoch that is being iterated over.
+        self._current: Epoch | None = None
+        # Batches come from here; its next one is at `_stream_at`.
+        self._stream: _native.Stream | None = None
+        self._stream_at = (0, 0)
+
+    def __len__(self) -> int:
+        """Batches of an epoch of this process; as many for every rank."""
+        return self._batches_after(0)
+
+    def __iter__(self) -> Epoch:
+        """The next epoch; or the rest of one, after `load_state_dict`."""
+        return Epoch(self)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch, or of the batch that was delivered last within an epoch."""
+        return self._epoch
+
+    def epochs(self, count: int) -> Iterator[Epoch]:
+        """The epochs that are left of `count`, each an iterator over batches with its `number`.
+
+        After `load_state_dict` the first is what was left of its epoch.
+        """
+        while True:
+            epoch = Epoch(self)
+            if epoch.number >= count:
+                return
+            yield epoch
+            if not epoch.has_begun and self._turn == epoch._turn:
+                self._move_to(epoch.number + 1, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes `epoch` the next one. Not needed: epochs advance by themselves.
+
+        After `load_state_dict` with a position in this very epoch it goes on from there.
+        """
+        epoch = whole("epoch", epoch, 0, MOST)
+        if self._current is not None or epoch != self._epoch:
+            self._move_to(epoch, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batch that was delivered last: the same on every rank, for any number of ranks."""
+        return {
+            "version": STATE_VERSION,
+            "epoch": self._epoch,
+            "sample_in_epoch": self._sample,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "global_batch": self._global_batch(),
+            "dataset": {
+                "name": self.dataset.name,
+                "split": self.dataset.split,
+                "images": len(self.dataset),
+                "digest": self.dataset.digest,
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on after the position of `state`, with its seed, also with another batch size or number of ranks."""
+        if not isinstance(state, Mapping) or not {"version", "epoch", "sample_in_epoch", "seed", "dataset"} <= set(state):
+            raise ValueError("this is no state of a Loader: it is what its state_dict() returns")
+        if state["version"] != STATE_VERSION:
+            raise ValueError(f"a state of version {state['version']!r}, expected {STATE_VERSION}")
+        theirs = state["dataset"]
+        if theirs["digest"] != self.dataset.digest:
+            raise ValueError(
+                f"the state is of another data set: {theirs['name']!r}, {theirs['split']}, {theirs['images']} images, "
+                f"digest {theirs['digest'][:12]}…; this loader reads {self.dataset.name!r}, {self.dataset.split}, "
+                f"{len(self.dataset)} images, digest {self.dataset.digest[:12]}…"
+            )
+        if state.get("shuffle", self.shuffle) != self.shuffle:
+            raise ValueError(f"the state is of a loader with shuffle={state['shuffle']}, this one has {self.shuffle}")
+        sample = whole("sample_in_epoch", state["sample_in_epoch"], 0, len(self.dataset))
+        epoch, seed = whole("epoch", state["epoch"], 0, MOST), whole("seed", state["seed"], 0, MOST)
+        if seed != self.seed:
+            self._close()
+        self.seed = seed
+        self._move_to(epoch, sample)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the loader's threads were last started.
+
+        images, skipped; bytes_read, bytes_written; elapsed_s, images_per_s; workers_busy_s and workers_waiting_s over
+        all workers, consumer_waiting_s: time that the program waited for a batch. held_buffers: batches that the program
+        holds; extra_buffers: batches for which memory was made because it holds more than a loop needs.
+        """
+        return self._config.stats(self._stream)
+
+    def close(self) -> None:
+        """Stops the threads. Another iteration starts them again."""
+        self._close()
+        self._turn += 1
+
+    def __repr__(self) -> str:
+        batches = f"{len(self)} batches of {self.batch_size}, {self.dtype}"
+        return f"<fovea_loader.Loader {self.dataset.path!r}, {self.dataset.split}: {batches}, rank {self.rank} of {self.world}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Loader cannot be pickled, since it has threads: make it in the process that uses it")
+
+    def _ranks(self, rank: int | None, world: int | None) -> tuple[int, int]:
+        if (rank is None) != (world is None):
+            raise ValueError(f"rank={rank!r}, world={world!r}: give both, or neither")
+        if rank is None:
+            return _ranks.rank_and_world()
+        return _ranks.checked(whole("rank", rank, 0, MOST), whole("world", world, 1, MOST), "rank and world")
+
+    def _normalization(self, mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if self.dtype == "uint8" and not (mean is None and std is None):
+            raise ValueError("mean and std need dtype='float16' or 'float32'; with 'uint8' pixels stay as they are")
+        mean = self.dataset.mean if isinstance(mean, str) and mean == "dataset" else three("mean", mean, 0.0)
+        std = self.dataset.std if isinstance(std, str) and std == "dataset" else three("std", std, 255.0)
+        if min(std) <= 0:
+            raise ValueError(f"std={std}, expected numbers above 0")
+        if max(std) < 1:
+            raise ValueError(f"std={std}: mean and std are in units of 0..=255; multiply those for 0..=1 by 255")
+        return mean, std
+
+    def _global_batch(self) -> int:
+        return self.batch_size * self.world
+
+    def _batches_after(self, sample: int) -> int:
+        images, batch = max(len(self.dataset) - sample, 0), self._global_batch()
+        return images // batch if self.drop_last else -(-images // batch)
+
+    def _move_to(self, epoch: int, sample: int) -> None:
+        self._epoch, self._sample = epoch, sample
+        self._current = None
+        self._turn += 1
+
+    def _fetch(self, epoch: int, sample: int) -> tuple[Any, Any] | None:
+        """The batch at a position, from the running threads if it is their next; `None` at the end of the epoch."""
+        left = self._batches_after(sample)
+        if left == 0:
+            return None
+        if self._stream is None or self._stream_at != (epoch, sample):
+            self._close()
+            self._stream = self._config.start(
+                seed=self.seed, epoch=epoch, first_sample=sample, allocate=self._allocate
+            )
+        try:
+            images, labels = self._stream.next()
+        except (_native.DataError, MemoryError):
+            self._close()
+            raise
+        self._stream_at = (epoch, sample + self._global_batch()) if left > 1 else (epoch + 1, 0)
+        return self._arrays.batch(images, labels)
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class Epoch:
+    """An epoch, or what is left of one: an iterator over batches `(images, target)`."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._turn = loader._turn
+        is_abandoned = loader._current is not None
+        # Its number.
+        self.number = loader._epoch + 1 if is_abandoned else loader._epoch
+        self._next_sample = 0 if is_abandoned else loader._sample
+        # Whether a batch was asked for.
+        self.has_begun = False
+        self._has_ended = False
+        # A batch whose copy to the device has begun.
+        self._ahead: tuple[Any, Any, Any] | None = None
+
+    def __len__(self) -> int:
+        """Batches that are left."""
+        if self._has_ended:
+            return 0
+        return self._loader._batches_after(self._loader._sample if self.has_begun else self._next_sample)
+
+    def __iter__(self) -> Epoch:
+        return self
+
+    def __next__(self) -> tuple[Any, Any]:
+        loader = self._loader
+        if self._has_ended:
+            raise StopIteration
+        if self._turn != loader._turn:
+            raise RuntimeError("another iteration of this loader has begun since, or its position was changed")
+        if not self.has_begun:
+            self.has_begun = True
+            loader._move_to(self.number, self._next_sample)
+            loader._current = self
+            self._turn = loader._turn
+        batch = self._fetch() if loader._copies is None else self._copied(loader._copies)
+        if batch is None:
+            self._has_ended = True
+            loader._move_to(self.number + 1, 0)
+            raise StopIteration
+        loader._sample = min(loader._sample + loader._global_batch(), len(loader.dataset))
+        return batch
+
+    def _fetch(self) -> tuple[Any, Any] | None:
+        batch = self._loader._fetch(self.number, self._next_sample)
+        if batch is not None:
+            self._next_sample += self._loader._global_batch()
+        return batch
+
+    def _copied(self, copies: _tensors.Copies) -> tuple[Any, Any] | None:
+        ready = self._ahead or self._begin_copy(copies)
+        self._ahead = None
+        if ready is None:
+            return None
+        try:
+            self._ahead = self._begin_copy(copies)
+        except _native.DataError:
+            # What is ready comes first; the next call meets the error again.
+            pass
+        return copies.end(*ready)
+
+    def _begin_copy(self, copies: _tensors.Copies) -> tuple[Any, Any, Any] | None:
+        batch = self._fetch()
+        return None if batch is None else copies.begin(*batch)
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number of a range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}, expected a whole number") from None
+    if isinstance(value, bool) or not least <= number <= most:
+        raise ValueError(f"{name}={value!r}, expected a whole number {least} to {most}")
+    return number
+
+
+def three(name: str, value: Any, default: float) -> tuple[float, ...]:
+    """Numbers for R, G and B."""
+    try:
+        values = [default if value is None else value] * 3 if value is None or not is_list(value) else list(value)
+        numbers = tuple(float(number) for number in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or any(number != number or abs(number) == float("inf") for number in numbers):
+        raise ValueError(f"{name}={value!r}, expected three numbers for R, G and B, one for all, or 'dataset'")
+    return numbers
+
+
+def is_list(value: Any) -> bool:
+    return hasattr(value, "__iter__") and not isinstance(value, str)
+
+
+def type_name(dtype: Any) -> str:
+    """The name of a type: a string, or a type of PyTorch or NumPy."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
+    name = name.removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}, expected one of {', '.join(DTYPES)}{transforms.nearest(name, DTYPES)}")
+    return name

@@ -1,0 +1,102 @@
+"""Shards of photos: made, verified, inspected."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, Union
+
+from . import _native
+from .transforms import explain
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+
+def prepare(
+    train: Path | None = None,
+    val: Path | None = None,
+    devkit: Path | None = None,
+    *,
+    out: Path,
+    size: int = 256,
+    encoding: str = "raw",
+    quality: int = 90,
+    orientation: str = "ignore",
+    resize: str = "short-side",
+    filter: str = "lanczos3",
+    seed: int = 0,
+    shard_bytes: int = 256 << 20,
+    limit_per_class: int | None = None,
+    layout: str = "auto",
+    workers: int | None = None,
+    update: bool = False,
+    embedded_sample: bool = False,
+    progress: Callable[[int, int, int], Any] | None = None,
+) -> dict[str, Any]:
+    """Makes shards for training out of ImageNet's archives or any folder of labelled photos.
+
+    The layout is detected. A preparation that was interrupted goes on when it is called again, and ends with the same
+    bytes. Images that cannot be decoded are left out and listed in `rejected.tsv`.
+
+    train, val: training and validation images: an archive, a folder with a folder for each class, or as `train` a data
+        set with both splits.
+    devkit: development kit of ILSVRC: classes and validation labels.
+    out: folder to write to.
+    size: side S of the stored images, in pixels.
+    encoding: "raw", which is fastest to read, or "jpeg", which takes an eighth of the space.
+    quality: of JPEG, 1 to 100.
+    orientation: of photos by their EXIF data: "ignore" or "apply".
+    resize: "short-side" crops the centre, "squash" distorts.
+    filter: kernel for resizing: "lanczos3", "bicubic" or "bilinear".
+    seed: of the order in which training images are stored.
+    shard_bytes: approximate size of a shard, in bytes.
+    limit_per_class: takes only so many images of each class and split.
+    layout: "auto", "classes", "splits", or the name of a layout.
+    workers: threads [default: the cores that this process may use].
+    update: prepares again what `out` holds if images have changed since; refused without it.
+    embedded_sample: prepares the small data set inside the package (Fashion-MNIST, 28x28 pixels) in place of `train`.
+    progress: called now and then with the images that are done, those there are, and those that were rejected.
+
+    Returns a dict: `directory`, `info` (the content of `dataset.json`), `rejected`, `shards_kept`, `notes`.
+    """
+    if embedded_sample == bool(train or val or devkit):
+        raise ValueError("give the images to prepare: train, val or both, or else embedded_sample")
+    options = dict(
+        train=train,
+        val=val,
+        devkit=devkit,
+        embedded_sample=embedded_sample,
+        out=out,
+        layout=layout,
+        orientation=orientation,
+        resize=resize,
+        filter=filter,
+        size=size,
+        seed=seed,
+        encoding=encoding,
+        quality=quality,
+        shard_bytes=shard_bytes,
+        limit_per_class=limit_per_class,
+        workers=workers,
+        update=update,
+        progress=progress,
+    )
+    try:
+        return json.loads(_native.prepare(**options))
+    except (ValueError, OverflowError) as error:
+        raise explain(error) from None
+
+
+def verify(path: Path, *, workers: int | None = None) -> dict[str, Any]:
+    """Reads every byte of a prepared data set and checks digests, checksums, counts, labels and images.
+
+    Returns a dict: `images`, `shards`, and `problems`, a list of `{"path", "problem"}` that is empty if all is well.
+    """
+    return json.loads(_native.verify(path, workers=workers))
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """What a prepared data set holds: `info`, the content of `dataset.json`, and `preparation`, how it was made."""
+    return json.loads(_native.inspect(path))

@@ -1,0 +1,184 @@
+"""Transforms: random changes of an image, drawn anew for every use of it.
+
+Each is a class with the name of an augmentation of Fovea in CamelCase: `RandomResizedCrop(224)` is
+`random_resized_crop` with `size = 224`. Parameters that are left out have their defaults. Draws are functions of
+(seed, epoch, position in the epoch), so they depend neither on threads nor on ranks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import _native
+
+__all__ = [
+    "CenterCrop",
+    "ColorJitter",
+    "Flip",
+    "HorizontalFlip",
+    "PcaJitter",
+    "RandomCrop",
+    "RandomResizedCrop",
+    "Transform",
+    "names",
+]
+
+
+def names() -> list[str]:
+    """The names of all transforms, as recipes give them: `random_resized_crop`, …"""
+    return _native.transform_names()
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` with the known word that is most like `word`, or nothing."""
+    found = difflib.get_close_matches(word.lower(), list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class Transform:
+    """The transform `op` of `names()` with parameters by name: `Transform("random_crop", size=224)`."""
+
+    def __init__(self, op: str, **parameters: Any) -> None:
+        if op not in names():
+            known = names()
+            raise ValueError(f"there is no transform {op!r}; there are {', '.join(known)}{nearest(op, known)}")
+        self.op = op
+        self.parameters = {name: value for name, value in parameters.items() if value is not None}
+
+    def __repr__(self) -> str:
+        parameters = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
+        return f"{camel_case(self.op)}({parameters})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transform) and (self.op, self.parameters) == (other.op, other.parameters)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class RandomResizedCrop(Transform):
+    """A rectangle of random area and shape, rescaled to a square; as torchvision's.
+
+    size: side of the resulting square in pixels.
+    scale: least and largest share of the image's area [default: (0.08, 1)].
+    ratio: least and largest width over height [default: (3/4, 4/3)].
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        scale: tuple[float, float] | None = None,
+        ratio: tuple[float, float] | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__("random_resized_crop", size=size, scale=scale, ratio=ratio, **parameters)
+
+
+class RandomCrop(Transform):
+    """A square of `size` pixels at a random position, without rescaling."""
+
+    def __init__(self, size: int, **parameters: Any) -> None:
+        super().__init__("random_crop", size=size, **parameters)
+
+
+class CenterCrop(Transform):
+    """The square of `size` pixels at the centre, without rescaling."""
+
+    def __init__(self, size: int, **parameters: Any) -> None:
+        super().__init__("center_crop", size=size, **parameters)
+
+
+class HorizontalFlip(Transform):
+    """Mirrors left to right with the probability `p` [default: 0.5]."""
+
+    def __init__(self, p: float | None = None, **parameters: Any) -> None:
+        super().__init__("horizontal_flip", p=p, **parameters)
+
+
+Flip = HorizontalFlip
+
+
+class ColorJitter(Transform):
+    """Scales brightness, contrast and saturation by factors drawn from 1 ± the parameter, in random order."""
+
+    def __init__(
+        self,
+        brightness: float | None = None,
+        contrast: float | None = None,
+        saturation: float | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(
+            "color_jitter", brightness=brightness, contrast=contrast, saturation=saturation, **parameters
+        )
+
+
+class PcaJitter(Transform):
+    """Adds a random offset along the principal axes of the colours (Krizhevsky et al., 2012); not for uint8.
+
+    stddev: standard deviation of the draw along each axis [default: 0.1].
+    scale: "eigenvalue", as the paper prints it, or "stddev", as its authors' code has it.
+    statistics: "dataset" or "imagenet": where the axes come from.
+    """
+
+    def __init__(
+        self,
+        stddev: float | None = None,
+        *,
+        scale: str | None = None,
+        statistics: str | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__("pca_jitter", stddev=stddev, scale=scale, statistics=statistics, **parameters)
+
+
+def camel_case(op: str) -> str:
+    return "".join(word.capitalize() for word in op.split("_"))
+
+
+def __getattr__(name: str) -> Any:
+    """Transforms that have no class above, with parameters by name."""
+    by_class = {camel_case(op): op for op in names()}
+    if name in by_class:
+        return lambda **parameters: Transform(by_class[name], **parameters)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{nearest(name, by_class)}")
+
+
+def to_json(transform: Iterable[Transform | str | Mapping[str, Any]] | Transform | str | None) -> str:
+    """The list that Rust reads. A step is a `Transform`, a name, or `{"op": name, …parameters}`."""
+    if transform is None:
+        transform = []
+    elif isinstance(transform, (Transform, str, Mapping)):
+        transform = [transform]
+    steps = []
+    for step in transform:
+        if isinstance(step, str):
+            step = Transform(step)
+        elif isinstance(step, Mapping):
+            if not isinstance(step.get("op"), str):
+                raise ValueError(f"transform {dict(step)!r} has no name: expected {{'op': name, …}}")
+            step = Transform(**step)
+        elif not isinstance(step, Transform):
+            raise TypeError(
+                f"transform {step!r} is of {type(step).__module__}.{type(step).__qualname__}, expected one of "
+                "fovea_loader's: RandomResizedCrop(224), …"
+            )
+        steps.append({"op": step.op, **step.parameters})
+    return json.dumps(steps)
+
+
+def explain(error: ValueError | OverflowError) -> ValueError:
+    """The error of Rust, with the name that was probably meant."""
+    message = "\n".join([str(error), *getattr(error, "__notes__", [])])
+    wrong = re.search(r"unknown (?:field|variant) `([^`]*)`, expected (.*)", message)
+    if wrong:
+        message += nearest(wrong[1], re.findall(r"`([^`]*)`", wrong[2]))
+    wrong = re.search(r'unknown .* "([^"]*)", expected one of (.*)', message)
+    if wrong:
+        message += nearest(wrong[1], wrong[2].split(", "))
+    return ValueError(message)

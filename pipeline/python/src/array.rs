@@ -1,0 +1,110 @@
+//! An array that Python takes without a copy.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyBufferError;
+use pyo3::prelude::*;
+
+use crate::dlpack::{CPU, DataType, Exported, capsule};
+
+/// An array in memory of the loader; `numpy.from_dlpack` and `torch.from_dlpack` take it without a copy.
+///
+/// The memory lives until the last array or tensor that was made of it is gone.
+#[pyclass(frozen, module = "fovea_loader._native")]
+pub struct Array {
+    data: Data,
+    dtype: DataType,
+    shape: Vec<i64>,
+    strides: Vec<i64>,
+    owner: Arc<dyn Any + Send + Sync>,
+}
+
+/// Points into the memory that an array's owner keeps.
+#[derive(Clone, Copy)]
+struct Data(*mut u8);
+
+// SAFETY: only an address; what is there is read and written by those who take the array, as with any array
+// of Python.
+unsafe impl Send for Data {}
+// SAFETY: as above.
+unsafe impl Sync for Data {}
+
+impl Array {
+    /// The array of these shape and strides, in elements, that begins at `data`.
+    ///
+    /// # Safety
+    /// As long as `owner` lives, the memory at `data` holds such an array, stays where it is, and is used by
+    /// nothing else.
+    pub unsafe fn new(
+        data: *mut u8,
+        dtype: DataType,
+        shape: Vec<i64>,
+        strides: Vec<i64>,
+        owner: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { data: Data(data), dtype, shape, strides, owner }
+    }
+
+    /// The array `i64 [N]` of these values.
+    pub fn of_labels(mut values: Vec<i64>) -> Self {
+        let (data, len) = (values.as_mut_ptr().cast(), values.len() as i64);
+        // SAFETY: the values are on the heap, where they stay, and nothing else has them.
+        unsafe { Self::new(data, DataType::I64, vec![len], vec![1], Arc::new(values)) }
+    }
+
+    /// The array `u8 [3,S,S]` of these pixels.
+    pub fn of_image(mut pixels: Vec<u8>, side: i64) -> Self {
+        let data = pixels.as_mut_ptr();
+        let (shape, strides) = (vec![3, side, side], vec![side * side, side, 1]);
+        // SAFETY: as above; an image has 3·S·S bytes.
+        unsafe { Self::new(data, DataType::U8, shape, strides, Arc::new(pixels)) }
+    }
+}
+
+#[pymethods]
+impl Array {
+    /// Elements along each axis.
+    #[getter]
+    fn shape(&self) -> Vec<i64> {
+        self.shape.clone()
+    }
+
+    /// The device type and number of DLPack: the CPU.
+    fn __dlpack_device__(&self) -> (i32, i32) {
+        CPU
+    }
+
+    /// A capsule of DLPack: versioned if the consumer knows version 1.
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
+    fn __dlpack__<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<Bound<'py, PyAny>>,
+        max_version: Option<(u32, u32)>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if stream.is_some() {
+            return Err(PyBufferError::new_err("the array is in memory of the CPU, which has no streams"));
+        }
+        if let Some(device) = dl_device.filter(|device| *device != CPU) {
+            return Err(PyBufferError::new_err(format!(
+                "the array is on DLPack's device {CPU:?}, the CPU, not on {device:?}: take it, then copy it there"
+            )));
+        }
+        if copy == Some(true) {
+            return Err(PyBufferError::new_err(
+                "the array is given away without a copy: take it, then copy it",
+            ));
+        }
+        let array = Exported {
+            data: self.data.0,
+            dtype: self.dtype,
+            shape: &self.shape,
+            strides: &self.strides,
+            owner: Arc::clone(&self.owner),
+        };
+        capsule(py, array, max_version.is_some_and(|(major, _)| major >= 1))
+    }
+}

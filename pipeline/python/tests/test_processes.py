@@ -1,0 +1,92 @@
+"""Signals, forks and pickles. Each test has a process of its own, so that nothing hangs."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import fovea_loader as fovea
+
+# A process that hangs is stopped after so many seconds.
+HANGS = 300
+
+
+def run(program, *arguments):
+    command = [sys.executable, "-u", "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANGS)
+    return done.stdout
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import fovea_loader as fovea
+signal.signal(signal.SIGINT, signal.default_int_handler)
+slow = [fovea.RandomResizedCrop(400), fovea.ColorJitter(0.4, 0.4, 0.4)]
+loader = fovea.Loader(sys.argv[1], batch_size=50, workers=1, buffers=1, transform=slow, arrays="numpy")
+batches = iter(loader)
+# The thread runs only if the one that waits lets it.
+threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    next(batches)
+    print("a batch")
+except KeyboardInterrupt:
+    print("interrupted")
+images, target = next(batches)
+print(images.shape, loader.state_dict()["sample_in_epoch"])
+"""
+
+
+def test_control_c_interrupts_the_wait_and_nothing_is_lost(shards):
+    assert run(INTERRUPTED, shards).splitlines() == ["interrupted", "(50, 3, 400, 400) 50"]
+
+
+FORKED = """
+import os, sys
+import fovea_loader as fovea
+loader = fovea.Loader(sys.argv[1], batch_size=8, arrays="numpy")
+batches = iter(loader)
+kept = next(batches)
+child = os.fork()
+if child == 0:
+    try:
+        next(batches)
+    except RuntimeError as error:
+        print(error)
+    # What the parent made is dropped here as well, and a loader of its own works.
+    del batches, kept, loader
+    print("own:", len(list(fovea.Loader(sys.argv[1], batch_size=8, arrays="numpy"))))
+    sys.stdout.flush()
+    os._exit(0)
+print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print("parent:", len(list(batches)))
+"""
+
+
+def test_a_loader_in_a_forked_child_is_an_error_and_no_hang(shards):
+    lines = run(FORKED, shards).splitlines()
+    assert "belongs to process" in lines[0] and "make the loader in the process that uses it" in lines[0]
+    assert lines[1:] == ["own: 6", "status 0", "parent: 5"]
+
+
+ENDED = """
+import os, sys
+import fovea_loader as fovea
+loader = fovea.Loader(sys.argv[1], batch_size=8, arrays="numpy")
+batches = iter(loader)
+batch = next(batches)
+print("end")
+"""
+
+
+def test_a_program_ends_while_its_loader_runs(shards):
+    assert run(ENDED, shards) == "end\n"
+
+
+def test_a_loader_cannot_be_pickled_and_a_data_set_can(make):
+    with pytest.raises(TypeError, match="make it in the process that uses it"):
+        pickle.dumps(make())
+    dataset = fovea.Dataset(make().dataset.path, "val")
+    again = pickle.loads(pickle.dumps(dataset))
+    assert (again.digest, again.split, len(again)) == (dataset.digest, "val", 20)
+    assert (again[3][0] == dataset[3][0]).all()
