@@ -1,7 +1,5 @@
 //! The first picture of a GIF file, by the crate `gif`.
 
-use std::io::ErrorKind;
-
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError};
 
 use super::PhotoError;
@@ -79,9 +77,7 @@ impl<'b> GifFile<'b> {
 
 fn describe(error: DecodingError, bytes: usize) -> PhotoError {
     match error {
-        DecodingError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            PhotoError::Truncated { format: FORMAT, bytes }
-        }
+        DecodingError::UnexpectedEof => PhotoError::Truncated { format: FORMAT, bytes },
         other => PhotoError::Damaged { format: FORMAT, reason: other.to_string() },
     }
 }

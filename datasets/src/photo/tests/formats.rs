@@ -39,8 +39,9 @@ fn a_picture_of_a_gif_file_keeps_its_place_on_the_screen() {
         assert_eq!(beyond.rgb[69..], [colors[1], colors[2]].concat(), "{local}");
     }
     let file = gif_at(0, 0, None, false);
-    for kept in 0..file.len() - 3 {
-        decode(&file[..kept]).unwrap_err();
+    for kept in 13..file.len() - 3 {
+        let truncated = PhotoError::Truncated { format: "GIF", bytes: kept };
+        assert_eq!(decode(&file[..kept]), Err(truncated), "of {} bytes", file.len());
     }
 }
 
