@@ -237,3 +237,70 @@ fn bars_leave_the_last_columns_of_a_terminal_free() {
         assert!((60..=77).contains(&columns), "{columns} columns: {bar:?}");
     }
 }
+
+/// Compares gradients of a loss and of an output with differences; prints the largest error of each, relative
+/// to the largest element.
+const DIFFERENCES: &str = "
+import sys, numpy as np, onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+images = np.random.default_rng(1).uniform(0, 255, (2, 3, 24, 24)).astype(np.float32)
+labels, seed = np.array([2, 0]), np.array([[1, -2, 0.5], [0, 1, 1]], np.float32)
+session = onnxruntime.InferenceSession('loss.onnx', options)
+def loss(**weights):
+    return session.run(None, {'images': images, 'labels': labels} | weights)
+names = [port.name for port in session.get_outputs()]
+outputs = dict(zip(names, loss()))
+bias = [name[:-5] for name in names if name.endswith('bias.grad')][-1]
+start = np.load('bias.npy')
+def error(gradient, at, step):
+    numeric = np.array([(at(place, step) - at(place, -step)) / (2 * step) for place in np.ndindex(gradient.shape)])
+    return np.abs(numeric - gradient.ravel()).max() / np.abs(gradient).max()
+def moved(values, place, step):
+    values = values.copy()
+    values[place] += step
+    return values
+at = lambda place, step: float(loss(**{bias: moved(start, place, step)})[names.index('loss')])
+print(error(outputs[bias + '.grad'], at, 1 / 16))
+session = onnxruntime.InferenceSession('saliency.onnx', options)
+feed = {'images': images, 'grad.logits': seed}
+[gradient] = session.run(['images.grad'], feed)
+at = lambda place, step: float((session.run(['logits'], feed | {'images': moved(images, place, step)})[0] * seed).sum())
+rows = gradient[:, :, 11:13, 11:13]
+shifted = lambda place, step: at((place[0], place[1], place[2] + 11, place[3] + 11), step)
+print(error(rows, shifted, 0.25))
+";
+
+#[test]
+fn a_file_with_its_gradients_runs_in_python_as_documented() {
+    let python = Python::find();
+    if !python.has(&["onnxruntime", "numpy", "onnx"]) {
+        return;
+    }
+    let prepared = Prepared::new();
+    let (run, folder) = (prepared.path("run"), prepared.folders.path());
+    succeed(&mut prepared.train(&run, 1, &[]));
+    succeed(trainer(&["export", "run", "--out", "small.onnx", "--pixels", "f32"]).current_dir(folder));
+    let guide = include_str!("../../../docs/NETWORKS.md");
+    let commands: Vec<&str> = blocks(guide, "sh")
+        .into_iter()
+        .flat_map(str::lines)
+        .filter(|line| line.contains("gradients"))
+        .collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
+        succeed(trainer(&arguments).current_dir(folder));
+    }
+    let run = |lines: &str| succeed(Command::new(&python.0).args(["-c", lines]).current_dir(folder));
+    let [saliency, training] = blocks(guide, "python")[..] else { panic!("the guide has two scripts") };
+    let printed = run(&format!("{saliency}\nprint(saliency.shape, saliency.max() > 0)"));
+    assert_eq!(printed.trim(), "(1, 24, 24) True");
+    let stored =
+        "\nbias = [name for name in names if name.endswith('bias')][-1]\nnp.save('bias', stored[bias])";
+    let printed = run(&format!("{training}{stored}"));
+    let losses: Vec<f64> = printed.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(losses.len() == 20 && losses[19] < losses[0], "{printed}");
+    let errors: Vec<f64> = run(DIFFERENCES).lines().map(|line| line.parse().unwrap()).collect();
+    assert!(errors.len() == 2 && errors.iter().all(|&error| error < 0.01), "{errors:?}");
+}

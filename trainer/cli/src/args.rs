@@ -1,5 +1,6 @@
 //! The command line.
 
+mod gradients;
 mod inspect;
 
 use std::num::NonZero;
@@ -17,6 +18,7 @@ use fovea_trainer::models::PixelType;
 use fovea_trainer::recipe::{Head, MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
 use fovea_trainer::training::{CheckpointChoice, OnNan};
 
+pub use gradients::GradientsArgs;
 pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
 
 /// Trains image classifiers on prepared shards.
@@ -47,9 +49,13 @@ impl Cli {
             Some(Command::Search(args)) => Some(&args.runtime),
             Some(Command::Bench(args)) => Some(&args.runtime),
             // These compute nothing, and write graphs for a device that need not be in this machine.
-            Some(Command::Export(_) | Command::Graphs(_) | Command::Inspect(_) | Command::Recipes { .. }) => {
-                None
-            }
+            Some(
+                Command::Export(_)
+                | Command::Graphs(_)
+                | Command::Gradients(_)
+                | Command::Inspect(_)
+                | Command::Recipes { .. },
+            ) => None,
         }
     }
 }
@@ -73,6 +79,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Write the graphs of a training session and its initial state
     Graphs(GraphsArgs),
+    Gradients(GradientsArgs),
     /// Time training steps on one batch of noise, or measure the loader's share
     Bench(BenchArgs),
     /// Show the network of an .onnx file: layers, parameters, and what training changes
@@ -101,6 +108,7 @@ impl Command {
             Self::Search(_) => "search",
             Self::Export(_) => "export",
             Self::Graphs(_) => "graphs",
+            Self::Gradients(_) => "gradients",
             Self::Bench(_) => "bench",
             Self::Inspect(_) => "inspect",
             Self::Recipes { .. } => "recipes",

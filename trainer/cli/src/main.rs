@@ -9,6 +9,7 @@ mod device;
 mod evaluate;
 mod export;
 mod features;
+mod gradients;
 mod graphs;
 mod inspect;
 mod launch;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> ExitCode {
             Some(Command::Search(args)) => search::search(&args),
             Some(Command::Export(args)) => export::export(&args),
             Some(Command::Graphs(args)) => graphs::graphs(&args),
+            Some(Command::Gradients(args)) => gradients::gradients(&args),
             Some(Command::Bench(args)) => bench::bench(&args),
             Some(Command::Inspect(args)) => inspect::inspect(&args),
             Some(Command::Recipes { recipe: None, json }) => recipes::list(json),

@@ -18,25 +18,62 @@ impl Builder {
         if !ty.element.is_float() || ty.len() != 1 {
             return Err(GraphError::LossNotScalar { tensor: self.name(loss).to_owned(), given: ty });
         }
-        let varying = self.values_between(parameters, loss)?;
-        let entries: Vec<TapeEntry> = self.tape().to_vec();
+        let varying = self.values_between(parameters, &[loss])?;
         self.unrecorded(|g| {
             g.scope("gradient", |g| {
-                let mut gradients: Vec<Option<Tensor>> = vec![None; g.value_count()];
                 let one = g.scalar(ty.element, 1.0);
-                gradients[loss.index()] = Some(g.reshape(one, &ty.shape)?);
-                for entry in entries.iter().rev() {
-                    g.pull_back(entry, &varying, &mut gradients)?;
-                }
+                let one = g.reshape(one, &ty.shape)?;
+                let gradients = g.pull_back_all(&[(loss, one)], &varying, parameters)?;
+                let zeros = |g: &mut Self, p: Tensor| g.zeros(g.ty(p).clone());
                 parameters
                     .iter()
-                    .map(|&p| match gradients[p.index()] {
-                        Some(gradient) => Ok(gradient),
-                        None => g.zeros(g.ty(p).clone()),
-                    })
+                    .zip(gradients)
+                    .map(|(&p, gradient)| gradient.map_or_else(|| zeros(g, p), Ok))
                     .collect()
             })
         })
+    }
+
+    /// Appends, for each of `wrt`, the sum of the products of `outputs`' seeds with the derivatives of these
+    /// outputs: the gradient of Σ seed·output. Each of `outputs` is a value and its seed, of its type. `None`
+    /// for a value on which no output depends.
+    ///
+    /// # Errors
+    /// An output is not floating-point or has another type than its seed, or depends on one of `wrt` through
+    /// an operator without a gradient rule.
+    pub fn vector_jacobian_product(
+        &mut self,
+        outputs: &[(Tensor, Tensor)],
+        wrt: &[Tensor],
+    ) -> Result<Vec<Option<Tensor>>> {
+        for &(output, seed) in outputs {
+            if !self.element(output).is_float() || self.ty(output) != self.ty(seed) {
+                let reason = "expected a floating-point value, and a seed of the same type";
+                return Err(self.mismatch("vector_jacobian_product", &[output, seed], reason));
+            }
+        }
+        let values: Vec<Tensor> = outputs.iter().map(|&(output, _)| output).collect();
+        let varying = self.values_between(wrt, &values)?;
+        self.unrecorded(|g| g.scope("gradient", |g| g.pull_back_all(outputs, &varying, wrt)))
+    }
+
+    /// The gradients of `wrt`, given those of `outputs`.
+    fn pull_back_all(
+        &mut self,
+        outputs: &[(Tensor, Tensor)],
+        varying: &[bool],
+        wrt: &[Tensor],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let entries: Vec<TapeEntry> = self.tape().to_vec();
+        let mut gradients: Vec<Option<Tensor>> = vec![None; self.value_count()];
+        for &(output, seed) in outputs.iter().filter(|(output, _)| varying[output.index()]) {
+            let sum = gradients[output.index()].map_or(Ok(seed), |other| self.add(other, seed))?;
+            gradients[output.index()] = Some(sum);
+        }
+        for entry in entries.iter().rev() {
+            self.pull_back(entry, varying, &mut gradients)?;
+        }
+        Ok(wrt.iter().map(|tensor| gradients[tensor.index()]).collect())
     }
 
     /// Propagates the gradients of an entry's outputs to its inputs, where they accumulate.
@@ -65,9 +102,9 @@ impl Builder {
         })
     }
 
-    /// Marks the values that depend on a parameter; fails if a differentiable path from there to `loss` lacks
-    /// a rule.
-    fn values_between(&self, parameters: &[Tensor], loss: Tensor) -> Result<Vec<bool>> {
+    /// Marks the values that depend on a parameter; fails if a differentiable path from there to one of
+    /// `losses` lacks a rule.
+    fn values_between(&self, parameters: &[Tensor], losses: &[Tensor]) -> Result<Vec<bool>> {
         let mut varying = vec![false; self.value_count()];
         for p in parameters {
             varying[p.index()] = true;
@@ -81,7 +118,9 @@ impl Builder {
             }
         }
         let mut reaches_loss = vec![false; self.value_count()];
-        reaches_loss[loss.index()] = true;
+        for loss in losses {
+            reaches_loss[loss.index()] = true;
+        }
         for node in self.nodes().iter().rev() {
             if !node.outputs.iter().any(|t| reaches_loss[t.index()] && varying[t.index()]) {
                 continue;

@@ -50,6 +50,7 @@ mod init;
 mod lowering;
 mod model;
 mod module;
+mod nearest;
 mod node;
 pub mod onnx;
 mod operator;
@@ -62,7 +63,9 @@ mod gradcheck;
 pub use builder::{Builder, Upstream};
 pub use error::{GraphError, Result};
 pub use free_batch::free_batch;
-pub use import::{ConstantSummary, Imported, LayerSummary, Summary};
+pub use import::{
+    ConstantSummary, Differentiated, Gradients, Imported, LayerSummary, Objective, Summary, Wrt,
+};
 pub use init::Init;
 pub use lowering::{
     ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, MaskForm, Target,
@@ -71,6 +74,7 @@ pub use model::{Graph, IR_VERSION, OPSET, Port};
 pub use module::{
     Buffer, BufferUse, DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap,
 };
+pub use nearest::nearest_names;
 pub use node::{Attribute, Attributes, Tensor};
 pub use operator::Operator;
 pub use types::{ElementType, TensorType};

@@ -1,9 +1,9 @@
 //! Which parameters are trained, with which learning rate and decay.
 
-use fovea_graph::{Parameter, ParameterKind};
+use fovea_graph::{Parameter, ParameterKind, nearest_names};
 
 use crate::models::head;
-use crate::recipe::{GroupConfig, NetworkPart, OptimizerConfig, Recipe, RecipeError, matches, nearest_names};
+use crate::recipe::{GroupConfig, NetworkPart, OptimizerConfig, Recipe, RecipeError, matches};
 
 /// Parameters with the same hyperparameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,11 +20,11 @@ pub struct ParameterGroup {
 /// [`RecipeError::NoParameter`] for a pattern that matches none, [`RecipeError::NothingTrained`].
 pub fn groups(recipe: &Recipe, parameters: &[Parameter]) -> Result<Vec<Option<ParameterGroup>>, RecipeError> {
     let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    let nothing = |key: String, given: String, near: &str| RecipeError::NoParameter {
-        recipe: recipe.name.clone(),
-        key,
-        given,
-        near: nearest_names(near, &names),
+    let nothing = |key: String, given: String, pattern: &str| {
+        let plain: String = pattern.chars().filter(|letter| !"*?".contains(*letter)).collect();
+        let near = nearest_names(&plain, names.iter().copied());
+        let near = near.into_iter().map(str::to_owned).collect();
+        RecipeError::NoParameter { recipe: recipe.name.clone(), key, given, near }
     };
     let check = |key: &str, patterns: &[String]| {
         let unmatched = patterns.iter().find(|pattern| !names.iter().any(|name| matches(pattern, name)));

@@ -40,7 +40,7 @@ pub use network::{
     PoolLayer, PoolMode, TrainedNames, Weights,
 };
 pub use optimizer::{GroupConfig, NetworkPart, OptimizerConfig, OptimizerKind};
-pub(crate) use pattern::{matches, nearest_names};
+pub(crate) use pattern::matches;
 pub use ranges::{MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
 pub use shapes::LayerShape;
 

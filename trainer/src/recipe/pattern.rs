@@ -1,10 +1,5 @@
 //! Patterns of parameter names.
 
-use strsim::osa_distance;
-
-/// Names shown beside a pattern that matches none.
-const SHOWN: usize = 5;
-
 /// Whether `name` matches `pattern`, in which `*` stands for any characters, also none, and `?` for one.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
@@ -31,21 +26,6 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     pattern[p..].iter().all(|&left| left == '*')
 }
 
-/// The names most similar to `pattern`, the most similar first.
-pub(crate) fn nearest_names(pattern: &str, names: &[&str]) -> Vec<String> {
-    let plain: String = pattern.chars().filter(|letter| !"*?".contains(*letter)).collect();
-    let mut names: Vec<_> = names
-        .iter()
-        .map(|name| {
-            // The pattern may stand for a part of the name only.
-            let part: String = name.chars().take(plain.chars().count()).collect();
-            (osa_distance(&plain, &part).min(osa_distance(&plain, name)), *name)
-        })
-        .collect();
-    names.sort_by_key(|(distance, _)| *distance);
-    names.into_iter().take(SHOWN).map(|(_, name)| name.to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,11 +48,5 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
-    }
-
-    #[test]
-    fn names_near_a_pattern_are_those_that_begin_like_it() {
-        let names = ["conv1.weight", "layer1.0.conv1.weight", "layer2.0.conv1.weight", "fc.weight"];
-        assert_eq!(nearest_names("layr1.*", &names)[0], "layer1.0.conv1.weight");
     }
 }

@@ -23,3 +23,11 @@ pub(super) enum Random {
     /// Boolean, true with probability `keep`, of a graph for evaluation.
     Chance { rank: usize, keep: f64 },
 }
+
+/// A value of the file in a graph.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub tensor: Tensor,
+    /// Whether it depends on inputs or parameters.
+    pub is_computed: bool,
+}

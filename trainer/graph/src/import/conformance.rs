@@ -85,26 +85,27 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
     }
     let file = Imported {
         path: folder.to_owned(),
-        graph,
+        nodes: graph.node,
         constants,
         initializers: HashSet::new(),
-        input: Input { name: String::new(), batch: None, px: [None; 2], channels_last: false },
+        input: Input::default(),
         logits: String::new(),
         opset,
         external: Vec::new(),
         initial: HashMap::new(),
         classes: None,
         reserved: HashSet::new(),
+        asked: HashSet::new(),
         frozen_statistics: false,
     };
     let built = (|| {
         let x = g.input("images", TensorType::f32([1, 3, 1, 1]))?;
-        let mut translation = Translation::new(&file, &mut g, x, Mode::Evaluate, HashMap::new());
+        let mut translation = Translation::new(&file, &mut g, &[("images", x)], Mode::Evaluate, HashMap::new());
         for (name, tensor) in &tensors {
             translation.define(name, *tensor);
         }
         let mut outputs = Vec::new();
-        for node in &file.graph.node {
+        for node in &file.nodes {
             translation.append(node, || file.import(node))?;
             if node.output[0].ends_with(".copy") {
                 outputs.push(translation.value_of(node)?);

@@ -8,13 +8,14 @@ use crate::error::GraphError;
 use crate::init::Init;
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::dimension;
-use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::onnx::{AttributeProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
 /// A network from a file.
 #[derive(Clone, Debug)]
 pub struct Imported {
     pub(super) path: PathBuf,
-    pub(super) graph: GraphProto,
+    /// The nodes that its logits, or other values that are asked for, depend on, in their order.
+    pub(super) nodes: Vec<NodeProto>,
     /// Initialisers and the values of `Constant` nodes, by name.
     pub(super) constants: HashMap<String, Constant>,
     /// Names of the initialisers.
@@ -31,12 +32,14 @@ pub struct Imported {
     pub(super) classes: Option<usize>,
     /// Names that parameters and buffers may not have.
     pub(super) reserved: HashSet<String>,
+    /// Names of constants that are parameters whatever they are.
+    pub(super) asked: HashSet<String>,
     /// Whether training normalises by the running statistics and leaves them as they are.
     pub(super) frozen_statistics: bool,
 }
 
 /// The images that a network takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Input {
     pub name: String,
     /// Batch size, where it is fixed.
@@ -49,14 +52,15 @@ pub(super) struct Input {
 
 impl Imported {
     /// Whether training changes the initialiser `name`: it is floating-point, has more than one value, and is
-    /// not a mask of scores.
+    /// not a mask of scores; or it is asked for.
     pub(super) fn is_trained(&self, name: &str) -> bool {
-        self.initializers.contains(name)
-            && self.constants.get(name).is_some_and(|constant| {
-                matches!(constant.values, Values::Floats(_))
-                    && constant.values.len() > 1
-                    && !constant.is_mask()
-            })
+        self.asked.contains(name)
+            || self.initializers.contains(name)
+                && self.constants.get(name).is_some_and(|constant| {
+                    matches!(constant.values, Values::Floats(_))
+                        && constant.values.len() > 1
+                        && !constant.is_mask()
+                })
     }
 
     /// Files with values of the network, as paths relative to the folder of its own file.

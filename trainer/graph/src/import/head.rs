@@ -95,7 +95,7 @@ impl Imported {
     }
 
     fn maker(&self, name: &str) -> Option<&NodeProto> {
-        self.graph.node.iter().find(|node| node.output.first().is_some_and(|output| output == name))
+        self.nodes.iter().find(|node| node.output.first().is_some_and(|output| output == name))
     }
 
     fn bias(&self, name: &str) -> Option<Part> {
@@ -107,7 +107,7 @@ impl Imported {
 
     fn rank(&self, name: &str) -> usize {
         let mut name = name;
-        for _ in 0..self.graph.node.len() {
+        for _ in 0..self.nodes.len() {
             if let Some(constant) = self.constants.get(name) {
                 return constant.shape.len();
             }
@@ -123,7 +123,7 @@ impl Imported {
     fn part(&self, user: &NodeProto, name: &str, axis: usize) -> Result<Part> {
         let (mut name, mut axis) = (name, axis);
         // No value is made twice, so that this ends.
-        for _ in 0..=self.graph.node.len() {
+        for _ in 0..=self.nodes.len() {
             if let Some(constant) = self.constants.get(name)
                 && matches!(constant.values, Values::Floats(_))
                 && axis < constant.shape.len()

@@ -19,6 +19,7 @@ pub(crate) mod constant;
 pub(crate) mod file;
 pub(crate) mod fold;
 mod functions;
+mod gradients;
 mod head;
 pub(crate) mod limits;
 mod random;
@@ -37,12 +38,13 @@ use prost::Message;
 use self::constant::Constant;
 pub use self::file::Imported;
 use self::file::{Input, axis_lengths, name_of};
+pub use self::gradients::{Differentiated, Gradients, Objective, Wrt};
 use self::limits::LENGTH;
 pub use self::summary::{ConstantSummary, LayerSummary, Summary};
 use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::tensor_proto::DataType;
-use crate::onnx::{GraphProto, ModelProto, NodeProto};
+use crate::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
 use crate::ops::imports;
 use crate::{Builder, GraphError, Operator, Result, Tensor, TensorType};
 
@@ -56,18 +58,22 @@ impl Imported {
     /// [`GraphError::File`] if it is not an ONNX file, or has other inputs or outputs than expected.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
-        let kind = fs::metadata(path).map_err(|reason| failed(reason.to_string()))?;
-        // To read a FIFO would wait for a writer, and a device may have no end.
-        if !kind.is_file() {
-            return Err(failed("it is not a regular file".into()));
-        }
-        let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
-        if let Some(what) = other_format(&bytes) {
-            return Err(failed(format!("it is {what}, not an ONNX file")));
-        }
-        let model = ModelProto::decode(bytes.as_slice())
-            .map_err(|reason| failed(format!("it is not an ONNX file: {reason}")))?;
-        drop(bytes);
+        let (mut file, graph, _) = Self::open(path)?;
+        file.input = input(&graph, &file.constants).map_err(failed)?;
+        batch::cut_repeated(&graph, &mut file.constants, file.input.batch);
+        let output = graph.output.first().ok_or_else(|| failed("it has no output".into()))?;
+        file.logits = logits(&graph.node, output.name()).to_owned();
+        // Without what follows the logits, such as a softmax.
+        let logits = [file.logits.clone()];
+        file.set_nodes(graph.node, logits)?;
+        Ok(file)
+    }
+
+    /// Opens the file `path`: its constants, and its graph without their values, which has no part in the
+    /// network yet; and its metadata.
+    fn open(path: &Path) -> Result<(Self, GraphProto, Vec<StringStringEntryProto>)> {
+        let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
+        let model = decoded(path)?;
         let opset = model
             .opset_import
             .iter()
@@ -81,31 +87,35 @@ impl Imported {
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
         graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
-        let mut constants = constants(&graph, folder).map_err(failed)?;
-        let input = input(&graph, &constants).map_err(failed)?;
-        batch::cut_repeated(&graph, &mut constants, input.batch);
-        let logits = logits(&graph).map_err(failed)?;
+        let constants = constants(&graph, folder).map_err(failed)?;
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         let external = constant::external_files(&graph);
-        // Without what follows the logits, such as a softmax, and the initialisers, which have been read.
-        keep_what_leads_to([logits.clone()], &mut graph);
         graph.initializer.clear();
         let file = Self {
             path: path.to_owned(),
             external,
-            graph,
+            nodes: Vec::new(),
             constants,
             initializers,
-            input,
-            logits,
+            input: Input::default(),
+            logits: String::new(),
             opset,
             initial: HashMap::new(),
             classes: None,
             reserved: HashSet::new(),
+            asked: HashSet::new(),
             frozen_statistics: false,
         };
-        file.refuse_unknown_operators()?;
-        Ok(file)
+        Ok((file, graph, model.metadata_props))
+    }
+
+    /// Makes those of `nodes` the network that `outputs` depend on.
+    ///
+    /// # Errors
+    /// There are operators that can neither be imported nor evaluated.
+    fn set_nodes(&mut self, nodes: Vec<NodeProto>, outputs: impl IntoIterator<Item = String>) -> Result<()> {
+        self.nodes = keep_what_leads_to(outputs, nodes);
+        self.refuse_unknown_operators()
     }
 
     /// The network with another name in front of parameters and buffers that have one of `names`:
@@ -168,23 +178,32 @@ impl Imported {
         x: Tensor,
         mode: Mode,
         traced: HashMap<String, Vec<usize>>,
-        mut after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
+        after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
     ) -> Result<Translation<'a>> {
         let x = if self.input.channels_last { g.transpose(x, &[0, 2, 3, 1])? } else { x };
-        let mut translation = Translation::new(self, g, x, mode, traced);
-        translation.define(&self.input.name, x);
+        let mut translation = Translation::new(self, g, &[(&self.input.name, x)], mode, traced);
+        self.append_nodes(&mut translation, after)?;
+        Ok(translation)
+    }
+
+    /// Translates all nodes; `after` sees each one with the number of values of the parameters before it.
+    fn append_nodes<'a>(
+        &'a self,
+        translation: &mut Translation<'a>,
+        mut after: impl FnMut(&Translation<'a>, &'a NodeProto, usize),
+    ) -> Result<()> {
         let mut failures = Failures::default();
-        for node in self.graph.node.iter().filter(|node| !is_constant(node)) {
+        for node in self.nodes.iter().filter(|node| !is_constant(node)) {
             if failures.lead_to(node) {
                 continue;
             }
             let before = translation.parameter_values();
             match translation.append(node, || self.import(node)) {
-                Ok(()) => after(&translation, node, before),
+                Ok(()) => after(translation, node, before),
                 Err(error) => failures.add(node, error),
             }
         }
-        failures.into_result().map(|()| translation)
+        failures.into_result()
     }
 
     /// The import of the node's operator.
@@ -206,7 +225,7 @@ impl Imported {
     fn refuse_unknown_operators(&self) -> Result<()> {
         let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
         let mut first = None;
-        for node in &self.graph.node {
+        for node in &self.nodes {
             let is_standard = is_of_onnx(node.domain());
             let is_known = is_constant(node)
                 || importable(node).is_some()
@@ -289,7 +308,7 @@ impl Network for Imported {
     fn taps(&self) -> Vec<String> {
         let mut computed = HashSet::from([self.input.name.as_str()]);
         let mut taps = Vec::new();
-        for node in &self.graph.node {
+        for node in &self.nodes {
             let is_activation = !is_one_of(node, &["Shape", "Size"])
                 && node.input.iter().any(|input| computed.contains(input.as_str()));
             if is_activation {
@@ -303,7 +322,7 @@ impl Network for Imported {
     /// The node that makes the first operand of the last matrix product or convolution; nodes that keep its
     /// values are skipped.
     fn last_hidden(&self) -> Option<String> {
-        let nodes = &self.graph.node;
+        let nodes = &self.nodes;
         let mut at = nodes.iter().rposition(|node| is_one_of(node, &["Gemm", "MatMul", "Conv"]))?;
         loop {
             let value = nodes[at].input.first()?;
@@ -316,8 +335,7 @@ impl Network for Imported {
     }
 
     fn forward_with_tap(&self, g: &mut Builder, x: Tensor, tap: &str) -> Result<(Forward, Tensor)> {
-        let Some(node) = self.graph.node.iter().find(|node| !is_constant(node) && name_of(node) == tap)
-        else {
+        let Some(node) = self.nodes.iter().find(|node| !is_constant(node) && name_of(node) == tap) else {
             return Err(unknown_tap(self, tap));
         };
         let mut translation = self.translate(g, x, Mode::Evaluate, |_, _, _| ())?;
@@ -353,6 +371,21 @@ fn supported() -> Vec<&'static str> {
         imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name).collect();
     names.sort_unstable();
     names
+}
+
+/// The model in the file `path`.
+fn decoded(path: &Path) -> Result<ModelProto> {
+    let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
+    let kind = fs::metadata(path).map_err(|reason| failed(reason.to_string()))?;
+    // To read a FIFO would wait for a writer, and a device may have no end.
+    if !kind.is_file() {
+        return Err(failed("it is not a regular file".into()));
+    }
+    let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
+    if let Some(what) = other_format(&bytes) {
+        return Err(failed(format!("it is {what}, not an ONNX file")));
+    }
+    ModelProto::decode(bytes.as_slice()).map_err(|reason| failed(format!("it is not an ONNX file: {reason}")))
 }
 
 /// What a file is that is often taken for an ONNX file, and how to make one of it.
@@ -418,36 +451,37 @@ fn input(graph: &GraphProto, constants: &HashMap<String, Constant>) -> std::resu
     }
 }
 
-/// Name of the first output, or of the input of a softmax that makes it; nodes that keep its values are
-/// skipped.
-fn logits(graph: &GraphProto) -> std::result::Result<String, String> {
-    let output = graph.output.first().ok_or("it has no output")?.name().to_owned();
-    let mut at = &output;
+/// Name of `output`, or of the input of a softmax that makes it; nodes that keep its values are skipped.
+fn logits<'a>(nodes: &'a [NodeProto], output: &'a str) -> &'a str {
+    let makers: HashMap<&str, &NodeProto> =
+        nodes.iter().rev().filter_map(|node| Some((node.output.first()?.as_str(), node))).collect();
+    let mut at = output;
     // No value is made twice, so that this ends.
-    for _ in 0..graph.node.len() {
-        let Some(node) = graph.node.iter().find(|node| node.output.first() == Some(at)) else { break };
-        let Some(from) = node.input.first() else { break };
+    for _ in 0..nodes.len() {
+        let Some((node, from)) = makers.get(at).and_then(|node| Some((node, node.input.first()?))) else {
+            break;
+        };
         if is_one_of(node, &["Softmax", "LogSoftmax"]) {
-            return Ok(from.clone());
+            return from;
         }
         if !is_one_of(node, &["Identity", "Flatten", "Reshape", "Squeeze", "Cast"]) {
             break;
         }
         at = from;
     }
-    Ok(output)
+    output
 }
 
-/// Removes the nodes that no value of these names depends on.
-fn keep_what_leads_to(names: impl IntoIterator<Item = String>, graph: &mut GraphProto) {
+/// The nodes that a value of these names depends on.
+fn keep_what_leads_to(names: impl IntoIterator<Item = String>, nodes: Vec<NodeProto>) -> Vec<NodeProto> {
     let mut needed: HashSet<String> = names.into_iter().collect();
-    let mut kept = Vec::with_capacity(graph.node.len());
-    for node in graph.node.drain(..).rev() {
+    let mut kept = Vec::with_capacity(nodes.len());
+    for node in nodes.into_iter().rev() {
         if node.output.iter().any(|output| needed.contains(output)) {
             needed.extend(node.input.iter().cloned());
             kept.push(node);
         }
     }
     kept.reverse();
-    graph.node = kept;
+    kept
 }

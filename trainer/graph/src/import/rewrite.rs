@@ -1,7 +1,6 @@
 //! A network's own file with other values: its nodes and names, in the form for evaluation.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 
 use half::{bf16, f16};
 use prost::Message;
@@ -9,17 +8,17 @@ use prost::Message;
 use super::constant::{Constant, Values, of_tensor};
 use super::file::Imported;
 use super::random::is_drawn;
-use super::{functions, is_constant, is_one_of, keep_what_leads_to};
+use super::{decoded, functions, is_constant, is_one_of, keep_what_leads_to};
 use crate::model::metadata_of;
 use crate::module::Mode;
 use crate::onnx::attribute_proto::AttributeType;
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::dimension;
-use crate::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
+use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, type_proto};
 use crate::{Builder, Lowering, Result, Target, TensorType};
 
 /// The largest message that readers of protocol buffers take.
-const LARGEST_BYTES: usize = i32::MAX as usize;
+pub(super) const LARGEST_BYTES: usize = i32::MAX as usize;
 
 impl Imported {
     /// The bytes of the file with other values of its parameters and running statistics, each from `values`
@@ -35,10 +34,7 @@ impl Imported {
         values: &dyn Fn(&str) -> Option<Vec<f32>>,
         metadata: &[(String, String)],
     ) -> Result<Vec<u8>> {
-        let bytes = fs::read(&self.path).map_err(|reason| self.failed(reason.to_string()))?;
-        let mut model =
-            ModelProto::decode(bytes.as_slice()).map_err(|reason| self.failed(reason.to_string()))?;
-        drop(bytes);
+        let mut model = decoded(&self.path)?;
         let functions = std::mem::take(&mut model.functions);
         let mut graph = model.graph.take().unwrap_or_default();
         graph.node = functions::inline(graph.node, &functions).map_err(|reason| self.failed(reason))?;
@@ -48,7 +44,7 @@ impl Imported {
             evaluated(node, &expectations);
         }
         let outputs: Vec<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-        keep_what_leads_to(outputs, &mut graph);
+        graph.node = keep_what_leads_to(outputs, graph.node);
         self.set_classes(&mut graph);
         graph.value_info.clear();
         // Initialisers are inputs as well in old files, with their old shapes.

@@ -97,7 +97,7 @@ impl Imported {
     fn why_constant(&self, name: &str) -> Option<ConstantSummary> {
         let constant = self.constants.get(name)?;
         let values = constant.values.len();
-        let is_needed = self.graph.node.iter().any(|node| node.input.iter().any(|input| input == name));
+        let is_needed = self.nodes.iter().any(|node| node.input.iter().any(|input| input == name));
         let reason = match &constant.values {
             Values::Integers(_) | Values::Booleans(_) => return None,
             Values::Floats(_) if !is_needed => "the logits do not depend on it",

@@ -1,5 +1,6 @@
 //! Import of small networks written by hand.
 
+mod gradients;
 mod refused;
 
 use std::iter;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::bound::{Bound, Random};
+use super::bound::{Bound, Found, Random};
 use super::constant::{Constant, Values};
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
@@ -39,21 +39,26 @@ pub(crate) struct Translation<'a> {
 }
 
 impl<'a> Translation<'a> {
-    /// A translation for the images `x`; `traced` are the shapes for the batch of the file, where that is
-    /// another.
+    /// A translation for `inputs`, by name, of which the first floating-point one has the type that the
+    /// network computes in and the batch as its first axis; `traced` are the shapes for the batch of the
+    /// file, where that is another.
     pub fn new(
         file: &'a Imported,
         g: &'a mut Builder,
-        x: Tensor,
+        inputs: &[(&'a str, Tensor)],
         mode: Mode,
         traced: HashMap<String, Vec<usize>>,
     ) -> Self {
-        let (element, batch) = (g.element(x), g.shape(x)[0]);
+        let float = inputs.iter().map(|&(_, input)| input).find(|&input| g.element(input).is_float());
+        let x = float.unwrap_or(inputs[0].1);
+        let element = float.map_or(ElementType::F32, |x| g.element(x));
+        let batch = g.shape(x).first().copied().unwrap_or(1);
         for name in &file.initializers {
             g.reserve(&file.name_here(name));
         }
         let forward = Forward::new(x);
-        let (values, declared, unlearned) = (HashMap::new(), HashMap::new(), HashSet::from([x]));
+        let values = inputs.iter().map(|&(name, tensor)| (name, Bound::Tensor(tensor))).collect();
+        let (declared, unlearned) = (HashMap::new(), inputs.iter().map(|&(_, tensor)| tensor).collect());
         Self { file, g, mode, values, declared, unlearned, computed: 0, traced, element, batch, forward }
     }
 
@@ -232,6 +237,26 @@ impl<'a> Translation<'a> {
     /// An error at `node`.
     pub fn at_node(&self, node: &NodeProto, reason: impl Into<String>) -> GraphError {
         self.file.at_node(node, reason)
+    }
+
+    /// The value called `name`: computed, a constant, or `None` if it is neither.
+    pub(super) fn found(&mut self, name: &str) -> Option<Found> {
+        let constant = match self.values.get(name) {
+            Some(&Bound::Tensor(tensor)) => return Some(Found { tensor, is_computed: true }),
+            Some(Bound::Known { constant, .. }) => constant,
+            Some(Bound::Random(_)) => return None,
+            None => match self.declared.get(name) {
+                Some(&tensor) => return Some(Found { tensor, is_computed: true }),
+                None => self.file.constants.get(name)?,
+            },
+        };
+        let constant = constant.clone();
+        Some(Found { tensor: self.embed(&constant), is_computed: false })
+    }
+
+    /// What has been declared, with the input of the graph in place of logits.
+    pub(super) fn into_forward(self) -> Forward {
+        self.forward
     }
 
     pub fn finish(mut self) -> Result<Forward> {
@@ -413,7 +438,8 @@ impl<'a> Translation<'a> {
             }
             None => match self.file.constants.get(name) {
                 Some(constant)
-                    if self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
+                    if self.file.asked.contains(name)
+                        || self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
                 {
                     let is_list = constant.shape.iter().max() == Some(&constant.values.len());
                     let kind = if is_list { ParameterKind::Bias } else { ParameterKind::Weight };
