@@ -22,6 +22,13 @@ pub fn short_percent(share: f32) -> String {
     if percent < 0.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
+/// A learning rate with up to four digits, as in 0.1, 0.0316 and 1e-6.
+#[must_use]
+pub fn rate(rate: f64) -> String {
+    let rounded = format!("{rate:.3e}").parse::<f64>().unwrap_or(rate);
+    if rounded != 0.0 && rounded.abs() < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
+}
+
 /// A number of things: `1 image`, `2 images`, `3 batches`; `thing` is an English noun with a regular plural.
 #[must_use]
 pub fn count(number: u64, thing: &str) -> String {
@@ -44,6 +51,12 @@ mod tests {
     fn small_shares_have_more_digits() {
         assert_eq!([0.407, 0.1, 0.0999].map(percent), ["40.7 %", "10.0 %", "9.99 %"]);
         assert_eq!([0.407, 0.0096, 0.0094].map(short_percent), ["41 %", "1 %", "0.9 %"]);
+    }
+
+    #[test]
+    fn learning_rates_have_no_more_digits_than_they_need() {
+        let rates = [0.1, 0.02 / 3.0, 0.000_001_000_000_000_000_000_2, 1e-4, 1.0, 0.0];
+        assert_eq!(rates.map(rate), ["0.1", "0.006667", "1e-6", "0.0001", "1", "0"]);
     }
 
     #[test]

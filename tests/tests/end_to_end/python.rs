@@ -268,7 +268,7 @@ feed = {'images': images, 'grad.logits': seed}
 at = lambda place, step: float((session.run(['logits'], feed | {'images': moved(images, place, step)})[0] * seed).sum())
 rows = gradient[:, :, 11:13, 11:13]
 shifted = lambda place, step: at((place[0], place[1], place[2] + 11, place[3] + 11), step)
-print(error(rows, shifted, 0.25))
+print(error(rows, shifted, 1 / 16))
 ";
 
 #[test]
@@ -302,5 +302,5 @@ fn a_file_with_its_gradients_runs_in_python_as_documented() {
     let losses: Vec<f64> = printed.lines().map(|line| line.parse().unwrap()).collect();
     assert!(losses.len() == 20 && losses[19] < losses[0], "{printed}");
     let errors: Vec<f64> = run(DIFFERENCES).lines().map(|line| line.parse().unwrap()).collect();
-    assert!(errors.len() == 2 && errors.iter().all(|&error| error < 0.01), "{errors:?}");
+    assert!(errors.len() == 2 && errors.iter().all(|&error| error < 0.03), "{errors:?}");
 }

@@ -298,6 +298,7 @@ fn a_recipe_is_printed_whole_with_its_sources_and_can_be_used() {
         assert_eq!(json(text(&file)), json(name));
     }
     assert!(succeed(&mut trainer(&["recipes", "vit-small"])).starts_with("# Training data-efficient"));
+    assert!(succeed(&mut trainer(&["recipes", "resnet50"])).contains("--model resnet50"));
     let message = fail(&mut trainer(&["recipes", "resnet81"]), 2);
     assert!(message.contains("did you mean `resnet18`?"), "{message}");
 }

@@ -47,9 +47,42 @@ fn a_mistake_in_the_recipe_is_wrong_usage() {
         (["--set", "optimizer.learning_rate"], "expected key=value"),
         (["--batch-size", "0"], "`training.batch_size` is 0"),
         (["--recipe", "alexnt"], "did you mean `alexnet`?"),
+        (["--recipe", "finetune"], "name one with --network FILE.onnx"),
     ] {
         refuse(&mut trainer(&arguments), 2, &[part]);
     }
+}
+
+#[test]
+fn gradients_are_of_what_a_file_has_and_nothing_is_written_without() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(trainer(&["graphs", "--recipe", "demo", "--batch-size", "2", "--out", "."]).current_dir(&folder));
+    let gradients = |more: &[&str]| {
+        let mut command = trainer(&["gradients", "evaluate.onnx", "--out", "gradients.onnx"]);
+        command.args(more).current_dir(&folder);
+        command
+    };
+    for (more, parts) in [
+        (&["--wrt", "conv1.wieght"][..], &["`conv1.wieght`", "near: conv1.weight"][..]),
+        (&["--wrt", "labels", "--of", "loss"], &["`labels`", "no gradient"]),
+        (&["--wrt", "weights"], &["nothing of what is asked for"]),
+        (&["--wrt", "conv1.weight", "--of", "los"], &["`los`", "near: loss"]),
+        (&["--wrt", "conv1.weight", "--shape", "mean=N,1"], &["`mean`", "--shape"]),
+        (&["--wrt", "conv1.weight", "--shape", "mean"], &["INPUT=LENGTH"]),
+        (&["--of", "loss"], &["--wrt"]),
+    ] {
+        refuse(&mut gradients(more), 2, parts);
+    }
+    refuse(
+        &mut trainer(&["gradients", "none.onnx", "--wrt", "inputs", "--out", "x.onnx"]),
+        2,
+        &["none.onnx"],
+    );
+    let file = folder.path().join("gradients.onnx");
+    assert!(!file.exists());
+    let printed = all_output(&gradients(&["--wrt", "conv1.weight,mean", "--of", "loss"]).output().unwrap());
+    assert!(printed.contains("out  conv1.weight.grad f32 [32,3,5,5]"), "{printed}");
+    assert!(printed.contains("out  mean.grad f32 [3,") && file.exists(), "{printed}");
 }
 
 #[test]

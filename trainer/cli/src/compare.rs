@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use fovea_analysis::comparison::{
     self, Candidate, Event, Metric, Plan, Rates, SweepContext, SweepObserver, default_folder,
 };
-use fovea_pipeline::EvalCrops;
+use fovea_pipeline::{EvalCrops, summary};
 use fovea_tools::terminal::{INTERRUPTED, print, print_json};
 use fovea_tools::{errln, outln};
 use fovea_trainer::metrics;
@@ -105,12 +105,15 @@ impl SweepObserver for Progress {
             }
             Event::Pruned { trial, reason } => format!("{trial}: pruned, {reason}"),
             Event::Extended { recipe, best: Some(best), rate } => {
+                let (best, rate) = (summary::rate(best), summary::rate(rate));
                 format!("{recipe}: the best rate, {best}, is at the end of the range; trying {rate}")
             }
             Event::Extended { recipe, best: None, rate } => {
-                format!("{recipe}: no rate is left; trying {rate}")
+                format!("{recipe}: no rate is left; trying {}", summary::rate(rate))
             }
-            Event::Tuned { recipe, rate: Some(rate) } => format!("{recipe}: the best rate is {rate}"),
+            Event::Tuned { recipe, rate: Some(rate) } => {
+                format!("{recipe}: the best rate is {}", summary::rate(rate))
+            }
             Event::Tuned { recipe, rate: None } => format!("{recipe}: no rate is left"),
         };
         Terminal::print(&line);

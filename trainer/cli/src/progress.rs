@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use console::{measure_text_width, truncate_str};
-use fovea_pipeline::summary::{count, percent};
+use fovea_pipeline::summary::{self, count, percent};
 use fovea_pipeline::{EvalCrops, Split};
 use fovea_tools::bars::{shown, titled_bar};
 use fovea_tools::errln;
@@ -77,7 +77,11 @@ impl Smoothed {
         let together = sharing.map(|Sharing { exchange, waiting, slowest }| {
             format!("exchange {}, waiting for rank {slowest} {}", percent(exchange), percent(waiting))
         });
-        left.into_iter().chain(others).chain(together).chain([format!("rate {rate}")]).collect()
+        left.into_iter()
+            .chain(others)
+            .chain(together)
+            .chain([format!("rate {}", summary::rate(rate))])
+            .collect()
     }
 }
 
@@ -213,7 +217,7 @@ impl Observer for Terminal {
         ));
         // A schedule by batches changes it in every epoch, by little.
         if next_rate < 0.7 * epoch.lr && epoch.epoch < epochs {
-            Self::print(&format!("the learning rate falls to {next_rate}"));
+            Self::print(&format!("the learning rate falls to {}", summary::rate(next_rate)));
         }
         // The evaluation in between is no batch.
         if let Some(smoothed) = &mut self.smoothed {

@@ -13,6 +13,7 @@ use fovea_tools::terminal::{INTERRUPTED, print, print_json};
 use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::collective::{Place, Ranks, check_parts};
+use fovea_trainer::models::check_file;
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{
     Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, TrainingError,
@@ -172,6 +173,8 @@ fn new_run(args: &TrainArgs, world: usize) -> anyhow::Result<PlannedRun> {
             Recipe::load_with_network(name, file, args.classes, &overrides)?
         }
     };
+    // Before a data set is prepared.
+    check_file(&recipe).map_err(TrainingError::from)?;
     let data = match &args.data {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,

@@ -39,11 +39,8 @@ impl Classifier {
     /// [`GraphError::File`] when that file does not hold a network, or the weights are not those of the
     /// network.
     pub fn new(recipe: &Recipe, classes: usize) -> Result<Self> {
+        check_file(recipe)?;
         let file = match &recipe.network.onnx {
-            Some(path) if path.as_os_str().is_empty() => {
-                let reason = "it trains a network from a file; name one with --network FILE.onnx".to_owned();
-                return Err(GraphError::Network { network: recipe.name.clone(), reason });
-            }
             Some(path) => {
                 let mut file = Imported::read(path)?.reserving(names::RESERVED);
                 if recipe.network.batch_norm == BatchNormStatistics::Frozen {
@@ -131,6 +128,20 @@ impl Classifier {
         let Forward { parameters, buffers, .. } = self.forward(&mut g, x, Mode::Evaluate)?;
         let parameters = parameters.into_iter().map(|(parameter, _)| parameter).collect();
         Ok((parameters, buffers.into_iter().map(|used| used.buffer).collect()))
+    }
+}
+
+/// Fails if `recipe` is for networks from files and names none.
+///
+/// # Errors
+/// [`GraphError::Network`].
+pub fn check_file(recipe: &Recipe) -> Result<()> {
+    match &recipe.network.onnx {
+        Some(path) if path.as_os_str().is_empty() => {
+            let reason = "it trains a network from a file; name one with --network FILE.onnx".to_owned();
+            Err(GraphError::Network { network: recipe.name.clone(), reason })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -21,7 +21,7 @@ mod vit;
 mod weights;
 
 pub use architectures::FamilyNetwork;
-pub use classifier::Classifier;
+pub use classifier::{Classifier, check_file};
 pub use export::{PixelType, features, inference};
 pub use graphs::{GraphOptions, MeanShape, TrainingGraphs};
 pub use layers::Layers;

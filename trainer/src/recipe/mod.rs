@@ -240,13 +240,17 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The lines before the first key of the built-in recipe `name`: where its values are from. Empty for a
-    /// recipe without them.
+    /// The lines before the first key of the built-in recipe `name`, or else of the one that it builds on:
+    /// where its values are from. Empty for a recipe without them.
     #[must_use]
     pub fn sources(name: &str) -> &'static str {
-        let text = built_in::ALL.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| *text);
+        let Some(&(_, text)) = built_in::ALL.iter().find(|(known, _)| *known == name) else { return "" };
         let length = text.split_inclusive('\n').take_while(|line| line.starts_with('#')).map(str::len).sum();
-        &text[..length]
+        let base = || text.lines().find_map(|line| line.strip_prefix("base = \"")?.strip_suffix('"'));
+        match (length, base()) {
+            (0, Some(base)) => Self::sources(base),
+            _ => &text[..length],
+        }
     }
 
     /// The augmentations of training images, with every crop's size filled in.
@@ -388,6 +392,7 @@ mod tests {
     fn the_sources_of_a_recipe_are_its_first_lines() {
         assert!(Recipe::sources("alexnet").starts_with("# ImageNet Classification with Deep"));
         assert!(Recipe::sources("alexnet").ends_with("this is shorter.\n"));
+        assert_eq!(Recipe::sources("alexnet-no-lrn"), Recipe::sources("alexnet"));
         assert_eq!(Recipe::sources("mine.toml"), "");
     }
 

@@ -11,6 +11,7 @@ use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records
 
 use super::TrainingError;
 use crate::backend::{BackendError, Setup};
+use crate::models::check_file;
 use crate::recipe::{Mean, Recipe};
 
 /// Opens the data set in `directory` for a trained network; checks that its images have the recipe's size.
@@ -70,7 +71,9 @@ impl TrainingData {
     ///
     /// # Errors
     /// As [`open_dataset`]; also when it has no training images, or lacks statistics that the recipe needs.
+    /// First of all, when the recipe is for a network from a file and names none.
     pub fn open(directory: &Path, recipe: &Recipe) -> Result<Self, TrainingError> {
+        check_file(recipe)?;
         let dataset = open_sized(directory, recipe, false)?;
         let info = dataset.info();
         let train = Arc::new(dataset.records(Split::Train)?);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fovea_pipeline::UnknownName;
+use fovea_pipeline::{UnknownName, summary};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::ParameterExtremes;
@@ -91,6 +91,7 @@ impl fmt::Display for Divergence {
             Some(loss) => write!(f, "the loss is {loss}")?,
             None => f.write_str("weights or optimizer state are not finite")?,
         }
+        let learning_rate = summary::rate(*learning_rate);
         write!(f, " after step {step} (epoch {epoch}, learning rate {learning_rate}); ")?;
         match &self.checkpoint {
             Some(path) => write!(f, "the last good checkpoint is {}; ", path.display())?,

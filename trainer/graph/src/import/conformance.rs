@@ -100,7 +100,8 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
     };
     let built = (|| {
         let x = g.input("images", TensorType::f32([1, 3, 1, 1]))?;
-        let mut translation = Translation::new(&file, &mut g, &[("images", x)], Mode::Evaluate, HashMap::new());
+        let mut translation =
+            Translation::new(&file, &mut g, &[("images", x)], Mode::Evaluate, HashMap::new());
         for (name, tensor) in &tensors {
             translation.define(name, *tensor);
         }

@@ -58,6 +58,11 @@ impl Constant {
     }
 }
 
+/// The folder of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref())
+}
+
 /// The value of a `Constant` node.
 pub(super) fn of_attribute(
     name: &str,

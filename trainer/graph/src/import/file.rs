@@ -63,6 +63,21 @@ impl Imported {
                 })
     }
 
+    /// Whether `node` adds an operand to values of the network, or only gives it the shape to be added in.
+    pub(super) fn is_added<'a>(&'a self, mut node: &'a NodeProto) -> bool {
+        const SHAPING: [&str; 7] =
+            ["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+        for _ in 0..SHAPING.len() {
+            if !SHAPING.contains(&node.op_type()) {
+                break;
+            }
+            let Some(output) = node.output.first() else { break };
+            let Some(next) = self.nodes.iter().find(|next| next.input.contains(output)) else { break };
+            node = next;
+        }
+        matches!(node.op_type(), "Add" | "Sub" | "Sum")
+    }
+
     /// Files with values of the network, as paths relative to the folder of its own file.
     #[must_use]
     pub fn external_files(&self) -> &[PathBuf] {

@@ -53,22 +53,24 @@ impl Imported {
     /// Weights and bias of the head, and the constant shapes of what reshapes its output.
     fn head(&self) -> Result<(Part, Option<Part>, Vec<String>)> {
         let (mut at, mut bias, mut targets) = (self.logits.as_str(), None, Vec::new());
+        let mut before = self.nodes.len();
         loop {
-            let Some(node) = self.maker(at) else {
+            let Some((place, node)) = self.maker(at, before) else {
                 return Err(self.failed(format!("no linear layer makes its output `{}`", self.logits)));
             };
+            before = place;
             let input = |at: usize| node.input.get(at).map_or("", String::as_str);
             match node.op_type() {
                 "Gemm" => {
                     let is_transposed = NodeAttributes(node).int("transB", 0) != 0;
-                    let weight = self.part(node, input(1), if is_transposed { 0 } else { 1 })?;
+                    let weight = self.part(place, input(1), if is_transposed { 0 } else { 1 })?;
                     return Ok((weight, self.bias(input(2)).or(bias), targets));
                 }
                 "MatMul" => {
-                    let last = self.rank(input(1)).saturating_sub(1);
-                    return Ok((self.part(node, input(1), last)?, bias, targets));
+                    let last = self.rank(input(1), place).saturating_sub(1);
+                    return Ok((self.part(place, input(1), last)?, bias, targets));
                 }
-                "Conv" => return Ok((self.part(node, input(1), 0)?, self.bias(input(2)).or(bias), targets)),
+                "Conv" => return Ok((self.part(place, input(1), 0)?, self.bias(input(2)).or(bias), targets)),
                 "Add" => {
                     let (offset, rest) = if self.bias(input(1)).is_some() { (1, 0) } else { (0, 1) };
                     bias = Some(self.bias(input(offset)).ok_or_else(|| self.no_head(node))?);
@@ -94,8 +96,12 @@ impl Imported {
         )
     }
 
-    fn maker(&self, name: &str) -> Option<&NodeProto> {
-        self.nodes.iter().find(|node| node.output.first().is_some_and(|output| output == name))
+    /// The last node before the place `before` whose first output is `name`, with its place. Nodes stand in
+    /// the order of their execution, so a walk from node to node ends, and sees each once.
+    fn maker(&self, name: &str, before: usize) -> Option<(usize, &NodeProto)> {
+        let is_maker = |node: &NodeProto| node.output.first().is_some_and(|output| output == name);
+        let place = self.nodes[..before].iter().rposition(is_maker)?;
+        Some((place, &self.nodes[place]))
     }
 
     fn bias(&self, name: &str) -> Option<Part> {
@@ -105,36 +111,34 @@ impl Imported {
         is_list.then(|| Part { name: name.to_owned(), axis })
     }
 
-    fn rank(&self, name: &str) -> usize {
-        let mut name = name;
-        for _ in 0..self.nodes.len() {
+    /// Number of axes of the constant that `name` is made from, before the place `before`.
+    fn rank(&self, mut name: &str, mut before: usize) -> usize {
+        loop {
             if let Some(constant) = self.constants.get(name) {
                 return constant.shape.len();
             }
-            match self.maker(name).and_then(|node| node.input.first()) {
-                Some(input) => name = input,
-                None => break,
-            }
+            let Some((place, node)) = self.maker(name, before) else { return 0 };
+            let Some(input) = node.input.first() else { return 0 };
+            (name, before) = (input, place);
         }
-        0
     }
 
-    /// The constant that `name` is, or is a copy or transposition of, and its axis for `axis` of that.
-    fn part(&self, user: &NodeProto, name: &str, axis: usize) -> Result<Part> {
-        let (mut name, mut axis) = (name, axis);
-        // No value is made twice, so that this ends.
-        for _ in 0..=self.nodes.len() {
+    /// The constant that `name`, an operand of the node at the place `user`, is, or is a copy or transposition
+    /// of, and its axis for `axis` of that.
+    fn part(&self, user: usize, mut name: &str, mut axis: usize) -> Result<Part> {
+        let mut before = user;
+        loop {
             if let Some(constant) = self.constants.get(name)
                 && matches!(constant.values, Values::Floats(_))
                 && axis < constant.shape.len()
             {
                 return Ok(Part { name: name.to_owned(), axis });
             }
-            let Some(node) = self.maker(name) else { break };
+            let Some((place, node)) = self.maker(name, before) else { break };
             match node.op_type() {
                 "Identity" | "Cast" => {}
                 "Transpose" => {
-                    let reversed = || (0..self.rank(name)).rev().collect();
+                    let reversed = || (0..self.rank(name, before)).rev().collect();
                     let order = NodeAttributes(node).sizes("perm").unwrap_or_else(reversed);
                     let Some(&from) = order.get(axis) else { break };
                     axis = from;
@@ -142,8 +146,9 @@ impl Imported {
                 _ => break,
             }
             let Some(input) = node.input.first() else { break };
-            name = input;
+            (name, before) = (input, place);
         }
+        let user = &self.nodes[user];
         let reason =
             format!("makes the logits with weights that are computed; `{}` is not a constant", name_of(user));
         Err(self.at_node(user, reason))

@@ -22,6 +22,7 @@ mod functions;
 mod gradients;
 mod head;
 pub(crate) mod limits;
+mod merged;
 mod random;
 mod rewrite;
 mod summary;
@@ -46,7 +47,7 @@ use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
 use crate::ops::imports;
-use crate::{Builder, GraphError, Operator, Result, Tensor, TensorType};
+use crate::{Builder, GraphError, Operator, Result, Tensor, TensorType, nearest_names};
 
 /// Operator sets that files may use.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
@@ -86,7 +87,8 @@ impl Imported {
         }
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
         graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+        let folder = constant::folder_of(path);
+        merged::separate(&mut graph, folder).map_err(failed)?;
         let constants = constants(&graph, folder).map_err(failed)?;
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         let external = constant::external_files(&graph);
@@ -240,14 +242,11 @@ impl Imported {
             }
         }
         let Some(first) = first else { return Ok(()) };
-        let list: Vec<String> = unknown.iter().map(|(name, times)| format!("{name} ({times})")).collect();
-        let (list, supported) = (list.join(", "), supported().join(", "));
-        Err(self.at_node(
-            first,
-            format!(
-                "is not supported; in all, the file has these that are not: {list}; supported: {supported}"
-            ),
-        ))
+        let list: Vec<String> =
+            unknown.iter().map(|(name, times)| format!("{name} ({times}{})", remedy(name))).collect();
+        let list = list.join(", ");
+        let reason = format!("is not supported; in all, the file has these that are not: {list}");
+        Err(self.at_node(first, reason))
     }
 }
 
@@ -365,12 +364,19 @@ fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
     Some((operator, import?))
 }
 
-/// Names of the operators that files may hold, in alphabetical order.
-fn supported() -> Vec<&'static str> {
-    let mut names: Vec<_> =
-        imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name).collect();
-    names.sort_unstable();
-    names
+/// What to do about an operator that is not supported: the part of a message.
+fn remedy(operator: &str) -> String {
+    const QUANTISED: [&str; 3] = ["Integer", "Quantize", "QLinear"];
+    const NEAREST: usize = 3;
+    if matches!(operator, "If" | "Loop" | "Scan") {
+        return ": export the network without control flow".into();
+    }
+    if QUANTISED.iter().any(|part| operator.contains(part)) {
+        return ": use the file from before quantisation".into();
+    }
+    let supported = imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name);
+    let near = nearest_names(operator.rsplit('.').next().unwrap_or(operator), supported);
+    format!("; near: {}", near[..near.len().min(NEAREST)].join(", "))
 }
 
 /// The model in the file `path`.

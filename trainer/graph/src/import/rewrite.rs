@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use half::{bf16, f16};
 use prost::Message;
 
-use super::constant::{Constant, Values, of_tensor};
+use super::constant::{Constant, Values, folder_of, of_tensor};
 use super::file::Imported;
 use super::random::is_drawn;
-use super::{decoded, functions, is_constant, is_one_of, keep_what_leads_to};
+use super::{decoded, functions, is_constant, is_one_of, keep_what_leads_to, merged};
 use crate::model::metadata_of;
 use crate::module::Mode;
 use crate::onnx::attribute_proto::AttributeType;
@@ -38,6 +38,7 @@ impl Imported {
         let functions = std::mem::take(&mut model.functions);
         let mut graph = model.graph.take().unwrap_or_default();
         graph.node = functions::inline(graph.node, &functions).map_err(|reason| self.failed(reason))?;
+        merged::separate(&mut graph, folder_of(&self.path)).map_err(|reason| self.failed(reason))?;
         self.set_values(&mut graph, values)?;
         let expectations = self.expectations(&graph)?;
         for node in &mut graph.node {
@@ -81,9 +82,7 @@ impl Imported {
         tensor: &mut TensorProto,
         values: &dyn Fn(&str) -> Option<Vec<f32>>,
     ) -> Result<()> {
-        let folder = self.path.parent().unwrap_or(".".as_ref());
-        let folder = if folder.as_os_str().is_empty() { ".".as_ref() } else { folder };
-        let before = of_tensor(tensor, folder).map_err(|reason| self.failed(reason))?;
+        let before = of_tensor(tensor, folder_of(&self.path)).map_err(|reason| self.failed(reason))?;
         let Some(now) = self.constants.get(name) else { return Ok(()) };
         let mut now = now.clone();
         if let Some(values) = values(&self.name_here(name)) {

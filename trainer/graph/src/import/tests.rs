@@ -314,6 +314,80 @@ fn running_statistics_are_buffers_that_training_moves() {
 }
 
 #[test]
+fn initialisers_that_were_merged_because_they_begin_alike_are_parameters_of_their_own() {
+    let norm = |x: &str, layer: &str, y: &str| {
+        let parts = ["gain", "offset", "mean", "variance"].map(|part| format!("{layer}.{part}"));
+        let mut inputs = vec![x];
+        inputs.extend(parts.iter().map(String::as_str));
+        node("BatchNormalization", &inputs, y, vec![])
+    };
+    let merged = ["gain", "offset", "mean", "variance"]
+        .map(|part| node("Identity", &[&format!("a.{part}")], &format!("b.{part}"), vec![]));
+    let alike = |name: &str, value: f32| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
+    let nodes = [
+        &merged[..],
+        &[
+            // One matrix in two places is one parameter.
+            node("Identity", &["w"], "v", vec![]),
+            node("Conv", &["x", "k"], "c", vec![]),
+            norm("c", "a", "n"),
+            node("Conv", &["n", "w"], "d", vec![]),
+            norm("d", "b", "m"),
+            node("Conv", &["m", "v"], "y", vec![]),
+        ],
+    ]
+    .concat();
+    let initializers = vec![
+        floats("k", &[4, 3, 1, 1]),
+        floats("w", &[4, 4, 1, 1]),
+        alike("a.gain", 1.0),
+        alike("a.offset", 0.0),
+        // Statistics are never shared.
+        floats("a.mean", &[4]),
+        alike("a.variance", 1.0),
+    ];
+    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["k", "w", "a.gain", "a.offset", "b.gain", "b.offset"]);
+    assert_eq!(buffers, ["a.mean", "a.variance", "b.mean", "b.variance"]);
+}
+
+#[test]
+fn lists_are_biases_where_they_are_added_in_whatever_shape() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("Reshape", &["gain", "to"], "g", vec![]),
+        node("Mul", &["c", "g"], "scaled", vec![]),
+        node("Reshape", &["offset", "to"], "o", vec![]),
+        node("Add", &["scaled", "o"], "shifted", vec![]),
+        node("Mul", &["shifted", "scale"], "s", vec![]),
+        node("Sub", &["s", "level"], "y", vec![]),
+        node("GlobalAveragePool", &["y"], "logits", vec![]),
+    ];
+    let graph = GraphProto {
+        node: nodes,
+        initializer: vec![
+            floats("w", &[4, 3, 1, 1]),
+            floats("gain", &[4]),
+            floats("offset", &[4]),
+            integers("to", &[1, 4, 1, 1]),
+            floats("scale", &[1, 4, 1, 1]),
+            floats("level", &[4, 1, 1]),
+        ],
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+        ..Default::default()
+    };
+    let parameters = parameters(file(&model(graph)).path()).unwrap();
+    let biases: Vec<&str> = parameters
+        .iter()
+        .filter(|parameter| parameter.kind == ParameterKind::Bias)
+        .map(|parameter| parameter.name.as_str())
+        .collect();
+    assert_eq!(biases, ["offset", "level"]);
+    assert_eq!(parameters.len(), 5);
+}
+
+#[test]
 fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
     // x.reshape(shape(x)[0], -1, 6) and back, as exporters write it; and a batch of the trace in a constant.
     let nodes = vec![

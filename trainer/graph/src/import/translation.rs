@@ -442,7 +442,8 @@ impl<'a> Translation<'a> {
                         || self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
                 {
                     let is_list = constant.shape.iter().max() == Some(&constant.values.len());
-                    let kind = if is_list { ParameterKind::Bias } else { ParameterKind::Weight };
+                    let is_bias = is_list && self.file.is_added(node);
+                    let kind = if is_bias { ParameterKind::Bias } else { ParameterKind::Weight };
                     return self.parameter(node, name, constant, kind);
                 }
                 Some(constant) => constant.clone(),

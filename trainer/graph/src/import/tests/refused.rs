@@ -15,17 +15,25 @@ fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
 #[test]
 fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     type Damage = fn(&mut GraphProto);
-    let cases: [(Damage, &[&str]); 10] = [
+    let cases: [(Damage, &[&str]); 11] = [
         (
             |g| {
                 g.node[1].op_type = Some("Gelato".into());
                 g.node[4].op_type = Some("Loop".into());
             },
-            &["`r_node` (Gelato) is not supported", "Gelato (1), Loop (1)", "Conv", "Relu"],
+            &[
+                "`r_node` (Gelato) is not supported",
+                "Gelato (1; near: Gelu,",
+                "Loop (1: export the network without control flow)",
+            ],
         ),
         (
             |g| g.node[1].domain = Some("my.own".into()),
-            &["`r_node` (Relu) is not supported", "my.own.Relu (1)"],
+            &["`r_node` (Relu) is not supported", "my.own.Relu (1; near: Relu,"],
+        ),
+        (
+            |g| g.node[1].op_type = Some("QLinearSigmoid".into()),
+            &["QLinearSigmoid (1: use the file from before quantisation)"],
         ),
         (
             |g| {
