@@ -14,11 +14,12 @@ pub fn nearest_names<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) 
         .map(|name| {
             let lower = name.to_lowercase();
             let start: String = lower.chars().take(length).collect();
-            (osa_distance(&given, &start).min(osa_distance(&given, &lower)), name)
+            let whole = osa_distance(&given, &lower);
+            (osa_distance(&given, &start).min(whole), whole, name)
         })
         .collect();
-    names.sort_by_key(|(distance, _)| *distance);
-    names.into_iter().take(SHOWN).map(|(_, name)| name).collect()
+    names.sort_by_key(|(start, whole, _)| (*start, *whole));
+    names.into_iter().take(SHOWN).map(|(.., name)| name).collect()
 }
 
 #[cfg(test)]
@@ -27,10 +28,10 @@ mod tests {
 
     #[test]
     fn names_near_another_are_spelt_or_begin_like_it() {
-        let names = ["conv1.weight", "layer1.0.conv1.weight", "fc.weight", "fc.bias", "LRN", "Relu"];
+        let names = ["conv1.weight", "layer1.0.conv1.weight", "fc.weight", "fc.bias", "ReduceMax", "Relu"];
         assert_eq!(nearest_names("layr1.", names)[0], "layer1.0.conv1.weight");
         assert_eq!(nearest_names("fc.wieght", names)[..2], ["fc.weight", "fc.bias"]);
-        assert_eq!(nearest_names("ReLU", names)[0], "Relu");
+        assert_eq!(nearest_names("ReRU", names)[..2], ["Relu", "ReduceMax"]);
         assert_eq!(nearest_names("x", names).len(), 5);
         assert!(nearest_names("x", []).is_empty());
     }

@@ -112,7 +112,7 @@ impl Imported {
     }
 
     /// Number of axes of the constant that `name` is made from, before the place `before`.
-    fn rank(&self, mut name: &str, mut before: usize) -> usize {
+    fn rank<'a>(&'a self, mut name: &'a str, mut before: usize) -> usize {
         loop {
             if let Some(constant) = self.constants.get(name) {
                 return constant.shape.len();
@@ -125,7 +125,7 @@ impl Imported {
 
     /// The constant that `name`, an operand of the node at the place `user`, is, or is a copy or transposition
     /// of, and its axis for `axis` of that.
-    fn part(&self, user: usize, mut name: &str, mut axis: usize) -> Result<Part> {
+    fn part<'a>(&'a self, user: usize, mut name: &'a str, mut axis: usize) -> Result<Part> {
         let mut before = user;
         loop {
             if let Some(constant) = self.constants.get(name)

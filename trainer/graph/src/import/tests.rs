@@ -1,6 +1,7 @@
 //! Import of small networks written by hand.
 
 mod gradients;
+mod random;
 mod refused;
 
 use std::iter;
@@ -347,7 +348,7 @@ fn initialisers_that_were_merged_because_they_begin_alike_are_parameters_of_thei
         alike("a.variance", 1.0),
     ];
     let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
-    assert_eq!(parameters, ["k", "w", "a.gain", "a.offset", "b.gain", "b.offset"]);
+    assert_eq!(parameters, ["w", "k", "a.gain", "a.offset", "b.gain", "b.offset"]);
     assert_eq!(buffers, ["a.mean", "a.variance", "b.mean", "b.variance"]);
 }
 

@@ -326,7 +326,7 @@ fn what_cannot_be_differentiated_is_refused_with_the_names_that_exist() {
                 graph.node[4].op_type = Some("DropOut".into());
             },
             request(&["inputs"]),
-            &["Reru (1)", "DropOut (1)"],
+            &["Reru (1; near: Relu,", "DropOut (1; near: Dropout,"],
         ),
         (
             "no gradient on the way",
