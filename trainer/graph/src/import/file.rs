@@ -84,6 +84,26 @@ impl Imported {
         &self.external
     }
 
+    /// Why there is no value `name` for operand `at` of a node: the part of a message.
+    pub(super) fn why_missing(&self, name: &str, at: Option<usize>) -> String {
+        if name.is_empty() {
+            return format!("lacks operand {}", at.map_or(1, |at| at + 1));
+        }
+        let maker = self.nodes.iter().find(|node| node.output.iter().any(|output| output == name));
+        match maker {
+            Some(maker) if maker.output.first().is_some_and(|first| first != name) => format!(
+                "takes `{name}`, an output of `{}` ({}) that is not supported",
+                name_of(maker),
+                maker.op_type()
+            ),
+            Some(_) => format!(
+                "takes `{name}`, which no node before it produces but one after it; nodes must stand in the order \
+                 of their execution, without a circle"
+            ),
+            None => format!("takes `{name}`, which no node before it produces"),
+        }
+    }
+
     /// The name in graphs of the file's tensor `name`.
     pub(super) fn name_here(&self, name: &str) -> String {
         if self.reserved.contains(name) { format!("network/{name}") } else { name.to_owned() }

@@ -13,6 +13,7 @@
 
 mod batch;
 mod bound;
+mod checks;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod constant;
@@ -49,9 +50,6 @@ use crate::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
 use crate::ops::imports;
 use crate::{Builder, GraphError, Operator, Result, Tensor, TensorType, nearest_names};
 
-/// Operator sets that files may use.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
-
 impl Imported {
     /// Reads the network in the file `path`.
     ///
@@ -75,17 +73,9 @@ impl Imported {
     fn open(path: &Path) -> Result<(Self, GraphProto, Vec<StringStringEntryProto>)> {
         let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
         let model = decoded(path)?;
-        let opset = model
-            .opset_import
-            .iter()
-            .find(|set| is_of_onnx(set.domain()))
-            .and_then(|set| set.version)
-            .ok_or_else(|| failed("it declares no operator set".into()))?;
-        if !OPSETS.contains(&opset) {
-            let (first, last) = (OPSETS.start(), OPSETS.end());
-            return Err(failed(format!("it uses operator set {opset}, expected {first} to {last}")));
-        }
+        let opset = checks::opset(&model).map_err(failed)?;
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
+        checks::graph(&graph).map_err(failed)?;
         graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
         let folder = constant::folder_of(path);
         merged::separate(&mut graph, folder).map_err(failed)?;
@@ -388,6 +378,9 @@ fn decoded(path: &Path) -> Result<ModelProto> {
         return Err(failed("it is not a regular file".into()));
     }
     let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
+    if bytes.is_empty() {
+        return Err(failed("it is empty".into()));
+    }
     if let Some(what) = other_format(&bytes) {
         return Err(failed(format!("it is {what}, not an ONNX file")));
     }

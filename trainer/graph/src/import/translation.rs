@@ -447,11 +447,7 @@ impl<'a> Translation<'a> {
                     return self.parameter(node, name, constant, kind);
                 }
                 Some(constant) => constant.clone(),
-                None => {
-                    return Err(
-                        self.at_node(node, format!("takes `{name}`, which no node before it produces"))
-                    );
-                }
+                None => return Err(self.at_node(node, self.file.why_missing(name, at))),
             },
         };
         Ok(self.embed(&constant))
@@ -519,6 +515,16 @@ impl<'a> Translation<'a> {
         let Values::Floats(values) = &constant.values else {
             return Err(self.at_node(node, format!("takes integers from `{name}`, expected numbers")));
         };
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let value = values[at];
+            return Err(self.at_node(
+                node,
+                format!(
+                    "takes the weights `{name}`, of which number {} is {value}, expected finite ones",
+                    at + 1
+                ),
+            ));
+        }
         let shape = constant.shape.clone();
         let here = self.file.name_here(name);
         let input = self.g.input(&here, TensorType::f32(shape.clone()))?;

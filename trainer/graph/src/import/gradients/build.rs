@@ -19,6 +19,13 @@ pub(super) struct Plan<'a> {
     pub names: &'a Names,
 }
 
+/// The inputs of a graph, by name.
+struct Declared<'a> {
+    given: HashMap<&'a str, Tensor>,
+    /// What the network takes in their places.
+    inputs: Vec<(&'a str, Tensor)>,
+}
+
 /// What a gradient is with respect to.
 struct WithRespectTo<'a> {
     name: &'a str,
@@ -39,7 +46,7 @@ impl Plan<'_> {
             g.reserve(&name);
         }
         let traced = self.traced(batch)?;
-        let (given, inputs) =
+        let Declared { given, inputs } =
             self.declare(&mut g, |input| input.axes.first().map(|rows| rows.unwrap_or(batch)))?;
         let mut translation = Translation::new(file, &mut g, &inputs, request.mode, traced);
         file.append_nodes(&mut translation, |_, _, _| ())?;
@@ -93,24 +100,19 @@ impl Plan<'_> {
         Ok(g.finish())
     }
 
-    /// Declares the inputs of the file, with `rows` as the length of the first axis of each; returns them by
-    /// name, and what the network takes in their places.
-    fn declare(
-        &self,
-        g: &mut Builder,
-        rows: impl Fn(&FileInput) -> Option<usize>,
-    ) -> Result<(HashMap<&str, Tensor>, Vec<(&str, Tensor)>)> {
-        let (mut given, mut inputs) = (HashMap::new(), Vec::new());
+    /// Declares the inputs of the file, with `rows` as the length of the first axis of each.
+    fn declare(&self, g: &mut Builder, rows: impl Fn(&FileInput) -> Option<usize>) -> Result<Declared<'_>> {
+        let mut declared = Declared { given: HashMap::new(), inputs: Vec::new() };
         for input in self.inputs {
             let rest = input.axes.iter().skip(1).flatten().copied();
             let shape: Vec<usize> = rows(input).into_iter().chain(rest).collect();
             let tensor = g.input(&input.name, TensorType::new(input.element, shape))?;
-            given.insert(input.name.as_str(), tensor);
+            declared.given.insert(input.name.as_str(), tensor);
             // The network computes in single precision, whatever its file is in.
             let value = if input.element.is_float() { g.cast(tensor, ElementType::F32)? } else { tensor };
-            inputs.push((input.name.as_str(), value));
+            declared.inputs.push((input.name.as_str(), value));
         }
-        Ok((given, inputs))
+        Ok(declared)
     }
 
     /// Shapes for the batch that the file fixes, where the graph has another: `batch` rows, where it is free.
@@ -121,7 +123,7 @@ impl Plan<'_> {
             return Ok(HashMap::new());
         }
         let mut g = Builder::new("trace", Lowering::evaluation(Target::Cpu));
-        let (_, inputs) = self.declare(&mut g, |input| input.own_batch.or(rows(input)))?;
+        let Declared { inputs, .. } = self.declare(&mut g, |input| input.own_batch.or(rows(input)))?;
         let mut translation = Translation::new(self.file, &mut g, &inputs, self.request.mode, HashMap::new());
         self.file.append_nodes(&mut translation, |_, _, _| ())?;
         Ok(translation.shapes())

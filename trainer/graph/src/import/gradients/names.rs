@@ -110,7 +110,7 @@ impl Names {
         }
         let mut seen = HashSet::new();
         if let Some(name) = of.iter().find(|name| !seen.insert(**name)) {
-            return Err(file.failed(format!("it has two outputs `{name}`")));
+            return Err(file.failed(format!("`{name}` is asked for twice")));
         }
         let is_given = |name: &&&str| {
             file.initializers.contains(**name) || graph.input.iter().any(|input| input.name() == **name)

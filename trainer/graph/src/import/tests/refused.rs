@@ -15,7 +15,7 @@ fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
 #[test]
 fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
     type Damage = fn(&mut GraphProto);
-    let cases: [(Damage, &[&str]); 11] = [
+    let cases: [(Damage, &[&str]); 22] = [
         (
             |g| {
                 g.node[1].op_type = Some("Gelato".into());
@@ -46,6 +46,41 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
             &["`p_node` (MaxPool)", "dilations [0, 2]"],
         ),
         (|g| g.node[1].input[0] = "nothing".into(), &["`r_node` (Relu) takes `nothing`"]),
+        (|g| g.node[1].input.clear(), &["`r_node` (Relu) lacks operand 1"]),
+        (
+            |g| g.node[1].input[0] = "p".into(),
+            &["`r_node` (Relu) takes `p`", "one after it", "without a circle"],
+        ),
+        (
+            |g| {
+                g.node[2].output.push("places".into());
+                g.node[3].input[0] = "places".into();
+            },
+            &["`f_node` (Reshape) takes `places`, an output of `p_node` (MaxPool) that is not supported"],
+        ),
+        (
+            |g| g.node[2].output[0] = "r".into(),
+            &["`r` is made twice, by node `r_node` (Relu) and by node `p_node` (MaxPool)"],
+        ),
+        (
+            |g| g.initializer.push(floats("c.bias", &[4])),
+            &["`c.bias` is made twice, by an initialiser and by an initialiser"],
+        ),
+        (
+            |g| g.initializer[0].float_data[5] = f32::NAN,
+            &["`c_node` (Conv)", "`c.weight`", "number 6 is NaN"],
+        ),
+        (
+            |g| g.initializer[6].float_data[0] = f32::NEG_INFINITY,
+            &["`logits_node` (Gemm)", "`g.weight`", "number 1 is -inf"],
+        ),
+        (|g| g.input[0] = port("x", DataType::Float, &[0, 3, -6, 6]), &["`x` has an axis of length -6"]),
+        (
+            |g| g.output[0] = port("c.bias", DataType::Float, &[4]),
+            &["no node computes its output `c.bias` from the images"],
+        ),
+        (|g| g.output.clear(), &["it has no output"]),
+        (|g| g.output.push(g.output[0].clone()), &["it has two outputs `probabilities`"]),
         (
             |g| g.input[0] = port("x", DataType::Uint8, &[0, 3, PX as i64, PX as i64]),
             &["`x` is UINT8", "f32 [N,3,H,W]"],
@@ -64,6 +99,14 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
             assert!(error.contains(part), "`{part}` is missing: {error}");
         }
     }
+    for (ir_version, part) in [(None, "ir_version is 0"), (Some(99), "ir_version is 99, expected 3 to 20")] {
+        let bytes = model(by_hand());
+        let other = ModelProto { ir_version, ..ModelProto::decode(bytes.as_slice()).unwrap() };
+        let error = parameters(file(&other.encode_to_vec()).path()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let error = parameters(file(&[]).path()).unwrap_err().to_string();
+    assert!(error.contains("it is empty"), "{error}");
     let missing = parameters(Path::new("/nowhere.onnx")).unwrap_err().to_string();
     assert!(missing.starts_with("/nowhere.onnx: cannot be used as a network"), "{missing}");
     let text = file(b"no protobuf at all, certainly");
@@ -211,7 +254,8 @@ fn around(
         ..Default::default()
     };
     let set = OperatorSetIdProto { domain: None, version: Some(opset) };
-    let proto = ModelProto { opset_import: vec![set], graph: Some(graph), ..Default::default() };
+    let proto =
+        ModelProto { ir_version: Some(8), opset_import: vec![set], graph: Some(graph), ..Default::default() };
     (file(&proto.encode_to_vec()), nodes)
 }
 
@@ -327,4 +371,14 @@ fn a_tensor_that_doubles_again_and_again_is_refused_where_it_is_too_large() {
 fn only_a_regular_file_is_read_as_a_network() {
     let error = parameters(Path::new("/dev/zero")).unwrap_err().to_string();
     assert!(error.contains("/dev/zero: cannot be used as a network: it is not a regular file"), "{error}");
+}
+
+#[test]
+fn a_head_in_a_circle_is_not_looked_for_without_end() {
+    let mut graph = by_hand();
+    graph.node.push(node("Identity", &["there"], "here", vec![]));
+    graph.node.push(node("Identity", &["here"], "there", vec![]));
+    graph.output = vec![port("there", DataType::Float, &[0, 5])];
+    let error = Imported::read(file(&model(graph)).path()).unwrap().with_classes(3).unwrap_err().to_string();
+    assert!(error.contains("no linear layer makes its output `there`"), "{error}");
 }
