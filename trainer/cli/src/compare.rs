@@ -105,14 +105,14 @@ impl SweepObserver for Progress {
             }
             Event::Pruned { trial, reason } => format!("{trial}: pruned, {reason}"),
             Event::Extended { recipe, best: Some(best), rate } => {
-                let (best, rate) = (summary::rate(best), summary::rate(rate));
+                let (best, rate) = (summary::rate(*best), summary::rate(*rate));
                 format!("{recipe}: the best rate, {best}, is at the end of the range; trying {rate}")
             }
             Event::Extended { recipe, best: None, rate } => {
-                format!("{recipe}: no rate is left; trying {}", summary::rate(rate))
+                format!("{recipe}: no rate is left; trying {}", summary::rate(*rate))
             }
             Event::Tuned { recipe, rate: Some(rate) } => {
-                format!("{recipe}: the best rate is {}", summary::rate(rate))
+                format!("{recipe}: the best rate is {}", summary::rate(*rate))
             }
             Event::Tuned { recipe, rate: None } => format!("{recipe}: no rate is left"),
         };

@@ -1,5 +1,6 @@
 //! Import of small networks written by hand.
 
+mod golden;
 mod gradients;
 mod random;
 mod refused;
