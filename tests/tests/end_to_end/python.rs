@@ -302,5 +302,6 @@ fn a_file_with_its_gradients_runs_in_python_as_documented() {
     let losses: Vec<f64> = printed.lines().map(|line| line.parse().unwrap()).collect();
     assert!(losses.len() == 20 && losses[19] < losses[0], "{printed}");
     let errors: Vec<f64> = run(DIFFERENCES).lines().map(|line| line.parse().unwrap()).collect();
-    assert!(errors.len() == 2 && errors.iter().all(|&error| error < 0.03), "{errors:?}");
+    // A step of a pixel moves some values over the edge of a rectifier.
+    assert!(errors.len() == 2 && errors[0] < 0.01 && errors[1] < 0.1, "{errors:?}");
 }
