@@ -15,11 +15,13 @@ pub fn nearest_names<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) 
             let lower = name.to_lowercase();
             let start: String = lower.chars().take(length).collect();
             let whole = osa_distance(&given, &lower);
-            (osa_distance(&given, &start).min(whole), whole, name)
+            let start = osa_distance(&given, &start);
+            // Of names that are as near, those that are so as a whole come first.
+            ((start.min(whole), whole > start), name)
         })
         .collect();
-    names.sort_by_key(|(start, whole, _)| (*start, *whole));
-    names.into_iter().take(SHOWN).map(|(.., name)| name).collect()
+    names.sort_by_key(|(distance, _)| *distance);
+    names.into_iter().take(SHOWN).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 warnings.filterwarnings("ignore")
 FOLDER = pathlib.Path(__file__).parent
-CLASSES, ROWS = 5, 4
+CLASSES, ROWS = 5, 8
 
 
 class TinyResNet(ResNet):
