@@ -40,7 +40,10 @@ impl Plan<'_> {
     /// The graph; free batches have `batch` rows. Parameters and running statistics are inputs.
     pub fn graph(&self, batch: usize) -> Result<Graph> {
         let Self { request, file, names, .. } = self;
-        let mut g = Builder::new(file.name(), Lowering::training(Target::Cpu).of_files());
+        let forms = Lowering::training(Target::Cpu);
+        // Some of the faster forms for files depend on the number of rows.
+        let is_free = self.inputs.iter().any(FileInput::has_free_batch);
+        let mut g = Builder::new(file.name(), if is_free { forms } else { forms.of_files(true) });
         let kept = names.of.iter().map(|output| output.name.clone());
         for name in kept.chain(names.added(request.objective)).chain(names.asked().map(str::to_owned)) {
             g.reserve(&name);

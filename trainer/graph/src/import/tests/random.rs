@@ -576,7 +576,7 @@ fn compare(seed: u64) -> std::result::Result<Outcome, String> {
         frozen_statistics: false,
     });
     let g: &'static mut Builder =
-        Box::leak(Box::new(Builder::new("random", Lowering::training(Target::Cpu).of_files())));
+        Box::leak(Box::new(Builder::new("random", Lowering::training(Target::Cpu).of_files(true))));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let shapes: [&[usize]; 5] = [&[2, 4, 6, 6], &[2, 4, 6, 6], &[3, 8], &[2, 1, 5, 4], &[2, 5, 4]];
     let shape = shapes[random.random_range(0..shapes.len())].to_vec();
