@@ -51,7 +51,7 @@ enum Domain {
 
 /// What a node has beside its first operand.
 enum Part {
-    Attribute(AttributeProto),
+    Attribute(Box<AttributeProto>),
     /// A new parameter, of both signs.
     Weight(Vec<usize>),
     /// A new parameter from 0.5 to 2.
@@ -74,22 +74,22 @@ type Make = fn(&[usize], &mut ChaCha8Rng) -> Option<Vec<Part>>;
 
 fn int(name: &str, value: i64) -> Part {
     let attribute = AttributeProto { name: Some(name.into()), i: Some(value), ..Default::default() };
-    Attribute(AttributeProto { r#type: Some(AttributeType::Int as i32), ..attribute })
+    Attribute(Box::new(AttributeProto { r#type: Some(AttributeType::Int as i32), ..attribute }))
 }
 
 fn ints(name: &str, values: &[i64]) -> Part {
     let attribute = AttributeProto { name: Some(name.into()), ints: values.to_vec(), ..Default::default() };
-    Attribute(AttributeProto { r#type: Some(AttributeType::Ints as i32), ..attribute })
+    Attribute(Box::new(AttributeProto { r#type: Some(AttributeType::Ints as i32), ..attribute }))
 }
 
 fn float(name: &str, value: f32) -> Part {
     let attribute = AttributeProto { name: Some(name.into()), f: Some(value), ..Default::default() };
-    Attribute(AttributeProto { r#type: Some(AttributeType::Float as i32), ..attribute })
+    Attribute(Box::new(AttributeProto { r#type: Some(AttributeType::Float as i32), ..attribute }))
 }
 
 fn word(name: &str, value: &str) -> Part {
     let attribute = AttributeProto { name: Some(name.into()), s: Some(value.into()), ..Default::default() };
-    Attribute(AttributeProto { r#type: Some(AttributeType::String as i32), ..attribute })
+    Attribute(Box::new(AttributeProto { r#type: Some(AttributeType::String as i32), ..attribute }))
 }
 
 fn list(values: &[i64]) -> Part {
@@ -504,7 +504,7 @@ impl Growing<'static> {
         let (mut inputs, mut attributes) = (vec![first], Vec::new());
         for part in parts {
             match part {
-                Attribute(attribute) => attributes.push(attribute),
+                Attribute(attribute) => attributes.push(*attribute),
                 Weight(shape) => inputs.push(self.weight(shape, -1.0, 1.0)),
                 Part::Positive(shape) => inputs.push(self.weight(shape, 0.5, 2.0)),
                 Same => {
