@@ -28,8 +28,8 @@ pub(super) fn opset(model: &ModelProto) -> Result<i64, String> {
     Ok(opset)
 }
 
-/// Refuses a graph that makes or gives a value twice, or has an input with an axis of negative length. A length of −1
-/// stands for a free one in files of some programs.
+/// Refuses a graph that makes or gives a value twice, or has an input with an axis of negative length. A
+/// length of −1 stands for a free one in files of some programs.
 pub(super) fn graph(graph: &GraphProto) -> Result<(), String> {
     for input in &graph.input {
         let Some(type_proto::Value::TensorType(tensor)) =

@@ -123,8 +123,8 @@ impl Imported {
         }
     }
 
-    /// The constant that `name`, an operand of the node at the place `user`, is, or is a copy or transposition
-    /// of, and its axis for `axis` of that.
+    /// The constant that `name`, an operand of the node at the place `user`, is, or is a copy or
+    /// transposition of, and its axis for `axis` of that.
     fn part<'a>(&'a self, user: usize, mut name: &'a str, mut axis: usize) -> Result<Part> {
         let mut before = user;
         loop {

@@ -1,8 +1,8 @@
 //! Initialisers that an exporter has merged.
 //!
 //! PyTorch writes parameters that are equal once, and an `Identity` node of it for each of the others, whose
-//! output has the name of that parameter. Those that are equal because they begin alike, such as the zeros and
-//! ones of normalisations, are parameters of their own; others, such as shared matrices, stay one.
+//! output has the name of that parameter. Those that are equal because they begin alike, such as the zeros
+//! and ones of normalisations, are parameters of their own; others, such as shared matrices, stay one.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,8 +11,8 @@ use super::constant::{Values, of_tensor};
 use super::is_one_of;
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
 
-/// Replaces `Identity` nodes of initialisers by initialisers, where these are statistics of a normalisation or
-/// have one value throughout.
+/// Replaces `Identity` nodes of initialisers by initialisers, where these are statistics of a normalisation
+/// or have one value throughout.
 pub(super) fn separate(graph: &mut GraphProto, folder: &Path) -> Result<(), String> {
     if !graph.node.iter().any(|node| is_one_of(node, &["Identity"])) {
         return Ok(());

@@ -7,7 +7,7 @@ use super::super::file::Imported;
 use super::super::translation::Translation;
 use super::inputs::FileInput;
 use super::names::{LABELS, LOSS, Names, Output, gradient_name, seed_name};
-use super::{Gradients, Objective};
+use super::request::{Gradients, Objective};
 use crate::module::{Forward, Mode};
 use crate::{Builder, ElementType, Graph, Lowering, Network, Result, Target, Tensor, TensorType};
 

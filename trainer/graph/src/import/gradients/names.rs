@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::constant::Values;
 use super::super::file::{Imported, axis_lengths};
-use super::{Gradients, Objective, Wrt};
+use super::request::{Gradients, Objective, Wrt};
 use crate::onnx::GraphProto;
 use crate::{ElementType, GraphError, Result, nearest_names};
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::super::constant::{Values, of_tensor};
 use super::*;
 
-/// Largest error of a value, relative to the largest of its tensor, or to a hundredth of the largest gradient.
+/// Largest error of a value, relative to the largest of its tensor, or to a hundredth of the largest
+/// gradient.
 const TOLERANCE: f64 = 1e-5;
 const ROWS: usize = 8;
 /// Number of classes.
