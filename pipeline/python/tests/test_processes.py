@@ -13,7 +13,8 @@ HANGS = 300
 
 
 def run(program, *arguments):
-    command = [sys.executable, "-u", "-c", program, *map(str, arguments)]
+    # From 3.12 on Python warns of forks where there are threads.
+    command = [sys.executable, "-W", "ignore", "-u", "-c", program, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANGS)
     return done.stdout
 
