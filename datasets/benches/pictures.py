@@ -180,7 +180,8 @@ def tiff(draw):
         image = image.convert("1") if compression == "group4" else image
         return saved(image, format="TIFF", compression=compression)
     levels = [1, 2, 4, 8, 16]
-    kinds = [(0, 1, levels), (1, 1, levels), (2, 3, [8, 16]), (3, 1, levels[:4]), (5, 4, [8]), (6, 3, [8])]
+    # Not 16 bits where white is 0: Pillow takes them as if black were.
+    kinds = [(0, 1, levels[:4]), (1, 1, levels), (2, 3, [8, 16]), (3, 1, levels[:4]), (5, 4, [8]), (6, 3, [8])]
     photometric, channels, depths = draw.choice(kinds)
     bits = draw.choice(depths)
     extra = draw.choice([None, None, 0, 1, 2]) if photometric == 2 else None
@@ -189,6 +190,8 @@ def tiff(draw):
     height, width = pixels.shape[:2]
     big_endian, planar = draw.random() < 0.5, channels > 1 and photometric != 6 and draw.random() < 0.4
     compression, pack = draw.choice([(1, bytes), (8, zlib.compress), (32773, pack_bits)])
+    # Pillow takes bytes of such planes for samples.
+    planar = planar and (bits < 16 or compression != 1)
     reversed_bits = bits < 8 and draw.random() < 0.3
     predicts = bits >= 8 and compression == 8 and draw.random() < 0.4
     tiled = draw.random() < 0.4

@@ -10,9 +10,9 @@ use fovea_graph::Wrt;
 /// The result computes the outputs of FILE, and for each NAME of --wrt an output NAME.grad: the gradient of
 /// the sum of all values of the outputs, each multiplied by its seed. Seeds are inputs grad.OUTPUT, of the
 /// output's shape; an output of a single value has none. With --loss cross-entropy it is the gradient of the
-/// output `loss` instead, and there is one more input, `labels`, i64 [N]. Inputs and outputs keep their names
-/// and types. Initialisers that gradients are with respect to are inputs that may be left out: they have the
-/// values of FILE unless others are given.
+/// output `loss` instead, and there is one more input, `labels`, `i64 [N]`. Inputs and outputs keep their
+/// names and types. Initialisers that gradients are with respect to are inputs that may be left out: they
+/// have the values of FILE unless others are given.
 #[derive(Args, Debug)]
 pub struct GradientsArgs {
     /// The .onnx file
