@@ -2,7 +2,7 @@
 //! `fovea-datasets`.
 //!
 //! What needs no speed is Python, in `python/fovea_loader`: parameters, positions, ranks, tensors. Workers
-//! never touch Python, and whoever waits for them has released the interpreter.
+//! never touch Python, and a thread that waits for them has released the interpreter.
 
 mod array;
 mod config;

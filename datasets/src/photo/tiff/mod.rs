@@ -1,8 +1,8 @@
 //! The first picture of a TIFF file, by the crate `tiff`.
 //!
-//! The crate knows few kinds of colours. Told that all samples are shades of grey, it gives them as they are
-//! in the file, and [`Colors`] makes RGB of them. Common kinds of JPEG data in a TIFF file are decoded as
-//! JPEG files are.
+//! The crate knows few kinds of colours, but gives shades of grey unchanged. So it gets a copy of the file
+//! whose tags say that all samples are grey, and [`Colors`] makes RGB of them. Common kinds of JPEG data in a
+//! TIFF file are decoded as JPEG files are.
 
 mod colors;
 mod jpeg;
