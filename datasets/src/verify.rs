@@ -173,8 +173,9 @@ fn check_records(shard: &Shard, outcome: &mut Outcome) {
     for index in 0..shard.len() {
         let record = shard.record(index);
         outcome.images += 1;
-        outcome.keys.push(record.key.to_owned());
-        let place = format!("record {index} ({})", record.key);
+        let key = shard.key(index);
+        let place = format!("record {index} ({key})");
+        outcome.keys.push(key);
         if let Err(error) = shard.verify(index) {
             outcome.problems.push(without_path(&error, shard.path()));
         } else if header.encoding == Encoding::Jpeg {

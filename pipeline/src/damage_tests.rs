@@ -16,8 +16,9 @@ fn read(directory: &Path) -> Option<Content> {
     let dataset = Dataset::open(directory).ok()?;
     let records = dataset.records(Split::Train).ok()?;
     let read = |index| {
-        let record = records.verified_record(index).ok()?;
-        Some((record.label, record.key.to_owned(), record.image.to_vec()))
+        let record = records.record(index).ok()?;
+        record.verify().ok()?;
+        Some((record.label(), record.key(), record.get().image.to_vec()))
     };
     Some(((0..records.len()).map(read).collect::<Option<_>>()?, dataset.mean_image().ok()?))
 }

@@ -1,6 +1,7 @@
 //! A prepared data set: a directory of shards with its `dataset.json`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use fovea_files::unseal;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 use crate::records::Records;
 use crate::shard::{FORMAT_VERSION, MAX_IMAGE_SIZE, Shard, ShardError};
+use crate::shard_files::{Folder, ShardFiles};
 use crate::{DatasetInfo, ShardInfo, Split};
 
 /// A prepared data set cannot be used.
@@ -69,13 +71,28 @@ pub enum DatasetError {
     /// A shard cannot be read.
     #[error(transparent)]
     Shard(#[from] ShardError),
+    /// The file of a shard, or one beside it, cannot be brought here.
+    #[error("{file}: {reason}")]
+    NotFetched {
+        /// Where it is.
+        file: String,
+        /// Why not, what was tried and what helps.
+        reason: String,
+    },
+    /// Who waited for a shard does not want it any more.
+    #[error("{file}: no longer needed")]
+    Unwanted {
+        /// Where it is.
+        file: String,
+    },
 }
 
-/// A prepared data set on disk.
+/// A prepared data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     directory: PathBuf,
-    info: DatasetInfo,
+    info: Arc<DatasetInfo>,
+    files: Arc<dyn ShardFiles>,
 }
 
 impl Dataset {
@@ -84,6 +101,15 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`] when there is no `dataset.json`, or it is damaged or of another version.
     pub fn open(directory: &Path) -> Result<Self, DatasetError> {
+        Self::open_with_files(directory, Arc::new(Folder(directory.into())))
+    }
+
+    /// Opens the data set whose `dataset.json`, and what else lies beside its shards, is in `directory`, and
+    /// whose shards come from `files`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_files(directory: &Path, files: Arc<dyn ShardFiles>) -> Result<Self, DatasetError> {
         let path = directory.join(DatasetInfo::FILE_NAME);
         let text = fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => DatasetError::NotPrepared { directory: directory.into() },
@@ -99,7 +125,7 @@ impl Dataset {
         }
         let info: DatasetInfo = unseal(&text).map_err(|error| unreadable(error.to_string()))?;
         check(&info).map_err(unreadable)?;
-        Ok(Self { directory: directory.into(), info })
+        Ok(Self { directory: directory.into(), info: Arc::new(info), files })
     }
 
     /// Where it is.
@@ -140,25 +166,39 @@ impl Dataset {
         parse_mean_image(&file, size).map_err(unreadable)
     }
 
-    /// Maps all shards of a split.
+    /// The records of a split. Shards are mapped when one of their records is first used.
     ///
     /// # Errors
-    /// [`DatasetError::Empty`] when it has no images, [`DatasetError::Disagreement`] when a shard is not the
-    /// one that `dataset.json` means, [`DatasetError::Shard`] when it cannot be read.
+    /// [`DatasetError::Empty`] when it has no images; [`DatasetError::Disagreement`] or [`DatasetError::Io`]
+    /// when a shard in a folder has another size or is missing.
     pub fn records(&self, split: Split) -> Result<Records, DatasetError> {
-        let mut shards = Vec::new();
-        for (number, listed) in self.info.shards(split).iter().enumerate() {
-            let shard = Shard::open(&self.directory.join(&listed.file))?;
-            if let Some(disagreement) = self.disagreements(&shard, split, number).into_iter().next() {
-                return Err(disagreement);
-            }
-            check_content(&shard, listed)?;
-            shards.push(shard);
-        }
-        if shards.iter().all(Shard::is_empty) {
+        if self.info.images(split) == 0 {
             return Err(DatasetError::Empty { directory: self.directory.clone(), split });
         }
-        Ok(Records::new(shards))
+        self.files.check(self.info.shards(split))?;
+        Ok(Records::new(self.clone(), split))
+    }
+
+    /// Maps shard `number` of `split`, and checks that it is the one that `dataset.json` means. Waits for its
+    /// file while `is_wanted`.
+    pub(crate) fn shard(
+        &self,
+        split: Split,
+        number: usize,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Shard, DatasetError> {
+        let listed = &self.info.shards(split)[number];
+        let shard = Shard::open(&self.files.fetch(listed, is_wanted)?)?;
+        if let Some(disagreement) = self.disagreements(&shard, split, number).into_iter().next() {
+            return Err(disagreement);
+        }
+        check_content(&shard, listed)?;
+        Ok(shard)
+    }
+
+    /// Where the files of the shards come from.
+    pub(crate) fn files(&self) -> &dyn ShardFiles {
+        &*self.files
     }
 
     /// Every mismatch between `shard` and the entry of shard `number` of `split` in `dataset.json`, each as a
@@ -216,6 +256,9 @@ fn check(info: &DatasetInfo) -> Result<(), String> {
         if number > MOST {
             return Err(format!("shards of {number} {name} in all, expected at most {MOST}"));
         }
+    }
+    if let Some(shard) = shards.clone().find(|shard| shard.images > shard.bytes) {
+        return Err(format!("{}: {} images in {} bytes", shard.file, shard.images, shard.bytes));
     }
     match shards.map(|shard| &shard.file).find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
         Some(name) => Err(format!("a shard named `{name}`, expected the name of a file in this folder")),
@@ -284,8 +327,16 @@ mod tests {
     }
 
     fn error_of(directory: &TempDir) -> String {
-        let opened = Dataset::open(directory.path());
-        opened.and_then(|dataset| dataset.records(Split::Train)).unwrap_err().to_string()
+        error_of_split(directory, Split::Train)
+    }
+
+    /// The error of reading all records, if not an earlier one.
+    fn error_of_split(directory: &TempDir, split: Split) -> String {
+        let read = Dataset::open(directory.path()).and_then(|dataset| {
+            let records = dataset.records(split)?;
+            (0..records.len()).try_for_each(|index| records.record(index).map(|_| ()))
+        });
+        read.unwrap_err().to_string()
     }
 
     #[test]
@@ -316,7 +367,7 @@ mod tests {
         let error = error_of(&changed(|json| json["train"][1]["images"] = json!(3)));
         assert!(error.contains("train-00001.arrow: number of images 2, but dataset.json says 3"), "{error}");
         let directory = changed(|json| json["val"] = json["train"].clone());
-        let error = Dataset::open(directory.path()).unwrap().records(Split::Val).unwrap_err().to_string();
+        let error = error_of_split(&directory, Split::Val);
         assert!(error.contains("train-00000.arrow: split train, but dataset.json says val"), "{error}");
         let error = error_of(&changed(|json| json["classes"][4]["name"] = json!("other")));
         assert!(error.contains("class Class") && error.contains("name: \"other\""), "{error}");
@@ -422,7 +473,7 @@ mod tests {
         let old = of_an_earlier_version();
         fs::write(old.path().join("train-00000.arrow"), &bytes).unwrap();
         let records = Dataset::open(old.path()).unwrap().records(Split::Train).unwrap();
-        assert_eq!(records.record(1).label, 5);
+        assert_eq!(records.record(1).unwrap().label(), 5);
     }
 
     #[test]

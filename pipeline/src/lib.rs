@@ -39,7 +39,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`shard`], [`dataset`], [`dataset_info`], [`records`] | what is on disk |
+//! | [`shard`], [`dataset`], [`dataset_info`], [`records`], [`shard_files`] | what is on disk, or elsewhere |
 //! | [`order`], [`random`] | which record comes when, and which random numbers it gets |
 //! | [`decode`] | JPEG to pixels |
 //! | [`geometry`], [`view`] | an image and the part of it that is used |
@@ -72,6 +72,7 @@ pub mod random;
 pub mod records;
 pub mod resize;
 pub mod shard;
+pub mod shard_files;
 pub mod summary;
 #[cfg(test)]
 mod test_support;

@@ -26,9 +26,11 @@ pub fn sample_rng(seed: u64, epoch: u64, position: u64) -> SampleRng {
     rng
 }
 
-/// The draws that shuffle epoch `epoch`.
-pub(crate) fn order_rng(seed: u64, epoch: u64) -> ChaCha8Rng {
-    generator(seed, epoch, Purpose::Order)
+/// The draws of shuffle number `shuffle` of epoch `epoch`.
+pub(crate) fn order_rng(seed: u64, epoch: u64, shuffle: u64) -> ChaCha8Rng {
+    let mut rng = generator(seed, epoch, Purpose::Order);
+    rng.set_stream(shuffle);
+    rng
 }
 
 fn generator(seed: u64, epoch: u64, purpose: Purpose) -> ChaCha8Rng {
@@ -53,7 +55,8 @@ mod tests {
             first(sample_rng(2, 0, 0)),
             first(sample_rng(1, 1, 0)),
             first(sample_rng(1, 0, 1)),
-            first(order_rng(1, 0)),
+            first(order_rng(1, 0, 0)),
+            first(order_rng(1, 0, 1)),
         ];
         for (index, draw) in draws.iter().enumerate() {
             assert!(!draws[..index].contains(draw), "draw {index} repeats an earlier one: {draws:x?}");
@@ -65,6 +68,6 @@ mod tests {
     fn draws_are_the_same_in_every_version() {
         // Changing these values breaks the resumption of every run that exists.
         assert_eq!(sample_rng(7, 3, 5).next_u64(), 770_567_183_021_648_466);
-        assert_eq!(order_rng(7, 3).next_u64(), 4_140_881_248_777_258_056);
+        assert_eq!(order_rng(7, 3, 0).next_u64(), 4_140_881_248_777_258_056);
     }
 }

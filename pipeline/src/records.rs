@@ -1,31 +1,62 @@
 //! The records of a split, across its shards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::Encoding;
+use crate::dataset::{Dataset, DatasetError};
 use crate::decode::JpegDecoder;
 use crate::geometry::Size;
 use crate::shard::{Record, Shard, ShardError};
 use crate::view::{Pixels, Scratch, View};
+use crate::{Encoding, ShardInfo, Split};
 
 /// All records of a split, numbered across its shards.
+///
+/// A shard is mapped when one of its records is first used. Shards that are not in a folder are let go when
+/// nobody holds them any more.
 #[derive(Debug)]
 pub struct Records {
-    shards: Vec<Shard>,
+    dataset: Dataset,
+    split: Split,
+    slots: Vec<Slot>,
     /// Records before each shard, then the total.
     starts: Vec<usize>,
-    /// A bit for each record: whether its checksum has been verified.
+    /// How many need each shard, now or soon. Locked while files are asked for or let go, so that no shard
+    /// goes that has just been asked for.
+    holders: Mutex<Vec<u32>>,
+}
+
+/// The place of a shard.
+#[derive(Debug, Default)]
+struct Slot {
+    mapped: RwLock<Option<Arc<MappedShard>>>,
+    /// Held by the thread that maps it.
+    mapping: Mutex<()>,
+}
+
+/// A shard with a bit for each record: whether its checksum has been verified.
+#[derive(Debug)]
+struct MappedShard {
+    shard: Shard,
     verified: Vec<AtomicU64>,
 }
 
+/// A record, which keeps its shard mapped.
+#[derive(Clone, Debug)]
+pub struct StoredRecord {
+    mapped: Arc<MappedShard>,
+    row: usize,
+}
+
 impl Records {
-    pub(crate) fn new(shards: Vec<Shard>) -> Self {
+    pub(crate) fn new(dataset: Dataset, split: Split) -> Self {
         let mut starts = vec![0];
-        for shard in &shards {
-            starts.push(starts[starts.len() - 1] + shard.len());
+        for shard in dataset.info().shards(split) {
+            starts.push(starts[starts.len() - 1] + shard.images as usize);
         }
-        let words = starts[starts.len() - 1].div_ceil(64);
-        Self { shards, starts, verified: (0..words).map(|_| AtomicU64::new(0)).collect() }
+        let shards = starts.len() - 1;
+        let slots = (0..shards).map(|_| Slot::default()).collect();
+        Self { dataset, split, slots, starts, holders: Mutex::new(vec![0; shards]) }
     }
 
     /// The number of records.
@@ -38,106 +69,212 @@ impl Records {
     /// Side of every image in pixels.
     #[must_use]
     pub fn image_size(&self) -> u32 {
-        self.shards[0].header().image_size
+        self.dataset.info().image_size
     }
 
     /// How the images are stored.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
-        self.shards[0].header().encoding
+        self.dataset.info().encoding
     }
 
     /// The shards, in order.
     #[must_use]
-    pub fn shards(&self) -> &[Shard] {
-        &self.shards
+    pub fn shards(&self) -> &[ShardInfo] {
+        self.dataset.info().shards(self.split)
     }
 
-    /// The record at `index`, unchecked against its checksum.
+    /// The records before each shard, then the total.
+    #[must_use]
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// The record at `index`, unchecked against its checksum. Waits for its shard.
+    ///
+    /// # Errors
+    /// [`DatasetError`] when its shard cannot be read, or is not the one that `dataset.json` means.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn record(&self, index: usize) -> Result<StoredRecord, DatasetError> {
+        self.record_while(index, &|| true)
+    }
+
+    /// The record at `index`, as by [`record`](Self::record), waiting for its shard while `is_wanted`.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record), and [`DatasetError::Unwanted`].
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn record_while(
+        &self,
+        index: usize,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<StoredRecord, DatasetError> {
+        let (number, row) = self.locate(index);
+        let mapped = match self.slots[number].mapped() {
+            Some(mapped) => mapped,
+            None => self.map(number, is_wanted)?,
+        };
+        Ok(StoredRecord { mapped, row })
+    }
+
+    /// The record at `index` if its shard is mapped.
     ///
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
     #[must_use]
-    pub fn record(&self, index: usize) -> Record<'_> {
-        let (shard, row) = self.locate(index);
-        shard.record(row)
+    pub fn record_if_mapped(&self, index: usize) -> Option<StoredRecord> {
+        let (number, row) = self.locate(index);
+        Some(StoredRecord { mapped: self.slots[number].mapped()?, row })
     }
 
-    /// The shard of record `index`, and the record's position in it.
+    /// The number of the shard of record `index`, and the record's position in it.
     ///
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
     #[must_use]
-    pub fn locate(&self, index: usize) -> (&Shard, usize) {
+    pub fn locate(&self, index: usize) -> (usize, usize) {
         assert!(index < self.len(), "record {index} of {} records", self.len());
         let shard = self.starts.partition_point(|&start| start <= index) - 1;
-        (&self.shards[shard], index - self.starts[shard])
+        (shard, index - self.starts[shard])
     }
 
-    /// The record at `index`, checked against its checksum at its first use.
+    /// Maps shard `number`.
+    fn map(&self, number: usize, is_wanted: &dyn Fn() -> bool) -> Result<Arc<MappedShard>, DatasetError> {
+        let slot = &self.slots[number];
+        let _one_at_a_time = lock(&slot.mapping);
+        if let Some(mapped) = slot.mapped() {
+            return Ok(mapped);
+        }
+        let shard = self.dataset.shard(self.split, number, is_wanted)?.without_classes();
+        let verified = (0..shard.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let mapped = Arc::new(MappedShard { shard, verified });
+        *slot.mapped.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&mapped));
+        Ok(mapped)
+    }
+
+    /// Says that these shards are needed soon, in this order, until what is returned is dropped.
+    #[must_use]
+    pub(crate) fn hold(self: &Arc<Self>, shards: Vec<u32>) -> Hold {
+        let listed = self.shards();
+        let mut holders = lock(&self.holders);
+        for &shard in &shards {
+            holders[shard as usize] += 1;
+        }
+        let needed: Vec<&ShardInfo> = shards.iter().map(|&shard| &listed[shard as usize]).collect();
+        self.dataset.files().fetch_ahead(&needed);
+        drop(holders);
+        Hold { records: Arc::clone(self), shards }
+    }
+}
+
+/// Shards that are needed.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    records: Arc<Records>,
+    shards: Vec<u32>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Records { dataset, slots, holders, .. } = &*self.records;
+        let mut holders = lock(holders);
+        for shard in self.shards.iter().map(|&shard| shard as usize) {
+            holders[shard] -= 1;
+            if holders[shard] == 0 && !dataset.files().are_permanent() {
+                *slots[shard].mapped.write().unwrap_or_else(PoisonError::into_inner) = None;
+                dataset.files().release(&self.records.shards()[shard]);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    fn mapped(&self) -> Option<Arc<MappedShard>> {
+        self.mapped.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl StoredRecord {
+    /// Its image, label and checksum.
+    #[must_use]
+    pub fn get(&self) -> Record<'_> {
+        self.mapped.shard.record(self.row)
+    }
+
+    /// Position in the class list.
+    #[must_use]
+    pub fn label(&self) -> i64 {
+        self.get().label
+    }
+
+    /// Name of the image in its source.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.mapped.shard.key(self.row)
+    }
+
+    /// Checks the image against its checksum, unless that was done before.
     ///
-    /// Checking 192 KB takes as long as cropping them, so each record is checked once per process. Its pages
-    /// stay in the page cache after that, or are read again from the same disk.
+    /// Checking 192 KB takes as long as cropping them, so each record is checked once while its shard is
+    /// mapped. Its pages stay in the page cache after that, or are read again from the same disk.
     ///
     /// # Errors
     /// [`ShardError::Checksum`] when the image's bytes have changed.
-    ///
-    /// # Panics
-    /// When `index` is not below [`len`](Self::len).
-    pub fn verified_record(&self, index: usize) -> Result<Record<'_>, ShardError> {
-        let (shard, row) = self.locate(index);
-        let (word, bit) = (&self.verified[index / 64], 1 << (index % 64));
+    pub fn verify(&self) -> Result<(), ShardError> {
+        let (word, bit) = (&self.mapped.verified[self.row / 64], 1 << (self.row % 64));
         // Relaxed: the bit guards no other memory; the worst is to check a record twice.
         if word.load(Ordering::Relaxed) & bit == 0 {
-            shard.verify(row)?;
+            self.mapped.shard.verify(self.row)?;
             word.fetch_or(bit, Ordering::Relaxed);
         }
-        Ok(shard.record(row))
+        Ok(())
     }
 
-    /// The pixels of record `index`, unchecked against its checksum: its own bytes, or those in `decoder`.
+    /// Asks the system to read the image soon, unless its first page is in memory already.
+    pub fn will_need(&self) {
+        self.mapped.shard.will_need(self.row);
+    }
+
+    /// The pixels, unchecked against the checksum: the record's own bytes, or those in `decoder`.
     ///
     /// # Errors
     /// [`ShardError::Decode`] when the record is no JPEG file of the data set's size.
-    ///
-    /// # Panics
-    /// When `index` is not below [`len`](Self::len).
-    pub fn pixels<'a>(
-        &'a self,
-        index: usize,
-        decoder: &'a mut JpegDecoder,
-    ) -> Result<Pixels<'a>, ShardError> {
-        let (shard, row) = self.locate(index);
-        let record = shard.record(row);
-        let size = Size::square(self.image_size());
-        match self.encoding() {
-            Encoding::Raw => Ok(Pixels::planar(record.image, size)),
-            Encoding::Jpeg => match decoder.decode(record.image, size.width) {
+    pub fn pixels<'a>(&'a self, decoder: &'a mut JpegDecoder) -> Result<Pixels<'a>, ShardError> {
+        let shard = &self.mapped.shard;
+        let image = self.get().image;
+        let size = Size::square(shard.header().image_size);
+        match shard.header().encoding {
+            Encoding::Raw => Ok(Pixels::planar(image, size)),
+            Encoding::Jpeg => match decoder.decode(image, size.width) {
                 Ok(pixels) => Ok(Pixels::interleaved(pixels, size)),
                 Err(reason) => {
-                    let (path, key) = (shard.path().into(), record.key.into());
-                    Err(ShardError::Decode { path, index: row, key, reason })
+                    let path = shard.path().into();
+                    Err(ShardError::Decode { path, index: self.row, key: self.key(), reason })
                 }
             },
         }
     }
 
-    /// The view of the whole image of record `index`, checked against its checksum at its first use.
+    /// The view of the whole image, checked against its checksum at its first use.
     ///
     /// # Errors
     /// [`ShardError::Checksum`] when the image's bytes have changed, [`ShardError::Decode`] when they are no
     /// image.
-    ///
-    /// # Panics
-    /// When `index` is not below [`len`](Self::len).
     pub fn view<'a>(
         &'a self,
-        index: usize,
         decoder: &'a mut JpegDecoder,
         scratch: &'a mut Scratch,
     ) -> Result<View<'a>, ShardError> {
-        self.verified_record(index)?;
-        Ok(self.pixels(index, decoder)?.view(scratch))
+        self.verify()?;
+        Ok(self.pixels(decoder)?.view(scratch))
     }
 }
 
@@ -156,7 +293,7 @@ mod tests {
         let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
         assert_eq!((records.len(), records.shards().len()), (8, 3));
         for index in 0..8 {
-            assert_eq!(records.record(index).key, format!("image-{index}"));
+            assert_eq!(records.record(index).unwrap().key(), format!("image-{index}"));
         }
     }
 
@@ -166,7 +303,8 @@ mod tests {
             let directory = test_support::dataset(encoding, 8);
             let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
             let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
-            let view = records.view(5, &mut decoder, &mut scratch).unwrap();
+            let record = records.record(5).unwrap();
+            let view = record.view(&mut decoder, &mut scratch).unwrap();
             assert_eq!(view.size(), Size::square(test_support::SIDE));
             let mut planes = vec![0; 3 * view.size().area()];
             view.write_u8(&mut planes);
@@ -188,7 +326,8 @@ mod tests {
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         file.write_at(&[image[0] ^ 1], place as u64).unwrap();
         let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
-        let error = records.view(5, &mut decoder, &mut scratch).unwrap_err().to_string();
+        let record = records.record(5).unwrap();
+        let error = record.view(&mut decoder, &mut scratch).unwrap_err().to_string();
         assert!(error.contains("train-00001.arrow: record 1 (image-5): checksum"), "{error}");
     }
 
@@ -198,7 +337,7 @@ mod tests {
         let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
         // 70 is in the second word of bits, 6 at the same place of the first.
         for index in [6, 7, 71, 69] {
-            records.verified_record(index).unwrap();
+            records.record(index).unwrap().verify().unwrap();
         }
         let flip_bit_of = |index: usize| {
             let path = directory.path().join("train-00000.arrow");
@@ -209,10 +348,10 @@ mod tests {
             file.write_at(&[image[0] ^ 1], place as u64).unwrap();
         };
         flip_bit_of(70);
-        let error = records.verified_record(70).unwrap_err().to_string();
+        let error = records.record(70).unwrap().verify().unwrap_err().to_string();
         assert!(error.contains("record 70 (image-70): checksum"), "{error}");
-        records.verified_record(6).unwrap();
+        records.record(6).unwrap().verify().unwrap();
         flip_bit_of(6);
-        records.verified_record(6).unwrap();
+        records.record(6).unwrap().verify().unwrap();
     }
 }

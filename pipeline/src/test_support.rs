@@ -71,10 +71,15 @@ pub fn write_shard(
 
 /// A data set of `images` training images in three shards.
 pub fn dataset(encoding: Encoding, images: usize) -> TempDir {
+    dataset_of(encoding, &[0, images / 2, images * 3 / 4, images])
+}
+
+/// A data set of training images in shards between these bounds.
+pub fn dataset_of(encoding: Encoding, bounds: &[usize]) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let bounds = [0, images / 2, images * 3 / 4, images];
+    let shards = (0..).zip(bounds.windows(2));
     let train =
-        (0..3).map(|i| write_shard(directory.path(), encoding, i as u32, bounds[i]..bounds[i + 1])).collect();
+        shards.map(|(i, ends)| write_shard(directory.path(), encoding, i, ends[0]..ends[1])).collect();
     write_dataset_json(directory.path(), encoding, train);
     directory
 }

@@ -114,7 +114,7 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn open(shared: &'a Shared<'a>, directory: &Path, planned: &PlannedShard) -> Result<Self, PrepareError> {
         let shard = Shard::open(&directory.join(planned.file_name()))?;
-        let records = (0..shard.len()).map(|index| (shard.record(index).key.to_owned(), index)).collect();
+        let records = (0..shard.len()).map(|index| (shard.key(index), index)).collect();
         let output = Some(Output::new(shared.options.image_bytes()));
         Ok(Self { shared, split: planned.split, shard, records, output })
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fovea_pipeline::decode::JpegDecoder;
+use fovea_pipeline::records::StoredRecord;
 use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{self as pipeline, Records, Split};
 use pyo3::exceptions::PyIndexError;
@@ -37,6 +38,10 @@ impl Dataset {
         }
         let images = self.records.len();
         Err(PyIndexError::new_err(format!("image {index}, but there are {images}, counted from 0")))
+    }
+
+    fn record(&self, index: usize) -> PyResult<StoredRecord> {
+        self.records.record(self.index(index)?).map_err(pipeline::DatasetError::exception)
     }
 }
 
@@ -73,23 +78,23 @@ impl Dataset {
         let index = self.index(index)?;
         let pixels = py.detach(|| {
             let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
-            let view = self.records.view(index, &mut decoder, &mut scratch)?;
+            let record = self.records.record(index)?;
+            let view = record.view(&mut decoder, &mut scratch)?;
             let mut planes = vec![0; 3 * view.size().area()];
             view.write_u8(&mut planes);
             Ok(planes)
         });
-        let pixels =
-            pixels.map_err(|error: pipeline::shard::ShardError| DataError::new_err(error.to_string()))?;
+        let pixels = pixels.map_err(pipeline::DatasetError::exception)?;
         Ok(Array::of_image(pixels, self.records.image_size().into()))
     }
 
     /// The label of an image.
     fn label(&self, index: usize) -> PyResult<i64> {
-        Ok(self.records.record(self.index(index)?).label)
+        Ok(self.record(index)?.label())
     }
 
     /// The key of an image: its path in the source.
-    fn key(&self, index: usize) -> PyResult<&str> {
-        Ok(self.records.record(self.index(index)?).key)
+    fn key(&self, index: usize) -> PyResult<String> {
+        Ok(self.record(index)?.key())
     }
 }

@@ -65,7 +65,7 @@ impl IntoException for LoaderError {
         match self {
             Self::Config { .. } | Self::Augment(_) => PyValueError::new_err(self.to_string()),
             Self::Memory { .. } => PyMemoryError::new_err(self.to_string()),
-            Self::Shard(_) => DataError::new_err(self.to_string()),
+            Self::Shard(_) | Self::Dataset(_) => DataError::new_err(self.to_string()),
             _ => PyRuntimeError::new_err(self.to_string()),
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::augment::AugmentError;
+use crate::dataset::DatasetError;
 use crate::shard::ShardError;
 
 /// A loader cannot start or continue.
@@ -19,6 +20,9 @@ pub enum LoaderError {
     /// An augmentation or an evaluation crop does not fit the images.
     #[error(transparent)]
     Augment(#[from] AugmentError),
+    /// A shard cannot be read, or is of another data set.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
     /// A record is damaged or no image.
     #[error(transparent)]
     Shard(#[from] ShardError),

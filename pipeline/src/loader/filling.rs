@@ -211,6 +211,8 @@ impl Claim<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::augment::Chain;
     use crate::geometry::Size;
@@ -218,6 +220,8 @@ mod tests {
     use crate::loader::plan::BatchPlans;
     use crate::memory::{HostMemory, MemoryProvider};
     use crate::order::Order;
+    use crate::test_support;
+    use crate::{Dataset, Encoding, Split};
 
     const VIEWS: usize = 2;
 
@@ -237,7 +241,9 @@ mod tests {
             order: Order::Sequential,
             ..LoaderConfig::training(Chain::empty(shape.size))
         };
-        let (plan, _) = BatchPlans::new(&config, 8).next().unwrap();
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+        let (plan, _) = BatchPlans::new(&config, &Arc::new(records)).next().unwrap();
         Filling::new(buffer, plan, None, shape, kind)
     }
 

@@ -28,6 +28,8 @@ mod plan;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 mod worker;
 
 use std::sync::Arc;
@@ -98,7 +100,7 @@ impl Loader {
         let (stop, stopped) = bounded(0);
         let counters = Arc::new(Counters::new());
         let held = Arc::new(AtomicUsize::new(0));
-        let plans = BatchPlans::new(&config, records.len() as u32);
+        let plans = BatchPlans::new(&config, &records);
         let batches_per_epoch = plans.batches_per_epoch();
         let mut loader = Self {
             batches: Some(batches),

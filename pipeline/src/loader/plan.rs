@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{LastBatch, LoaderConfig};
-use crate::order::Order;
+use crate::order::{Order, Windows};
+use crate::records::{Hold, Records};
 
 /// The batches of a loader, one after the other.
 #[derive(Debug)]
 pub(super) struct BatchPlans {
     order: Order,
     seed: u64,
-    records: u32,
+    records: Arc<Records>,
     samples: usize,
     rank: usize,
     world: usize,
@@ -25,11 +26,31 @@ pub(super) struct BatchPlans {
     epoch: u64,
     index: u64,
     sequence: u64,
-    /// The order of the epoch of the next batch.
-    permutation: Option<Arc<Vec<u32>>>,
+    /// The windows of the epoch of the next batch.
+    windows: Option<Windows>,
+    /// The window of the next batch's first sample, and the one after it.
+    window: Option<Arc<Window>>,
+    following: Option<Following>,
     /// Planned batches that are not handed out yet; their records are read ahead.
     ahead: VecDeque<BatchPlan>,
     readahead: usize,
+}
+
+/// A window of which samples are planned, and which is kept until they are made.
+#[derive(Debug)]
+struct Window {
+    number: usize,
+    /// The record at each of its positions.
+    records: Vec<u32>,
+    _hold: Hold,
+}
+
+/// A window whose shards are asked for while the one before it is read.
+#[derive(Debug)]
+struct Following {
+    epoch: u64,
+    number: usize,
+    hold: Hold,
 }
 
 /// The records of one batch.
@@ -42,14 +63,15 @@ pub(super) struct BatchPlan {
     pub sequence: u64,
     /// Position in the epoch of the first sample.
     pub first_position: u64,
-    permutation: Arc<Vec<u32>>,
-    len: usize,
+    records: Vec<u32>,
+    /// The windows that they are in.
+    _windows: Vec<Arc<Window>>,
 }
 
 impl BatchPlan {
     /// The records, in the order of the samples.
     pub fn records(&self) -> &[u32] {
-        &self.permutation[self.first_position as usize..][..self.len]
+        &self.records
     }
 }
 
@@ -64,25 +86,26 @@ pub(super) fn batches_per_epoch(records: usize, samples: usize, world: usize, la
 }
 
 impl BatchPlans {
-    pub fn new(config: &LoaderConfig, records: u32) -> Self {
+    pub fn new(config: &LoaderConfig, records: &Arc<Records>) -> Self {
         let world = config.world;
-        let batches_per_epoch =
-            batches_per_epoch(records as usize, config.batch_size, world, config.last_batch);
+        let batches_per_epoch = batches_per_epoch(records.len(), config.batch_size, world, config.last_batch);
         Self {
             order: config.order,
             seed: config.seed,
-            records,
+            records: Arc::clone(records),
             samples: config.batch_size,
             rank: config.rank,
             world,
             last_batch: config.last_batch,
             batches_per_epoch,
-            first_sample: config.first_sample.min(records.into()),
+            first_sample: config.first_sample.min(records.len() as u64),
             epochs: config.epochs.clone(),
             epoch: config.epochs.start,
             index: config.first_batch,
             sequence: 0,
-            permutation: None,
+            windows: None,
+            window: None,
+            following: None,
             ahead: VecDeque::new(),
             readahead: config.readahead,
         }
@@ -111,7 +134,7 @@ impl BatchPlans {
         if self.epoch != self.epochs.start {
             return (0, self.batches_per_epoch);
         }
-        let records = (u64::from(self.records) - self.first_sample) as usize;
+        let records = self.records.len() - self.first_sample as usize;
         (self.first_sample, batches_per_epoch(records, self.samples, self.world, self.last_batch))
     }
 
@@ -123,31 +146,81 @@ impl BatchPlans {
             }
             self.epoch += 1;
             self.index -= batches;
-            self.permutation = None;
+            (self.windows, self.window) = (None, None);
             (first_sample, batches) = self.epoch();
         }
         if self.epoch >= self.epochs.end {
             return None;
         }
-        let (order, seed, epoch, records) = (self.order, self.seed, self.epoch, self.records);
-        let permutation =
-            self.permutation.get_or_insert_with(|| Arc::new(order.permutation(seed, epoch, records)));
         // The samples of one step are adjacent over all ranks, so that N ranks with batches of B make the
         // same steps as one rank with batches of N·B.
-        let records = records as u64;
+        let records = self.records.len() as u64;
         let samples = self.samples as u64;
         let first = first_sample + (self.index * self.world as u64 + self.rank as u64) * samples;
         let first_position = first.min(records);
+        let (records, windows) = self.records_at(first_position..(first + samples).min(records));
         let plan = BatchPlan {
-            epoch,
+            epoch: self.epoch,
             index: self.index,
             sequence: self.sequence,
             first_position,
-            permutation: Arc::clone(permutation),
-            len: (records - first_position).min(samples) as usize,
+            records,
+            _windows: windows,
         };
         self.index += 1;
         self.sequence += 1;
         Some(plan)
+    }
+
+    /// The records at these positions of the epoch, and the windows that they are in.
+    fn records_at(&mut self, mut positions: Range<u64>) -> (Vec<u32>, Vec<Arc<Window>>) {
+        let (mut records, mut windows) = (Vec::new(), Vec::new());
+        while !positions.is_empty() {
+            let (order, seed, epoch) = (self.order, self.seed, self.epoch);
+            let starts = self.records.starts();
+            let of_epoch = self.windows.get_or_insert_with(|| Windows::new(order, seed, epoch, starts));
+            let number = of_epoch.at(positions.start);
+            let there = of_epoch.positions(number);
+            let window = self.window(number);
+            let end = positions.end.min(there.end);
+            records.extend(
+                &window.records[(positions.start - there.start) as usize..(end - there.start) as usize],
+            );
+            windows.push(window);
+            positions.start = end;
+        }
+        (records, windows)
+    }
+
+    /// Window `number` of the epoch. Asks for its shards, and for those of the window after it.
+    fn window(&mut self, number: usize) -> Arc<Window> {
+        if let Some(window) = self.window.as_ref().filter(|window| window.number == number) {
+            return Arc::clone(window);
+        }
+        let windows = self.windows.as_ref().expect("made by the caller");
+        let following = self.following.take();
+        let hold = match following {
+            Some(following) if (following.epoch, following.number) == (self.epoch, number) => following.hold,
+            _ => self.records.hold(windows.shards(number).to_vec()),
+        };
+        let records = windows.records(number, self.records.starts());
+        let window = Arc::new(Window { number, records, _hold: hold });
+        self.window = Some(Arc::clone(&window));
+        self.following = self.following(number);
+        window
+    }
+
+    /// Asks for the shards of the window after window `number`, in this epoch or the next.
+    fn following(&self, number: usize) -> Option<Following> {
+        let windows = self.windows.as_ref().expect("made by the caller");
+        let (epoch, number, shards) = if number + 1 < windows.len() {
+            (self.epoch, number + 1, windows.shards(number + 1).to_vec())
+        } else if self.epoch + 1 < self.epochs.end {
+            let next = Windows::new(self.order, self.seed, self.epoch + 1, self.records.starts());
+            (self.epoch + 1, 0, next.shards(0).to_vec())
+        } else {
+            return None;
+        };
+        Some(Following { epoch, number, hold: self.records.hold(shards) })
     }
 }

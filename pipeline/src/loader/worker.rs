@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
 
 use super::filling::{Claim, Filling};
 use super::plan::{BatchPlan, BatchPlans};
@@ -95,6 +95,11 @@ impl Shared {
             config,
         }
     }
+
+    /// Whether the loader has not been dropped, and no worker has failed.
+    fn is_running(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed) && self.stopped.try_recv() != Err(TryRecvError::Disconnected)
+    }
 }
 
 /// Makes batches until there are no more, the loader is dropped, or a worker fails.
@@ -160,8 +165,9 @@ fn read_ahead(shared: &Shared, filling: &Filling, claim: &Claim<'_>) {
     let records = upcoming.records();
     let slots = claim.slots();
     for &record in &records[slots.start.min(records.len())..slots.end.min(records.len())] {
-        let (shard, row) = shared.records.locate(record as usize);
-        shard.will_need(row);
+        if let Some(record) = shared.records.record_if_mapped(record as usize) {
+            record.will_need();
+        }
     }
 }
 
@@ -177,8 +183,10 @@ fn fill(
     for slot in claim.slots() {
         match fill_slot(shared, workspace, &filling.plan, claim, slot) {
             Ok(record_bytes) => bytes_read += record_bytes,
-            Err(error) if shared.config.on_bad_record == OnBadRecord::Stop => return Err(error),
-            Err(_) => failed_slots.push(slot),
+            Err(LoaderError::Shard(_)) if shared.config.on_bad_record == OnBadRecord::Skip => {
+                failed_slots.push(slot);
+            }
+            Err(error) => return Err(error),
         }
     }
     let images = claim.slots().len() - failed_slots.len();
@@ -199,13 +207,13 @@ fn fill_slot(
     slot: usize,
 ) -> Result<usize, LoaderError> {
     let index = plan.records()[slot] as usize;
-    let record = match shared.config.checksums {
-        Checksums::FirstUse => shared.records.verified_record(index)?,
-        Checksums::Never => shared.records.record(index),
-    };
+    let record = shared.records.record_while(index, &|| shared.is_running())?;
+    if shared.config.checksums == Checksums::FirstUse {
+        record.verify()?;
+    }
     let Workspace { decoder, scratch } = workspace;
-    let pixels = shared.records.pixels(index, decoder)?;
-    claim.set_label(slot, record.label);
+    let pixels = record.pixels(decoder)?;
+    claim.set_label(slot, record.label());
     for number in 0..shared.shape.views {
         let mut view = pixels.view(scratch);
         match &shared.config.views {
@@ -218,7 +226,7 @@ fn fill_slot(
         claim.set_color_offset(slot, number, view.color_offset());
         shared.config.form.write(shared.config.axes, &mut view, claim.image(slot, number));
     }
-    Ok(record.image.len())
+    Ok(record.get().image.len())
 }
 
 /// Sends a completed batch, after those before it.

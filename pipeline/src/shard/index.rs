@@ -1,4 +1,4 @@
-//! What a shard says about its records, copied out of the memory map.
+//! What a shard says about its records.
 
 use std::ops::Range;
 
@@ -9,65 +9,95 @@ use arrow_array::{Array, RecordBatch};
 use super::ShardHeader;
 use crate::Encoding;
 
-/// Label, key, checksum and place of each record: 24 bytes and the key.
+/// Labels and places of the records, copied out of the memory map: 8 bytes each, 4 in a raw shard.
 ///
-/// A copy, because text and numbers in a map can change under the program when the file does; all of it is
-/// checked after it was copied.
+/// A copy, because numbers in a map can change under the program when the file does; they are checked after
+/// they were copied. Keys and checksums stay in the map: nothing goes wrong by another name, and another
+/// checksum does not match.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    entries: Vec<Entry>,
-    /// All keys, one after the other.
-    keys: String,
+    batches: Vec<Batch>,
+    labels: Vec<u32>,
+    /// Where the image of each record ends among those of its batch, if they differ in size.
+    image_ends: Vec<u32>,
 }
 
-/// One record.
+/// The places of an Arrow record batch's values in the file.
+#[derive(Debug)]
+struct Batch {
+    /// Its first row.
+    first: usize,
+    images: u64,
+    sizes: Sizes,
+    key_text: u64,
+    key_ends: u64,
+    crc32: u64,
+}
+
+/// The sizes of the images of a batch.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    /// Position of the image in the file.
-    image_start: u64,
-    image_bytes: u32,
-    label: u32,
-    crc32: u32,
-    /// Where its key ends in [`Index::keys`].
-    key_end: u32,
+enum Sizes {
+    /// All the same, in bytes.
+    Same(usize),
+    /// By [`Index::image_ends`]; the first image begins here.
+    Differ { first_start: u32 },
 }
 
 impl Index {
     /// The number of records.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.labels.len()
     }
 
     /// The bytes of the file that hold the image of record `index`.
     pub(super) fn image(&self, index: usize) -> Range<usize> {
-        let entry = self.entries[index];
-        let start = entry.image_start as usize;
-        start..start + entry.image_bytes as usize
+        let (batch, row) = self.batch(index);
+        let (start, end) = match batch.sizes {
+            Sizes::Same(bytes) => (row * bytes, (row + 1) * bytes),
+            Sizes::Differ { first_start } => {
+                let start = if row == 0 { first_start } else { self.image_ends[index - 1] };
+                (start as usize, self.image_ends[index] as usize)
+            }
+        };
+        let images = batch.images as usize;
+        images + start..images + end
     }
 
     /// The position of record `index`'s class in the class list.
     pub(super) fn label(&self, index: usize) -> u32 {
-        self.entries[index].label
+        self.labels[index]
     }
 
-    /// The name of record `index`.
-    pub(super) fn key(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.entries[before].key_end);
-        &self.keys[start as usize..self.entries[index].key_end as usize]
+    /// The name of record `index`, as `file` has it.
+    pub(super) fn key(&self, index: usize, file: &[u8]) -> String {
+        let (batch, row) = self.batch(index);
+        let [start, end] = [0, 4].map(|next| number(file, batch.key_ends as usize + 4 * row + next));
+        let text = batch.key_text as usize;
+        // Checked when the shard was opened; a file that has changed since has any name, or none.
+        let key = file.get(text + start as usize..text + end as usize).unwrap_or_default().to_vec();
+        String::from_utf8_lossy(&key).into_owned()
     }
 
-    /// The CRC-32 of record `index`'s image.
-    pub(super) fn crc32(&self, index: usize) -> u32 {
-        self.entries[index].crc32
+    /// The CRC-32 of record `index`'s image, as `file` has it.
+    pub(super) fn crc32(&self, index: usize, file: &[u8]) -> u32 {
+        let (batch, row) = self.batch(index);
+        number(file, batch.crc32 as usize + 4 * row)
     }
 
     /// The digest of all records; see [`RecordsHasher`].
-    pub(super) fn blake3(&self) -> String {
+    pub(super) fn blake3(&self, file: &[u8]) -> String {
         let mut hasher = RecordsHasher::default();
-        for (index, entry) in self.entries.iter().enumerate() {
-            hasher.add(entry.image_bytes, entry.label, entry.crc32, self.key(index));
+        for index in 0..self.len() {
+            let image_bytes = self.image(index).len() as u32;
+            hasher.add(image_bytes, self.label(index), self.crc32(index, file), &self.key(index, file));
         }
         hasher.finish()
+    }
+
+    /// The batch of record `index`, and the record's row in it.
+    fn batch(&self, index: usize) -> (&Batch, usize) {
+        let batch = &self.batches[self.batches.partition_point(|batch| batch.first <= index) - 1];
+        (batch, index - batch.first)
     }
 
     /// Appends the records of an Arrow record batch whose values lie in `file`.
@@ -84,47 +114,79 @@ impl Index {
             return Err(format!("column `{}` has missing values", batch.schema().field(column).name()));
         }
         // The types are those of the schema, which was compared with the header's.
-        let labels = batch.column(1).as_primitive::<Int64Type>().values();
         let keys = batch.column(2).as_string::<i32>();
         let crc32 = batch.column(3).as_primitive::<UInt32Type>().values();
-        let classes = header.classes.len();
-        self.entries.reserve(batch.num_rows());
-        for row in 0..batch.num_rows() {
-            let image = match header.encoding {
-                Encoding::Raw => batch.column(0).as_fixed_size_binary().value(row),
-                Encoding::Jpeg => batch.column(0).as_binary::<i32>().value(row),
-            };
-            let bad = |what: String| format!("row {row}: {what}");
-            let image_start = place(image, file).ok_or_else(|| bad("an image outside the file".into()))?;
-            let label = labels[row];
-            let label = u32::try_from(label)
-                .ok()
-                .filter(|&label| (label as usize) < classes)
-                .ok_or_else(|| bad(format!("label {label}, but there are {classes} classes")))?;
-            self.push_key(keys.value_data(), keys.value_offsets(), row).map_err(bad)?;
-            self.entries.push(Entry {
-                image_start,
-                // A fixed-size or 32-bit binary value.
-                image_bytes: image.len() as u32,
-                label,
-                crc32: crc32[row],
-                key_end: self.keys.len() as u32,
-            });
-        }
+        let first = self.len();
+        let (images, sizes) = match header.encoding {
+            Encoding::Raw => {
+                (batch.column(0).as_fixed_size_binary().value_data(), Sizes::Same(header.raw_image_bytes()))
+            }
+            Encoding::Jpeg => {
+                let images = batch.column(0).as_binary::<i32>();
+                let first_start =
+                    self.append_image_ends(images.value_offsets(), images.value_data().len())?;
+                (images.value_data(), Sizes::Differ { first_start })
+            }
+        };
+        self.append_labels(batch.column(1).as_primitive::<Int64Type>().values(), header.classes.len())?;
+        check_keys(keys.value_offsets(), keys.value_data())?;
+        let place = |values: &[u8], what| place(values, file).ok_or(format!("{what} outside the file"));
+        self.batches.push(Batch {
+            first,
+            images: place(images, "images")?,
+            sizes,
+            key_text: place(keys.value_data(), "keys")?,
+            key_ends: place(keys.offsets().inner().inner(), "keys")?,
+            crc32: place(crc32.inner(), "checksums")?,
+        });
         Ok(())
     }
 
-    /// Copies a key, then checks it: Arrow's own check was of bytes that may have changed since.
-    fn push_key(&mut self, text: &[u8], offsets: &[i32], row: usize) -> Result<(), String> {
-        let [start, end] = [offsets[row], offsets[row + 1]].map(usize::try_from);
-        let key = start.ok().zip(end.ok()).and_then(|(start, end)| text.get(start..end));
-        let key = key.ok_or("a key outside its column")?.to_vec();
-        self.keys.push_str(&String::from_utf8(key).map_err(|_| "a key that is not UTF-8")?);
-        match u32::try_from(self.keys.len()) {
-            Ok(_) => Ok(()),
-            Err(_) => Err("keys of more than 4 GiB".into()),
-        }
+    /// Copies where the images end, and returns where the first begins.
+    fn append_image_ends(&mut self, offsets: &[i32], bytes: usize) -> Result<u32, String> {
+        let copies =
+            copied_offsets(offsets, bytes).map_err(|row| format!("row {row}: no place for its image"))?;
+        let (&first_start, ends) = copies.split_first().ok_or("a column without offsets")?;
+        self.image_ends.extend(ends);
+        Ok(first_start)
     }
+
+    fn append_labels(&mut self, labels: &[i64], classes: usize) -> Result<(), String> {
+        self.labels.reserve(labels.len());
+        for (row, label) in labels.iter().copied().enumerate() {
+            let known = u32::try_from(label).ok().filter(|&label| (label as usize) < classes);
+            let known =
+                known.ok_or_else(|| format!("row {row}: label {label}, but there are {classes} classes"))?;
+            self.labels.push(known);
+        }
+        Ok(())
+    }
+}
+
+/// A copy of offsets of values among `bytes`, if none is before another or outside; else the row of the first
+/// that is.
+fn copied_offsets(offsets: &[i32], bytes: usize) -> Result<Vec<u32>, usize> {
+    let mut copies = Vec::with_capacity(offsets.len());
+    let mut last = 0;
+    for (row, offset) in offsets.iter().copied().enumerate() {
+        last = u32::try_from(offset)
+            .ok()
+            .filter(|&offset| offset >= last && offset as usize <= bytes)
+            .ok_or(row.saturating_sub(1))?;
+        copies.push(last);
+    }
+    Ok(copies)
+}
+
+/// Checks that all keys are text.
+fn check_keys(offsets: &[i32], text: &[u8]) -> Result<(), String> {
+    let offsets =
+        copied_offsets(offsets, text.len()).map_err(|row| format!("row {row}: no place for its key"))?;
+    for (row, ends) in offsets.windows(2).enumerate() {
+        let key = text[ends[0] as usize..ends[1] as usize].to_vec();
+        String::from_utf8(key).map_err(|_| format!("row {row}: a key that is not UTF-8"))?;
+    }
+    Ok(())
 }
 
 /// Where in `file` the bytes `part` are; `None` when they lie elsewhere.
@@ -134,6 +196,12 @@ fn place(part: &[u8], file: &[u8]) -> Option<u64> {
     }
     let start = part.as_ptr().addr().checked_sub(file.as_ptr().addr())?;
     (start.checked_add(part.len())? <= file.len()).then_some(start as u64)
+}
+
+/// The number in four bytes of `file`.
+fn number(file: &[u8], start: usize) -> u32 {
+    let bytes = file[start..start + 4].try_into().expect("the slice has four bytes");
+    u32::from_le_bytes(bytes)
 }
 
 /// BLAKE3 over all that a shard says about its records: for each, in order, the size of the image, the label,

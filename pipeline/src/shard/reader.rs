@@ -21,10 +21,10 @@ use crate::mapped::MappedFile;
 
 /// A shard mapped into memory.
 ///
-/// Opening copies the labels, keys and checksums; the images are read from the map when they are used. If the
-/// file shrinks or the disk fails meanwhile, reading an image ends the process by SIGBUS, which
-/// [`report_bus_errors`](crate::report_bus_errors) turns into a message. An image that changes is noticed by
-/// its checksum.
+/// Opening copies the labels and places of the images, which take 8 bytes a record; the rest is read from the
+/// map when it is used. If the file shrinks or the disk fails meanwhile, that ends the process by SIGBUS,
+/// which [`report_bus_errors`](crate::report_bus_errors) turns into a message. An image that changes is
+/// noticed by its checksum.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
@@ -42,10 +42,6 @@ pub struct Record<'a> {
     pub image: &'a [u8],
     /// Position in the class list.
     pub label: i64,
-    /// Name of the image in its source.
-    pub key: &'a str,
-    /// CRC-32 of `image`.
-    pub crc32: u32,
 }
 
 impl Shard {
@@ -118,7 +114,7 @@ impl Shard {
     /// [`ShardInfo::records_blake3`](crate::ShardInfo::records_blake3).
     #[must_use]
     pub fn records_blake3(&self) -> String {
-        self.index.blake3()
+        self.index.blake3(&self.map)
     }
 
     /// The record at `index`, unchecked against its checksum.
@@ -128,12 +124,16 @@ impl Shard {
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         assert!(index < self.len(), "record {index} of {}: {} records", self.path.display(), self.len());
-        Record {
-            image: &self.map[self.index.image(index)],
-            label: self.index.label(index).into(),
-            key: self.index.key(index),
-            crc32: self.index.crc32(index),
-        }
+        Record { image: &self.map[self.index.image(index)], label: self.index.label(index).into() }
+    }
+
+    /// The name of the image of record `index` in its source.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    #[must_use]
+    pub fn key(&self, index: usize) -> String {
+        self.index.key(index, &self.map)
     }
 
     /// Checks the record at `index` against its checksum.
@@ -144,18 +144,18 @@ impl Shard {
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
     pub fn verify(&self, index: usize) -> Result<(), ShardError> {
-        let record = self.record(index);
-        let found = crc32fast::hash(record.image);
-        if found == record.crc32 {
+        let (found, expected) =
+            (crc32fast::hash(self.record(index).image), self.index.crc32(index, &self.map));
+        if found == expected {
             return Ok(());
         }
-        Err(ShardError::Checksum {
-            path: self.path.clone(),
-            index,
-            key: record.key.into(),
-            found,
-            expected: record.crc32,
-        })
+        Err(ShardError::Checksum { path: self.path.clone(), index, key: self.key(index), found, expected })
+    }
+
+    /// Forgets the names of the classes, which the data set has as well.
+    pub(crate) fn without_classes(mut self) -> Self {
+        self.header.classes = Vec::new();
+        self
     }
 
     /// Asks the system to read the image of record `index` soon, unless its first page is in memory already.

@@ -138,17 +138,17 @@ fn from_shards(dataset: &Dataset, arguments: &Arguments) -> Result<Vec<Original>
     let split = if dataset.info().train.is_empty() { Split::Val } else { Split::Train };
     let records = dataset.records(split)?;
     let size = Size::square(records.image_size());
-    let order = Order::Shuffled.permutation(arguments.seed, 0, u32::try_from(records.len())?);
+    let order = Order::Shuffled.permutation(arguments.seed, 0, &[u32::try_from(records.len())?]);
     let mut decoder = JpegDecoder::default();
     let mut scratch = Scratch::default();
     order
         .into_iter()
         .take(arguments.rows)
         .map(|index| {
-            let index = index as usize;
+            let record = records.record(index as usize)?;
             let mut planes = vec![0; 3 * size.area()];
-            records.view(index, &mut decoder, &mut scratch)?.write_u8(&mut planes);
-            let class = &dataset.info().classes[records.record(index).label as usize];
+            record.view(&mut decoder, &mut scratch)?.write_u8(&mut planes);
+            let class = &dataset.info().classes[record.label() as usize];
             let name = class.name.split(',').next().unwrap_or(&class.wnid).to_owned();
             Ok(Original { name, planes, size })
         })

@@ -11,6 +11,7 @@ use fovea_analysis::features::{Extractor, ImageReader, Nearest, Neighbour};
 use fovea_analysis::figure::{self, Cell, Color, Picture, Pictures, Row};
 use fovea_files::write_atomically;
 use fovea_pipeline::geometry::Size;
+use fovea_pipeline::records::StoredRecord;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{EvalCrops, Records, cores};
 use fovea_tools::bars::titled_bar;
@@ -73,41 +74,42 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    fn name(&self, index: usize) -> &str {
-        let label = usize::try_from(self.records.record(index).label).ok();
+    fn name(&self, record: &StoredRecord) -> &str {
+        let label = usize::try_from(record.label()).ok();
         label.and_then(|label| self.names.get(label)).map_or("?", String::as_str)
     }
 
     fn print(&self) -> anyhow::Result<()> {
         if self.args.json {
             let of_photo = |(path, found): (_, &Vec<Neighbour>)| {
-                let nearest: Vec<_> = found.iter().map(|found| self.json(found)).collect();
-                json!({ "image": path, "nearest": nearest })
+                let nearest = found.iter().map(|found| self.json(found)).collect::<Result<Vec<_>, _>>()?;
+                anyhow::Ok(json!({ "image": path, "nearest": nearest }))
             };
-            let all: Vec<_> = self.args.images.iter().zip(&self.found).map(of_photo).collect();
+            let all: Vec<_> =
+                self.args.images.iter().zip(&self.found).map(of_photo).collect::<Result<_, _>>()?;
             print_json(&all)?;
             return Ok(());
         }
         for (path, found) in self.args.images.iter().zip(&self.found) {
             outln!("{}", printable(&path.to_string_lossy()))?;
             for found in found {
-                let key = printable(self.records.record(found.index).key);
-                let name = self.name(found.index);
-                outln!("  {:>9.3}  {}  ({key})", found.distance, printable(name))?;
+                let record = self.records.record(found.index)?;
+                let (name, key) = (self.name(&record), record.key());
+                outln!("  {:>9.3}  {}  ({})", found.distance, printable(name), printable(&key))?;
             }
         }
         Ok(())
     }
 
-    fn json(&self, found: &Neighbour) -> serde_json::Value {
-        let record = self.records.record(found.index);
-        json!({
+    fn json(&self, found: &Neighbour) -> anyhow::Result<serde_json::Value> {
+        let record = self.records.record(found.index)?;
+        Ok(json!({
             "index": found.index,
-            "key": record.key,
-            "label": record.label,
-            "class": self.name(found.index),
+            "key": record.key(),
+            "label": record.label(),
+            "class": self.name(&record),
             "distance": found.distance,
-        })
+        }))
     }
 
     fn draw(&self, out: &Path, layer: &str) -> anyhow::Result<()> {
@@ -121,7 +123,8 @@ impl Findings<'_> {
             for found in found {
                 let planes = reader.center(found.index, self.crop)?;
                 let distance = (format!("{:.2}", found.distance), Color::Faint);
-                let lines = vec![(self.name(found.index).to_owned(), Color::Ink), distance];
+                let name = self.name(&self.records.record(found.index)?).to_owned();
+                let lines = vec![(name, Color::Ink), distance];
                 cells.push(Cell { lines, ..Cell::new(picture(&planes)) });
             }
             rows.push(Row { cells, ..Row::default() });

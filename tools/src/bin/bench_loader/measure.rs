@@ -295,6 +295,9 @@ fn bare_thread<T: Value>(
         .allocate(settings.batch * 3 * area * size_of::<T>())
         .map_err(|error| anyhow::anyhow!("no memory for the bare loop: {error}"))?;
     let batch: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
+    // Looking them up belongs to the loader's work.
+    let stored_records =
+        (0..records.len()).map(|index| records.record(index)).collect::<Result<Vec<_>, _>>()?;
     let mut decoder = JpegDecoder::default();
     let mut planar = vec![0; 3 * stored * stored];
     // A linear congruential generator (Knuth, MMIX): random enough, and cheap.
@@ -304,7 +307,7 @@ fn bare_thread<T: Value>(
         ((state >> 33) * below) >> 31
     };
     for image in 0..images {
-        let record = records.record(random(records.len() as u64) as usize);
+        let record = stored_records[random(records.len() as u64) as usize].get();
         let free = (stored - crop + 1) as u64;
         let (x, y, flipped) = (random(free) as usize, random(free) as usize, random(2) == 1);
         let offset = random(16) as f32;

@@ -202,7 +202,7 @@ fn images_of_classes(dataset: &Dataset) -> anyhow::Result<Vec<[u64; 2]>> {
         let records = dataset.records(split)?;
         for index in 0..records.len() {
             // The label is below the number of classes, which is checked when a shard is opened.
-            if let Some(class) = images.get_mut(records.record(index).label as usize) {
+            if let Some(class) = images.get_mut(records.record(index)?.label() as usize) {
                 class[split as usize] += 1;
             }
         }

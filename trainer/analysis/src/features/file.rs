@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fovea_files::write_atomically;
+use fovea_pipeline::records::StoredRecord;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{Class, Records};
 use fovea_trainer::training::TrainingError;
@@ -156,7 +157,8 @@ fn begin(
     if format == Format::Npy {
         return out.write_all(&npy_header(&format!("({rows}, {width})")));
     }
-    let keys: usize = (0..rows).map(|index| records.record(index).key.len() + 1).sum();
+    let keys =
+        (0..rows).map(|index| Ok(record(records, index)?.key().len() + 1)).sum::<io::Result<usize>>()?;
     let (labels_end, features_end) = (8 * rows, 8 * rows + 4 * rows * width);
     let header = json!({
         "__metadata__": metadata,
@@ -169,7 +171,12 @@ fn begin(
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    (0..rows).try_for_each(|index| out.write_all(&records.record(index).label.to_le_bytes()))
+    (0..rows).try_for_each(|index| out.write_all(&record(records, index)?.label().to_le_bytes()))
+}
+
+/// A record, or the reason why its shard cannot be read.
+fn record(records: &Records, index: usize) -> io::Result<StoredRecord> {
+    records.record(index).map_err(io::Error::other)
 }
 
 /// Writes everything after the features.
@@ -177,7 +184,7 @@ fn end(out: &mut BufWriter<File>, format: Format, records: &Records) -> io::Resu
     match format {
         Format::Npy => Ok(()),
         Format::Safetensors => {
-            (0..records.len()).try_for_each(|index| writeln!(out, "{}", records.record(index).key))
+            (0..records.len()).try_for_each(|index| writeln!(out, "{}", record(records, index)?.key()))
         }
     }
 }
@@ -199,10 +206,10 @@ fn npy_header(shape: &str) -> Vec<u8> {
 fn write_table(out: &mut BufWriter<File>, records: &Records, classes: &[Class]) -> io::Result<()> {
     writeln!(out, "label,wnid,key")?;
     (0..records.len()).try_for_each(|index| {
-        let record = records.record(index);
-        let class = usize::try_from(record.label).ok().and_then(|label| classes.get(label));
+        let record = record(records, index)?;
+        let class = usize::try_from(record.label()).ok().and_then(|label| classes.get(label));
         let wnid = class.map_or("", |class| class.wnid.as_str());
-        writeln!(out, "{},{},{}", record.label, quoted(wnid), quoted(record.key))
+        writeln!(out, "{},{},{}", record.label(), quoted(wnid), quoted(&record.key()))
     })
 }
 

@@ -46,7 +46,8 @@ impl ImageReader {
     pub fn center(&mut self, index: usize, crop: Size) -> Result<Vec<u8>, TrainingError> {
         let Self { records, decoder } = self;
         let mut scratch = Scratch::default();
-        let mut view = records.view(index, decoder, &mut scratch).map_err(DatasetError::from)?;
+        let record = records.record(index)?;
+        let mut view = record.view(decoder, &mut scratch).map_err(DatasetError::from)?;
         EvalCrops::Center.apply(0, crop, &mut view);
         let mut planes = vec![0; 3 * crop.area()];
         view.write_u8(&mut planes);

@@ -126,7 +126,7 @@ impl Predictor<'_> {
     fn cell(&self, reader: &mut ImageReader, index: usize) -> Result<Cell, TrainingError> {
         let Size { width, height } = self.extractor.crop();
         let planes = reader.center(index, self.extractor.crop())?;
-        let name = self.name(reader.records().record(index).label).to_owned();
+        let name = self.name(reader.records().record(index)?.label()).to_owned();
         Ok(Cell {
             lines: vec![(name, Color::Ink)],
             ..Cell::new(Picture::from_planes(width, height, &planes))
@@ -144,7 +144,7 @@ impl Predictor<'_> {
         let mut cells = Vec::new();
         for (&index, probabilities) in shown.iter().zip(outputs.probabilities.chunks_exact(self.names.len()))
         {
-            let label = reader.records().record(index).label;
+            let label = reader.records().record(index)?.label();
             let bars = most_probable(probabilities).into_iter().map(|class| Bar {
                 label: self.names[class].clone(),
                 value: f64::from(probabilities[class]),
@@ -220,7 +220,7 @@ impl Predictor<'_> {
             for (&index, probabilities) in
                 indices.iter().zip(outputs.probabilities.chunks_exact(self.names.len()))
             {
-                let label = reader.records().record(index).label;
+                let label = reader.records().record(index)?.label();
                 if let (Ok(label), Some(&prediction)) =
                     (usize::try_from(label), most_probable(probabilities).first())
                 {
