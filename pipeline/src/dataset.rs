@@ -10,82 +10,12 @@ use ndarray_npy::ReadNpyExt;
 use ndarray_npy::npy::header::Header;
 use serde::Deserialize;
 
+use crate::dataset_error::DatasetError;
 use crate::records::Records;
-use crate::shard::{FORMAT_VERSION, MAX_IMAGE_SIZE, Shard, ShardError};
+use crate::shard::{FORMAT_VERSION, MAX_IMAGE_SIZE, Shard};
+use crate::shard_check;
 use crate::shard_files::{Folder, ShardFiles};
-use crate::{DatasetInfo, ShardInfo, Split};
-
-/// A prepared data set cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DatasetError {
-    /// There is no `dataset.json`.
-    #[error(
-        "{}: not a prepared data set: it has no dataset.json; name a folder that prepare_imagenet has finished",
-        directory.display()
-    )]
-    NotPrepared {
-        /// The directory that was given.
-        directory: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("{}: cannot read: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// A file next to the shards does not have the expected content.
-    #[error("{}: {reason}; prepare the data set again", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        reason: String,
-    },
-    /// The data set has no images in the split.
-    #[error("{}: the data set has no {split} images", directory.display())]
-    Empty {
-        /// The data set.
-        directory: PathBuf,
-        /// The split that was asked for.
-        split: Split,
-    },
-    /// A shard does not agree with `dataset.json`.
-    #[error(
-        "{}: {what} {found}, but dataset.json says {expected}; the file is damaged, or of another preparation: \
-         prepare the data set again, or copy this file again", path.display()
-    )]
-    Disagreement {
-        /// The shard.
-        path: PathBuf,
-        /// What differs.
-        what: &'static str,
-        /// The shard's value.
-        found: String,
-        /// The value in `dataset.json`.
-        expected: String,
-    },
-    /// A shard cannot be read.
-    #[error(transparent)]
-    Shard(#[from] ShardError),
-    /// The file of a shard, or one beside it, cannot be brought here.
-    #[error("{file}: {reason}")]
-    NotFetched {
-        /// Where it is.
-        file: String,
-        /// Why not, what was tried and what helps.
-        reason: String,
-    },
-    /// Who waited for a shard does not want it any more.
-    #[error("{file}: no longer needed")]
-    Unwanted {
-        /// Where it is.
-        file: String,
-    },
-}
+use crate::{DatasetInfo, Split};
 
 /// A prepared data set.
 #[derive(Clone, Debug)]
@@ -176,29 +106,7 @@ impl Dataset {
             return Err(DatasetError::Empty { directory: self.directory.clone(), split });
         }
         self.files.check(self.info.shards(split))?;
-        Ok(Records::new(self.clone(), split))
-    }
-
-    /// Maps shard `number` of `split`, and checks that it is the one that `dataset.json` means. Waits for its
-    /// file while `is_wanted`.
-    pub(crate) fn shard(
-        &self,
-        split: Split,
-        number: usize,
-        is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Shard, DatasetError> {
-        let listed = &self.info.shards(split)[number];
-        let shard = Shard::open(&self.files.fetch(listed, is_wanted)?)?;
-        if let Some(disagreement) = self.disagreements(&shard, split, number).into_iter().next() {
-            return Err(disagreement);
-        }
-        check_content(&shard, listed)?;
-        Ok(shard)
-    }
-
-    /// Where the files of the shards come from.
-    pub(crate) fn files(&self) -> &dyn ShardFiles {
-        &*self.files
+        Ok(Records::new(Arc::clone(&self.info), Arc::clone(&self.files), split))
     }
 
     /// Every mismatch between `shard` and the entry of shard `number` of `split` in `dataset.json`, each as a
@@ -208,28 +116,7 @@ impl Dataset {
     /// When the split has no shard `number`.
     #[must_use]
     pub fn disagreements(&self, shard: &Shard, split: Split, number: usize) -> Vec<DatasetError> {
-        let (header, info) = (shard.header(), &self.info);
-        let images = info.shards(split)[number].images;
-        let mut values = vec![
-            ("image size", header.image_size.to_string(), info.image_size.to_string()),
-            ("encoding", header.encoding.to_string(), info.encoding.to_string()),
-            ("split", header.split.to_string(), split.to_string()),
-            ("position in its split", header.shard.to_string(), number.to_string()),
-            ("source", header.source.clone(), info.source.clone()),
-            ("number of classes", header.classes.len().to_string(), info.classes.len().to_string()),
-            ("number of images", shard.len().to_string(), images.to_string()),
-        ];
-        if let Some((found, expected)) = header.classes.iter().zip(&info.classes).find(|(a, b)| a != b) {
-            values.push(("class", format!("{found:?}"), format!("{expected:?}")));
-        }
-        values
-            .into_iter()
-            .filter(|(_, found, expected)| found != expected)
-            .map(|(what, found, expected)| {
-                let path = shard.path().into();
-                DatasetError::Disagreement { path, what, found, expected }
-            })
-            .collect()
+        shard_check::disagreements(&self.info, shard, split, number)
     }
 }
 
@@ -263,24 +150,6 @@ fn check(info: &DatasetInfo) -> Result<(), String> {
     match shards.map(|shard| &shard.file).find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
         Some(name) => Err(format!("a shard named `{name}`, expected the name of a file in this folder")),
         None => Ok(()),
-    }
-}
-
-/// Checks that the shard is the one that was written: its size, and what it says about its records.
-///
-/// A changed label would be trained on without a word. Changed pixels are noticed at their first use.
-fn check_content(shard: &Shard, listed: &ShardInfo) -> Result<(), DatasetError> {
-    let differs = |what, found, expected| {
-        Err(DatasetError::Disagreement { path: shard.path().into(), what, found, expected })
-    };
-    if shard.file_bytes() != listed.bytes {
-        return differs("bytes", shard.file_bytes().to_string(), listed.bytes.to_string());
-    }
-    match &listed.records_blake3 {
-        Some(expected) if shard.records_blake3() != *expected => {
-            differs("digest of labels, keys and checksums", shard.records_blake3(), expected.clone())
-        }
-        _ => Ok(()),
     }
 }
 

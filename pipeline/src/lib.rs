@@ -57,6 +57,7 @@ pub mod batch;
 #[cfg(test)]
 mod damage_tests;
 pub mod dataset;
+mod dataset_error;
 pub mod dataset_info;
 pub mod decode;
 pub mod eval_crops;
@@ -72,6 +73,7 @@ pub mod random;
 pub mod records;
 pub mod resize;
 pub mod shard;
+mod shard_check;
 pub mod shard_files;
 pub mod summary;
 #[cfg(test)]
@@ -82,7 +84,8 @@ pub mod view;
 
 pub use augment::{AugmentationConfig, Chain};
 pub use batch::{Batch, Images};
-pub use dataset::{Dataset, DatasetError};
+pub use dataset::Dataset;
+pub use dataset_error::DatasetError;
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
 pub use eval_crops::EvalCrops;
 pub use form::{Axes, MeanValue, Normalization, OutputForm};

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::dataset::{Dataset, DatasetError};
+use crate::dataset_error::DatasetError;
 use crate::decode::JpegDecoder;
 use crate::geometry::Size;
 use crate::shard::{Record, Shard, ShardError};
+use crate::shard_check;
+use crate::shard_files::ShardFiles;
 use crate::view::{Pixels, Scratch, View};
-use crate::{Encoding, ShardInfo, Split};
+use crate::{DatasetInfo, Encoding, ShardInfo, Split};
 
 /// All records of a split, numbered across its shards.
 ///
@@ -16,7 +18,8 @@ use crate::{Encoding, ShardInfo, Split};
 /// nobody holds them any more.
 #[derive(Debug)]
 pub struct Records {
-    dataset: Dataset,
+    info: Arc<DatasetInfo>,
+    files: Arc<dyn ShardFiles>,
     split: Split,
     slots: Vec<Slot>,
     /// Records before each shard, then the total.
@@ -49,14 +52,14 @@ pub struct StoredRecord {
 }
 
 impl Records {
-    pub(crate) fn new(dataset: Dataset, split: Split) -> Self {
+    pub(crate) fn new(info: Arc<DatasetInfo>, files: Arc<dyn ShardFiles>, split: Split) -> Self {
         let mut starts = vec![0];
-        for shard in dataset.info().shards(split) {
+        for shard in info.shards(split) {
             starts.push(starts[starts.len() - 1] + shard.images as usize);
         }
         let shards = starts.len() - 1;
         let slots = (0..shards).map(|_| Slot::default()).collect();
-        Self { dataset, split, slots, starts, holders: Mutex::new(vec![0; shards]) }
+        Self { info, files, split, slots, starts, holders: Mutex::new(vec![0; shards]) }
     }
 
     /// The number of records.
@@ -69,19 +72,19 @@ impl Records {
     /// Side of every image in pixels.
     #[must_use]
     pub fn image_size(&self) -> u32 {
-        self.dataset.info().image_size
+        self.info.image_size
     }
 
     /// How the images are stored.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
-        self.dataset.info().encoding
+        self.info.encoding
     }
 
     /// The shards, in order.
     #[must_use]
     pub fn shards(&self) -> &[ShardInfo] {
-        self.dataset.info().shards(self.split)
+        self.info.shards(self.split)
     }
 
     /// The records before each shard, then the total.
@@ -142,14 +145,21 @@ impl Records {
         (shard, index - self.starts[shard])
     }
 
-    /// Maps shard `number`.
+    /// Maps shard `number`, and checks that it is the one that `dataset.json` means.
     fn map(&self, number: usize, is_wanted: &dyn Fn() -> bool) -> Result<Arc<MappedShard>, DatasetError> {
         let slot = &self.slots[number];
         let _one_at_a_time = lock(&slot.mapping);
         if let Some(mapped) = slot.mapped() {
             return Ok(mapped);
         }
-        let shard = self.dataset.shard(self.split, number, is_wanted)?.without_classes();
+        let listed = &self.shards()[number];
+        let shard = Shard::open(&self.files.fetch(listed, is_wanted)?)?;
+        let disagreements = shard_check::disagreements(&self.info, &shard, self.split, number);
+        if let Some(disagreement) = disagreements.into_iter().next() {
+            return Err(disagreement);
+        }
+        shard_check::check_content(&shard, listed)?;
+        let shard = shard.without_classes();
         let verified = (0..shard.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let mapped = Arc::new(MappedShard { shard, verified });
         *slot.mapped.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&mapped));
@@ -165,7 +175,7 @@ impl Records {
             holders[shard as usize] += 1;
         }
         let needed: Vec<&ShardInfo> = shards.iter().map(|&shard| &listed[shard as usize]).collect();
-        self.dataset.files().fetch_ahead(&needed);
+        self.files.fetch_ahead(&needed);
         drop(holders);
         Hold { records: Arc::clone(self), shards }
     }
@@ -180,13 +190,13 @@ pub(crate) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Records { dataset, slots, holders, .. } = &*self.records;
+        let Records { files, slots, holders, .. } = &*self.records;
         let mut holders = lock(holders);
         for shard in self.shards.iter().map(|&shard| shard as usize) {
             holders[shard] -= 1;
-            if holders[shard] == 0 && !dataset.files().are_permanent() {
+            if holders[shard] == 0 && !files.are_permanent() {
                 *slots[shard].mapped.write().unwrap_or_else(PoisonError::into_inner) = None;
-                dataset.files().release(&self.records.shards()[shard]);
+                files.release(&self.records.shards()[shard]);
             }
         }
     }

@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::{DatasetError, ShardInfo};
+use crate::ShardInfo;
+use crate::dataset_error::DatasetError;
 
 /// Brings the files of a data set's shards, from any thread.
 pub trait ShardFiles: Debug + Send + Sync {

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::augment::AugmentError;
-use crate::dataset::DatasetError;
+use crate::dataset_error::DatasetError;
 use crate::shard::ShardError;
 
 /// A loader cannot start or continue.

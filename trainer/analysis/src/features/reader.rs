@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fovea_pipeline::dataset::DatasetError;
+use fovea_pipeline::DatasetError;
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::view::Scratch;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fovea_pipeline::dataset::DatasetError;
+use fovea_pipeline::DatasetError;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::summary::short_percent;
 use fovea_pipeline::{Dataset, Records, Split};

@@ -1,0 +1,79 @@
+//! Errors of prepared data sets.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::Split;
+use crate::shard::ShardError;
+
+/// A prepared data set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// There is no `dataset.json`.
+    #[error(
+        "{}: not a prepared data set: it has no dataset.json; name a folder that prepare_imagenet has finished",
+        directory.display()
+    )]
+    NotPrepared {
+        /// The directory that was given.
+        directory: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A file next to the shards does not have the expected content.
+    #[error("{}: {reason}; prepare the data set again", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The data set has no images in the split.
+    #[error("{}: the data set has no {split} images", directory.display())]
+    Empty {
+        /// The data set.
+        directory: PathBuf,
+        /// The split that was asked for.
+        split: Split,
+    },
+    /// A shard does not agree with `dataset.json`.
+    #[error(
+        "{}: {what} {found}, but dataset.json says {expected}; the file is damaged, or of another preparation: \
+         prepare the data set again, or copy this file again", path.display()
+    )]
+    Disagreement {
+        /// The shard.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// The shard's value.
+        found: String,
+        /// The value in `dataset.json`.
+        expected: String,
+    },
+    /// A shard cannot be read.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The file of a shard, or one beside it, cannot be brought here.
+    #[error("{file}: {reason}")]
+    NotFetched {
+        /// Where it is.
+        file: String,
+        /// Why not, what was tried and what helps.
+        reason: String,
+    },
+    /// Who waited for a shard does not want it any more.
+    #[error("{file}: no longer needed")]
+    Unwanted {
+        /// Where it is.
+        file: String,
+    },
+}
