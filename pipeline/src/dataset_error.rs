@@ -70,6 +70,14 @@ pub enum DatasetError {
         /// Why not, what was tried and what helps.
         reason: String,
     },
+    /// The shards that are needed at the same time do not fit where they are brought.
+    #[error("room for {capacity} bytes of shards is too little: {needed} bytes are needed at the same time")]
+    NoRoom {
+        /// [`ShardFiles::capacity`](crate::shard_files::ShardFiles::capacity).
+        capacity: u64,
+        /// The smallest that suffices.
+        needed: u64,
+    },
     /// Who waited for a shard does not want it any more.
     #[error("{file}: no longer needed")]
     Unwanted {

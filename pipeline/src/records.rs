@@ -1,5 +1,6 @@
 //! The records of a split, across its shards.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -143,6 +144,24 @@ impl Records {
         assert!(index < self.len(), "record {index} of {} records", self.len());
         let shard = self.starts.partition_point(|&start| start <= index) - 1;
         (shard, index - self.starts[shard])
+    }
+
+    /// The size of windows ([`Order::Windowed`](crate::order::Order::Windowed)) of which two fit where the
+    /// shards are brought, beside two shards of `evaluated`; `None` if all shards do.
+    ///
+    /// # Errors
+    /// [`DatasetError::NoRoom`] when windows of one shard do not.
+    pub fn window_that_fits(&self, evaluated: &Self) -> Result<Option<NonZeroU32>, DatasetError> {
+        let Some(capacity) = self.files.capacity() else { return Ok(None) };
+        let bytes = |records: &Self| records.shards().iter().map(|shard| shard.bytes).collect::<Vec<u64>>();
+        let largest = |records| bytes(records).into_iter().max().unwrap_or_default();
+        let beside = 2 * largest(evaluated);
+        if bytes(self).iter().sum::<u64>() + beside <= capacity {
+            return Ok(None);
+        }
+        let window = capacity.saturating_sub(beside) / (2 * largest(self)).max(1);
+        let window = NonZeroU32::new(u32::try_from(window).unwrap_or(u32::MAX));
+        window.map(Some).ok_or(DatasetError::NoRoom { capacity, needed: beside + 2 * largest(self) })
     }
 
     /// Maps shard `number`, and checks that it is the one that `dataset.json` means.

@@ -12,6 +12,11 @@ pub trait ShardFiles: Debug + Send + Sync {
     /// Whether every file stays where it is, so that a shard is mapped once and for all.
     fn are_permanent(&self) -> bool;
 
+    /// Bytes of shards that can be here at the same time; `None` if all can.
+    fn capacity(&self) -> Option<u64> {
+        None
+    }
+
     /// What can be said about these shards without waiting: for files that are there, whether all are, with
     /// the size that they were written with.
     ///

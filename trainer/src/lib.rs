@@ -26,6 +26,7 @@
 //!     limit_batches: None,
 //!     micro_batch: None, // the whole batch at once
 //!     parts: 1,
+//!     window: None, // shuffles all images among each other
 //!     precision: Precision::F32,
 //!     seed: 0,
 //!     on_nan: OnNan::Stop,

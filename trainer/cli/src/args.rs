@@ -153,6 +153,10 @@ pub struct TrainArgs {
     /// Seed of initial weights, order, augmentation and dropout
     #[arg(long, default_value_t = 0, conflicts_with = "resume", value_parser = seed())]
     pub seed: u64,
+    /// Shuffle images among this many shards at a time, so that only those and as many that follow are needed
+    /// at once: for slow disks, and caches smaller than the data set [default: all, or what the cache holds]
+    #[arg(long, value_name = "SHARDS", conflicts_with = "resume")]
+    pub window: Option<NonZero<u32>>,
     /// Folder for checkpoints and metrics [default: the first free of runs/RECIPE-1, runs/RECIPE-2, …]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub run: Option<PathBuf>,

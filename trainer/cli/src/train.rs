@@ -55,11 +55,19 @@ fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyho
         None => new_run(args, world),
     });
     let planned = planned.map_err(TrainingError::from)?;
-    let PlannedRun { recipe, settings, folder: path, is_demo } = ranks::agreed(ranks, planned)?;
+    let PlannedRun { recipe, mut settings, folder: path, is_demo } = ranks::agreed(ranks, planned)?;
     let mut training = args.training.clone();
     ranks::share_cores(&mut training, place, settings.parts);
     let opened = open_data(&recipe, &settings, world);
     let data = ranks::agreed(ranks, opened)?;
+    if args.resume.is_none() && settings.window.is_none() {
+        settings.window = ranks::agreed(ranks, data.window_that_fits())?;
+        if let Some(window) = settings.window {
+            errln!(
+                "note: the cache does not hold all shards: images are shuffled among {window} at a time (--window)"
+            );
+        }
+    }
     let keep = training.keep.get();
     let folder = ranks.is_first().then(|| match args.resume {
         Some(_) => RunFolder::open(&path, keep),
@@ -141,6 +149,7 @@ pub fn new_settings(
         limit_batches: args.limit_batches.map(u64::from),
         micro_batch: args.micro_batch.map(usize::from),
         parts: args.parts.map_or(world, usize::from),
+        window: None,
         precision: args.device.runtime.precision.unwrap_or_default(),
         seed,
         on_nan: args.on_nan.unwrap_or_default(),
@@ -180,6 +189,7 @@ fn new_run(args: &TrainArgs, world: usize) -> anyhow::Result<PlannedRun> {
         None => demo::prepared_sample(&recipe)?,
     };
     let settings = new_settings(&args.training, &data, args.seed, world)?;
+    let settings = RunSettings { window: args.window, ..settings };
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
     Ok(PlannedRun { recipe, settings, folder, is_demo })
@@ -198,6 +208,7 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
         limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
         parts: args.training.parts.map_or(before.parts, usize::from),
+        window: before.window,
         precision: args.training.device.runtime.precision.unwrap_or(before.precision),
         seed: before.seed,
         on_nan: args.training.on_nan.unwrap_or(before.on_nan),

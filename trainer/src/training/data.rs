@@ -1,5 +1,6 @@
 //! The data set of a run, prepared for its recipe.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use fovea_pipeline::form::center_of;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::{LoaderError, OnBadRecord, Views};
 use fovea_pipeline::memory::MemoryProvider;
+use fovea_pipeline::order::Order;
 use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split};
 
 use super::TrainingError;
@@ -108,6 +110,15 @@ impl TrainingData {
         Ok(())
     }
 
+    /// Shards among which training images are to be shuffled because no more fit where they are brought;
+    /// `None` if all do.
+    ///
+    /// # Errors
+    /// [`DatasetError::NoRoom`](fovea_pipeline::DatasetError::NoRoom) when windows of one shard do not fit.
+    pub fn window_that_fits(&self) -> Result<Option<NonZeroU32>, TrainingError> {
+        Ok(self.train.window_that_fits(&self.evaluated)?)
+    }
+
     /// The classes in the order of their labels.
     #[must_use]
     pub fn classes(&self) -> &[Class] {
@@ -198,6 +209,12 @@ impl Batches {
         let config =
             LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
         Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }
+    }
+
+    /// Takes the images in `order`.
+    pub fn in_order(mut self, order: Order) -> Self {
+        self.config.order = order;
+        self
     }
 
     /// Leaves to this process, number `rank` of `world`, its share of each batch.

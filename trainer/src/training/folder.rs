@@ -13,11 +13,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use fovea_files::{SealError, remove_temporary_files, seal, unseal, write_atomically};
 use fovea_graph::Imported;
 use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::order::Order;
 use fovea_pipeline::{DatasetInfo, cores};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,9 @@ pub struct RunSettings {
     /// processes; 1 in runs of earlier versions.
     #[serde(default = "whole")]
     pub parts: usize,
+    /// Shards among which images are shuffled; all if `None`, as in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<NonZeroU32>,
     /// Precision of the backend.
     pub precision: Precision,
     /// Seed of a run without a checkpoint.
@@ -61,6 +66,12 @@ pub struct RunSettings {
 }
 
 impl RunSettings {
+    /// The order of the training images.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.window.map_or(Order::Shuffled, Order::Windowed)
+    }
+
     /// Rows that the backend takes at once: a part of a batch of `batch` images, or a micro-batch of it.
     #[must_use]
     pub fn rows_at_once(&self, batch: usize) -> usize {

@@ -84,6 +84,7 @@ impl<'a> Session<'a> {
                 ("images to evaluate", self.data.evaluated().len().to_string()),
                 ("--seed", settings.seed.to_string()),
                 ("--parts", settings.parts.to_string()),
+                ("--window", settings.window.map_or("all shards".into(), |window| window.to_string())),
                 ("--micro-batch", number(settings.micro_batch.map(|rows| rows as u64))),
                 ("--limit-batches", number(settings.limit_batches)),
                 ("--precision", settings.precision.to_string()),

@@ -191,6 +191,7 @@ mod tests {
             limit_batches,
             micro_batch,
             parts: 1,
+            window: None,
             precision: Precision::F32,
             seed: 0,
             on_nan: OnNan::Stop,

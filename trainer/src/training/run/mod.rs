@@ -199,12 +199,13 @@ impl<'a> Run<'a> {
 
     fn batches(&self) -> Result<Batches, TrainingError> {
         let workers = self.options.workers;
-        let RunSettings { on_bad_record, limit_batches, .. } = self.options.settings;
+        let settings = &self.options.settings;
+        let RunSettings { on_bad_record, limit_batches, .. } = *settings;
         let batch_size = self.recipe.training.batch_size;
         let (seed, memory) = (self.meta.seed, self.backend.batch_memory()?);
         let batches =
             Batches::new(self.data, batch_size, seed, workers, on_bad_record, limit_batches, memory);
-        let batches = batches.shared(self.ranks.rank(), self.ranks.world());
+        let batches = batches.in_order(settings.order()).shared(self.ranks.rank(), self.ranks.world());
         Ok(batches.with_more_buffers(usize::from(self.backend.fetches_ahead())))
     }
 

@@ -1,6 +1,7 @@
 //! A stopped run resumes to the same bits.
 
 use std::fs;
+use std::num::NonZeroU32;
 
 use super::support::*;
 use crate::training::{TrainingError, Warning};
@@ -30,6 +31,33 @@ fn stop_and_resume(stops: &[usize], stop: impl Fn(&mut Watcher, usize)) {
 #[test]
 fn stopped_after_any_update_it_resumes_to_the_same_bits() {
     stop_and_resume(&[1, 2, 4, 5, 6, 9, 14], |watcher, steps| watcher.stop_after_steps = Some(steps));
+}
+
+#[test]
+fn a_run_that_shuffles_in_windows_resumes_to_the_same_bits() {
+    let place = Place::new();
+    place.prepare_small_shards("shards");
+    fn attempt<'a>(place: &'a Place, run: &'a str, window: u32) -> Attempt<'a> {
+        let mut attempt = Attempt::new(place, run);
+        attempt.data = "shards";
+        attempt.options.settings.window = NonZeroU32::new(window);
+        attempt
+    }
+    for (run, window) in [("whole", 0), ("all", 100), ("two", 2)] {
+        attempt(&place, run, window).finish();
+    }
+    assert!(traces(&place.path("whole")) == traces(&place.path("all")), "they are in one window");
+    assert!(traces(&place.path("whole")) != traces(&place.path("two")));
+    for at in [1, 3, 7] {
+        let run = format!("stopped-{at}");
+        let mut first = attempt(&place, &run, 2);
+        first.watcher.stop_after_steps = Some(at);
+        first.be_interrupted();
+        let mut second = attempt(&place, &run, 2);
+        second.resumes = true;
+        second.finish();
+        assert!(traces(&place.path(&run)) == traces(&place.path("two")), "stopped at {at}");
+    }
 }
 
 #[test]

@@ -104,10 +104,20 @@ impl Place {
     }
 
     pub fn prepare(&self, name: &str, classes: usize, val: usize, salt: usize) -> PathBuf {
-        let folder = self.path(name);
-        let source = Colours::new(classes, val, salt);
         let options = PrepareOptions { size: IMAGE_PX, ..PrepareOptions::default() };
-        Preparer::new(&source, options, &folder).unwrap().run(&Progress::default()).unwrap();
+        self.prepare_with(options, name, &Colours::new(classes, val, salt))
+    }
+
+    /// The same images as in `data`, in several shards.
+    pub fn prepare_small_shards(&self, name: &str) -> PathBuf {
+        let shard_bytes = 10 * 3 * u64::from(IMAGE_PX).pow(2);
+        let options = PrepareOptions { size: IMAGE_PX, shard_bytes, ..PrepareOptions::default() };
+        self.prepare_with(options, name, &Colours::new(3, VAL, 0))
+    }
+
+    fn prepare_with(&self, options: PrepareOptions, name: &str, source: &Colours) -> PathBuf {
+        let folder = self.path(name);
+        Preparer::new(source, options, &folder).unwrap().run(&Progress::default()).unwrap();
         folder
     }
 
@@ -152,6 +162,7 @@ pub fn options() -> RunOptions {
         limit_batches: None,
         micro_batch: None,
         parts: 1,
+        window: None,
         precision: Precision::F32,
         seed: 5,
         on_nan: OnNan::Stop,
