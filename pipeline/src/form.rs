@@ -1,5 +1,7 @@
 //! The pixel types of a batch: u8 as stored, or f32 and f16, normalised; and the order of its axes.
 
+use std::ops::Range;
+
 use half::f16;
 use ndarray::{Array3, ArrayView3, s};
 
@@ -56,28 +58,37 @@ impl OutputForm {
 
     /// Writes a view into its slot.
     pub(crate) fn write(&self, axes: Axes, view: &mut View<'_>, slot: Slot<'_>) {
-        let (area, offset) = (view.size().area(), view.color_offset());
+        let (size, offset) = (view.size(), view.color_offset());
+        let (width, area) = (size.width as usize, size.area());
         match (self, slot, axes) {
             (Self::U8, Slot::U8(values), Axes::Chw) => view.write_u8(values),
             (Self::U8, Slot::U8(values), Axes::Hwc) => view.write_interleaved_u8(values),
-            (Self::F32(normalization), Slot::F32(values), Axes::Chw) => {
-                for (channel, plane) in view.planes().into_iter().enumerate() {
-                    let target = &mut values[channel * area..][..area];
-                    kernels::normalize_f32(plane, normalization.channel(channel, offset[channel]), target);
+            (Self::F32(normalization), Slot::F32(values), Axes::Chw) => view.for_rows(|rows, planes| {
+                let pixels = rows.start * width..rows.end * width;
+                let normalize = normalization.channels(offset, pixels.clone());
+                for (channel, (plane, normalize)) in planes.into_iter().zip(normalize).enumerate() {
+                    let target = &mut values[channel * area..][pixels.clone()];
+                    kernels::normalize_f32(plane, normalize, target);
                 }
-            }
-            (Self::F16(normalization), Slot::F16(values), Axes::Chw) => {
-                for (channel, plane) in view.planes().into_iter().enumerate() {
-                    let target = &mut values[channel * area..][..area];
-                    kernels::normalize_f16(plane, normalization.channel(channel, offset[channel]), target);
+            }),
+            (Self::F16(normalization), Slot::F16(values), Axes::Chw) => view.for_rows(|rows, planes| {
+                let pixels = rows.start * width..rows.end * width;
+                let normalize = normalization.channels(offset, pixels.clone());
+                for (channel, (plane, normalize)) in planes.into_iter().zip(normalize).enumerate() {
+                    let target = &mut values[channel * area..][pixels.clone()];
+                    kernels::normalize_f16(plane, normalize, target);
                 }
-            }
-            (Self::F32(normalization), Slot::F32(values), Axes::Hwc) => {
-                kernels::normalize_interleaved_f32(view.planes(), normalization.channels(offset), values);
-            }
-            (Self::F16(normalization), Slot::F16(values), Axes::Hwc) => {
-                kernels::normalize_interleaved_f16(view.planes(), normalization.channels(offset), values);
-            }
+            }),
+            (Self::F32(normalization), Slot::F32(values), Axes::Hwc) => view.for_rows(|rows, planes| {
+                let pixels = rows.start * width..rows.end * width;
+                let target = &mut values[3 * pixels.start..3 * pixels.end];
+                kernels::normalize_interleaved_f32(planes, normalization.channels(offset, pixels), target);
+            }),
+            (Self::F16(normalization), Slot::F16(values), Axes::Hwc) => view.for_rows(|rows, planes| {
+                let pixels = rows.start * width..rows.end * width;
+                let target = &mut values[3 * pixels.start..3 * pixels.end];
+                kernels::normalize_interleaved_f16(planes, normalization.channels(offset, pixels), target);
+            }),
             _ => unreachable!("slots are made for the form of their batch"),
         }
     }
@@ -120,20 +131,19 @@ pub enum MeanValue {
 }
 
 impl Normalization {
-    fn channels(&self, offset: [f32; 3]) -> [Normalize<'_>; 3] {
-        [0, 1, 2].map(|channel| self.channel(channel, offset[channel]))
-    }
-
-    fn channel(&self, channel: usize, offset: f32) -> Normalize<'_> {
-        let mean = match &self.mean {
-            MeanValue::Channels(means) => Mean::Constant(means[channel]),
-            MeanValue::Image(image) => {
-                let area = image.len() / 3;
-                let values = image.as_slice().expect("a mean image is made in standard layout");
-                Mean::PerPixel(&values[channel * area..][..area])
-            }
-        };
-        Normalize { mean, offset, scale: self.scale[channel] }
+    /// For R, G and B, and these pixels of a view.
+    fn channels(&self, offset: [f32; 3], pixels: Range<usize>) -> [Normalize<'_>; 3] {
+        [0, 1, 2].map(|channel| {
+            let mean = match &self.mean {
+                MeanValue::Channels(means) => Mean::Constant(means[channel]),
+                MeanValue::Image(image) => {
+                    let area = image.len() / 3;
+                    let values = image.as_slice().expect("a mean image is made in standard layout");
+                    Mean::PerPixel(&values[channel * area..][pixels.clone()])
+                }
+            };
+            Normalize { mean, offset: offset[channel], scale: self.scale[channel] }
+        })
     }
 }
 

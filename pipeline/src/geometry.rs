@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Width in pixels.
     pub width: u32,

@@ -333,7 +333,7 @@ mod tests {
             let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
             let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
             let record = records.record(5).unwrap();
-            let view = record.view(&mut decoder, &mut scratch).unwrap();
+            let mut view = record.view(&mut decoder, &mut scratch).unwrap();
             assert_eq!(view.size(), Size::square(test_support::SIDE));
             let mut planes = vec![0; 3 * view.size().area()];
             view.write_u8(&mut planes);

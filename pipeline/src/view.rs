@@ -1,12 +1,15 @@
 //! An image on its way through the augmentations.
 //!
-//! A [`View`] is a description: cropping, flipping and colour offsets change only that. The pixels are read
-//! once, when the view is written into its slot of the batch. Augmentations that need the pixels themselves
-//! get a copy in the worker's [`Scratch`].
+//! A [`View`] is a description: cropping, rescaling, flipping and colour offsets change only that. The pixels
+//! are read once, when the view is written into its slot of the batch. Augmentations that need the pixels
+//! themselves get a copy in the worker's [`Scratch`].
+
+use std::ops::Range;
 
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::geometry::{Frame, Rect, Size};
+use crate::kernels::resample::{self, Resampler, Source};
 use crate::kernels::{self, Plane};
 use crate::resize::{resize_plane, resize_rgb};
 
@@ -15,8 +18,13 @@ use crate::resize::{resize_plane, resize_rgb};
 pub struct Scratch {
     pixels: Vec<u8>,
     spare: Vec<u8>,
+    resampler: Resampler,
     resizer: Resizer,
 }
+
+/// Rows of a view that are rescaled at a time, before they are written in another form: 5 KB of a view of 224
+/// pixels, in the first-level cache.
+const ROWS: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
@@ -71,6 +79,7 @@ impl<'a> Pixels<'a> {
             layout: self.layout,
             stored: size,
             crop: Rect { x: 0, y: 0, size },
+            rescaled: None,
             flipped: false,
             color_offset: [0.0; 3],
             frame: Frame { x: 0.0, y: 0.0, width, height },
@@ -87,6 +96,8 @@ pub struct View<'a> {
     layout: Layout,
     stored: Size,
     crop: Rect,
+    /// The size that the crop will have when it is written, if another.
+    rescaled: Option<Size>,
     flipped: bool,
     color_offset: [f32; 3],
     frame: Frame,
@@ -112,7 +123,7 @@ impl<'a> View<'a> {
     /// The size of what the view shows.
     #[must_use]
     pub fn size(&self) -> Size {
-        self.crop.size
+        self.rescaled.unwrap_or(self.crop.size)
     }
 
     /// The part of the original image that the view shows.
@@ -138,6 +149,7 @@ impl<'a> View<'a> {
     /// # Panics
     /// When the part is not inside.
     pub fn crop(&mut self, part: Rect) {
+        self.rescale();
         let Size { width, height } = self.crop.size;
         assert!(
             part.x + part.size.width <= width && part.y + part.size.height <= height,
@@ -169,7 +181,12 @@ impl<'a> View<'a> {
     /// Rescales what the view shows to `size`, bilinearly and antialiased. The filter reads pixels outside
     /// the crop.
     pub fn resize(&mut self, size: Size) {
+        self.rescale();
         if size == self.crop.size {
+            return;
+        }
+        if resample::is_possible(self.crop.size, size) {
+            self.rescaled = Some(size);
             return;
         }
         let Rect { x, y, size: part } = self.crop;
@@ -179,7 +196,7 @@ impl<'a> View<'a> {
             part.width.into(),
             part.height.into(),
         );
-        let Scratch { pixels, spare, resizer } = &mut *self.scratch;
+        let Scratch { pixels, spare, resizer, .. } = &mut *self.scratch;
         spare.resize(3 * size.area(), 0);
         let stored: &[u8] = self.source.unwrap_or(pixels);
         match self.layout {
@@ -197,55 +214,111 @@ impl<'a> View<'a> {
     /// The pixels that the view shows, to change them in place: R, G and B, each `u8 [H,W]`, in the order
     /// before mirroring.
     pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
+        self.rescale();
         let size = self.crop.size;
         if self.source.is_some() || self.layout != Layout::Planar || size != self.stored {
             let mut copy = std::mem::take(&mut self.scratch.spare);
             copy.resize(3 * size.area(), 0);
-            self.copy_unflipped(&mut copy);
+            self.copy(&mut copy, false);
             self.scratch.spare = copy;
             self.take_spare(Layout::Planar, size);
         }
-        let (red, rest) = self.scratch.pixels.split_at_mut(size.area());
-        let (green, blue) = rest.split_at_mut(size.area());
-        [red, green, blue]
+        planes_of(&mut self.scratch.pixels, size.area())
     }
 
     /// Writes what the view shows to `u8 [3,H,W]`, without the colour offset.
     ///
     /// # Panics
     /// When `planes` is not of that length.
-    pub fn write_u8(&self, planes: &mut [u8]) {
-        self.write_pixels(planes, self.flipped);
+    pub fn write_u8(&mut self, planes: &mut [u8]) {
+        let size = self.size();
+        assert_eq!(planes.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
+        if self.rescaled.is_none() {
+            return self.copy(planes, self.flipped);
+        }
+        self.prepare(self.flipped);
+        let (resampler, source) = self.resampling();
+        resampler.write(source, 0..size.height as usize, planes_of(planes, size.area()));
     }
 
     /// Writes what the view shows to `u8 [H,W,3]`, without the colour offset.
     ///
     /// # Panics
     /// When `pixels` is not of that length.
-    pub fn write_interleaved_u8(&self, pixels: &mut [u8]) {
-        match self.layout {
-            Layout::Planar => {
-                kernels::interleave([0, 1, 2].map(|channel| self.plane(channel, self.flipped)), pixels);
+    pub fn write_interleaved_u8(&mut self, pixels: &mut [u8]) {
+        let size = self.size();
+        assert_eq!(pixels.len(), 3 * size.area(), "bytes of an RGB image of {size} pixels");
+        if self.rescaled.is_none() && self.layout == Layout::Interleaved {
+            return kernels::copy_interleaved(self.interleaved_plane(self.flipped), pixels);
+        }
+        let row = 3 * size.width as usize;
+        self.for_rows(|rows, planes| {
+            kernels::interleave(planes, &mut pixels[rows.start * row..rows.end * row]);
+        });
+    }
+
+    /// Calls `write` with all rows that the view shows, some at a time: their numbers, and the planes R, G
+    /// and B of them, without the colour offset.
+    pub fn for_rows(&mut self, mut write: impl FnMut(Range<usize>, [Plane<'_>; 3])) {
+        let Size { width, height } = self.size();
+        let (width, height) = (width as usize, height as usize);
+        if self.rescaled.is_none() {
+            if self.layout == Layout::Interleaved {
+                self.planes_mut();
             }
-            Layout::Interleaved => kernels::copy_interleaved(self.interleaved_plane(self.flipped), pixels),
+            return write(0..height, [0, 1, 2].map(|channel| self.plane(channel, self.flipped)));
+        }
+        self.prepare(self.flipped);
+        let mut pixels = std::mem::take(&mut self.scratch.spare);
+        pixels.resize(3 * ROWS * width, 0);
+        for start in (0..height).step_by(ROWS) {
+            let rows = start..(start + ROWS).min(height);
+            let area = rows.len() * width;
+            let (resampler, source) = self.resampling();
+            resampler.write(source, rows.clone(), planes_of(&mut pixels[..3 * area], area));
+            let size = Size { width: width as u32, height: rows.len() as u32 };
+            let plane = |channel: usize| Plane {
+                pixels: &pixels[channel * area..],
+                stride: width,
+                size,
+                flipped: false,
+            };
+            write(rows, [0, 1, 2].map(plane));
+        }
+        self.scratch.spare = pixels;
+    }
+
+    /// Makes the pixels of the size that they are to have, if another.
+    fn rescale(&mut self) {
+        let Some(size) = self.rescaled else { return };
+        // Mirrored when it is written.
+        self.prepare(false);
+        let mut copy = std::mem::take(&mut self.scratch.spare);
+        copy.resize(3 * size.area(), 0);
+        let (resampler, source) = self.resampling();
+        resampler.write(source, 0..size.height as usize, planes_of(&mut copy, size.area()));
+        self.scratch.spare = copy;
+        self.take_spare(Layout::Planar, size);
+    }
+
+    /// Prepares the resampler for what the view shows.
+    fn prepare(&mut self, flipped: bool) {
+        let size = self.size();
+        self.scratch.resampler.prepare(self.stored, self.crop, size, flipped);
+    }
+
+    fn resampling(&mut self) -> (&mut Resampler, Source<'_>) {
+        let Scratch { pixels, resampler, .. } = &mut *self.scratch;
+        let stored = self.source.unwrap_or(pixels);
+        match self.layout {
+            Layout::Planar => (resampler, Source::Planar(stored)),
+            Layout::Interleaved => (resampler, Source::Interleaved(stored)),
         }
     }
 
-    /// The planes R, G and B that the view shows.
-    pub(crate) fn planes(&mut self) -> [Plane<'_>; 3] {
-        if self.layout == Layout::Interleaved {
-            self.planes_mut();
-        }
-        [0, 1, 2].map(|channel| self.plane(channel, self.flipped))
-    }
-
-    fn copy_unflipped(&self, planes: &mut [u8]) {
-        self.write_pixels(planes, false);
-    }
-
-    fn write_pixels(&self, planes: &mut [u8], flipped: bool) {
+    /// Copies what the view shows, which is not to be rescaled, to `u8 [3,H,W]`.
+    fn copy(&self, planes: &mut [u8], flipped: bool) {
         let area = self.crop.size.area();
-        assert_eq!(planes.len(), 3 * area, "bytes of an RGB image of {} pixels", self.crop.size);
         match self.layout {
             Layout::Planar => {
                 for (channel, target) in planes.chunks_exact_mut(area).enumerate() {
@@ -281,7 +354,15 @@ impl<'a> View<'a> {
         self.layout = layout;
         self.stored = size;
         self.crop = Rect { x: 0, y: 0, size };
+        self.rescaled = None;
     }
+}
+
+/// R, G and B of planes one after the other.
+fn planes_of(pixels: &mut [u8], area: usize) -> [&mut [u8]; 3] {
+    let (red, rest) = pixels.split_at_mut(area);
+    let (green, blue) = rest.split_at_mut(area);
+    [red, green, blue]
 }
 
 #[cfg(test)]
@@ -315,7 +396,7 @@ mod tests {
         Rect { x, y, size: Size { width, height } }
     }
 
-    fn written(view: &View<'_>) -> Vec<u8> {
+    fn written(view: &mut View<'_>) -> Vec<u8> {
         let mut planes = vec![0; 3 * view.size().area()];
         view.write_u8(&mut planes);
         planes
@@ -331,14 +412,14 @@ mod tests {
     fn crops_count_from_the_upper_left_of_what_is_shown() {
         in_both_layouts(|mut view| {
             view.crop(rect(1, 2, 7, 4));
-            assert_eq!(written(&view), pixels(&[2, 3, 4, 5], &[1, 2, 3, 4, 5, 6, 7]));
+            assert_eq!(written(&mut view), pixels(&[2, 3, 4, 5], &[1, 2, 3, 4, 5, 6, 7]));
             view.flip_horizontal();
             view.crop(rect(1, 1, 3, 2));
-            assert_eq!(written(&view), pixels(&[3, 4], &[6, 5, 4]));
+            assert_eq!(written(&mut view), pixels(&[3, 4], &[6, 5, 4]));
             assert_eq!(view.frame(), Frame { x: 4.0, y: 3.0, width: 3.0, height: 2.0 });
             view.flip_horizontal();
             view.crop(rect(1, 0, 2, 2));
-            assert_eq!(written(&view), pixels(&[3, 4], &[5, 6]));
+            assert_eq!(written(&mut view), pixels(&[3, 4], &[5, 6]));
             assert_eq!(view.frame(), Frame { x: 5.0, y: 3.0, width: 2.0, height: 2.0 });
         });
     }
@@ -381,12 +462,12 @@ mod tests {
             };
             view.crop(rect(2, 1, 4, 3));
             view.resize(Size { width: 2, height: 6 });
-            for (index, &found) in written(&view).iter().enumerate() {
+            for (index, &found) in written(&mut view).iter().enumerate() {
                 let (y, x) = ((index / 2 % 6) as f32, (index % 2) as f32);
                 let expected = slope(1.0 + (y + 0.5) * 3.0 / 6.0 - 0.5, 2.0 + (x + 0.5) * 4.0 / 2.0 - 0.5);
                 assert!((f32::from(found) - expected).abs() <= 1.0, "{index}: {found}, expected {expected}");
             }
-            let shown = written(&view);
+            let shown = written(&mut view);
             assert_eq!(view.planes_mut().concat(), shown, "planar: {is_planar}");
             view.crop(rect(1, 1, 1, 5));
             assert_eq!(view.frame(), Frame { x: 4.0, y: 1.5, width: 2.0, height: 2.5 });
@@ -409,7 +490,7 @@ mod tests {
                 view.crop(rect(0, 1, 3, rows.len() as u32 - 1));
             }
             view.planes_mut()[1].copy_from_slice(&[1, 2, 3]);
-            assert_eq!(written(&view)[3..6], [3, 2, 1]);
+            assert_eq!(written(&mut view)[3..6], [3, 2, 1]);
         });
     }
 }

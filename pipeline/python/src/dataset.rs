@@ -79,7 +79,7 @@ impl Dataset {
         let pixels = py.detach(|| {
             let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
             let record = self.records.record(index)?;
-            let view = record.view(&mut decoder, &mut scratch)?;
+            let mut view = record.view(&mut decoder, &mut scratch)?;
             let mut planes = vec![0; 3 * view.size().area()];
             view.write_u8(&mut planes);
             Ok(planes)

@@ -9,6 +9,7 @@
 mod avx512;
 mod channels_last;
 mod plane;
+pub mod resample;
 mod row;
 pub mod scalar;
 

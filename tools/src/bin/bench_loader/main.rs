@@ -1,5 +1,7 @@
 //! `bench_loader`: the loader's speed, compared with the bare work that it does.
 
+mod augment;
+mod bare;
 mod measure;
 
 use std::num::NonZero;
@@ -16,9 +18,9 @@ use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 
 /// Measures the loader over the training images of a prepared data set.
 ///
-/// Rounds of the loader alternate with rounds of a bare loop that only crops, flips and normalises (and
-/// decodes) on as many threads: the ceiling. The page cache is warm and every checksum has been checked when
-/// the clock starts.
+/// Rounds of the loader alternate with rounds of a bare loop that does the same work on images drawn at random,
+/// on as many threads, without order, channel or batches: the ceiling. The page cache is warm and every
+/// checksum has been checked when the clock starts.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -39,7 +41,12 @@ struct Arguments {
     /// Epochs of each of the five rounds [default: as many as make 16,000 images].
     #[arg(long, value_name = "K", value_parser = number::<u64>(1..=1_000_000, "epochs"))]
     epochs: Option<u64>,
-    /// Side of the random crop in pixels [default: 7/8 of the image's].
+    /// Augmentations: names separated by commas, a list as recipes have it, as in
+    /// '[{ op = "random_resized_crop", scale = [0.35, 1] }]', or the file of a recipe [default: the paper's
+    /// random_crop,horizontal_flip,pca_jitter].
+    #[arg(long, value_name = "NAMES|LIST|FILE")]
+    augment: Option<String>,
+    /// Side of crops that say none, in pixels [default: 7/8 of the image's].
     #[arg(long, value_name = "PIXELS", value_parser = number::<u32>(1..=16_384, "pixels"))]
     crop: Option<u32>,
     /// Prints one JSON object a line.
@@ -61,13 +68,15 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let dataset = Dataset::open(&arguments.directory)?;
     let images = dataset.info().images(Split::Train).max(1);
+    let crop = arguments.crop.unwrap_or(dataset.info().image_size * 7 / 8);
     let settings = Settings {
         form: arguments.form,
         subtract: arguments.subtract,
         batch: arguments.batch,
         epochs: arguments.epochs.unwrap_or_else(|| IMAGES_PER_ROUND.div_ceil(images)),
         rounds: ROUNDS,
-        crop: arguments.crop.unwrap_or(dataset.info().image_size * 7 / 8),
+        steps: augment::steps(arguments.augment.as_deref(), crop)?,
+        is_plain: arguments.augment.is_none(),
     };
     let mut one_worker = None;
     for &workers in &arguments.workers {
@@ -86,6 +95,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 fn print_for_people(m: &Measurement, one_worker: Option<f64>) -> Result<()> {
     outln!("{} -> {}, batch {}, {} workers", m.encoding, m.form, m.batch, m.workers)?;
+    outln!("  {}", m.augment.join(", "))?;
     outln!("  {:>10.0} images/s   {:.2} GB/s of batches", m.images_per_s, m.bytes_per_s / 1e9)?;
     if let Some(one) = one_worker.filter(|_| m.workers > 1) {
         outln!("  {:>10.2} times the speed of one worker", m.images_per_s / one)?;

@@ -1,8 +1,7 @@
 //! Measures a loader against the bare work that it does.
 //!
-//! The *ceiling* is a loop that only crops, flips and normalises (and decodes) on as many threads as the
-//! loader has workers: no order, no channel, no batch handed over. It alternates with the loader, so that a
-//! machine whose speed drifts slows both.
+//! The *ceiling* is a bare loop on as many threads as the loader has workers. It alternates with the loader, so
+//! that a machine whose speed drifts slows both.
 
 use std::fs;
 use std::hint::black_box;
@@ -10,20 +9,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fovea_pipeline::batch::BatchShape;
-use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::form::center_of;
 use fovea_pipeline::geometry::Size;
-use fovea_pipeline::kernels::{self, Mean, Normalize, Plane};
-use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use fovea_pipeline::summary::median;
 use fovea_pipeline::{
-    Chain, Dataset, Encoding, Loader, LoaderConfig, MeanValue, Normalization, OutputForm, Records, Split,
-    augment,
+    AugmentationConfig, Chain, Dataset, Loader, LoaderConfig, MeanValue, Normalization, OutputForm, Records,
+    Split,
 };
-use half::f16;
 use serde::Serialize;
+
+use crate::bare::{BareLoop, NO_THREAD};
 
 /// The form of the batches that are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -58,8 +55,10 @@ pub struct Settings {
     pub epochs: u64,
     /// Rounds of the loader and of the bare loop, alternating; the medians count.
     pub rounds: usize,
-    /// Side of the crop in pixels.
-    pub crop: u32,
+    /// The augmentations.
+    pub steps: Vec<AugmentationConfig>,
+    /// Whether these are the paper's, whose bare loop needs nothing but the kernels.
+    pub is_plain: bool,
 }
 
 /// Results for one number of workers.
@@ -69,6 +68,8 @@ pub struct Measurement {
     pub encoding: &'static str,
     /// `u8`, `f16` or `f32`.
     pub form: &'static str,
+    /// The augmentations, by name.
+    pub augment: Vec<String>,
     /// Threads of the loader and of the bare loop.
     pub workers: usize,
     /// Samples of a batch.
@@ -103,16 +104,15 @@ pub struct Measurement {
 /// When the data set cannot be read or does not fit the settings.
 pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result<Measurement> {
     let records = Arc::new(dataset.records(Split::Train)?);
-    let form = output_form(dataset, settings)?;
     let info = dataset.info();
-    let mut steps = augment::alexnet();
-    steps[0].parameters.insert("size".into(), settings.crop.into());
-    let stored = Size::square(info.image_size);
+    let chain =
+        || Chain::from_configs(&settings.steps, Size::square(info.image_size), info.statistics.as_ref());
+    let size = chain()?.output_size();
+    let form = output_form(dataset, settings, size)?;
 
     let mut loaded = Vec::new();
     let mut bare = Vec::new();
     for round in 0..settings.rounds {
-        let chain = Chain::from_configs(&steps, stored, info.statistics.as_ref())?;
         let config = LoaderConfig {
             batch_size: settings.batch,
             workers,
@@ -121,20 +121,29 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
             epochs: 0..1 + settings.epochs,
             form: form.clone(),
             buffers: BUFFERS,
-            ..LoaderConfig::training(chain)
+            ..LoaderConfig::training(chain()?)
         };
         loaded.push(run_loader(&records, config)?);
         let images = settings.epochs * records.len() as u64;
-        bare.push(run_bare_loop(&records, &form, settings, workers, images)?);
+        let chain = chain()?;
+        let work = BareLoop {
+            records: &records,
+            form: &form,
+            batch: settings.batch,
+            chain: &chain,
+            is_plain: settings.is_plain,
+        };
+        bare.push(work.images_per_s(workers, images)?);
     }
     let ratios: Vec<_> = loaded.iter().zip(&bare).map(|(loaded, bare)| loaded.images_per_s / bare).collect();
     let middle = |values: &[f64]| median(values).context("no round was measured");
     let of_runs = |value: fn(&LoaderRun) -> f64| middle(&loaded.iter().map(value).collect::<Vec<_>>());
-    let per_image = BatchShape { samples: 1, views: 1, size: Size::square(settings.crop) }.values();
+    let per_image = BatchShape { samples: 1, views: 1, size }.values();
     let images_per_s = of_runs(|run| run.images_per_s)?;
     Ok(Measurement {
         encoding: info.encoding.name(),
         form: form.name(),
+        augment: settings.steps.iter().map(|step| step.op.clone()).collect(),
         workers,
         batch: settings.batch,
         images_per_s,
@@ -156,16 +165,18 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
 /// nothing.
 const BUFFERS: usize = 2;
 
-/// Said of a thread that the system does not start.
-const NO_THREAD: &str = "cannot start a thread; use fewer workers, or raise the limit (ulimit -u)";
-
-fn output_form(dataset: &Dataset, settings: &Settings) -> Result<OutputForm> {
+fn output_form(dataset: &Dataset, settings: &Settings, views: Size) -> Result<OutputForm> {
     if settings.form == Form::U8 {
         return Ok(OutputForm::U8);
     }
     let mean = match settings.subtract {
         Subtract::Image => {
-            MeanValue::Image(center_of(dataset.mean_image()?.view(), Size::square(settings.crop)))
+            let side = dataset.info().image_size;
+            ensure!(
+                views.width <= side && views.height <= side,
+                "views of {views} pixels are larger than the mean image of {side}x{side}; use --subtract channel"
+            );
+            MeanValue::Image(center_of(dataset.mean_image()?.view(), views))
         }
         Subtract::Channel => {
             let statistics = dataset.info().statistics.as_ref().context("the data set has no statistics")?;
@@ -231,120 +242,6 @@ fn run_loader(records: &Arc<Records>, config: LoaderConfig) -> Result<LoaderRun>
         consumer_wait_share: counted.consumer_waiting.as_secs_f64() / elapsed,
         workers_wait_share: counted.workers_waiting.as_secs_f64() / (elapsed * workers),
     })
-}
-
-/// The bare work for `images` images on `threads` threads, without a loader; gives images per second.
-fn run_bare_loop(
-    records: &Records,
-    form: &OutputForm,
-    settings: &Settings,
-    threads: usize,
-    images: u64,
-) -> Result<f64> {
-    let per_thread = images / threads as u64;
-    let started = Instant::now();
-    thread::scope(|scope| {
-        let start = |number: u64| {
-            let work = move || match form {
-                OutputForm::U8 => bare_thread::<u8>(records, settings, None, number, per_thread),
-                OutputForm::F32(n) => bare_thread::<f32>(records, settings, Some(n), number, per_thread),
-                OutputForm::F16(n) => bare_thread::<f16>(records, settings, Some(n), number, per_thread),
-            };
-            thread::Builder::new().spawn_scoped(scope, work).context(NO_THREAD)
-        };
-        let threads: Vec<_> = (0..threads as u64).map(start).collect::<Result<_>>()?;
-        threads.into_iter().try_for_each(|thread| thread.join().expect("the bare loop does not panic"))
-    })?;
-    Ok((per_thread * threads as u64) as f64 / started.elapsed().as_secs_f64())
-}
-
-/// A value type that the bare loop writes.
-trait Value: bytemuck::Pod {
-    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]);
-}
-
-impl Value for u8 {
-    fn write(plane: Plane<'_>, _normalize: Option<Normalize<'_>>, target: &mut [Self]) {
-        kernels::copy(plane, target);
-    }
-}
-
-impl Value for f32 {
-    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]) {
-        kernels::normalize_f32(plane, normalize.expect("floats are normalised"), target);
-    }
-}
-
-impl Value for f16 {
-    fn write(plane: Plane<'_>, normalize: Option<Normalize<'_>>, target: &mut [Self]) {
-        kernels::normalize_f16(plane, normalize.expect("floats are normalised"), target);
-    }
-}
-
-fn bare_thread<T: Value>(
-    records: &Records,
-    settings: &Settings,
-    normalization: Option<&Normalization>,
-    thread: u64,
-    images: u64,
-) -> Result<()> {
-    let (stored, crop) = (records.image_size() as usize, settings.crop as usize);
-    let area = crop * crop;
-    // The same kind of memory as the loader's.
-    let mut memory = HostMemory
-        .allocate(settings.batch * 3 * area * size_of::<T>())
-        .map_err(|error| anyhow::anyhow!("no memory for the bare loop: {error}"))?;
-    let batch: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
-    // Looking them up belongs to the loader's work.
-    let stored_records =
-        (0..records.len()).map(|index| records.record(index)).collect::<Result<Vec<_>, _>>()?;
-    let mut decoder = JpegDecoder::default();
-    let mut planar = vec![0; 3 * stored * stored];
-    // A linear congruential generator (Knuth, MMIX): random enough, and cheap.
-    let mut state = thread + 1;
-    let mut random = |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) * below) >> 31
-    };
-    for image in 0..images {
-        let record = stored_records[random(records.len() as u64) as usize].get();
-        let free = (stored - crop + 1) as u64;
-        let (x, y, flipped) = (random(free) as usize, random(free) as usize, random(2) == 1);
-        let offset = random(16) as f32;
-        let size = Size::square(settings.crop);
-        let (pixels, x, y, stride): (&[u8], _, _, _) = match records.encoding() {
-            Encoding::Raw => (record.image, x, y, stored),
-            Encoding::Jpeg => {
-                let decoded = decoder
-                    .decode(record.image, stored as u32)
-                    .map_err(anyhow::Error::msg)
-                    .context("decoding in the bare loop")?;
-                let part = &decoded[3 * (y * stored + x)..];
-                let part = Plane { pixels: part, stride: 3 * stored, size, flipped: false };
-                kernels::deinterleave(part, &mut planar[..3 * area]);
-                (&planar[..3 * area], 0, 0, crop)
-            }
-        };
-        let slot = &mut batch[image as usize % settings.batch * 3 * area..][..3 * area];
-        for (channel, target) in slot.chunks_exact_mut(area).enumerate() {
-            let start = channel * (pixels.len() / 3) + y * stride + x;
-            let plane = Plane { pixels: &pixels[start..], stride, size, flipped };
-            let normalize = normalization.map(|normalization| Normalize {
-                mean: match &normalization.mean {
-                    MeanValue::Channels(means) => Mean::Constant(means[channel]),
-                    MeanValue::Image(mean) => {
-                        let values = mean.as_slice().expect("made in standard layout");
-                        Mean::PerPixel(&values[channel * area..][..area])
-                    }
-                },
-                offset,
-                scale: normalization.scale[channel],
-            });
-            T::write(plane, normalize, target);
-        }
-        black_box(slot);
-    }
-    Ok(())
 }
 
 /// Bytes per second that `threads` threads copy, each between two blocks larger than its caches; of many
