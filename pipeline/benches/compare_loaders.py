@@ -1,9 +1,11 @@
 """Compares the loader with PyTorch's DataLoader, DALI and FFCV: the same images, crops, flips and batches, alternating.
 
     cargo build --release --bin bench_loader
-    python compare_loaders.py DIR [--form u8|f32] [--workers 2] [--images 16000] [--rounds 3]
+    python compare_loaders.py DIR [--augment random_resized_crop] [--crop 224] [--form u8|f32] [--workers 2]
+                                  [--images 16000] [--rounds 3]
 
-Needs torch, numpy and pyarrow, for JPEG shards also pillow. DALI and FFCV are measured if installed:
+Needs torch, numpy and pyarrow; for --augment random_resized_crop torchvision, and for JPEG shards that or pillow. DALI
+and FFCV are measured if installed:
 
     pip install nvidia-dali-cuda130    # works on the CPU too
     apt-get install g++ pkg-config libopencv-dev libturbojpeg0-dev
@@ -17,6 +19,10 @@ shards. All output u8 [N,3,H,W], or f32 [N,3,H,W] minus the channel means, with 
 default of --form is u8 for raw shards and f32 for JPEG shards. FFCV is measured twice: with its default layout, NHWC in
 memory (`channels_last`), and with NCHW in memory, like the others. Only Fovea also computes colour jitter, but for u8
 through Python.
+
+The augmentation is a random crop and a flip or, with --augment random_resized_crop, a rectangle of random area and shape,
+rescaled with antialiasing where the library has it (FFCV's does not), and a flip. PyTorch's DataLoader does that by
+torchvision's transforms v2, and decodes JPEG files by torchvision.
 """
 
 import argparse
@@ -42,24 +48,32 @@ BATCH = 128
 
 
 class Shards(torch.utils.data.Dataset):
-    """`images` random crops of the training images, which repeat if there are fewer."""
+    """`images` augmented training images, which repeat if there are fewer."""
 
-    def __init__(self, directory, images, form):
+    def __init__(self, directory, images, form, crop=None, resized=False):
         self.info = json.loads((directory / "dataset.json").read_text())
         self.raw = self.info["encoding"] == "raw"
         self.form = form or ("u8" if self.raw else "f32")
         self.side, self.images = self.info["image_size"], images
-        self.crop = self.side * 7 // 8
+        self.crop = crop or self.side * 7 // 8
+        self.resized = resized
         tables = [pa.ipc.open_file(pa.memory_map(str(directory / shard["file"]))).read_all() for shard in self.info["train"]]
         self.records = [image.as_buffer() for table in tables for chunk in table["image"].chunks for image in chunk]
         self.labels = [label for table in tables for label in table["label"].to_pylist()]
         self.mean = torch.tensor(self.info["statistics"]["mean"], dtype=torch.float32).reshape(3, 1, 1)
+        if resized:
+            from torchvision.transforms import v2
+
+            self.transform = v2.Compose([v2.RandomResizedCrop(self.crop, antialias=True), v2.RandomHorizontalFlip()])
 
     def __len__(self):
         return self.images
 
     def __getitem__(self, index):
         index %= len(self.records)
+        if self.resized:
+            view = self.transform(self.image(index))
+            return (view if self.form == "u8" else view.float() - self.mean), self.labels[index]
         if self.raw:
             image = np.frombuffer(self.records[index], np.uint8).reshape(3, self.side, self.side)
         else:
@@ -72,6 +86,16 @@ class Shards(torch.utils.data.Dataset):
             view = view[:, :, ::-1]
         view = torch.from_numpy(view.copy())
         return (view if self.form == "u8" else view.float() - self.mean), self.labels[index]
+
+
+    def image(self, index):
+        """The stored image, u8 [3,S,S]."""
+        stored = torch.frombuffer(bytearray(self.records[index]), dtype=torch.uint8)
+        if self.raw:
+            return stored.reshape(3, self.side, self.side)
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        return decode_jpeg(stored, mode=ImageReadMode.RGB)
 
 
 def one_pass(loader):
@@ -107,7 +131,16 @@ def dali(shards, workers):
             "mirror": fn.random.coin_flip(),
             "output_layout": "CHW",
         }
-        if not shards.raw:
+        if shards.resized:
+            view = {"mirror": fn.random.coin_flip(), "output_layout": "CHW"}
+            crop = {"size": shards.crop, "antialias": True}
+            if shards.raw:
+                images = fn.random_resized_crop(images, **crop)
+            else:
+                # Decodes only the part that the crop needs.
+                part = fn.decoders.image_random_crop(images, device="cpu", random_area=[0.08, 1.0])
+                images = fn.resize(part, resize_x=shards.crop, resize_y=shards.crop, antialias=True)
+        elif not shards.raw:
             images = fn.decoders.image(images, device="cpu")
         if shards.form == "u8":
             return fn.crop_mirror_normalize(images, dtype=types.UINT8, mean=[0.0], std=[1.0], **view)
@@ -161,10 +194,9 @@ def ffcv_loaders(shards, workers, folder):
     def loader(channels_last):
         # A square of this share of the area is exactly the crop, so nothing is resized.
         share = (shards.crop / shards.side) ** 2
-        image = [
-            RandomResizedCropRGBImageDecoder((shards.crop, shards.crop), scale=(share, share), ratio=(1.0, 1.0)),
-            RandomHorizontalFlip(),
-        ]
+        part = {} if shards.resized else {"scale": (share, share), "ratio": (1.0, 1.0)}
+        decoder = RandomResizedCropRGBImageDecoder((shards.crop, shards.crop), **part)
+        image = [decoder, RandomHorizontalFlip()]
         if shards.form == "f32":
             image.append(NormalizeImage(np.array(shards.info["statistics"]["mean"]), np.ones(3), np.float32))
         image += [ToTensor(), ToTorchImage(channels_last=channels_last)]
@@ -183,8 +215,11 @@ def ffcv_loaders(shards, workers, folder):
     return {"NHWC in memory": loader(True), "NCHW in memory": loader(False)}
 
 
-def fovea(directory, workers, form):
-    command = [str(BENCH), str(directory), "--workers", str(workers), "--form", form, "--batch", str(BATCH), "--json"]
+def fovea(directory, workers, shards):
+    command = [str(BENCH), str(directory), "--workers", str(workers), "--form", shards.form, "--batch", str(BATCH)]
+    command += ["--crop", str(shards.crop), "--json"]
+    if shards.resized:
+        command += ["--augment", "random_resized_crop,horizontal_flip,pca_jitter"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)["images_per_s"]
 
@@ -194,7 +229,8 @@ def fovea_in_python(directory, workers, shards):
     import fovea_loader
 
     floats = {} if shards.form == "u8" else {"dtype": "float32", "mean": "dataset", "std": 1.0}
-    transform = [fovea_loader.RandomCrop(shards.crop), fovea_loader.Flip()]
+    crop = fovea_loader.RandomResizedCrop if shards.resized else fovea_loader.RandomCrop
+    transform = [crop(shards.crop), fovea_loader.Flip()]
     if floats:
         transform.append(fovea_loader.PcaJitter())
     loader = fovea_loader.Loader(directory, batch_size=BATCH, workers=workers, transform=transform, **floats)
@@ -212,14 +248,17 @@ def fovea_in_python(directory, workers, shards):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--augment", choices=("random_crop", "random_resized_crop"), default="random_crop")
+    parser.add_argument("--crop", type=int, help="side of the views in pixels [default: 7/8 of the image's]")
     parser.add_argument("--form", choices=("u8", "f32"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--images", type=int, default=16000, help="images of a round of the others")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    shards = Shards(options.directory, options.images, options.form)
+    resized = options.augment == "random_resized_crop"
+    shards = Shards(options.directory, options.images, options.form, options.crop, resized)
     runners = {
-        "Fovea": lambda: fovea(options.directory, options.workers, shards.form),
+        "Fovea": lambda: fovea(options.directory, options.workers, shards),
         f"DataLoader (PyTorch {torch.__version__})": lambda: data_loader(shards, options.workers),
     }
     try:
@@ -246,7 +285,8 @@ def main():
         for _ in range(options.rounds):
             for name, runner in runners.items():
                 found.setdefault(name, []).append(runner())
-    print(f"{shards.info['encoding']} -> {shards.form}, {options.workers} workers, medians of {options.rounds} rounds:")
+    work = f"{shards.info['encoding']} {shards.side} px -> {shards.form} {shards.crop} px, {options.augment}"
+    print(f"{work}, {options.workers} workers, medians of {options.rounds} rounds:")
     for name, speeds in found.items():
         ratios = [ours / theirs for ours, theirs in zip(found["Fovea"], speeds)]
         print(f"{name}: {statistics.median(speeds):.0f} images/s; Fovea is {statistics.median(ratios):.1f} times as fast")

@@ -18,6 +18,7 @@ use crate::resize::{resize_plane, resize_rgb};
 pub struct Scratch {
     pixels: Vec<u8>,
     spare: Vec<u8>,
+    values: Vec<f32>,
     resampler: Resampler,
     resizer: Resizer,
 }
@@ -224,6 +225,21 @@ impl<'a> View<'a> {
             self.take_spare(Layout::Planar, size);
         }
         planes_of(&mut self.scratch.pixels, size.area())
+    }
+
+    /// Replaces the pixels that the view shows: `map` makes each plane out of the present one, both `u8 [H,W]`,
+    /// in the order before mirroring. It is given the number of the channel, the present plane, the new one,
+    /// and memory.
+    pub fn map_planes(&mut self, mut map: impl FnMut(usize, &[u8], &mut [u8], &mut Vec<f32>)) {
+        self.planes_mut();
+        let size = self.crop.size;
+        let Scratch { pixels, spare, values, .. } = &mut *self.scratch;
+        spare.resize(3 * size.area(), 0);
+        let planes = pixels.chunks_exact(size.area()).zip(spare.chunks_exact_mut(size.area()));
+        for (channel, (from, to)) in planes.enumerate() {
+            map(channel, from, to, values);
+        }
+        self.take_spare(Layout::Planar, size);
     }
 
     /// Writes what the view shows to `u8 [3,H,W]`, without the colour offset.
@@ -472,6 +488,60 @@ mod tests {
             view.crop(rect(1, 1, 1, 5));
             assert_eq!(view.frame(), Frame { x: 4.0, y: 1.5, width: 2.0, height: 2.5 });
         }
+    }
+
+    #[test]
+    fn mapped_planes_are_those_that_are_shown() {
+        in_both_layouts(|mut view| {
+            view.crop(rect(1, 2, 4, 3));
+            view.flip_horizontal();
+            view.map_planes(|channel, from, to, _| {
+                assert_eq!(from[5], value(channel as u32, 3, 2));
+                to.copy_from_slice(from);
+                to[5] = 255;
+            });
+            let expected: Vec<u8> = pixels(&[2, 3, 4], &[4, 3, 2, 1])
+                .into_iter()
+                .enumerate()
+                .map(|(i, value)| if i % 12 == 6 { 255 } else { value })
+                .collect();
+            assert_eq!(written(&mut view), expected);
+        });
+    }
+
+    #[test]
+    fn a_rescaled_view_is_the_same_written_in_every_way() {
+        let size = Size { width: 40, height: 21 };
+        let all = |change: &dyn Fn(&mut View<'_>)| {
+            let mut found = Vec::new();
+            let (planar, interleaved) = (planar(), interleaved());
+            for layout in 0..2 {
+                let mut scratch = Scratch::default();
+                let mut view = match layout {
+                    0 => View::planar(&planar, STORED, &mut scratch),
+                    _ => View::interleaved(&interleaved, STORED, &mut scratch),
+                };
+                view.crop(rect(1, 1, 7, 4));
+                view.resize(size);
+                view.flip_horizontal();
+                change(&mut view);
+                found.push(written(&mut view));
+                let mut pixels = vec![0; 3 * view.size().area()];
+                view.write_interleaved_u8(&mut pixels);
+                let area = view.size().area();
+                found.push((0..3 * area).map(|i| pixels[3 * (i % area) + i / area]).collect());
+            }
+            found
+        };
+        let lazy = all(&|_| {});
+        let settled = all(&|view| drop(view.planes_mut()));
+        assert!(lazy.iter().chain(&settled).all(|planes| *planes == lazy[0]));
+        let part = all(&|view| view.crop(rect(3, 2, 30, 15)));
+        let row = |y: usize| &lazy[0][40 * y..][..40];
+        assert!((0..15).all(|y| part[0][30 * y..][..30] == row(y + 2)[3..33]));
+        assert!(part.iter().all(|planes| *planes == part[0]));
+        let again = all(&|view| view.resize(Size::square(9)));
+        assert!(again[0].len() == 243 && again.iter().all(|planes| *planes == again[0]));
     }
 
     #[test]

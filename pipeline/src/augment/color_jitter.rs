@@ -1,17 +1,16 @@
-//! Random brightness, contrast and saturation.
+//! Random brightness, contrast, saturation and hue.
 
 use rand::RngExt;
 use serde::Deserialize;
 
+use super::operations::{Blend, mix, turn_hue};
+use super::parameters::check_probability;
 use super::{AugmentError, Augmentation};
 use crate::geometry::Size;
 use crate::random::SampleRng;
 use crate::view::View;
 
-/// Weights of R, G and B in the luma of ITU-R BT.601.
-const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
-
-/// Scales brightness, contrast and saturation by random factors, in random order.
+/// Scales brightness, contrast and saturation by random factors and turns the hue, in random order.
 ///
 /// Source: Howard, *Some Improvements on Deep Convolutional Neural Network Based Image Classification*, 2013;
 /// the factors and blends are those of torchvision's `ColorJitter`.
@@ -21,7 +20,7 @@ pub struct ColorJitter {
 }
 
 /// Parameters of [`ColorJitter`]: a factor is drawn from 1 ± the parameter, but not below 0.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
     /// Blend with black.
@@ -30,13 +29,16 @@ pub struct Parameters {
     pub contrast: f32,
     /// Blend with each pixel's luma.
     pub saturation: f32,
+    /// How far hues are turned at most, in full circles; 0 to 0.5.
+    pub hue: f32,
+    /// Probability that a view is changed; 1 by default.
+    pub p: f64,
 }
 
-#[derive(Clone, Copy)]
-enum Blend {
-    Brightness,
-    Contrast,
-    Saturation,
+impl Default for Parameters {
+    fn default() -> Self {
+        Self { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, p: 1.0 }
+    }
 }
 
 impl ColorJitter {
@@ -46,7 +48,7 @@ impl ColorJitter {
     /// Checks the parameters.
     ///
     /// # Errors
-    /// [`AugmentError::Parameters`] when one is negative.
+    /// [`AugmentError::Parameters`] when one is negative, `hue` above 0.5, or `p` no probability.
     pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
         for (name, value) in [
             ("brightness", parameters.brightness),
@@ -58,6 +60,11 @@ impl ColorJitter {
                 return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
             }
         }
+        if !(0.0..=0.5).contains(&parameters.hue) {
+            let reason = format!("hue = {:?}, expected 0 to 0.5", parameters.hue);
+            return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
+        }
+        check_probability(Self::OP, parameters.p)?;
         Ok(Self { parameters })
     }
 }
@@ -68,42 +75,27 @@ impl Augmentation for ColorJitter {
     }
 
     fn apply(&self, view: &mut View<'_>, rng: &mut SampleRng) {
-        let Parameters { brightness, contrast, saturation } = self.parameters;
+        let Parameters { brightness, contrast, saturation, hue, p } = self.parameters;
+        // Draws that are not needed are not made: those of a seed stay as they are.
+        if p < 1.0 && !rng.random_bool(p) {
+            return;
+        }
         let mut blends =
             [(Blend::Brightness, brightness), (Blend::Contrast, contrast), (Blend::Saturation, saturation)];
         for last in (1..blends.len()).rev() {
             blends.swap(last, rng.random_range(0..=last as u32) as usize);
         }
-        for (blend, reach) in blends {
+        // Before which blend the hue is turned; 3 is after them.
+        let turn = if hue > 0.0 { rng.random_range(0..=3) } else { u32::MAX };
+        for number in 0..=3 {
+            if number == turn {
+                turn_hue(rng.random_range(-hue..=hue), view.planes_mut());
+            }
+            let Some((kind, reach)) = blends.get(number as usize).copied() else { break };
             if reach > 0.0 {
                 let factor = rng.random_range((1.0 - reach).max(0.0)..=1.0 + reach);
-                apply(blend, factor, view.planes_mut());
+                mix(kind, factor, view.planes_mut());
             }
-        }
-    }
-}
-
-/// Moves every pixel away from (factor above 1) or towards (below 1) the colour that the blend mixes in.
-fn apply(blend: Blend, factor: f32, [red, green, blue]: [&mut [u8]; 3]) {
-    let luma = |r: u8, g: u8, b: u8| LUMA[0] * f32::from(r) + LUMA[1] * f32::from(g) + LUMA[2] * f32::from(b);
-    let mean_luma = match blend {
-        Blend::Contrast => {
-            let mean = |plane: &[u8]| {
-                plane.iter().map(|&pixel| u64::from(pixel)).sum::<u64>() as f32 / plane.len() as f32
-            };
-            LUMA[0] * mean(red) + LUMA[1] * mean(green) + LUMA[2] * mean(blue)
-        }
-        Blend::Brightness | Blend::Saturation => 0.0,
-    };
-    for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
-        let base = match blend {
-            Blend::Brightness => 0.0,
-            Blend::Contrast => mean_luma,
-            Blend::Saturation => luma(*red, *green, *blue),
-        };
-        for value in [red, green, blue] {
-            // `as` saturates at 0 and 255.
-            *value = (base + factor * (f32::from(*value) - base)).round() as u8;
         }
     }
 }
@@ -114,10 +106,10 @@ mod tests {
     use crate::random::sample_rng;
     use crate::view::Scratch;
 
-    fn blended(blend: Blend, factor: f32) -> [[u8; 2]; 3] {
+    fn blended(kind: Blend, factor: f32) -> [[u8; 2]; 3] {
         let mut planes = [[100, 200], [50, 100], [0, 250]];
         let [red, green, blue] = &mut planes;
-        apply(blend, factor, [red, green, blue]);
+        mix(kind, factor, [red, green, blue]);
         planes
     }
 
@@ -206,7 +198,7 @@ mod tests {
     fn the_blends_come_in_any_order() {
         // Contrast before or after a change of brightness that saturates gives different pixels for the same
         // factors; the first draw of the generator decides which comes first.
-        let parameters = Parameters { brightness: 0.9, contrast: 0.9, saturation: 0.0 };
+        let parameters = Parameters { brightness: 0.9, contrast: 0.9, ..Parameters::default() };
         let mut fixed_order_fits = 0;
         for position in 0..100 {
             let pixels = jittered(&parameters, position);
@@ -215,10 +207,10 @@ mod tests {
                 rng.random_range(0..=last);
             }
             let mut planes = [[100, 200], [50, 100], [0, 250]];
-            for blend in [Blend::Brightness, Blend::Contrast] {
+            for kind in [Blend::Brightness, Blend::Contrast] {
                 let factor = rng.random_range(1.0 - 0.9f32..=1.0 + 0.9);
                 let [red, green, blue] = &mut planes;
-                apply(blend, factor, [red, green, blue]);
+                mix(kind, factor, [red, green, blue]);
             }
             fixed_order_fits += usize::from(pixels == planes);
         }
@@ -226,5 +218,35 @@ mod tests {
             (30..70).contains(&fixed_order_fits),
             "{fixed_order_fits} of 100 in the order of the parameters"
         );
+    }
+
+    #[test]
+    fn hues_are_turned_in_both_directions_and_views_are_changed_as_often_as_asked() {
+        let parameters = Parameters { hue: 0.1, ..Parameters::default() };
+        let possible: Vec<[[u8; 2]; 3]> = (-1000..=1000)
+            .map(|turns| {
+                let mut planes = [[100, 200], [50, 100], [0, 250]];
+                let [red, green, blue] = &mut planes;
+                turn_hue(turns as f32 / 10_000.0, [red, green, blue]);
+                planes
+            })
+            .collect();
+        let drawn: Vec<_> = (0..300).map(|position| jittered(&parameters, position)).collect();
+        assert!(drawn.iter().all(|pixels| possible.contains(pixels)));
+        for end in [&possible[..100], &possible[1900..]] {
+            assert!(drawn.iter().any(|pixels| end.contains(pixels)), "an end is never reached");
+        }
+        let parameters = Parameters { p: 0.8, ..parameters };
+        let unchanged = [[100, 200], [50, 100], [0, 250]];
+        let count = (0..1000).filter(|&position| jittered(&parameters, position) != unchanged).count();
+        assert!((750..850).contains(&count), "{count} of 1000");
+    }
+
+    #[test]
+    fn draws_are_the_same_as_ever() {
+        // Changing these values breaks the resumption of runs that exist.
+        let parameters =
+            Parameters { brightness: 0.4, contrast: 0.4, saturation: 0.4, ..Parameters::default() };
+        assert_eq!(jittered(&parameters, 5), [[0; 2]; 3]);
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    AugmentError, Augmentation, CenterCrop, ColorJitter, HorizontalFlip, PcaJitter, RandomCrop,
-    RandomResizedCrop,
+    AugmentError, Augmentation, CenterCrop, ColorJitter, GaussianBlur, Grayscale, HorizontalFlip, PcaJitter,
+    RandAugment, RandomCrop, RandomErasing, RandomResizedCrop, TrivialAugment, VerticalFlip,
 };
 use crate::ColorStatistics;
 
@@ -61,10 +61,16 @@ type Build = fn(&AugmentationConfig, Option<&ColorStatistics>) -> Result<Box<dyn
 const REGISTRY: &[(&str, Build)] = &[
     (CenterCrop::OP, |config, _| Ok(Box::new(CenterCrop::new(config.parse()?)?))),
     (ColorJitter::OP, |config, _| Ok(Box::new(ColorJitter::new(config.parse()?)?))),
+    (GaussianBlur::OP, |config, _| Ok(Box::new(GaussianBlur::new(config.parse()?)?))),
+    (Grayscale::OP, |config, _| Ok(Box::new(Grayscale::new(config.parse()?)?))),
     (HorizontalFlip::OP, |config, _| Ok(Box::new(HorizontalFlip::new(config.parse()?)?))),
     (PcaJitter::OP, |config, statistics| Ok(Box::new(PcaJitter::new(config.parse()?, statistics)?))),
+    (RandAugment::OP, |config, _| Ok(Box::new(RandAugment::new(config.parse()?)?))),
     (RandomCrop::OP, |config, _| Ok(Box::new(RandomCrop::new(config.parse()?)?))),
+    (RandomErasing::OP, |config, _| Ok(Box::new(RandomErasing::new(config.parse()?)?))),
     (RandomResizedCrop::OP, |config, _| Ok(Box::new(RandomResizedCrop::new(config.parse()?)?))),
+    (TrivialAugment::OP, |config, _| Ok(Box::new(TrivialAugment::new(config.parse()?)?))),
+    (VerticalFlip::OP, |config, _| Ok(Box::new(VerticalFlip::new(config.parse()?)?))),
 ];
 
 /// The paper's augmentation: random 224×224 crop, horizontal flip, colour jitter along the principal axes.
@@ -98,10 +104,16 @@ mod tests {
         for (op, parameters) in [
             ("center_crop", serde_json::json!({ "size": 24 })),
             ("color_jitter", serde_json::json!({ "brightness": 0.4, "contrast": 0.4, "saturation": 0.4 })),
+            ("gaussian_blur", serde_json::json!({ "kernel_size": 9 })),
+            ("grayscale", serde_json::json!({ "p": 0.5 })),
             ("horizontal_flip", serde_json::json!({})),
             ("pca_jitter", serde_json::json!({})),
+            ("rand_augment", serde_json::json!({ "fill": [1, 2, 3], "interpolation": "bilinear" })),
             ("random_crop", serde_json::json!({ "size": 24 })),
+            ("random_erasing", serde_json::json!({ "value": "random" })),
             ("random_resized_crop", serde_json::json!({ "size": 24 })),
+            ("trivial_augment", serde_json::json!({ "fill": 128 })),
+            ("vertical_flip", serde_json::json!({})),
         ] {
             let augmentation = build(op, parameters).expect(op);
             let declared = augmentation.output_size(size).expect(op);
@@ -116,7 +128,7 @@ mod tests {
                 assert_eq!(view.size(), declared, "{op}");
             }
         }
-        assert_eq!(REGISTRY.len(), 6, "add the new augmentation to this test");
+        assert_eq!(REGISTRY.len(), 12, "add the new augmentation to this test");
     }
 
     #[test]
@@ -136,6 +148,21 @@ mod tests {
             ("horizontal_flip", serde_json::json!({ "p": 1.5 }), "p = 1.5"),
             ("horizontal_flip", serde_json::json!({ "p": -0.5 }), "p = -0.5"),
             ("color_jitter", serde_json::json!({ "brightness": -1.0 }), "brightness"),
+            ("color_jitter", serde_json::json!({ "hue": 0.6 }), "hue = 0.6"),
+            ("color_jitter", serde_json::json!({ "p": 1.1 }), "p = 1.1"),
+            ("grayscale", serde_json::json!({ "p": 1.1 }), "p = 1.1"),
+            ("vertical_flip", serde_json::json!({ "p": 1.1 }), "p = 1.1"),
+            ("gaussian_blur", serde_json::json!({}), "kernel_size"),
+            ("random_erasing", serde_json::json!({ "scale": [0.5, 1.5] }), "scale = [0.5, 1.5]"),
+            ("random_erasing", serde_json::json!({ "ratio": [0.0, 1.5] }), "ratio = [0.0, 1.5]"),
+            ("random_erasing", serde_json::json!({ "p": 7 }), "p = 7"),
+            ("random_erasing", serde_json::json!({ "value": 256 }), "0 to 255"),
+            ("random_erasing", serde_json::json!({ "value": "rndom" }), "\"random\""),
+            ("trivial_augment", serde_json::json!({ "fill": -1 }), "-1.0 in a colour"),
+            ("trivial_augment", serde_json::json!({ "fill": [1, 2] }), "three for red, green and blue"),
+            ("trivial_augment", serde_json::json!({ "interpolation": "cubic" }), "bilinear"),
+            ("trivial_augment", serde_json::json!({ "num_magnitude_bins": 1 }), "num_magnitude_bins = 1"),
+            ("rand_augment", serde_json::json!({ "magnitude": -1 }), "-1"),
             ("pca_jitter", serde_json::json!({ "stddev": -0.1 }), "stddev"),
         ] {
             let error = build(op, parameters).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::parameters::check_side;
+use super::parameters::{check_range, check_side};
 use super::{AugmentError, Augmentation};
 use crate::geometry::{Rect, Size};
 use crate::random::SampleRng;
@@ -53,14 +53,8 @@ impl RandomResizedCrop {
     /// [`AugmentError::Parameters`] when a range is empty or not positive.
     pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
         check_side(Self::OP, parameters.size)?;
-        for (name, [low, high], most) in
-            [("scale", parameters.scale, 1.0), ("ratio", parameters.ratio, f64::MAX)]
-        {
-            if !(0.0 < low && low <= high && high <= most) {
-                let reason = format!("{name} = [{low:?}, {high:?}], expected two positive numbers in order");
-                return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
-            }
-        }
+        check_range(Self::OP, "scale", parameters.scale, 1.0)?;
+        check_range(Self::OP, "ratio", parameters.ratio, f64::MAX)?;
         Ok(Self { parameters })
     }
 
