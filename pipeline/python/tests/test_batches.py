@@ -112,8 +112,23 @@ def test_transforms_can_be_names_and_dicts(make):
 def test_every_transform_of_the_registry_has_a_class():
     for name in fovea.transforms.names():
         made = getattr(fovea.transforms, fovea.transforms.camel_case(name))
-        parameters = {"size": 8} if "crop" in name else {}
+        parameters = {"size": 8} if "crop" in name else {"kernel_size": 3} if "blur" in name else {}
         assert made(**parameters) == fovea.Transform(name, **parameters)
+
+
+def test_transforms_take_the_parameters_of_torchvision_and_change_images(make):
+    plain = copied(make(transform=None))
+    for transform in (
+        fovea.VerticalFlip(1.0),
+        fovea.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+        fovea.Grayscale(0.2),
+        fovea.GaussianBlur(5, (0.5, 2.0), p=0.5),
+        fovea.RandomErasing(0.25, (0.1, 0.3), (0.5, 2.0), "random"),
+        fovea.RandomErasing(value=(124, 116, 104)),
+        fovea.TrivialAugment(interpolation="bilinear", fill=(124, 116, 104)),
+        fovea.RandAugment(3, 15, 31, fill=128),
+    ):
+        assert copied(make(transform=[transform])) != plain, transform
 
 
 def test_images_of_a_data_set_are_those_of_the_photos(shards, photos):

@@ -67,8 +67,9 @@ impl Augmentation for GaussianBlur {
         let least = self.parameters.kernel_size / 2 + 1;
         if input.width < least || input.height < least {
             let size = self.parameters.kernel_size;
-            let reason =
-                format!("kernel_size = {size} needs views of at least {least}x{least} pixels, these have {input}");
+            let reason = format!(
+                "kernel_size = {size} needs views of at least {least}x{least} pixels, these have {input}"
+            );
             return Err(AugmentError::Parameters { op: Self::OP.into(), reason });
         }
         Ok(input)

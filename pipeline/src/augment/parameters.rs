@@ -43,7 +43,12 @@ impl TryFrom<Numbers> for Color {
 const MOST_BINS: u32 = 1000;
 
 /// Checks that a range has two positive numbers in order, none above `most`.
-pub(super) fn check_range(op: &str, name: &str, [low, high]: [f64; 2], most: f64) -> Result<(), AugmentError> {
+pub(super) fn check_range(
+    op: &str,
+    name: &str,
+    [low, high]: [f64; 2],
+    most: f64,
+) -> Result<(), AugmentError> {
     if 0.0 < low && low <= high && high <= most {
         return Ok(());
     }

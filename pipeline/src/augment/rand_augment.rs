@@ -81,7 +81,8 @@ impl Augmentation for RandAugment {
     }
 
     fn apply(&self, view: &mut View<'_>, rng: &mut SampleRng) {
-        let Parameters { num_ops, magnitude, num_magnitude_bins: bins, interpolation, fill } = self.parameters;
+        let Parameters { num_ops, magnitude, num_magnitude_bins: bins, interpolation, fill } =
+            self.parameters;
         for _ in 0..num_ops {
             let operation = Operation::ALL[rng.random_range(0..Operation::ALL.len() as u32) as usize];
             let magnitude = operation.magnitude(Space::Rand, magnitude, bins, view.size());

@@ -150,6 +150,22 @@ fn the_benchmark_prints_one_object_for_each_number_of_workers() {
             assert!((0.0..=1.0).contains(&measured["consumer_wait_share"].as_f64().unwrap()), "{measured}");
         }
     }
+    let mut resized = Command::new(fovea_tests::tool("bench_loader"));
+    let list = r#"[{ op = "random_resized_crop" }, { op = "color_jitter", hue = 0.1 }]"#;
+    let more = ["--augment", list, "--crop", "24", "--batch", "4", "--epochs", "1", "--json"];
+    let printed = succeed(resized.args([text(&shards), "--workers", "2", "--form", "f16"]).args(more));
+    let measured: Value = serde_json::from_str(&printed).unwrap();
+    let names: Vec<_> = measured["augment"].as_array().unwrap().iter().map(|name| name.as_str()).collect();
+    assert_eq!(names, [Some("random_resized_crop"), Some("color_jitter")]);
+    assert!(measured["ratio_to_ceiling"].as_f64().unwrap() > 0.0, "{measured}");
+    let bytes = measured["bytes_per_s"].as_f64().unwrap() / measured["images_per_s"].as_f64().unwrap();
+    assert!((bytes - 2.0 * 3.0 * 24.0 * 24.0).abs() < 1e-6, "{measured}");
+    for (augment, word) in [("random_corp", "there is no augmentation"), ("no.toml", "cannot read no.toml")] {
+        let mut bench = Command::new(fovea_tests::tool("bench_loader"));
+        let error = fail(bench.args([text(&shards), "--augment", augment]), 2);
+        assert!(error.contains(word), "{error}");
+    }
+
     let mut large = Command::new(fovea_tests::tool("bench_loader"));
     let error = fail(large.args([text(&shards), "--batch", "1000"]), 1);
     assert!(error.contains("larger than the data set"), "{error}");

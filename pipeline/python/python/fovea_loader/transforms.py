@@ -19,11 +19,17 @@ __all__ = [
     "CenterCrop",
     "ColorJitter",
     "Flip",
+    "GaussianBlur",
+    "Grayscale",
     "HorizontalFlip",
     "PcaJitter",
+    "RandAugment",
     "RandomCrop",
+    "RandomErasing",
     "RandomResizedCrop",
     "Transform",
+    "TrivialAugment",
+    "VerticalFlip",
     "names",
 ]
 
@@ -103,18 +109,141 @@ class HorizontalFlip(Transform):
 Flip = HorizontalFlip
 
 
+class VerticalFlip(Transform):
+    """Mirrors top to bottom with the probability `p` [default: 0.5]."""
+
+    def __init__(self, p: float | None = None, **parameters: Any) -> None:
+        super().__init__("vertical_flip", p=p, **parameters)
+
+
 class ColorJitter(Transform):
-    """Scales brightness, contrast and saturation by factors drawn from 1 ± the parameter, in random order."""
+    """Brightness, contrast, saturation and hue changed in random order; as torchvision's.
+
+    brightness, contrast, saturation: a factor is drawn from 1 ± the parameter, but not below 0 [default: 0].
+    hue: hues are turned by at most this part of a circle, 0 to 0.5 [default: 0].
+    p: probability that an image is changed [default: 1].
+    """
 
     def __init__(
         self,
         brightness: float | None = None,
         contrast: float | None = None,
         saturation: float | None = None,
+        hue: float | None = None,
+        *,
+        p: float | None = None,
         **parameters: Any,
     ) -> None:
         super().__init__(
-            "color_jitter", brightness=brightness, contrast=contrast, saturation=saturation, **parameters
+            "color_jitter",
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+            hue=hue,
+            p=p,
+            **parameters,
+        )
+
+
+class Grayscale(Transform):
+    """All channels become the luma, with the probability `p` [default: 0.1]; as torchvision's RandomGrayscale."""
+
+    def __init__(self, p: float | None = None, **parameters: Any) -> None:
+        super().__init__("grayscale", p=p, **parameters)
+
+
+class GaussianBlur(Transform):
+    """Smoothing by a Gaussian kernel of random width; as torchvision's.
+
+    kernel_size: side of the kernel in pixels, odd.
+    sigma: least and largest standard deviation in pixels [default: (0.1, 2)].
+    p: probability that an image is smoothed [default: 1].
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        sigma: tuple[float, float] | None = None,
+        *,
+        p: float | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__("gaussian_blur", kernel_size=kernel_size, sigma=sigma, p=p, **parameters)
+
+
+class RandomErasing(Transform):
+    """A rectangle of random place, area and shape painted over; as torchvision's, but before the normalisation.
+
+    p: probability [default: 0.5].
+    scale: least and largest share of the image's area [default: (0.02, 0.33)].
+    ratio: least and largest height over width [default: (0.3, 3.3)].
+    value: a number of 0 to 255, three of them for red, green and blue, or "random" [default: 0].
+    """
+
+    def __init__(
+        self,
+        p: float | None = None,
+        scale: tuple[float, float] | None = None,
+        ratio: tuple[float, float] | None = None,
+        value: float | tuple[float, float, float] | str | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__("random_erasing", p=p, scale=scale, ratio=ratio, value=value, **parameters)
+
+
+class TrivialAugment(Transform):
+    """One of 14 operations with a random magnitude; as torchvision's TrivialAugmentWide.
+
+    num_magnitude_bins: magnitudes of each operation [default: 31].
+    interpolation: "nearest" or "bilinear" [default: "nearest"].
+    fill: colour of what comes from outside the image, 0 to 255, or three numbers [default: 0].
+    """
+
+    def __init__(
+        self,
+        num_magnitude_bins: int | None = None,
+        *,
+        interpolation: str | None = None,
+        fill: float | tuple[float, float, float] | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(
+            "trivial_augment",
+            num_magnitude_bins=num_magnitude_bins,
+            interpolation=interpolation,
+            fill=fill,
+            **parameters,
+        )
+
+
+class RandAugment(Transform):
+    """Several of 14 operations with one magnitude; as torchvision's.
+
+    num_ops: operations [default: 2].
+    magnitude: magnitude of all operations, 0 to num_magnitude_bins - 1 [default: 9].
+    num_magnitude_bins: magnitudes that there are [default: 31].
+    interpolation: "nearest" or "bilinear" [default: "nearest"].
+    fill: colour of what comes from outside the image, 0 to 255, or three numbers [default: 0].
+    """
+
+    def __init__(
+        self,
+        num_ops: int | None = None,
+        magnitude: int | None = None,
+        num_magnitude_bins: int | None = None,
+        *,
+        interpolation: str | None = None,
+        fill: float | tuple[float, float, float] | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(
+            "rand_augment",
+            num_ops=num_ops,
+            magnitude=magnitude,
+            num_magnitude_bins=num_magnitude_bins,
+            interpolation=interpolation,
+            fill=fill,
+            **parameters,
         )
 
 

@@ -55,8 +55,7 @@ impl Affine {
             if is_inside { from[(y * width + x) as usize] } else { fill }
         };
         for (y, row) in to.chunks_exact_mut(width as usize).enumerate() {
-            let [across, down] =
-                [self.across, self.down].map(|[a, b, start]| (a, b * y as f32 + start));
+            let [across, down] = [self.across, self.down].map(|[a, b, start]| (a, b * y as f32 + start));
             for (x, target) in row.iter_mut().enumerate() {
                 let (left, top) = (across.0 * x as f32 + across.1, down.0 * x as f32 + down.1);
                 *target = match interpolation {

@@ -48,8 +48,10 @@ pub fn mix(kind: Blend, factor: f32, [red, green, blue]: [&mut [u8]; 3]) {
             return;
         }
     };
-    for value in red.iter_mut().chain(green).chain(blue) {
-        *value = mixed(*value, base);
+    for plane in [red, green, blue] {
+        for value in plane {
+            *value = mixed(*value, base);
+        }
     }
 }
 

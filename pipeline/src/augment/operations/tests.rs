@@ -82,8 +82,9 @@ fn operations_give_the_results_of_torchvision_up_to_rounding() {
         let found = view.planes_mut().concat();
         let bytes = |i: usize| u8::from_str_radix(&expected[2 * i..2 * i + 2], 16).unwrap();
         assert_eq!(expected.len(), 2 * found.len());
-        // torchvision cuts off where this rounds to the nearest, after a mean that it has cut off, too.
-        let most = if name.to_lowercase().starts_with("contrast") { 2 } else { 1 };
+        // torchvision cuts off where this rounds to the nearest; where lumas are mixed in, these too.
+        let mixes_luma = ["contrast", "saturation", "Contrast", "Color"];
+        let most = if mixes_luma.iter().any(|mixes| name.starts_with(mixes)) { 2 } else { 1 };
         let worst = (0..found.len()).max_by_key(|&i| found[i].abs_diff(bytes(i))).unwrap();
         let difference = found[worst].abs_diff(bytes(worst));
         assert!(difference <= most, "{name}: byte {worst} is {}, expected {}", found[worst], bytes(worst));

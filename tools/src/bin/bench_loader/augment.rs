@@ -4,9 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fovea_pipeline::AugmentationConfig;
 use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop, alexnet};
+use fovea_pipeline::{AugmentationConfig, ColorStatistics};
 use serde::Deserialize;
+
+/// Augmentations one after the other.
+#[derive(Clone, Debug)]
+pub struct Steps(Vec<AugmentationConfig>);
 
 /// The part of a recipe that is read.
 #[derive(Deserialize)]
@@ -19,35 +23,45 @@ struct Augmentation {
     train: Vec<AugmentationConfig>,
 }
 
-/// The augmentations of `given`, the paper's if there are none; crops that say no size have `crop_px` pixels.
-///
-/// # Errors
-/// When they cannot be read. Whether there are augmentations of these names is not looked at.
-pub fn steps(given: Option<&str>, crop_px: u32) -> Result<Vec<AugmentationConfig>> {
-    let mut steps = match given {
-        None => alexnet(),
-        Some(list) if list.trim_start().starts_with('[') => {
-            of_recipe(&format!("augmentation.train = {list}")).with_context(|| format!("--augment {list}"))?
-        }
-        Some(file) if file.contains('.') || file.contains('/') || Path::new(file).is_file() => {
-            let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
-            of_recipe(&text).with_context(|| format!("{file}: no augmentation.train of its own"))?
-        }
-        Some(names) => {
+impl Steps {
+    /// Reads names, a list or the file of a recipe.
+    ///
+    /// # Errors
+    /// When there is no such file or augmentation, or its parameters are wrong.
+    pub fn parse(given: &str) -> Result<Self> {
+        let steps = if given.trim_start().starts_with('[') {
+            of_recipe(&format!("augmentation.train = {given}"))?
+        } else if given.contains(['.', '/']) || Path::new(given).is_file() {
+            let text = fs::read_to_string(given).with_context(|| format!("cannot read {given}"))?;
+            of_recipe(&text).with_context(|| format!("{given} has no list augmentation.train of its own"))?
+        } else {
             let none = || serde_json::json!({});
-            names.split(',').map(|name| AugmentationConfig::new(name.trim(), none())).collect()
+            given.split(',').map(|name| AugmentationConfig::new(name.trim(), none())).collect()
+        };
+        ensure!(!steps.is_empty(), "expected one augmentation or more");
+        let steps = Self(steps);
+        for step in steps.clone().with_crop(1) {
+            step.build(Some(&ColorStatistics::imagenet()))?;
         }
-    };
-    ensure!(!steps.is_empty(), "--augment names no augmentation");
-    if given.is_none() {
-        steps[0].parameters.remove("size");
+        Ok(steps)
     }
-    for step in &mut steps {
-        if [CenterCrop::OP, RandomCrop::OP, RandomResizedCrop::OP].contains(&step.op.as_str()) {
-            step.parameters.entry("size").or_insert_with(|| crop_px.into());
+
+    /// The paper's, whose crop says no size.
+    pub fn of_paper() -> Self {
+        let mut steps = alexnet();
+        steps.iter_mut().for_each(|step| drop(step.parameters.remove("size")));
+        Self(steps)
+    }
+
+    /// The augmentations with `crop_px` pixels for crops that say no size.
+    pub fn with_crop(mut self, crop_px: u32) -> Vec<AugmentationConfig> {
+        for step in &mut self.0 {
+            if [CenterCrop::OP, RandomCrop::OP, RandomResizedCrop::OP].contains(&step.op.as_str()) {
+                step.parameters.entry("size").or_insert_with(|| crop_px.into());
+            }
         }
+        self.0
     }
-    Ok(steps)
 }
 
 fn of_recipe(text: &str) -> Result<Vec<AugmentationConfig>> {
@@ -58,33 +72,38 @@ fn of_recipe(text: &str) -> Result<Vec<AugmentationConfig>> {
 mod tests {
     use super::*;
 
-    fn written(given: Option<&str>) -> String {
-        serde_json::to_string(&steps(given, 24).unwrap()).unwrap()
+    fn written(steps: Steps) -> String {
+        serde_json::to_string(&steps.with_crop(24)).unwrap()
     }
 
     #[test]
     fn names_lists_and_recipes_are_read_and_crops_have_a_size() {
+        let read = |given: &str| written(Steps::parse(given).unwrap());
         let resized = r#"[{"op":"random_resized_crop","size":24},{"op":"horizontal_flip"}]"#;
-        assert_eq!(written(Some("random_resized_crop, horizontal_flip")), resized);
+        assert_eq!(read("random_resized_crop, horizontal_flip"), resized);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("recipe");
         fs::write(&file, "[augmentation]\ntrain = [{ op = \"random_crop\", size = 8 }]\n").unwrap();
-        assert_eq!(written(file.to_str()), r#"[{"op":"random_crop","size":8}]"#);
+        assert_eq!(read(file.to_str().unwrap()), r#"[{"op":"random_crop","size":8}]"#);
         let list = r#"[{ op = "random_resized_crop", scale = [0.5, 1] }, { op = "horizontal_flip", p = 1 }]"#;
-        let read = r#"[{"op":"random_resized_crop","scale":[0.5,1],"size":24},{"op":"horizontal_flip","p":1}]"#;
-        assert_eq!(written(Some(list)), read);
+        let expected =
+            r#"[{"op":"random_resized_crop","scale":[0.5,1],"size":24},{"op":"horizontal_flip","p":1}]"#;
+        assert_eq!(read(list), expected);
         let paper = r#"[{"op":"random_crop","size":24},{"op":"horizontal_flip"},{"op":"pca_jitter"}]"#;
-        assert_eq!(written(None), paper);
+        assert_eq!(written(Steps::of_paper()), paper);
     }
 
     #[test]
     fn what_cannot_be_read_is_an_error_that_names_it() {
         for (given, word) in [
-            ("missing.toml", "missing.toml"),
+            ("missing.toml", "cannot read missing.toml"),
             ("[{ op = 3 }]", "op = 3"),
-            ("[]", "--augment names no augmentation"),
+            ("[]", "one augmentation or more"),
+            ("random_corp", "there is no augmentation `random_corp`"),
+            ("random_crop,", "there is no augmentation ``"),
+            (r#"[{ op = "horizontal_flip", p = 2.5 }]"#, "p = 2.5"),
         ] {
-            let error = format!("{:#}", steps(Some(given), 24).unwrap_err());
+            let error = format!("{:#}", Steps::parse(given).unwrap_err());
             assert!(error.contains(word), "{error}");
         }
     }

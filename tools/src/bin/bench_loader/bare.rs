@@ -131,8 +131,7 @@ trait Value: bytemuck::Pod {
 
     /// Writes a view to `[3,H,W]`.
     fn write_view(view: &mut View<'_>, normalization: Option<&Normalization>, target: &mut [Self]) {
-        let (width, area, offset) =
-            (view.size().width as usize, view.size().area(), view.color_offset());
+        let (width, area, offset) = (view.size().width as usize, view.size().area(), view.color_offset());
         view.for_rows(|rows, planes| {
             let pixels = rows.start * width..rows.end * width;
             for (channel, plane) in planes.into_iter().enumerate() {

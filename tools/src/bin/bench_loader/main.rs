@@ -14,6 +14,7 @@ use fovea_pipeline::{Dataset, Split};
 use fovea_tools::args::{number, threads};
 use fovea_tools::{outln, signals, terminal};
 
+use crate::augment::Steps;
 use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 
 /// Measures the loader over the training images of a prepared data set.
@@ -44,8 +45,8 @@ struct Arguments {
     /// Augmentations: names separated by commas, a list as recipes have it, as in
     /// '[{ op = "random_resized_crop", scale = [0.35, 1] }]', or the file of a recipe [default: the paper's
     /// random_crop,horizontal_flip,pca_jitter].
-    #[arg(long, value_name = "NAMES|LIST|FILE")]
-    augment: Option<String>,
+    #[arg(long, value_name = "NAMES|LIST|FILE", value_parser = Steps::parse)]
+    augment: Option<Steps>,
     /// Side of crops that say none, in pixels [default: 7/8 of the image's].
     #[arg(long, value_name = "PIXELS", value_parser = number::<u32>(1..=16_384, "pixels"))]
     crop: Option<u32>,
@@ -75,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         batch: arguments.batch,
         epochs: arguments.epochs.unwrap_or_else(|| IMAGES_PER_ROUND.div_ceil(images)),
         rounds: ROUNDS,
-        steps: augment::steps(arguments.augment.as_deref(), crop)?,
+        steps: arguments.augment.clone().unwrap_or_else(Steps::of_paper).with_crop(crop),
         is_plain: arguments.augment.is_none(),
     };
     let mut one_worker = None;
