@@ -21,23 +21,31 @@ enum Purpose {
 /// The draws of the sample at `position` of epoch `epoch`.
 #[must_use]
 pub fn sample_rng(seed: u64, epoch: u64, position: u64) -> SampleRng {
-    let mut rng = generator(seed, epoch, Purpose::Augmentation);
+    view_rng(seed, epoch, position, 0)
+}
+
+/// The draws of view number `view` of the sample at `position` of epoch `epoch`; those of view 0 are
+/// [`sample_rng`].
+#[must_use]
+pub fn view_rng(seed: u64, epoch: u64, position: u64, view: u32) -> SampleRng {
+    let mut rng = generator(seed, epoch, Purpose::Augmentation, view);
     rng.set_stream(position);
     rng
 }
 
 /// The draws of shuffle number `shuffle` of epoch `epoch`.
 pub(crate) fn order_rng(seed: u64, epoch: u64, shuffle: u64) -> ChaCha8Rng {
-    let mut rng = generator(seed, epoch, Purpose::Order);
+    let mut rng = generator(seed, epoch, Purpose::Order, 0);
     rng.set_stream(shuffle);
     rng
 }
 
-fn generator(seed: u64, epoch: u64, purpose: Purpose) -> ChaCha8Rng {
+fn generator(seed: u64, epoch: u64, purpose: Purpose, view: u32) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());
     key[16] = purpose as u8;
+    key[20..24].copy_from_slice(&view.to_le_bytes());
     ChaCha8Rng::from_seed(key)
 }
 
@@ -57,6 +65,8 @@ mod tests {
             first(sample_rng(1, 0, 1)),
             first(order_rng(1, 0, 0)),
             first(order_rng(1, 0, 1)),
+            first(view_rng(1, 0, 0, 1)),
+            first(view_rng(1, 0, 0, 256)),
         ];
         for (index, draw) in draws.iter().enumerate() {
             assert!(!draws[..index].contains(draw), "draw {index} repeats an earlier one: {draws:x?}");

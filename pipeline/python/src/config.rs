@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use fovea_pipeline::geometry::Size;
-use fovea_pipeline::loader::{LastBatch, StatsSnapshot};
+use fovea_pipeline::loader::{LastBatch, StatsSnapshot, Views};
 use fovea_pipeline::order::Order;
-use fovea_pipeline::{Axes, LoaderConfig, MeanValue, Normalization, OutputForm, Records, UnknownName};
+use fovea_pipeline::{
+    Axes, Chain, LoaderConfig, MeanValue, Normalization, OutputForm, Records, UnknownName,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -30,7 +32,7 @@ impl Config {
     /// Batches have `batch_size` images of this rank.
     #[new]
     #[pyo3(signature = (dataset, *, batch_size, transform, dtype, mean, std, channels_last, shuffle, rank, world,
-        drop_last, workers, buffers, on_bad_record))]
+        drop_last, workers, buffers, on_bad_record, views))]
     #[expect(clippy::too_many_arguments, reason = "called once, with keywords")]
     fn new(
         dataset: &Dataset,
@@ -47,6 +49,7 @@ impl Config {
         workers: Option<usize>,
         buffers: usize,
         on_bad_record: &str,
+        views: usize,
     ) -> PyResult<Self> {
         let info = dataset.of();
         let stored = Size::square(info.image_size);
@@ -64,11 +67,12 @@ impl Config {
         if form == OutputForm::U8 {
             transforms::check_no_color_offsets(&chain)?;
         }
-        let training = LoaderConfig::training(chain);
+        let training = LoaderConfig::training(Chain::empty(stored));
         let config = LoaderConfig {
             batch_size,
             workers: workers.unwrap_or(training.workers),
             order: if shuffle { Order::Shuffled } else { Order::Sequential },
+            views: Views::Augmented { chain: Arc::new(chain), count: views },
             form,
             axes: if channels_last { Axes::Hwc } else { Axes::Chw },
             last_batch: if drop_last { LastBatch::Drop } else { LastBatch::Pad },

@@ -131,6 +131,17 @@ def test_transforms_take_the_parameters_of_torchvision_and_change_images(make):
         assert copied(make(transform=[transform])) != plain, transform
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_views_of_an_image_differ_and_the_first_is_that_of_one_view(make, channels_last):
+    one = make(transform=AUGMENTED, channels_last=channels_last)
+    two = make(transform=AUGMENTED, channels_last=channels_last, views=2)
+    assert len(one) == len(two)
+    for (image, label), (views, labels) in zip(one, two, strict=True):
+        assert views.shape == (len(labels), 2, *image.shape[1:])
+        assert (views[:, 0] == image).all() and (labels == label).all()
+        assert (views[:, 0] != views[:, 1]).any()
+
+
 def test_images_of_a_data_set_are_those_of_the_photos(shards, photos):
     dataset = fovea.Dataset(shards, "train")
     assert (len(dataset), dataset.image_size, dataset.encoding) == (TRAIN, SIDE, "raw")

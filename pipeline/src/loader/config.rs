@@ -25,8 +25,13 @@ const MOST_BUFFERS: usize = 1 << 16;
 /// The views that are made of each sample.
 #[derive(Clone, Debug)]
 pub enum Views {
-    /// One view, changed by the augmentations.
-    Augmented(Arc<Chain>),
+    /// Views changed by the augmentations, each with draws of its own.
+    Augmented {
+        /// The augmentations.
+        chain: Arc<Chain>,
+        /// V: views of each sample.
+        count: usize,
+    },
     /// Fixed crops.
     Test {
         /// Which.
@@ -148,7 +153,7 @@ impl LoaderConfig {
             first_batch: 0,
             first_sample: 0,
             order: Order::Shuffled,
-            views: Views::Augmented(Arc::new(chain)),
+            views: Views::Augmented { chain: Arc::new(chain), count: 1 },
             form: OutputForm::U8,
             axes: Axes::Chw,
             last_batch: LastBatch::Drop,
@@ -178,7 +183,7 @@ impl LoaderConfig {
     #[must_use]
     pub fn shape(&self) -> BatchShape {
         let (views, size) = match &self.views {
-            Views::Augmented(chain) => (1, chain.output_size()),
+            Views::Augmented { chain, count } => (*count, chain.output_size()),
             Views::Test { views, crop } => (views.count(), *crop),
         };
         BatchShape { samples: self.batch_size, views, size }
@@ -222,13 +227,16 @@ impl LoaderConfig {
         }
         let stored = Size::square(records.image_size());
         match &self.views {
-            Views::Augmented(chain) if chain.input_size() != stored => {
+            Views::Augmented { chain, .. } if chain.input_size() != stored => {
                 return refuse(format!(
                     "augmentations made for images of {} pixels, but the data set's have {stored}",
                     chain.input_size()
                 ));
             }
-            Views::Augmented(_) => {}
+            Views::Augmented { count: 0, .. } => {
+                return refuse("0 views of a sample, expected at least 1".into());
+            }
+            Views::Augmented { .. } => {}
             Views::Test { views, crop } => views.check(stored, *crop)?,
         }
         self.form.check(self.shape().size).or_else(refuse)?;

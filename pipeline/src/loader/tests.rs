@@ -92,6 +92,32 @@ fn batches_are_the_same_bytes_for_one_two_and_seven_workers() {
 }
 
 #[test]
+fn views_of_a_sample_have_draws_of_their_own_and_the_first_is_that_of_one_view() {
+    let (_directory, records) = records(Encoding::Raw, 20);
+    let one = deliver(&records, one_epoch());
+    let Views::Augmented { chain, .. } = one_epoch().views else { panic!("training augments") };
+    let views = Views::Augmented { chain: Arc::clone(&chain), count: 3 };
+    let config = LoaderConfig { views, ..one_epoch() };
+    let three = deliver(&records, LoaderConfig { workers: 3, ..config.clone() });
+    assert!(three == deliver(&records, LoaderConfig { workers: 1, ..config }));
+    let bytes = 3 * chain.output_size().area();
+    let mut different = 0;
+    for (one, three) in one.iter().zip(&three) {
+        assert_eq!((&one.records, &one.labels), (&three.records, &three.labels));
+        assert_eq!(three.color_offsets.len(), 3 * one.color_offsets.len());
+        for (first, views) in one.images.chunks(bytes).zip(three.images.chunks(3 * bytes)) {
+            assert_eq!(first, &views[..bytes]);
+            let [a, b, c] = [0, 1, 2].map(|view| &views[view * bytes..][..bytes]);
+            different += usize::from(a != b && b != c && a != c);
+        }
+    }
+    assert!(different > 10, "{different} of 20 samples have three different views");
+    let views = Views::Augmented { chain, count: 0 };
+    let error = Loader::start(records, LoaderConfig { views, ..one_epoch() }).unwrap_err().to_string();
+    assert!(error.contains("0 views of a sample"), "{error}");
+}
+
+#[test]
 fn a_sample_is_the_crop_of_its_record() {
     let (_directory, records) = records(Encoding::Raw, 20);
     let chain = Chain::from_configs(
@@ -99,7 +125,7 @@ fn a_sample_is_the_crop_of_its_record() {
         Size::square(SIDE),
         None,
     );
-    let views = Views::Augmented(Arc::new(chain.unwrap()));
+    let views = Views::Augmented { chain: Arc::new(chain.unwrap()), count: 1 };
     for batch in Loader::start(records, LoaderConfig { views, ..one_epoch() }).unwrap() {
         let batch = batch.unwrap();
         let Images::U8(images) = batch.images() else { panic!("the form is u8") };
@@ -410,7 +436,7 @@ impl Augmentation for Panicking {
 fn a_panic_in_a_worker_becomes_one_error() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let chain = Chain::new(vec![Box::new(Panicking)], Size::square(SIDE)).unwrap();
-    let views = Views::Augmented(Arc::new(chain));
+    let views = Views::Augmented { chain: Arc::new(chain), count: 1 };
     let loader =
         Loader::start(records, LoaderConfig { views, workers: 4, last_batch: LastBatch::Pad, ..one_epoch() })
             .unwrap();
@@ -461,7 +487,7 @@ fn a_slow_loader_is_no_error_even_after_batches_were_held() {
     let (_directory, records) = records(Encoding::Raw, 24);
     let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
     let config = LoaderConfig {
-        views: Views::Augmented(Arc::new(chain)),
+        views: Views::Augmented { chain: Arc::new(chain), count: 1 },
         workers: 1,
         buffers: 2,
         hold_timeout: Duration::from_millis(1),
@@ -475,7 +501,11 @@ fn a_batch_that_is_ready_is_taken_without_waiting_and_in_order() {
     let (_directory, records) = records(Encoding::Raw, 53);
     let expected = deliver(&records, one_epoch());
     let chain = Chain::new(vec![Box::new(Slow)], Size::square(SIDE)).unwrap();
-    let slow = LoaderConfig { views: Views::Augmented(Arc::new(chain)), workers: 1, ..one_epoch() };
+    let slow = LoaderConfig {
+        views: Views::Augmented { chain: Arc::new(chain), count: 1 },
+        workers: 1,
+        ..one_epoch()
+    };
     assert!(Loader::start(Arc::clone(&records), slow).unwrap().next_if_ready().is_none());
 
     let mut loader = Loader::start(records, one_epoch()).unwrap();
@@ -588,7 +618,10 @@ fn an_impossible_configuration_is_refused() {
             LoaderConfig { batch_size: 32, world: 2, ..one_epoch() },
             "a batch of 32 over 2 ranks is larger than",
         ),
-        (LoaderConfig { views: Views::Augmented(Arc::new(small)), ..one_epoch() }, "64x64"),
+        (
+            LoaderConfig { views: Views::Augmented { chain: Arc::new(small), count: 1 }, ..one_epoch() },
+            "64x64",
+        ),
         (LoaderConfig::evaluation(EvalCrops::Center, crop), "cuts 64x64 pixels out of an image of 20x20"),
         (
             LoaderConfig { form: OutputForm::F32(normalization), ..one_epoch() },

@@ -15,7 +15,7 @@ use super::stats::{Counters, add};
 use super::{Checksums, LoaderConfig, LoaderError, OnBadRecord, Views};
 use crate::batch::{Batch, BatchShape, Buffer};
 use crate::decode::JpegDecoder;
-use crate::random::sample_rng;
+use crate::random::view_rng;
 use crate::records::Records;
 use crate::threads::panic_text;
 use crate::view::Scratch;
@@ -217,9 +217,10 @@ fn fill_slot(
     for number in 0..shared.shape.views {
         let mut view = pixels.view(scratch);
         match &shared.config.views {
-            Views::Augmented(chain) => {
+            Views::Augmented { chain, .. } => {
                 let position = plan.first_position + slot as u64;
-                chain.apply(&mut view, &mut sample_rng(shared.config.seed, plan.epoch, position));
+                let mut rng = view_rng(shared.config.seed, plan.epoch, position, number as u32);
+                chain.apply(&mut view, &mut rng);
             }
             Views::Test { views, crop } => views.apply(number, *crop, &mut view),
         }

@@ -205,7 +205,7 @@ impl Batches {
         memory: Box<dyn MemoryProvider>,
     ) -> Self {
         let chain = Chain::empty(data.chain.input_size());
-        let views = Views::Augmented(Arc::clone(&data.chain));
+        let views = Views::Augmented { chain: Arc::clone(&data.chain), count: 1 };
         let config =
             LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
         Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }

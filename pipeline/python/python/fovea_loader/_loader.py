@@ -47,6 +47,8 @@ class Loader:
     device: where batches go, for instance "cuda"; they are copied beside the computation, one batch ahead. Needs PyTorch.
     pin_memory: whether batches are in page-locked memory of PyTorch [default: if `device` is a CUDA device].
     arrays: "torch" or "numpy" [default: torch if it is installed].
+    views: V, how often each image is transformed, with draws of its own. With more than one, images are [N,V,3,H,W]; the
+        first view is that of a loader with one.
     on_bad_record: "stop" at an image that is damaged, or "skip" it and count it.
     buffers: batches that are made ahead.
     """
@@ -71,6 +73,7 @@ class Loader:
         device: Any = None,
         pin_memory: bool | None = None,
         arrays: str | None = None,
+        views: int = 1,
         on_bad_record: str = "stop",
         buffers: int = 2,
         **unknown: Any,
@@ -113,14 +116,16 @@ class Loader:
                 workers=None if workers is None else whole("workers", workers, 1, 1024),
                 buffers=whole("buffers", buffers, 1, 2**16),
                 on_bad_record=on_bad_record,
+                views=whole("views", views, 1, 1024),
             )
         except ValueError as error:
             raise transforms.explain(error) from None
         self._allocate = None
         if library == "numpy":
-            self._arrays: Any = _tensors.NumpyArrays(bool(channels_last))
+            self._arrays: Any = _tensors.NumpyArrays(bool(channels_last), views)
         else:
-            self._arrays = _tensors.TorchTensors(self.dtype, self._config.side(), bool(channels_last), bool(pin_memory))
+            side, channels_last, pin_memory = self._config.side(), bool(channels_last), bool(pin_memory)
+            self._arrays = _tensors.TorchTensors(self.dtype, side, channels_last, pin_memory, views)
             if pin_memory:
                 self._allocate = self._arrays.pinned
         # The position: epoch, and images of all ranks that have been delivered in it.

@@ -54,6 +54,7 @@ class Config:
         workers: int | None,
         buffers: int,
         on_bad_record: str,
+        views: int,
     ) -> Config: ...
     def side(self) -> int: ...
     def start(

@@ -20,25 +20,30 @@ def library(arrays: str | None) -> str:
 
 
 class NumpyArrays:
-    """Batches as arrays of NumPy: images [N,3,H,W], or [N,H,W,3] with the channels last."""
+    """Batches as arrays of NumPy: images [N,3,H,W], or [N,H,W,3] with the channels last; of several views [N,V,…]."""
 
-    def __init__(self, channels_last: bool) -> None:
+    def __init__(self, channels_last: bool, views: int) -> None:
         import numpy
 
         self.from_dlpack = numpy.from_dlpack
         self.channels_last = channels_last
+        self.views = views
 
     def batch(self, images: Any, labels: Any) -> tuple[Any, Any]:
         images = self.from_dlpack(images)
         if self.channels_last:
             images = images.transpose(0, 2, 3, 1)
-        return images, self.from_dlpack(labels)
+        labels = self.from_dlpack(labels)
+        if self.views > 1:
+            images = images.reshape(len(labels), self.views, *images.shape[1:])
+        return images, labels
 
 
 class TorchTensors:
-    """Batches as tensors of PyTorch: images [N,3,H,W], in the memory format `channels_last` if asked for."""
+    """Batches as tensors of PyTorch: images [N,3,H,W], in the memory format `channels_last` if asked for; of several
+    views [N,V,3,H,W]."""
 
-    def __init__(self, dtype: str, side: int, channels_last: bool, pin_memory: bool) -> None:
+    def __init__(self, dtype: str, side: int, channels_last: bool, pin_memory: bool, views: int) -> None:
         import torch
 
         self.torch = torch
@@ -46,6 +51,7 @@ class TorchTensors:
         self.side = side
         self.channels_last = channels_last
         self.pin_memory = pin_memory
+        self.views = views
         if pin_memory:
             try:
                 self.pinned(64)
@@ -59,14 +65,17 @@ class TorchTensors:
     def batch(self, images: Any, labels: Any) -> tuple[Any, Any]:
         labels = self.torch.from_dlpack(labels)
         if not self.pin_memory:
-            return self.torch.from_dlpack(images), labels
-        samples = len(labels)
-        values = images.view(self.dtype)[: samples * 3 * self.side * self.side]
+            return self._of_samples(self.torch.from_dlpack(images), len(labels)), labels
+        count = len(labels) * self.views
+        values = images.view(self.dtype)[: count * 3 * self.side * self.side]
         if self.channels_last:
-            images = values.view(samples, self.side, self.side, 3).permute(0, 3, 1, 2)
+            images = values.view(count, self.side, self.side, 3).permute(0, 3, 1, 2)
         else:
-            images = values.view(samples, 3, self.side, self.side)
-        return images, labels.pin_memory()
+            images = values.view(count, 3, self.side, self.side)
+        return self._of_samples(images, len(labels)), labels.pin_memory()
+
+    def _of_samples(self, images: Any, samples: int) -> Any:
+        return images if self.views == 1 else images.unflatten(0, (samples, self.views))
 
 
 class Copies:

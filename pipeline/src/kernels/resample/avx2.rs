@@ -129,13 +129,12 @@ fn blend_pairs<const PAIRS: usize>(taps: &Taps, pixels: &[u8], stride: usize, y:
     let mut rows = [[pixels; 2]; PAIRS];
     let mut weights = [_mm256_setzero_si256(); PAIRS];
     for pair in 0..PAIRS {
-        let tap = 2 * pair;
-        // Rows that are not there have the weight 0.
-        rows[pair] = [tap, tap + 1].map(|tap| {
-            let row = (taps.starts[y] as usize + tap).min(last_row);
-            &pixels[row * stride..][..length]
-        });
-        let [low, high] = [tap, tap + 1].map(|tap| taps.weights[tap * height + y]);
+        for second in 0..2 {
+            // Rows that are not there have the weight 0.
+            let row = (taps.starts[y] as usize + 2 * pair + second).min(last_row);
+            rows[pair][second] = &pixels[row * stride..][..length];
+        }
+        let (low, high) = (taps.weights[2 * pair * height + y], taps.weights[(2 * pair + 1) * height + y]);
         weights[pair] = _mm256_set1_epi32(low | high << 16);
     }
     let half = _mm256_set1_epi32(1 << (taps.bits - 1));
@@ -145,36 +144,37 @@ fn blend_pairs<const PAIRS: usize>(taps: &Taps, pixels: &[u8], stride: usize, y:
         for (short, rows) in short.iter_mut().flatten().zip(rows.iter().flatten()) {
             short[..length].copy_from_slice(rows);
         }
+        let mut longer = [[&[][..]; 2]; PAIRS];
+        for (longer, short) in longer.iter_mut().flatten().zip(short.iter().flatten()) {
+            *longer = short;
+        }
         let mut result = [0; BYTES];
-        let blended = blend_vector(short.each_ref().map(|pair| pair.each_ref()), weights, half, bits);
-        store(&mut result, blended);
+        store(&mut result, blend_vector(&longer, 0, weights, half, bits));
         target.copy_from_slice(&result[..length]);
         return;
     }
     // The last vector may overlap the one before it.
     for start in (0..length).step_by(BYTES) {
         let x = start.min(length - BYTES);
-        let parts =
-            rows.map(|pair| pair.map(|row| row[x..].first_chunk().expect("a vector fits before the end")));
-        let blended = blend_vector(parts, weights, half, bits);
         let target = target[x..].first_chunk_mut().expect("a vector fits before the end");
-        store(target, blended);
+        store(target, blend_vector(&rows, x, weights, half, bits));
     }
 }
 
-/// 32 bytes out of the same of each row.
+/// 32 bytes out of those of each row from `x` on.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn blend_vector<const PAIRS: usize>(
-    rows: [[&[u8; BYTES]; 2]; PAIRS],
+    rows: &[[&[u8]; 2]; PAIRS],
+    x: usize,
     weights: [__m256i; PAIRS],
     half: __m256i,
     bits: __m128i,
 ) -> __m256i {
     let zero = _mm256_setzero_si256();
     let mut sums = [half; 4];
-    for (rows, weight) in rows.into_iter().zip(weights) {
-        let [above, below] = [load(rows[0]), load(rows[1])];
+    for (rows, weight) in rows.iter().zip(weights) {
+        let (above, below) = (load(&rows[0][x..]), load(&rows[1][x..]));
         let (low, high) = (_mm256_unpacklo_epi8(above, below), _mm256_unpackhi_epi8(above, below));
         let pairs = [
             _mm256_unpacklo_epi8(low, zero),
@@ -212,15 +212,17 @@ fn spread_pairs<const PAIRS: usize>(vectors: &Vectors, bits: u32, row: &[u8], ta
         let mut sums = [half; 4];
         for (i, sum) in sums.iter_mut().enumerate() {
             let vector = 4 * number + i;
-            let [low, high] = vectors.bases[vector].map(|base| base as usize);
+            let [low, high] = vectors.bases[vector];
             let pick = load_words(&vectors.picks[vector]);
             for pair in 0..PAIRS {
-                let pixels = |base: usize| {
-                    // SAFETY: `reach`, the largest of `base + 2 * pair + 16`, is within the row.
-                    unsafe { _mm_loadu_si128(row.as_ptr().add(base + 2 * pair).cast()) }
+                // SAFETY: `reach`, the largest of `base + 2 * pair + 16`, is within the row.
+                let pixels = unsafe {
+                    let pixels = row.as_ptr().add(2 * pair);
+                    let low = _mm_loadu_si128(pixels.add(low as usize).cast());
+                    _mm256_set_m128i(_mm_loadu_si128(pixels.add(high as usize).cast()), low)
                 };
-                let picked = _mm256_shuffle_epi8(_mm256_set_m128i(pixels(high), pixels(low)), pick);
                 let weights = load_words(&vectors.weights[pair * all + vector]);
+                let picked = _mm256_shuffle_epi8(pixels, pick);
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(picked, weights));
             }
         }
@@ -245,9 +247,11 @@ fn to_bytes(sums: [__m256i; 4], bits: __m128i) -> __m256i {
     _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d))
 }
 
+/// The first 32 bytes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(bytes: &[u8; BYTES]) -> __m256i {
+fn load(bytes: &[u8]) -> __m256i {
+    let bytes: &[u8; BYTES] = bytes.first_chunk().expect("a vector fits before the end");
     // SAFETY: `bytes` is 32 bytes that may be read.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }

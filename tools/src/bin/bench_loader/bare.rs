@@ -65,6 +65,9 @@ impl BareLoop<'_> {
         let batch: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
         let mut decoder = JpegDecoder::default();
         let mut scratch = Scratch::default();
+        // Looking them up belongs to the loader's work.
+        let stored: Vec<StoredRecord> =
+            (0..self.records.len()).map(|index| self.records.record(index)).collect::<Result<_, _>>()?;
         let mut planar = vec![0; values];
         // A linear congruential generator (Knuth, MMIX): random enough, and cheap.
         let mut state = thread + 1;
@@ -73,12 +76,12 @@ impl BareLoop<'_> {
             ((state >> 33) * below) >> 31
         };
         for image in 0..images {
-            let index = random(self.records.len() as u64) as usize;
+            let record = &stored[random(stored.len() as u64) as usize];
             let slot = &mut batch[image as usize % self.batch * values..][..values];
             if self.is_plain {
-                self.crop(index, &mut decoder, &mut planar, &mut random, normalization, slot)?;
+                self.crop(record, &mut decoder, &mut planar, &mut random, normalization, slot)?;
             } else {
-                let mut view = self.records.pixels(index, &mut decoder)?.view(&mut scratch);
+                let mut view = record.pixels(&mut decoder)?.view(&mut scratch);
                 self.chain.apply(&mut view, &mut sample_rng(thread, 0, image));
                 T::write_view(&mut view, normalization, slot);
             }
@@ -90,14 +93,14 @@ impl BareLoop<'_> {
     /// Crops, flips and normalises (and decodes) an image by nothing but the kernels.
     fn crop<T: Value>(
         &self,
-        index: usize,
+        record: &StoredRecord,
         decoder: &mut JpegDecoder,
         planar: &mut [u8],
         random: &mut impl FnMut(u64) -> u64,
         normalization: Option<&Normalization>,
         slot: &mut [T],
     ) -> Result<()> {
-        let record = self.records.record(index);
+        let record = record.get();
         let (stored, size) = (self.records.image_size() as usize, self.chain.output_size());
         let (crop, area) = (size.width as usize, size.area());
         let free = (stored - crop + 1) as u64;
