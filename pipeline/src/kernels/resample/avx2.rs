@@ -129,10 +129,10 @@ fn blend_pairs<const PAIRS: usize>(taps: &Taps, pixels: &[u8], stride: usize, y:
     let mut rows = [[pixels; 2]; PAIRS];
     let mut weights = [_mm256_setzero_si256(); PAIRS];
     for pair in 0..PAIRS {
-        for second in 0..2 {
+        for (tap, pixels_of_row) in (2 * pair..).zip(&mut rows[pair]) {
             // Rows that are not there have the weight 0.
-            let row = (taps.starts[y] as usize + 2 * pair + second).min(last_row);
-            rows[pair][second] = &pixels[row * stride..][..length];
+            let row = (taps.starts[y] as usize + tap).min(last_row);
+            *pixels_of_row = &pixels[row * stride..][..length];
         }
         let (low, high) = (taps.weights[2 * pair * height + y], taps.weights[(2 * pair + 1) * height + y]);
         weights[pair] = _mm256_set1_epi32(low | high << 16);

@@ -166,7 +166,7 @@ mod tests {
         let mut state = 1_u64;
         let mut random = |below: u32| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) * u64::from(below) >> 31) as u32
+            (((state >> 33) * u64::from(below)) >> 31) as u32
         };
         let mut tried = 0;
         while tried < 600 {

@@ -10,7 +10,9 @@ use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::kernels::{self, Mean, Normalize, Plane};
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 use fovea_pipeline::random::sample_rng;
+use fovea_pipeline::records::StoredRecord;
 use fovea_pipeline::view::{Scratch, View};
+
 use fovea_pipeline::{Chain, Encoding, MeanValue, Normalization, OutputForm, Records};
 use half::f16;
 
