@@ -227,9 +227,9 @@ impl<'a> View<'a> {
         planes_of(&mut self.scratch.pixels, size.area())
     }
 
-    /// Replaces the pixels that the view shows: `map` makes each plane out of the present one, both `u8 [H,W]`,
-    /// in the order before mirroring. It is given the number of the channel, the present plane, the new one,
-    /// and memory.
+    /// Replaces the pixels that the view shows: `map` makes each plane out of the present one, both
+    /// `u8 [H,W]`, in the order before mirroring. It is given the number of the channel, the present plane,
+    /// the new one, and memory.
     pub fn map_planes(&mut self, mut map: impl FnMut(usize, &[u8], &mut [u8], &mut Vec<f32>)) {
         self.planes_mut();
         let size = self.crop.size;

@@ -48,8 +48,8 @@ impl GaussianBlur {
     /// Checks the parameters.
     ///
     /// # Errors
-    /// [`AugmentError::Parameters`] when the kernel has no centre or is very large, a standard deviation is not
-    /// positive, or `p` no probability.
+    /// [`AugmentError::Parameters`] when the kernel has no centre or is very large, a standard deviation is
+    /// not positive, or `p` no probability.
     pub fn new(parameters: Parameters) -> Result<Self, AugmentError> {
         let size = parameters.kernel_size;
         if size.is_multiple_of(2) || size > MOST_PX {

@@ -10,8 +10,8 @@ use crate::geometry::Size;
 use crate::random::SampleRng;
 use crate::view::View;
 
-/// Takes the colours out of the view with a given probability, as torchvision's `RandomGrayscale`: all channels
-/// become the luma.
+/// Takes the colours out of the view with a given probability, as torchvision's `RandomGrayscale`: all
+/// channels become the luma.
 #[derive(Clone, Debug)]
 pub struct Grayscale {
     p: f64,

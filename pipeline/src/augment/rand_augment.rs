@@ -12,8 +12,8 @@ use crate::view::View;
 
 /// Applies several of 14 operations one after the other, all equally likely, with the same magnitude.
 ///
-/// Source: Cubuk et al., *RandAugment: Practical Automated Data Augmentation with a Reduced Search Space*, 2019;
-/// the operations and magnitudes are those of torchvision's `RandAugment`.
+/// Source: Cubuk et al., *RandAugment: Practical Automated Data Augmentation with a Reduced Search Space*,
+/// 2019; the operations and magnitudes are those of torchvision's `RandAugment`.
 #[derive(Clone, Debug)]
 pub struct RandAugment {
     parameters: Parameters,

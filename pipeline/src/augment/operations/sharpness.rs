@@ -2,8 +2,9 @@
 
 use multiversion::multiversion;
 
-/// Makes the plane `to` out of the plane `from`, of `width` columns: every pixel away from (factor above 1) or
-/// towards (below 1) the mean of its neighbours, of which it counts five times itself. Pixels at the edge stay.
+/// Makes the plane `to` out of the plane `from`, of `width` columns: every pixel away from (factor above 1)
+/// or towards (below 1) the mean of its neighbours, of which it counts five times itself. Pixels at the edge
+/// stay.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vbmi+avx2+fma",
     "x86_64+avx2+fma",

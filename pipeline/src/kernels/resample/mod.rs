@@ -1,9 +1,9 @@
 //! Rescaling of a part of an image, bilinear and antialiased, into planes of bytes.
 //!
-//! The result is that of `fast_image_resize`, bit by bit, which does it on other processors and where an image
-//! shrinks much. Rescaling here is faster since both passes go row by row through memory in the first-level
-//! cache, colours side by side are taken apart in between, mirroring costs nothing, and no temporary image is
-//! made.
+//! The result is that of `fast_image_resize`, bit by bit, which does it on other processors and where an
+//! image shrinks much. Rescaling here is faster since both passes go row by row through memory in the
+//! first-level cache, colours side by side are taken apart in between, mirroring costs nothing, and no
+//! temporary image is made.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -59,7 +59,8 @@ pub fn is_possible(part: Size, size: Size) -> bool {
 }
 
 impl Resampler {
-    /// Prepares for an image of size `stored`, of which the part becomes `size`; mirrored left to right, if so.
+    /// Prepares for an image of size `stored`, of which the part becomes `size`; mirrored left to right, if
+    /// so.
     ///
     /// # Panics
     /// Unless this [`is_possible`] and the part is inside.

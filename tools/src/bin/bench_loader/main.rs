@@ -19,9 +19,9 @@ use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 
 /// Measures the loader over the training images of a prepared data set.
 ///
-/// Rounds of the loader alternate with rounds of a bare loop that does the same work on images drawn at random,
-/// on as many threads, without order, channel or batches: the ceiling. The page cache is warm and every
-/// checksum has been checked when the clock starts.
+/// Rounds of the loader alternate with rounds of a bare loop that does the same work on images drawn at
+/// random, on as many threads, without order, channel or batches: the ceiling. The page cache is warm and
+/// every checksum has been checked when the clock starts.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {

@@ -1,7 +1,7 @@
 //! Measures a loader against the bare work that it does.
 //!
-//! The *ceiling* is a bare loop on as many threads as the loader has workers. It alternates with the loader, so
-//! that a machine whose speed drifts slows both.
+//! The *ceiling* is a bare loop on as many threads as the loader has workers. It alternates with the loader,
+//! so that a machine whose speed drifts slows both.
 
 use std::fs;
 use std::hint::black_box;
