@@ -42,6 +42,7 @@ pub struct Batch {
     pub(crate) epoch: u64,
     pub(crate) index: u64,
     pub(crate) skipped: usize,
+    pub(crate) is_mixed: bool,
 }
 
 /// The numbers N, V, H and W of a loader's batches.
@@ -100,6 +101,21 @@ pub(crate) struct Buffer {
     pub(crate) records: Vec<u32>,
     /// One for each sample: its place among the records of the batch, the skipped ones included.
     pub(crate) positions: Vec<u32>,
+    /// One for each sample: the sample that it is mixed with, or its own number.
+    pub(crate) partners: Vec<u32>,
+    /// One for each sample: its share of itself.
+    pub(crate) shares: Vec<f32>,
+}
+
+/// Which samples of a batch are mixed with which: sample n is `shares[n]` of itself and for the rest
+/// its partner; so should its label be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixed<'a> {
+    /// `u32 [N]`: the place of each sample's partner in the batch. A sample without one, since the partner is
+    /// damaged or the batch has an odd number of samples, is its own.
+    pub partners: &'a [u32],
+    /// `f32 [N]`, 0 to 1; 1 without a partner.
+    pub shares: &'a [f32],
 }
 
 impl Batch {
@@ -166,6 +182,13 @@ impl Batch {
     #[must_use]
     pub fn positions(&self) -> &[u32] {
         &self.buffer().positions[..self.len]
+    }
+
+    /// How the samples are mixed with each other, if the loader was asked for it.
+    #[must_use]
+    pub fn mixed(&self) -> Option<Mixed<'_>> {
+        let Buffer { partners, shares, .. } = self.buffer();
+        self.is_mixed.then(|| Mixed { partners: &partners[..self.len], shares: &shares[..self.len] })
     }
 
     /// The number of samples, at most N.

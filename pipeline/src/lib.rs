@@ -45,6 +45,7 @@
 //! | [`geometry`], [`view`] | an image and the part of it that is used |
 //! | [`augment`], [`eval_crops`] | random changes of a view, and fixed crops |
 //! | [`form`], [`kernels`] | writing a view into its slot of a batch |
+//! | [`mixing`] | mixing the images of a batch with each other |
 //! | [`batch`], [`memory`] | what the consumer gets, in memory that it may supply |
 //! | [`loader`] | the threads that do all this |
 //! | [`summary`], [`text`] | results and names as people read them |
@@ -67,6 +68,7 @@ pub mod kernels;
 pub mod loader;
 mod mapped;
 pub mod memory;
+pub mod mixing;
 mod names;
 pub mod order;
 pub mod random;
@@ -91,6 +93,7 @@ pub use eval_crops::EvalCrops;
 pub use form::{Axes, MeanValue, Normalization, OutputForm};
 pub use loader::{Loader, LoaderConfig, LoaderError};
 pub use mapped::report_bus_errors;
+pub use mixing::Mixing;
 pub use names::UnknownName;
 pub use records::Records;
 pub use threads::cores;

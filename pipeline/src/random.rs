@@ -16,6 +16,7 @@ pub type SampleRng = ChaCha8Rng;
 enum Purpose {
     Order = 0,
     Augmentation = 1,
+    Mixing = 2,
 }
 
 /// The draws of the sample at `position` of epoch `epoch`.
@@ -37,6 +38,14 @@ pub fn view_rng(seed: u64, epoch: u64, position: u64, view: u32) -> SampleRng {
 pub(crate) fn order_rng(seed: u64, epoch: u64, shuffle: u64) -> ChaCha8Rng {
     let mut rng = generator(seed, epoch, Purpose::Order, 0);
     rng.set_stream(shuffle);
+    rng
+}
+
+/// The draws of the batch whose first sample, of all ranks, is at `position` of epoch `epoch`.
+#[must_use]
+pub(crate) fn mixing_rng(seed: u64, epoch: u64, position: u64) -> ChaCha8Rng {
+    let mut rng = generator(seed, epoch, Purpose::Mixing, 0);
+    rng.set_stream(position);
     rng
 }
 
@@ -67,6 +76,8 @@ mod tests {
             first(order_rng(1, 0, 1)),
             first(view_rng(1, 0, 0, 1)),
             first(view_rng(1, 0, 0, 256)),
+            first(mixing_rng(1, 0, 0)),
+            first(mixing_rng(1, 0, 1)),
         ];
         for (index, draw) in draws.iter().enumerate() {
             assert!(!draws[..index].contains(draw), "draw {index} repeats an earlier one: {draws:x?}");

@@ -13,6 +13,10 @@ pub const OFFSETS: &str = "offsets";
 pub const MEAN: &str = "mean";
 /// Input `i64 [N]`: class numbers.
 pub const LABELS: &str = "labels";
+/// Input `i64 [N]` of the train graph where images are mixed: class numbers of the lesser share.
+pub const OTHER_LABELS: &str = "other_labels";
+/// Input `f32 [N]` beside it: the share of `labels`, the rest is that of `other_labels`.
+pub const LABEL_SHARES: &str = "label_shares";
 /// Input `bool [N]`: false for the padding rows of a partial batch.
 pub const VALID: &str = "valid";
 /// Input f32 scalar: factor of all gradients.
@@ -53,6 +57,8 @@ pub const RESERVED: &[&str] = &[
     OFFSETS,
     MEAN,
     LABELS,
+    OTHER_LABELS,
+    LABEL_SHARES,
     VALID,
     GRADIENT_SCALE,
     LOSS_SCALE,

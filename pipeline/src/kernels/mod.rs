@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blend;
 mod channels_last;
 mod plane;
 pub mod resample;
@@ -17,6 +18,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use multiversion::multiversion;
 
+pub use blend::{WHOLE, blend_f16, blend_f32, blend_u8};
 pub use channels_last::{copy_interleaved, interleave, normalize_interleaved_f16, normalize_interleaved_f32};
 pub use plane::{Mean, Normalize, Plane};
 

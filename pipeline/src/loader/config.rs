@@ -14,6 +14,7 @@ use crate::batch::BatchShape;
 use crate::eval_crops::EvalCrops;
 use crate::form::{Axes, OutputForm};
 use crate::geometry::Size;
+use crate::mixing::Mixing;
 use crate::names::UnknownName;
 use crate::order::Order;
 use crate::records::Records;
@@ -118,6 +119,8 @@ pub struct LoaderConfig {
     pub order: Order,
     /// The views that are made of each sample.
     pub views: Views,
+    /// The mixing of the samples of a batch with each other.
+    pub mixing: Mixing,
     /// Type and normalisation of the pixels.
     pub form: OutputForm,
     /// The order in which the values of an image lie in memory.
@@ -154,6 +157,7 @@ impl LoaderConfig {
             first_sample: 0,
             order: Order::Shuffled,
             views: Views::Augmented { chain: Arc::new(chain), count: 1 },
+            mixing: Mixing::default(),
             form: OutputForm::U8,
             axes: Axes::Chw,
             last_batch: LastBatch::Drop,
@@ -238,6 +242,15 @@ impl LoaderConfig {
             }
             Views::Augmented { .. } => {}
             Views::Test { views, crop } => views.check(stored, *crop)?,
+        }
+        if let Some((name, alpha)) = self.mixing.out_of_range() {
+            return refuse(format!("{name} = {alpha:?}, expected 0 to 1000"));
+        }
+        if !self.mixing.is_none() && self.world > 1 && !self.batch_size.is_multiple_of(2) {
+            return refuse(format!(
+                "a batch of {} over {} ranks, expected an even number: neighbours are mixed with each other",
+                self.batch_size, self.world
+            ));
         }
         self.form.check(self.shape().size).or_else(refuse)?;
         if self.last_batch == LastBatch::Drop && self.batch_size.saturating_mul(self.world) > records.len() {

@@ -39,6 +39,8 @@ struct Pointers {
     images: *mut u8,
     labels: *mut i64,
     color_offsets: *mut [f32; 3],
+    partners: *mut u32,
+    shares: *mut f32,
 }
 
 // SAFETY: the memory belongs to the buffer, which is `Send`; slots are written by the one worker that claimed
@@ -73,6 +75,8 @@ impl Filling {
             images: buffer.memory.bytes_mut().as_mut_ptr(),
             labels: buffer.labels.as_mut_ptr(),
             color_offsets: buffer.color_offsets.as_mut_ptr(),
+            partners: buffer.partners.as_mut_ptr(),
+            shares: buffer.shares.as_mut_ptr(),
         };
         Self {
             plan,
@@ -134,6 +138,12 @@ impl Filling {
             buffer.records.remove(slot);
             buffer.positions.remove(slot);
             buffer.labels.copy_within(slot + 1..end, slot);
+            buffer.shares.copy_within(slot + 1..end, slot);
+            buffer.partners.copy_within(slot + 1..end, slot);
+            // No sample is mixed with a failed one.
+            for partner in buffer.partners[..end - 1].iter_mut().filter(|partner| **partner as usize > slot) {
+                *partner -= 1;
+            }
             buffer.color_offsets.copy_within((slot + 1) * views..end * views, slot * views);
             buffer
                 .memory
@@ -165,15 +175,37 @@ impl Claim<'_> {
     /// # Panics
     /// When the slot is not claimed or there is no such view.
     pub fn image(&mut self, slot: usize, view: usize) -> Slot<'_> {
+        // SAFETY: the borrow of the claim keeps it from handing the place out twice.
+        unsafe { self.place(slot, view) }
+    }
+
+    /// The places of one view of two samples, and of its colour offsets.
+    ///
+    /// # Panics
+    /// When a slot is not claimed, both are the same, or there is no such view.
+    pub fn pair(&mut self, slots: [usize; 2], view: usize) -> ((Slot<'_>, Slot<'_>), [&mut [f32; 3]; 2]) {
+        assert_ne!(slots[0], slots[1]);
+        // SAFETY: as in `image`; places of different slots do not overlap.
+        let [first, second] = slots.map(|slot| unsafe { self.place(slot, view) });
+        let (offsets, views) = (self.filling.pointers.color_offsets, self.filling.shape.views);
+        // SAFETY: as above; there are as many colour offsets as views.
+        let offsets = slots.map(|slot| unsafe { &mut *offsets.add(slot * views + view) });
+        ((first, second), offsets)
+    }
+
+    /// The place of one view of a sample.
+    ///
+    /// # Safety
+    /// No other reference to the place may be alive, and the result must not outlive a borrow of the claim.
+    unsafe fn place<'b>(&self, slot: usize, view: usize) -> Slot<'b> {
         let shape = self.filling.shape;
         assert!(self.slots().contains(&slot) && view < shape.views);
         let values = shape.view_values();
         let first = (slot * shape.views + view) * values;
         let images = self.filling.pointers.images;
         // SAFETY: `slot` is below the number of samples that the memory was made for, and only this claim may
-        // use it; the borrow of the claim keeps it from handing the place out twice. The memory is aligned to
-        // more than any value, stays where it is while the filling owns the buffer, and any bytes are a
-        // value.
+        // use it. The memory is aligned to more than any value, stays where it is while the filling owns the
+        // buffer, and any bytes are a value.
         unsafe {
             match self.filling.kind {
                 ValueKind::U8 => Slot::U8(std::slice::from_raw_parts_mut(images.add(first), values)),
@@ -195,6 +227,20 @@ impl Claim<'_> {
         assert!(self.slots().contains(&slot));
         // SAFETY: as in `image`; there are as many labels as samples.
         unsafe { self.filling.pointers.labels.add(slot).write(label) }
+    }
+
+    /// Sets the sample that a sample is mixed with, and its share of itself.
+    ///
+    /// # Panics
+    /// When the slot is not claimed.
+    pub fn set_partner(&mut self, slot: usize, partner: usize, share: f32) {
+        assert!(self.slots().contains(&slot));
+        let Pointers { partners, shares, .. } = self.filling.pointers;
+        // SAFETY: as in `image`; there are as many partners and shares as samples.
+        unsafe {
+            partners.add(slot).write(partner as u32);
+            shares.add(slot).write(share);
+        }
     }
 
     /// Sets the colour offset of one view of a sample.
@@ -235,6 +281,8 @@ mod tests {
             color_offsets: vec![[0.0; 3]; 8 * VIEWS],
             records: Vec::new(),
             positions: Vec::new(),
+            partners: vec![0; 8],
+            shares: vec![0.0; 8],
         };
         let config = LoaderConfig {
             batch_size: 8,

@@ -255,6 +255,8 @@ fn allocate(
                 color_offsets: vec![[0.0; 3]; shape.samples * shape.views],
                 records: Vec::with_capacity(shape.samples),
                 positions: Vec::with_capacity(shape.samples),
+                partners: vec![0; shape.samples],
+                shares: vec![1.0; shape.samples],
             })
         })
         .collect()

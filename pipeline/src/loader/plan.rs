@@ -63,6 +63,8 @@ pub(super) struct BatchPlan {
     pub sequence: u64,
     /// Position in the epoch of the first sample.
     pub first_position: u64,
+    /// Position in the epoch of the first sample of all ranks.
+    pub step_position: u64,
     records: Vec<u32>,
     /// The windows that they are in.
     _windows: Vec<Arc<Window>>,
@@ -156,7 +158,8 @@ impl BatchPlans {
         // same steps as one rank with batches of N·B.
         let records = self.records.len() as u64;
         let samples = self.samples as u64;
-        let first = first_sample + (self.index * self.world as u64 + self.rank as u64) * samples;
+        let step_position = first_sample + self.index * self.world as u64 * samples;
+        let first = step_position + self.rank as u64 * samples;
         let first_position = first.min(records);
         let (records, windows) = self.records_at(first_position..(first + samples).min(records));
         let plan = BatchPlan {
@@ -164,6 +167,7 @@ impl BatchPlans {
             index: self.index,
             sequence: self.sequence,
             first_position,
+            step_position,
             records,
             _windows: windows,
         };

@@ -80,6 +80,8 @@ impl Shared {
         // Small enough that workers finish a batch at about the same time, large enough that claiming costs
         // nothing.
         let claimed = (config.batch_size / (8 * config.workers)).clamp(1, MOST_CLAIMED);
+        // A worker that mixes claims whole pairs.
+        let claimed = if config.mixing.is_none() { claimed } else { claimed.next_multiple_of(2) };
         Self {
             shape: config.shape(),
             claimed,
@@ -189,6 +191,7 @@ fn fill(
             Err(error) => return Err(error),
         }
     }
+    mix(shared, &filling.plan, claim, failed_slots);
     let images = claim.slots().len() - failed_slots.len();
     let image_bytes = shared.shape.views * shared.shape.view_values() * shared.config.form.kind().bytes();
     add(&shared.counters.images, images as u64);
@@ -230,6 +233,29 @@ fn fill_slot(
     Ok(record.get().image.len())
 }
 
+/// Mixes the claimed samples, if they are to be.
+fn mix(shared: &Shared, plan: &BatchPlan, claim: &mut Claim<'_>, failed_slots: &[usize]) {
+    let (size, axes, seed) = (shared.shape.size, shared.config.axes, shared.config.seed);
+    let Some(mix) = shared.config.mixing.draw(seed, plan.epoch, plan.step_position, size) else { return };
+    let share = mix.share(size);
+    let slots = claim.slots();
+    for first in slots.clone().step_by(2) {
+        let pair = [first, first + 1];
+        if pair.iter().all(|slot| slots.contains(slot) && !failed_slots.contains(slot)) {
+            for view in 0..shared.shape.views {
+                let (images, offsets) = claim.pair(pair, view);
+                mix.apply(axes, size, images, offsets);
+            }
+            claim.set_partner(first, first + 1, share);
+            claim.set_partner(first + 1, first, share);
+        } else {
+            pair.iter()
+                .filter(|slot| slots.contains(slot))
+                .for_each(|&slot| claim.set_partner(slot, slot, 1.0));
+        }
+    }
+}
+
 /// Sends a completed batch, after those before it.
 fn send(shared: &Shared, plan: &BatchPlan, buffer: Buffer, len: usize, skipped: usize) {
     let batch = Batch {
@@ -242,6 +268,7 @@ fn send(shared: &Shared, plan: &BatchPlan, buffer: Buffer, len: usize, skipped: 
         epoch: plan.epoch,
         index: plan.index,
         skipped,
+        is_mixed: !shared.config.mixing.is_none(),
     };
     let mut outgoing = lock(&shared.outgoing);
     outgoing.early.insert(plan.sequence, batch);

@@ -3,7 +3,7 @@
 use fovea_pipeline::geometry::{Frame, Size};
 use fovea_pipeline::random::sample_rng;
 use fovea_pipeline::view::{Scratch, View};
-use fovea_pipeline::{Chain, EvalCrops};
+use fovea_pipeline::{Chain, EvalCrops, Mixing};
 use image::{Rgb, RgbImage};
 
 use super::captions::write;
@@ -30,6 +30,8 @@ pub enum SheetViews<'a> {
         count: usize,
         /// Seed of the draws; the view in column c is that of epoch c.
         seed: u64,
+        /// The mixing of each two rows.
+        mixing: Mixing,
     },
     /// The fixed views of an evaluation.
     Test {
@@ -52,7 +54,11 @@ impl SheetViews<'_> {
 
 /// A view as it is drawn.
 struct Drawn {
-    image: RgbImage,
+    /// `u8 [3,H,W]`
+    planes: Vec<u8>,
+    size: Size,
+    /// Its share of itself, if it is mixed.
+    share: Option<f32>,
     frame: Frame,
     flipped: bool,
     offset: [f32; 3],
@@ -75,12 +81,16 @@ const TEXT_LINE_PX: u32 = 18;
 /// When there is no original, or one has another size than the views are made for.
 pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
     let row = |(row, original)| (original, make_views(original, row as u64, views));
-    let rows: Vec<(&Original, Vec<Drawn>)> = originals.iter().enumerate().map(row).collect();
+    let mut rows: Vec<(&Original, Vec<Drawn>)> = originals.iter().enumerate().map(row).collect();
+    if let SheetViews::Augmented { seed, mixing, .. } = *views {
+        mix(&mut rows, mixing, seed);
+    }
     let (first, drawn) = rows.first().expect("a sheet has at least one row");
-    let factor = LEAST_SIDE_PX.div_ceil(drawn[0].image.width().min(drawn[0].image.height())).max(1);
+    let shown = drawn[0].size;
+    let factor = LEAST_SIDE_PX.div_ceil(shown.width.min(shown.height)).max(1);
     let columns = drawn.len() as u32;
     let original_cell = (first.size.width * factor, first.size.height * factor);
-    let view_cell = (drawn[0].image.width() * factor, drawn[0].image.height() * factor);
+    let view_cell = (shown.width * factor, shown.height * factor);
     let text_height = 2 * TEXT_LINE_PX + 4;
     let row_height = (original_cell.1 + LINE_PX).max(view_cell.1 + LINE_PX) + text_height + GAP_PX;
     let width = GAP_PX + original_cell.0 + columns * (view_cell.0 + GAP_PX) + 2 * GAP_PX;
@@ -101,7 +111,8 @@ pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
         for (index, view) in drawn.iter().enumerate() {
             let left = 3 * GAP_PX + original_cell.0 + index as u32 * (view_cell.0 + GAP_PX);
             fill(&mut sheet, left, top, view_cell.0, LINE_PX, hue(index, drawn.len()));
-            paste(&mut sheet, &enlarge(&view.image, factor), left, top + LINE_PX);
+            let image = to_rgb(&view.planes, view.size, view.offset);
+            paste(&mut sheet, &enlarge(&image, factor), left, top + LINE_PX);
             let text_top = top + LINE_PX + view_cell.1 + 4;
             let (place, colors) = captions(view);
             write(&mut sheet, left, text_top, view_cell.0, &place, INK);
@@ -119,18 +130,38 @@ fn make_views(original: &Original, row: u64, views: &SheetViews<'_>) -> Vec<Draw
         let mut planes = vec![0; 3 * view.size().area()];
         view.write_u8(&mut planes);
         Drawn {
-            image: to_rgb(&planes, view.size(), view.color_offset()),
+            planes,
+            size: view.size(),
+            share: None,
             frame: view.frame(),
             flipped: view.is_flipped(),
             offset: view.color_offset(),
         }
     };
     match *views {
-        SheetViews::Augmented { chain, count, seed } => (0..count as u64)
+        SheetViews::Augmented { chain, count, seed, .. } => (0..count as u64)
             .map(|column| draw(&|view| chain.apply(view, &mut sample_rng(seed, column, row))))
             .collect(),
         SheetViews::Test { views, crop } => {
             (0..views.count()).map(|index| draw(&|view| views.apply(index, crop, view))).collect()
+        }
+    }
+}
+
+/// Mixes each two rows with each other.
+fn mix(rows: &mut [(&Original, Vec<Drawn>)], mixing: Mixing, seed: u64) {
+    for (pair, rows) in (0..).zip(rows.as_chunks_mut::<2>().0) {
+        let [(_, first), (_, second)] = rows;
+        for (column, (first, second)) in (0..).zip(first.iter_mut().zip(second)) {
+            let size = first.size;
+            let Some(mix) = mixing.draw(seed, column, 2 * pair, size) else { return };
+            mix.apply_u8(
+                size,
+                [&mut first.planes, &mut second.planes],
+                [&mut first.offset, &mut second.offset],
+            );
+            first.share = Some(mix.share(size));
+            second.share = first.share;
         }
     }
 }
@@ -146,7 +177,7 @@ fn to_rgb(planes: &[u8], size: Size, offset: [f32; 3]) -> RgbImage {
 
 fn captions(view: &Drawn) -> (String, String) {
     let Frame { x, y, width, height } = view.frame;
-    let shown = (view.image.width() as f32, view.image.height() as f32);
+    let shown = (view.size.width as f32, view.size.height as f32);
     let mut place = format!("x{x:.0} y{y:.0}");
     if shown != (width, height) {
         place += &format!(" {width:.0}x{height:.0}");
@@ -155,10 +186,13 @@ fn captions(view: &Drawn) -> (String, String) {
         place += " mirrored";
     }
     let [red, green, blue] = view.offset;
-    let colors = match view.offset {
+    let mut colors = match view.offset {
         [0.0, 0.0, 0.0] => String::new(),
         _ => format!("R{red:+.1} G{green:+.1} B{blue:+.1}"),
     };
+    if let Some(share) = view.share {
+        colors += &format!(" {:.0}% own", 100.0 * share);
+    }
     (place, colors)
 }
 
@@ -220,13 +254,36 @@ mod tests {
     fn a_sheet_shows_every_view_where_its_bar_is() {
         let statistics = fovea_pipeline::ColorStatistics::imagenet();
         let chain = Chain::from_configs(&augment::alexnet(), Size::square(256), Some(&statistics)).unwrap();
-        let sheet = draw(&originals(2, 256), &SheetViews::Augmented { chain: &chain, count: 3, seed: 1 });
+        let sheet = draw(
+            &originals(2, 256),
+            &SheetViews::Augmented { chain: &chain, count: 3, seed: 1, mixing: Mixing::default() },
+        );
         assert_eq!(sheet.width(), GAP_PX + 256 + 3 * (224 + GAP_PX) + 2 * GAP_PX);
         for column in 0..3 {
             let left = 3 * GAP_PX + 256 + column * (224 + GAP_PX);
             assert_eq!(*sheet.get_pixel(left + 5, GAP_PX), hue(column as usize, 3));
             assert_ne!(*sheet.get_pixel(left + 5, GAP_PX + LINE_PX + 100), BACKGROUND);
         }
+    }
+
+    #[test]
+    fn each_two_rows_are_mixed_and_a_last_row_is_as_it_is() {
+        let chain = Chain::from_configs(&[], Size::square(200), None).unwrap();
+        let mut originals = originals(3, 200);
+        originals[1].planes.fill(200);
+        let mixing = Mixing { mixup_alpha: 5.0, cutmix_alpha: 0.0 };
+        let sheet = draw(&originals, &SheetViews::Augmented { chain: &chain, count: 2, seed: 1, mixing });
+        let row_height = (sheet.height() - GAP_PX) / 3;
+        let gray = |row: u32, column: u32| {
+            let left = 3 * GAP_PX + 200 + column * (200 + GAP_PX);
+            u32::from(sheet.get_pixel(left + 5, GAP_PX + row * row_height + LINE_PX + 100).0[0])
+        };
+        for column in 0..2 {
+            assert!((101..200).contains(&gray(0, column)) && gray(0, column) != 150, "{}", gray(0, column));
+            assert!(gray(0, column).abs_diff(300 - gray(1, column)) <= 1);
+            assert_eq!(gray(2, column), 100);
+        }
+        assert_ne!(gray(0, 0), gray(0, 1));
     }
 
     #[test]
@@ -241,7 +298,7 @@ mod tests {
         let chain = Chain::from_configs(&augment::alexnet(), Size::square(256), None);
         assert!(chain.is_err(), "the paper's jitter needs statistics");
         let chain = Chain::from_configs(&augment::alexnet()[..2], Size::square(256), None).unwrap();
-        let views = SheetViews::Augmented { chain: &chain, count: 4, seed };
+        let views = SheetViews::Augmented { chain: &chain, count: 4, seed, mixing: Mixing::default() };
         let originals = originals(3, 256);
         let frames = |row: usize| {
             make_views(&originals[row], row as u64, &views).iter().map(|view| view.frame).collect()
@@ -261,16 +318,19 @@ mod tests {
     #[test]
     fn captions_show_place_size_mirroring_and_colours() {
         let view = Drawn {
-            image: RgbImage::new(224, 224),
+            planes: Vec::new(),
+            size: Size::square(224),
+            share: Some(0.628),
             frame: Frame { x: 3.0, y: 20.0, width: 224.0, height: 224.0 },
             flipped: true,
             offset: [1.25, -2.0, 0.0],
         };
-        assert_eq!(captions(&view), ("x3 y20 mirrored".into(), "R+1.2 G-2.0 B+0.0".into()));
+        assert_eq!(captions(&view), ("x3 y20 mirrored".into(), "R+1.2 G-2.0 B+0.0 63% own".into()));
         let rescaled = Drawn {
             frame: Frame { x: 3.0, y: 20.0, width: 100.0, height: 60.0 },
             flipped: false,
             offset: [0.0; 3],
+            share: None,
             ..view
         };
         assert_eq!(captions(&rescaled), ("x3 y20 100x60".into(), String::new()));

@@ -18,7 +18,7 @@ use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
 use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
-    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Split, augment,
+    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Mixing, Split, augment,
 };
 use fovea_tools::args::{number, seed};
 use fovea_tools::terminal::{USAGE, one_line};
@@ -30,7 +30,8 @@ use crate::contact_sheet::{Original, SheetViews, draw};
 
 /// Draws a contact sheet: each row an image with the frames of its crops, and the augmented views as the
 /// network receives them (without subtraction of the mean). Below each view: the position of its upper left
-/// corner, whether it is mirrored, and the offsets added to red, green and blue.
+/// corner, whether it is mirrored, the offsets added to red, green and blue, and the share of itself in an
+/// image that a recipe mixes with that of the row above or below.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -92,7 +93,10 @@ fn run(arguments: &Arguments) -> Result<()> {
             views.check(stored, crop)?;
             SheetViews::Test { views, crop }
         }
-        None => SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed },
+        None => {
+            let mixing = recipe.as_ref().map_or_else(Mixing::default, Recipe::mixing);
+            SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed, mixing }
+        }
     };
     let most = originals.len() as u64 * (views.count() as u64 + 1) * stored.area() as u64;
     ensure!(most <= LARGEST_SHEET_PX, "the picture would have {most} pixels; lower --count or --rows");

@@ -84,7 +84,7 @@ impl Batch {
         Rows {
             images: &self.images[range.start * bytes..range.end * bytes],
             color_offsets: &self.offsets[range.clone()],
-            labels: &self.labels[range],
+            targets: Targets::Classes(&self.labels[range]),
         }
     }
 }
@@ -194,11 +194,11 @@ fn rows_that_do_not_fit_are_refused(backend: Make) {
     let rows = batch.rows();
     let (long, wrong, negative) = ([0; ROWS + 1], [0, CLASSES as i64], [-1]);
     let cases = [
-        ("rows of a batch: 7, expected 1 to 6", Rows { labels: &long, ..rows }),
-        ("rows of a batch: 0", Rows { labels: &[], ..rows }),
+        ("rows of a batch: 7, expected 1 to 6", Rows { targets: Targets::Classes(&long), ..rows }),
+        ("rows of a batch: 0", Rows { targets: Targets::Classes(&[]), ..rows }),
         ("bytes of images: 3041, expected 6 images", Rows { images: &batch.images[1..], ..rows }),
-        ("label: 7 in row 1, expected 0 to 6", Rows { labels: &wrong, ..rows }),
-        ("label: -1 in row 0", Rows { labels: &negative, ..rows }),
+        ("label: 7 in row 1, expected 0 to 6", Rows { targets: Targets::Classes(&wrong), ..rows }),
+        ("label: -1 in row 0", Rows { targets: Targets::Classes(&negative), ..rows }),
         ("colour offsets: 5, expected 6", Rows { color_offsets: &batch.offsets[1..], ..rows }),
     ];
     let mut probabilities = vec![0.0; ROWS * CLASSES];
@@ -696,6 +696,68 @@ fn onnx_runtime_follows_the_reference_with_every_optimizer() {
         let (worst, place) = difference(&state(&mut *reference), &state(&mut *ort));
         println!("{optimizer}: {worst:.1e} at {place}");
         assert!(worst < 1e-3, "{optimizer}: {worst:.1e} at {place}");
+    }
+}
+
+/// The batch of `salt`, whose rows have second labels with the lesser shares.
+fn with_mixed<R>(salt: usize, then: impl FnOnce(Rows<'_>) -> R) -> R {
+    let (batch, second) = (Batch::new(salt), Batch::new(salt + 51));
+    let shares: Vec<f32> = (0..ROWS).map(|row| [0.5, 0.625, 1.0, 0.9][row % 4]).collect();
+    let targets = Targets::Mixed { labels: &batch.labels, others: &second.labels, shares: &shares };
+    then(Rows { targets, ..batch.rows() })
+}
+
+#[test]
+fn onnx_runtime_follows_the_reference_with_mixed_images() {
+    let set = ["augmentation.mixup_alpha=0.8", "training.label_smoothing=0.1"];
+    let (mut computed, mut expected) = (make(ort, &set), make(reference, &set));
+    let mut plain = make(reference, &["training.label_smoothing=0.1"]);
+    for at in 0..10 {
+        let mut sums = [&mut computed, &mut expected].map(|backend| {
+            // Rows of one class are rows whose share of it is 1.
+            let sums = match at {
+                3 => backend.accumulate(Batch::new(3).rows(), whole(at)),
+                _ => with_mixed(at as usize, |rows| backend.accumulate(rows, whole(at))),
+            };
+            let _ = backend.update(Update { step: at, ..UPDATE }).unwrap();
+            sums.unwrap()
+        });
+        assert!((sums[0].loss / sums[1].loss - 1.0).abs() < 1e-5, "step {at}: {sums:?}");
+        sums[0].loss = sums[1].loss;
+        assert_eq!(sums[0], sums[1], "step {at}");
+        if at == 0 {
+            let of_first = plain.accumulate(Batch::new(0).rows(), whole(0)).unwrap();
+            assert_eq!((of_first.top1, of_first.top5), (sums[0].top1, sums[0].top5));
+            assert!((of_first.loss - sums[0].loss).abs() > 1e-3);
+        }
+    }
+    let (worst, place) = difference(&state(&mut *expected), &state(&mut *computed));
+    println!("{worst:.1e} at {place}");
+    assert!(worst < 1e-3, "{worst:.1e} at {place}");
+    let mut plain = make(ort, &[]);
+    let error = with_mixed(0, |rows| plain.accumulate(rows, whole(0))).unwrap_err().to_string();
+    assert!(error.contains("other labels: 6, expected none: the recipe mixes no images"), "{error}");
+}
+
+#[test]
+fn second_labels_and_shares_that_do_not_fit_are_refused() {
+    for backend in [ort as Make, reference, null] {
+        let mut backend = make(backend, &["augmentation.cutmix_alpha=1"]);
+        let batch = Batch::new(1);
+        let labels = &batch.labels[..];
+        let wrong: Vec<i64> = (0..ROWS as i64).map(|row| 2 * row).collect();
+        let over: Vec<f32> = (0..ROWS).map(|row| if row == 2 { 1.5 } else { 0.5 }).collect();
+        for (others, shares, message) in [
+            (&labels[1..], &[0.5; ROWS][..], "other labels: 5 and 6 shares, expected 6"),
+            (&labels[1..], &[0.5; ROWS - 1], "other labels: 5 and 5 shares, expected 6"),
+            (&wrong, &[0.5; ROWS], "label: 8 in row 4, expected 0 to 6"),
+            (labels, &over, "share: 1.5 in row 2, expected 0 to 1"),
+            (labels, &[f32::NAN; ROWS], "share: NaN in row 0"),
+        ] {
+            let rows = Rows { targets: Targets::Mixed { labels, others, shares }, ..batch.rows() };
+            let error = backend.accumulate(rows, whole(0)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub use null::NullBackend;
 pub use precision::Precision;
 pub use reference::ReferenceBackend;
 use setup::Limits;
-pub use setup::{MicroBatch, NextImages, Rows, RowsId, Setup};
+pub use setup::{MicroBatch, NextImages, Rows, RowsId, Setup, Targets};
 
 /// The largest magnitude; NaN if there is one.
 fn largest_magnitude(values: &[f32]) -> f32 {

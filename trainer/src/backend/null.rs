@@ -31,7 +31,7 @@ impl TrainingBackend for NullBackend {
 
     fn accumulate(&mut self, rows: Rows<'_>, _: MicroBatch) -> Result<BatchMetrics, BackendError> {
         self.limits.check_training(&rows)?;
-        Ok(BatchMetrics { rows: rows.labels.len() as u64, ..BatchMetrics::default() })
+        Ok(BatchMetrics { rows: rows.targets.len() as u64, ..BatchMetrics::default() })
     }
 
     fn end_part(&mut self) -> Result<(), BackendError> {
@@ -52,8 +52,8 @@ impl TrainingBackend for NullBackend {
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
         self.limits.check(&rows)?;
         self.limits.check_probabilities(&rows, probabilities.len())?;
-        probabilities[..rows.labels.len() * self.limits.classes].fill(0.0);
-        Ok(BatchMetrics { rows: rows.labels.len() as u64, ..BatchMetrics::default() })
+        probabilities[..rows.targets.len() * self.limits.classes].fill(0.0);
+        Ok(BatchMetrics { rows: rows.targets.len() as u64, ..BatchMetrics::default() })
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {

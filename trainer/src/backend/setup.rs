@@ -130,7 +130,7 @@ impl Limits {
     /// Checks images and labels.
     pub fn check(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let refuse = |what, found: String, expected| Err(BackendError::Rows { what, found, expected });
-        let count = rows.labels.len();
+        let count = rows.targets.len();
         if count == 0 || count > self.rows {
             return refuse("rows of a batch", count.to_string(), format!("1 to {}", self.rows));
         }
@@ -138,12 +138,20 @@ impl Limits {
             let expected = format!("{count} images of {} bytes", self.row_bytes);
             return refuse("bytes of images", rows.images.len().to_string(), expected);
         }
-        match rows.labels.iter().position(|&label| usize::try_from(label).map_or(true, |k| k >= self.classes))
-        {
-            Some(row) => {
-                let found = format!("{} in row {row}", rows.labels[row]);
-                refuse("label", found, format!("0 to {}", self.classes - 1))
+        let (labels, others, shares) = rows.targets.parts();
+        if others.len() != shares.len() || ![0, count].contains(&others.len()) {
+            let found = format!("{} and {} shares", others.len(), shares.len());
+            return refuse("other labels", found, count.to_string());
+        }
+        for labels in [labels, others] {
+            let is_class = |label: i64| usize::try_from(label).is_ok_and(|class| class < self.classes);
+            if let Some(row) = labels.iter().position(|&label| !is_class(label)) {
+                let found = format!("{} in row {row}", labels[row]);
+                return refuse("label", found, format!("0 to {}", self.classes - 1));
             }
+        }
+        match shares.iter().position(|share| !(0.0..=1.0).contains(share)) {
+            Some(row) => refuse("share", format!("{} in row {row}", shares[row]), "0 to 1".to_owned()),
             None => Ok(()),
         }
     }
@@ -151,8 +159,8 @@ impl Limits {
     /// Checks as [`check`](Self::check) does, and also the colour offsets, which only training has.
     pub fn check_training(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
         self.check(rows)?;
-        if rows.color_offsets.len() < rows.labels.len() {
-            let (found, expected) = (rows.color_offsets.len().to_string(), rows.labels.len().to_string());
+        if rows.color_offsets.len() < rows.targets.len() {
+            let (found, expected) = (rows.color_offsets.len().to_string(), rows.targets.len().to_string());
             return Err(BackendError::Rows { what: "colour offsets", found, expected });
         }
         Ok(())
@@ -160,7 +168,7 @@ impl Limits {
 
     /// Checks the slice for probabilities.
     pub fn check_probabilities(&self, rows: &Rows<'_>, given: usize) -> Result<(), BackendError> {
-        let needed = rows.labels.len() * self.classes;
+        let needed = rows.targets.len() * self.classes;
         if given < needed {
             let (found, expected) = (given.to_string(), format!("{needed} or more"));
             return Err(BackendError::Rows { what: "room for probabilities", found, expected });
@@ -172,13 +180,57 @@ impl Limits {
 /// Rows for a step or an evaluation, at most as many as the backend was made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// `u8 [N,3,H,W]` 0..=255; at least as many images as labels.
+    /// `u8 [N,3,H,W]` 0..=255; at least as many images as targets.
     pub images: &'a [u8],
     /// Offsets of colour augmentation for R, G and B, `f32 [N,3]` in units of 0..=255; not used in
     /// evaluation.
     pub color_offsets: &'a [[f32; 3]],
-    /// Index of the class of each row, `[N]`; the number of labels is the number of rows that count.
-    pub labels: &'a [i64],
+    /// What the network should give; their number is the number of rows that count.
+    pub targets: Targets<'a>,
+}
+
+/// What a network should give for rows.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// Index of the class of each row, `[N]`.
+    Classes(&'a [i64]),
+    /// Two classes of each row, whose image is mixed of two; not in evaluation.
+    Mixed {
+        /// Index of the class of which there is more, `[N]`: the one that predictions are compared with.
+        labels: &'a [i64],
+        /// Index of the other class, `[N]`.
+        others: &'a [i64],
+        /// Share of the former, `[N]` 0..=1.
+        shares: &'a [f32],
+    },
+}
+
+impl<'a> Targets<'a> {
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels().len()
+    }
+
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The classes that predictions are compared with, `[N]`.
+    #[must_use]
+    pub fn labels(&self) -> &'a [i64] {
+        self.parts().0
+    }
+
+    /// Labels, other labels and shares of the labels; the latter two are empty if nothing is mixed.
+    pub(super) fn parts(&self) -> (&'a [i64], &'a [i64], &'a [f32]) {
+        match *self {
+            Self::Classes(labels) => (labels, &[], &[]),
+            Self::Mixed { labels, others, shares } => (labels, others, shares),
+        }
+    }
 }
 
 /// Identifies the images of rows: two micro-batches of a run with the same id have the same images.

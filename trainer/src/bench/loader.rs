@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{SEED, median_step, take_step};
 use crate::backend::{NextImages, Rows, RowsId, TrainingBackend};
 use crate::recipe::Recipe;
-use crate::training::{Batches, TrainingData, TrainingError};
+use crate::training::{BatchTargets, Batches, TrainingData, TrainingError};
 
 /// Blocks of steps of each kind: they alternate, as the speed of a machine drifts.
 const BLOCKS: u32 = 2;
@@ -65,12 +65,13 @@ pub fn bench_loader(
     };
 
     let kept = next(&mut batches)?;
+    let targets = BatchTargets::new(&kept);
     // The first step of a session allocates its memory, and a GPU records it.
-    take_step(backend, recipe, (rows_of(&kept), id_of(&kept)), None, 0)?;
+    take_step(backend, recipe, (rows_of(&kept, &targets), id_of(&kept)), None, 0)?;
     let (mut repeated_step_s, mut loaded_step_s, mut waited_s) = (Vec::new(), Vec::new(), 0.0);
     for step in 1..=u64::from(BLOCKS) * steps as u64 {
         let started = Instant::now();
-        take_step(backend, recipe, (rows_of(&kept), id_of(&kept)), Some(next_of(&kept)), step)?;
+        take_step(backend, recipe, (rows_of(&kept, &targets), id_of(&kept)), Some(next_of(&kept)), step)?;
         repeated_step_s.push(started.elapsed().as_secs_f64());
         if !step.is_multiple_of(steps as u64) {
             continue;
@@ -80,7 +81,13 @@ pub fn bench_loader(
             let batch = next(&mut batches)?;
             waited_s += started.elapsed().as_secs_f64();
             let coming = if fetches_ahead { batches.ready().map(next_of) } else { None };
-            take_step(backend, recipe, (rows_of(&batch), id_of(&batch)), coming, step)?;
+            take_step(
+                backend,
+                recipe,
+                (rows_of(&batch, &BatchTargets::new(&batch)), id_of(&batch)),
+                coming,
+                step,
+            )?;
             loaded_step_s.push(started.elapsed().as_secs_f64());
         }
     }
@@ -100,8 +107,9 @@ pub fn bench_loader(
     })
 }
 
-fn rows_of(batch: &Batch) -> Rows<'_> {
-    Rows { images: batch.image_bytes(), color_offsets: batch.color_offsets(), labels: batch.labels() }
+fn rows_of<'a>(batch: &'a Batch, targets: &'a BatchTargets) -> Rows<'a> {
+    let targets = targets.of(0..batch.len());
+    Rows { images: batch.image_bytes(), color_offsets: batch.color_offsets(), targets }
 }
 
 fn id_of(batch: &Batch) -> RowsId {

@@ -26,7 +26,7 @@ fn take_step(
     next: Option<NextImages<'_>>,
     step: u64,
 ) -> Result<BatchMetrics, BackendError> {
-    let gradient_scale = 1.0 / rows.labels.len() as f32;
+    let gradient_scale = 1.0 / rows.targets.len() as f32;
     let micro_batch = MicroBatch { seed: SEED, step, id, gradient_scale };
     let metrics = match next {
         Some(next) => backend.accumulate_and_fetch(rows, micro_batch, next)?,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{SEED, median_step, take_step};
 use crate::backend::{
-    BackendError, NextImages, OrtBackend, OrtOptions, Rows, RowsId, Setup, TrainingBackend,
+    BackendError, NextImages, OrtBackend, OrtOptions, Rows, RowsId, Setup, Targets, TrainingBackend,
 };
 use crate::recipe::Recipe;
 
@@ -102,7 +102,7 @@ pub fn bench_step(
     })?;
     let images = &mut memory.bytes_mut()[..batch.images.len()];
     images.copy_from_slice(&batch.images);
-    let rows = Rows { images, color_offsets: &offsets, labels: &batch.labels };
+    let rows = Rows { images, color_offsets: &offsets, targets: Targets::Classes(&batch.labels) };
     let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..steps as u64 {
         let (started, cpu_before) = (Instant::now(), processor_seconds());

@@ -42,6 +42,8 @@ pub struct GraphOptions {
     pub compute: ElementType,
     /// Share of each label that is spread over all classes in the train graph.
     pub label_smoothing: f64,
+    /// Whether rows of the train graph have two labels, since their images are mixed.
+    pub is_mixed: bool,
 }
 
 impl GraphOptions {
@@ -50,7 +52,7 @@ impl GraphOptions {
     pub fn new(batch: usize) -> Self {
         let compute = ElementType::F32;
         let (target, mean, pixel_scale) = (Target::Cpu, MeanShape::Channel, [1.0; 3]);
-        Self { batch, target, mean, pixel_scale, compute, label_smoothing: 0.0 }
+        Self { batch, target, mean, pixel_scale, compute, label_smoothing: 0.0, is_mixed: false }
     }
 
     /// Options for `recipe` in f32; for a recipe without a mean, a mean per channel (of zeros).
@@ -61,7 +63,9 @@ impl GraphOptions {
             Mean::Channel | Mean::Values(_) | Mean::None => MeanShape::Channel,
         };
         let label_smoothing = recipe.training.label_smoothing.unwrap_or_default();
-        Self { target, mean, pixel_scale: recipe.input.factors(), label_smoothing, ..Self::new(batch) }
+        let is_mixed = !recipe.mixing().is_none();
+        let pixel_scale = recipe.input.factors();
+        Self { target, mean, pixel_scale, label_smoothing, is_mixed, ..Self::new(batch) }
     }
 
     /// Shape of the mean for a network of inputs of `input_px` pixels.
@@ -81,9 +85,10 @@ pub struct TrainingGraphs {
     pub masks: Vec<DropoutMask>,
     /// Buffers in order; inputs of `train` and `evaluate` under their names.
     pub buffers: Vec<Buffer>,
-    /// In: images, offsets, mean, labels, valid, gradient scale, masks, parameters and buffers. Out: loss,
-    /// top-1, top-5, a gradient for each trained parameter and a change for each buffer. In half precision
-    /// also the loss scale in and the sum of the gradients out.
+    /// In: images, offsets, mean, labels (other labels and shares, where images are mixed), valid, gradient
+    /// scale, masks, parameters and buffers. Out: loss, top-1, top-5, a gradient for each trained parameter
+    /// and a change for each buffer. In half precision also the loss scale in and the sum of the gradients
+    /// out.
     pub train: Graph,
     /// Like `train` without offsets, scale and masks; out: loss, top-1, top-5, logits and probabilities.
     pub evaluate: Graph,
@@ -119,7 +124,14 @@ fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward
     let (labels, valid) = targets(&mut g, options.batch)?;
     let scale = g.input(names::GRADIENT_SCALE, TensorType::f32([]))?;
     let forward = network.forward(&mut g, x, Mode::Train)?;
-    let loss = counts(&mut g, forward.logits, labels, valid, options.label_smoothing)?;
+    let mixed = match options.is_mixed {
+        true => Some((
+            g.input(names::OTHER_LABELS, TensorType::new(ElementType::I64, [options.batch]))?,
+            g.input(names::LABEL_SHARES, TensorType::f32([options.batch]))?,
+        )),
+        false => None,
+    };
+    let loss = counts(&mut g, forward.logits, (labels, mixed), valid, options.label_smoothing)?;
     let scaled = g.mul(loss, scale)?;
     let trained =
         forward.parameters.iter().filter(|(parameter, _)| network.trained.contains(&parameter.name));
@@ -181,7 +193,7 @@ fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
     let x = centred(&mut g, network, images, None, options)?;
     let (labels, valid) = targets(&mut g, options.batch)?;
     let logits = network.forward(&mut g, x, Mode::Evaluate)?.logits;
-    counts(&mut g, logits, labels, valid, 0.0)?;
+    counts(&mut g, logits, (labels, None), valid, 0.0)?;
     declare_predictions(&mut g, logits)?;
     Ok(g.finish())
 }
@@ -241,11 +253,18 @@ fn targets(g: &mut Builder, batch: usize) -> Result<(Tensor, Tensor)> {
     Ok((labels, valid))
 }
 
-/// Declares loss and counts as outputs and returns the loss.
-fn counts(g: &mut Builder, logits: Tensor, labels: Tensor, valid: Tensor, smoothing: f64) -> Result<Tensor> {
-    let sums = g.scope("loss", |g| match smoothing {
-        0.0 => g.cross_entropy(logits, labels, valid),
-        _ => g.smoothed_cross_entropy(logits, labels, valid, smoothing),
+/// Declares loss and counts as outputs and returns the loss; `mixed` are other labels and the labels' shares.
+fn counts(
+    g: &mut Builder,
+    logits: Tensor,
+    (labels, mixed): (Tensor, Option<(Tensor, Tensor)>),
+    valid: Tensor,
+    smoothing: f64,
+) -> Result<Tensor> {
+    let sums = g.scope("loss", |g| match mixed {
+        Some((others, shares)) => g.mixed_cross_entropy(logits, (labels, others, shares), valid, smoothing),
+        None if smoothing == 0.0 => g.cross_entropy(logits, labels, valid),
+        None => g.smoothed_cross_entropy(logits, labels, valid, smoothing),
     })?;
     g.output(names::LOSS, sums.loss)?;
     g.output(names::TOP1, sums.top1)?;
@@ -326,6 +345,19 @@ mod tests {
             }
         }
         assert_ne!(one[names::LOSS], run(&graphs.train, 3, 0)[names::LOSS]);
+    }
+
+    #[test]
+    fn mixing_changes_the_train_graph_and_leaves_that_of_evaluations() {
+        let graphs = |is_mixed| {
+            TrainingGraphs::build(&tiny(), &GraphOptions { is_mixed, ..GraphOptions::new(BATCH) }).unwrap()
+        };
+        let (plain, mixed) = (graphs(false), graphs(true));
+        assert!(plain.evaluate.to_bytes() == mixed.evaluate.to_bytes());
+        let names = |graph: &Graph| graph.inputs().into_iter().map(|port| port.name).collect::<Vec<_>>();
+        let added: Vec<String> =
+            names(&mixed.train).into_iter().filter(|name| !names(&plain.train).contains(name)).collect();
+        assert_eq!(added, [names::OTHER_LABELS, names::LABEL_SHARES]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use fovea_graph::{ElementType, Target};
 use fovea_runtime::{Device, testing};
 
 use super::*;
-use crate::backend::{MicroBatch, OrtBackend, OrtOptions, Rows, RowsId, Setup, TrainingBackend, Updated};
+use crate::backend::{
+    MicroBatch, OrtBackend, OrtOptions, Rows, RowsId, Setup, Targets, TrainingBackend, Updated,
+};
 use crate::optimizer::Update;
 use crate::recipe::Recipe;
 
@@ -33,7 +35,11 @@ pub fn one_step(recipe: &Recipe, mean: &[f32], seed: u64) -> (f64, Vec<f32>, Has
     let mut backend = OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(Device::Cpu)).unwrap();
     let px = recipe.input.crop_px;
     let images: Vec<u8> = (0..ROWS * 3 * px * px).map(|i| (i * 7919 % 251) as u8).collect();
-    let rows = Rows { images: &images, color_offsets: &[[3.0, 0.0, -2.0]; ROWS], labels: &[0, 4, 2] };
+    let rows = Rows {
+        images: &images,
+        color_offsets: &[[3.0, 0.0, -2.0]; ROWS],
+        targets: Targets::Classes(&[0, 4, 2]),
+    };
     let mut probabilities = vec![0.0; ROWS * CLASSES];
     backend.evaluate(rows, &mut probabilities).unwrap();
     let id = RowsId { epoch: 0, batch: 0, first_row: 0 };

@@ -28,7 +28,7 @@ mod shapes;
 mod validate;
 
 use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop};
-use fovea_pipeline::{AugmentationConfig, EvalCrops};
+use fovea_pipeline::{AugmentationConfig, EvalCrops, Mixing};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -137,6 +137,12 @@ pub struct Augmentation {
     /// Tables `{ op = "…", … }` in the order in which they are applied. Crops without `size` have
     /// `input.crop_px`.
     pub train: Vec<AugmentationConfig>,
+    /// [`Mixing::mixup_alpha`]; 0 or nothing for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup_alpha: Option<f64>,
+    /// [`Mixing::cutmix_alpha`]; 0 or nothing for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix_alpha: Option<f64>,
 }
 
 /// Batches and epochs.
@@ -263,6 +269,16 @@ impl Recipe {
             }
         }
         configs
+    }
+
+    /// The mixing of the images of a batch.
+    #[must_use]
+    pub fn mixing(&self) -> Mixing {
+        let Augmentation { mixup_alpha, cutmix_alpha, .. } = self.augmentation;
+        Mixing {
+            mixup_alpha: mixup_alpha.unwrap_or_default(),
+            cutmix_alpha: cutmix_alpha.unwrap_or_default(),
+        }
     }
 
     /// The recipe as TOML, complete and independent of any base.

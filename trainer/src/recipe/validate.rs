@@ -260,6 +260,9 @@ impl Recipe {
     }
 
     fn validate_augmentation(&self, check: &Check) -> Result<(), RecipeError> {
+        if let Some((key, alpha)) = self.mixing().out_of_range() {
+            check.that(false, key, short(alpha), "0 for none, or up to 1000")?;
+        }
         let mut steps = Vec::new();
         for config in self.train_augmentations() {
             match config.build(None) {
@@ -455,6 +458,8 @@ mod tests {
             ("schedule.patience", &["0"]),
             ("schedule.threshold", &["-1", "nan"]),
             ("augmentation.train", &["[]"]),
+            ("augmentation.mixup_alpha", &["-0.1", "nan", "1001"]),
+            ("augmentation.cutmix_alpha", &["-1", "inf"]),
             ("network.layer.conv1.out", &["0"]),
             ("network.layer.conv1.kernel", &["0"]),
             ("network.layer.conv1.stride", &["0"]),

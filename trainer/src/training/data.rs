@@ -9,7 +9,7 @@ use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::{LoaderError, OnBadRecord, Views};
 use fovea_pipeline::memory::MemoryProvider;
 use fovea_pipeline::order::Order;
-use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Records, Split};
+use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Mixing, Records, Split};
 
 use super::TrainingError;
 use crate::backend::{BackendError, Setup};
@@ -64,6 +64,7 @@ pub struct TrainingData {
     evaluated: Arc<Records>,
     split: Split,
     chain: Arc<Chain>,
+    mixing: Mixing,
 }
 
 impl TrainingData {
@@ -92,13 +93,15 @@ impl TrainingData {
         let mean = mean_of(&dataset, recipe)?;
         let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
         let directory = directory.into();
-        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain })
+        let mixing = recipe.mixing();
+        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain, mixing })
     }
 
-    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts.
+    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts, of
+    /// whole pairs if images are mixed.
     ///
     /// # Errors
-    /// [`TrainingError::Batch`] and [`TrainingError::Parts`].
+    /// [`TrainingError::Batch`], [`TrainingError::Parts`] and [`TrainingError::Pairs`].
     pub fn check_batch(&self, recipe: &Recipe, parts: usize) -> Result<(), TrainingError> {
         let (images, batch) = (self.train.len(), recipe.training.batch_size);
         if batch > images {
@@ -106,6 +109,9 @@ impl TrainingData {
         }
         if parts == 0 || !batch.is_multiple_of(parts) {
             return Err(TrainingError::Parts { batch, parts });
+        }
+        if !self.mixing.is_none() && parts > 1 && !(batch / parts).is_multiple_of(2) {
+            return Err(TrainingError::Pairs { batch, parts });
         }
         Ok(())
     }
@@ -206,8 +212,16 @@ impl Batches {
     ) -> Self {
         let chain = Chain::empty(data.chain.input_size());
         let views = Views::Augmented { chain: Arc::clone(&data.chain), count: 1 };
-        let config =
-            LoaderConfig { batch_size, seed, workers, on_bad_record, views, ..LoaderConfig::training(chain) };
+        let mixing = data.mixing;
+        let config = LoaderConfig {
+            batch_size,
+            seed,
+            workers,
+            on_bad_record,
+            views,
+            mixing,
+            ..LoaderConfig::training(chain)
+        };
         Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }
     }
 

@@ -118,6 +118,17 @@ pub enum TrainingError {
         /// Parts.
         parts: usize,
     },
+    /// A part of a batch does not consist of pairs, although images are mixed in pairs.
+    #[error(
+        "{parts} parts of a batch of {batch} images have an odd number of images, and mixup and CutMix mix them in \
+         pairs; give --parts or --batch-size another value"
+    )]
+    Pairs {
+        /// Images of a batch.
+        batch: usize,
+        /// Parts.
+        parts: usize,
+    },
     /// The processes cannot train together, or have lost each other.
     #[error(transparent)]
     Collective(#[from] CollectiveError),
@@ -176,6 +187,7 @@ impl TrainingError {
             | Self::Over { .. }
             | Self::Batch { .. }
             | Self::Parts { .. }
+            | Self::Pairs { .. }
             | Self::RunExists { .. } => true,
             Self::Loader(_)
             | Self::State(_)

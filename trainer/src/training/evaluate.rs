@@ -10,7 +10,7 @@ use fovea_pipeline::{Batch, EvalCrops, Loader, LoaderConfig, Records};
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
-use crate::backend::{Rows, TrainingBackend};
+use crate::backend::{Rows, Targets, TrainingBackend};
 use crate::collective::Ranks;
 use crate::metrics::{BatchMetrics, number_or_nan};
 
@@ -141,7 +141,8 @@ pub fn probabilities(
     let mut sums = BatchMetrics::default();
     let parts = labels.chunks(rows).zip(images.chunks(rows * row_bytes));
     for ((labels, images), out) in parts.zip(probabilities.chunks_mut(rows * classes)) {
-        sums += backend.evaluate(Rows { images, color_offsets: &[], labels }, out)?;
+        sums +=
+            backend.evaluate(Rows { images, color_offsets: &[], targets: Targets::Classes(labels) }, out)?;
     }
     Ok((probabilities, sums))
 }

@@ -24,6 +24,7 @@ mod run;
 mod session;
 mod share;
 mod stuck;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod trained;
@@ -40,4 +41,5 @@ pub use observer::{Observer, RunPlan, Sharing, Warning};
 pub use outcome::{Best, Outcome, Report};
 pub use run::RunOptions;
 pub use session::Session;
+pub(crate) use targets::BatchTargets;
 pub use trained::{CheckpointChoice, TrainedModel};

@@ -78,10 +78,43 @@ impl Builder {
         smoothing: f64,
     ) -> Result<CrossEntropy> {
         let counts = self.cross_entropy(logits, labels, valid)?;
+        let one_hot = self.one_hot_like(logits, labels)?;
+        self.against_smoothed(logits, one_hot, valid, smoothing, counts)
+    }
+
+    /// As [`smoothed_cross_entropy`](Self::smoothed_cross_entropy), against two labels of each row: `labels`
+    /// has the share `shares` `[N]` in the logits' type, `others` the rest. The counts are those of `labels`.
+    ///
+    /// # Errors
+    /// Types or shapes do not fit.
+    pub fn mixed_cross_entropy(
+        &mut self,
+        logits: Tensor,
+        (labels, others, shares): (Tensor, Tensor, Tensor),
+        valid: Tensor,
+        smoothing: f64,
+    ) -> Result<CrossEntropy> {
+        let counts = self.cross_entropy(logits, labels, valid)?;
+        let (own, other) = (self.one_hot_like(logits, labels)?, self.one_hot_like(logits, others)?);
+        let share = self.unsqueeze(shares, &[1])?;
+        // share · own + (1 − share) · other
+        let difference = self.sub(own, other)?;
+        let moved = self.mul(difference, share)?;
+        let target = self.add(other, moved)?;
+        self.against_smoothed(logits, target, valid, smoothing, counts)
+    }
+
+    /// The counts with the loss against `target` `[N,K]`, smoothed.
+    fn against_smoothed(
+        &mut self,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        smoothing: f64,
+        counts: CrossEntropy,
+    ) -> Result<CrossEntropy> {
         let (classes, element) = (self.shape(logits)[1], self.element(logits));
-        let (_, _, one_hot) = self.one_hot(labels, classes)?;
-        let one_hot = self.cast(one_hot, element)?;
-        let own = self.scale(one_hot, 1.0 - smoothing)?;
+        let own = self.scale(target, 1.0 - smoothing)?;
         let even = self.scalar(element, smoothing / classes as f64);
         let target = self.add(own, even)?;
         Ok(CrossEntropy { loss: self.soft_cross_entropy(logits, target, valid)?, ..counts })
@@ -119,6 +152,13 @@ impl Builder {
             Ok((vec![loss], rule))
         })?;
         Ok(outputs[0])
+    }
+
+    /// 1 at each row's label and 0 elsewhere, in the type and shape of the logits.
+    fn one_hot_like(&mut self, logits: Tensor, labels: Tensor) -> Result<Tensor> {
+        let (classes, element) = (self.shape(logits)[1], self.element(logits));
+        let (_, _, one_hot) = self.one_hot(labels, classes)?;
+        self.cast(one_hot, element)
     }
 
     /// Class numbers `[1,K]`, labels `[N,1]` and their equality `[N,K]`.
@@ -219,6 +259,37 @@ mod tests {
         let expected = 1.7510192606111126;
         assert!((outputs["loss"][0] - expected).abs() < 1e-12, "{}", outputs["loss"][0]);
         assert_eq!(outputs["top1"], [1.0]);
+    }
+
+    #[test]
+    fn the_gradient_of_mixed_cross_entropy_agrees_with_finite_differences() {
+        check_gradients(Case::f64("mixed cross-entropy").normal([4, 7]), |g, x| {
+            let (own, others) = (labels(g, &[0, 6, 3, 3]), labels(g, &[1, 5, 3, 0]));
+            let shares = g.floats(TensorType::new(ElementType::F64, [4]), &[0.5, 0.75, 1.0, 0.9]);
+            let valid = valid(g, &[true, true, false, true]);
+            Ok(g.mixed_cross_entropy(x[0], (own, others, shares), valid, 0.2)?.loss)
+        });
+    }
+
+    #[test]
+    fn mixed_cross_entropy_is_that_of_pytorch() {
+        // CrossEntropyLoss(label_smoothing=…, reduction="sum") of the first two rows, against 0.75 of class 2
+        // and 0.25 of class 1, and against 0.6 of class 0 and 0.4 of class 3.
+        for (smoothing, expected) in [(0.0, 2.694_769_260_611_112_7), (0.1, 2.786_019_260_611_112_7)] {
+            let mut g = Builder::new("mixed", Lowering::evaluation(Target::Cpu));
+            let z = g.input("z", TensorType::new(ElementType::F64, [3, 4])).unwrap();
+            let (own, others) = (labels(&mut g, &[2, 0, 1]), labels(&mut g, &[1, 3, 1]));
+            let shares = g.floats(TensorType::new(ElementType::F64, [3]), &[0.75, 0.6, 1.0]);
+            let valid = valid(&mut g, &[true, true, false]);
+            let loss = g.mixed_cross_entropy(z, (own, others, shares), valid, smoothing).unwrap();
+            for (name, tensor) in [("loss", loss.loss), ("top1", loss.top1)] {
+                g.output(name, tensor).unwrap();
+            }
+            let logits = [0.5, -1.0, 2.0, 0.25, 1.0, 1.5, -0.5, 0.0, 9.0, 9.0, 9.0, 9.0];
+            let outputs = run_f64(&g.finish(), &[("z", &logits)]);
+            assert!((outputs["loss"][0] - expected).abs() < 1e-12, "{}", outputs["loss"][0]);
+            assert_eq!(outputs["top1"], [1.0]);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Inputs and outputs of the sessions that compute a network, bound once.
 
 use fovea_graph::{Buffer, DropoutMask, Parameter};
+use fovea_runtime::Device;
 use ort::memory::Allocator;
 use ort::session::Session;
 use ort::value::Tensor;
@@ -12,7 +13,7 @@ use super::images::ImageInput;
 use super::outputs::{ScalarOutput, ScalarOutputs};
 use super::session::device_allocator;
 use crate::backend::layout::Layout;
-use crate::backend::{BackendError, Precision, Rows, Setup};
+use crate::backend::{BackendError, Precision, Rows, Setup, Targets};
 use crate::names;
 
 /// Declarations of the network.
@@ -39,6 +40,14 @@ pub(super) struct Train {
     pub mean: Feed<f32>,
     pub sums: ScalarOutputs,
     pub half: Option<HalfPrecision>,
+    /// Only if images are mixed.
+    pub mixed: Option<MixedFeeds>,
+}
+
+/// The second label of each row, and the share of the first.
+pub(super) struct MixedFeeds {
+    others: Feed<i64>,
+    shares: Feed<f32>,
 }
 
 /// Additional input and output of the train graph in half precision.
@@ -96,8 +105,8 @@ impl BatchFeeds {
     /// Writes everything except the images. Rows that are not given keep their previous values, and do not
     /// count.
     pub fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
-        let count = rows.labels.len();
-        self.labels.write(|labels| labels[..count].copy_from_slice(rows.labels))?;
+        let count = rows.targets.len();
+        self.labels.write(|labels| labels[..count].copy_from_slice(rows.targets.labels()))?;
         if count == self.rows {
             return self.valid.fill(true);
         }
@@ -108,7 +117,43 @@ impl BatchFeeds {
     }
 }
 
+impl MixedFeeds {
+    fn new(session: &Session, device: Device, rows: usize) -> Result<Self, BackendError> {
+        Ok(Self {
+            others: Feed::new(session, device, names::OTHER_LABELS, &[rows])?,
+            shares: Feed::new(session, device, names::LABEL_SHARES, &[rows])?,
+        })
+    }
+
+    /// Writes both; rows that are not given keep their previous values.
+    pub fn write(&mut self, targets: &Targets<'_>) -> Result<(), BackendError> {
+        let count = targets.len();
+        match *targets {
+            Targets::Mixed { others, shares, .. } => {
+                self.others.write(|values| values[..count].copy_from_slice(others))?;
+                self.shares.write(|values| values[..count].copy_from_slice(shares))
+            }
+            Targets::Classes(labels) => {
+                self.others.write(|values| values[..count].copy_from_slice(labels))?;
+                self.shares.write(|values| values[..count].fill(1.0))
+            }
+        }
+    }
+}
+
 impl Train {
+    /// Refuses mixed images if the recipe has none.
+    pub fn check(&self, targets: &Targets<'_>) -> Result<(), BackendError> {
+        match targets {
+            Targets::Mixed { others, .. } if self.mixed.is_none() => Err(BackendError::Rows {
+                what: "other labels",
+                found: others.len().to_string(),
+                expected: "none: the recipe mixes no images".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     pub fn new(
         session: Session,
         options: &OrtOptions,
@@ -129,7 +174,12 @@ impl Train {
         };
         let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
         let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
+        let mixed = match setup.recipe.mixing().is_none() {
+            true => None,
+            false => Some(MixedFeeds::new(&session, device, setup.batch_rows)?),
+        };
         Ok(Self {
+            mixed,
             offsets: Feed::new(&session, device, names::OFFSETS, &[setup.batch_rows, 3])?,
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
@@ -170,6 +220,10 @@ impl Train {
         }
         for mask in &self.masks {
             mask.bind(&mut binding)?;
+        }
+        if let Some(mixed) = &self.mixed {
+            mixed.others.bind(&mut binding)?;
+            mixed.shares.bind(&mut binding)?;
         }
         if let Some(half) = &mut self.half {
             half.loss_scale.bind(&mut binding)?;

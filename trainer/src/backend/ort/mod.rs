@@ -355,9 +355,9 @@ impl TrainingBackend for OrtBackend {
         self.batch.write(&rows)?;
         let Evaluate { session, binding, sums, probabilities: given } = &mut self.evaluate;
         self.batch.images.run_with(rows.images, binding, session, "evaluate")?;
-        let count = rows.labels.len() * self.limits.classes;
+        let count = rows.targets.len() * self.limits.classes;
         probabilities[..count].copy_from_slice(&given.extract_tensor().1[..count]);
-        sums.read(rows.labels.len()).map_err(BackendError::session("read the sums of an evaluation"))
+        sums.read(rows.targets.len()).map_err(BackendError::session("read the sums of an evaluation"))
     }
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
@@ -443,14 +443,18 @@ impl OrtBackend {
         next: Option<NextImages<'_>>,
     ) -> Result<BatchMetrics, BackendError> {
         self.limits.check_training(rows)?;
+        self.train.check(&rows.targets)?;
         self.batch.write(rows)?;
-        let count = rows.labels.len();
+        let count = rows.targets.len();
         self.train.offsets.write(|values| {
             values[..3 * count].copy_from_slice(rows.color_offsets[..count].as_flattened());
             // Rows that do not count must still be numbers: 0 · NaN would be NaN.
             values[3 * count..].fill(0.0);
         })?;
         self.train.scale.fill(micro_batch.gradient_scale)?;
+        if let Some(mixed) = &mut self.train.mixed {
+            mixed.write(&rows.targets)?;
+        }
         if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
             half.loss_scale.fill(scale.factor())?;
         }

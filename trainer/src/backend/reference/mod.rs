@@ -13,7 +13,7 @@ use ndarray::Axis;
 use self::layers::{Activations, Window};
 use super::{
     BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
-    TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
+    Targets, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
 use crate::collective::sum_in_tree;
 use crate::names;
@@ -80,13 +80,22 @@ impl ReferenceBackend {
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
         let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
         let label_smoothing = setup.recipe.training.label_smoothing.unwrap_or_default();
-        let (limits, parts) = (setup.limits(), Vec::new());
-        Ok(Self { limits, layers, input_px, mean, factors, optimizer, label_smoothing, parameters, parts })
+        Ok(Self {
+            limits: setup.limits(),
+            layers,
+            input_px,
+            mean,
+            factors,
+            optimizer,
+            label_smoothing,
+            parameters,
+            parts: Vec::new(),
+        })
     }
 
     /// (images − mean + offsets) · factor of the rows that count.
     fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Activations {
-        let (n, px) = (rows.labels.len(), self.input_px);
+        let (n, px) = (rows.targets.len(), self.input_px);
         Activations::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
             let place = (channel * px + y) * px + x;
             let mean = if self.mean.len() == 3 { self.mean[channel] } else { self.mean[place] };
@@ -248,18 +257,31 @@ impl State {
     }
 }
 
-/// Loss and counts against labels of which a share `smoothing` is spread over all classes; softmax of the
-/// logits in place.
-fn score(logits: &mut Activations, labels: &[i64], smoothing: f64) -> BatchMetrics {
+/// The probability of each class that row number `row` should have: a share `smoothing` is spread over all of
+/// `classes`.
+fn expected(targets: &Targets<'_>, row: usize, classes: usize, smoothing: f64) -> Vec<f64> {
+    let (labels, others, shares) = targets.parts();
+    let mut expected = vec![smoothing / classes as f64; classes];
+    let share = shares.get(row).map_or(1.0, |&share| f64::from(share));
+    expected[labels[row] as usize] += (1.0 - smoothing) * share;
+    if let Some(&other) = others.get(row) {
+        expected[other as usize] += (1.0 - smoothing) * (1.0 - share);
+    }
+    expected
+}
+
+/// Loss and counts against targets, smoothed; softmax of the logits in place.
+fn score(logits: &mut Activations, targets: &Targets<'_>, smoothing: f64) -> BatchMetrics {
     let mut sums = BatchMetrics::default();
-    for (mut row, &label) in logits.axis_iter_mut(Axis(0)).zip(labels) {
+    for (at, mut row) in logits.axis_iter_mut(Axis(0)).enumerate() {
         let values: Vec<f64> = row.iter().copied().collect();
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|logit| (logit - most).exp());
         let total = row.sum();
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let target = (1.0 - smoothing) * values[label as usize] + smoothing * mean;
-        sums += BatchMetrics::from_row(total.ln() + most - target, &values, label as usize);
+        let expected = expected(targets, at, values.len(), smoothing);
+        let own: f64 = expected.iter().zip(&values).map(|(share, logit)| share * logit).sum();
+        let label = targets.labels()[at] as usize;
+        sums += BatchMetrics::from_row(total.ln() + most - own, &values, label);
         row.mapv_inplace(|power| power / total);
     }
     sums
@@ -281,10 +303,10 @@ impl TrainingBackend for ReferenceBackend {
         let trace = self.forward(x, Mode::Train, Some(&micro_batch));
         let mut dy = trace.values[trace.values.len() - 1].clone();
         let smoothing = self.label_smoothing;
-        let sums = score(&mut dy, rows.labels, smoothing);
-        dy -= smoothing / self.limits.classes as f64;
-        for (mut row, &label) in dy.axis_iter_mut(Axis(0)).zip(rows.labels) {
-            row[[label as usize, 0, 0]] -= 1.0 - smoothing;
+        let sums = score(&mut dy, &rows.targets, smoothing);
+        for (at, mut row) in dy.axis_iter_mut(Axis(0)).enumerate() {
+            let expected = expected(&rows.targets, at, self.limits.classes, smoothing);
+            row.iter_mut().zip(expected).for_each(|(probability, expected)| *probability -= expected);
         }
         dy *= f64::from(micro_batch.gradient_scale);
         self.backward(trace, dy);
@@ -332,7 +354,7 @@ impl TrainingBackend for ReferenceBackend {
         self.limits.check_probabilities(&rows, probabilities.len())?;
         let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
         let mut predictions = trace.values[trace.values.len() - 1].clone();
-        let sums = score(&mut predictions, rows.labels, 0.0);
+        let sums = score(&mut predictions, &rows.targets, 0.0);
         for (probability, predicted) in probabilities.iter_mut().zip(&predictions) {
             *probability = *predicted as f32;
         }

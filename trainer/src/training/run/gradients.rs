@@ -8,8 +8,8 @@ use super::{Run, Together};
 use crate::backend::{MicroBatch, NextImages, Rows};
 use crate::collective::sum_in_tree;
 use crate::metrics::BatchMetrics;
-use crate::training::TrainingError;
 use crate::training::pieces::{Piece, pieces};
+use crate::training::{BatchTargets, TrainingError};
 
 impl Run<'_> {
     /// Gradients over this process's share of a batch with `rows` rows, in as many micro-batches as the
@@ -29,6 +29,7 @@ impl Run<'_> {
             Some(NextImages { id: first.id, images: &next.image_bytes()[first.samples.start * row_bytes..] })
         });
         let images = |piece: &Piece| &batch.image_bytes()[piece.samples.start * row_bytes..];
+        let targets = BatchTargets::new(batch);
         let mut parts = vec![BatchMetrics::default(); self.own_parts()];
         let mut ended = 0;
         for (at, piece) in pieces.iter().enumerate() {
@@ -42,7 +43,7 @@ impl Run<'_> {
             let rows = Rows {
                 images: &images(piece)[..piece.samples.len() * row_bytes],
                 color_offsets: &batch.color_offsets()[piece.samples.clone()],
-                labels: &batch.labels()[piece.samples.clone()],
+                targets: targets.of(piece.samples.clone()),
             };
             let within = pieces.get(at + 1).map(|next| NextImages { id: next.id, images: images(next) });
             let metrics = match within.or(of_next) {

@@ -108,6 +108,40 @@ fn any_number_of_ranks_trains_to_the_same_bits() {
 }
 
 #[test]
+fn mixed_images_are_the_same_for_any_number_of_ranks_and_after_a_stop() {
+    let place = Place::new();
+    let mixing =
+        ["augmentation.mixup_alpha=0.8", "augmentation.cutmix_alpha=1", "training.label_smoothing=0.1"];
+    let together =
+        |run, parts, set: &[&str]| Together { recipe: recipe(set), ..Together::new(&place, run, parts) };
+    together("one", 4, &mixing).finish_by(1);
+    for world in [2, 4] {
+        let run = ["two", "four"][world / 4];
+        together(run, 4, &mixing).finish_by(world);
+        assert_eq!(traces(&place.path(run)), traces(&place.path("one")), "{world} ranks");
+    }
+    let stopped = Together { stops: Some((1, 3)), ..together("stopped", 4, &mixing) };
+    assert!(stopped.by(2).iter().all(|outcome| *outcome == Outcome::Interrupted { step: 3 }));
+    Together { resumes: true, ..together("stopped", 4, &mixing) }.finish_by(4);
+    assert_eq!(traces(&place.path("stopped")), traces(&place.path("one")));
+    together("plain", 4, &mixing[2..]).finish_by(1);
+    assert_ne!(traces(&place.path("plain")).0, traces(&place.path("one")).0);
+}
+
+#[test]
+fn parts_of_mixed_batches_are_whole_pairs() {
+    let place = Place::new();
+    let recipe = recipe(&["augmentation.cutmix_alpha=1"]);
+    let data = TrainingData::open(&place.path("data"), &recipe).unwrap();
+    data.check_batch(&recipe, 4).unwrap();
+    let error = data.check_batch(&recipe, 8).unwrap_err();
+    assert!(error.is_usage());
+    assert!(error.to_string().starts_with("8 parts of a batch of 8 images have an odd number"), "{error}");
+    let plain = super::support::recipe(&[]);
+    TrainingData::open(&place.path("data"), &plain).unwrap().check_batch(&plain, 8).unwrap();
+}
+
+#[test]
 fn micro_batches_within_parts_and_damaged_images_keep_the_bits() {
     let place = Place::new();
     let data = place.path("data");

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::backend::{
     BackendError, Description, MicroBatch, NextImages, ParameterExtremes, Precision, ReferenceBackend, Rows,
-    RowsId, Save, Setup, TrainingBackend, Updated,
+    RowsId, Save, Setup, Targets, TrainingBackend, Updated,
 };
 use crate::checkpoint;
 use crate::metrics::{self, BatchMetrics};
@@ -236,7 +236,7 @@ impl<'a> Attempt<'a> {
         let mut inner = ReferenceBackend::new(&setup)?;
         if self.is_amid_a_step {
             let images = vec![9; 3 * self.recipe.input.crop_px.pow(2)];
-            let rows = Rows { images: &images, color_offsets: &[[0.0; 3]], labels: &[0] };
+            let rows = Rows { images: &images, color_offsets: &[[0.0; 3]], targets: Targets::Classes(&[0]) };
             let id = RowsId { epoch: 9, batch: 9, first_row: 0 };
             inner.accumulate(rows, MicroBatch { seed: 0, step: 0, id, gradient_scale: 1.0 })?;
         }

@@ -101,7 +101,7 @@ fn accumulate(backend: &mut OrtBackend, range: std::ops::Range<usize>) {
     let rows = Rows {
         images: &images[12 * range.start..12 * range.end],
         color_offsets: &[[0.0; 3]; 4][range.clone()],
-        labels: &[0, 1, 0, 1][range.clone()],
+        targets: Targets::Classes(&[0, 1, 0, 1][range.clone()]),
     };
     let id = RowsId { epoch: 0, batch: 0, first_row: range.start as u64 };
     let micro_batch = MicroBatch { seed: 1, step: 0, id, gradient_scale: 0.25 };
@@ -150,7 +150,7 @@ fn an_abandoned_step_leaves_buffers_unchanged_and_a_saved_state_holds_them() {
     let evaluate = |backend: &mut OrtBackend| {
         let images = images();
         let mut probabilities = [0.0; 4 * CLASSES];
-        let rows = Rows { images: &images, color_offsets: &[], labels: &[0; 4] };
+        let rows = Rows { images: &images, color_offsets: &[], targets: Targets::Classes(&[0; 4]) };
         backend.evaluate(rows, &mut probabilities).unwrap();
         probabilities
     };

@@ -39,7 +39,11 @@ impl Fetching {
     }
 
     fn rows(images: &[u8], rows: usize) -> Rows<'_> {
-        Rows { images, color_offsets: &[[0.0; 3]; ROWS][..rows], labels: &[0, 3, 5, 9][..rows] }
+        Rows {
+            images,
+            color_offsets: &[[0.0; 3]; ROWS][..rows],
+            targets: Targets::Classes(&[0, 3, 5, 9][..rows]),
+        }
     }
 
     /// The loss of a whole batch, with the number of the next one if it is known; with the masks of the first

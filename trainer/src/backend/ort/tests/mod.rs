@@ -7,7 +7,7 @@ pub mod fetching;
 use fovea_runtime::testing;
 
 use super::*;
-use crate::backend::RowsId;
+use crate::backend::{RowsId, Targets};
 use crate::recipe::Recipe;
 
 const ROWS: usize = 4;
@@ -26,7 +26,7 @@ fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
     let row_bytes = 3 * recipe.input.crop_px * recipe.input.crop_px;
     let images: Vec<u8> = (0..ROWS * row_bytes).map(|i| (i * 7919 % 251) as u8 | 1).collect();
     let (offsets, labels) = ([[0.0; 3]; ROWS], [0, 3, 5, 9]);
-    let whole = Rows { images: &images, color_offsets: &offsets, labels: &labels };
+    let whole = Rows { images: &images, color_offsets: &offsets, targets: Targets::Classes(&labels) };
     let id = RowsId { epoch: 0, batch: 0, first_row: 0 };
     let micro_batch = MicroBatch { seed: 1, step: 0, id, gradient_scale: 0.25 };
     let loss = |sums: BatchMetrics| sums.loss;
@@ -40,7 +40,7 @@ fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
     assert!(backend.batch.images.copied().iter().all(|&byte| byte == 0), "images were copied");
 
     // A part of a batch has no memory behind its last row, and is copied.
-    let part = Rows { images: &images[..3 * row_bytes], labels: &labels[..3], ..whole };
+    let part = Rows { images: &images[..3 * row_bytes], targets: Targets::Classes(&labels[..3]), ..whole };
     backend.accumulate(part, micro_batch).unwrap();
     assert!(backend.batch.images.copied().starts_with(part.images));
     assert!(backend.batch.images.copied()[part.images.len()..].iter().all(|&byte| byte == 0));
@@ -48,7 +48,8 @@ fn the_cpu_reads_the_images_of_a_whole_batch_where_they_are() {
     let copied: Vec<f64> = (0..ROWS)
         .map(|row| {
             let images = &images[row * row_bytes..(row + 1) * row_bytes];
-            let one = Rows { images, color_offsets: &offsets, labels: &labels[row..row + 1] };
+            let one =
+                Rows { images, color_offsets: &offsets, targets: Targets::Classes(&labels[row..row + 1]) };
             loss(backend.accumulate(one, micro_batch).unwrap())
         })
         .collect();
