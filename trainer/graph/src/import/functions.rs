@@ -1,6 +1,6 @@
 //! Functions of a model: nodes that call one are replaced by its body.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::onnx::{AttributeProto, FunctionProto, NodeProto};
 
@@ -11,13 +11,11 @@ const NODES: usize = 1 << 20;
 
 /// `nodes` with the calls of `functions` replaced by their bodies, to any depth.
 ///
-/// Values inside a body are called `CALL/NAME`, where CALL is the name of the calling node.
+/// Values inside a body are called `CALL/NAME`, where CALL is the name of the calling node, with a number if
+/// another has that name.
 pub(super) fn inline(nodes: Vec<NodeProto>, functions: &[FunctionProto]) -> Result<Vec<NodeProto>, String> {
-    if functions.is_empty() {
-        return Ok(nodes);
-    }
     let mut inlined = Vec::with_capacity(nodes.len());
-    let mut calls = 0;
+    let mut calls = HashSet::new();
     for node in nodes {
         append(node, functions, DEPTH, &mut calls, &mut inlined)?;
     }
@@ -28,7 +26,7 @@ fn append(
     node: NodeProto,
     functions: &[FunctionProto],
     depth: usize,
-    calls: &mut usize,
+    calls: &mut HashSet<String>,
     to: &mut Vec<NodeProto>,
 ) -> Result<(), String> {
     let Some(function) = functions.iter().find(|function| is_called(function, &node)) else {
@@ -41,12 +39,16 @@ fn append(
             function.name()
         ));
     }
-    *calls += 1;
-    if *calls > NODES {
+    if calls.len() >= NODES {
         return Err(format!("its functions are called more than {NODES} times"));
     }
-    let call =
-        if node.name().is_empty() { format!("{}_{calls}", function.name()) } else { node.name().into() };
+    let number = calls.len() + 1;
+    let call = match node.name() {
+        "" => format!("{}_{number}", function.name()),
+        name if calls.contains(name) => format!("{name}_{number}"),
+        name => name.to_owned(),
+    };
+    calls.insert(call.clone());
     let outer = |names: &[String], given: &[String]| -> Vec<(String, String)> {
         names.iter().cloned().zip(given.iter().cloned().chain(std::iter::repeat(String::new()))).collect()
     };

@@ -76,7 +76,10 @@ impl Imported {
         let opset = checks::opset(&model).map_err(failed)?;
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
         checks::graph(&graph).map_err(failed)?;
-        graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
+        if !model.functions.is_empty() {
+            graph.node = functions::inline(graph.node, &model.functions).map_err(failed)?;
+            checks::graph(&graph).map_err(failed)?;
+        }
         let folder = constant::folder_of(path);
         merged::separate(&mut graph, folder).map_err(failed)?;
         let constants = constants(&graph, folder).map_err(failed)?;
@@ -414,9 +417,13 @@ fn constants(graph: &GraphProto, folder: &Path) -> std::result::Result<HashMap<S
     Ok(all)
 }
 
-/// The only input that is not a constant.
+/// The only input that is not a constant, and that some node reads.
 fn input(graph: &GraphProto, constants: &HashMap<String, Constant>) -> std::result::Result<Input, String> {
-    let free: Vec<_> = graph.input.iter().filter(|input| !constants.contains_key(input.name())).collect();
+    let mut free: Vec<_> = graph.input.iter().filter(|input| !constants.contains_key(input.name())).collect();
+    let read: HashSet<&String> = graph.node.iter().flat_map(|node| &node.input).collect();
+    if free.len() > 1 {
+        free.retain(|input| read.iter().any(|name| *name == input.name()));
+    }
     let [input] = free[..] else {
         let names: Vec<_> = free.iter().map(|input| format!("`{}`", input.name())).collect();
         let (count, names) = (free.len(), names.join(", "));

@@ -432,6 +432,14 @@ fn a_batch_that_a_trace_has_fixed_becomes_that_of_the_graph_or_is_named() {
 }
 
 #[test]
+fn an_input_that_no_node_reads_is_none() {
+    let mut graph = by_hand();
+    graph.input.insert(0, port("size", DataType::Int64, &[2]));
+    let file_of = |graph| parameters(file(&model(graph)).path()).unwrap();
+    assert_eq!(file_of(graph), file_of(by_hand()));
+}
+
+#[test]
 fn a_call_of_a_function_is_replaced_by_its_body() {
     let mut graph = by_hand();
     graph.node[1] = NodeProto { domain: Some("mine".into()), ..node("Rectify", &["c"], "r", vec![]) };
@@ -459,6 +467,22 @@ fn a_call_of_a_function_is_replaced_by_its_body() {
     let with = file(&encode(&graph, vec![function.clone()]));
     let network = Imported::read(with.path()).unwrap();
     assert!(network.taps().iter().any(|tap| tap == "r_node/c_node"), "{:?}", network.taps());
+    // Two calls by nodes of one name, the second of which undoes what the first has done.
+    let mut twice = graph.clone();
+    let at = twice.node.iter().position(|node| node.op_type() == "Rectify").unwrap();
+    let mut second = twice.node[at].clone();
+    second.input = vec!["between".into()];
+    twice.node[at].output = vec!["between".into()];
+    twice.node.insert(at + 1, second);
+    let twice = file(&encode(&twice, vec![function.clone()]));
+    let network = Imported::read(twice.path()).unwrap();
+    let taps = network.taps();
+    assert!(taps.iter().any(|tap| tap.starts_with("r_node_") && tap.ends_with("/c_node")), "{taps:?}");
+    let mut doubled = function.clone();
+    doubled.node.push(node("Relu", &["b"], "c", vec![]));
+    let doubled = file(&encode(&graph, vec![doubled]));
+    let error = Imported::read(doubled.path()).unwrap_err().to_string();
+    assert!(error.contains("`r_node/c` is made twice"), "{error}");
     let mut endless = function;
     endless.node[1] = NodeProto { domain: Some("mine".into()), ..node("Rectify", &["b"], "c", vec![]) };
     let endless = file(&encode(&graph, vec![endless]));

@@ -90,7 +90,13 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
             |g| g.initializer[0].data_location = Some(1),
             &["`c.weight` is stored in another file, which is not named"],
         ),
-        (|g| g.input.push(port("y", DataType::Float, &[1])), &["has 2 inputs (`x`, `y`)", "the images"]),
+        (
+            |g| {
+                g.input.push(port("y", DataType::Float, &[1]));
+                g.node.push(node("Relu", &["y"], "z", vec![]));
+            },
+            &["has 2 inputs (`x`, `y`)", "the images"],
+        ),
         (|g| g.initializer[0].dims[0] = 5, &["`c.weight` has 108 values, expected 135"]),
     ];
     for (change, parts) in cases {
