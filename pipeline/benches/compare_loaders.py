@@ -69,6 +69,10 @@ class Shards(torch.utils.data.Dataset):
     def __len__(self):
         return self.images
 
+    def epochs(self):
+        """Passes over the images of a round of Fovea, at least as many images as of the others."""
+        return -(-self.images // len(self.records))
+
     def __getitem__(self, index):
         index %= len(self.records)
         if self.resized:
@@ -138,7 +142,8 @@ def dali(shards, workers):
                 images = fn.random_resized_crop(images, **crop)
             else:
                 # Decodes only the part that the crop needs.
-                part = fn.decoders.image_random_crop(images, device="cpu", random_area=[0.08, 1.0])
+                shape = {"random_area": [0.08, 1.0], "random_aspect_ratio": [3 / 4, 4 / 3]}
+                part = fn.decoders.image_random_crop(images, device="cpu", **shape)
                 images = fn.resize(part, resize_x=shards.crop, resize_y=shards.crop, antialias=True)
         elif not shards.raw:
             images = fn.decoders.image(images, device="cpu")
@@ -217,7 +222,7 @@ def ffcv_loaders(shards, workers, folder):
 
 def fovea(directory, workers, shards):
     command = [str(BENCH), str(directory), "--workers", str(workers), "--form", shards.form, "--batch", str(BATCH)]
-    command += ["--crop", str(shards.crop), "--json"]
+    command += ["--crop", str(shards.crop), "--epochs", str(shards.epochs()), "--json"]
     if shards.resized:
         command += ["--augment", "random_resized_crop,horizontal_flip,pca_jitter"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -237,7 +242,7 @@ def fovea_in_python(directory, workers, shards):
     # The first epoch warms the page cache and verifies the checksums.
     for _ in loader:
         pass
-    epochs = max(2, 40_000 // len(shards.records))
+    epochs = 5 * shards.epochs()
     started, count = time.perf_counter(), 0
     for _ in range(epochs):
         for _, labels in loader:

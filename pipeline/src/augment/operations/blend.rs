@@ -16,14 +16,26 @@ pub enum Blend {
     Saturation,
 }
 
+/// Rounds to the nearest byte, halves up: as `round`, then `as`, but in steps that there are vectors for.
+#[inline(always)]
+fn to_byte(value: f32) -> u8 {
+    /// The largest number below a half: a half itself would round 0.49999997 up.
+    const HALF: f32 = 0.499_999_97;
+    (value.clamp(0.0, 255.0) + HALF) as i32 as u8
+}
+
+#[inline(always)]
 fn luma(red: u8, green: u8, blue: u8) -> f32 {
     LUMA[0] * f32::from(red) + LUMA[1] * f32::from(green) + LUMA[2] * f32::from(blue)
 }
 
 /// The luma of the mean of all pixels.
+#[inline(always)]
 fn mean_luma(planes: [&[u8]; 3]) -> f32 {
-    let mean =
-        |plane: &[u8]| plane.iter().map(|&pixel| u64::from(pixel)).sum::<u64>() as f32 / plane.len() as f32;
+    let sum_of = |pixels: &[u8]| pixels.iter().map(|&pixel| u32::from(pixel)).sum::<u32>();
+    let mean = |plane: &[u8]| {
+        plane.chunks(1 << 16).map(|part| u64::from(sum_of(part))).sum::<u64>() as f32 / plane.len() as f32
+    };
     let [red, green, blue] = planes.map(mean);
     LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 }
@@ -35,8 +47,7 @@ fn mean_luma(planes: [&[u8]; 3]) -> f32 {
     "x86_64+sse4.1"
 ))]
 pub fn mix(kind: Blend, factor: f32, [red, green, blue]: [&mut [u8]; 3]) {
-    // `as` saturates at 0 and 255.
-    let mixed = |value: u8, base: f32| (base + factor * (f32::from(value) - base)).round() as u8;
+    let mixed = |value: u8, base: f32| to_byte(base + factor * (f32::from(value) - base));
     let base = match kind {
         Blend::Brightness => 0.0,
         Blend::Contrast => mean_luma([red, green, blue]),
@@ -81,7 +92,7 @@ pub fn turn_hue(turns: f32, [red, green, blue]: [&mut [u8]; 3]) {
         let turned = |first: f32| {
             let place = hue + first;
             let place = place - 6.0 * (place * (1.0 / 6.0)).floor();
-            (value - range * place.min(4.0 - place).clamp(0.0, 1.0)).round() as u8
+            to_byte(value - range * place.min(4.0 - place).clamp(0.0, 1.0))
         };
         (*red, *green, *blue) = (turned(5.0), turned(3.0), turned(1.0));
     }
@@ -95,7 +106,23 @@ pub fn turn_hue(turns: f32, [red, green, blue]: [&mut [u8]; 3]) {
 ))]
 pub fn to_gray([red, green, blue]: [&mut [u8]; 3]) {
     for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
-        let gray = luma(*red, *green, *blue).round() as u8;
+        let gray = to_byte(luma(*red, *green, *blue));
         (*red, *green, *blue) = (gray, gray, gray);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_as_by_round_and_as() {
+        let steps = (-4000..=260_000).map(|i| i as f32 / 1000.0);
+        let halves = (0..=256).map(|i| i as f32 + 0.5);
+        let near = halves.clone().flat_map(|half| [half.next_down(), half.next_up()]);
+        let others = [0.499_999_97, -0.0, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30];
+        for value in steps.chain(halves).chain(near).chain(others) {
+            assert_eq!(to_byte(value), value.round() as u8, "{value:?}");
+        }
     }
 }

@@ -50,7 +50,7 @@ pub fn smooth(kernel: &[f32], width: usize, from: &[u8], to: &mut [u8], row: &mu
             }
         }
         for (target, &sum) in target.iter_mut().zip(sums.iter()) {
-            *target = (sum + 0.5) as u8;
+            *target = (sum + 0.5) as i32 as u8;
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn sharpen(factor: f32, width: usize, from: &[u8], to: &mut [u8]) {
             let (sum, value) = (above + row_sum + below + 4 * u32::from(row[1]), f32::from(row[1]));
             // Rounded to the nearest, which is never half-way between two.
             let smooth = ((2 * sum + 13) / 26) as f32;
-            *target = (value + (1.0 - factor) * (smooth - value)) as u8;
+            *target = (value + (1.0 - factor) * (smooth - value)).clamp(0.0, 255.0) as i32 as u8;
         }
     }
 }
