@@ -206,6 +206,37 @@ fn what_cannot_be_is_refused_in_one_line() {
 }
 
 #[test]
+fn a_benchmark_of_several_processes_says_what_the_exchange_costs() {
+    for mpiexec in launchers() {
+        let bench = ["bench", "--recipe", "demo", "--classes", "10", "--batch-size", "8", "--steps", "3"];
+        let launched = |more: &[&str]| {
+            let mut command = trainer(&[&bench[..], more].concat());
+            let path = std::env::var_os("PATH").unwrap();
+            let folders =
+                [mpiexec.parent().unwrap().to_owned()].into_iter().chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(folders).unwrap());
+            command
+        };
+        let shown = succeed(&mut launched(&["--ranks", "2", "--parts", "4", "--threads", "1", "--json"]));
+        let found: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(
+            (&found["ranks"], &found["parts"], &found["batch_rows"]),
+            (&2.into(), &4.into(), &8.into())
+        );
+        assert_eq!(found["step_s"].as_array().unwrap().len(), 3);
+        // Each of two processes sends half of the gradients, and half of the sums.
+        let bytes = found["sent_bytes"].as_u64().unwrap();
+        assert!(bytes > 100_000 && bytes.is_multiple_of(256), "{shown}");
+        let spans = ["computing_s", "waiting_s", "exchange_s", "update_s", "alone_s", "efficiency"];
+        assert!(spans.iter().all(|span| found[span].as_f64().unwrap() > 0.0), "{shown}");
+        let message = fail(&mut launched(&["--ranks", "2", "--parts", "3"]), 2);
+        assert!(message.contains("3 parts of a batch cannot be shared by 2 processes"), "{message}");
+    }
+    let message = fail(&mut trainer(&["bench", "--parts", "2"]), 2);
+    assert!(message.contains("add --ranks"), "{message}");
+}
+
+#[test]
 fn without_mpi_a_launch_says_what_to_install() {
     let mut command = trainer(&["launch", "--ranks", "2"]);
     let message = fail(command.env("PATH", "/nowhere").env_remove("FOVEA_MPI"), 1);

@@ -80,7 +80,7 @@ pub enum Command {
     /// Write the graphs of a training session and its initial state
     Graphs(GraphsArgs),
     Gradients(GradientsArgs),
-    /// Time training steps on one batch of noise, or measure the loader's share
+    /// Time training steps on one batch of noise, in one process or several, or measure the loader's share
     Bench(BenchArgs),
     /// Show the network of an .onnx file: layers, parameters, and what training changes
     Inspect(InspectArgs),
@@ -473,6 +473,16 @@ pub struct BenchArgs {
     /// from the same start
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "json"])]
     pub state: Option<PathBuf>,
+    /// Share the steps among this many processes of this machine, and say what the exchange costs; over
+    /// several machines, start this command with mpiexec or srun
+    #[arg(long, value_name = "N", conflicts_with_all = ["data", "state"])]
+    pub ranks: Option<NonZero<usize>>,
+    /// With several processes: equal parts of a batch [default: the number of processes]
+    #[arg(long, value_name = "PARTS", conflicts_with_all = ["data", "state"])]
+    pub parts: Option<NonZero<usize>>,
+    /// MPI library that connects the processes [default: FOVEA_MPI, else the launcher's]
+    #[arg(long, value_name = "PATH")]
+    pub mpi_library: Option<PathBuf>,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
     #[command(flatten)]

@@ -1,30 +1,98 @@
 //! `bench`: the time of a training step, and the loader's share of it.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::Context;
 use fovea_pipeline::cores;
-use fovea_pipeline::summary::percent;
+use fovea_pipeline::summary::{count, percent};
 use fovea_tools::outln;
 use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::{OrtBackend, Precision, Setup, TrainingBackend};
-use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_step, median_step};
+use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_ranks, bench_step, median_step};
+use fovea_trainer::collective::{Place, Ranks, check_parts};
 use fovea_trainer::recipe::Recipe;
-use fovea_trainer::training::TrainingData;
+use fovea_trainer::training::{TrainingData, TrainingError};
 
 use super::args::BenchArgs;
-use super::device;
+use super::ranks::{self, Joined};
+use super::{WrongUsage, device, launch};
 
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut overrides = args.set.clone();
     overrides.extend(args.batch_size.map(|size| format!("training.batch_size={size}")));
     let recipe = Recipe::load(&args.recipe, &overrides)?;
-    match &args.data {
-        None => step(args, &recipe)?,
-        Some(data) => loader(args, &recipe, data)?,
+    if let Some(data) = &args.data {
+        loader(args, &recipe, data)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let Joined { mut ranks, place } = ranks::join(args.mpi_library.as_deref(), DEADLINE)?;
+    match (place, args.ranks) {
+        (Some(place), _) => {
+            shared_step(args, &recipe, &mut ranks, &place).or_else(|error| Ok(ranks::end(&mut ranks, &error)))
+        }
+        (None, Some(processes)) => launch::start(processes, args.mpi_library.as_deref()),
+        (None, None) if args.parts.is_some() => {
+            Err(WrongUsage("`--parts` is for several processes; add --ranks".into()).into())
+        }
+        (None, None) => {
+            step(args, &recipe)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A step that several processes share.
+fn shared_step(
+    args: &BenchArgs,
+    recipe: &Recipe,
+    ranks: &mut Ranks,
+    place: &Place,
+) -> anyhow::Result<ExitCode> {
+    let world = ranks.world();
+    let (batch, classes) = (recipe.training.batch_size, args.classes.get());
+    let parts = args.parts.map_or(world, usize::from);
+    let checked = check_parts(parts, world).map_err(TrainingError::from).and_then(|()| {
+        if !batch.is_multiple_of(parts) {
+            return Err(TrainingError::Parts { batch, parts });
+        }
+        Setup::new(recipe, classes, batch / parts, &[], SEED)?;
+        Ok(())
+    });
+    ranks::agreed(ranks, checked)?;
+    let share = NonZero::new((cores().get() / place.local_world.max(1)).max(1));
+    let mut runtime = args.runtime.clone();
+    runtime.threads = runtime.threads.or(share);
+    let made = device::runtime(&runtime, Some(&args.step), Precision::F32).map_err(anyhow::Error::from);
+    let made =
+        made.and_then(|(loaded, options)| Ok(backend(loaded, recipe, classes, batch / parts, options)?));
+    let mut backend = ranks::agreed(ranks, made)?;
+    let found = bench_ranks(&mut backend, recipe, classes, ranks, parts, args.steps.get())?;
+    if !ranks.is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.json {
+        print_json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
+    let (processes, parts) = (count(world as u64, "process"), count(parts as u64, "part"));
+    outln!("processes     {processes}, {} each; {parts}", count(found.threads as u64, "thread"))?;
+    outln!("steps         {}", times(&found.step_s))?;
+    let spans = [found.computing_s, found.waiting_s, found.exchange_s, found.update_s].map(|s| times(&[s]));
+    let [computing, waiting, exchange, update] = spans;
+    outln!("of a step     computing {computing}, waiting {waiting},")?;
+    outln!("              exchange {exchange}, update {update}")?;
+    outln!("sent          {:.1} MB of gradients by each process", found.sent_bytes as f64 / 1e6)?;
+    outln!("speed         {:.1} images/s at the median step", found.images_per_s)?;
+    outln!(
+        "alone         {} for a process's share, {} efficiency",
+        times(&[found.alone_s]),
+        percent(found.efficiency)
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,6 +158,9 @@ fn print_setting(recipe: &str, rows: usize, device: &str, library: &str) -> io::
     outln!("recipe        {recipe}, batch of {rows} images")?;
     outln!("device        {device} ({library})")
 }
+
+/// How long a process waits for the others.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Most times that are printed one by one.
 const FEW: usize = 10;

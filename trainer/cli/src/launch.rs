@@ -2,8 +2,9 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +19,12 @@ use fovea_trainer::training::TrainingError;
 use super::args::LaunchArgs;
 
 pub fn launch(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
-    let library = args.train.mpi_library.as_deref();
-    let mut command = launch_command(args.ranks.get(), library).map_err(TrainingError::from)?;
+    start(args.ranks, args.train.mpi_library.as_deref())
+}
+
+/// Starts this command `ranks` times, without its options `launch` and `--ranks`.
+pub fn start(ranks: NonZero<usize>, library: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let mut command = launch_command(ranks.get(), library).map_err(TrainingError::from)?;
     let program = PathBuf::from(command.get_program());
     let trainer = env::current_exe().context("the path of this program is unknown")?;
     command.arg(trainer).args(of_each(env::args_os().skip(1)));

@@ -1,7 +1,9 @@
 //! Several processes of one run: how this one joins them, and how they end together.
 
 use std::num::NonZero;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use fovea_pipeline::cores;
 use fovea_pipeline::summary::count;
@@ -10,7 +12,7 @@ use fovea_tools::terminal::one_line;
 use fovea_trainer::collective::{CollectiveError, Mpi, Place, Ranks};
 use fovea_trainer::training::TrainingError;
 
-use super::args::{Command, TrainArgs, TrainingArgs};
+use super::args::{Command, TrainingArgs};
 use super::{WrongUsage, exit_code, is_usage, print_error};
 
 /// The processes that a launcher has started, or this one alone.
@@ -21,19 +23,22 @@ pub struct Joined {
 }
 
 /// Joins the processes of the launcher that has started this one, if one has.
-pub fn join(args: &TrainArgs) -> anyhow::Result<Joined> {
+pub fn join(library: Option<&Path>, deadline: Duration) -> anyhow::Result<Joined> {
     let Some(place) = Place::from_env().map_err(TrainingError::from)? else {
         return Ok(Joined { ranks: Ranks::default(), place: None });
     };
-    let mpi = Mpi::join(&place, args.mpi_library.as_deref()).map_err(TrainingError::from)?;
+    let mpi = Mpi::join(&place, library).map_err(TrainingError::from)?;
     if place.rank == 0 {
         errln!("{place}, through {}", mpi.version());
     }
-    Ok(Joined { ranks: Ranks::new(Box::new(mpi), args.deadline), place: Some(place) })
+    Ok(Joined { ranks: Ranks::new(Box::new(mpi), deadline), place: Some(place) })
 }
 
-/// Refuses a launcher of several processes: only training is more than one process.
+/// Refuses a launcher of several processes: only training, and its benchmark, are more than one process.
 pub fn refuse(command: &Command) -> anyhow::Result<()> {
+    if matches!(command, Command::Bench(args) if args.data.is_none() && args.state.is_none()) {
+        return Ok(());
+    }
     let command = command.name();
     match Place::from_env().map_err(TrainingError::from)? {
         None => Ok(()),

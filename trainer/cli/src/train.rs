@@ -37,7 +37,7 @@ struct PlannedRun {
 }
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let Joined { mut ranks, place } = ranks::join(args)?;
+    let Joined { mut ranks, place } = ranks::join(args.mpi_library.as_deref(), args.deadline)?;
     match place {
         None => train_as(args, &mut ranks, None),
         Some(place) => {

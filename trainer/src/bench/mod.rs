@@ -1,14 +1,17 @@
 //! Benchmarks of training steps.
 //!
 //! [`bench_step`] repeats a step on one batch of noise, without a loader, and measures time and memory.
-//! [`bench_loader`] compares steps on the batches of a data set with repeated steps on one of them.
+//! [`bench_ranks`] does so in several processes. [`bench_loader`] compares steps on the batches of a data set
+//! with repeated steps on one of them.
 
 mod loader;
+mod ranks;
 mod step;
 
 use fovea_pipeline::summary::median;
 
 pub use self::loader::{LoaderBench, bench_loader};
+pub use self::ranks::{RanksBench, bench_ranks};
 pub use self::step::{NoiseBatch, StepBench, backend, bench_step, peak_bytes};
 use crate::backend::{BackendError, MicroBatch, NextImages, Rows, RowsId, TrainingBackend};
 use crate::metrics::BatchMetrics;
