@@ -142,11 +142,28 @@ fn check_shard(dataset: &Dataset, split: Split, number: u32, listed: &ShardInfo)
         outcome.problems.push(format!("dataset.json lists it where {expected_name} is expected"));
         return outcome;
     }
-    let path = dataset.directory().join(&listed.file);
-    match digest(&path) {
+    let path = match dataset.files().fetch(listed, &|| true) {
+        Ok(path) => path,
+        Err(error) => {
+            outcome.problems.push(error.to_string());
+            return outcome;
+        }
+    };
+    check_file(dataset, (split, number, listed), &path, &mut outcome);
+    dataset.files().release(listed);
+    outcome
+}
+
+fn check_file(
+    dataset: &Dataset,
+    (split, number, listed): (Split, u32, &ShardInfo),
+    path: &Path,
+    outcome: &mut Outcome,
+) {
+    match digest(path) {
         Err(error) => {
             outcome.problems.push(format!("cannot read: {error}"));
-            return outcome;
+            return;
         }
         Ok((bytes, _)) if bytes != listed.bytes => {
             outcome.problems.push(format!("{bytes} bytes, dataset.json says {}", listed.bytes));
@@ -156,15 +173,14 @@ fn check_shard(dataset: &Dataset, split: Split, number: u32, listed: &ShardInfo)
         }
         Ok(_) => {}
     }
-    match Shard::open(&path) {
+    match Shard::open(path) {
         Ok(shard) => {
             let disagreements = dataset.disagreements(&shard, split, number as usize);
-            outcome.problems.extend(disagreements.iter().map(|error| without_path(error, &path)));
-            check_records(&shard, &mut outcome);
+            outcome.problems.extend(disagreements.iter().map(|error| without_path(error, path)));
+            check_records(&shard, outcome);
         }
-        Err(error) => outcome.problems.push(without_path(&error, &path)),
+        Err(error) => outcome.problems.push(without_path(&error, path)),
     }
-    outcome
 }
 
 fn check_records(shard: &Shard, outcome: &mut Outcome) {

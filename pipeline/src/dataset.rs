@@ -109,6 +109,12 @@ impl Dataset {
         Ok(Records::new(Arc::clone(&self.info), Arc::clone(&self.files), split))
     }
 
+    /// Where the files of the shards come from.
+    #[must_use]
+    pub fn files(&self) -> &dyn ShardFiles {
+        &*self.files
+    }
+
     /// Every mismatch between `shard` and the entry of shard `number` of `split` in `dataset.json`, each as a
     /// [`DatasetError::Disagreement`].
     ///

@@ -71,7 +71,10 @@ pub enum DatasetError {
         reason: String,
     },
     /// The shards that are needed at the same time do not fit where they are brought.
-    #[error("room for {capacity} bytes of shards is too little: {needed} bytes are needed at the same time")]
+    #[error(
+        "room for {capacity} bytes of shards is too little: {needed} bytes are needed at the same time; give the cache a \
+         limit of at least that"
+    )]
     NoRoom {
         /// [`ShardFiles::capacity`](crate::shard_files::ShardFiles::capacity).
         capacity: u64,

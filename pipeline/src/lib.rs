@@ -48,7 +48,7 @@
 //! | [`mixing`] | mixing the images of a batch with each other |
 //! | [`batch`], [`memory`] | what the consumer gets, in memory that it may supply |
 //! | [`loader`] | the threads that do all this |
-//! | [`summary`], [`text`] | results and names as people read them |
+//! | [`summary`], [`sizes`], [`text`] | results, byte counts and names as people read them |
 //!
 //! With the feature `turbojpeg`, JPEG shards are decoded by libjpeg-turbo, a little faster; building it needs
 //! cmake and nasm.
@@ -77,6 +77,7 @@ pub mod resize;
 pub mod shard;
 mod shard_check;
 pub mod shard_files;
+pub mod sizes;
 pub mod summary;
 #[cfg(test)]
 mod test_support;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fovea_pipeline::threads::MOST_THREADS;
@@ -38,6 +39,17 @@ pub fn threads() -> impl Fn(&str) -> Result<NonZero<usize>, String> + Clone + Se
 /// A parser of a seed.
 pub fn seed() -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
     |text: &str| text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
+}
+
+/// A parser of a number of seconds above 0.
+///
+/// # Errors
+/// A message with the expected form, for anything else.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
 }
 
 #[cfg(test)]

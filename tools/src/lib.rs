@@ -18,7 +18,9 @@
 
 pub mod args;
 pub mod bars;
-pub mod bytes;
+pub mod data;
 mod narrow;
 pub mod signals;
 pub mod terminal;
+
+pub use fovea_pipeline::sizes as bytes;

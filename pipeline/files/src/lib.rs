@@ -52,6 +52,7 @@
 //! ```
 
 mod atomic;
+mod cache;
 mod durable;
 mod error;
 mod folder;
@@ -64,6 +65,7 @@ mod sealed;
 mod test_support;
 
 pub use atomic::{remove_temporary_files, write_atomically};
+pub use cache::{cache_folder, cache_folder_by};
 pub use durable::sync_folder;
 pub use error::FileError;
 pub use folder::PartialFolder;

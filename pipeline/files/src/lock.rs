@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::FileError;
 
-/// An exclusive lock on a file or folder, released when dropped or when the process ends, however it ends.
+/// A lock on a file or folder, exclusive unless it is said to be shared, released when dropped or when the
+/// process ends, however it ends.
 #[derive(Debug)]
 pub struct FileLock {
     // Held open for the lock that belongs to it.
@@ -22,6 +23,16 @@ impl FileLock {
         Self::try_lock(open_lock_file(path)?)
     }
 
+    /// Takes the lock together with all others that take it so, or returns `None` when somebody has it alone.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire).
+    pub fn try_acquire_shared(path: &Path) -> io::Result<Option<Self>> {
+        let file = open_lock_file(path)?;
+        let locked = file.try_lock_shared();
+        Self::locked(file, locked)
+    }
+
     /// Takes a lock on the folder itself, which leaves no lock file behind; `None` as for
     /// [`try_acquire`](Self::try_acquire).
     ///
@@ -33,7 +44,12 @@ impl FileLock {
     }
 
     fn try_lock(file: File) -> io::Result<Option<Self>> {
-        match file.try_lock() {
+        let locked = file.try_lock();
+        Self::locked(file, locked)
+    }
+
+    fn locked(file: File, locked: Result<(), TryLockError>) -> io::Result<Option<Self>> {
+        match locked {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
@@ -69,6 +85,21 @@ mod tests {
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(held);
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_shared_lock_keeps_out_who_wants_it_alone_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let one = FileLock::try_acquire_shared(&path).unwrap();
+        let other = FileLock::try_acquire_shared(&path).unwrap();
+        assert!(one.is_some() && other.is_some());
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(one);
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(other);
+        let alone = FileLock::try_acquire(&path).unwrap();
+        assert!(alone.is_some() && FileLock::try_acquire_shared(&path).unwrap().is_none());
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl PartialFile {
         &self.temporary
     }
 
+    /// The file, for writes at any place of it.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
     /// Syncs the file, renames it to its final name, replacing what is there, and syncs the folder.
     ///
     /// # Errors

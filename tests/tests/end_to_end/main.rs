@@ -12,6 +12,7 @@
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `preview` | `preview_augmentations` and `bench_loader` |
 //! | `ranks` | several processes of one run, by MPI |
+//! | `remote` | data sets at URLs: folders, a web server, an S3 server (moto) |
 //! | `report` | `trainer`: a run's report, features, search |
 //! | `signals` | interrupts before training, ignored signals, limits on files and threads |
 //! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
@@ -23,6 +24,7 @@ mod prepare;
 mod preview;
 mod python;
 mod ranks;
+mod remote;
 mod report;
 mod resume;
 mod signals;

@@ -13,10 +13,10 @@ use crate::support::*;
 use crate::train::Prepared;
 
 /// A Python interpreter.
-struct Python(String);
+pub struct Python(pub String);
 
 impl Python {
-    fn find() -> Self {
+    pub fn find() -> Self {
         Self(std::env::var("FOVEA_TEST_PYTHON").unwrap_or_else(|_| "python3".into()))
     }
 
@@ -26,7 +26,7 @@ impl Python {
     }
 
     /// Whether it has all of `modules`; prints a line if not.
-    fn has(&self, modules: &[&str]) -> bool {
+    pub fn has(&self, modules: &[&str]) -> bool {
         let missing = modules.iter().find(|module| !self.can_import(module));
         if let Some(module) = missing {
             println!("skipped: {} has no {module}", self.0);

@@ -38,7 +38,7 @@ impl Prepared {
     }
 }
 
-fn resume(run: &Path) -> Command {
+pub fn resume(run: &Path) -> Command {
     trainer(&["--resume", text(run), "--device", "cpu"])
 }
 
@@ -54,7 +54,7 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
 }
 
 /// Tensors of the last checkpoint, and the losses of all steps.
-fn result(run: &Path) -> (Vec<u8>, Vec<Value>) {
+pub fn result(run: &Path) -> (Vec<u8>, Vec<Value>) {
     let tensors = fs::read(checkpoints(run).pop().unwrap().join("state.safetensors")).unwrap();
     let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].clone();

@@ -21,10 +21,11 @@ use fovea_pipeline::{
     AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Mixing, Split, augment,
 };
 use fovea_tools::args::{number, seed};
+use fovea_tools::data::{CacheArgs, RemoteError, is_url};
 use fovea_tools::terminal::{USAGE, one_line};
 use fovea_tools::{errln, outln, signals};
 use fovea_trainer::recipe::{Recipe, RecipeError};
-use fovea_trainer::training::{TrainingError, open_dataset};
+use fovea_trainer::training::{TrainingError, check_images};
 
 use crate::contact_sheet::{Original, SheetViews, draw};
 
@@ -35,8 +36,11 @@ use crate::contact_sheet::{Original, SheetViews, draw};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// An image file, a folder of images, or a folder that prepare_imagenet has written.
+    /// An image file, a folder of images, a folder that prepare_imagenet has written, or the URL of a
+    /// prepared data set.
     source: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Views of each image.
     #[arg(long, default_value_t = 8, value_name = "VIEWS", value_parser = number::<usize>(1..=64, "views"))]
     count: usize,
@@ -72,7 +76,9 @@ fn main() -> ExitCode {
     let result = signals::install().and_then(|()| run(&arguments));
     result.map(|()| ExitCode::SUCCESS).unwrap_or_else(|error| {
         errln!("error: {}", one_line(&error));
-        let is_usage = error.is::<RecipeError>() || error.downcast_ref().is_some_and(TrainingError::is_usage);
+        let is_usage = error.is::<RecipeError>()
+            || error.downcast_ref().is_some_and(TrainingError::is_usage)
+            || error.downcast_ref().is_some_and(RemoteError::is_usage);
         ExitCode::from(if is_usage { USAGE } else { 1 })
     })
 }
@@ -120,11 +126,11 @@ fn paper(crop: u32) -> Vec<AugmentationConfig> {
 /// them.
 fn originals(arguments: &Arguments, recipe: Option<&Recipe>) -> Result<(Vec<Original>, ColorStatistics)> {
     let source = &arguments.source;
-    if source.join(DatasetInfo::FILE_NAME).is_file() {
-        let dataset = match recipe {
-            Some(recipe) => open_dataset(source, recipe)?,
-            None => Dataset::open(source)?,
-        };
+    if is_url(source) || source.join(DatasetInfo::FILE_NAME).is_file() {
+        let dataset = arguments.cache.open(source)?;
+        if let Some(recipe) = recipe {
+            check_images(&dataset, recipe)?;
+        }
         let statistics = dataset.info().statistics.clone().unwrap_or_else(ColorStatistics::imagenet);
         return Ok((from_shards(&dataset, arguments)?, statistics));
     }

@@ -12,7 +12,8 @@ use fovea_analysis::comparison::Metric;
 use fovea_pipeline::EvalCrops;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_runtime::DeviceChoice;
-use fovea_tools::args::{number, one_of, seed, threads};
+use fovea_tools::args::{number, one_of, seconds, seed, threads};
+use fovea_tools::data::CacheArgs;
 use fovea_trainer::backend::Precision;
 use fovea_trainer::models::PixelType;
 use fovea_trainer::recipe::{Head, MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
@@ -133,9 +134,11 @@ pub struct LaunchArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
-    /// Folder of a prepared data set [default: the small one inside this program]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or URL of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Built-in recipe (see `trainer recipes`) or a file [default: alexnet with --data, else demo]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
@@ -239,9 +242,11 @@ pub struct CompareArgs {
     /// Built-in recipes (see `trainer recipes`) or files, two or more; --set and the like apply to all
     #[arg(required = true, value_name = "RECIPE")]
     pub recipes: Vec<String>,
-    /// Folder of a prepared data set [default: the small one inside this program]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or URL of a prepared data set [default: the small one inside this program]
+    #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Metric to compare. The training error is the top-1 error over an epoch's images as they are trained
     /// on: augmented, with dropout, each before its update; the training loss likewise. The validation error
     /// is measured after each epoch
@@ -351,9 +356,11 @@ impl ViewsArgs {
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
-    /// Folder of a prepared data set [default: the one that the run was trained on]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or URL of a prepared data set [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     #[command(flatten)]
     pub views: ViewsArgs,
     /// Images that the device processes at once [default: the recipe's batch]
@@ -454,8 +461,10 @@ pub struct BenchArgs {
     pub set: Vec<String>,
     /// Measure the loader's cost: steps on batches of this prepared data set, against repeated steps on one
     /// of them
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Threads that make batches, with --data [default: number of cores]
     #[arg(long, value_name = "THREADS", requires = "data", value_parser = threads())]
     pub workers: Option<NonZero<usize>>,
@@ -511,14 +520,6 @@ fn minutes(text: &str) -> Result<Duration, String> {
     minutes
         .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
         .ok_or_else(|| "expected a number of minutes above 0".to_owned())
-}
-
-/// Seconds above 0.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

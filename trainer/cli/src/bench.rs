@@ -19,7 +19,7 @@ use fovea_trainer::training::{TrainingData, TrainingError};
 
 use super::args::BenchArgs;
 use super::ranks::{self, Joined};
-use super::{WrongUsage, device, launch};
+use super::{WrongUsage, data, device, launch};
 
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut overrides = args.set.clone();
@@ -135,7 +135,7 @@ fn write_state(backend: &mut OrtBackend, batch: &NoiseBatch, folder: &Path) -> a
 }
 
 fn loader(args: &BenchArgs, recipe: &Recipe, data: &Path) -> anyhow::Result<()> {
-    let data = TrainingData::open(data, recipe)?;
+    let data = TrainingData::new(&data::open(&args.cache, data)?, recipe)?;
     data.check_batch(recipe, 1)?;
     let setup = data.setup(recipe, recipe.training.batch_size, SEED)?;
     let workers = args.workers.unwrap_or_else(cores).get();

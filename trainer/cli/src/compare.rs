@@ -15,12 +15,14 @@ use fovea_trainer::training::{self, Observer, Warning};
 
 use super::args::CompareArgs;
 use super::progress::Terminal;
-use super::{STOP, demo, device, finish_first, train};
+use super::{STOP, data, demo, device, finish_first, train};
 
 pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
     // Each recipe has a data set of its own.
-    let settings = train::new_settings(&args.training, &plan.out, 0, 1)?;
+    let settings = train::new_settings(&args.training, &plan.out, &args.cache, 0, 1)?;
+    let open = |candidate: &Candidate| data::open(&args.cache, &candidate.data);
+    let datasets = plan.candidates.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let mut progress = Progress {
         metric: plan.metric,
         title: String::new(),
@@ -38,7 +40,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         observer: &mut progress,
     };
     let _finish = finish_first("the step");
-    let Some(comparison) = comparison::compare(&plan, &mut context)? else {
+    let Some(comparison) = comparison::compare(&plan, &datasets, &mut context)? else {
         errln!("stopped; the same command resumes it");
         return Ok(ExitCode::from(INTERRUPTED));
     };

@@ -12,19 +12,20 @@ use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::Setup;
 use fovea_trainer::collective::Ranks;
 use fovea_trainer::training::{
-    Evaluation, TrainedModel, TrainingError, crop_size, evaluated_split, open_dataset, read_settings,
+    Evaluation, TrainedModel, TrainingError, crop_size, evaluated_split, read_settings,
 };
 use serde_json::json;
 
 use super::args::EvaluateArgs;
 use super::train::{measured_on, score_line};
-use super::{NEVER, device};
+use super::{NEVER, data, device};
 
 pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let settings = read_settings(&args.trained.run)?;
     let directory = args.data.clone().unwrap_or(settings.data);
-    let dataset = open_dataset(&directory, &trained.recipe)?;
+    let cache = args.cache.or_of(settings.cache, settings.cache_limit);
+    let dataset = data::open_for(&cache, &directory, &trained.recipe)?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
     let split = evaluated_split(&dataset);

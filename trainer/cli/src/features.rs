@@ -12,17 +12,17 @@ use fovea_tools::bars::titled_bar;
 use fovea_tools::terminal::INTERRUPTED;
 use fovea_tools::{errln, outln};
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError};
 
 use super::args::FeaturesArgs;
-use super::{STOP, WrongUsage, device, finish_first};
+use super::{STOP, WrongUsage, data, device, finish_first};
 
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     Format::from_path(&args.out).map_err(|error| WrongUsage(error.to_string()))?;
     check_folder_of(&args.out)?;
     let trained = TrainedModel::load(&args.trained.run, args.trained.checkpoint)?;
     let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
-    let dataset = open_dataset(&args.data, &trained.recipe)?;
+    let dataset = data::open_for(&args.cache, &args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split).map_err(TrainingError::from)?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let origin = Origin { layer, run: args.trained.run.clone(), checkpoint: trained.path.clone() };

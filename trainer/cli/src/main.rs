@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod compare;
+mod data;
 mod demo;
 mod device;
 mod evaluate;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use args::{Cli, Command};
 use clap::Parser;
 use fovea_analysis::comparison::ComparisonError;
+use fovea_tools::data::RemoteError;
 use fovea_tools::errln;
 use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{USAGE, one_line};
@@ -100,6 +102,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<WrongUsage>()
         || error.downcast_ref().is_some_and(ComparisonError::is_usage)
         || error.downcast_ref().is_some_and(TrainingError::is_usage)
+        || error.downcast_ref().is_some_and(RemoteError::is_usage)
         || error.downcast_ref().is_some_and(BackendError::is_usage)
         || error.downcast_ref().is_some_and(CheckpointError::is_usage)
 }

@@ -6,9 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fovea_analysis::report::{Fingerprint, ReportOptions, Reporter};
-use fovea_tools::terminal::INTERRUPTED;
+use fovea_pipeline::Dataset;
+use fovea_tools::data::is_url;
+use fovea_tools::terminal::{INTERRUPTED, one_line};
 use fovea_tools::{errln, outln};
 use fovea_trainer::backend::Precision;
+use fovea_trainer::training::read_settings;
 
 use super::args::ReportArgs;
 use super::features::check_folder_of;
@@ -25,6 +28,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| run.join("report.html"));
     let options = ReportOptions {
         data: args.data.clone(),
+        dataset: elsewhere(args),
         checkpoint: args.trained.checkpoint,
         images: args.images.get(),
         out: out.clone(),
@@ -58,6 +62,18 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The data set, if it is named by a URL.
+fn elsewhere(args: &ReportArgs) -> Option<Result<Dataset, String>> {
+    let settings = read_settings(&args.trained.run).ok();
+    let place =
+        args.data.clone().or_else(|| Some(settings.as_ref()?.data.clone())).filter(|place| is_url(place))?;
+    let cache = match settings {
+        Some(settings) => args.cache.or_of(settings.cache, settings.cache_limit),
+        None => args.cache.clone(),
+    };
+    Some(cache.open(&place).map_err(|error| one_line(&error)))
 }
 
 /// Waits; `false` once the user wants no more.

@@ -18,13 +18,13 @@ use fovea_tools::bars::titled_bar;
 use fovea_tools::outln;
 use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::Precision;
-use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError};
 use serde_json::json;
 
 use super::args::SearchArgs;
 use super::features::{check_folder_of, layer};
 use super::photo_input::PhotoInput;
-use super::{NEVER, WrongUsage, device};
+use super::{NEVER, WrongUsage, data, device};
 
 pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
@@ -35,7 +35,7 @@ pub fn search(args: &SearchArgs) -> anyhow::Result<ExitCode> {
     let layer = layer(args.layer.as_deref(), &*trained.network.network)?;
     let input = PhotoInput::for_run(&args.trained.run, &trained.recipe, EvalCrops::Center)?;
     let photos = args.images.iter().map(|path| input.views_of(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let dataset = open_dataset(&args.data, &trained.recipe)?;
+    let dataset = data::open_for(&args.cache, &args.data, &trained.recipe)?;
     let records = Arc::new(dataset.records(args.split).map_err(TrainingError::from)?);
     let (loaded, options) = device::runtime(&args.runtime, None, Precision::F32)?;
     let mut extractor = Extractor::new(trained, Some(&layer), loaded, &options)?;

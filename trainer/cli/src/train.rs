@@ -8,6 +8,7 @@ use anyhow::Context;
 use fovea_analysis::figure::grouped;
 use fovea_pipeline::summary::{count, percent};
 use fovea_pipeline::{Split, cores};
+use fovea_tools::data::{CacheArgs, is_url};
 use fovea_tools::signals::FinishFirst;
 use fovea_tools::terminal::{INTERRUPTED, print, print_json};
 use fovea_tools::{errln, outln};
@@ -23,7 +24,7 @@ use fovea_trainer::training::{
 use super::args::{TrainArgs, TrainingArgs};
 use super::progress::Terminal;
 use super::ranks::Joined;
-use super::{STOP, demo, device, finish_first, ranks};
+use super::{STOP, data, demo, device, finish_first, ranks};
 
 /// The recipe of the demonstration.
 const DEMO: &str = "demo";
@@ -56,13 +57,16 @@ fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyho
     });
     let planned = planned.map_err(TrainingError::from)?;
     let PlannedRun { recipe, mut settings, folder: path, is_demo } = ranks::agreed(ranks, planned)?;
+    if is_url(&settings.data) {
+        ranks.lengthen_deadline(args.cache.data_timeout);
+    }
     let mut training = args.training.clone();
     ranks::share_cores(&mut training, place, settings.parts);
-    let opened = open_data(&recipe, &settings, world);
+    let opened = open_data(&args.cache, &recipe, &settings, world);
     let data = ranks::agreed(ranks, opened)?;
     if args.resume.is_none() && settings.window.is_none() {
         settings.window = ranks::agreed(ranks, data.window_that_fits())?;
-        if let Some(window) = settings.window {
+        if let Some(window) = settings.window.filter(|_| ranks.is_first()) {
             errln!(
                 "note: the cache does not hold all shards: images are shuffled among {window} at a time (--window)"
             );
@@ -120,11 +124,19 @@ fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyho
 
 /// The data set of a run by `world` processes. An invalid network is an error now, before a folder is created
 /// and ONNX Runtime is loaded.
-fn open_data(recipe: &Recipe, settings: &RunSettings, world: usize) -> Result<TrainingData, TrainingError> {
-    let data = TrainingData::open(&settings.data, recipe)?;
+fn open_data(
+    cache: &CacheArgs,
+    recipe: &Recipe,
+    settings: &RunSettings,
+    world: usize,
+) -> anyhow::Result<TrainingData> {
+    check_file(recipe).map_err(TrainingError::from)?;
+    let cache = cache.or_of(settings.cache.clone(), settings.cache_limit);
+    let data = TrainingData::new(&data::open(&cache, &settings.data)?, recipe)?;
     data.check_batch(recipe, settings.parts)?;
-    check_parts(settings.parts, world)?;
-    data.setup(recipe, settings.rows_at_once(recipe.training.batch_size), settings.seed)?;
+    check_parts(settings.parts, world).map_err(TrainingError::from)?;
+    data.setup(recipe, settings.rows_at_once(recipe.training.batch_size), settings.seed)
+        .map_err(TrainingError::from)?;
     Ok(data)
 }
 
@@ -141,11 +153,18 @@ pub fn options(args: &TrainingArgs, settings: RunSettings) -> RunOptions {
 pub fn new_settings(
     args: &TrainingArgs,
     data: &Path,
+    cache: &CacheArgs,
     seed: u64,
     world: usize,
 ) -> anyhow::Result<RunSettings> {
+    let (cache, cache_limit) = match is_url(data) {
+        true => (cache.cache.as_deref().map(absolute).transpose()?, cache.cache_limit),
+        false => (None, None),
+    };
     Ok(RunSettings {
         data: absolute(data)?,
+        cache,
+        cache_limit,
         limit_batches: args.limit_batches.map(u64::from),
         micro_batch: args.micro_batch.map(usize::from),
         parts: args.parts.map_or(world, usize::from),
@@ -188,7 +207,7 @@ fn new_run(args: &TrainArgs, world: usize) -> anyhow::Result<PlannedRun> {
         Some(data) => data.clone(),
         None => demo::prepared_sample(&recipe)?,
     };
-    let settings = new_settings(&args.training, &data, args.seed, world)?;
+    let settings = new_settings(&args.training, &data, &args.cache, args.seed, world)?;
     let settings = RunSettings { window: args.window, ..settings };
     let is_demo = args.data.is_none() && recipe.name == DEMO;
     let folder = args.run.clone().unwrap_or_else(|| free_folder(&recipe.name));
@@ -205,6 +224,8 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
     )?;
     let settings = RunSettings {
         data: args.data.as_deref().map(absolute).transpose()?.unwrap_or(before.data),
+        cache: args.cache.cache.as_deref().map(absolute).transpose()?.or(before.cache),
+        cache_limit: args.cache.cache_limit.or(before.cache_limit),
         limit_batches: args.training.limit_batches.map(u64::from).or(before.limit_batches),
         micro_batch: args.training.micro_batch.map(usize::from).or(before.micro_batch),
         parts: args.training.parts.map_or(before.parts, usize::from),
@@ -217,7 +238,11 @@ fn old_run(args: &TrainArgs, run: &Path) -> anyhow::Result<PlannedRun> {
     Ok(PlannedRun { recipe, settings, folder: run.to_owned(), is_demo: false })
 }
 
+/// The path from the root; a URL as it is.
 pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    if is_url(path) {
+        return Ok(path.to_owned());
+    }
     std::path::absolute(path).with_context(|| format!("the path {} cannot be used", path.display()))
 }
 

@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use fovea_files::cache_folder_by;
+
 use super::{Build, RuntimeError};
 
 /// The default package index.
@@ -38,7 +40,7 @@ impl Options {
         Self {
             build,
             dylib: set("ORT_DYLIB_PATH").map(PathBuf::from),
-            cache: cache_from(&set),
+            cache: cache_folder_by(&set),
             index_url: set("PIP_INDEX_URL")
                 .and_then(|url| url.into_string().ok())
                 .unwrap_or_else(|| DEFAULT_INDEX_URL.to_owned()),
@@ -52,24 +54,6 @@ impl Options {
     }
 }
 
-/// The user's cache folder: `FOVEA_CACHE`, else `$XDG_CACHE_HOME/fovea`, else `~/.cache/fovea`; `None` if
-/// `HOME` is not set either.
-#[must_use]
-pub fn cache_folder() -> Option<PathBuf> {
-    cache_from(&|name| env::var_os(name).filter(|value| !value.is_empty()))
-}
-
-fn cache_from(set: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if let Some(folder) = set("FOVEA_CACHE") {
-        return Some(folder.into());
-    }
-    // The XDG specification requires that a relative path is ignored.
-    if let Some(base) = set("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
-        return Some(base.join("fovea"));
-    }
-    set("HOME").map(|home| PathBuf::from(home).join(".cache/fovea"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,15 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_follows_fovea_cache_then_xdg_then_home() {
-        let home = ("HOME", "/home/ada");
-        assert_eq!(from(&[home]).cache, Some("/home/ada/.cache/fovea".into()));
-        assert_eq!(from(&[home, ("XDG_CACHE_HOME", "/x")]).cache, Some("/x/fovea".into()));
+    fn the_cache_is_that_of_the_environment() {
+        assert_eq!(from(&[("HOME", "/home/ada")]).cache, Some("/home/ada/.cache/fovea".into()));
         assert_eq!(
-            from(&[home, ("XDG_CACHE_HOME", "relative")]).cache,
+            from(&[("HOME", "/home/ada"), ("FOVEA_CACHE", "")]).cache,
             Some("/home/ada/.cache/fovea".into())
         );
-        assert_eq!(from(&[home, ("XDG_CACHE_HOME", "/x"), ("FOVEA_CACHE", "/f")]).cache, Some("/f".into()));
         assert_eq!(from(&[]).cache, None);
     }
 

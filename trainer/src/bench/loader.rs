@@ -1,5 +1,6 @@
 //! The loader's share of a training step: batches of a data set against one of them, repeated.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use fovea_pipeline::Batch;
@@ -61,7 +62,8 @@ pub fn bench_loader(
     let mut places = (0..).flat_map(|epoch| (0..places).map(move |batch| (epoch, batch)));
     let mut next = |batches: &mut Batches| {
         let (epoch, batch) = places.next().expect("epochs do not end");
-        batches.at(epoch, batch)
+        let made = batches.at(epoch, batch, &AtomicBool::new(false))?;
+        Ok::<Batch, TrainingError>(made.expect("nothing asks it to stop"))
     };
 
     let kept = next(&mut batches)?;

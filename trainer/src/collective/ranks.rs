@@ -71,6 +71,11 @@ impl Ranks {
         self.collective.set_deadline(self.deadline.max(TO_BEGIN));
     }
 
+    /// Lengthens the deadline of every step: a process may have to wait so long for its data.
+    pub fn lengthen_deadline(&mut self, longer: Duration) {
+        self.deadline = self.deadline.saturating_add(longer);
+    }
+
     /// Waits for the deadline from now on, and for `longer`: what the others may still have to do.
     pub fn wait_for(&mut self, longer: Duration) {
         self.collective.set_deadline(self.deadline.saturating_add(longer));

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fovea_pipeline::form::center_of;
 use fovea_pipeline::geometry::Size;
@@ -16,20 +18,29 @@ use crate::backend::{BackendError, Setup};
 use crate::models::check_file;
 use crate::recipe::{Mean, Recipe};
 
-/// Opens the data set in `directory` for a trained network; checks that its images have the recipe's size.
+/// Opens the data set in `directory` for a trained network.
 ///
 /// # Errors
-/// [`TrainingError::Dataset`] when there is no data set, [`TrainingError::ImageSize`].
+/// [`TrainingError::Dataset`] when there is no data set; as [`check_images`].
 pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, TrainingError> {
-    open_sized(directory, recipe, true)
+    let dataset = Dataset::open(directory)?;
+    check_images(&dataset, recipe)?;
+    Ok(dataset)
 }
 
-fn open_sized(directory: &Path, recipe: &Recipe, is_trained: bool) -> Result<Dataset, TrainingError> {
-    let dataset = Dataset::open(directory)?;
+/// Checks that the images of a data set have the size that a trained network takes.
+///
+/// # Errors
+/// [`TrainingError::ImageSize`].
+pub fn check_images(dataset: &Dataset, recipe: &Recipe) -> Result<(), TrainingError> {
+    check_size(dataset, recipe, true)
+}
+
+fn check_size(dataset: &Dataset, recipe: &Recipe, is_trained: bool) -> Result<(), TrainingError> {
     let found_px = dataset.info().image_size as usize;
     if found_px != recipe.input.image_px {
         return Err(TrainingError::ImageSize {
-            directory: directory.into(),
+            directory: dataset.directory().into(),
             found_px,
             recipe: recipe.name.clone(),
             expected_px: recipe.input.image_px,
@@ -37,7 +48,7 @@ fn open_sized(directory: &Path, recipe: &Recipe, is_trained: bool) -> Result<Dat
             is_trained,
         });
     }
-    Ok(dataset)
+    Ok(())
 }
 
 /// The images that errors are measured on: the validation images, or the training images of a data set that
@@ -77,10 +88,19 @@ impl TrainingData {
     /// First of all, when the recipe is for a network from a file and names none.
     pub fn open(directory: &Path, recipe: &Recipe) -> Result<Self, TrainingError> {
         check_file(recipe)?;
-        let dataset = open_sized(directory, recipe, false)?;
+        Self::new(&Dataset::open(directory)?, recipe)
+    }
+
+    /// A data set that is open, wherever its shards are.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn new(dataset: &Dataset, recipe: &Recipe) -> Result<Self, TrainingError> {
+        check_file(recipe)?;
+        check_size(dataset, recipe, false)?;
         let info = dataset.info();
         let train = Arc::new(dataset.records(Split::Train)?);
-        let split = evaluated_split(&dataset);
+        let split = evaluated_split(dataset);
         let evaluated = match split {
             Split::Val => Arc::new(dataset.records(Split::Val)?),
             Split::Train => Arc::clone(&train),
@@ -90,9 +110,9 @@ impl TrainingData {
             Size::square(info.image_size),
             info.statistics.as_ref(),
         )?;
-        let mean = mean_of(&dataset, recipe)?;
+        let mean = mean_of(dataset, recipe)?;
         let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
-        let directory = directory.into();
+        let directory = dataset.directory().into();
         let mixing = recipe.mixing();
         Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain, mixing })
     }
@@ -123,6 +143,12 @@ impl TrainingData {
     /// [`DatasetError::NoRoom`](fovea_pipeline::DatasetError::NoRoom) when windows of one shard do not fit.
     pub fn window_that_fits(&self) -> Result<Option<NonZeroU32>, TrainingError> {
         Ok(self.train.window_that_fits(&self.evaluated)?)
+    }
+
+    /// The folder with what lies beside the shards.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The classes in the order of their labels.
@@ -188,6 +214,20 @@ fn mean_of(dataset: &Dataset, recipe: &Recipe) -> Result<Vec<f32>, TrainingError
     })
 }
 
+/// How often a wait looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits until a loader has its next batch; `false` once `stop` is set. A shard that comes from elsewhere may
+/// take minutes.
+pub(crate) fn is_ready(loader: &Loader, stop: &AtomicBool) -> bool {
+    while !loader.is_ready_within(LOOK) {
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+    }
+    true
+}
+
 /// The training batches of a run, from any position on.
 pub(crate) struct Batches {
     records: Arc<Records>,
@@ -251,17 +291,20 @@ impl Batches {
         self.limit.map_or(full, |limit| limit.min(full)).max(1)
     }
 
-    /// The batch number `batch` of `epoch`, both counted from 0. A single loader makes all of them while they
-    /// are requested in order.
+    /// The batch number `batch` of `epoch`, both counted from 0; `None` if `stop` is set before it is there.
+    /// A single loader makes all of them while they are requested in order.
     ///
     /// # Errors
     /// [`TrainingError::Loader`].
-    pub fn at(&mut self, epoch: u64, batch: u64) -> Result<Batch, TrainingError> {
+    pub fn at(&mut self, epoch: u64, batch: u64, stop: &AtomicBool) -> Result<Option<Batch>, TrainingError> {
         let ahead = self.ahead.take();
         let (mut loader, ahead) = match self.running.take() {
             Some((loader, next)) if next == (epoch, batch) => (loader, ahead),
             _ => (self.start(epoch, batch)?, None),
         };
+        if ahead.is_none() && !is_ready(&loader, stop) {
+            return Ok(None);
+        }
         let made = match ahead.or_else(|| loader.next()) {
             Some(made) => made?,
             // Its epochs do not end, so the workers are gone, and they report an error before they exit.
@@ -271,7 +314,7 @@ impl Batches {
         if next.1 == 0 || next.1 < self.per_epoch() {
             self.running = Some((loader, next));
         }
-        Ok(made)
+        Ok(Some(made))
     }
 
     /// The batch after the last one, if it is ready and needs no new loader.

@@ -174,7 +174,13 @@ impl TrainingError {
     #[must_use]
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Dataset(error) => !matches!(error, DatasetError::Io { .. } | DatasetError::Shard(_)),
+            Self::Dataset(error) => !matches!(
+                error,
+                DatasetError::Io { .. }
+                    | DatasetError::Shard(_)
+                    | DatasetError::NotFetched { .. }
+                    | DatasetError::Unwanted { .. }
+            ),
             Self::Backend(error) => error.is_usage(),
             Self::Checkpoint(error) => error.is_usage(),
             Self::Collective(error) => error.is_usage(),

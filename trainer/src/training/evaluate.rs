@@ -10,6 +10,7 @@ use fovea_pipeline::{Batch, EvalCrops, Loader, LoaderConfig, Records};
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
+use super::data::is_ready;
 use crate::backend::{Rows, Targets, TrainingBackend};
 use crate::collective::Ranks;
 use crate::metrics::{BatchMetrics, number_or_nan};
@@ -78,11 +79,17 @@ impl Evaluation {
         };
         let mut sums = BatchMetrics::default();
         let mut memory = backend.batch_memory()?;
-        let loader = Loader::start_with_memory(Arc::clone(&self.records), config, &mut *memory)?;
+        let mut loader = Loader::start_with_memory(Arc::clone(&self.records), config, &mut *memory)?;
         let mut slowest = Duration::ZERO;
-        for batch in loader {
+        loop {
+            // If it is not ready, that is said to the other processes with the rest.
+            let next = is_ready(&loader, stop).then(|| loader.next());
             let begin = Instant::now();
-            let own = self.batch(backend, &batch?)?;
+            let own = match next {
+                Some(Some(batch)) => self.batch(backend, &batch?)?,
+                Some(None) => break,
+                None => BatchMetrics::default(),
+            };
             slowest = slowest.max(begin.elapsed());
             ranks.wait_for(2 * slowest);
             let of_all = ranks.gather_words([

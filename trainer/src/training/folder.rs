@@ -40,8 +40,14 @@ const REPORT: &str = "report.json";
 /// Settings of a run other than its recipe and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSettings {
-    /// Folder of the data set; an absolute path.
+    /// Folder of the data set, an absolute path, or its URL.
     pub data: PathBuf,
+    /// Folder that keeps what is fetched from a URL, an absolute path; `None` is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Most bytes of shards in that folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_limit: Option<u64>,
     /// Batches after which an epoch ends early.
     pub limit_batches: Option<u64>,
     /// Rows that the backend takes at once; the recipe's batch if `None`.
@@ -182,13 +188,15 @@ impl RunFolder {
         &self.store
     }
 
-    /// Records recipe, settings and environment, and the data set's record of its preparation, if it has one.
+    /// Records recipe, settings and environment, and the record of its preparation that the data set in the
+    /// folder `data` has, if it has one.
     ///
     /// # Errors
     /// [`TrainingError::Write`], and [`TrainingError::Read`] when a file that is to be copied cannot be read.
     pub fn describe(
         &self,
         recipe: &Recipe,
+        data: &Path,
         settings: &RunSettings,
         backend: &Description,
     ) -> Result<(), TrainingError> {
@@ -200,7 +208,7 @@ impl RunFolder {
             self.keep(file, Path::new(WEIGHTS))?;
             *file = WEIGHTS.into();
         }
-        self.keep_preparation(&settings.data)?;
+        self.keep_preparation(data)?;
         self.write(RECIPE, recipe.to_toml().as_bytes())?;
         self.write_json(SETTINGS, settings)?;
         self.write_json(ENVIRONMENT, &Environment::new(backend))

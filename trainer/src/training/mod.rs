@@ -30,7 +30,7 @@ mod tests;
 mod trained;
 
 pub(crate) use data::Batches;
-pub use data::{TrainingData, crop_size, evaluated_split, open_dataset};
+pub use data::{TrainingData, check_images, crop_size, evaluated_split, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
 pub use evaluate::{Evaluation, Score, average, probabilities};

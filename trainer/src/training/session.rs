@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
             run.restore(meta, state)?;
         }
         if let Some(folder) = folder {
-            folder.describe(recipe, &settings, &about)?;
+            folder.describe(recipe, data.directory(), &settings, &about)?;
         }
         run.train()
     }

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use fovea_pipeline::{Dataset, Split};
+use fovea_pipeline::Split;
 use fovea_tools::args::{number, threads};
+use fovea_tools::data::CacheArgs;
 use fovea_tools::{outln, signals, terminal};
 
 use crate::augment::Steps;
@@ -25,8 +26,11 @@ use crate::measure::{Form, Measurement, Settings, Subtract, measure};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// A folder that prepare_imagenet has written.
+    /// A folder that prepare_imagenet has written, or the URL of a prepared data set.
+    #[arg(value_name = "DIR|URL")]
     directory: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Numbers of workers to measure, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N", value_parser = threads())]
     workers: Vec<NonZero<usize>>,
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let dataset = Dataset::open(&arguments.directory)?;
+    let dataset = arguments.cache.open(&arguments.directory)?;
     let images = dataset.info().images(Split::Train).max(1);
     let crop = arguments.crop.unwrap_or(dataset.info().image_size * 7 / 8);
     let settings = Settings {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use fovea_datasets::photo::{Filter, Fit, Orientation};
 use fovea_datasets::prepare::PrepareOptions;
@@ -11,6 +12,7 @@ use fovea_datasets::{Layout, OpenOptions, Reading};
 use fovea_pipeline::{Encoding, UnknownName, cores};
 use fovea_tools::args::{number, one_of, seed, threads};
 use fovea_tools::bytes;
+use fovea_tools::data::{self, CacheArgs, is_url};
 
 /// Makes shards for training out of ImageNet or another collection of labelled images.
 ///
@@ -34,8 +36,11 @@ pub struct Cli {
 pub enum Command {
     /// Read every byte of a prepared data set and check digests, checksums, counts, labels and images
     Verify {
-        /// Folder of the data set
+        /// Folder or URL of the data set; from a URL every shard is fetched
+        #[arg(value_name = "DIR|URL")]
         dir: PathBuf,
+        #[command(flatten)]
+        cache: CacheArgs,
         /// Threads [default: number of cores]
         #[arg(long, value_parser = threads())]
         workers: Option<NonZeroUsize>,
@@ -45,8 +50,12 @@ pub enum Command {
     },
     /// Print a summary of a prepared data set
     Inspect {
-        /// Folder of the data set
+        /// Folder or URL of the data set; from a URL no shard is fetched, so the images of classes are not
+        /// counted
+        #[arg(value_name = "DIR|URL")]
         dir: PathBuf,
+        #[command(flatten)]
+        cache: CacheArgs,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -64,9 +73,13 @@ pub struct PrepareArgs {
     /// ILSVRC development kit: classes and validation labels
     #[arg(long, value_name = "PATH")]
     devkit: Option<PathBuf>,
-    /// Folder to write to
-    #[arg(long, value_name = "DIR", required = true)]
+    /// Folder to write to, or s3://, gs:// or az:// to upload to: shards first, dataset.json last
+    #[arg(long, value_name = "DIR|URL", required = true)]
     out: Option<PathBuf>,
+    /// Folder in which the data set is prepared before it is uploaded to a URL, and stays [default: one for
+    /// the URL in `prepare` in FOVEA_CACHE or ~/.cache/fovea]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
     /// Layout of the images; folders whose names do not tell are classes or splits
     #[arg(long, value_parser = one_of::<LayoutChoice>(LayoutChoice::names()), default_value = "auto")]
     layout: LayoutChoice,
@@ -154,8 +167,26 @@ impl FromStr for LayoutChoice {
 
 impl PrepareArgs {
     /// The output folder.
-    pub fn out(&self) -> PathBuf {
-        self.out.clone().expect("clap requires it where there is no subcommand")
+    ///
+    /// # Errors
+    /// When it is at a URL, and there is no folder to prepare in.
+    pub fn out(&self) -> anyhow::Result<PathBuf> {
+        match self.url() {
+            None => Ok(self.out.clone().expect("clap requires it where there is no subcommand")),
+            Some(url) => {
+                let folder =
+                    || Some(fovea_files::cache_folder()?.join("prepare").join(data::folder_name(url)));
+                self.work
+                    .clone()
+                    .or_else(folder)
+                    .context("there is no folder to prepare in: give one with --work")
+            }
+        }
+    }
+
+    /// The URL to upload to.
+    pub fn url(&self) -> Option<&str> {
+        self.out.as_deref().filter(|out| is_url(out))?.to_str()
     }
 
     /// The source. Archives are inflated to where the shards will be, where there is room: into the output
@@ -171,7 +202,7 @@ impl PrepareArgs {
             devkit: self.devkit.clone(),
             layout,
             reading,
-            scratch_dir: self.out.as_deref().and_then(existing_folder),
+            scratch_dir: self.out().ok().as_deref().and_then(existing_folder),
         }
     }
 

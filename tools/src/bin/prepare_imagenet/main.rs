@@ -16,6 +16,7 @@ use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Sum
 use fovea_datasets::{EmbeddedSample, Note, OpenOptions, Source, verify};
 use fovea_pipeline::summary::count;
 use fovea_pipeline::{Dataset, Split, cores};
+use fovea_tools::data::{self, CacheArgs, RemoteError, is_url};
 use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
 use fovea_tools::{bars, bytes, errln};
@@ -26,13 +27,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = signals::install().and_then(|()| match cli.command {
         None => prepare(&cli.prepare),
-        Some(Command::Verify { dir, workers, json }) => {
-            verify_directory(&dir, workers.unwrap_or_else(cores), json)
+        Some(Command::Verify { dir, cache, workers, json }) => {
+            verify_directory(&dir, &cache, workers.unwrap_or_else(cores), json)
         }
-        Some(Command::Inspect { dir, json }) => inspect(&dir, json),
+        Some(Command::Inspect { dir, cache, json }) => inspect(&dir, &cache, json),
     });
     result.unwrap_or_else(|error| {
         errln!("error: {}", terminal::one_line(&error));
+        if error.downcast_ref().is_some_and(RemoteError::is_usage) {
+            return ExitCode::from(USAGE);
+        }
         match error.downcast_ref() {
             Some(PrepareError::Interrupted { .. }) => ExitCode::from(INTERRUPTED),
             Some(PrepareError::Option { .. }) => ExitCode::from(USAGE),
@@ -44,6 +48,11 @@ fn main() -> ExitCode {
 fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     let options = args.prepare_options();
     options.validate()?;
+    let out = args.out()?;
+    if let Some(url) = args.url() {
+        // What cannot be uploaded to is an error now, and not after hours.
+        data::check_destination(url)?;
+    }
     if args.verify_tars {
         verify_tars(&args.open_options())?;
     }
@@ -52,7 +61,6 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     } else {
         fovea_datasets::open(&args.open_options())?
     };
-    let out = args.out();
     let preparer = Preparer::new(&*source, options, &out)?;
     let mut notes: Vec<Note> = source.notes().iter().chain(preparer.taken_in()).cloned().collect();
     announce(&*source, &notes, &preparer, &out);
@@ -77,8 +85,26 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
             errln!("error: {}", report::too_many_rejects(summary.rejected, max, &out));
             Ok(ExitCode::FAILURE)
         }
-        _ => Ok(ExitCode::SUCCESS),
+        _ => {
+            if let Some(url) = args.url() {
+                upload(&out, url)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Uploads what is not there yet; the same command goes on after an interruption.
+fn upload(folder: &Path, url: &str) -> anyhow::Result<()> {
+    let info = verify::open(folder)?.info().clone();
+    let total = Split::ALL.into_iter().flat_map(|split| info.shards(split)).map(|shard| shard.bytes).sum();
+    let bar = bars::byte_bar(total);
+    let done = data::upload(folder, url, &|bytes| bar.inc(bytes))?;
+    bar.finish_and_clear();
+    let (files, sent) = (count(done.files as u64, "file"), bytes::describe(done.bytes));
+    errln!("uploaded {files}, {sent}, to {url}; {} were there already", done.skipped);
+    errln!("{} is not needed any more, unless you upload it again", folder.display());
+    Ok(())
 }
 
 /// Compares the files with the official ones; a folder is searched for their names.
@@ -163,8 +189,18 @@ fn run_with_progress(preparer: Preparer<'_>, total: u64) -> anyhow::Result<Summa
     })
 }
 
-fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> anyhow::Result<ExitCode> {
-    let dataset = verify::open(dir)?;
+/// Opens the data set in a folder or at a URL.
+fn open(place: &Path, cache: &CacheArgs) -> anyhow::Result<Dataset> {
+    if is_url(place) { cache.open(place) } else { Ok(verify::open(place)?) }
+}
+
+fn verify_directory(
+    dir: &Path,
+    cache: &CacheArgs,
+    workers: std::num::NonZeroUsize,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let dataset = open(dir, cache)?;
     let info = dataset.info();
     let total = Split::ALL.into_iter().flat_map(|split| info.shards(split)).map(|shard| shard.bytes).sum();
     let bar = bars::byte_bar(total);
@@ -178,13 +214,13 @@ fn verify_directory(dir: &Path, workers: std::num::NonZeroUsize, json: bool) -> 
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let dataset = verify::open(dir)?;
+fn inspect(dir: &Path, cache: &CacheArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let dataset = open(dir, cache)?;
     let info = dataset.info();
-    let preparation = Preparation::read(dir)?;
-    // A damaged shard takes only the numbers.
-    let images = images_of_classes(&dataset);
-    let numbers = images.as_deref().ok();
+    let preparation = Preparation::read(dataset.directory())?;
+    // A damaged shard takes only the numbers; to fetch all shards for them would take too long.
+    let images = (!is_url(dir)).then(|| images_of_classes(&dataset)).transpose();
+    let numbers = images.as_ref().ok().and_then(Option::as_deref);
     if json {
         terminal::print_json(&report::inspect_json(info, preparation.as_ref(), numbers))?;
     } else {

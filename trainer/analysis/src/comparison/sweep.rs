@@ -3,7 +3,7 @@
 use std::fs;
 
 use fovea_files::FileLock;
-use fovea_pipeline::Split;
+use fovea_pipeline::{Dataset, Split};
 use fovea_trainer::training::{RunSettings, TrainingData};
 
 use super::error::ComparisonError;
@@ -15,15 +15,19 @@ use super::trial::{Event, Pause, SweepContext, Trial, TrialId};
 use super::tuning::{EpochResult, Goal, Tuning};
 
 /// Runs the trials of a comparison that are not finished yet and writes the result; `None` when it was
-/// stopped.
+/// stopped. `datasets` are those of the candidates, in their order.
 ///
 /// # Errors
 /// [`ComparisonError`]; finished epochs are kept.
-pub fn compare(plan: &Plan, context: &mut SweepContext<'_>) -> Result<Option<Comparison>, ComparisonError> {
+pub fn compare(
+    plan: &Plan,
+    datasets: &[Dataset],
+    context: &mut SweepContext<'_>,
+) -> Result<Option<Comparison>, ComparisonError> {
     plan.check()?;
     let mut data = Vec::new();
-    for Candidate { recipe, data: folder } in &plan.candidates {
-        let opened = TrainingData::open(folder, recipe)?;
+    for (Candidate { recipe, data: folder }, dataset) in plan.candidates.iter().zip(datasets) {
+        let opened = TrainingData::new(dataset, recipe)?;
         opened.check_batch(recipe, context.options.settings.parts)?;
         plan.check_target(opened.classes().len())?;
         if plan.metric == Metric::ValError && opened.split() == Split::Train {

@@ -187,6 +187,8 @@ mod tests {
     #[test]
     fn the_table_has_the_share_of_an_epoch_and_of_a_batch() {
         let settings = |limit_batches, micro_batch| RunSettings {
+            cache: None,
+            cache_limit: None,
             data: "shards".into(),
             limit_batches,
             micro_batch,

@@ -1,7 +1,6 @@
 //! Figures of the network's predictions (figure 4 of the paper).
 
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +10,7 @@ use fovea_pipeline::summary::short_percent;
 use fovea_pipeline::{Dataset, Records, Split};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};
-use fovea_trainer::training::{TrainedModel, TrainingError, open_dataset};
+use fovea_trainer::training::{TrainedModel, TrainingError, check_images};
 
 use super::confusion::{Confusion, some_of};
 use super::section::{Figure, Section};
@@ -39,13 +38,13 @@ pub type OpenRuntime<'a> = dyn FnMut() -> Result<(&'static OnnxRuntime, OrtOptio
 /// set.
 pub(super) fn section(
     trained: TrainedModel,
-    data: Option<&Path>,
+    dataset: Result<Dataset, String>,
     images: usize,
     runtime: &mut OpenRuntime<'_>,
     stop: &AtomicBool,
 ) -> Section {
     let mut section = Section { title: "Predictions", ..Section::default() };
-    if let Err(reason) = fill(&mut section, trained, data, images, runtime, stop) {
+    if let Err(reason) = fill(&mut section, trained, dataset, images, runtime, stop) {
         section.omissions.push(format!("predictions of images: {reason}"));
     }
     section
@@ -54,14 +53,14 @@ pub(super) fn section(
 fn fill(
     section: &mut Section,
     trained: TrainedModel,
-    data: Option<&Path>,
+    dataset: Result<Dataset, String>,
     images: usize,
     runtime: &mut OpenRuntime<'_>,
     stop: &AtomicBool,
 ) -> Result<(), String> {
     let text = |error: &dyn Error| error.to_string();
-    let data = data.ok_or("the data set of the run is not known; name one with --data")?;
-    let dataset = open_dataset(data, &trained.recipe).map_err(|error| text(&error))?;
+    let dataset = dataset?;
+    check_images(&dataset, &trained.recipe).map_err(|error| text(&error))?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids).map_err(|error| text(&error))?;
     let layer = trained.network.network.last_hidden();

@@ -48,6 +48,18 @@ pub(super) struct DataFacts {
     pub val_images: u64,
 }
 
+impl DataFacts {
+    /// Those of this data set.
+    pub fn of(dataset: &Dataset) -> Self {
+        let info = dataset.info();
+        Self {
+            classes: info.classes.len(),
+            train_images: info.images(Split::Train),
+            val_images: info.images(Split::Val),
+        }
+    }
+}
+
 /// Positions of the updates of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Positions {
@@ -104,11 +116,7 @@ impl Record {
             }));
         }
         let data = data.or(settings.as_ref().map(|settings| settings.data.as_path()));
-        let data = data.and_then(|data| Dataset::open(data).ok()).map(|dataset| DataFacts {
-            classes: dataset.info().classes.len(),
-            train_images: dataset.info().images(Split::Train),
-            val_images: dataset.info().images(Split::Val),
-        });
+        let data = data.and_then(|data| Dataset::open(data).ok()).map(|dataset| DataFacts::of(&dataset));
         let name = std::path::absolute(run)
             .ok()
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io};
 
 use fovea_files::write_atomically;
+use fovea_pipeline::Dataset;
 use fovea_trainer::checkpoint::Meta;
-use fovea_trainer::training::{CheckpointChoice, TrainedModel};
+use fovea_trainer::training::{CheckpointChoice, TrainedModel, open_dataset};
 
 use super::error::ReportError;
 use super::predictions::OpenRuntime;
-use super::record::{Record, has_dropout};
+use super::record::{DataFacts, Record, has_dropout};
 use super::section::{Figure, Section};
 use super::{curves, page, predictions, weights};
 use crate::figure;
@@ -20,6 +21,8 @@ use crate::figure;
 pub struct ReportOptions {
     /// Folder of the data set; by default that of the run.
     pub data: Option<PathBuf>,
+    /// The data set, where it lies in no folder, or why it cannot be used.
+    pub dataset: Option<Result<Dataset, String>>,
     /// The checkpoint to show.
     pub checkpoint: CheckpointChoice,
     /// Images of each split that the network predicts, evenly spread over the split.
@@ -72,6 +75,9 @@ impl<'a> Reporter<'a> {
         // The last page of a report that is kept up to date is written after it was stopped.
         let is_last = self.stop.load(Ordering::Relaxed);
         let mut record = Record::read(&self.run, self.options.data.as_deref())?;
+        if let Some(Ok(dataset)) = &self.options.dataset {
+            record.data = Some(DataFacts::of(dataset));
+        }
         // Reading a large network takes time, and it stays the same.
         record.has_dropout = *self.has_dropout.get_or_insert_with(|| has_dropout(&record.recipe));
         let mut sections = vec![curves::learning(&record), curves::speed(&record)];
@@ -115,7 +121,12 @@ impl<'a> Reporter<'a> {
         let network = weights::section(&trained);
         let data =
             self.options.data.as_deref().or(record.settings.as_ref().map(|settings| settings.data.as_path()));
-        let predictions = predictions::section(trained, data, self.options.images, self.runtime, self.stop);
+        let dataset = self.options.dataset.clone().unwrap_or_else(|| {
+            let data = data.ok_or("the data set of the run is not known; name one with --data")?;
+            open_dataset(data, &trained.recipe).map_err(|error| error.to_string())
+        });
+        let predictions =
+            predictions::section(trained, dataset, self.options.images, self.runtime, self.stop);
         let sections = CheckpointSections { path, title, sections: vec![network, predictions] };
         if self.stop.load(Ordering::Relaxed) {
             // Interrupted sections do not replace complete ones.
@@ -209,7 +220,8 @@ mod tests {
     fn a_report_that_is_stopped_while_it_is_drawn_writes_nothing_unless_it_is_the_last() {
         let run = tempfile::tempdir().unwrap();
         let out = run.path().join("report.html");
-        let options = ReportOptions { data: None, checkpoint: CheckpointChoice::Best, images: 10, out };
+        let options =
+            ReportOptions { data: None, dataset: None, checkpoint: CheckpointChoice::Best, images: 10, out };
         let stop = AtomicBool::new(true);
         let mut runtime = || -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
             unreachable!("there is no checkpoint")
@@ -228,8 +240,13 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         fs::write(run.path().join("recipe.toml"), Recipe::load("demo", &[]).unwrap().to_toml()).unwrap();
         let out = run.path().join("report.html");
-        let options =
-            ReportOptions { data: None, checkpoint: CheckpointChoice::Best, images: 10, out: out.clone() };
+        let options = ReportOptions {
+            data: None,
+            dataset: None,
+            checkpoint: CheckpointChoice::Best,
+            images: 10,
+            out: out.clone(),
+        };
         let stop = AtomicBool::new(false);
         let mut runtime = || -> Result<(&'static OnnxRuntime, OrtOptions), BackendError> {
             unreachable!("there is no checkpoint")

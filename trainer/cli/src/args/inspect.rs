@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fovea_pipeline::Split;
 use fovea_tools::args::{number, one_of, threads};
+use fovea_tools::data::CacheArgs;
 
 use super::{RuntimeArgs, TrainedArgs};
 
@@ -13,9 +14,11 @@ use super::{RuntimeArgs, TrainedArgs};
 pub struct ReportArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
-    /// Folder of a prepared data set [default: the one that the run was trained on]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or URL of a prepared data set [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// File of the page; the folder `figures` next to it gets each figure as SVG and PNG [default:
     /// RUN/report.html]
     #[arg(long, value_name = "FILE")]
@@ -35,8 +38,11 @@ pub struct ReportArgs {
 pub struct FeaturesArgs {
     #[command(flatten)]
     pub trained: TrainedArgs,
-    /// Folder of a prepared data set
+    /// Folder or URL of a prepared data set
+    #[arg(value_name = "DIR|URL")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Layer of the network; for one from an .onnx file, the name of a node [default: the last hidden one,
     /// after its activation]
     #[arg(long, value_name = "NAME")]
@@ -63,9 +69,11 @@ pub struct SearchArgs {
     /// Photos: JPEG, PNG, WebP, GIF, BMP, TIFF or PNM
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Folder of the prepared data set to search
+    /// Folder or URL of the prepared data set to search
     #[arg(long = "in", value_name = "DATA")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Split to search
     #[arg(long, value_parser = one_of::<Split>(Split::ALL.map(Split::name)), default_value_t = Split::Train)]
     pub split: Split,

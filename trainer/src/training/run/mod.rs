@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::{EvalCrops, Split};
+use fovea_pipeline::{Batch, DatasetError, EvalCrops, LoaderError, Split};
 
 use super::clock::{Clock, Lap, ratio};
 use super::data::{Batches, crop_size};
@@ -182,11 +182,13 @@ impl<'a> Run<'a> {
         while self.meta.epoch < self.recipe.training.epochs {
             let mut clock = Clock::start();
             while self.meta.batch < per_epoch {
-                if self.step(&mut batches, &mut metrics, &mut clock, &mut detector)?.is_break() {
+                let step = self.step(&mut batches, &mut metrics, &mut clock, &mut detector);
+                if self.saved_if_out_of_reach(step)?.is_break() {
                     return self.interrupted();
                 }
             }
-            match self.evaluate(self.recipe.evaluation.every_epoch)? {
+            let score = self.evaluate(self.recipe.evaluation.every_epoch);
+            match self.saved_if_out_of_reach(score)? {
                 None => return self.interrupted(),
                 Some(score) => {
                     self.finish_epoch(&score, &clock, &mut metrics)?;
@@ -195,6 +197,15 @@ impl<'a> Run<'a> {
             }
         }
         self.finish(last_score)
+    }
+
+    /// The result; if it is that the data set cannot be reached any more, there is a checkpoint to resume
+    /// from.
+    fn saved_if_out_of_reach<T>(&mut self, result: Result<T, TrainingError>) -> Result<T, TrainingError> {
+        if let Err(TrainingError::Loader(LoaderError::Dataset(DatasetError::NotFetched { .. }))) = &result {
+            self.save()?;
+        }
+        result
     }
 
     fn batches(&self) -> Result<Batches, TrainingError> {
@@ -235,9 +246,10 @@ impl<'a> Run<'a> {
         detector: &mut StuckAtChance,
     ) -> Result<ControlFlow<()>, TrainingError> {
         let begin = Instant::now();
-        let batch = batches.at(self.meta.epoch.into(), self.meta.batch)?;
+        let batch = batches.at(self.meta.epoch.into(), self.meta.batch, self.stop)?;
         let waited = begin.elapsed();
-        let Some(Agreed { rows, may_save }) = self.agree(batch.len())? else {
+        let agreed = self.agree(batch.as_ref().map_or(0, Batch::len))?;
+        let (Some(batch), Some(Agreed { rows, may_save })) = (batch, agreed) else {
             return Ok(ControlFlow::Break(()));
         };
         self.meta.batch += 1;

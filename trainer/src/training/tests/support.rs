@@ -159,6 +159,8 @@ pub fn recipe(overrides: &[&str]) -> Recipe {
 pub fn options() -> RunOptions {
     let settings = RunSettings {
         data: PathBuf::new(),
+        cache: None,
+        cache_limit: None,
         limit_batches: None,
         micro_batch: None,
         parts: 1,

@@ -1,4 +1,4 @@
-//! Byte counts as text.
+//! Byte counts as people write and read them.
 
 /// Units and their bytes, largest first. Those with an `i` are powers of 1024.
 const UNITS: [(&str, u64); 7] = [
