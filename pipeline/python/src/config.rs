@@ -1,13 +1,12 @@
 //! How a loader works, checked before any thread is started.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::{LastBatch, StatsSnapshot, Views};
 use fovea_pipeline::order::Order;
-use fovea_pipeline::{
-    Axes, Chain, LoaderConfig, MeanValue, Normalization, OutputForm, Records, UnknownName,
-};
+use fovea_pipeline::{Axes, Chain, LoaderConfig, MeanValue, Normalization, OutputForm, Records, UnknownName};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -32,7 +31,7 @@ impl Config {
     /// Batches have `batch_size` images of this rank.
     #[new]
     #[pyo3(signature = (dataset, *, batch_size, transform, dtype, mean, std, channels_last, shuffle, rank, world,
-        drop_last, workers, buffers, on_bad_record, views))]
+        drop_last, workers, buffers, on_bad_record, views, window))]
     #[expect(clippy::too_many_arguments, reason = "called once, with keywords")]
     fn new(
         dataset: &Dataset,
@@ -50,6 +49,7 @@ impl Config {
         buffers: usize,
         on_bad_record: &str,
         views: usize,
+        window: Option<NonZeroU32>,
     ) -> PyResult<Self> {
         let info = dataset.of();
         let stored = Size::square(info.image_size);
@@ -71,7 +71,11 @@ impl Config {
         let config = LoaderConfig {
             batch_size,
             workers: workers.unwrap_or(training.workers),
-            order: if shuffle { Order::Shuffled } else { Order::Sequential },
+            order: match window {
+                _ if !shuffle => Order::Sequential,
+                None => Order::Shuffled,
+                Some(shards) => Order::Windowed(shards),
+            },
             views: Views::Augmented { chain: Arc::new(chain), count: views },
             form,
             axes: if channels_last { Axes::Hwc } else { Axes::Chw },

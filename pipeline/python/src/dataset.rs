@@ -1,7 +1,8 @@
 //! A split of a prepared data set.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::records::StoredRecord;
@@ -11,6 +12,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
 use crate::array::Array;
+use crate::elsewhere;
 use crate::errors::{DataError, IntoException};
 
 /// A split of a prepared data set, mapped into memory.
@@ -40,23 +42,46 @@ impl Dataset {
         Err(PyIndexError::new_err(format!("image {index}, but there are {images}, counted from 0")))
     }
 
-    fn record(&self, index: usize) -> PyResult<StoredRecord> {
-        self.records.record(self.index(index)?).map_err(pipeline::DatasetError::exception)
+    /// A record; waits for its shard with the interpreter released, looking for signals.
+    fn record(&self, py: Python<'_>, index: usize) -> PyResult<StoredRecord> {
+        let index = self.index(index)?;
+        let interrupted = Mutex::new(Ok(()));
+        let is_wanted = || {
+            let looked = Python::attach(|py| py.check_signals());
+            let is_wanted = looked.is_ok();
+            if !is_wanted {
+                *interrupted.lock().unwrap_or_else(PoisonError::into_inner) = looked;
+            }
+            is_wanted
+        };
+        let record = py.detach(|| self.records.record_while(index, &is_wanted));
+        interrupted.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        record.map_err(pipeline::DatasetError::exception)
     }
 }
 
 #[pymethods]
 impl Dataset {
+    /// The data set in a folder, or at a URL with a cache.
     #[new]
-    fn new(py: Python<'_>, path: PathBuf, split: &str) -> PyResult<Self> {
+    #[pyo3(signature = (path, split, *, cache=None, cache_limit=None, timeout=120.0))]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        split: &str,
+        cache: Option<PathBuf>,
+        cache_limit: Option<u64>,
+        timeout: f64,
+    ) -> PyResult<Self> {
         let split: Split = split.parse().map_err(IntoException::exception)?;
-        let opened = py.detach(|| {
-            let dataset = pipeline::Dataset::open(&path)?;
-            let records = Arc::new(dataset.records(split)?);
-            Ok((dataset, records))
-        });
-        let (dataset, records) = opened.map_err(pipeline::DatasetError::exception)?;
-        Ok(Self { dataset, split, records })
+        let dataset = elsewhere::open(py, &path, cache, cache_limit, timeout)?;
+        let records = py.detach(|| dataset.records(split)).map_err(pipeline::DatasetError::exception)?;
+        Ok(Self { dataset, split, records: Arc::new(records) })
+    }
+
+    /// Shards among which images are to be shuffled because the cache does not hold all.
+    fn window_that_fits(&self) -> PyResult<Option<NonZeroU32>> {
+        self.records.window_that_fits(&self.records).map_err(pipeline::DatasetError::exception)
     }
 
     fn __len__(&self) -> usize {
@@ -75,10 +100,9 @@ impl Dataset {
 
     /// The pixels `u8 [3,S,S]` of an image, checked against its checksum at its first use.
     fn image(&self, py: Python<'_>, index: usize) -> PyResult<Array> {
-        let index = self.index(index)?;
+        let record = self.record(py, index)?;
         let pixels = py.detach(|| {
             let (mut decoder, mut scratch) = (JpegDecoder::default(), Scratch::default());
-            let record = self.records.record(index)?;
             let mut view = record.view(&mut decoder, &mut scratch)?;
             let mut planes = vec![0; 3 * view.size().area()];
             view.write_u8(&mut planes);
@@ -89,12 +113,12 @@ impl Dataset {
     }
 
     /// The label of an image.
-    fn label(&self, index: usize) -> PyResult<i64> {
-        Ok(self.record(index)?.label())
+    fn label(&self, py: Python<'_>, index: usize) -> PyResult<i64> {
+        Ok(self.record(py, index)?.label())
     }
 
     /// The key of an image: its path in the source.
-    fn key(&self, index: usize) -> PyResult<String> {
-        Ok(self.record(index)?.key())
+    fn key(&self, py: Python<'_>, index: usize) -> PyResult<String> {
+        Ok(self.record(py, index)?.key())
     }
 }

@@ -8,6 +8,7 @@ mod array;
 mod config;
 mod dataset;
 mod dlpack;
+mod elsewhere;
 mod errors;
 mod preparation;
 mod process;
@@ -29,6 +30,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(preparation::verify, module)?)?;
     module.add_function(wrap_pyfunction!(preparation::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(preparation::report_bus_errors, module)?)?;
+    module.add_function(wrap_pyfunction!(elsewhere::bytes_of, module)?)?;
+    module.add_function(wrap_pyfunction!(elsewhere::is_url, module)?)?;
     module.add_function(wrap_pyfunction!(transforms::transform_names, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import os
@@ -19,13 +20,27 @@ class Dataset:
     `dataset[i]` is `(image, label)`: pixels `uint8 [3,S,S]` as a new NumPy array, and an int. It serves as a map-style
     data set of PyTorch as well, in workers that are forked or spawned.
 
-    path: a folder that `prepare` has made.
+    path: a folder that `prepare` has made, or the URL of one: s3://, gs://, az://, https://, hf:// or file://.
     split: "train" or "val".
+    cache: folder that keeps what is fetched from a URL [default: `data` in FOVEA_CACHE or ~/.cache/fovea].
+    cache_limit: most bytes of shards in it, a number or a text such as "100GB" [default: no limit].
+    timeout: seconds that the server of a URL may fail before an error.
     """
 
-    def __init__(self, path: str | os.PathLike[str], split: str = "train") -> None:
-        self._native = _native.Dataset(path, split)
-        self.path = os.path.abspath(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        cache_limit: int | str | None = None,
+        timeout: float = 120.0,
+    ) -> None:
+        if isinstance(cache_limit, str):
+            cache_limit = _native.bytes_of(cache_limit)
+        self._cache = {"cache": cache, "cache_limit": cache_limit, "timeout": timeout}
+        self._native = _native.Dataset(path, split, **self._cache)
+        self.path = os.fspath(path) if _native.is_url(path) else os.path.abspath(path)
         self.split = split
         self.info: dict[str, Any] = json.loads(self._native.info())
 
@@ -86,14 +101,14 @@ class Dataset:
     @property
     def name(self) -> str:
         """The name of its folder."""
-        return os.path.basename(self.path) or self.path
+        return os.path.basename(self.path.rstrip("/")) or self.path
 
     def __repr__(self) -> str:
         images = f"{len(self)} images of {self.image_size}x{self.image_size} pixels, {self.encoding}"
         return f"<fovea_loader.Dataset {self.path!r}, {self.split}: {images}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset, (self.path, self.split)
+        return functools.partial(Dataset, **self._cache), (self.path, self.split)
 
     def _index(self, index: int) -> int:
         position = operator.index(index)

@@ -28,8 +28,11 @@ class Loader:
     written over. Order and augmentation depend on seed, epoch and position alone: they are the same for any number of
     workers and ranks, and after a restart.
 
-    path: a folder that `prepare` has made, or a `Dataset`.
+    path: a folder that `prepare` has made, the URL of one, or a `Dataset`.
     split: "train" or "val".
+    cache, cache_limit, timeout: for a URL, as for a `Dataset`.
+    window: shuffles images among this many shards at a time, so that only those and as many that follow are needed at
+        once [default: all, or what a cache with a limit holds].
     batch_size: N, images of a batch of this process.
     transform: what happens to every image: a list of transforms, their names, or dicts `{"op": name, …}`.
     dtype: "uint8", pixels 0..=255 as they are; or "float16" or "float32", (pixel − mean) / std.
@@ -76,18 +79,31 @@ class Loader:
         views: int = 1,
         on_bad_record: str = "stop",
         buffers: int = 2,
+        window: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_limit: int | str | None = None,
+        timeout: float | None = None,
         **unknown: Any,
     ) -> None:
         for name in unknown:
             known = [known for known in type(self).__init__.__kwdefaults__] + ["batch_size"]
             raise TypeError(f"Loader has no parameter {name!r}{transforms.nearest(name, known)}")
+        elsewhere = {"cache": cache, "cache_limit": cache_limit, "timeout": timeout}
+        elsewhere = {name: value for name, value in elsewhere.items() if value is not None}
         if isinstance(path, Dataset):
+            if elsewhere:
+                raise ValueError(f"{' and '.join(elsewhere)}: give them to the Dataset")
             if split not in (None, path.split):
                 raise ValueError(f"split={split!r}, but the data set given is of the split {path.split!r}")
             self.dataset = path
         else:
-            self.dataset = Dataset(path, "train" if split is None else split)
+            self.dataset = Dataset(path, "train" if split is None else split, **elsewhere)
         self.shuffle = (self.dataset.split == "train") if shuffle is None else bool(shuffle)
+        if window is not None:
+            window = whole("window", window, 1, 2**32 - 1)
+        elif self.shuffle:
+            window = self.dataset._native.window_that_fits()
+        self.window: int | None = window
         self.drop_last = self.shuffle if drop_last is None else bool(drop_last)
         self.batch_size = whole("batch_size", batch_size, 1, 2**31)
         self.seed = whole("seed", seed, 0, MOST)
@@ -117,6 +133,7 @@ class Loader:
                 buffers=whole("buffers", buffers, 1, 2**16),
                 on_bad_record=on_bad_record,
                 views=whole("views", views, 1, 1024),
+                window=window,
             )
         except ValueError as error:
             raise transforms.explain(error) from None
@@ -181,6 +198,7 @@ class Loader:
             "sample_in_epoch": self._sample,
             "seed": self.seed,
             "shuffle": self.shuffle,
+            "window": self.window,
             "global_batch": self._global_batch(),
             "dataset": {
                 "name": self.dataset.name,
@@ -205,6 +223,9 @@ class Loader:
             )
         if state.get("shuffle", self.shuffle) != self.shuffle:
             raise ValueError(f"the state is of a loader with shuffle={state['shuffle']}, this one has {self.shuffle}")
+        if self.shuffle and state.get("window") != self.window:
+            theirs = state.get("window")
+            raise ValueError(f"the state is of a loader with window={theirs}, this one has {self.window}: give that one")
         sample = whole("sample_in_epoch", state["sample_in_epoch"], 0, len(self.dataset))
         epoch, seed = whole("epoch", state["epoch"], 0, MOST), whole("seed", state["seed"], 0, MOST)
         if seed != self.seed:
