@@ -202,11 +202,38 @@ def reference_of(name, folded):
     module = module_of(name)
     if not folded:
         return module.train()
-    import torch.fx.experimental.optimization as optimization
+    return fold(module.eval(), NETWORKS[name][0])
 
-    module.eval()
-    has_norms = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
-    return optimization.fuse(module) if has_norms else module
+
+def fold(module, side):
+    """The module with normalisations folded into the convolutions before them; all parameters are trained."""
+    outputs, pairs = {}, []
+
+    def after_conv(conv, _, output):
+        outputs[id(output)] = (conv, output)
+
+    def before_norm(norm, inputs):
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], norm))
+
+    parts = list(module.modules())
+    hooks = [part.register_forward_hook(after_conv) for part in parts if isinstance(part, torch.nn.Conv2d)]
+    hooks += [part.register_forward_pre_hook(before_norm) for part in parts if isinstance(part, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        module(torch.zeros(1, 3, side, side))
+    for hook in hooks:
+        hook.remove()
+    for conv, norm in pairs:
+        values = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        weight, bias = torch.nn.utils.fusion.fuse_conv_bn_weights(conv.weight, conv.bias, *values)
+        conv.weight, conv.bias = (torch.nn.Parameter(tensor.detach()) for tensor in (weight, bias))
+        # Those of timm hold the activation that follows.
+        rest = torch.nn.Sequential(*(getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)))
+        for parent in module.modules():
+            for child, part in parent.named_children():
+                if part is norm:
+                    setattr(parent, child, rest)
+    return module
 
 
 def matched(ours, theirs):
