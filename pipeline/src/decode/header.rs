@@ -5,6 +5,8 @@ use super::scans::{Part, ScanHeader, parts};
 const MARKER: u8 = 0xff;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
+/// The frame header of JPEG-LS, which is another format.
+const JPEG_LS: u8 = 0xf7;
 
 /// What an XMP segment begins with.
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
@@ -15,7 +17,7 @@ const FAST_FROM_PX: u16 = 8;
 /// The frame header and what else decides how a file is decoded.
 #[derive(Debug, Default)]
 pub(super) struct Header<'b> {
-    /// The last byte of the marker, 0xc0 to 0xcf.
+    /// The last byte of the marker, 0xc0 to 0xcf, or that of JPEG-LS.
     frame: u8,
     precision_bits: u8,
     height: u16,
@@ -71,6 +73,7 @@ impl<'b> Header<'b> {
                     self.width = u16::from_be_bytes([w1, w0]);
                     self.components = components.chunks_exact(3).map(|c| (c[0], c[1])).collect();
                 }
+                (JPEG_LS, _) => self.frame = JPEG_LS,
                 (0xe0, [b'J', b'F', b'I', b'F', 0, ..]) => self.has_jfif = true,
                 (0xee, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
                     self.adobe_transform = Some(*transform);
@@ -201,6 +204,7 @@ impl<'b> Header<'b> {
     /// Why no decoder reads it; `None` if one may.
     pub(super) fn unsupported(&self) -> Option<String> {
         match self.frame {
+            JPEG_LS => return Some("it is a JPEG-LS file; convert it to PNG".into()),
             0xc5..=0xc7 | 0xcd..=0xcf => return Some("it is coded hierarchically".into()),
             _ => {}
         }

@@ -459,13 +459,18 @@ mod tests {
     }
 
     #[test]
-    fn two_components_and_hierarchical_coding_are_refused_by_name() {
+    fn two_components_hierarchical_coding_and_jpeg_ls_are_refused_by_name() {
         let mut jpeg = encoded(false);
         let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
         let mut hierarchical = jpeg.clone();
         hierarchical[frame + 1] = 0xc5;
         let error = pixels(&hierarchical).unwrap_err().to_string();
         assert_eq!(error, "unsupported JPEG: it is coded hierarchically");
+        // Behind another segment, as after a SPIFF header.
+        let mut jpeg_ls = jpeg.clone();
+        jpeg_ls[frame + 1] = 0xf7;
+        let error = pixels(&jpeg_ls).unwrap_err().to_string();
+        assert_eq!(error, "unsupported JPEG: it is a JPEG-LS file; convert it to PNG");
         jpeg[frame + 3] -= 3;
         jpeg[frame + 9] = 2;
         jpeg.drain(frame + 16..frame + 19);
