@@ -107,3 +107,15 @@ def test_a_data_set_serves_the_data_loader_of_torch(shards):
     loader = torch.utils.data.DataLoader(dataset, batch_size=5, num_workers=2)
     labels = torch.cat([target for _, target in loader]).tolist()
     assert labels == [dataset.label(index) for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_views_of_an_image_are_an_axis_of_their_own(make, channels_last):
+    transform = [fovea.RandomResizedCrop(16), fovea.ColorJitter(0.4, 0.4, 0.4, 0.1)]
+    parameters = {"arrays": "torch", "channels_last": channels_last, "transform": transform, "drop_last": False}
+    for (image, label), (views, labels) in zip(make(**parameters), make(**parameters, views=2), strict=True):
+        assert views.shape == (len(labels), 2, 3, 16, 16) and torch.equal(labels, label)
+        assert torch.equal(views[:, 0], image) and not torch.equal(views[:, 1], image)
+        # In the memory of the loader.
+        strides = (768, 1, 48, 3) if channels_last else (768, 256, 16, 1)
+        assert views.flatten(0, 1).stride() == strides
