@@ -2,6 +2,8 @@
 
 use multiversion::multiversion;
 
+use super::bytes::to_byte;
+
 /// Weights of R, G and B in the luma of ITU-R BT.601.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
@@ -14,14 +16,6 @@ pub enum Blend {
     Contrast,
     /// Each pixel's luma.
     Saturation,
-}
-
-/// Rounds to the nearest byte, halves up: as `round`, then `as`, but in steps that there are vectors for.
-#[inline(always)]
-fn to_byte(value: f32) -> u8 {
-    /// The largest number below a half: a half itself would round 0.49999997 up.
-    const HALF: f32 = 0.499_999_97;
-    (value.clamp(0.0, 255.0) + HALF) as i32 as u8
 }
 
 #[inline(always)]
@@ -108,21 +102,5 @@ pub fn to_gray([red, green, blue]: [&mut [u8]; 3]) {
     for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
         let gray = to_byte(luma(*red, *green, *blue));
         (*red, *green, *blue) = (gray, gray, gray);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_rounded_as_by_round_and_as() {
-        let steps = (-4000..=260_000).map(|i| i as f32 / 1000.0);
-        let halves = (0..=256).map(|i| i as f32 + 0.5);
-        let near = halves.clone().flat_map(|half| [half.next_down(), half.next_up()]);
-        let others = [0.499_999_97, -0.0, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30];
-        for value in steps.chain(halves).chain(near).chain(others) {
-            assert_eq!(to_byte(value), value.round() as u8, "{value:?}");
-        }
     }
 }

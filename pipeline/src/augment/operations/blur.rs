@@ -2,6 +2,8 @@
 
 use multiversion::multiversion;
 
+use super::bytes::to_byte;
+
 /// The weights of a Gaussian of standard deviation `sigma` pixels at `size` pixels around its centre.
 pub fn gaussian(size: usize, sigma: f32) -> Vec<f32> {
     let reach = (size / 2) as f32;
@@ -50,7 +52,7 @@ pub fn smooth(kernel: &[f32], width: usize, from: &[u8], to: &mut [u8], row: &mu
             }
         }
         for (target, &sum) in target.iter_mut().zip(sums.iter()) {
-            *target = (sum + 0.5) as i32 as u8;
+            *target = to_byte(sum);
         }
     }
 }

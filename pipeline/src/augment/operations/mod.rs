@@ -5,6 +5,7 @@
 mod affine;
 mod blend;
 mod blur;
+mod bytes;
 mod policy;
 mod sharpness;
 mod tone;

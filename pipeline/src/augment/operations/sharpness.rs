@@ -2,6 +2,8 @@
 
 use multiversion::multiversion;
 
+use super::bytes::cut_to_byte;
+
 /// Makes the plane `to` out of the plane `from`, of `width` columns: every pixel away from (factor above 1)
 /// or towards (below 1) the mean of its neighbours, of which it counts five times itself. Pixels at the edge
 /// stay.
@@ -25,7 +27,7 @@ pub fn sharpen(factor: f32, width: usize, from: &[u8], to: &mut [u8]) {
             let (sum, value) = (above + row_sum + below + 4 * u32::from(row[1]), f32::from(row[1]));
             // Rounded to the nearest, which is never half-way between two.
             let smooth = ((2 * sum + 13) / 26) as f32;
-            *target = (value + (1.0 - factor) * (smooth - value)).clamp(0.0, 255.0) as i32 as u8;
+            *target = cut_to_byte((value + (1.0 - factor) * (smooth - value)).clamp(0.0, 255.0));
         }
     }
 }
