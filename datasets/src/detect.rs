@@ -12,6 +12,7 @@ use fovea_pipeline::summary::count;
 use crate::collection::{ClassList, Collection, Found};
 use crate::devkit::Devkit;
 use crate::ilsvrc::{self, Tars};
+use crate::labelled::LabelledFolder;
 use crate::positioned::io_error;
 use crate::splits::Reading;
 use crate::tar_folder::Archive;
@@ -102,6 +103,8 @@ pub struct OpenOptions {
     pub layout: Option<Layout>,
     /// How folders, also those in archives, are read.
     pub reading: Reading,
+    /// A table of labels, a CSV file, for the photos in the folder `train`.
+    pub labels: Option<PathBuf>,
     /// The folder in which a tar.gz is inflated; the system's temporary folder if `None`.
     pub scratch_dir: Option<PathBuf>,
 }
@@ -111,11 +114,26 @@ pub struct OpenOptions {
 /// Labels index one list of classes for both splits: that of the development kit or of the data set's own
 /// table, or else the training images' folders, or else the validation images'.
 ///
+/// With a table of labels it is a folder of photos in any folders, each with a line in the table.
+///
 /// # Errors
 /// When a path has no known layout, is damaged, or the splits do not belong together.
 pub fn open(options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     if options.train.is_none() && options.val.is_none() {
         return Err(SourceError::NothingGiven);
+    }
+    if let Some(table) = &options.labels {
+        let others = options.val.is_some() || options.devkit.is_some() || options.layout.is_some();
+        return match &options.train {
+            Some(folder) if !others && options.reading == Reading::Detect => {
+                Ok(Box::new(LabelledFolder::open(folder, table)?))
+            }
+            _ => Err(SourceError::Layout {
+                path: table.clone(),
+                found: "a table of labels beside validation images, a development kit or a layout".to_owned(),
+                expected: "one beside a folder of photos alone; splits are in its column `split`".to_owned(),
+            }),
+        };
     }
     let scratch_dir = options.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
     let val_path = options.val.as_deref();

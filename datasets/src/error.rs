@@ -175,6 +175,40 @@ pub enum SourceError {
         classes_from: PathBuf,
     },
 
+    /// A table of labels names photos that are not there.
+    #[error(
+        "{}:{line}: no photo {file:?} in {}; {lost} of its lines name photos that are not there: paths are \
+         relative to that folder", path.display(), folder.display()
+    )]
+    NoPhoto {
+        /// The table.
+        path: PathBuf,
+        /// The first such line, counted from 1.
+        line: usize,
+        /// What it names.
+        file: String,
+        /// The folder with the photos.
+        folder: PathBuf,
+        /// Number of such lines.
+        lost: usize,
+    },
+
+    /// Photos have no line in the table of labels.
+    #[error(
+        "{}: no line for {unlisted} of the photos in {}, such as {first:?}; add lines for them, or move them out of \
+         the folder", path.display(), folder.display()
+    )]
+    NoLine {
+        /// The table.
+        path: PathBuf,
+        /// The folder with the photos.
+        folder: PathBuf,
+        /// Number of such photos.
+        unlisted: usize,
+        /// The first of them.
+        first: String,
+    },
+
     /// An image has no label at all.
     #[error("{}: has no line for image {key:?} of {}", path.display(), images.display())]
     Unlabelled {

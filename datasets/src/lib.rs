@@ -68,6 +68,8 @@ mod folder;
 mod gunzip;
 mod ilsvrc;
 mod kaggle;
+mod label_table;
+mod labelled;
 mod matlab;
 mod names;
 mod others;

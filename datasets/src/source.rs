@@ -1,6 +1,6 @@
 //! The one trait that every source of labelled images implements.
 
-use fovea_pipeline::{Class, Split};
+use fovea_pipeline::{Class, Label, LabelKind, Split};
 
 use crate::{Note, SourceError};
 
@@ -9,7 +9,7 @@ use crate::{Note, SourceError};
 pub struct Entry {
     /// Name of the image within its split, unique there: a file name or a path with `/`.
     pub key: String,
-    /// Index into [`Source::classes`].
+    /// Index into [`Source::classes`]; 0 where labels are no classes.
     pub label: u32,
 }
 
@@ -44,11 +44,25 @@ pub trait Source: Send + Sync {
     /// Short name of the layout, e.g. `ilsvrc2012-tars`.
     fn name(&self) -> &'static str;
 
-    /// The classes, sorted by WNID.
+    /// The classes, sorted by WNID; or the names of the numbers that labels consist of.
     fn classes(&self) -> &[Class];
+
+    /// What the labels are.
+    fn label_kind(&self) -> LabelKind {
+        LabelKind::Class
+    }
 
     /// The images of a split, sorted by key; empty where the source lacks the split.
     fn entries(&self, split: Split) -> &[Entry];
+
+    /// The label of image `index` of `entries(split)`, of the kind [`label_kind`](Self::label_kind) for
+    /// [`classes`](Self::classes).
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    fn label(&self, split: Split, index: usize) -> Label<'_> {
+        Label::Class(self.entries(split)[index].label)
+    }
 
     /// What the user should know about the source: files that were passed over, numbers that differ from what
     /// is known.

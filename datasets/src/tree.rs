@@ -126,6 +126,17 @@ impl<'a> Listing<'a> {
         self.images.into_iter().map(|(name, _)| name).collect()
     }
 
+    /// Leaves out the file `path`, if it is among those that are no images.
+    pub(crate) fn leave_out(&mut self, path: &Path) {
+        let (root, Ok(path)) = (self.path().to_owned(), path.canonicalize()) else { return };
+        self.others.files.retain(|name| root.join(name).canonicalize().is_ok_and(|other| other != path));
+    }
+
+    /// What is said of files that are no images, and of images without the name of one.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        self.left_out(&[""])
+    }
+
     /// Whether there are no images.
     pub(crate) fn is_empty(&self) -> bool {
         self.images.is_empty()
@@ -268,7 +279,7 @@ impl<'a> Listing<'a> {
     /// The images of a split or of classes, where it is known that the topmost folders are those of classes.
     pub(crate) fn images(&self) -> Result<TreeImages, SourceError> {
         let mut images = self.images_below("")?;
-        images.found().notes.extend(self.left_out(&[""]));
+        images.found().notes.extend(self.notes());
         Ok(images)
     }
 

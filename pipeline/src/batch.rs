@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use half::f16;
 
 use crate::geometry::Size;
+use crate::labels::LabelKind;
 use crate::memory::{self, BatchMemory, UnfitMemory};
 
 /// The images of a batch, `[N·V,3,H,W]` for N samples with V views each; `[N·V,H,W,3]` where the loader was
@@ -20,6 +21,17 @@ pub enum Images<'a> {
     F32(&'a [f32]),
     /// Normalised.
     F16(&'a [f16]),
+}
+
+/// The labels of a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Targets<'a> {
+    /// `i64 [N]`: positions in the class list, [`NO_LABEL`] after the last sample.
+    Classes(&'a [i64]),
+    /// `u8 [N,K]`: 1 for each class of a sample, 0 for the others; 0 after the last sample.
+    MultiHot(&'a [u8]),
+    /// `f32 [N,K]`; 0 after the last sample.
+    Values(&'a [f32]),
 }
 
 /// The label of a place in a batch that holds no sample.
@@ -43,6 +55,7 @@ pub struct Batch {
     pub(crate) index: u64,
     pub(crate) skipped: usize,
     pub(crate) is_mixed: bool,
+    pub(crate) label_kind: LabelKind,
 }
 
 /// The numbers N, V, H and W of a loader's batches.
@@ -95,6 +108,10 @@ pub(crate) struct Buffer {
     pub(crate) memory: Box<dyn BatchMemory>,
     /// One for each sample.
     pub(crate) labels: Vec<i64>,
+    /// `[N,K]` if labels are marks of classes.
+    pub(crate) marks: Vec<u8>,
+    /// `[N,K]` if labels are numbers.
+    pub(crate) values: Vec<f32>,
     /// One for each view.
     pub(crate) color_offsets: Vec<[f32; 3]>,
     /// One for each sample: its record's number in the split.
@@ -159,7 +176,19 @@ impl Batch {
         Ok(std::mem::replace(&mut buffer.memory, replacement))
     }
 
-    /// The labels, `[N]`: positions in the class list, [`NO_LABEL`] after the last sample.
+    /// The labels, of the kind that the data set has.
+    #[must_use]
+    pub fn targets(&self) -> Targets<'_> {
+        let Buffer { labels, marks, values, .. } = self.buffer();
+        match self.label_kind {
+            LabelKind::Class => Targets::Classes(labels),
+            LabelKind::MultiHot => Targets::MultiHot(marks),
+            LabelKind::Values => Targets::Values(values),
+        }
+    }
+
+    /// The labels, `[N]`: positions in the class list, [`NO_LABEL`] after the last sample; 0 for a sample of
+    /// a data set whose labels are no classes.
     #[must_use]
     pub fn labels(&self) -> &[i64] {
         &self.buffer().labels

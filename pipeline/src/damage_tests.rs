@@ -6,10 +6,10 @@ use std::path::Path;
 use ndarray::Array3;
 
 use crate::test_support;
-use crate::{Dataset, DatasetInfo, Encoding, Split};
+use crate::{Dataset, DatasetInfo, Encoding, LabelKind, Split};
 
 /// All that a data set gives: labels, keys and images, and the mean image.
-type Content = (Vec<(i64, String, Vec<u8>)>, Array3<f32>);
+type Content = (Vec<(i64, Vec<u8>, String, Vec<u8>)>, Array3<f32>);
 
 /// Reads all of a data set, or fails as a training run would.
 fn read(directory: &Path) -> Option<Content> {
@@ -18,7 +18,8 @@ fn read(directory: &Path) -> Option<Content> {
     let read = |index| {
         let record = records.record(index).ok()?;
         record.verify().ok()?;
-        Some((record.label(), record.key(), record.get().image.to_vec()))
+        let label = record.get().label.further_bytes().collect();
+        Some((record.label(), label, record.key(), record.get().image.to_vec()))
     };
     Some(((0..records.len()).map(read).collect::<Option<_>>()?, dataset.mean_image().ok()?))
 }
@@ -48,8 +49,16 @@ fn damaged(whole: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn a_damaged_file_is_an_error_or_changes_nothing() {
-    for encoding in [Encoding::Raw, Encoding::Jpeg] {
-        let directory = test_support::dataset(encoding, 8);
+    for (encoding, kind) in [
+        (Encoding::Raw, LabelKind::Class),
+        (Encoding::Jpeg, LabelKind::Class),
+        (Encoding::Raw, LabelKind::Values),
+        (Encoding::Jpeg, LabelKind::MultiHot),
+    ] {
+        let directory = match kind {
+            LabelKind::Class => test_support::dataset(encoding, 8),
+            _ => test_support::labelled_dataset(kind, encoding, 5),
+        };
         let intact = read(directory.path()).unwrap();
         for name in ["train-00001.arrow", DatasetInfo::FILE_NAME, DatasetInfo::MEAN_IMAGE_FILE_NAME] {
             let path = directory.path().join(name);

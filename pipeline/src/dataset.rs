@@ -49,9 +49,10 @@ impl Dataset {
         let VersionOnly { format_version } =
             serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         let version = format_version.as_u64();
-        if version != Some(u64::from(FORMAT_VERSION)) {
+        let known = 1..=u64::from(FORMAT_VERSION);
+        if !version.is_some_and(|version| known.contains(&version)) {
             let found = version.map_or("none".into(), |version| version.to_string());
-            return Err(unreadable(format!("format version {found}, expected {FORMAT_VERSION}")));
+            return Err(unreadable(format!("format version {found}, expected 1 to {FORMAT_VERSION}")));
         }
         let info: DatasetInfo = unseal(&text).map_err(|error| unreadable(error.to_string()))?;
         check(&info).map_err(unreadable)?;
@@ -141,6 +142,10 @@ fn check(info: &DatasetInfo) -> Result<(), String> {
     if !(1..=MAX_IMAGE_SIZE).contains(&info.image_size) {
         return Err(format!("image_size {}, expected 1 to {MAX_IMAGE_SIZE} pixels", info.image_size));
     }
+    if info.format_version != info.labels.format_version() {
+        let (labels, version) = (info.labels, info.format_version);
+        return Err(format!("labels of the kind {labels} in format version {version}"));
+    }
     let shards = info.train.iter().chain(&info.val);
     for (name, number) in [
         ("images", shards.clone().map(|shard| shard.images).fold(0, u64::saturating_add)),
@@ -223,9 +228,9 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_with_both() {
-        for (version, found) in [(json!(2), "2"), (json!(0), "0"), (json!("1"), "none")] {
+        for (version, found) in [(json!(3), "3"), (json!(0), "0"), (json!("1"), "none")] {
             let error = error_of(&changed(|json| json["format_version"] = version));
-            assert!(error.contains(&format!("format version {found}, expected 1")), "{error}");
+            assert!(error.contains(&format!("format version {found}, expected 1 to 2")), "{error}");
         }
     }
 

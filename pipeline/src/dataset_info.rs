@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::labels::LabelKind;
 use crate::names::UnknownName;
 
 /// A part of a data set: for training or for evaluation.
@@ -150,7 +151,7 @@ pub struct ShardInfo {
 /// The content of `dataset.json`: what the shards next to it hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetInfo {
-    /// Version of the shard format, [`FORMAT_VERSION`](crate::shard::FORMAT_VERSION).
+    /// Version of the shard format, [`LabelKind::format_version`].
     pub format_version: u32,
     /// The program and version that wrote the shards.
     pub writer: String,
@@ -173,7 +174,10 @@ pub struct DatasetInfo {
     /// none; data sets of earlier versions did not count them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub turned_images: u64,
-    /// The classes; a label is a position in this list.
+    /// What the labels are. Not in the file if they are classes.
+    #[serde(default, skip_serializing_if = "LabelKind::is_class")]
+    pub labels: LabelKind,
+    /// The classes; a label is a position in this list, or a mark or number for each element of it.
     pub classes: Vec<Class>,
 }
 

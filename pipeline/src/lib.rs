@@ -40,6 +40,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`shard`], [`dataset`], [`dataset_info`], [`records`], [`shard_files`] | what is on disk, or elsewhere |
+//! | [`labels`] | classes, marks of several, numbers |
 //! | [`order`], [`random`] | which record comes when, and which random numbers it gets |
 //! | [`decode`] | JPEG to pixels |
 //! | [`geometry`], [`view`] | an image and the part of it that is used |
@@ -65,6 +66,7 @@ pub mod eval_crops;
 pub mod form;
 pub mod geometry;
 pub mod kernels;
+pub mod labels;
 pub mod loader;
 mod mapped;
 pub mod memory;
@@ -92,6 +94,7 @@ pub use dataset_error::DatasetError;
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
 pub use eval_crops::EvalCrops;
 pub use form::{Axes, MeanValue, Normalization, OutputForm};
+pub use labels::{Label, LabelKind};
 pub use loader::{Loader, LoaderConfig, LoaderError};
 pub use mapped::report_bus_errors;
 pub use mixing::Mixing;

@@ -11,7 +11,7 @@ use crate::shard::{Record, Shard, ShardError};
 use crate::shard_check;
 use crate::shard_files::ShardFiles;
 use crate::view::{Pixels, Scratch, View};
-use crate::{DatasetInfo, Encoding, ShardInfo, Split};
+use crate::{DatasetInfo, Encoding, LabelKind, ShardInfo, Split};
 
 /// All records of a split, numbered across its shards.
 ///
@@ -68,6 +68,12 @@ impl Records {
     #[must_use]
     pub fn len(&self) -> usize {
         self.starts[self.starts.len() - 1]
+    }
+
+    /// What the labels are, and the number K of classes or numbers.
+    #[must_use]
+    pub fn labels(&self) -> (LabelKind, usize) {
+        (self.info.labels, self.info.classes.len())
     }
 
     /// Side of every image in pixels.
@@ -238,10 +244,10 @@ impl StoredRecord {
         self.mapped.shard.record(self.row)
     }
 
-    /// Position in the class list.
+    /// Position in the class list; 0 for labels of other kinds.
     #[must_use]
     pub fn label(&self) -> i64 {
-        self.get().label
+        self.get().label.class().into()
     }
 
     /// Name of the image in its source.

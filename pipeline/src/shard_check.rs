@@ -19,6 +19,7 @@ pub(crate) fn disagreements(
         ("encoding", header.encoding.to_string(), info.encoding.to_string()),
         ("split", header.split.to_string(), split.to_string()),
         ("position in its split", header.shard.to_string(), number.to_string()),
+        ("kind of labels", header.labels.to_string(), info.labels.to_string()),
         ("source", header.source.clone(), info.source.clone()),
         ("number of classes", header.classes.len().to_string(), info.classes.len().to_string()),
         ("number of images", shard.len().to_string(), images.to_string()),

@@ -7,8 +7,9 @@ use ndarray::Array3;
 use ndarray_npy::WriteNpyExt;
 use tempfile::TempDir;
 
-use crate::shard::{FORMAT_VERSION, ShardHeader, ShardWriter};
-use crate::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
+use crate::labels::{Label, Labels};
+use crate::shard::{ShardHeader, ShardWriter};
+use crate::{Class, ColorStatistics, DatasetInfo, Encoding, LabelKind, ShardInfo, Split};
 
 /// Side of the images in pixels.
 pub const SIDE: u32 = 20;
@@ -21,13 +22,14 @@ pub fn classes(count: usize) -> Vec<Class> {
 
 pub fn header(encoding: Encoding, shard: u32) -> ShardHeader {
     ShardHeader {
-        format_version: FORMAT_VERSION,
+        format_version: LabelKind::Class.format_version(),
         writer: "test".into(),
         source: "test".into(),
         split: Split::Train,
         shard,
         encoding,
         image_size: SIDE,
+        labels: LabelKind::Class,
         classes: classes(10),
     }
 }
@@ -84,15 +86,52 @@ pub fn dataset_of(encoding: Encoding, bounds: &[usize]) -> TempDir {
     directory
 }
 
+/// The label of image `image` in data sets with labels of `kind`.
+pub fn label_of(kind: LabelKind, image: usize) -> Labels {
+    let outputs = classes(10).len();
+    let mut labels = Labels::new(kind, outputs);
+    let marks: Vec<u8> = (0..outputs).map(|class| u8::from((image + class).is_multiple_of(3))).collect();
+    let values: Vec<f32> = (0..outputs).map(|number| image as f32 - number as f32 / 8.0).collect();
+    labels.push(match kind {
+        LabelKind::Class => Label::Class(image as u32 % 10),
+        LabelKind::MultiHot => Label::MultiHot(&marks),
+        LabelKind::Values => Label::Values(&values),
+    });
+    labels
+}
+
+/// A data set of `images` training images in two shards, with labels of `kind`.
+pub fn labelled_dataset(kind: LabelKind, encoding: Encoding, images: usize) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let train = [0..images / 3, images / 3..images].into_iter().zip(0..).map(|(images, shard)| {
+        let header =
+            ShardHeader { labels: kind, format_version: kind.format_version(), ..header(encoding, shard) };
+        let mut writer = ShardWriter::create(directory.path(), header).unwrap();
+        for image in images {
+            let labels = label_of(kind, image);
+            writer
+                .append_labelled(&encoded(encoding, image), labels.get(0), &format!("image-{image}"))
+                .unwrap();
+        }
+        writer.finish().unwrap().info
+    });
+    write_labelled_json(directory.path(), kind, encoding, train.collect());
+    directory
+}
+
 /// Writes the `dataset.json` of these training shards, and a mean image.
 pub fn write_dataset_json(directory: &Path, encoding: Encoding, train: Vec<ShardInfo>) {
+    write_labelled_json(directory, LabelKind::Class, encoding, train);
+}
+
+fn write_labelled_json(directory: &Path, labels: LabelKind, encoding: Encoding, train: Vec<ShardInfo>) {
     let side = SIDE as usize;
     let mean = Array3::from_shape_fn((3, side, side), |(c, y, x)| (c * 80 + y + x) as f32 / 3.0);
     let mut npy = Vec::new();
     mean.write_npy(&mut npy).unwrap();
     std::fs::write(directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME), &npy).unwrap();
     let info = DatasetInfo {
-        format_version: FORMAT_VERSION,
+        format_version: labels.format_version(),
         writer: "test".into(),
         source: "test".into(),
         image_size: SIDE,
@@ -102,6 +141,7 @@ pub fn write_dataset_json(directory: &Path, encoding: Encoding, train: Vec<Shard
         statistics: Some(ColorStatistics::imagenet()),
         mean_image_blake3: Some(blake3::hash(&npy).to_string()),
         turned_images: 0,
+        labels,
         classes: classes(10),
     };
     let json = serde_json::to_string_pretty(&seal(&info).unwrap()).unwrap();

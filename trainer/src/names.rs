@@ -13,6 +13,8 @@ pub const OFFSETS: &str = "offsets";
 pub const MEAN: &str = "mean";
 /// Input `i64 [N]`: class numbers.
 pub const LABELS: &str = "labels";
+/// Input `f32 [N,K]` in place of `labels` where labels are no classes: marks of classes, or numbers.
+pub const TARGETS: &str = "targets";
 /// Input `i64 [N]` of the train graph where images are mixed: class numbers of the lesser share.
 pub const OTHER_LABELS: &str = "other_labels";
 /// Input `f32 [N]` beside it: the share of `labels`, the rest is that of `other_labels`.
@@ -32,9 +34,17 @@ pub const LOSS: &str = "loss";
 pub const TOP1: &str = "top1";
 /// Output f32 scalar: number of valid rows whose class has one of the five highest logits.
 pub const TOP5: &str = "top5";
-/// Output `f32 [N,K]` before the softmax.
+/// Output f32 scalar, in place of `top1` where labels are no classes: the first error of the loss, summed
+/// over valid rows.
+pub const FIRST_ERROR: &str = "first_error";
+/// Output f32 scalar, in place of `top5`: the second error of the loss, summed over valid rows.
+pub const SECOND_ERROR: &str = "second_error";
+/// Output `f32 [N,K]` where labels are numbers.
+pub const VALUES: &str = "values";
+/// Output `f32 [N,K]` before the softmax or sigmoid.
 pub const LOGITS: &str = "logits";
-/// Output `f32 [N,K]`: softmax of the logits; views of one image are averaged over these.
+/// Output `f32 [N,K]`: softmax of the logits, or sigmoid where images have any number of classes; views of
+/// one image are averaged over these.
 pub const PROBABILITIES: &str = "probabilities";
 /// Output `f32 [N,D]`: activation of a layer, flattened.
 pub const FEATURES: &str = "features";
@@ -57,6 +67,7 @@ pub const RESERVED: &[&str] = &[
     OFFSETS,
     MEAN,
     LABELS,
+    TARGETS,
     OTHER_LABELS,
     LABEL_SHARES,
     VALID,
@@ -66,6 +77,9 @@ pub const RESERVED: &[&str] = &[
     LOSS,
     TOP1,
     TOP5,
+    FIRST_ERROR,
+    SECOND_ERROR,
+    VALUES,
     LOGITS,
     PROBABILITIES,
     FEATURES,

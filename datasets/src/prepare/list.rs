@@ -1,13 +1,14 @@
 //! The list of the images that a folder is prepared from, by which the next run notices what has changed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use fovea_pipeline::Split;
 use fovea_pipeline::text::printable;
+use fovea_pipeline::{Label, Split};
 
 use super::{PrepareError, durable};
 use crate::{Source, SourceError};
@@ -24,8 +25,8 @@ pub(crate) fn of(source: &dyn Source) -> Result<String, SourceError> {
     let mut text = String::from(LIST_HEADER);
     for split in Split::ALL {
         for (index, entry) in source.entries(split).iter().enumerate() {
-            let class = &source.classes()[entry.label as usize].wnid;
-            let (class, key) = (printable(class), printable(&entry.key));
+            let class = class_of(source, split, index);
+            let (class, key) = (printable(&class), printable(&entry.key));
             // Writing to a string does not fail.
             let _ = match source.stamp(split, index)? {
                 Some(stamp) => {
@@ -37,6 +38,23 @@ pub(crate) fn of(source: &dyn Source) -> Result<String, SourceError> {
         }
     }
     Ok(text)
+}
+
+/// The class of an image, its classes, or its numbers.
+fn class_of(source: &dyn Source, split: Split, index: usize) -> Cow<'_, str> {
+    let classes = source.classes();
+    match source.label(split, index) {
+        Label::Class(class) => Cow::Borrowed(&classes[class as usize].wnid),
+        Label::MultiHot(marks) => {
+            let marked = classes.iter().zip(marks).filter(|(_, mark)| **mark == 1);
+            let names: Vec<&str> = marked.map(|(class, _)| class.wnid.as_str()).collect();
+            Cow::Owned(names.join(";"))
+        }
+        Label::Values(values) => {
+            let numbers: Vec<String> = values.iter().map(f32::to_string).collect();
+            Cow::Owned(numbers.join(";"))
+        }
+    }
 }
 
 /// The list in `directory`; `None` if an earlier version has prepared it.

@@ -36,8 +36,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fovea_files::{FileLock, remove_partial_files, seal};
-use fovea_pipeline::shard::{FORMAT_VERSION, Shard, ShardHeader, shard_file_name};
-use fovea_pipeline::{DatasetInfo, Split};
+use fovea_pipeline::shard::{Shard, ShardHeader, shard_file_name};
+use fovea_pipeline::{DatasetInfo, LabelKind, Split};
 use ndarray_npy::WriteNpyExt;
 
 pub use changes::Changes;
@@ -98,6 +98,13 @@ impl<'a> Preparer<'a> {
         directory: &Path,
     ) -> Result<Self, PrepareError> {
         options.validate()?;
+        if options.limit_per_class.is_some() && source.label_kind() != LabelKind::Class {
+            return Err(PrepareError::Option {
+                option: "limit-per-class",
+                given: format!("a limit for labels of the kind {}", source.label_kind()),
+                expected: "labels of one class".into(),
+            });
+        }
         let plan = ShardPlan::new(source, &options)?;
         fs::create_dir_all(directory).map_err(PrepareError::io(directory, "create"))?;
         let lock = FileLock::try_acquire_folder(directory)?
@@ -238,13 +245,14 @@ impl<'a> Preparer<'a> {
         }
         progress.add(self.images_kept(), self.finished.rejected.len() as u64);
         let header = |split, shard| ShardHeader {
-            format_version: FORMAT_VERSION,
+            format_version: self.source.label_kind().format_version(),
             writer: WRITER.into(),
             source: self.source.name().into(),
             split,
             shard,
             encoding: self.options.encoding,
             image_size: self.options.size,
+            labels: self.source.label_kind(),
             classes: self.source.classes().to_vec(),
         };
         let run = Run {
@@ -257,7 +265,7 @@ impl<'a> Preparer<'a> {
         };
         let finished = run.write_shards(self.finished)?;
         let info = DatasetInfo {
-            format_version: FORMAT_VERSION,
+            format_version: self.source.label_kind().format_version(),
             writer: WRITER.into(),
             source: self.source.name().into(),
             image_size: self.options.size,
@@ -267,6 +275,7 @@ impl<'a> Preparer<'a> {
             statistics: finished.statistics.colors(),
             mean_image_blake3: None,
             turned_images: finished.turned,
+            labels: self.source.label_kind(),
             classes: self.source.classes().to_vec(),
         };
         let info = complete(&self.directory, &finished, info)?;
@@ -282,7 +291,7 @@ fn complete(
     finished: &Finished,
     mut info: DatasetInfo,
 ) -> Result<DatasetInfo, PrepareError> {
-    rejected::write(directory, &finished.rejected, &info.classes)?;
+    rejected::write(directory, &finished.rejected, &info)?;
     let images: u64 = Split::ALL.into_iter().map(|split| info.images(split)).sum();
     if images == 0 {
         return Err(PrepareError::AllRejected {

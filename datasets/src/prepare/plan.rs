@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use fovea_files::seal;
-use fovea_pipeline::shard::{FORMAT_VERSION, shard_file_name};
-use fovea_pipeline::{DatasetInfo, Encoding, Split};
+use fovea_pipeline::shard::shard_file_name;
+use fovea_pipeline::{DatasetInfo, Encoding, Label, LabelKind, Split};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ impl Preparation {
 
     pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Self {
         Self {
-            format_version: FORMAT_VERSION,
+            format_version: source.label_kind().format_version(),
             writer: WRITER.into(),
             source: source.name().into(),
             train_images: source.entries(Split::Train).len(),
@@ -135,14 +135,25 @@ fn listing_digest(source: &dyn Source) -> String {
         text(&class.name);
         text(&class.ilsvrc_id.map(|id| id.to_string()).unwrap_or_default());
     }
+    if source.label_kind() != LabelKind::Class {
+        text(source.label_kind().name());
+    }
     for split in Split::ALL {
         text(split.name());
-        for entry in source.entries(split) {
+        for (index, entry) in source.entries(split).iter().enumerate() {
             text(&entry.key);
-            text(&entry.label.to_string());
+            text(&label_text(source.label(split, index)));
         }
     }
     hasher.finalize().to_hex().to_string()
+}
+
+fn label_text(label: Label<'_>) -> String {
+    match label {
+        Label::Class(class) => class.to_string(),
+        Label::MultiHot(marks) => marks.iter().map(u8::to_string).collect(),
+        Label::Values(values) => values.iter().map(|value| format!("{:08x}", value.to_bits())).collect(),
+    }
 }
 
 /// The images of both splits in the order in which they are written, cut into shards.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fovea_pipeline::summary;
 use fovea_pipeline::text::printable;
-use fovea_pipeline::{Class, Split};
+use fovea_pipeline::{Class, DatasetInfo, LabelKind, Split};
 use serde::{Deserialize, Serialize};
 
 use super::plan::ShardPlan;
@@ -40,13 +40,21 @@ impl Rejection {
     }
 }
 
-/// Writes the list; without rejections only its header.
-pub(crate) fn write(directory: &Path, rejected: &[Rejection], classes: &[Class]) -> Result<(), PrepareError> {
+/// Writes the list; without rejections only its header. Images whose labels are no classes have `-` in place
+/// of one.
+pub(crate) fn write(
+    directory: &Path,
+    rejected: &[Rejection],
+    info: &DatasetInfo,
+) -> Result<(), PrepareError> {
     let mut text = String::from(REJECTED_HEADER);
     for rejection in rejected {
         let fields = [
             rejection.split.name(),
-            &classes[rejection.label as usize].wnid,
+            match info.labels {
+                LabelKind::Class => &info.classes[rejection.label as usize].wnid,
+                LabelKind::MultiHot | LabelKind::Values => "-",
+            },
             &rejection.key,
             &rejection.reason,
         ];
@@ -84,6 +92,9 @@ pub(crate) fn lost_classes(
     source: &dyn Source,
     plan: &ShardPlan,
 ) -> Result<Vec<Note>, PrepareError> {
+    if source.label_kind() != LabelKind::Class {
+        return Ok(Vec::new());
+    }
     let text = read(directory)?;
     let mut rejected: HashMap<(&str, &str), u64> = HashMap::new();
     for [split, class, _] in rows(&text) {

@@ -125,7 +125,8 @@ impl Run<'_> {
                 let mut start = 0;
                 for record in &task.output.records {
                     let entry = &entries[record.entry];
-                    full.writer.append(&task.output.images[start..record.end], entry.label, &entry.key)?;
+                    let label = self.source.label(shard.split, record.entry);
+                    full.writer.append_labelled(&task.output.images[start..record.end], label, &entry.key)?;
                     start = record.end;
                 }
                 full.statistics.add_batch(&task.output.sums);

@@ -3,6 +3,7 @@
 //! * `fixtures`: small data sets in every layout, made in a temporary folder
 //! * `mat_writer`: writes the `meta.mat` of the fixtures
 //! * `conformance`: what every source must do; `layouts` runs it on each of them
+//! * `labels`: folders of photos with a table of labels
 //! * `layouts`: what each layout in particular must do
 //! * `bad_input`: one test for each way in which the input can be wrong
 //! * `passed_over`: what is not taken is said, and unclear folders are asked about
@@ -12,6 +13,7 @@
 mod bad_input;
 mod conformance;
 mod fixtures;
+mod labels;
 mod layouts;
 mod mat_writer;
 mod other_programs;

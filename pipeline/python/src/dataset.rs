@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::records::StoredRecord;
 use fovea_pipeline::view::Scratch;
-use fovea_pipeline::{self as pipeline, Records, Split};
+use fovea_pipeline::{self as pipeline, LabelKind, Records, Split};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
@@ -75,6 +75,11 @@ impl Dataset {
     ) -> PyResult<Self> {
         let split: Split = split.parse().map_err(IntoException::exception)?;
         let dataset = elsewhere::open(py, &path, cache, cache_limit, timeout)?;
+        let labels = dataset.info().labels;
+        if labels != LabelKind::Class {
+            let reason = format!("{}: labels of the kind {labels}, expected classes", path.display());
+            return Err(DataError::new_err(reason));
+        }
         let records = py.detach(|| dataset.records(split)).map_err(pipeline::DatasetError::exception)?;
         Ok(Self { dataset, split, records: Arc::new(records) })
     }

@@ -67,7 +67,7 @@ pub fn prepare(
     };
     options.validate().map_err(IntoException::exception)?;
     let scratch_dir = out.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned);
-    let from = OpenOptions { train, val, devkit, layout, reading, scratch_dir };
+    let from = OpenOptions { train, val, devkit, layout, reading, labels: None, scratch_dir };
     let from = (!embedded_sample).then_some(from);
     let done = Done { progress: Progress::default(), total: AtomicU64::new(0) };
     let mut stopped = None;

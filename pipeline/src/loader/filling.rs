@@ -13,6 +13,7 @@ use half::f16;
 use super::plan::BatchPlan;
 use crate::batch::{BatchShape, Buffer, NO_LABEL, ValueKind};
 use crate::form::Slot;
+use crate::labels::{Label, LabelKind};
 
 /// A batch that is being filled.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(super) struct Filling {
     pub upcoming: Option<BatchPlan>,
     shape: BatchShape,
     kind: ValueKind,
+    labels: (LabelKind, usize),
     pointers: Pointers,
     /// The first unclaimed slot.
     next: AtomicUsize,
@@ -38,6 +40,8 @@ pub(super) struct Filling {
 struct Pointers {
     images: *mut u8,
     labels: *mut i64,
+    marks: *mut u8,
+    values: *mut f32,
     color_offsets: *mut [f32; 3],
     partners: *mut u32,
     shares: *mut f32,
@@ -65,6 +69,7 @@ impl Filling {
         upcoming: Option<BatchPlan>,
         shape: BatchShape,
         kind: ValueKind,
+        labels: (LabelKind, usize),
     ) -> Self {
         buffer.records.clear();
         buffer.records.extend_from_slice(plan.records());
@@ -74,6 +79,8 @@ impl Filling {
         let pointers = Pointers {
             images: buffer.memory.bytes_mut().as_mut_ptr(),
             labels: buffer.labels.as_mut_ptr(),
+            marks: buffer.marks.as_mut_ptr(),
+            values: buffer.values.as_mut_ptr(),
             color_offsets: buffer.color_offsets.as_mut_ptr(),
             partners: buffer.partners.as_mut_ptr(),
             shares: buffer.shares.as_mut_ptr(),
@@ -83,6 +90,7 @@ impl Filling {
             upcoming,
             shape,
             kind,
+            labels,
             pointers,
             next: AtomicUsize::new(0),
             remaining,
@@ -138,6 +146,9 @@ impl Filling {
             buffer.records.remove(slot);
             buffer.positions.remove(slot);
             buffer.labels.copy_within(slot + 1..end, slot);
+            let (marks, values) = (self.per_sample(buffer.marks.len()), self.per_sample(buffer.values.len()));
+            buffer.marks.copy_within((slot + 1) * marks..end * marks, slot * marks);
+            buffer.values.copy_within((slot + 1) * values..end * values, slot * values);
             buffer.shares.copy_within(slot + 1..end, slot);
             buffer.partners.copy_within(slot + 1..end, slot);
             // No sample is mixed with a failed one.
@@ -154,9 +165,17 @@ impl Filling {
 
     fn clear_padding(&self, buffer: &mut Buffer, len: usize) {
         buffer.labels[len..].fill(NO_LABEL);
+        let (marks, values) = (self.per_sample(buffer.marks.len()), self.per_sample(buffer.values.len()));
+        buffer.marks[len * marks..].fill(0);
+        buffer.values[len * values..].fill(0.0);
         buffer.color_offsets[len * self.shape.views..].fill([0.0; 3]);
         let slots = len * self.slot_bytes()..self.shape.samples * self.slot_bytes();
         buffer.memory.bytes_mut()[slots].fill(0);
+    }
+
+    /// Of `all` marks or numbers of a batch, those of a sample.
+    fn per_sample(&self, all: usize) -> usize {
+        all / self.shape.samples
     }
 
     fn slot_bytes(&self) -> usize {
@@ -223,10 +242,27 @@ impl Claim<'_> {
     ///
     /// # Panics
     /// When the slot is not claimed.
-    pub fn set_label(&mut self, slot: usize, label: i64) {
+    pub fn set_label(&mut self, slot: usize, label: Label<'_>) {
         assert!(self.slots().contains(&slot));
-        // SAFETY: as in `image`; there are as many labels as samples.
-        unsafe { self.filling.pointers.labels.add(slot).write(label) }
+        let Pointers { labels, marks, values, .. } = self.filling.pointers;
+        let (kind, outputs) = self.filling.labels;
+        assert_eq!(label.kind(), kind);
+        // SAFETY: as in `image`; there are as many labels as samples, and for labels of the kind of the batch
+        // as many marks, or numbers, as samples and outputs.
+        unsafe {
+            labels.add(slot).write(label.class().into());
+            match label {
+                Label::Class(_) => {}
+                Label::MultiHot(own) => {
+                    assert_eq!(own.len(), outputs);
+                    marks.add(slot * outputs).copy_from_nonoverlapping(own.as_ptr(), outputs);
+                }
+                Label::Values(own) => {
+                    assert_eq!(own.len(), outputs);
+                    values.add(slot * outputs).copy_from_nonoverlapping(own.as_ptr(), outputs);
+                }
+            }
+        }
     }
 
     /// Sets the sample that a sample is mixed with, and its share of itself.
@@ -278,6 +314,8 @@ mod tests {
         let buffer = Buffer {
             memory: HostMemory.allocate(shape.values() * kind.bytes()).unwrap(),
             labels: vec![NO_LABEL; 8],
+            marks: Vec::new(),
+            values: vec![0.0; 8 * 2],
             color_offsets: vec![[0.0; 3]; 8 * VIEWS],
             records: Vec::new(),
             positions: Vec::new(),
@@ -292,7 +330,7 @@ mod tests {
         let directory = test_support::dataset(Encoding::Raw, 8);
         let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
         let (plan, _) = BatchPlans::new(&config, &Arc::new(records)).next().unwrap();
-        Filling::new(buffer, plan, None, shape, kind)
+        Filling::new(buffer, plan, None, shape, kind, (LabelKind::Values, 2))
     }
 
     /// What is written for a view of a sample.
@@ -309,7 +347,7 @@ mod tests {
         assert!(!filling.has_unclaimed());
         for claim in &mut claims {
             for slot in claim.slots() {
-                claim.set_label(slot, slot as i64);
+                claim.set_label(slot, Label::Values(&[slot as f32, 0.5]));
                 for view in 0..VIEWS {
                     claim.set_color_offset(slot, view, [value(slot, view); 3]);
                     let Slot::F16(place) = claim.image(slot, view) else { panic!("the values are f16") };
@@ -325,7 +363,9 @@ mod tests {
         let kept = [2, 3, 5, 7];
         assert_eq!(buffer.records, kept.map(|slot| slot as u32));
         assert_eq!(buffer.positions, kept.map(|slot| slot as u32));
-        assert_eq!(buffer.labels, [2, 3, 5, 7, NO_LABEL, NO_LABEL, NO_LABEL, NO_LABEL]);
+        assert_eq!(buffer.labels, [0, 0, 0, 0, NO_LABEL, NO_LABEL, NO_LABEL, NO_LABEL]);
+        let own = kept.iter().flat_map(|&slot| [slot as f32, 0.5]).chain([0.0; 8]);
+        assert_eq!(buffer.values, own.collect::<Vec<_>>());
         let values = kept.iter().flat_map(|&slot| (0..VIEWS).map(move |view| value(slot, view)));
         let values: Vec<f32> = values.chain([0.0; 4 * VIEWS]).collect();
         let offsets: Vec<[f32; 3]> = values.iter().map(|&value| [value; 3]).collect();

@@ -48,6 +48,7 @@ use stats::Counters;
 use worker::Shared;
 
 use crate::batch::{Batch, BatchShape, Buffer, NO_LABEL};
+use crate::labels::LabelKind;
 use crate::memory::{self, HostMemory, MemoryProvider};
 use crate::records::Records;
 
@@ -92,7 +93,7 @@ impl Loader {
         config.check(&records)?;
         let shape = config.shape();
         let (free_sender, free) = unbounded();
-        for buffer in allocate(&config, shape, provider)? {
+        for buffer in allocate(&config, shape, records.labels(), provider)? {
             free_sender.send(buffer).expect("the receiver is in scope");
         }
         // Room for every batch that has memory, and an error from each worker: sending never blocks.
@@ -241,6 +242,7 @@ impl Drop for Loader {
 fn allocate(
     config: &LoaderConfig,
     shape: BatchShape,
+    (kind, outputs): (LabelKind, usize),
     provider: &mut dyn MemoryProvider,
 ) -> Result<Vec<Buffer>, LoaderError> {
     let bytes = shape.values() * config.form.kind().bytes();
@@ -252,6 +254,8 @@ fn allocate(
             Ok(Buffer {
                 memory,
                 labels: vec![NO_LABEL; shape.samples],
+                marks: vec![0; if kind == LabelKind::MultiHot { shape.samples * outputs } else { 0 }],
+                values: vec![0.0; if kind == LabelKind::Values { shape.samples * outputs } else { 0 }],
                 color_offsets: vec![[0.0; 3]; shape.samples * shape.views],
                 records: Vec::with_capacity(shape.samples),
                 positions: Vec::with_capacity(shape.samples),

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::augment::{AugmentError, Augmentation, AugmentationConfig, Chain};
-use crate::batch::Images;
+use crate::batch::{Images, Targets};
 use crate::form::{Axes, MeanValue, Normalization, OutputForm, Slot};
 use crate::geometry::Size;
 use crate::memory::BatchMemory;
@@ -18,9 +18,9 @@ use crate::random::SampleRng;
 use crate::shard::ShardWriter;
 
 use crate::eval_crops::EvalCrops;
-use crate::test_support::{self, SIDE, encoded, pixels};
+use crate::test_support::{self, SIDE, encoded, label_of, labelled_dataset, pixels};
 use crate::view::View;
-use crate::{ColorStatistics, Dataset, Encoding, Split};
+use crate::{ColorStatistics, Dataset, Encoding, Label, LabelKind, Split};
 
 const CROP: u32 = 16;
 
@@ -307,6 +307,50 @@ fn evaluation_shows_every_image_once_in_order_in_all_views() {
         }
     }
     assert_eq!(count, 13);
+}
+
+#[test]
+fn batches_have_labels_of_every_kind_with_padding_and_without_damaged_samples() {
+    for kind in [LabelKind::MultiHot, LabelKind::Values] {
+        let directory = labelled_dataset(kind, Encoding::Raw, 13);
+        let records = |directory: &TempDir| {
+            Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap())
+        };
+        let config = LoaderConfig {
+            batch_size: 5,
+            last_batch: LastBatch::Pad,
+            on_bad_record: OnBadRecord::Skip,
+            ..one_epoch()
+        };
+        for damaged in [None, Some(8)] {
+            if let Some(record) = damaged {
+                damage(&directory, record);
+            }
+            let mut seen = 0;
+            for batch in Loader::start(records(&directory), config.clone()).unwrap() {
+                let batch = batch.unwrap();
+                let zeros: Vec<u8> = vec![0; 10 * (5 - batch.len())];
+                match batch.targets() {
+                    Targets::MultiHot(marks) => {
+                        for (record, marks) in batch.records().iter().zip(marks.chunks(10)) {
+                            assert_eq!(Label::MultiHot(marks), label_of(kind, *record as usize).get(0));
+                        }
+                        assert_eq!(marks[10 * batch.len()..], zeros);
+                    }
+                    Targets::Values(values) => {
+                        for (record, values) in batch.records().iter().zip(values.chunks(10)) {
+                            assert_eq!(Label::Values(values), label_of(kind, *record as usize).get(0));
+                        }
+                        assert!(values[10 * batch.len()..].iter().all(|&value| value == 0.0));
+                        assert_eq!(values.len(), 50);
+                    }
+                    Targets::Classes(_) => panic!("there are no classes"),
+                }
+                seen += batch.len();
+            }
+            assert_eq!(seen, 13 - usize::from(damaged.is_some()));
+        }
+    }
 }
 
 const BOTH: Mixing = Mixing { mixup_alpha: 0.8, cutmix_alpha: 1.0 };

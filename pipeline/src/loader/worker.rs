@@ -156,7 +156,8 @@ fn current(shared: &Shared) -> Option<Arc<Filling>> {
         recv(shared.free) -> buffer => buffer.ok()?,
         recv(shared.stopped) -> _ => return None,
     };
-    let filling = Arc::new(Filling::new(buffer, plan, upcoming, shared.shape, shared.config.form.kind()));
+    let (kind, labels) = (shared.config.form.kind(), shared.records.labels());
+    let filling = Arc::new(Filling::new(buffer, plan, upcoming, shared.shape, kind, labels));
     state.current = Some(Arc::clone(&filling));
     Some(filling)
 }
@@ -216,7 +217,7 @@ fn fill_slot(
     }
     let Workspace { decoder, scratch } = workspace;
     let pixels = record.pixels(decoder)?;
-    claim.set_label(slot, record.label());
+    claim.set_label(slot, record.get().label);
     for number in 0..shared.shape.views {
         let mut view = pixels.view(scratch);
         match &shared.config.views {
@@ -269,6 +270,7 @@ fn send(shared: &Shared, plan: &BatchPlan, buffer: Buffer, len: usize, skipped: 
         index: plan.index,
         skipped,
         is_mixed: !shared.config.mixing.is_none(),
+        label_kind: shared.records.labels().0,
     };
     let mut outgoing = lock(&shared.outgoing);
     outgoing.early.insert(plan.sequence, batch);

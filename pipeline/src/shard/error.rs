@@ -38,7 +38,7 @@ pub enum ShardError {
     },
     /// A shard of another version of the format.
     #[error(
-        "{}: shard format version {found}, but this program reads version {expected}; \
+        "{}: shard format version {found}, but this program reads versions 1 to {expected}; \
          prepare the data set again with this version of prepare_imagenet", path.display()
     )]
     Version {

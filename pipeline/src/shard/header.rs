@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ShardError;
-use crate::{Class, Encoding, Split};
+use crate::{Class, Encoding, LabelKind, Split};
 
-/// Version of the layout that this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The latest version of the layout that this crate reads; it writes that of the labels'
+/// [`format_version`](LabelKind::format_version).
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Names of the columns.
 const IMAGE: &str = "image";
@@ -25,7 +27,7 @@ const FOVEA: &str = "fovea";
 /// The header of a shard: enough to use it without the other shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardHeader {
-    /// [`FORMAT_VERSION`] of the writer.
+    /// [`LabelKind::format_version`] of its labels.
     pub format_version: u32,
     /// The program and version that wrote the shard.
     pub writer: String,
@@ -39,7 +41,11 @@ pub struct ShardHeader {
     pub encoding: Encoding,
     /// Side S of every image in pixels.
     pub image_size: u32,
-    /// The classes of the data set; a label is a position in this list.
+    /// What the labels are.
+    #[serde(default, skip_serializing_if = "LabelKind::is_class")]
+    pub labels: LabelKind,
+    /// The classes of the data set; a label is a position in this list, or a mark or number for each element
+    /// of it.
     pub classes: Vec<Class>,
 }
 
@@ -65,7 +71,7 @@ impl ShardHeader {
         // No value is ever missing, but `datasets` reads its metadata only if the columns are nullable.
         let fields = vec![
             Field::new(IMAGE, image_type, true),
-            Field::new(LABEL, DataType::Int64, true),
+            Field::new(LABEL, self.label_type(), true),
             Field::new(KEY, DataType::Utf8, true),
             Field::new(CRC32, DataType::UInt32, true),
         ];
@@ -73,6 +79,18 @@ impl ShardHeader {
         let metadata =
             HashMap::from([(FOVEA.into(), header), ("huggingface".into(), self.hugging_face_features())]);
         Schema::new(fields).with_metadata(metadata)
+    }
+
+    fn label_type(&self) -> DataType {
+        let list = |element| {
+            let outputs = i32::try_from(self.classes.len()).unwrap_or(i32::MAX);
+            DataType::FixedSizeList(Arc::new(list_item(element)), outputs)
+        };
+        match self.labels {
+            LabelKind::Class => DataType::Int64,
+            LabelKind::MultiHot => list(DataType::UInt8),
+            LabelKind::Values => list(DataType::Float32),
+        }
     }
 
     /// The `features` of Hugging Face `datasets`: labels with names, JPEG images decoded on access.
@@ -85,9 +103,18 @@ impl ShardHeader {
             Encoding::Jpeg => json!({ "_type": "Image" }),
         };
         let wnids: Vec<&str> = self.classes.iter().map(|class| class.wnid.as_str()).collect();
+        let list = |dtype| {
+            let feature = json!({ "_type": "Value", "dtype": dtype });
+            json!({ "_type": "List", "feature": feature, "length": wnids.len() })
+        };
+        let label = match self.labels {
+            LabelKind::Class => json!({ "_type": "ClassLabel", "names": wnids }),
+            LabelKind::MultiHot => list("uint8"),
+            LabelKind::Values => list("float32"),
+        };
         json!({ "info": { "features": {
             IMAGE: image,
-            LABEL: { "_type": "ClassLabel", "names": wnids },
+            LABEL: label,
             KEY: { "_type": "Value", "dtype": "string" },
             CRC32: { "_type": "Value", "dtype": "uint32" },
         } } })
@@ -104,11 +131,14 @@ impl ShardHeader {
         let version = serde_json::from_str::<VersionOnly>(text)
             .map_err(|error| foreign(format!("its metadata `{FOVEA}` are unreadable: {error}")))?
             .format_version;
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             return Err(ShardError::Version { path: path.into(), found: version, expected: FORMAT_VERSION });
         }
         let header: Self = serde_json::from_str(text)
             .map_err(|error| foreign(format!("its metadata `{FOVEA}` are unreadable: {error}")))?;
+        if version != header.labels.format_version() {
+            return Err(foreign(format!("labels of the kind {} in format version {version}", header.labels)));
+        }
         if !(1..=MAX_IMAGE_SIZE).contains(&header.image_size) {
             return Err(foreign(format!(
                 "image size {}, expected 1 to {MAX_IMAGE_SIZE} pixels",
@@ -125,6 +155,11 @@ impl ShardHeader {
         }
         Ok(header)
     }
+}
+
+/// The elements of a label that is a list.
+pub(super) fn list_item(element: DataType) -> Field {
+    Field::new("item", element, true)
 }
 
 /// A raw image of this side just fits the length of a fixed-size binary value, an i32.

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt32Type};
+use arrow_array::types::{Float32Type, Int64Type, UInt8Type, UInt32Type};
 use arrow_array::{Array, RecordBatch};
 
 use super::ShardHeader;
-use crate::Encoding;
+use crate::{Encoding, Label, LabelKind};
 
 /// Labels and places of the records, copied out of the memory map: 8 bytes each, 4 in a raw shard.
 ///
@@ -17,7 +17,10 @@ use crate::Encoding;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     batches: Vec<Batch>,
+    /// Of labels of other kinds, which stay in the map, only the length.
     labels: Vec<u32>,
+    kind: LabelKind,
+    outputs: usize,
     /// Where the image of each record ends among those of its batch, if they differ in size.
     image_ends: Vec<u32>,
 }
@@ -32,6 +35,8 @@ struct Batch {
     key_text: u64,
     key_ends: u64,
     crc32: u64,
+    /// Of marks or numbers.
+    labels: u64,
 }
 
 /// The sizes of the images of a batch.
@@ -63,9 +68,17 @@ impl Index {
         images + start..images + end
     }
 
-    /// The position of record `index`'s class in the class list.
-    pub(super) fn label(&self, index: usize) -> u32 {
-        self.labels[index]
+    /// The label of record `index`; marks and numbers as `file` has them.
+    pub(super) fn label<'a>(&self, index: usize, file: &'a [u8]) -> Label<'a> {
+        let in_file = |bytes: usize| {
+            let (batch, row) = self.batch(index);
+            &file[batch.labels as usize + row * self.outputs * bytes..][..self.outputs * bytes]
+        };
+        match self.kind {
+            LabelKind::Class => Label::Class(self.labels[index]),
+            LabelKind::MultiHot => Label::MultiHot(in_file(1)),
+            LabelKind::Values => Label::Values(as_f32(in_file(4))),
+        }
     }
 
     /// The name of record `index`, as `file` has it.
@@ -89,7 +102,7 @@ impl Index {
         let mut hasher = RecordsHasher::default();
         for index in 0..self.len() {
             let image_bytes = self.image(index).len() as u32;
-            hasher.add(image_bytes, self.label(index), self.crc32(index, file), &self.key(index, file));
+            hasher.add(image_bytes, self.label(index, file), self.crc32(index, file), &self.key(index, file));
         }
         hasher.finish()
     }
@@ -128,7 +141,7 @@ impl Index {
                 (images.value_data(), Sizes::Differ { first_start })
             }
         };
-        self.append_labels(batch.column(1).as_primitive::<Int64Type>().values(), header.classes.len())?;
+        let labels = self.append_labels(batch.column(1), header)?;
         check_keys(keys.value_offsets(), keys.value_data())?;
         let place = |values: &[u8], what| place(values, file).ok_or(format!("{what} outside the file"));
         self.batches.push(Batch {
@@ -138,6 +151,7 @@ impl Index {
             key_text: place(keys.value_data(), "keys")?,
             key_ends: place(keys.offsets().inner().inner(), "keys")?,
             crc32: place(crc32.inner(), "checksums")?,
+            labels: place(labels, "labels")?,
         });
         Ok(())
     }
@@ -151,16 +165,51 @@ impl Index {
         Ok(first_start)
     }
 
-    fn append_labels(&mut self, labels: &[i64], classes: usize) -> Result<(), String> {
-        self.labels.reserve(labels.len());
-        for (row, label) in labels.iter().copied().enumerate() {
-            let known = u32::try_from(label).ok().filter(|&label| (label as usize) < classes);
-            let known =
-                known.ok_or_else(|| format!("row {row}: label {label}, but there are {classes} classes"))?;
-            self.labels.push(known);
+    /// Checks the labels, copies classes, and returns the bytes of marks or numbers.
+    fn append_labels<'a>(&mut self, column: &'a dyn Array, header: &ShardHeader) -> Result<&'a [u8], String> {
+        (self.kind, self.outputs) = (header.labels, header.classes.len());
+        let bad = |row: usize, problem: String| format!("row {row}: {problem}");
+        if self.kind == LabelKind::Class {
+            for (row, label) in column.as_primitive::<Int64Type>().values().iter().copied().enumerate() {
+                let class = u32::try_from(label).ok().filter(|&class| (class as usize) < self.outputs);
+                let problem = || bad(row, format!("label {label}, but there are {} classes", self.outputs));
+                self.labels.push(class.ok_or_else(problem)?);
+            }
+            return Ok(&[]);
         }
-        Ok(())
+        let list = column.as_fixed_size_list();
+        let elements = list.values();
+        let expected = column.len() * self.outputs;
+        if elements.null_count() > 0 || elements.len() != expected {
+            let (found, missing) = (elements.len(), elements.null_count());
+            return Err(format!("labels of {found} elements, {missing} missing, expected {expected}"));
+        }
+        let bytes: &[u8] = match self.kind {
+            LabelKind::MultiHot => elements.as_primitive::<UInt8Type>().values().inner(),
+            _ => elements.as_primitive::<Float32Type>().values().inner(),
+        };
+        for row in 0..column.len() {
+            let of_row = bytes.len() / column.len();
+            let own = &bytes[row * of_row..][..of_row];
+            let label = match self.kind {
+                LabelKind::MultiHot => Label::MultiHot(own),
+                _ => Label::Values(as_f32(own)),
+            };
+            if let Some(problem) = label.problem(self.kind, self.outputs) {
+                return Err(bad(row, problem));
+            }
+        }
+        self.labels.resize(self.labels.len() + column.len(), 0);
+        Ok(bytes)
     }
+}
+
+/// The numbers in bytes of the map, where Arrow aligns them.
+fn as_f32(bytes: &[u8]) -> &[f32] {
+    // SAFETY: any bytes are an f32.
+    let (before, values, after) = unsafe { bytes.align_to::<f32>() };
+    assert!(before.is_empty() && after.is_empty(), "the reader requires aligned columns");
+    values
 }
 
 /// A copy of offsets of values among `bytes`, if none is before another or outside; else the row of the first
@@ -205,16 +254,19 @@ fn number(file: &[u8], start: usize) -> u32 {
 }
 
 /// BLAKE3 over all that a shard says about its records: for each, in order, the size of the image, the label,
-/// the CRC-32 of the image and the size of the key, as 32-bit little-endian numbers, and then the key.
+/// the CRC-32 of the image and the size of the key, as 32-bit little-endian numbers, and then the key; for
+/// labels of other kinds than classes 0 as the label, and the marks or numbers after the key.
 #[derive(Default)]
 pub(super) struct RecordsHasher(blake3::Hasher);
 
 impl RecordsHasher {
-    pub(super) fn add(&mut self, image_bytes: u32, label: u32, crc32: u32, key: &str) {
-        for number in [image_bytes, label, crc32, key.len() as u32] {
+    pub(super) fn add(&mut self, image_bytes: u32, label: Label<'_>, crc32: u32, key: &str) {
+        for number in [image_bytes, label.class(), crc32, key.len() as u32] {
             self.0.update(&number.to_le_bytes());
         }
         self.0.update(key.as_bytes());
+        let further: Vec<u8> = label.further_bytes().collect();
+        self.0.update(&further);
     }
 
     pub(super) fn finish(&self) -> String {

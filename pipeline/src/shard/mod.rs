@@ -3,7 +3,7 @@
 //! | column | Arrow type | content |
 //! | --- | --- | --- |
 //! | `image` | fixed-size binary (raw) or binary (JPEG) | `u8 [3,S,S]`, or a JPEG file of S×S pixels |
-//! | `label` | int64 | position in the class list |
+//! | `label` | int64, or a list of K uint8 or float32 | position in the class list; or marks, or numbers |
 //! | `key` | utf8 | name of the image in its source |
 //! | `crc32` | uint32 | CRC-32 of the bytes in `image` |
 //!

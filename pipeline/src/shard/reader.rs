@@ -16,8 +16,8 @@ use memmap2::{Advice, Mmap};
 
 use super::index::Index;
 use super::{ShardError, ShardHeader};
-use crate::Encoding;
 use crate::mapped::MappedFile;
+use crate::{Encoding, Label, LabelKind};
 
 /// A shard mapped into memory.
 ///
@@ -40,8 +40,8 @@ pub struct Shard {
 pub struct Record<'a> {
     /// `u8 [3,S,S]` for raw shards, a JPEG file else.
     pub image: &'a [u8],
-    /// Position in the class list.
-    pub label: i64,
+    /// What it shows.
+    pub label: Label<'a>,
 }
 
 impl Shard {
@@ -73,7 +73,7 @@ impl Shard {
         let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
         let mut index = Index::default();
         for (number, block) in footer.recordBatches().into_iter().flatten().enumerate() {
-            read_block(&buffer, block, &decoder, header.encoding)
+            read_block(&buffer, block, &decoder, &header)
                 .and_then(|batch| index.append(&batch, &header, &buffer))
                 .map_err(|reason| damaged(format!("record batch {number}: {reason}")))?;
         }
@@ -124,7 +124,7 @@ impl Shard {
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         assert!(index < self.len(), "record {index} of {}: {} records", self.path.display(), self.len());
-        Record { image: &self.map[self.index.image(index)], label: self.index.label(index).into() }
+        Record { image: &self.map[self.index.image(index)], label: self.index.label(index, &self.map) }
     }
 
     /// The name of the image of record `index` in its source.
@@ -213,13 +213,13 @@ fn read_block(
     file: &Buffer,
     block: &Block,
     decoder: &FileDecoder,
-    encoding: Encoding,
+    header: &ShardHeader,
 ) -> Result<RecordBatch, String> {
     let place = block_range(block, file.len())
         .ok_or_else(|| format!("bytes {}+{}, outside the file", block.offset(), block.bodyLength()))?;
     let data = file.slice_with_length(place.start, place.len());
     let metadata_bytes = block.metaDataLength() as usize;
-    check_buffers(&data[..metadata_bytes], data.len() - metadata_bytes, buffer_units(encoding))?;
+    check_buffers(&data[..metadata_bytes], data.len() - metadata_bytes, header)?;
     decoder
         .read_record_batch(block, &data)
         .map_err(|error| error.to_string())?
@@ -236,15 +236,22 @@ fn block_range(block: &Block, file_bytes: usize) -> Option<Range<usize>> {
 
 /// Bytes of the units that each buffer of a record batch consists of: for every column the validity bits, the
 /// offsets if its values differ in length, and the values.
-fn buffer_units(encoding: Encoding) -> &'static [usize] {
-    match encoding {
-        Encoding::Raw => &[1, 1, 1, 8, 1, 4, 1, 1, 4],
-        Encoding::Jpeg => &[1, 4, 1, 1, 8, 1, 4, 1, 1, 4],
-    }
+fn buffer_units(header: &ShardHeader) -> Vec<usize> {
+    let image: &[usize] = match header.encoding {
+        Encoding::Raw => &[1, 1],
+        Encoding::Jpeg => &[1, 4, 1],
+    };
+    let label: &[usize] = match header.labels {
+        LabelKind::Class => &[1, 8],
+        LabelKind::MultiHot => &[1, 1, 1],
+        LabelKind::Values => &[1, 1, 4],
+    };
+    [image, label, &[1, 4, 1], &[1, 4]].concat()
 }
 
-/// Checks that the message is a record batch whose buffers lie within its body and hold whole units.
-fn check_buffers(metadata: &[u8], body_bytes: usize, units: &[usize]) -> Result<(), String> {
+/// Checks that the message is a record batch whose columns have no more elements than its body has bytes, and
+/// whose buffers lie within that and hold whole units.
+fn check_buffers(metadata: &[u8], body_bytes: usize, header: &ShardHeader) -> Result<(), String> {
     // An encapsulated message: 0xFFFFFFFF, length, flatbuffer (older writers leave the first word out).
     let flatbuffer = match metadata {
         [0xff, 0xff, 0xff, 0xff, _, _, _, _, flatbuffer @ ..] => flatbuffer,
@@ -256,11 +263,24 @@ fn check_buffers(metadata: &[u8], body_bytes: usize, units: &[usize]) -> Result<
         return Err("not a record batch".into());
     }
     let batch = message.header_as_record_batch().ok_or("an empty record batch")?;
+    let elements = if header.labels.is_class() { 1 } else { header.classes.len().max(1) };
+    let most = body_bytes / elements;
+    let lengths = batch.nodes().into_iter().flatten().map(|column| column.length());
+    if let Some(length) = lengths
+        .chain([batch.length()])
+        .find(|&length| !usize::try_from(length).is_ok_and(|length| length <= body_bytes))
+    {
+        return Err(format!("a column of {length} elements in {body_bytes} bytes"));
+    }
+    if usize::try_from(batch.length()).is_ok_and(|rows| rows > most) {
+        return Err(format!("{} labels of {elements} elements in {body_bytes} bytes", batch.length()));
+    }
+    let units = buffer_units(header);
     let buffers = batch.buffers().ok_or("a record batch without buffers")?;
     if buffers.len() != units.len() {
         return Err(format!("{} buffers, expected {}", buffers.len(), units.len()));
     }
-    for (index, (part, &unit)) in buffers.iter().zip(units).enumerate() {
+    for (index, (part, unit)) in buffers.iter().zip(units).enumerate() {
         let fits = usize::try_from(part.offset())
             .ok()
             .zip(usize::try_from(part.length()).ok())

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::Encoding;
-use crate::test_support::{SIDE, encoded, header, write_shard};
+use crate::test_support::{SIDE, encoded, header, label_of, labelled_dataset, write_shard};
+use crate::{Encoding, Label, LabelKind, Split};
 
 fn shard_of(encoding: Encoding, images: usize) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -27,7 +27,10 @@ fn records_come_back_as_they_were_appended() {
         for index in 0..25 {
             let record = shard.record(index);
             assert_eq!(record.image, encoded(encoding, index));
-            assert_eq!((record.label, shard.key(index)), (index as i64 % 10, format!("image-{index}")));
+            assert_eq!(
+                (record.label, shard.key(index)),
+                (Label::Class(index as u32 % 10), format!("image-{index}"))
+            );
             shard.verify(index).unwrap();
         }
     }
@@ -49,7 +52,7 @@ fn records_stay_in_order_over_several_arrow_batches() {
     let shard = Shard::open(&path).unwrap();
     let read: Vec<_> =
         (0..5).map(|i| (shard.record(i).image[0], shard.record(i).label, shard.key(i))).collect();
-    assert_eq!(read, [0, 1, 2, 3, 4].map(|i| (i, i64::from(i), i.to_string())));
+    assert_eq!(read, [0, 1, 2, 3, 4].map(|i| (i, Label::Class(i.into()), i.to_string())));
 }
 
 #[test]
@@ -148,7 +151,10 @@ fn a_shard_of_another_version_is_refused_with_both_versions() {
         let other = ShardHeader { format_version: version, ..header(Encoding::Raw, 0) };
         let path = ShardWriter::create(directory.path(), other).unwrap().finish().unwrap().path;
         let error = Shard::open(&path).unwrap_err().to_string();
-        assert!(error.contains(&format!("version {version}")) && error.contains("version 1"), "{error}");
+        assert!(
+            error.contains(&format!("version {version}")) && error.contains("versions 1 to 2"),
+            "{error}"
+        );
     }
 }
 
@@ -222,4 +228,78 @@ fn columns_that_differ_from_the_header_are_refused_with_both() {
     let error = Shard::open(&path).unwrap_err().to_string();
     let raw = format!("image: FixedSizeBinary({})", 3 * SIDE * SIDE);
     assert!(error.contains("image: Binary") && error.contains(&raw), "{error}");
+}
+
+const OTHER_KINDS: [LabelKind; 2] = [LabelKind::MultiHot, LabelKind::Values];
+
+#[test]
+fn labels_of_every_kind_come_back_in_both_encodings() {
+    for kind in OTHER_KINDS {
+        for encoding in Encoding::ALL {
+            let directory = labelled_dataset(kind, encoding, 9);
+            for (number, images) in [(0, 0..3), (1, 3..9)] {
+                let shard =
+                    Shard::open(&directory.path().join(shard_file_name(Split::Train, number))).unwrap();
+                assert_eq!((shard.header().labels, shard.header().format_version), (kind, 2));
+                for (index, image) in images.enumerate() {
+                    let record = shard.record(index);
+                    assert_eq!(record.label, label_of(kind, image).get(0), "{kind}, {encoding}, {image}");
+                    assert!(record.image == encoded(encoding, image));
+                    shard.verify(index).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn labels_that_are_not_those_of_the_header_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, label, expected) in [
+        (LabelKind::MultiHot, Label::MultiHot(&[1; 9]), "record 0 (x): 9 values in its label, expected 10"),
+        (LabelKind::MultiHot, Label::Class(1), "a label of the kind class, expected multi-hot"),
+        (LabelKind::Values, Label::Values(&[f32::INFINITY; 10]), "inf as number 0 in its label"),
+        (LabelKind::Class, Label::MultiHot(&[1; 10]), "a label of the kind multi-hot, expected class"),
+    ] {
+        let header =
+            ShardHeader { labels: kind, format_version: kind.format_version(), ..header(Encoding::Raw, 0) };
+        let mut writer = ShardWriter::create(directory.path(), header).unwrap();
+        let error = writer.append_labelled(&encoded(Encoding::Raw, 0), label, "x").unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // A version that has no such labels.
+    let header = ShardHeader { labels: LabelKind::Values, ..header(Encoding::Raw, 0) };
+    let path = ShardWriter::create(directory.path(), header).unwrap().finish().unwrap().path;
+    let error = Shard::open(&path).unwrap_err().to_string();
+    assert!(error.contains("labels of the kind values in format version 1"), "{error}");
+}
+
+#[test]
+fn a_changed_mark_or_number_is_refused_or_changes_the_digest() {
+    for (kind, byte) in [(LabelKind::MultiHot, 2), (LabelKind::MultiHot, 1), (LabelKind::Values, 0xff)] {
+        let directory = labelled_dataset(kind, Encoding::Raw, 9);
+        let path = directory.path().join(shard_file_name(Split::Train, 0));
+        let before = Shard::open(&path).unwrap().records_blake3();
+        let bytes = fs::read(&path).unwrap();
+        // Labels of three images, which lie side by side.
+        let label = |image| label_of(kind, image).get(0).further_bytes().collect::<Vec<u8>>();
+        let (own, all) = (label(1), [label(0), label(1), label(2)].concat());
+        let place = bytes.windows(all.len()).position(|window| window == all).unwrap() + own.len();
+        let mut changed = bytes.clone();
+        // The last byte of the first number: then it is as none that is written.
+        let at = if kind == LabelKind::Values { 3 } else { usize::from(own[0] == 1) };
+        assert_ne!(changed[place + at], byte);
+        changed[place + at] = byte;
+        if kind == LabelKind::Values {
+            changed[place + 2] = 0xff;
+        }
+        fs::write(&path, &changed).unwrap();
+        match Shard::open(&path) {
+            Ok(shard) => assert!(byte == 1 && shard.records_blake3() != before, "{kind}, {byte}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(byte != 1 && error.contains("record batch 0: row 1: "), "{error}");
+            }
+        }
+    }
 }

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array,
+    ArrayRef, BinaryArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch,
+    StringArray, UInt8Array, UInt32Array,
 };
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::writer::FileWriter;
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 use fovea_files::PartialFile;
 
+use super::header::list_item;
 use super::index::RecordsHasher;
 use super::{ShardError, ShardHeader};
-use crate::{Encoding, ShardInfo};
+use crate::{Encoding, Label, LabelKind, ShardInfo};
 
 /// Image bytes after which the buffered records become one Arrow record batch.
 ///
@@ -51,6 +53,8 @@ struct Pending {
     images: Vec<u8>,
     image_ends: Vec<i32>,
     labels: Vec<i64>,
+    marks: Vec<u8>,
+    values: Vec<f32>,
     keys: Vec<String>,
     crc32: Vec<u32>,
 }
@@ -72,19 +76,31 @@ impl ShardWriter {
         Ok(Self { path, temporary, header, schema, file, pending, records: 0, records_hasher })
     }
 
+    /// Appends an image of a class, as by [`append_labelled`](Self::append_labelled).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(&mut self, image: &[u8], label: u32, key: &str) -> Result<(), ShardError> {
+        self.append_labelled(image, Label::Class(label), key)
+    }
+
     /// Appends an image: `u8 [3,S,S]` for raw shards, a JPEG file of S×S pixels else.
     ///
     /// # Errors
-    /// [`ShardError::Unfit`] for an image of the wrong size or a label that is no class;
+    /// [`ShardError::Unfit`] for an image of the wrong size or a label that is no class, or of another kind;
     /// [`ShardError::Io`] when the disk is full, for instance.
-    pub fn append(&mut self, image: &[u8], label: u32, key: &str) -> Result<(), ShardError> {
+    pub fn append_labelled(&mut self, image: &[u8], label: Label<'_>, key: &str) -> Result<(), ShardError> {
         self.check(image, label, key)?;
-        if !self.pending.labels.is_empty() && self.pending.images.len() + image.len() > RECORD_BATCH_BYTES {
+        if !self.pending.keys.is_empty() && self.pending.images.len() + image.len() > RECORD_BATCH_BYTES {
             self.write_pending()?;
         }
         self.pending.images.extend_from_slice(image);
         self.pending.image_ends.push(self.pending.images.len() as i32);
-        self.pending.labels.push(i64::from(label));
+        match label {
+            Label::Class(class) => self.pending.labels.push(i64::from(class)),
+            Label::MultiHot(marks) => self.pending.marks.extend_from_slice(marks),
+            Label::Values(values) => self.pending.values.extend_from_slice(values),
+        }
         self.pending.keys.push(key.to_owned());
         let crc32 = crc32fast::hash(image);
         self.pending.crc32.push(crc32);
@@ -93,12 +109,12 @@ impl ShardWriter {
         Ok(())
     }
 
-    fn check(&self, image: &[u8], label: u32, key: &str) -> Result<(), ShardError> {
+    fn check(&self, image: &[u8], label: Label<'_>, key: &str) -> Result<(), ShardError> {
         let unfit = |reason| {
             Err(ShardError::Unfit { path: self.path.clone(), index: self.records, key: key.into(), reason })
         };
-        if label as usize >= self.header.classes.len() {
-            return unfit(format!("label {label}, but there are {} classes", self.header.classes.len()));
+        if let Some(problem) = label.problem(self.header.labels, self.header.classes.len()) {
+            return unfit(problem);
         }
         match self.header.encoding {
             Encoding::Raw if image.len() != self.header.raw_image_bytes() => {
@@ -124,9 +140,18 @@ impl ShardWriter {
                 Arc::new(BinaryArray::new(OffsetBuffer::new(ScalarBuffer::from(offsets)), images, None))
             }
         };
+        let list = |element, values: ArrayRef| -> ArrayRef {
+            let outputs = self.header.classes.len() as i32;
+            Arc::new(FixedSizeListArray::new(Arc::new(list_item(element)), outputs, values, None))
+        };
+        let labels: ArrayRef = match self.header.labels {
+            LabelKind::Class => Arc::new(Int64Array::from(pending.labels)),
+            LabelKind::MultiHot => list(DataType::UInt8, Arc::new(UInt8Array::from(pending.marks))),
+            LabelKind::Values => list(DataType::Float32, Arc::new(Float32Array::from(pending.values))),
+        };
         let columns: Vec<ArrayRef> = vec![
             images,
-            Arc::new(Int64Array::from(pending.labels)),
+            labels,
             Arc::new(StringArray::from(pending.keys)),
             Arc::new(UInt32Array::from(pending.crc32)),
         ];
@@ -140,7 +165,7 @@ impl ShardWriter {
     /// # Errors
     /// [`ShardError::Io`] when the disk is full, for instance; there is no shard then.
     pub fn finish(mut self) -> Result<FinishedShard, ShardError> {
-        if !self.pending.labels.is_empty() {
+        if !self.pending.keys.is_empty() {
             self.write_pending()?;
         }
         let hashing = self

@@ -144,7 +144,7 @@ pub fn records(directory: &Path, split: Split) -> Vec<(String, i64)> {
     for path in shards(directory, split) {
         let shard = Shard::open(&path).expect("the shard opens");
         for index in 0..shard.len() {
-            records.push((shard.key(index), shard.record(index).label));
+            records.push((shard.key(index), shard.record(index).label.class().into()));
         }
     }
     records

@@ -45,6 +45,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         views: EvalCrops::Center,
         crop: crop_size(&recipe),
         classes: meta.classes.len(),
+        loss: recipe.training.loss,
         on_bad_record: OnBadRecord::Stop,
         workers: args.workers.unwrap_or_else(cores).get(),
     };
@@ -72,7 +73,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let images = measured_on(split, images);
     outln!("measured on   {images} of {}", directory.display())?;
     for (views, score) in results {
-        outln!("{:13} {}", views.title(), score_line(&score))?;
+        outln!("{:13} {}", views.title(), score_line(&score, recipe.training.loss))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `predict`: classifies photos.
+//! `predict`: classifies photos, or gives their numbers.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,9 @@ use fovea_pipeline::summary::percent;
 use fovea_pipeline::text::printable;
 use fovea_tools::terminal::{one_line, print_json};
 use fovea_tools::{errln, outln};
-use fovea_trainer::backend::{Precision, Setup, TrainingBackend};
-use fovea_trainer::training::{TrainedModel, average, probabilities};
+use fovea_trainer::backend::{Precision, Setup, Targets, TrainingBackend};
+use fovea_trainer::recipe::Loss;
+use fovea_trainer::training::{self, TrainedModel, average};
 use serde_json::json;
 
 use super::args::PredictArgs;
@@ -34,7 +35,7 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
 
-    let classes = meta.classes.len();
+    let (classes, loss) = (meta.classes.len(), recipe.training.loss);
     let setup = Setup { recipe: &recipe, network, batch_rows: views.count(), mean: &mean, seed: 0 };
     let mut backend = device::backend(&args.device, None, &setup, Precision::F32)?;
     backend.import(state)?;
@@ -47,14 +48,17 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
                 continue;
             }
         };
-        let predictions = predictions(&input, &mut *backend, &rows, classes)?;
+        let predictions = predictions(&input, &mut *backend, &rows, (loss, classes))?;
         let best = predictions
             .iter()
-            .take(PREDICTIONS)
+            .take(if loss == Loss::MeanSquaredError { classes } else { PREDICTIONS })
             .map(|&(class, probability)| (&meta.classes[class], &meta.class_names[class], probability));
         if args.json {
             let best: Vec<_> = best
-                .map(|(id, name, probability)| json!({ "class": id, "name": name, "probability": probability }))
+                .map(|(id, name, value)| match loss {
+                    Loss::MeanSquaredError => json!({ "name": name, "value": value }),
+                    _ => json!({ "class": id, "name": name, "probability": value }),
+                })
                 .collect();
             // `answers` is what earlier versions call them.
             printed.push(json!({ "image": path, "predictions": &best, "answers": &best }));
@@ -64,7 +68,11 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         for (id, name, probability) in best {
             // Classes of folders have no other name.
             let id = if id == name { String::new() } else { format!("  ({id})") };
-            outln!("  {:>7}  {name}{id}", percent(probability))?;
+            let value = match loss {
+                Loss::MeanSquaredError => format!("{probability:.4}"),
+                _ => percent(probability),
+            };
+            outln!("  {value:>7}  {name}{id}")?;
         }
     }
     if args.json {
@@ -73,21 +81,29 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Classes and their probabilities, the most probable first.
+/// Classes and their probabilities, the most probable first; or numbers in their order.
 fn predictions(
     input: &PhotoInput,
     backend: &mut dyn TrainingBackend,
     rows: &[u8],
-    classes: usize,
+    (loss, classes): (Loss, usize),
 ) -> anyhow::Result<Vec<(usize, f64)>> {
     // The labels only affect the metrics, which are not used.
-    let labels = vec![0; input.views.count()];
-    let (all, _) = probabilities(backend, rows, &labels, input.crop, classes)?;
+    let (labels, values) = (vec![0; input.views.count()], vec![0.0; input.views.count() * classes]);
+    let targets = match loss {
+        Loss::CrossEntropy => Targets::Classes(&labels),
+        Loss::BinaryCrossEntropy | Loss::MeanSquaredError => {
+            Targets::Values { values: &values, outputs: classes }
+        }
+    };
+    let (all, _) = training::predictions(backend, rows, targets, input.crop, classes)?;
     ensure!(
         all.iter().all(|probability| probability.is_finite()),
         "the network's outputs are not numbers: its training has diverged; use an earlier run, or train with a lower rate"
     );
     let mut predictions: Vec<_> = average(&all, classes).into_iter().enumerate().collect();
-    predictions.sort_by(|a, b| b.1.total_cmp(&a.1));
+    if loss != Loss::MeanSquaredError {
+        predictions.sort_by(|a, b| b.1.total_cmp(&a.1));
+    }
     Ok(predictions)
 }

@@ -9,6 +9,7 @@ use fovea_tools::bars::{shown, titled_bar};
 use fovea_tools::errln;
 use fovea_tools::terminal::columns;
 use fovea_trainer::metrics;
+use fovea_trainer::recipe::Loss;
 use fovea_trainer::training::{Observer, Report, RunPlan, Sharing, Warning};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -65,12 +66,13 @@ impl Smoothed {
     }
 
     /// What there is to say, the most important first.
-    fn parts(&self, sharing: Option<Sharing>, rate: f64, batches_left: u64) -> Vec<String> {
+    fn parts(&self, sharing: Option<Sharing>, loss: Loss, rate: f64, batches_left: u64) -> Vec<String> {
+        let [error, _] = loss.measures();
         let left = self.seconds_per_batch * batches_left as f64;
         let left = left.is_finite().then(|| format!("{} left", duration(left)));
         let others = [
             format!("loss {:.3}", self.loss),
-            format!("top-1 error {}", percent(self.top1)),
+            error.with(self.top1),
             format!("{:.0} images/s", self.images_per_s),
             format!("waiting for data {}", percent(self.data_wait)),
         ];
@@ -168,6 +170,7 @@ impl Observer for Terminal {
         let epochs_left = u64::from(plan.epochs.saturating_sub(step.epoch));
         let parts = smoothed.parts(
             self.sharing,
+            plan.loss,
             step.lr,
             epochs_left * plan.batches + plan.batches.saturating_sub(batch),
         );
@@ -199,18 +202,19 @@ impl Observer for Terminal {
 
     fn epoch(&mut self, epoch: &metrics::Epoch, next_rate: f64) {
         let Some(plan) = self.plan else { return };
+        let [first, second] = plan.loss.measures();
         let (epochs, measured) = match plan.evaluated {
             Split::Val => (plan.epochs, "validation"),
             Split::Train => (plan.epochs, "after it, of training images:"),
         };
         Self::print(&format!(
-            "epoch {}/{epochs}: training loss {:.4}, {measured} loss {:.4}, top-1 error {}, top-5 error {}, {:.0} images/s, \
+            "epoch {}/{epochs}: training loss {:.4}, {measured} loss {:.4}, {}, {}, {:.0} images/s, \
              waiting for data {}, {:.1} s",
             epoch.epoch,
             epoch.train_loss,
             epoch.val_loss,
-            percent(epoch.val_top1),
-            percent(epoch.val_top5),
+            first.with(epoch.val_top1),
+            second.with(epoch.val_top5),
             epoch.images_per_s,
             percent(epoch.data_wait),
             epoch.seconds
@@ -248,9 +252,9 @@ mod tests {
             seconds_per_batch: 0.1,
             at: Instant::now(),
         };
-        let parts = smoothed.parts(None, 0.01, 600);
+        let parts = smoothed.parts(None, Loss::CrossEntropy, 0.01, 600);
         let sharing = Sharing { exchange: 0.042, waiting: 0.31, slowest: 3 };
-        let shared = smoothed.parts(Some(sharing), 0.01, 600);
+        let shared = smoothed.parts(Some(sharing), Loss::CrossEntropy, 0.01, 600);
         assert!(shared.contains(&"exchange 4.20 %, waiting for rank 3 31.0 %".to_owned()), "{shared:?}");
         let first = "epoch 3/24, batch 120/187";
         let whole = "epoch 3/24, batch 120/187, 60 s left, loss 2.346, top-1 error 35.1 %, 1234 images/s, \

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use fovea_analysis::figure::grouped;
-use fovea_pipeline::summary::{count, percent};
+use fovea_pipeline::summary::count;
 use fovea_pipeline::{Split, cores};
 use fovea_tools::data::{CacheArgs, is_url};
 use fovea_tools::signals::FinishFirst;
@@ -15,7 +15,7 @@ use fovea_tools::{errln, outln};
 use fovea_trainer::checkpoint::Store;
 use fovea_trainer::collective::{Place, Ranks, check_parts};
 use fovea_trainer::models::check_file;
-use fovea_trainer::recipe::Recipe;
+use fovea_trainer::recipe::{Loss, Recipe};
 use fovea_trainer::training::{
     Outcome, Report, RunFolder, RunOptions, RunSettings, Score, Session, TrainingData, TrainingError,
     read_settings,
@@ -109,7 +109,8 @@ fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyho
     let outcome = session.train_with(ranks, &mut *backend, &STOP, &mut Terminal::default())?;
     match outcome {
         Outcome::Finished(report) => {
-            print_report(&report, &Store::new(&path, keep), &path, args.json)?;
+            let loss = recipe.training.loss;
+            print_report(&report, loss, &Store::new(&path, keep), &path, args.json)?;
             if is_demo && !args.json {
                 print(&demo::next_commands(&path))?;
             }
@@ -252,7 +253,7 @@ fn free_folder(name: &str) -> PathBuf {
     folders.into_iter().find(|folder| !folder.exists()).expect("the numbers do not end")
 }
 
-fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyhow::Result<()> {
+fn print_report(report: &Report, loss: Loss, store: &Store, run: &Path, json: bool) -> anyhow::Result<()> {
     // The null backend leaves no checkpoint.
     let best = store.best().ok().map(|best| best.display().to_string());
     if json {
@@ -268,13 +269,13 @@ fn print_report(report: &Report, store: &Store, run: &Path, json: bool) -> anyho
     }
     let images = measured_on(report.split, report.score.images);
     outln!("measured on   {images}, {}", report.views.title())?;
-    let last = score_line(&report.score);
+    let last = score_line(&report.score, loss);
     match &report.best {
         Some(best) if best.step == report.step && best.epoch == report.epochs => {
             outln!("last and best {last} (epoch {})", best.epoch)?;
         }
         Some(best) => {
-            outln!("best          {} (epoch {})", score_line(&best.score), best.epoch)?;
+            outln!("best          {} (epoch {})", score_line(&best.score, loss), best.epoch)?;
             outln!("last          {last} (epoch {})", report.epochs)?;
         }
         None => outln!("last          {last} (epoch {})", report.epochs)?,
@@ -296,7 +297,7 @@ pub fn measured_on(split: Split, images: u64) -> String {
 }
 
 /// Errors and loss.
-pub fn score_line(score: &Score) -> String {
-    let Score { top1, top5, loss, .. } = score;
-    format!("top-1 error {}, top-5 error {}, loss {loss:.4}", percent(*top1), percent(*top5))
+pub fn score_line(score: &Score, loss: Loss) -> String {
+    let [first, second] = loss.measures();
+    format!("{}, {}, loss {:.4}", first.with(score.top1), second.with(score.top5), score.loss)
 }

@@ -739,6 +739,80 @@ fn onnx_runtime_follows_the_reference_with_mixed_images() {
     assert!(error.contains("other labels: 6, expected none: the recipe mixes no images"), "{error}");
 }
 
+const OTHER_LOSSES: [&str; 2] =
+    ["training.loss=\"binary_cross_entropy\"", "training.loss=\"mean_squared_error\""];
+
+/// Marks of classes, or numbers, of the rows of a batch.
+fn values(salt: usize, loss: &str) -> Vec<f32> {
+    let noise = |i: usize| ((i * 7919 + salt * 104_729) % 1009) as f32 / 1009.0;
+    let value = |i| if loss.contains("binary") { noise(i).round() } else { 4.0 * noise(i) - 2.0 };
+    (0..ROWS * CLASSES).map(value).collect()
+}
+
+#[test]
+fn onnx_runtime_follows_the_reference_with_losses_of_several_labels_and_of_numbers() {
+    for loss in OTHER_LOSSES {
+        let (mut computed, mut expected) = (make(ort, &[loss]), make(reference, &[loss]));
+        let close = |a: &BatchMetrics, b: &BatchMetrics| {
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * (1.0 + b.abs());
+            a.rows == b.rows
+                && a.top1 == b.top1
+                && near(a.loss, b.loss)
+                && near(a.errors[0], b.errors[0])
+                && near(a.errors[1], b.errors[1])
+        };
+        for at in 0..10 {
+            let (batch, values) = (Batch::new(at as usize), values(at as usize, loss));
+            let rows =
+                Rows { targets: Targets::Values { values: &values, outputs: CLASSES }, ..batch.rows() };
+            let sums = [&mut computed, &mut expected].map(|backend| {
+                let sums = backend.accumulate(rows, whole(at)).unwrap();
+                let _ = backend.update(Update { step: at, ..UPDATE }).unwrap();
+                sums
+            });
+            assert!(close(&sums[0], &sums[1]), "{loss}, step {at}: {sums:?}");
+            assert!(sums[0].errors[1] > 0.0, "{sums:?}");
+        }
+        let (worst, place) = difference(&state(&mut *expected), &state(&mut *computed));
+        println!("{loss}: {worst:.1e} at {place}");
+        assert!(worst < 1e-3, "{loss}: {worst:.1e} at {place}");
+        let (batch, values) = (Batch::new(3), values(3, loss));
+        let rows = Rows { targets: Targets::Values { values: &values, outputs: CLASSES }, ..batch.rows() };
+        let mut outputs = [vec![0.0; ROWS * CLASSES], vec![0.0; ROWS * CLASSES]];
+        let sums = [(&mut computed, 0), (&mut expected, 1)]
+            .map(|(backend, at)| backend.evaluate(rows, &mut outputs[at]).unwrap());
+        assert!(close(&sums[0], &sums[1]), "{loss}: {sums:?}");
+        let [found, expected] = outputs;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-3, "{loss}: {found} against {expected}");
+            assert!(!loss.contains("binary") || (0.0..=1.0).contains(found));
+        }
+    }
+}
+
+#[test]
+fn targets_that_are_not_those_of_the_loss_are_refused() {
+    for backend in [ort as Make, reference, null] {
+        let batch = Batch::new(1);
+        let values = vec![0.5; ROWS * CLASSES];
+        let mut strange = values.clone();
+        strange[9] = f32::INFINITY;
+        let rows = |values, outputs| Rows { targets: Targets::Values { values, outputs }, ..batch.rows() };
+        let mut of_values = make(backend, &OTHER_LOSSES[1..]);
+        for (rows, message) in [
+            (batch.rows(), "targets: classes, expected those of the loss `mean_squared_error`"),
+            (rows(&values[..ROWS * 5], 5), "values of targets: 30 of 5 each, expected 7 of each row"),
+            (rows(&strange, CLASSES), "target: inf, expected a finite number"),
+            (rows(&values[..0], CLASSES), "rows of a batch: 0"),
+        ] {
+            let error = of_values.accumulate(rows, whole(0)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let error = make(backend, &[]).accumulate(rows(&values, CLASSES), whole(0)).unwrap_err().to_string();
+        assert!(error.contains("targets: values, expected those of the loss `cross_entropy`"), "{error}");
+    }
+}
+
 #[test]
 fn second_labels_and_shares_that_do_not_fit_are_refused() {
     for backend in [ort as Make, reference, null] {

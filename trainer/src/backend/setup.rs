@@ -1,12 +1,14 @@
 //! Inputs of a backend: its setup, and the rows of a step.
 
+use std::ops::Range;
+
 use fovea_graph::Parameter;
 use fovea_pipeline::memory;
 
 use super::BackendError;
 use crate::models::Classifier;
 use crate::optimizer;
-use crate::recipe::{Mean, Recipe};
+use crate::recipe::{Loss, Mean, Recipe};
 
 /// Everything that a backend is made from.
 #[derive(Clone, Debug)]
@@ -88,7 +90,8 @@ impl<'a> Setup<'a> {
 
     pub(super) fn limits(&self) -> Limits {
         let px = self.recipe.input.crop_px;
-        Limits { rows: self.batch_rows, row_bytes: 3 * px * px, classes: self.network.classes }
+        let (rows, loss) = (self.batch_rows, self.recipe.training.loss);
+        Limits { rows, row_bytes: 3 * px * px, classes: self.network.classes, loss }
     }
 }
 
@@ -124,6 +127,7 @@ pub(super) struct Limits {
     pub rows: usize,
     pub row_bytes: usize,
     pub classes: usize,
+    pub loss: Loss,
 }
 
 impl Limits {
@@ -137,6 +141,24 @@ impl Limits {
         if rows.images.len() < count * self.row_bytes {
             let expected = format!("{count} images of {} bytes", self.row_bytes);
             return refuse("bytes of images", rows.images.len().to_string(), expected);
+        }
+        let are_classes = self.loss == Loss::CrossEntropy;
+        match rows.targets {
+            Targets::Values { values, outputs } if !are_classes => {
+                if outputs != self.classes || !values.len().is_multiple_of(outputs) {
+                    let found = format!("{} of {outputs} each", values.len());
+                    return refuse("values of targets", found, format!("{} of each row", self.classes));
+                }
+                return match values.iter().position(|value| !value.is_finite()) {
+                    Some(at) => refuse("target", values[at].to_string(), "a finite number".to_owned()),
+                    None => Ok(()),
+                };
+            }
+            Targets::Classes(_) | Targets::Mixed { .. } if are_classes => {}
+            _ => {
+                let found = if are_classes { "values" } else { "classes" }.to_owned();
+                return refuse("targets", found, format!("those of the loss `{}`", self.loss));
+            }
         }
         let (labels, others, shares) = rows.targets.parts();
         if others.len() != shares.len() || ![0, count].contains(&others.len()) {
@@ -192,6 +214,13 @@ pub struct Rows<'a> {
 /// What a network should give for rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
+    /// Marks of classes, 0..=1, or numbers.
+    Values {
+        /// `f32 [N,K]`.
+        values: &'a [f32],
+        /// K.
+        outputs: usize,
+    },
     /// Index of the class of each row, `[N]`.
     Classes(&'a [i64]),
     /// Two classes of each row, whose image is mixed of two; not in evaluation.
@@ -209,7 +238,29 @@ impl<'a> Targets<'a> {
     /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.labels().len()
+        match *self {
+            Self::Values { values, outputs } => values.len() / outputs.max(1),
+            Self::Classes(labels) | Self::Mixed { labels, .. } => labels.len(),
+        }
+    }
+
+    /// Those of some of the rows.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[must_use]
+    pub fn rows(&self, range: Range<usize>) -> Self {
+        match *self {
+            Self::Classes(labels) => Self::Classes(&labels[range]),
+            Self::Mixed { labels, others, shares } => Self::Mixed {
+                labels: &labels[range.clone()],
+                others: &others[range.clone()],
+                shares: &shares[range],
+            },
+            Self::Values { values, outputs } => {
+                Self::Values { values: &values[range.start * outputs..range.end * outputs], outputs }
+            }
+        }
     }
 
     /// Whether there are no rows.
@@ -218,7 +269,7 @@ impl<'a> Targets<'a> {
         self.len() == 0
     }
 
-    /// The classes that predictions are compared with, `[N]`.
+    /// The classes that predictions are compared with, `[N]`; none if labels are no classes.
     #[must_use]
     pub fn labels(&self) -> &'a [i64] {
         self.parts().0
@@ -227,6 +278,7 @@ impl<'a> Targets<'a> {
     /// Labels, other labels and shares of the labels; the latter two are empty if nothing is mixed.
     pub(super) fn parts(&self) -> (&'a [i64], &'a [i64], &'a [f32]) {
         match *self {
+            Self::Values { .. } => (&[], &[], &[]),
             Self::Classes(labels) => (labels, &[], &[]),
             Self::Mixed { labels, others, shares } => (labels, others, shares),
         }

@@ -146,7 +146,7 @@ pub(crate) mod tests {
             step,
             epoch: 3,
             batch: 7,
-            sums: BatchMetrics { rows: 448, loss: 0.1 + 0.7, top1: 12, top5: 99 },
+            sums: BatchMetrics { rows: 448, loss: 0.1 + 0.7, top1: 12, top5: 99, errors: [0.0; 2] },
             discarded: 1,
             schedule: optimizer::State { epochs: 3, best_error: Some(0.1 + 0.2), ..Default::default() },
         }

@@ -48,7 +48,7 @@ impl FromStr for PixelType {
     }
 }
 
-/// The graph for export: images of a free batch size in, logits and probabilities out; mean,
+/// The graph for export: images of a free batch size in, logits and probabilities (or values) out; mean,
 /// parameters and buffers are constants.
 ///
 /// `mean` has the shape of `options.mean`; `values` are those of the parameters and then of the buffers, in
@@ -69,7 +69,7 @@ pub fn inference(
     };
     let outputs = |g: &mut Builder, x| {
         let logits = network.forward(g, x, Mode::Evaluate)?.logits;
-        declare_predictions(g, logits)
+        declare_predictions(g, logits, options.loss)
     };
     exported(network, options, element, mean, values, &outputs)
 }
@@ -92,7 +92,7 @@ pub fn features(
             if g.shape(activation).len() == 2 { Ok(activation) } else { g.flatten(activation, 1) }
         })?;
         g.output(names::FEATURES, flat)?;
-        declare_predictions(g, logits)
+        declare_predictions(g, logits, options.loss)
     };
     exported(network, options, ElementType::U8, mean, values, &outputs)
 }

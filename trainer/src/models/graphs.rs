@@ -15,7 +15,7 @@ use fovea_graph::{
 
 use super::Classifier;
 use crate::names;
-use crate::recipe::{Mean, Recipe};
+use crate::recipe::{Loss, Mean, Recipe};
 
 /// Shape of the mean that is subtracted from images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct GraphOptions {
     pub compute: ElementType,
     /// Share of each label that is spread over all classes in the train graph.
     pub label_smoothing: f64,
+    /// The loss.
+    pub loss: Loss,
     /// Whether rows of the train graph have two labels, since their images are mixed.
     pub is_mixed: bool,
 }
@@ -52,7 +54,16 @@ impl GraphOptions {
     pub fn new(batch: usize) -> Self {
         let compute = ElementType::F32;
         let (target, mean, pixel_scale) = (Target::Cpu, MeanShape::Channel, [1.0; 3]);
-        Self { batch, target, mean, pixel_scale, compute, label_smoothing: 0.0, is_mixed: false }
+        Self {
+            batch,
+            target,
+            mean,
+            pixel_scale,
+            compute,
+            label_smoothing: 0.0,
+            loss: Loss::default(),
+            is_mixed: false,
+        }
     }
 
     /// Options for `recipe` in f32; for a recipe without a mean, a mean per channel (of zeros).
@@ -63,9 +74,9 @@ impl GraphOptions {
             Mean::Channel | Mean::Values(_) | Mean::None => MeanShape::Channel,
         };
         let label_smoothing = recipe.training.label_smoothing.unwrap_or_default();
-        let is_mixed = !recipe.mixing().is_none();
-        let pixel_scale = recipe.input.factors();
-        Self { target, mean, pixel_scale, label_smoothing, is_mixed, ..Self::new(batch) }
+        let is_mixed = recipe.mixes_classes();
+        let (pixel_scale, loss) = (recipe.input.factors(), recipe.training.loss);
+        Self { target, mean, pixel_scale, label_smoothing, loss, is_mixed, ..Self::new(batch) }
     }
 
     /// Shape of the mean for a network of inputs of `input_px` pixels.
@@ -121,7 +132,7 @@ fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let offsets = g.input(names::OFFSETS, TensorType::f32([options.batch, 3]))?;
     let x = centred(&mut g, network, images, Some(offsets), options)?;
-    let (labels, valid) = targets(&mut g, options.batch)?;
+    let (targets, valid) = targets(&mut g, network, options)?;
     let scale = g.input(names::GRADIENT_SCALE, TensorType::f32([]))?;
     let forward = network.forward(&mut g, x, Mode::Train)?;
     let mixed = match options.is_mixed {
@@ -131,7 +142,7 @@ fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward
         )),
         false => None,
     };
-    let loss = counts(&mut g, forward.logits, (labels, mixed), valid, options.label_smoothing)?;
+    let loss = counts(&mut g, forward.logits, (targets, mixed), valid, options)?;
     let scaled = g.mul(loss, scale)?;
     let trained =
         forward.parameters.iter().filter(|(parameter, _)| network.trained.contains(&parameter.name));
@@ -191,10 +202,11 @@ fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
     let mut g = Builder::new(format!("{}_evaluate", network.name()), Lowering::evaluation(options.target));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let x = centred(&mut g, network, images, None, options)?;
-    let (labels, valid) = targets(&mut g, options.batch)?;
+    let (targets, valid) = targets(&mut g, network, options)?;
     let logits = network.forward(&mut g, x, Mode::Evaluate)?.logits;
-    counts(&mut g, logits, (labels, None), valid, 0.0)?;
-    declare_predictions(&mut g, logits)?;
+    let plain = GraphOptions { label_smoothing: 0.0, ..*options };
+    counts(&mut g, logits, (targets, None), valid, &plain)?;
+    declare_predictions(&mut g, logits, options.loss)?;
     Ok(g.finish())
 }
 
@@ -247,24 +259,43 @@ pub(super) fn centred(
     })
 }
 
-fn targets(g: &mut Builder, batch: usize) -> Result<(Tensor, Tensor)> {
-    let labels = g.input(names::LABELS, TensorType::new(ElementType::I64, [batch]))?;
+/// Labels or other targets, and which rows are valid.
+fn targets(g: &mut Builder, network: &Classifier, options: &GraphOptions) -> Result<(Tensor, Tensor)> {
+    let batch = options.batch;
+    let targets = match options.loss {
+        Loss::CrossEntropy => g.input(names::LABELS, TensorType::new(ElementType::I64, [batch]))?,
+        Loss::BinaryCrossEntropy | Loss::MeanSquaredError => {
+            g.input(names::TARGETS, TensorType::f32([batch, network.classes]))?
+        }
+    };
     let valid = g.input(names::VALID, TensorType::new(ElementType::Bool, [batch]))?;
-    Ok((labels, valid))
+    Ok((targets, valid))
 }
 
 /// Declares loss and counts as outputs and returns the loss; `mixed` are other labels and the labels' shares.
 fn counts(
     g: &mut Builder,
     logits: Tensor,
-    (labels, mixed): (Tensor, Option<(Tensor, Tensor)>),
+    (targets, mixed): (Tensor, Option<(Tensor, Tensor)>),
     valid: Tensor,
-    smoothing: f64,
+    options: &GraphOptions,
 ) -> Result<Tensor> {
+    let smoothing = options.label_smoothing;
+    let elements = g.scope("loss", |g| match options.loss {
+        Loss::CrossEntropy => Ok(None),
+        Loss::BinaryCrossEntropy => g.binary_cross_entropy(logits, targets, valid).map(Some),
+        Loss::MeanSquaredError => g.mean_squared_error(logits, targets, valid).map(Some),
+    })?;
+    if let Some(sums) = elements {
+        g.output(names::LOSS, sums.loss)?;
+        g.output(names::FIRST_ERROR, sums.first_error)?;
+        g.output(names::SECOND_ERROR, sums.second_error)?;
+        return Ok(sums.loss);
+    }
     let sums = g.scope("loss", |g| match mixed {
-        Some((others, shares)) => g.mixed_cross_entropy(logits, (labels, others, shares), valid, smoothing),
-        None if smoothing == 0.0 => g.cross_entropy(logits, labels, valid),
-        None => g.smoothed_cross_entropy(logits, labels, valid, smoothing),
+        Some((others, shares)) => g.mixed_cross_entropy(logits, (targets, others, shares), valid, smoothing),
+        None if smoothing == 0.0 => g.cross_entropy(logits, targets, valid),
+        None => g.smoothed_cross_entropy(logits, targets, valid, smoothing),
     })?;
     g.output(names::LOSS, sums.loss)?;
     g.output(names::TOP1, sums.top1)?;
@@ -272,9 +303,13 @@ fn counts(
     Ok(sums.loss)
 }
 
-/// Declares logits and probabilities as outputs.
-pub(super) fn declare_predictions(g: &mut Builder, logits: Tensor) -> Result<()> {
-    let probabilities = g.softmax(logits, 1)?;
+/// Declares logits and probabilities as outputs, or values.
+pub(super) fn declare_predictions(g: &mut Builder, logits: Tensor, loss: Loss) -> Result<()> {
+    let probabilities = match loss {
+        Loss::CrossEntropy => g.softmax(logits, 1)?,
+        Loss::BinaryCrossEntropy => g.sigmoid(logits)?,
+        Loss::MeanSquaredError => return g.output(names::VALUES, logits),
+    };
     g.output(names::LOGITS, logits)?;
     g.output(names::PROBABILITIES, probabilities)
 }

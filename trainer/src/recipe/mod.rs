@@ -18,6 +18,7 @@ mod architecture;
 mod built_in;
 mod error;
 mod legacy;
+mod loss;
 mod nearest;
 mod network;
 mod optimizer;
@@ -34,6 +35,7 @@ use sha2::{Digest, Sha256};
 
 pub use architecture::{Architecture, InvertedResidual, ResidualBlock};
 pub use error::RecipeError;
+pub use loss::{Loss, Measure};
 pub use network::{
     ActivationLayer, BatchNormStatistics, ConvLayer, DropoutLayer, DropoutScaling, Function, Head,
     Initializer, Layer, LayerKind, LinearLayer, LocalLayer, LrnAlpha, LrnLayer, LrnRegion, NetworkConfig,
@@ -153,6 +155,9 @@ pub struct Training {
     pub batch_size: usize,
     /// Passes over the training set.
     pub epochs: u32,
+    /// What training minimises.
+    #[serde(default, skip_serializing_if = "Loss::is_default")]
+    pub loss: Loss,
     /// Share of each label that is spread over all classes in training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
@@ -279,6 +284,12 @@ impl Recipe {
             mixup_alpha: mixup_alpha.unwrap_or_default(),
             cutmix_alpha: cutmix_alpha.unwrap_or_default(),
         }
+    }
+
+    /// Whether images of the batch have two classes in training; other labels are mixed by themselves.
+    #[must_use]
+    pub fn mixes_classes(&self) -> bool {
+        self.training.loss == Loss::CrossEntropy && !self.mixing().is_none()
     }
 
     /// The recipe as TOML, complete and independent of any base.

@@ -9,7 +9,7 @@ use fovea_pipeline::geometry::Size;
 
 use super::ranges::{plain, range, said, short};
 use super::resolve::unknown;
-use super::{Architecture, Head, LayerKind, Mean, OptimizerKind, Recipe, RecipeError, Weights};
+use super::{Architecture, Head, LayerKind, Loss, Mean, OptimizerKind, Recipe, RecipeError, Weights};
 use crate::optimizer::{Rule, Warmup};
 
 /// The recipe's name and the section, so that each check is one line.
@@ -122,6 +122,9 @@ impl Recipe {
             short(smoothing),
             "0 or above and below 1",
         )?;
+        let smooths = smoothing == 0.0 || self.training.loss == Loss::CrossEntropy;
+        let expected = format!("0 with the loss `{}`", self.training.loss);
+        training.that(smooths, "label_smoothing", short(smoothing), &expected)?;
         self.training.clip_norm.map_or(Ok(()), |limit| training.positive("clip_norm", limit))?;
         let ema = self.training.ema.unwrap_or_default();
         training.that((0.0..1.0).contains(&ema), "ema", short(ema), "0 or above and below 1")?;
@@ -580,6 +583,25 @@ mod tests {
             error.contains("`network.architecture` is with") && error.contains("without layers"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn labels_are_smoothed_where_they_are_classes() {
+        let load = |loss: &str, smoothing: &str| {
+            let set = [format!("training.loss={loss}"), format!("training.label_smoothing={smoothing}")];
+            Recipe::load("demo", &set).map_err(|error| error.to_string())
+        };
+        let error = load("mean_squared_error", "0.1").unwrap_err();
+        assert!(
+            error
+                .contains("`training.label_smoothing` is 0.1, expected 0 with the loss `mean_squared_error`"),
+            "{error}"
+        );
+        assert!(load("l1", "0").unwrap_err().contains("training.loss"));
+        load("cross_entropy", "0.1").unwrap();
+        let recipe = load("binary_cross_entropy", "0").unwrap();
+        assert_eq!(Recipe::from_toml(&recipe.to_toml(), "again").unwrap(), recipe);
+        assert!(!load("cross_entropy", "0").unwrap().to_toml().contains("\nloss"));
     }
 
     #[test]

@@ -48,6 +48,10 @@ fn check_size(dataset: &Dataset, recipe: &Recipe, is_trained: bool) -> Result<()
             is_trained,
         });
     }
+    let (labels, loss) = (dataset.info().labels, recipe.training.loss);
+    if labels != loss.labels() {
+        return Err(TrainingError::Labels { directory: dataset.directory().into(), labels, loss });
+    }
     Ok(())
 }
 

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use fovea_graph::GraphError;
 use fovea_pipeline::augment::AugmentError;
-use fovea_pipeline::{DatasetError, LoaderError};
+use fovea_pipeline::{DatasetError, LabelKind, LoaderError};
 
 use super::Divergence;
 use crate::backend::BackendError;
 use crate::checkpoint::CheckpointError;
 use crate::collective::CollectiveError;
 use crate::metrics::MetricsError;
-use crate::recipe::RecipeError;
+use crate::recipe::{Loss, RecipeError};
 use crate::state::StateError;
 
 /// A run cannot begin or continue.
@@ -108,6 +108,19 @@ pub enum TrainingError {
         /// Images of a batch.
         batch: usize,
     },
+    /// The loss is for other labels than those of the data set.
+    #[error(
+        "{}: its labels are of the kind {labels}, and the loss `{loss}` is for {}; begin a run with \
+         --set training.loss={}", directory.display(), loss.labels(), Loss::of(*labels)
+    )]
+    Labels {
+        /// The data set.
+        directory: PathBuf,
+        /// Its labels.
+        labels: LabelKind,
+        /// The loss of the recipe.
+        loss: Loss,
+    },
     /// A batch cannot be divided into equal parts.
     #[error(
         "a batch of {batch} images has no {parts} equal parts; give --parts or --batch-size another value"
@@ -194,6 +207,7 @@ impl TrainingError {
             | Self::Batch { .. }
             | Self::Parts { .. }
             | Self::Pairs { .. }
+            | Self::Labels { .. }
             | Self::RunExists { .. } => true,
             Self::Loader(_)
             | Self::State(_)

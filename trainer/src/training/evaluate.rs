@@ -9,24 +9,28 @@ use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::{Batch, EvalCrops, Loader, LoaderConfig, Records};
 use serde::{Deserialize, Serialize};
 
-use super::TrainingError;
 use super::data::is_ready;
+use super::{BatchTargets, TrainingError};
 use crate::backend::{Rows, Targets, TrainingBackend};
 use crate::collective::Ranks;
 use crate::metrics::{BatchMetrics, number_or_nan};
+use crate::recipe::Loss;
 
 /// The error of a network over images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Number of images.
     pub images: u64,
-    /// Mean cross-entropy, natural logarithm; for several views that of the averaged probabilities.
+    /// Mean loss, for cross-entropy with the natural logarithm; for several views that of the averaged
+    /// probabilities or values.
     #[serde(deserialize_with = "number_or_nan")]
     pub loss: f64,
-    /// Share of the images whose class does not have the highest probability, 0..=1.
+    /// Share of the images whose class does not have the highest probability, 0..=1; or the first error of
+    /// another loss.
     #[serde(deserialize_with = "number_or_nan")]
     pub top1: f64,
-    /// Share of the images whose class is not among the five highest probabilities, 0..=1.
+    /// Share of the images whose class is not among the five highest probabilities, 0..=1; or the second
+    /// error of another loss.
     #[serde(deserialize_with = "number_or_nan")]
     pub top5: f64,
 }
@@ -46,8 +50,10 @@ pub struct Evaluation {
     pub views: EvalCrops,
     /// Size of a view.
     pub crop: Size,
-    /// Number of classes K.
+    /// Number K of classes or numbers.
     pub classes: usize,
+    /// The loss that the network was trained with.
+    pub loss: Loss,
     /// The reaction to a record that cannot be used.
     pub on_bad_record: OnBadRecord,
     /// Threads that make batches.
@@ -92,18 +98,14 @@ impl Evaluation {
             };
             slowest = slowest.max(begin.elapsed());
             ranks.wait_for(2 * slowest);
-            let of_all = ranks.gather_words([
-                stop.load(Ordering::Relaxed).into(),
-                own.rows,
-                own.loss.to_bits(),
-                own.top1,
-                own.top5,
-            ])?;
+            let [rows, loss, top1, top5, first, second] = own.to_words();
+            let stops = stop.load(Ordering::Relaxed).into();
+            let of_all = ranks.gather_words([stops, rows, loss, top1, top5, first, second])?;
             if of_all.iter().any(|&[stops, ..]| stops > 0) {
                 return Ok(None);
             }
-            for [_, rows, loss, top1, top5] in of_all {
-                sums += BatchMetrics { rows, loss: f64::from_bits(loss), top1, top5 };
+            for [_, words @ ..] in of_all {
+                sums += BatchMetrics::from_words(words);
             }
             progress(sums.rows);
         }
@@ -116,42 +118,64 @@ impl Evaluation {
             return Ok(BatchMetrics::default());
         }
         let views = self.views.count();
-        let labels = &batch.labels()[..batch.len()];
-        let row_labels: Vec<i64> = labels.iter().flat_map(|&label| vec![label; views]).collect();
-        let (probabilities, row_sums) =
-            probabilities(backend, batch.image_bytes(), &row_labels, self.crop, self.classes)?;
+        let targets = BatchTargets::new(batch);
+        let of_rows = targets.of_views(views);
+        let (predictions, row_sums) =
+            predictions(backend, batch.image_bytes(), of_rows.all(), self.crop, self.classes)?;
         if views == 1 {
             return Ok(row_sums);
         }
         let mut sums = BatchMetrics::default();
-        for (of_image, &label) in probabilities.chunks_exact(views * self.classes).zip(labels) {
+        for (sample, of_image) in predictions.chunks_exact(views * self.classes).enumerate() {
             let mean = average(of_image, self.classes);
-            sums += BatchMetrics::from_row(loss(mean[label as usize]), &mean, label as usize);
+            sums += match targets.of(sample..sample + 1) {
+                Targets::Values { values, .. } => element_metrics(&mean, values, self.loss),
+                classes => {
+                    let label = classes.labels()[0] as usize;
+                    BatchMetrics::from_row(loss(mean[label]), &mean, label)
+                }
+            };
         }
         Ok(sums)
     }
 }
 
-/// Softmax outputs `f32 [N,K]` of any number of rows, images `u8 [N,3,H,W]`, and metrics of the rows.
+/// Metrics of an image with these probabilities or values, averaged over its views.
+fn element_metrics(predicted: &[f64], targets: &[f32], loss_kind: Loss) -> BatchMetrics {
+    let outputs = predicted.len() as f64;
+    let pairs = predicted.iter().zip(targets).map(|(&predicted, &target)| (predicted, f64::from(target)));
+    let mean =
+        |value: &dyn Fn(f64, f64) -> f64| pairs.clone().map(|(p, t)| value(p, t)).sum::<f64>() / outputs;
+    if loss_kind == Loss::MeanSquaredError {
+        let squared = mean(&|p, t| (p - t).powi(2));
+        return BatchMetrics::from_errors(1, squared, [squared, mean(&|p, t| (p - t).abs())]);
+    }
+    let wrong = mean(&|p, t| f64::from(u8::from((p > 0.5) != (t > 0.5))));
+    let cross_entropy = mean(&|p, t| t * loss(p) + (1.0 - t) * loss(1.0 - p));
+    BatchMetrics::from_errors(1, cross_entropy, [f64::from(u8::from(wrong > 0.0)), wrong])
+}
+
+/// Probabilities or values `f32 [N,K]` of any number of rows, images `u8 [N,3,H,W]`, and metrics of the rows.
 ///
 /// # Errors
 /// [`TrainingError::Backend`].
-pub fn probabilities(
+pub fn predictions(
     backend: &mut dyn TrainingBackend,
     images: &[u8],
-    labels: &[i64],
+    targets: Targets<'_>,
     crop: Size,
-    classes: usize,
+    outputs: usize,
 ) -> Result<(Vec<f32>, BatchMetrics), TrainingError> {
     let (rows, row_bytes) = (backend.batch_rows(), 3 * crop.area());
-    let mut probabilities = vec![0.0; labels.len() * classes];
+    let mut predictions = vec![0.0; targets.len() * outputs];
     let mut sums = BatchMetrics::default();
-    let parts = labels.chunks(rows).zip(images.chunks(rows * row_bytes));
-    for ((labels, images), out) in parts.zip(probabilities.chunks_mut(rows * classes)) {
-        sums +=
-            backend.evaluate(Rows { images, color_offsets: &[], targets: Targets::Classes(labels) }, out)?;
+    let starts = (0..targets.len()).step_by(rows);
+    let parts = starts.zip(images.chunks(rows * row_bytes));
+    for ((start, images), out) in parts.zip(predictions.chunks_mut(rows * outputs)) {
+        let targets = targets.rows(start..targets.len().min(start + rows));
+        sums += backend.evaluate(Rows { images, color_offsets: &[], targets }, out)?;
     }
-    Ok((probabilities, sums))
+    Ok((predictions, sums))
 }
 
 /// The mean of V rows of K probabilities.
@@ -182,6 +206,16 @@ mod tests {
         assert!((loss(0.25) - 4f64.ln()).abs() < 1e-12);
         assert!(loss(0.0) > 700.0 && loss(0.0).is_finite());
         assert!(loss(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn metrics_of_averaged_views_are_those_of_their_loss() {
+        let marks = element_metrics(&[0.75, 0.5, 0.25], &[1.0, 1.0, 0.0], Loss::BinaryCrossEntropy);
+        let expected = (2.0 * (4.0 / 3.0f64).ln() + 2f64.ln()) / 3.0;
+        assert!((marks.loss - expected).abs() < 1e-12, "{marks:?}");
+        assert_eq!(marks.errors, [1.0, 1.0 / 3.0]);
+        let numbers = element_metrics(&[1.0, -2.0], &[3.0, -1.0], Loss::MeanSquaredError);
+        assert_eq!((numbers.loss, numbers.errors), (2.5, [2.5, 1.5]));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) use data::Batches;
 pub use data::{TrainingData, check_images, crop_size, evaluated_split, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
-pub use evaluate::{Evaluation, Score, average, probabilities};
+pub use evaluate::{Evaluation, Score, average, predictions};
 pub use folder::{
     Environment, RunFolder, RunSettings, read_environment, read_recipe, read_report, read_settings,
 };

@@ -7,6 +7,7 @@ use fovea_pipeline::{EvalCrops, Split};
 
 use super::Report;
 use crate::metrics;
+use crate::recipe::Loss;
 
 /// The extent of a run, known at its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct RunPlan {
     pub batch_size: usize,
     /// Epochs of the whole run.
     pub epochs: u32,
+    /// The loss, which says what errors are.
+    pub loss: Loss,
     /// Batches of an epoch.
     pub batches: u64,
     /// Epochs done before the run was resumed.

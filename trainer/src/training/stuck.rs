@@ -22,6 +22,11 @@ impl StuckAtChance {
         Self { level, smoothed: level, updates: 0 }
     }
 
+    /// For losses that have no such level.
+    pub fn never() -> Self {
+        Self { level: f64::NAN, smoothed: f64::NAN, updates: 0 }
+    }
+
     /// Takes the loss of an update; true once, after the loss has been there for `PATIENCE` updates.
     pub fn is_stuck(&mut self, loss: f64) -> bool {
         self.smoothed += FRESH * (loss - self.smoothed);

@@ -73,6 +73,11 @@ pub struct PrepareArgs {
     /// ILSVRC development kit: classes and validation labels
     #[arg(long, value_name = "PATH")]
     devkit: Option<PathBuf>,
+    /// Labels of the photos in the folder --train, a CSV file with a line for each photo. Its header is
+    /// file,label (a class), file,labels (any number of classes, separated by ; or |) or file,NAME,NAME,…
+    /// (numbers), perhaps with a column split (train or val)
+    #[arg(long, value_name = "FILE", requires = "train", conflicts_with_all = ["val", "devkit", "layout"])]
+    labels: Option<PathBuf>,
     /// Folder to write to, or s3://, gs:// or az:// to upload to: shards first, dataset.json last
     #[arg(long, value_name = "DIR|URL", required = true)]
     out: Option<PathBuf>,
@@ -123,7 +128,7 @@ pub struct PrepareArgs {
     #[arg(long, conflicts_with = "embedded_sample")]
     pub verify_tars: bool,
     /// Prepare the small data set inside this program (Fashion-MNIST)
-    #[arg(long, conflicts_with_all = ["train", "val", "devkit", "layout"])]
+    #[arg(long, conflicts_with_all = ["train", "val", "devkit", "labels", "layout"])]
     pub embedded_sample: bool,
     /// Name every file and class that a note of the summary counts
     #[arg(long)]
@@ -200,6 +205,7 @@ impl PrepareArgs {
             train: self.train.clone(),
             val: self.val.clone(),
             devkit: self.devkit.clone(),
+            labels: self.labels.clone(),
             layout,
             reading,
             scratch_dir: self.out().ok().as_deref().and_then(existing_folder),

@@ -15,7 +15,7 @@ use fovea_datasets::official::{self, OfficialFile};
 use fovea_datasets::prepare::{Preparation, PrepareError, Preparer, Progress, Summary};
 use fovea_datasets::{EmbeddedSample, Note, OpenOptions, Source, verify};
 use fovea_pipeline::summary::count;
-use fovea_pipeline::{Dataset, Split, cores};
+use fovea_pipeline::{Dataset, Label, Split, cores};
 use fovea_tools::data::{self, CacheArgs, RemoteError, is_url};
 use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{self, INTERRUPTED, USAGE};
@@ -138,7 +138,7 @@ fn announce(source: &dyn Source, notes: &[Note], preparer: &Preparer<'_>, out: &
         source.name(),
         count(train as u64, "training image"),
         count(val as u64, "validation image"),
-        count(source.classes().len() as u64, "class")
+        report::outputs(source.label_kind(), source.classes().len())
     );
     for note in notes {
         errln!("note: {}", report::note(note));
@@ -230,16 +230,26 @@ fn inspect(dir: &Path, cache: &CacheArgs, json: bool) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// The number of images of each class, in training and validation.
+/// The number of images of each class, in training and validation; an image may be of several, or of none.
 fn images_of_classes(dataset: &Dataset) -> anyhow::Result<Vec<[u64; 2]>> {
     let info = dataset.info();
     let mut images = vec![[0; 2]; info.classes.len()];
     for split in Split::ALL.into_iter().filter(|split| info.images(*split) > 0) {
         let records = dataset.records(split)?;
         for index in 0..records.len() {
-            // The label is below the number of classes, which is checked when a shard is opened.
-            if let Some(class) = images.get_mut(records.record(index)?.label() as usize) {
-                class[split as usize] += 1;
+            let record = records.record(index)?;
+            let mut add = |class: usize| {
+                // Below the number of classes, which is checked when a shard is opened.
+                if let Some(class) = images.get_mut(class) {
+                    class[split as usize] += 1;
+                }
+            };
+            match record.get().label {
+                Label::Class(class) => add(class as usize),
+                Label::MultiHot(marks) => {
+                    (0..).zip(marks).filter(|(_, mark)| **mark == 1).for_each(|(at, _)| add(at))
+                }
+                Label::Values(_) => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
 use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
-use fovea_pipeline::{Class, ColorStatistics, DatasetInfo, Split};
+use fovea_pipeline::{Class, ColorStatistics, DatasetInfo, LabelKind, Split};
 use fovea_tools::bytes;
 use serde_json::{Value, json};
 
@@ -148,6 +148,13 @@ pub fn inspect_text(
 
 /// A line for each class: its images in training and validation, its id, and its name if that is another.
 fn describe_classes(text: &mut String, info: &DatasetInfo, images: &[[u64; 2]]) {
+    if info.labels == LabelKind::Values {
+        text.push('\n');
+        for name in &info.classes {
+            line(text, "number", &printable(&name.wnid));
+        }
+        return;
+    }
     if images.is_empty() {
         return;
     }
@@ -169,6 +176,7 @@ pub fn inspect_json(
     value["format_version"] = json!(info.format_version);
     value["preparation"] = json!(preparation);
     let class = |(class, [train, val]): (&Class, &[u64; 2])| json!({ "class": class.wnid, "name": class.name, "train": train, "val": val });
+    let images = images.filter(|_| info.labels != LabelKind::Values);
     value["images_of_classes"] =
         images.map(|images| info.classes.iter().zip(images).map(class).collect::<Vec<_>>()).into();
     value
@@ -184,6 +192,15 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "  {name:<12}{value}");
 }
 
+/// How many classes or numbers labels have.
+pub fn outputs(labels: LabelKind, outputs: usize) -> String {
+    match labels {
+        LabelKind::Class => count(outputs as u64, "class"),
+        LabelKind::MultiHot => format!("any of {}", count(outputs as u64, "class")),
+        LabelKind::Values => count(outputs as u64, "number"),
+    }
+}
+
 fn split_bytes(info: &DatasetInfo, split: Split) -> u64 {
     info.shards(split).iter().map(|shard| shard.bytes).sum()
 }
@@ -193,7 +210,10 @@ fn description(info: &DatasetInfo, orientation: Orientation) -> String {
     let side = info.image_size;
     line(&mut text, "source", &info.source);
     line(&mut text, "images", &format!("{side}x{side} pixels, {}", info.encoding));
-    line(&mut text, "classes", &info.classes.len().to_string());
+    match info.labels {
+        LabelKind::Class => line(&mut text, "classes", &info.classes.len().to_string()),
+        labels => line(&mut text, "labels", &outputs(labels, info.classes.len())),
+    }
     for split in Split::ALL {
         let images = count(info.images(split), "image");
         let shards = count(info.shards(split).len() as u64, "shard");
@@ -237,6 +257,7 @@ fn description_json(info: &DatasetInfo, orientation: Orientation) -> Value {
         "source": info.source,
         "image_size": info.image_size,
         "encoding": info.encoding,
+        "labels": info.labels,
         "classes": info.classes.len(),
         "train": split(Split::Train),
         "val": split(Split::Val),

@@ -2,7 +2,7 @@
 
 use fovea_pipeline::augment::{ColorJitter, HorizontalFlip, PcaJitter, RandomCrop, RandomResizedCrop};
 use fovea_trainer::metrics::{Epoch, Step};
-use fovea_trainer::recipe::Recipe;
+use fovea_trainer::recipe::{Loss, Measure, Recipe};
 
 use super::record::{Positions, Record};
 use super::section::{Figure, Section};
@@ -172,22 +172,24 @@ fn error(timeline: &Timeline<'_>) -> Figure {
         ..Series::new(format!("{name}, {}", timeline.evaluation()), timeline.per_epoch(value))
     };
     let (one, five) = (Color::Series(0), Color::Series(1));
-    let mut series = vec![training("top-1, training", |step| step.top1, one)];
+    let loss = record.recipe.training.loss;
+    let [first, second] = loss.measures();
+    let short = |measure: Measure| measure.name.trim_end_matches(" error").to_owned();
+    let mut series = vec![training(&format!("{}, training", short(first)), |step| step.top1, one)];
     if !record.epochs.is_empty() {
-        series.push(evaluation("top-1", |epoch| epoch.val_top1, one));
+        series.push(evaluation(&short(first), |epoch| epoch.val_top1, one));
     }
-    let mut caption = "Top-1: the most probable class is wrong.".to_owned();
-    if record.classes().is_none_or(|classes| classes >= CLASSES_FOR_TOP5) {
-        series.push(training("top-5, training", |step| step.top5, five));
+    let mut caption = first.meaning.to_owned();
+    if loss != Loss::CrossEntropy || record.classes().is_none_or(|classes| classes >= CLASSES_FOR_TOP5) {
+        series.push(training(&format!("{}, training", short(second)), |step| step.top5, five));
         if !record.epochs.is_empty() {
-            series.push(evaluation("top-5", |epoch| epoch.val_top5, five));
+            series.push(evaluation(&short(second), |epoch| epoch.val_top5, five));
         }
-        caption.push_str(" Top-5: the correct class is not among the five most probable ones.");
+        caption = format!("{caption} {}", second.meaning);
     }
-    let chart = LineChart {
-        marks: timeline.rate_marks(),
-        ..timeline.chart("Error", series, Axis::percent("share of images").from_zero())
-    };
+    let axis = if first.is_share { Axis::percent("share of images") } else { Axis::linear("error") };
+    let chart =
+        LineChart { marks: timeline.rate_marks(), ..timeline.chart("Error", series, axis.from_zero()) };
     Figure { name: "error", svg: chart.svg(), caption }
 }
 

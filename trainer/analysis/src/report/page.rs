@@ -1,8 +1,9 @@
 //! The HTML page of a report, which needs no other file.
 
-use fovea_pipeline::summary::{median, percent};
+use fovea_pipeline::summary::median;
 use fovea_pipeline::text::printable_lines;
 use fovea_trainer::metrics::Epoch;
+use fovea_trainer::recipe::Loss;
 use fovea_trainer::training::{Best, Environment, RunSettings, Score};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -79,23 +80,25 @@ fn facts(record: &Record) -> Markup {
         .iter()
         .filter(|epoch| epoch.val_top1.is_finite())
         .min_by(|a, b| a.val_top1.total_cmp(&b.val_top1));
-    let top5 = record.classes().is_none_or(|classes| classes > 5);
+    let loss = record.recipe.training.loss;
+    let [first, second] = loss.measures();
+    let has_second = loss != Loss::CrossEntropy || record.classes().is_none_or(|classes| classes > 5);
     let mut facts = vec![("epochs".to_owned(), format!("{done} of {planned}"))];
     if let Some(updates) = updates {
         facts.push(("updates".into(), updates.to_string()));
     }
     let of = if record.has_validation() { "" } else { " of training images" };
     if let Some(best) = best {
-        facts.push((format!("best top-1 error{of}, epoch {}", best.epoch), percent(best.val_top1)));
-        if top5 {
-            facts.push(("top-5 error there".into(), percent(best.val_top5)));
+        facts.push((format!("best {}{of}, epoch {}", first.name, best.epoch), first.value(best.val_top1)));
+        if has_second {
+            facts.push((format!("{} there", second.name), second.value(best.val_top5)));
         }
     }
     if let Some(result) = &record.result {
         let views = result.views.title();
         let mut fact = |which: &str, epoch: u32, score: &Score| {
-            let what = format!("top-1 error{of}, {views}, {which} weights (epoch {epoch})");
-            facts.push((what, percent(score.top1)));
+            let what = format!("{}{of}, {views}, {which} weights (epoch {epoch})", first.name);
+            facts.push((what, first.value(score.top1)));
         };
         if let Some(Best { epoch, score, .. }) = result.best.as_ref().filter(|best| best.step != result.step)
         {

@@ -10,6 +10,7 @@ use fovea_pipeline::summary::short_percent;
 use fovea_pipeline::{Dataset, Records, Split};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};
+use fovea_trainer::recipe::Loss;
 use fovea_trainer::training::{TrainedModel, TrainingError, check_images};
 
 use super::confusion::{Confusion, some_of};
@@ -58,6 +59,9 @@ fn fill(
     runtime: &mut OpenRuntime<'_>,
     stop: &AtomicBool,
 ) -> Result<(), String> {
+    if trained.recipe.training.loss != Loss::CrossEntropy {
+        return Err("they are shown where each image is of one class".to_owned());
+    }
     let text = |error: &dyn Error| error.to_string();
     let dataset = dataset?;
     check_images(&dataset, &trained.recipe).map_err(|error| text(&error))?;

@@ -15,6 +15,7 @@ use super::session::device_allocator;
 use crate::backend::layout::Layout;
 use crate::backend::{BackendError, Precision, Rows, Setup, Targets};
 use crate::names;
+use crate::recipe::Loss;
 
 /// Declarations of the network.
 pub(super) struct Declared {
@@ -27,8 +28,47 @@ pub(super) struct Declared {
 pub(super) struct BatchFeeds {
     pub rows: usize,
     pub images: ImageInput,
-    pub labels: Feed<i64>,
+    pub targets: TargetFeed,
     pub valid: Feed<bool>,
+}
+
+/// What the network should give.
+pub(super) enum TargetFeed {
+    Classes(Feed<i64>),
+    /// Marks of classes, or numbers.
+    Values(Feed<f32>),
+}
+
+impl TargetFeed {
+    fn new(session: &Session, device: Device, setup: &Setup<'_>) -> Result<Self, BackendError> {
+        let (rows, outputs) = (setup.batch_rows, setup.network.classes);
+        Ok(match setup.recipe.training.loss {
+            Loss::CrossEntropy => Self::Classes(Feed::new(session, device, names::LABELS, &[rows])?),
+            Loss::BinaryCrossEntropy | Loss::MeanSquaredError => {
+                Self::Values(Feed::new(session, device, names::TARGETS, &[rows, outputs])?)
+            }
+        })
+    }
+
+    fn bind(&self, binding: &mut Binding) -> Result<(), BackendError> {
+        match self {
+            Self::Classes(feed) => feed.bind(binding),
+            Self::Values(feed) => feed.bind(binding),
+        }
+    }
+
+    /// Writes them; rows that are not given keep their previous values.
+    fn write(&mut self, targets: &Targets<'_>) -> Result<(), BackendError> {
+        match (self, *targets) {
+            (Self::Classes(feed), Targets::Classes(labels) | Targets::Mixed { labels, .. }) => {
+                feed.write(|values| values[..labels.len()].copy_from_slice(labels))
+            }
+            (Self::Values(feed), Targets::Values { values: given, .. }) => {
+                feed.write(|values| values[..given.len()].copy_from_slice(given))
+            }
+            _ => unreachable!("the limits check the kind of targets"),
+        }
+    }
 }
 
 pub(super) struct Train {
@@ -91,14 +131,14 @@ impl BatchFeeds {
         Ok(Self {
             rows,
             images: ImageInput::new(session, options, setup)?,
-            labels: Feed::new(session, options.device, names::LABELS, &[rows])?,
+            targets: TargetFeed::new(session, options.device, setup)?,
             valid: Feed::new(session, options.device, names::VALID, &[rows])?,
         })
     }
 
     pub fn bind(&self, binding: &mut Binding) -> Result<(), BackendError> {
         self.images.bind(binding)?;
-        self.labels.bind(binding)?;
+        self.targets.bind(binding)?;
         self.valid.bind(binding)
     }
 
@@ -106,7 +146,7 @@ impl BatchFeeds {
     /// count.
     pub fn write(&mut self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let count = rows.targets.len();
-        self.labels.write(|labels| labels[..count].copy_from_slice(rows.targets.labels()))?;
+        self.targets.write(&rows.targets)?;
         if count == self.rows {
             return self.valid.fill(true);
         }
@@ -133,6 +173,7 @@ impl MixedFeeds {
                 self.others.write(|values| values[..count].copy_from_slice(others))?;
                 self.shares.write(|values| values[..count].copy_from_slice(shares))
             }
+            Targets::Values { .. } => unreachable!("mixed values are values"),
             Targets::Classes(labels) => {
                 self.others.write(|values| values[..count].copy_from_slice(labels))?;
                 self.shares.write(|values| values[..count].fill(1.0))
@@ -174,9 +215,9 @@ impl Train {
         };
         let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
         let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
-        let mixed = match setup.recipe.mixing().is_none() {
-            true => None,
-            false => Some(MixedFeeds::new(&session, device, setup.batch_rows)?),
+        let mixed = match setup.recipe.mixes_classes() {
+            true => Some(MixedFeeds::new(&session, device, setup.batch_rows)?),
+            false => None,
         };
         Ok(Self {
             mixed,
@@ -184,7 +225,8 @@ impl Train {
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
             mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
-            sums: ScalarOutputs::new(&place).map_err(BackendError::session("allocate outputs"))?,
+            sums: ScalarOutputs::new(&place, setup.recipe.training.loss)
+                .map_err(BackendError::session("allocate outputs"))?,
             half,
             binding,
             session,
@@ -248,11 +290,13 @@ impl Evaluate {
         let bind = || -> ort::Result<(Binding, ScalarOutputs, Tensor<f32>)> {
             let mut binding = Binding::new(&session)?;
             network.bind(&mut binding, layout, weights, trained)?;
-            let mut sums = ScalarOutputs::new(&Allocator::default())?;
+            let loss = setup.recipe.training.loss;
+            let mut sums = ScalarOutputs::new(&Allocator::default(), loss)?;
             sums.bind(&mut binding)?;
             let mut probabilities =
                 Tensor::new(&Allocator::default(), [setup.batch_rows, setup.network.classes])?;
-            binding.output(names::PROBABILITIES, &mut probabilities)?;
+            let name = if loss == Loss::MeanSquaredError { names::VALUES } else { names::PROBABILITIES };
+            binding.output(name, &mut probabilities)?;
             Ok((binding, sums, probabilities))
         };
         let (mut binding, sums, probabilities) =

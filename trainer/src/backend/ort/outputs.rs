@@ -6,6 +6,7 @@ use ort::value::Tensor;
 use super::flat::{Binding, is_host};
 use crate::metrics::BatchMetrics;
 use crate::names;
+use crate::recipe::Loss;
 
 /// A scalar output.
 #[derive(Debug)]
@@ -39,31 +40,42 @@ impl ScalarOutput {
 #[derive(Debug)]
 pub(super) struct ScalarOutputs {
     loss: ScalarOutput,
-    top1: ScalarOutput,
-    top5: ScalarOutput,
+    first: ScalarOutput,
+    second: ScalarOutput,
+    /// Whether they are counts of rows of the right class.
+    are_counts: bool,
 }
 
 impl ScalarOutputs {
-    /// Three scalars in memory of `place`.
-    pub fn new(place: &Allocator) -> ort::Result<Self> {
+    /// Three scalars in memory of `place`, those of `loss`.
+    pub fn new(place: &Allocator, loss: Loss) -> ort::Result<Self> {
         Ok(Self {
             loss: ScalarOutput::new(place)?,
-            top1: ScalarOutput::new(place)?,
-            top5: ScalarOutput::new(place)?,
+            first: ScalarOutput::new(place)?,
+            second: ScalarOutput::new(place)?,
+            are_counts: loss == Loss::CrossEntropy,
         })
     }
 
     /// Binds them under their names.
     pub fn bind(&mut self, binding: &mut Binding) -> ort::Result<()> {
         self.loss.bind(names::LOSS, binding)?;
-        self.top1.bind(names::TOP1, binding)?;
-        self.top5.bind(names::TOP5, binding)
+        let [first, second] = match self.are_counts {
+            true => [names::TOP1, names::TOP5],
+            false => [names::FIRST_ERROR, names::SECOND_ERROR],
+        };
+        self.first.bind(first, binding)?;
+        self.second.bind(second, binding)
     }
 
     /// The metrics of the last run over a batch of `rows` rows.
     pub fn read(&self, rows: usize) -> ort::Result<BatchMetrics> {
+        let (rows, loss) = (rows as u64, f64::from(self.loss.read()?));
+        let (first, second) = (self.first.read()?, self.second.read()?);
+        if !self.are_counts {
+            return Ok(BatchMetrics::from_errors(rows, loss, [first.into(), second.into()]));
+        }
         // Counts are whole numbers below 2²⁴, which f32 holds exactly.
-        let (top1, top5) = (self.top1.read()? as u64, self.top5.read()? as u64);
-        Ok(BatchMetrics { rows: rows as u64, loss: self.loss.read()?.into(), top1, top5 })
+        Ok(BatchMetrics { rows, loss, top1: first as u64, top5: second as u64, errors: [0.0; 2] })
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::collective::sum_in_tree;
 use crate::names;
 use crate::optimizer::{self, Optimizer, ParameterGroup, clip_factor};
-use crate::recipe::{DropoutScaling, Layer, LayerKind};
+use crate::recipe::{DropoutScaling, Layer, LayerKind, Loss};
 use crate::state::{TensorRef, Tensors};
 
 /// The backend in plain Rust, for small networks.
@@ -270,9 +270,38 @@ fn expected(targets: &Targets<'_>, row: usize, classes: usize, smoothing: f64) -
     expected
 }
 
-/// Loss and counts against targets, smoothed; softmax of the logits in place.
-fn score(logits: &mut Activations, targets: &Targets<'_>, smoothing: f64) -> BatchMetrics {
+/// Loss and errors of a row against marks or numbers; its predictions in place.
+fn score_elements(row: &mut [f64], target: &[f32], loss: Loss) -> BatchMetrics {
+    let outputs = row.len() as f64;
+    let (mut sum, mut wrong, mut absolute) = (0.0, 0.0, 0.0);
+    for (value, &target) in row.iter_mut().zip(target) {
+        let (logit, target) = (*value, f64::from(target));
+        if loss == Loss::BinaryCrossEntropy {
+            sum += logit.max(0.0) + (-logit.abs()).exp().ln_1p() - logit * target;
+            wrong += f64::from(u8::from((logit > 0.0) != (target > 0.5)));
+            *value = 1.0 / (1.0 + (-logit).exp());
+        } else {
+            sum += (logit - target).powi(2);
+            absolute += (logit - target).abs();
+        }
+    }
+    let errors = match loss {
+        Loss::BinaryCrossEntropy => [f64::from(u8::from(wrong > 0.0)), wrong / outputs],
+        _ => [sum / outputs, absolute / outputs],
+    };
+    BatchMetrics::from_errors(1, sum / outputs, errors)
+}
+
+/// Loss and counts against targets, smoothed; predictions of the logits in place.
+fn score(logits: &mut Activations, targets: &Targets<'_>, smoothing: f64, loss: Loss) -> BatchMetrics {
     let mut sums = BatchMetrics::default();
+    if let Targets::Values { values, outputs } = *targets {
+        for (mut row, target) in logits.axis_iter_mut(Axis(0)).zip(values.chunks(outputs)) {
+            let row = row.as_slice_mut().expect("a row of logits is contiguous");
+            sums += score_elements(row, target, loss);
+        }
+        return sums;
+    }
     for (at, mut row) in logits.axis_iter_mut(Axis(0)).enumerate() {
         let values: Vec<f64> = row.iter().copied().collect();
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -303,11 +332,23 @@ impl TrainingBackend for ReferenceBackend {
         let trace = self.forward(x, Mode::Train, Some(&micro_batch));
         let mut dy = trace.values[trace.values.len() - 1].clone();
         let smoothing = self.label_smoothing;
-        let sums = score(&mut dy, &rows.targets, smoothing);
+        let loss = self.limits.loss;
+        let sums = score(&mut dy, &rows.targets, smoothing, loss);
         for (at, mut row) in dy.axis_iter_mut(Axis(0)).enumerate() {
-            let expected = expected(&rows.targets, at, self.limits.classes, smoothing);
+            let expected = match rows.targets {
+                Targets::Values { values, outputs } => {
+                    values[at * outputs..][..outputs].iter().map(|&value| value.into()).collect()
+                }
+                _ => expected(&rows.targets, at, self.limits.classes, smoothing),
+            };
             row.iter_mut().zip(expected).for_each(|(probability, expected)| *probability -= expected);
         }
+        // Losses of elements are means over a row's, and the square's slope is twice the difference.
+        dy *= match loss {
+            Loss::CrossEntropy => 1.0,
+            Loss::BinaryCrossEntropy => 1.0 / self.limits.classes as f64,
+            Loss::MeanSquaredError => 2.0 / self.limits.classes as f64,
+        };
         dy *= f64::from(micro_batch.gradient_scale);
         self.backward(trace, dy);
         Ok(sums)
@@ -354,7 +395,7 @@ impl TrainingBackend for ReferenceBackend {
         self.limits.check_probabilities(&rows, probabilities.len())?;
         let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
         let mut predictions = trace.values[trace.values.len() - 1].clone();
-        let sums = score(&mut predictions, &rows.targets, 0.0);
+        let sums = score(&mut predictions, &rows.targets, 0.0, self.limits.loss);
         for (probability, predicted) in probabilities.iter_mut().zip(&predictions) {
             *probability = *predicted as f32;
         }

@@ -59,22 +59,18 @@ impl Run<'_> {
             self.end_parts(&mut ended, parts.len())?;
         }
         let sum = |parts: Vec<BatchMetrics>| sum_in_tree(parts, |sum, part| *sum += part).unwrap_or_default();
-        let BatchMetrics { rows, loss, top1, top5 } = sum(parts);
+        let [rows, loss, top1, top5, first, second] = sum(parts).to_words();
         let overflows = self.backend.overflows();
         let computed = begin.elapsed();
-        let own = [overflows.into(), rows, loss.to_bits(), top1, top5, computed.as_micros() as u64];
-        let all = self.ranks.gather_words(own)?;
-        let slowest = (0..all.len()).max_by_key(|&rank| all[rank][5]).unwrap_or(0);
+        let micros = computed.as_micros() as u64;
+        let all =
+            self.ranks.gather_words([overflows.into(), micros, rows, loss, top1, top5, first, second])?;
+        let slowest = (0..all.len()).max_by_key(|&rank| all[rank][1]).unwrap_or(0);
         self.together = Together { slowest, waited: begin.elapsed() - computed, exchanged: Duration::ZERO };
         if !overflows && all.iter().any(|&[overflows, ..]| overflows > 0) {
             self.backend.set_overflow();
         }
-        let of_rank = |[_, rows, loss, top1, top5, _]: [u64; 6]| BatchMetrics {
-            rows,
-            loss: f64::from_bits(loss),
-            top1,
-            top5,
-        };
+        let of_rank = |[_, _, words @ ..]: [u64; 8]| BatchMetrics::from_words(words);
         Ok(sum(all.into_iter().map(of_rank).collect()))
     }
 

@@ -23,7 +23,7 @@ use crate::collective::Ranks;
 use crate::metrics::{self, BatchMetrics, Metrics};
 use crate::names;
 use crate::optimizer::{self, Position, Schedule, Update};
-use crate::recipe::Recipe;
+use crate::recipe::{Loss, Recipe};
 use crate::state::{TensorRef, Tensors};
 
 /// How long the other processes wait for the first to read or write a checkpoint.
@@ -177,7 +177,10 @@ impl<'a> Run<'a> {
         for (path, records) in metrics.iter().flat_map(Metrics::missing) {
             self.observer.warn(&Warning::MissingRecords { path: path.clone(), records: *records });
         }
-        let mut detector = StuckAtChance::new(self.data.classes().len());
+        let mut detector = match self.recipe.training.loss {
+            Loss::CrossEntropy => StuckAtChance::new(self.data.classes().len()),
+            Loss::BinaryCrossEntropy | Loss::MeanSquaredError => StuckAtChance::never(),
+        };
         let mut last_score = None;
         while self.meta.epoch < self.recipe.training.epochs {
             let mut clock = Clock::start();
@@ -227,6 +230,7 @@ impl<'a> Run<'a> {
             evaluated: self.data.split(),
             batch_size: self.recipe.training.batch_size,
             epochs: self.recipe.training.epochs,
+            loss: self.recipe.training.loss,
             batches,
             epochs_done: self.meta.epoch,
             batches_done: self.meta.batch,
@@ -368,6 +372,7 @@ impl<'a> Run<'a> {
             views,
             crop: crop_size(self.recipe),
             classes: self.data.classes().len(),
+            loss: self.recipe.training.loss,
             on_bad_record: self.options.settings.on_bad_record,
             workers: self.options.workers,
         };

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fovea_pipeline::LabelKind;
 use fovea_pipeline::loader::OnBadRecord;
 
 use super::support::*;
@@ -20,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A run of several ranks.
 struct Together<'a> {
     place: &'a Place,
+    data: &'a str,
     run: &'a str,
     recipe: Recipe,
     options: RunOptions,
@@ -51,14 +53,14 @@ impl<'a> Together<'a> {
     fn new(place: &'a Place, run: &'a str, parts: usize) -> Self {
         let mut options = options();
         options.settings.parts = parts;
-        Self { place, run, recipe: recipe(&[]), options, resumes: false, stops: None }
+        Self { place, data: "data", run, recipe: recipe(&[]), options, resumes: false, stops: None }
     }
 
     /// What one rank does.
     fn as_rank(&self, fake: Fake) -> Result<Outcome, TrainingError> {
         let rank = fake.rank();
         let mut ranks = Ranks::new(Box::new(fake), DEADLINE);
-        let data = TrainingData::open(&self.place.path("data"), &self.recipe)?;
+        let data = TrainingData::open(&self.place.path(self.data), &self.recipe)?;
         let path = self.place.path(self.run);
         let folder = match (rank, self.resumes) {
             (0, true) => Some(RunFolder::open(&path, 2)?),
@@ -126,6 +128,43 @@ fn mixed_images_are_the_same_for_any_number_of_ranks_and_after_a_stop() {
     assert_eq!(traces(&place.path("stopped")), traces(&place.path("one")));
     together("plain", 4, &mixing[2..]).finish_by(1);
     assert_ne!(traces(&place.path("plain")).0, traces(&place.path("one")).0);
+}
+
+#[test]
+fn runs_with_several_labels_or_numbers_are_the_same_for_any_number_of_ranks_and_after_a_stop() {
+    for (kind, loss) in [
+        (LabelKind::MultiHot, "training.loss=\"binary_cross_entropy\""),
+        (LabelKind::Values, "training.loss=\"mean_squared_error\""),
+    ] {
+        let place = Place::new();
+        place.prepare_labelled("labelled", kind);
+        let set = [loss, "augmentation.mixup_alpha=0.8", "augmentation.cutmix_alpha=1"];
+        let together =
+            |run| Together { data: "labelled", recipe: recipe(&set), ..Together::new(&place, run, 4) };
+        let report = together("one").finish_by(1);
+        assert!(report.score.loss.is_finite() && report.score.top5 > 0.0, "{report:?}");
+        let four = Together { stops: Some((1, 3)), ..together("four") };
+        assert!(four.by(4).iter().all(|outcome| *outcome == Outcome::Interrupted { step: 3 }));
+        Together { resumes: true, ..together("four") }.finish_by(2);
+        assert_eq!(traces(&place.path("four")), traces(&place.path("one")), "{kind}");
+    }
+}
+
+#[test]
+fn a_loss_for_other_labels_is_refused_with_the_one_for_these() {
+    let place = Place::new();
+    let folder = place.prepare_labelled("labelled", LabelKind::Values);
+    let error = TrainingData::open(&folder, &recipe(&[])).unwrap_err();
+    assert!(error.is_usage());
+    let error = error.to_string();
+    assert!(
+        error.contains("labels are of the kind values, and the loss `cross_entropy` is for class"),
+        "{error}"
+    );
+    assert!(error.contains("--set training.loss=mean_squared_error"), "{error}");
+    let squared = recipe(&["training.loss=\"mean_squared_error\""]);
+    TrainingData::open(&folder, &squared).unwrap();
+    assert!(TrainingData::open(&place.path("data"), &squared).is_err());
 }
 
 #[test]

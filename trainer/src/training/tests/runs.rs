@@ -8,13 +8,14 @@ use fovea_pipeline::{EvalCrops, Split};
 use fovea_runtime::testing::{self, Data};
 
 use super::support::{Attempt, Place, TRAIN, VAL, recipe, traces};
-use crate::backend::{ReferenceBackend, Setup, TrainingBackend};
+use crate::backend::{ReferenceBackend, Setup, Targets, TrainingBackend};
 use crate::checkpoint::Store;
 use crate::collective::Ranks;
 use crate::models::PixelType;
+use crate::recipe::Loss;
 use crate::training::{
     CheckpointChoice, Evaluation, OnNan, RunPlan, Score, TrainedModel, TrainingData, Warning, crop_size,
-    probabilities, read_recipe, read_report, read_settings,
+    predictions, read_recipe, read_report, read_settings,
 };
 
 #[test]
@@ -176,6 +177,7 @@ fn score(place: &Place, views: EvalCrops, rows: usize) -> Score {
         views,
         crop: crop_size(&recipe),
         classes: 3,
+        loss: Loss::CrossEntropy,
         on_bad_record: OnBadRecord::Stop,
         workers: 2,
     };
@@ -228,7 +230,8 @@ fn the_exported_graph_gives_the_outputs_of_the_backend() {
     let mut backend = ReferenceBackend::new(&setup).unwrap();
     backend.import(state).unwrap();
     let images: Vec<u8> = (0..4 * 3 * 36).map(|i| (i * 7919 % 251) as u8).collect();
-    let (expected, _) = probabilities(&mut backend, &images, &[0; 4], crop_size(&recipe), 3).unwrap();
+    let labels = Targets::Classes(&[0; 4]);
+    let (expected, _) = predictions(&mut backend, &images, labels, crop_size(&recipe), 3).unwrap();
     for pixels in [PixelType::U8, PixelType::F32] {
         let data = match pixels {
             PixelType::U8 => Data::U8(images.clone()),
@@ -268,6 +271,7 @@ fn images_that_do_not_fill_a_batch_are_counted() {
         evaluated: Split::Val,
         batch_size,
         epochs: 1,
+        loss: Loss::CrossEntropy,
         batches,
         epochs_done: 0,
         batches_done: 0,

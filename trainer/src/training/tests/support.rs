@@ -10,6 +10,7 @@ use std::{fs, thread};
 
 use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{Entry, Payload, Source, SourceError};
+use fovea_pipeline::labels::{Label, LabelKind, Labels};
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::memory::{BatchMemory, HostMemory, MemoryProvider};
 use fovea_pipeline::{Class, EvalCrops, Split};
@@ -39,18 +40,35 @@ struct Colours {
     train: Vec<Entry>,
     val: Vec<Entry>,
     salt: usize,
+    labels: [Labels; 2],
 }
 
 impl Colours {
-    fn new(classes: usize, val: usize, salt: usize) -> Self {
+    fn new(classes: usize, val: usize, salt: usize, kind: LabelKind) -> Self {
         let entries = |name: &str, count| {
             (0..count)
                 .map(|i| Entry { key: format!("{name}/{i:03}"), label: (i * 7 % classes) as u32 })
                 .collect::<Vec<_>>()
         };
+        let labels = |entries: &[Entry]| {
+            let mut labels = Labels::new(kind, classes);
+            for (at, Entry { label, .. }) in entries.iter().enumerate() {
+                // The brightest channel, and every other image the first class too.
+                let mark = |class| u8::from(class == *label as usize || class == 0 && at % 2 == 0);
+                let marks: Vec<u8> = (0..classes).map(mark).collect();
+                let values: Vec<f32> = (0..classes).map(|class| *label as f32 - class as f32).collect();
+                labels.push(match kind {
+                    LabelKind::Class => Label::Class(*label),
+                    LabelKind::MultiHot => Label::MultiHot(&marks),
+                    LabelKind::Values => Label::Values(&values),
+                });
+            }
+            labels
+        };
         let class = |i| Class { wnid: format!("n{i}"), ilsvrc_id: None, name: format!("colour {i}") };
         Self {
             classes: (0..classes).map(class).collect(),
+            labels: [labels(&entries("train", TRAIN)), labels(&entries("val", val))],
             train: entries("train", TRAIN),
             val: entries("val", val),
             salt,
@@ -72,6 +90,14 @@ impl Source for Colours {
             Split::Train => &self.train,
             Split::Val => &self.val,
         }
+    }
+
+    fn label_kind(&self) -> LabelKind {
+        self.labels[0].kind()
+    }
+
+    fn label(&self, split: Split, index: usize) -> Label<'_> {
+        self.labels[split as usize].get(index)
     }
 
     fn read<'b>(
@@ -105,14 +131,20 @@ impl Place {
 
     pub fn prepare(&self, name: &str, classes: usize, val: usize, salt: usize) -> PathBuf {
         let options = PrepareOptions { size: IMAGE_PX, ..PrepareOptions::default() };
-        self.prepare_with(options, name, &Colours::new(classes, val, salt))
+        self.prepare_with(options, name, &Colours::new(classes, val, salt, LabelKind::Class))
+    }
+
+    /// The data set of three classes with labels of `kind`.
+    pub fn prepare_labelled(&self, name: &str, kind: LabelKind) -> PathBuf {
+        let options = PrepareOptions { size: IMAGE_PX, ..PrepareOptions::default() };
+        self.prepare_with(options, name, &Colours::new(3, VAL, 0, kind))
     }
 
     /// The same images as in `data`, in several shards.
     pub fn prepare_small_shards(&self, name: &str) -> PathBuf {
         let shard_bytes = 10 * 3 * u64::from(IMAGE_PX).pow(2);
         let options = PrepareOptions { size: IMAGE_PX, shard_bytes, ..PrepareOptions::default() };
-        self.prepare_with(options, name, &Colours::new(3, VAL, 0))
+        self.prepare_with(options, name, &Colours::new(3, VAL, 0, LabelKind::Class))
     }
 
     fn prepare_with(&self, options: PrepareOptions, name: &str, source: &Colours) -> PathBuf {
