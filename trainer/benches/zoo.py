@@ -197,12 +197,10 @@ class Fovea:
         return loss
 
 
-def reference_of(name, folded):
-    """The module that a file holds: in evaluation with its normalisations folded, or in training."""
+def reference_of(name, is_folded):
+    """The module that a file holds, in training: exports for inference have normalisations folded."""
     module = module_of(name)
-    if not folded:
-        return module.train()
-    return fold(module.eval(), NETWORKS[name][0])
+    return (fold(module.eval(), NETWORKS[name][0]) if is_folded else module).train()
 
 
 def fold(module, side):
@@ -280,8 +278,7 @@ def compare(name, kind, folder, steps):
         for _ in range(BATCHES)
     ]
     names = [parameter["name"] for parameter in fovea.about["parameters"]]
-    folded = not fovea.about["buffers"] and kind.endswith("eval")
-    module = reference_of(name, folded)
+    module = reference_of(name, kind.endswith("eval"))
     pairs, left = matched({n: fovea.state[n] for n in names}, dict(module.named_parameters()))
     # An export in training mode moves the statistics.
     with torch.no_grad():
