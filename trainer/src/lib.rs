@@ -27,6 +27,8 @@
 //!     micro_batch: None, // the whole batch at once
 //!     parts: 1,
 //!     window: None, // shuffles all images among each other
+//!     cache: None, // where shards of a URL go
+//!     cache_limit: None,
 //!     precision: Precision::F32,
 //!     seed: 0,
 //!     on_nan: OnNan::Stop,
