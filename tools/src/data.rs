@@ -31,8 +31,8 @@ impl CacheArgs {
     /// Opens the data set in a folder, or at a URL.
     ///
     /// # Errors
-    /// [`DatasetError`](fovea_pipeline::DatasetError) or [`RemoteError`] when it cannot be used, or there is no
-    /// folder for a cache.
+    /// [`DatasetError`](fovea_pipeline::DatasetError) or [`RemoteError`] when it cannot be used, or there is
+    /// no folder for a cache.
     pub fn open(&self, place: &Path) -> Result<Dataset> {
         match place.to_str().filter(|_| is_url(place)) {
             None => Ok(Dataset::open(place)?),
