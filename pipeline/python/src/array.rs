@@ -46,11 +46,19 @@ impl Array {
         Self { data: Data(data), dtype, shape, strides, owner }
     }
 
-    /// The array `i64 [N]` of these values.
-    pub fn of_labels(mut values: Vec<i64>) -> Self {
-        let (data, len) = (values.as_mut_ptr().cast(), values.len() as i64);
+    /// The array of the shape `shape` of these values.
+    ///
+    /// # Panics
+    /// When they are more or fewer.
+    pub fn of_values<T: Element>(mut values: Vec<T>, shape: Vec<i64>) -> Self {
+        assert_eq!(shape.iter().product::<i64>(), values.len() as i64);
+        let mut strides = vec![1; shape.len()];
+        for axis in (1..shape.len()).rev() {
+            strides[axis - 1] = strides[axis] * shape[axis];
+        }
+        let data = values.as_mut_ptr().cast();
         // SAFETY: the values are on the heap, where they stay, and nothing else has them.
-        unsafe { Self::new(data, DataType::I64, vec![len], vec![1], Arc::new(values)) }
+        unsafe { Self::new(data, T::TYPE, shape, strides, Arc::new(values)) }
     }
 
     /// The array `u8 [3,S,S]` of these pixels.
@@ -60,6 +68,24 @@ impl Array {
         // SAFETY: as above; an image has 3·S·S bytes.
         unsafe { Self::new(data, DataType::U8, shape, strides, Arc::new(pixels)) }
     }
+}
+
+/// Types of elements.
+pub trait Element: Send + Sync + 'static {
+    /// As DLPack has it.
+    const TYPE: DataType;
+}
+
+impl Element for i64 {
+    const TYPE: DataType = DataType::I64;
+}
+
+impl Element for u8 {
+    const TYPE: DataType = DataType::U8;
+}
+
+impl Element for f32 {
+    const TYPE: DataType = DataType::F32;
 }
 
 #[pymethods]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::{LastBatch, StatsSnapshot, Views};
 use fovea_pipeline::order::Order;
-use fovea_pipeline::{Axes, Chain, LoaderConfig, MeanValue, Normalization, OutputForm, Records, UnknownName};
+use fovea_pipeline::{
+    Axes, Chain, LoaderConfig, MeanValue, Mixing, Normalization, OutputForm, Records, UnknownName,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -31,7 +33,8 @@ impl Config {
     /// Batches have `batch_size` images of this rank.
     #[new]
     #[pyo3(signature = (dataset, *, batch_size, transform, dtype, mean, std, channels_last, shuffle, rank, world,
-        drop_last, workers, buffers, on_bad_record, views, window))]
+        drop_last, workers, buffers, on_bad_record, views, window, mixup_alpha,
+        cutmix_alpha))]
     #[expect(clippy::too_many_arguments, reason = "called once, with keywords")]
     fn new(
         dataset: &Dataset,
@@ -50,6 +53,8 @@ impl Config {
         on_bad_record: &str,
         views: usize,
         window: Option<NonZeroU32>,
+        mixup_alpha: f64,
+        cutmix_alpha: f64,
     ) -> PyResult<Self> {
         let info = dataset.of();
         let stored = Size::square(info.image_size);
@@ -83,6 +88,7 @@ impl Config {
             rank,
             world,
             buffers,
+            mixing: Mixing { mixup_alpha, cutmix_alpha },
             on_bad_record: on_bad_record.parse().map_err(UnknownName::exception)?,
             ..training
         };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fovea_pipeline::decode::JpegDecoder;
 use fovea_pipeline::records::StoredRecord;
 use fovea_pipeline::view::Scratch;
-use fovea_pipeline::{self as pipeline, LabelKind, Records, Split};
+use fovea_pipeline::{self as pipeline, Label, Records, Split};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
@@ -75,11 +75,6 @@ impl Dataset {
     ) -> PyResult<Self> {
         let split: Split = split.parse().map_err(IntoException::exception)?;
         let dataset = elsewhere::open(py, &path, cache, cache_limit, timeout)?;
-        let labels = dataset.info().labels;
-        if labels != LabelKind::Class {
-            let reason = format!("{}: labels of the kind {labels}, expected classes", path.display());
-            return Err(DataError::new_err(reason));
-        }
         let records = py.detach(|| dataset.records(split)).map_err(pipeline::DatasetError::exception)?;
         Ok(Self { dataset, split, records: Arc::new(records) })
     }
@@ -117,9 +112,15 @@ impl Dataset {
         Ok(Array::of_image(pixels, self.records.image_size().into()))
     }
 
-    /// The label of an image.
-    fn label(&self, py: Python<'_>, index: usize) -> PyResult<i64> {
-        Ok(self.record(py, index)?.label())
+    /// The label of an image: a number, or an array `u8 [K]` or `f32 [K]`.
+    fn label<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
+        let record = self.record(py, index)?;
+        let array = match record.get().label {
+            Label::Class(class) => return Ok(i64::from(class).into_pyobject(py)?.into_any()),
+            Label::MultiHot(marks) => Array::of_values(marks.to_vec(), vec![marks.len() as i64]),
+            Label::Values(values) => Array::of_values(values.to_vec(), vec![values.len() as i64]),
+        };
+        Ok(Bound::new(py, array)?.into_any())
     }
 
     /// The key of an image: its path in the source.

@@ -22,14 +22,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Makes shards of photos; returns a summary as JSON. `progress` is called with the number of images that
 /// are done, of those there are, and of those that could not be decoded.
 #[pyfunction]
-#[pyo3(signature = (*, train, val, devkit, embedded_sample, out, layout, orientation, resize, filter, size, seed,
-    encoding, quality, shard_bytes, limit_per_class, workers, update, progress))]
+#[pyo3(signature = (*, train, val, devkit, labels, embedded_sample, out, layout, orientation, resize, filter, size,
+    seed, encoding, quality, shard_bytes, limit_per_class, workers, update, progress))]
 #[expect(clippy::too_many_arguments, reason = "called once, with keywords")]
 pub fn prepare(
     py: Python<'_>,
     train: Option<PathBuf>,
     val: Option<PathBuf>,
     devkit: Option<PathBuf>,
+    labels: Option<PathBuf>,
     embedded_sample: bool,
     out: PathBuf,
     layout: &str,
@@ -67,7 +68,7 @@ pub fn prepare(
     };
     options.validate().map_err(IntoException::exception)?;
     let scratch_dir = out.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned);
-    let from = OpenOptions { train, val, devkit, layout, reading, labels: None, scratch_dir };
+    let from = OpenOptions { train, val, devkit, layout, reading, labels, scratch_dir };
     let from = (!embedded_sample).then_some(from);
     let done = Done { progress: Progress::default(), total: AtomicU64::new(0) };
     let mut stopped = None;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fovea_pipeline::batch::BatchShape;
+use fovea_pipeline::batch::{BatchShape, Targets};
 use fovea_pipeline::loader::{LoaderStats, StatsSnapshot};
 use fovea_pipeline::memory::MemoryProvider;
 use fovea_pipeline::{Axes, Batch, Images, Loader, LoaderConfig, Records};
@@ -30,6 +30,8 @@ pub struct Stream {
     stats: LoaderStats,
     shape: BatchShape,
     axes: Axes,
+    /// Classes or numbers of a label.
+    outputs: usize,
     dtype: DataType,
     slots: Arc<Slots>,
     pinned: Option<Pinning>,
@@ -78,6 +80,7 @@ impl Stream {
         allocate: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let axes = config.axes;
+        let (_, outputs) = records.labels();
         let mut tensors = HashMap::new();
         let loader = match &allocate {
             None => py.detach(|| Loader::start(records, config)),
@@ -94,6 +97,7 @@ impl Stream {
             shape: loader.shape(),
             loader: Mutex::new(Some(loader)),
             axes,
+            outputs,
             dtype,
             slots,
             pinned,
@@ -113,7 +117,7 @@ impl Stream {
             transforms::refuse_color_offsets(batch.color_offsets())?;
         }
         let samples = batch.len();
-        let labels = Array::of_labels(batch.labels()[..samples].to_vec());
+        let labels = targets(&batch, self.outputs);
         let no_memory =
             |error: &dyn Display| PyMemoryError::new_err(format!("no memory for a batch: {error}"));
         let Some(pinning) = &self.pinned else {
@@ -152,6 +156,37 @@ impl Stream {
     fn lock(&self) -> MutexGuard<'_, Option<Loader>> {
         self.loader.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The labels of a batch: `i64 [N]`, or `u8 [N,K]`, or `f32 [N,K]`. Where images are mixed they are mixed
+/// likewise, and `f32 [N,K]`.
+fn targets(batch: &Batch, outputs: usize) -> Array {
+    let samples = batch.len();
+    let shape = || vec![samples as i64, outputs as i64];
+    let Some(mixed) = batch.mixed() else {
+        return match batch.targets() {
+            Targets::Classes(labels) => Array::of_values(labels[..samples].to_vec(), vec![samples as i64]),
+            Targets::MultiHot(marks) => Array::of_values(marks[..samples * outputs].to_vec(), shape()),
+            Targets::Values(values) => Array::of_values(values[..samples * outputs].to_vec(), shape()),
+        };
+    };
+    let mut sums = vec![0.0; samples * outputs];
+    for (sample, sum) in sums.chunks_mut(outputs.max(1)).enumerate() {
+        let share = mixed.shares[sample];
+        for (sample, share) in [(sample, share), (mixed.partners[sample] as usize, 1.0 - share)] {
+            let own = sample * outputs..(sample + 1) * outputs;
+            match batch.targets() {
+                Targets::Classes(labels) => sum[labels[sample] as usize] += share,
+                Targets::MultiHot(marks) => {
+                    sum.iter_mut().zip(&marks[own]).for_each(|(sum, &mark)| *sum += share * f32::from(mark));
+                }
+                Targets::Values(values) => {
+                    sum.iter_mut().zip(&values[own]).for_each(|(sum, &value)| *sum += share * value);
+                }
+            }
+        }
+    }
+    Array::of_values(sums, shape())
 }
 
 impl Drop for Stream {

@@ -5,6 +5,7 @@
 //! | `support` | helpers: running a tool, pictures and folders of them, comparing folders |
 //! | `prepare` | `prepare_imagenet`: what comes out, options, official archives |
 //! | `resume` | killed, interrupted, full disk, two at once |
+//! | `labels` | photos with a table of labels: prepared, trained, predicted |
 //! | `guides` | the commands of the guides in `docs` |
 //! | `damage` | bad pictures, bad shards, bad folders |
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
@@ -20,6 +21,7 @@
 mod compare;
 mod damage;
 mod guides;
+mod labels;
 mod prepare;
 mod preview;
 mod python;

@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     making.add_argument("--train", metavar="PATH", help="training images, or a data set with both splits")
     making.add_argument("--val", metavar="PATH", help="validation images")
     making.add_argument("--devkit", metavar="PATH", help="development kit of ILSVRC: classes and validation labels")
+    making.add_argument("--labels", metavar="FILE", help="labels of the photos in --train, a CSV file")
     making.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
     making.add_argument("--size", type=int, default=256, metavar="PIXELS", help="side of the images [default: 256]")
     making.add_argument("--encoding", default="raw", help="raw or jpeg [default: raw]")
@@ -57,7 +58,7 @@ def describe(info: dict[str, Any]) -> str:
     lines = [
         f"  source      {info['source']}",
         f"  images      {info['image_size']}x{info['image_size']} pixels, {info['encoding']}",
-        f"  classes     {len(info['classes'])}",
+        f"  {'numbers' if info.get('labels') == 'values' else 'classes':<12}{len(info['classes'])}",
     ]
     for split in ("train", "val"):
         shards = info[split]

@@ -17,8 +17,9 @@ from . import _native
 class Dataset:
     """The images of a split of a prepared data set, in the order of its shards.
 
-    `dataset[i]` is `(image, label)`: pixels `uint8 [3,S,S]` as a new NumPy array, and an int. It serves as a map-style
-    data set of PyTorch as well, in workers that are forked or spawned.
+    `dataset[i]` is `(image, label)`: pixels `uint8 [3,S,S]` as a new NumPy array, and an int; or as the label an array
+    `uint8 [K]` or `float32 [K]`, see `labels`. It serves as a map-style data set of PyTorch as well, in workers that are
+    forked or spawned.
 
     path: a folder that `prepare` has made, or the URL of one: s3://, gs://, az://, https://, hf:// or file://.
     split: "train" or "val".
@@ -47,16 +48,16 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._native)
 
-    def __getitem__(self, index: int) -> tuple[numpy.ndarray, int]:
-        index = self._index(index)
-        return numpy.from_dlpack(self._native.image(index)), self._native.label(index)
+    def __getitem__(self, index: int) -> tuple[numpy.ndarray, int | numpy.ndarray]:
+        return numpy.from_dlpack(self._native.image(self._index(index))), self.label(index)
 
-    def __iter__(self) -> Iterator[tuple[numpy.ndarray, int]]:
+    def __iter__(self) -> Iterator[tuple[numpy.ndarray, int | numpy.ndarray]]:
         return (self[index] for index in range(len(self)))
 
-    def label(self, index: int) -> int:
-        """The label of an image: a position in `classes`."""
-        return self._native.label(self._index(index))
+    def label(self, index: int) -> int | numpy.ndarray:
+        """The label of an image: a position in `classes`, or marks or numbers in the order of `classes`."""
+        label = self._native.label(self._index(index))
+        return label if isinstance(label, int) else numpy.from_dlpack(label)
 
     def key(self, index: int) -> str:
         """The key of an image: its path in the folder or archive that it came from."""
@@ -64,8 +65,14 @@ class Dataset:
 
     @property
     def classes(self) -> list[str]:
-        """The ids of the classes, WordNet ids or names of folders; a label is a position in this list."""
+        """The ids of the classes, WordNet ids or names of folders, or the names of numbers; a label is a position in this
+        list, or has a mark or number for each element of it."""
         return [entry["wnid"] for entry in self.info["classes"]]
+
+    @property
+    def labels(self) -> str:
+        """What labels are: "class", "multi-hot" (1 for each class of an image, 0 for others) or "values" (numbers)."""
+        return self.info.get("labels", "class")
 
     @property
     def class_names(self) -> list[str]:

@@ -23,7 +23,8 @@ class Loader:
     """An iterable over the batches `(images, target)` of a split, in any number of processes that share it.
 
     `for images, target in loader` is one epoch; the next such loop is the next epoch, in another order. Images are
-    `[N,3,H,W]`, of the type `dtype`, and targets `int64 [N]`: positions in the list of classes. They are tensors of
+    `[N,3,H,W]`, of the type `dtype`, and targets `int64 [N]`: positions in the list of classes; or `uint8 [N,K]` or
+    `float32 [N,K]`, if the labels of the data set are marks of classes or numbers (`Dataset.labels`). They are tensors of
     PyTorch if it is installed, else arrays of NumPy, in memory that the loader wrote to; a batch that is kept is never
     written over. Order and augmentation depend on seed, epoch and position alone: they are the same for any number of
     workers and ranks, and after a restart.
@@ -52,6 +53,9 @@ class Loader:
     arrays: "torch" or "numpy" [default: torch if it is installed].
     views: V, how often each image is transformed, with draws of its own. With more than one, images are [N,V,3,H,W]; the
         first view is that of a loader with one.
+    mixup_alpha, cutmix_alpha: mix the images of a batch two by two, as torchvision's MixUp and CutMix; with both, one of
+        them, drawn for each batch. Targets are mixed likewise, `float32 [N,K]`, for classes of one-hot vectors [default:
+        0, not at all].
     on_bad_record: "stop" at an image that is damaged, or "skip" it and count it.
     buffers: batches that are made ahead.
     """
@@ -77,6 +81,8 @@ class Loader:
         pin_memory: bool | None = None,
         arrays: str | None = None,
         views: int = 1,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
         on_bad_record: str = "stop",
         buffers: int = 2,
         window: int | None = None,
@@ -134,6 +140,8 @@ class Loader:
                 on_bad_record=on_bad_record,
                 views=whole("views", views, 1, 1024),
                 window=window,
+                mixup_alpha=float(mixup_alpha),
+                cutmix_alpha=float(cutmix_alpha),
             )
         except ValueError as error:
             raise transforms.explain(error) from None

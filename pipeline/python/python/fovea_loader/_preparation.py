@@ -19,6 +19,7 @@ def prepare(
     val: Path | None = None,
     devkit: Path | None = None,
     *,
+    labels: Path | None = None,
     out: Path,
     size: int = 256,
     encoding: str = "raw",
@@ -43,6 +44,9 @@ def prepare(
     train, val: training and validation images: an archive, a folder with a folder for each class, or as `train` a data
         set with both splits.
     devkit: development kit of ILSVRC: classes and validation labels.
+    labels: labels of the photos in the folder `train`: a CSV file with a line for each photo, whose header is `file,label` (a
+        class), `file,labels` (any number of classes, separated by ; or |) or `file,NAME,NAME,…` (numbers), perhaps
+        with a column `split` (train or val).
     out: folder to write to.
     size: side S of the stored images, in pixels.
     encoding: "raw", which is fastest to read, or "jpeg", which takes an eighth of the space.
@@ -61,12 +65,13 @@ def prepare(
 
     Returns a dict: `directory`, `info` (the content of `dataset.json`), `rejected`, `shards_kept`, `notes`.
     """
-    if embedded_sample == bool(train or val or devkit):
+    if embedded_sample == bool(train or val or devkit or labels):
         raise ValueError("give the images to prepare: train, val or both, or else embedded_sample")
     options = dict(
         train=train,
         val=val,
         devkit=devkit,
+        labels=labels,
         embedded_sample=embedded_sample,
         out=out,
         layout=layout,
