@@ -64,7 +64,7 @@ impl CacheArgs {
     }
 }
 
-/// Uploads the prepared data set in `folder` to `url`; `uploaded` is told the bytes of each file.
+/// Uploads the prepared data set in `folder` to `url`; `uploaded` receives the bytes of each file.
 ///
 /// # Errors
 /// Those of [`fovea_remote::upload`].
@@ -72,7 +72,7 @@ pub fn upload(folder: &Path, url: &str, uploaded: &(dyn Fn(u64) + Sync)) -> Resu
     Ok(fovea_remote::upload(folder, url, &Settings::default(), uploaded)?)
 }
 
-/// Checks that a data set can be uploaded to `url`, as far as can be told without doing it.
+/// Checks that a data set can be uploaded to `url`, as far as that is known without doing it.
 ///
 /// # Errors
 /// Those of [`fovea_remote::check_destination`].

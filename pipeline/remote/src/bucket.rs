@@ -77,7 +77,7 @@ impl Bucket {
 
 /// The client of a bucket, with the credentials that there are now.
 fn build(address: &Address, connector: &Connector) -> object_store::Result<Arc<dyn ObjectStore>> {
-    // Whoever uses it tries again, knowing what has arrived.
+    // The caller tries again, from what has arrived.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let connector = connector.clone();
     Ok(match address.scheme {

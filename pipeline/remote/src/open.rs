@@ -70,7 +70,7 @@ pub(crate) fn source_of(address: &Address, settings: &Settings) -> Result<Box<dy
     })
 }
 
-/// What tells the data set from others in a cache. Buckets of one name may be at several servers.
+/// The name of the data set in a cache. Buckets of one name may be at several servers.
 fn identity(address: &Address) -> String {
     let endpoint = match address.scheme {
         Scheme::S3 => "AWS_ENDPOINT_URL",

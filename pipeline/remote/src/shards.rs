@@ -153,7 +153,7 @@ impl Shards {
         Self { shared: Arc::new(Shared { address, source, place, settings, is_whole, state, changed }) }
     }
 
-    /// Tells whether threads are left when this is gone.
+    /// Shows whether threads are left when this is gone.
     #[cfg(test)]
     pub fn alive(&self) -> std::sync::Weak<impl Sized + use<>> {
         Arc::downgrade(&self.shared)
@@ -197,7 +197,7 @@ impl Shards {
                 Phase::Failed(failure) => break failure.clone(),
                 Phase::Fetching => {}
             }
-            // Not with the lock: whoever is asked may have to wait for a thread that waits for the lock.
+            // Not with the lock: the callback may have to wait for a thread that waits for the lock.
             drop(state);
             let is_over = shared.settings.stop.is_set() || !is_wanted();
             state = shared.state();

@@ -40,7 +40,7 @@ struct Sent {
     blake3: String,
 }
 
-/// Uploads the data set in `folder` to `url`, except for files that are there already; `uploaded` is told the
+/// Uploads the data set in `folder` to `url`, except for files that are there already; `uploaded` gets the
 /// bytes of each file.
 ///
 /// While shards are replaced, there is no `dataset.json`; it comes back last.
