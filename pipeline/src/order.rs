@@ -25,6 +25,15 @@ pub enum Order {
 }
 
 impl Order {
+    /// The number of windows of an epoch over this many shards.
+    pub(crate) fn windows(self, shards: usize) -> usize {
+        match self {
+            Self::Shuffled => 1,
+            Self::Sequential => shards,
+            Self::Windowed(size) => shards.div_ceil(size.get() as usize),
+        }
+    }
+
     /// The record at each position of epoch `epoch`, over shards with `records` records each: a permutation
     /// of all records.
     #[must_use]
@@ -58,11 +67,7 @@ impl Windows {
     pub(crate) fn new(order: Order, seed: u64, epoch: u64, starts: &[usize]) -> Self {
         let count = starts.len() - 1;
         let mut shards: Vec<u32> = (0..count as u32).collect();
-        let windows = match order {
-            Order::Shuffled => 1,
-            Order::Sequential => count,
-            Order::Windowed(size) => count.div_ceil(size.get() as usize),
-        };
+        let windows = order.windows(count);
         let order = match order {
             Order::Windowed(_) if windows == 1 => Order::Shuffled,
             order => order,

@@ -1,7 +1,7 @@
 //! The records of a split, across its shards.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::dataset_error::DatasetError;
@@ -16,7 +16,7 @@ use crate::{DatasetInfo, Encoding, LabelKind, ShardInfo, Split};
 /// All records of a split, numbered across its shards.
 ///
 /// A shard is mapped when one of its records is first used. Shards that are not in a folder are let go when
-/// nobody holds them any more.
+/// nobody holds them any more, or, if nobody did, when the next one is mapped.
 #[derive(Debug)]
 pub struct Records {
     info: Arc<DatasetInfo>,
@@ -25,9 +25,20 @@ pub struct Records {
     slots: Vec<Slot>,
     /// Records before each shard, then the total.
     starts: Vec<usize>,
-    /// How many need each shard, now or soon. Locked while files are asked for or let go, so that no shard
-    /// goes that has just been asked for.
-    holders: Mutex<Vec<u32>>,
+    /// Who needs each shard. Locked while files are asked for or let go, so that no shard goes that has just
+    /// been asked for.
+    holders: Mutex<Vec<Holders>>,
+    /// The last shard that was mapped while nobody held it.
+    unheld: Mutex<Option<usize>>,
+}
+
+/// How many need a shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holders {
+    /// Now or soon.
+    all: u32,
+    /// Now.
+    using: u32,
 }
 
 /// The place of a shard.
@@ -60,7 +71,8 @@ impl Records {
         }
         let shards = starts.len() - 1;
         let slots = (0..shards).map(|_| Slot::default()).collect();
-        Self { info, files, split, slots, starts, holders: Mutex::new(vec![0; shards]) }
+        let holders = Mutex::new(vec![Holders::default(); shards]);
+        Self { info, files, split, slots, starts, holders, unheld: Mutex::default() }
     }
 
     /// The number of records.
@@ -100,6 +112,11 @@ impl Records {
         &self.starts
     }
 
+    /// Whether every shard stays where it is.
+    pub(crate) fn are_permanent(&self) -> bool {
+        self.files.are_permanent()
+    }
+
     /// The record at `index`, unchecked against its checksum. Waits for its shard.
     ///
     /// # Errors
@@ -124,10 +141,11 @@ impl Records {
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<StoredRecord, DatasetError> {
         let (number, row) = self.locate(index);
-        let mapped = match self.slots[number].mapped() {
-            Some(mapped) => mapped,
-            None => self.map(number, is_wanted)?,
-        };
+        if let Some(mapped) = self.slots[number].mapped() {
+            return Ok(StoredRecord { mapped, row });
+        }
+        let mapped = self.map(number, is_wanted)?;
+        self.forget_unheld(number);
         Ok(StoredRecord { mapped, row })
     }
 
@@ -191,18 +209,45 @@ impl Records {
         Ok(mapped)
     }
 
+    /// Lets go of the shard that was mapped before `number` while nobody held it.
+    fn forget_unheld(&self, number: usize) {
+        let holders = lock(&self.holders);
+        if holders[number].all > 0 {
+            return;
+        }
+        let before = lock(&self.unheld).replace(number).filter(|&before| before != number);
+        if let Some(before) = before.filter(|&before| holders[before].all == 0)
+            && self.slots[before].mapped().is_some()
+        {
+            self.unmap(before, false);
+        }
+    }
+
+    /// Unmaps a shard, which may go.
+    fn unmap(&self, number: usize, is_needed_soon: bool) {
+        if self.are_permanent() {
+            return;
+        }
+        *self.slots[number].mapped.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let shard = &self.shards()[number];
+        match is_needed_soon {
+            true => self.files.set_aside(shard),
+            false => self.files.release(shard),
+        }
+    }
+
     /// Says that these shards are needed soon, in this order, until what is returned is dropped.
     #[must_use]
     pub(crate) fn hold(self: &Arc<Self>, shards: Vec<u32>) -> Hold {
         let listed = self.shards();
         let mut holders = lock(&self.holders);
         for &shard in &shards {
-            holders[shard as usize] += 1;
+            holders[shard as usize].all += 1;
         }
         let needed: Vec<&ShardInfo> = shards.iter().map(|&shard| &listed[shard as usize]).collect();
         self.files.fetch_ahead(&needed);
         drop(holders);
-        Hold { records: Arc::clone(self), shards }
+        Hold { records: Arc::clone(self), shards, is_used: AtomicBool::new(false) }
     }
 }
 
@@ -211,17 +256,31 @@ impl Records {
 pub(crate) struct Hold {
     records: Arc<Records>,
     shards: Vec<u32>,
+    is_used: AtomicBool,
+}
+
+impl Hold {
+    /// Says that the shards are needed now. From the end of the last hold that says so on, nobody maps them.
+    pub fn begin(&self) {
+        let mut holders = lock(&self.records.holders);
+        if !self.is_used.swap(true, Ordering::Relaxed) {
+            self.shards.iter().for_each(|&shard| holders[shard as usize].using += 1);
+        }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Records { files, slots, holders, .. } = &*self.records;
-        let mut holders = lock(holders);
+        let was_used = *self.is_used.get_mut();
+        let mut holders = lock(&self.records.holders);
         for shard in self.shards.iter().map(|&shard| shard as usize) {
-            holders[shard] -= 1;
-            if holders[shard] == 0 && !files.are_permanent() {
-                *slots[shard].mapped.write().unwrap_or_else(PoisonError::into_inner) = None;
-                files.release(&self.records.shards()[shard]);
+            let left = &mut holders[shard];
+            left.all -= 1;
+            left.using -= u32::from(was_used);
+            if left.all == 0 {
+                self.records.unmap(shard, false);
+            } else if was_used && left.using == 0 && self.records.slots[shard].mapped().is_some() {
+                self.records.unmap(shard, true);
             }
         }
     }

@@ -37,6 +37,10 @@ pub trait ShardFiles: Debug + Send + Sync {
     /// released. Does not wait.
     fn fetch_ahead(&self, shards: &[&ShardInfo]);
 
+    /// Says that nobody maps `shard` until it is fetched again, which will be soon: its file may go if others
+    /// need the room. Does not wait.
+    fn set_aside(&self, shard: &ShardInfo);
+
     /// Says that nobody needs `shard` at present, or maps it: its file may go. Does not wait.
     fn release(&self, shard: &ShardInfo);
 }
@@ -65,6 +69,8 @@ impl ShardFiles for Folder {
     }
 
     fn fetch_ahead(&self, _shards: &[&ShardInfo]) {}
+
+    fn set_aside(&self, _shard: &ShardInfo) {}
 
     fn release(&self, _shard: &ShardInfo) {}
 }

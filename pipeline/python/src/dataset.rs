@@ -12,7 +12,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
 use crate::array::Array;
-use crate::elsewhere;
+use crate::elsewhere::{self, Elsewhere};
 use crate::errors::{DataError, IntoException};
 
 /// A split of a prepared data set, mapped into memory.
@@ -74,7 +74,7 @@ impl Dataset {
         timeout: f64,
     ) -> PyResult<Self> {
         let split: Split = split.parse().map_err(IntoException::exception)?;
-        let dataset = elsewhere::open(py, &path, cache, cache_limit, timeout)?;
+        let dataset = elsewhere::open(py, &path, Elsewhere { cache, cache_limit, timeout })?;
         let records = py.detach(|| dataset.records(split)).map_err(pipeline::DatasetError::exception)?;
         Ok(Self { dataset, split, records: Arc::new(records) })
     }

@@ -5,6 +5,7 @@
 //! never touch Python, and a thread that waits for them has released the interpreter.
 
 mod array;
+mod attended;
 mod config;
 mod dataset;
 mod dlpack;

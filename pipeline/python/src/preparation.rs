@@ -3,27 +3,30 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use fovea_datasets::prepare::{Preparation, PrepareError, PrepareOptions, Preparer, Progress};
 use fovea_datasets::{EmbeddedSample, Note, OpenOptions, Reading, Source, SourceError, verify as checks};
-use fovea_pipeline::threads::panic_text;
 use fovea_pipeline::{cores, report_bus_errors as report};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use fovea_remote::{Settings, Stop};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::attended::attended;
+use crate::elsewhere::{self, Elsewhere};
 use crate::errors::{DataError, IntoException};
 
 /// How often a preparation looks for signals and says how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Makes shards of photos; returns a summary as JSON. `progress` is called with the number of images that
-/// are done, of those there are, and of those that could not be decoded.
+/// Makes shards of photos, in a folder or, by way of `work`, at a URL; returns a summary as JSON.
+///
+/// `progress` is called with the number of images that are done, of those there are, and of those that could
+/// not be decoded.
 #[pyfunction]
-#[pyo3(signature = (*, train, val, devkit, labels, embedded_sample, out, layout, orientation, resize, filter, size,
-    seed, encoding, quality, shard_bytes, limit_per_class, workers, update, progress))]
+#[pyo3(signature = (*, train, val, devkit, labels, embedded_sample, out, work, layout, orientation, resize, filter,
+    size, seed, encoding, quality, shard_bytes, limit_per_class, workers, update, progress))]
 #[expect(clippy::too_many_arguments, reason = "called once, with keywords")]
 pub fn prepare(
     py: Python<'_>,
@@ -33,6 +36,7 @@ pub fn prepare(
     labels: Option<PathBuf>,
     embedded_sample: bool,
     out: PathBuf,
+    work: Option<PathBuf>,
     layout: &str,
     orientation: &str,
     resize: &str,
@@ -67,34 +71,44 @@ pub fn prepare(
         update,
     };
     options.validate().map_err(IntoException::exception)?;
+    let (out, url) = destination(out, work)?;
     let scratch_dir = out.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned);
     let from = OpenOptions { train, val, devkit, layout, reading, labels, scratch_dir };
     let from = (!embedded_sample).then_some(from);
-    let done = Done { progress: Progress::default(), total: AtomicU64::new(0) };
-    let mut stopped = None;
-    let result = py.detach(|| {
-        thread::scope(|scope| {
-            let work = thread::Builder::new()
-                .spawn_scoped(scope, || work(from, options, &out, &done))
-                .map_err(|error| PyOSError::new_err(format!("cannot start a thread: {error}")))?;
-            while !work.is_finished() {
-                thread::sleep(LOOK_EVERY);
-                if stopped.is_none() {
-                    stopped = Python::attach(|py| look(py, &done, progress.as_ref())).err();
-                }
-                if stopped.is_some() {
-                    done.progress.cancel();
-                }
-            }
-            work.join().unwrap_or_else(|panic| Err(PyRuntimeError::new_err(panic_text(&*panic).to_owned())))
-        })
-    });
-    match stopped {
+    let done = Done { progress: Progress::default(), total: AtomicU64::new(0), stop: Stop::default() };
+    let (result, looked) = attended(
+        py,
+        LOOK_EVERY,
+        |py| look(py, &done, progress.as_ref()),
+        || {
+            done.progress.cancel();
+            done.stop.set();
+        },
+        || run(from, options, &out, url.as_deref(), &done),
+    )?;
+    if result.is_err() {
         // What is finished stays for the next run.
-        Some(error) if result.is_err() => Err(error),
-        _ => {
-            look(py, &done, progress.as_ref())?;
-            result
+        looked?;
+    } else {
+        look(py, &done, progress.as_ref())?;
+    }
+    result
+}
+
+/// The folder to prepare in, and the URL to upload to.
+fn destination(out: PathBuf, work: Option<PathBuf>) -> PyResult<(PathBuf, Option<String>)> {
+    match out.to_str().filter(|_| fovea_remote::is_url(&out)) {
+        None if work.is_some() => Err(PyValueError::new_err(
+            "work is the folder to prepare in before an upload, but out is no URL: leave it out",
+        )),
+        None => Ok((out, None)),
+        Some(url) => {
+            let of_url =
+                || Some(fovea_files::cache_folder()?.join("prepare").join(fovea_remote::folder_name(url)));
+            let folder = work.or_else(of_url);
+            let folder = folder
+                .ok_or_else(|| PyValueError::new_err("there is no folder to prepare in: give one, work="))?;
+            Ok((folder, Some(url.to_owned())))
         }
     }
 }
@@ -104,6 +118,8 @@ struct Done {
     progress: Progress,
     /// Images that there are; 0 until they are counted.
     total: AtomicU64,
+    /// Ends an upload.
+    stop: Stop,
 }
 
 /// Runs what handles signals, and says how far the preparation is.
@@ -116,7 +132,18 @@ fn look(py: Python<'_>, done: &Done, progress: Option<&Py<PyAny>>) -> PyResult<(
     Ok(())
 }
 
-fn work(from: Option<OpenOptions>, options: PrepareOptions, out: &Path, done: &Done) -> PyResult<String> {
+fn run(
+    from: Option<OpenOptions>,
+    options: PrepareOptions,
+    out: &Path,
+    url: Option<&str>,
+    done: &Done,
+) -> PyResult<String> {
+    let settings = Settings { stop: done.stop.clone(), ..Settings::default() };
+    if let Some(url) = url {
+        // What cannot be uploaded to is an error now, and not after hours.
+        fovea_remote::check_destination(url, &settings).map_err(IntoException::exception)?;
+    }
     let source: Box<dyn Source> = match from {
         Some(options) => fovea_datasets::open(&options).map_err(SourceError::exception)?,
         None => Box::new(EmbeddedSample::new()),
@@ -135,8 +162,17 @@ fn work(from: Option<OpenOptions>, options: PrepareOptions, out: &Path, done: &D
             })
         })
         .collect();
+    let uploaded = match url {
+        None => Value::Null,
+        Some(url) => {
+            let sent =
+                fovea_remote::upload(out, url, &settings, &|_| ()).map_err(IntoException::exception)?;
+            json!({ "url": url, "files": sent.files, "bytes": sent.bytes, "skipped": sent.skipped })
+        }
+    };
     Ok(json!({
         "directory": out,
+        "uploaded": uploaded,
         "info": summary.info,
         "rejected": summary.rejected,
         "shards_kept": summary.shards_kept,
@@ -147,10 +183,17 @@ fn work(from: Option<OpenOptions>, options: PrepareOptions, out: &Path, done: &D
 
 /// Reads every byte of a prepared data set again; returns what was found, as JSON.
 #[pyfunction]
-#[pyo3(signature = (path, *, workers))]
-pub fn verify(py: Python<'_>, path: PathBuf, workers: Option<NonZeroUsize>) -> PyResult<String> {
+#[pyo3(signature = (path, *, workers, cache, cache_limit, timeout))]
+pub fn verify(
+    py: Python<'_>,
+    path: PathBuf,
+    workers: Option<NonZeroUsize>,
+    cache: Option<PathBuf>,
+    cache_limit: Option<u64>,
+    timeout: f64,
+) -> PyResult<String> {
+    let dataset = elsewhere::open(py, &path, Elsewhere { cache, cache_limit, timeout })?;
     py.detach(|| {
-        let dataset = checks::open(&path).map_err(IntoException::exception)?;
         let report = checks::verify(&dataset, workers.unwrap_or_else(cores), &|_bytes| ());
         let problems: Vec<_> = report
             .problems
@@ -163,9 +206,16 @@ pub fn verify(py: Python<'_>, path: PathBuf, workers: Option<NonZeroUsize>) -> P
 
 /// What a prepared data set holds, and how it was prepared, as JSON.
 #[pyfunction]
-pub fn inspect(path: PathBuf) -> PyResult<String> {
-    let dataset = checks::open(&path).map_err(IntoException::exception)?;
-    let preparation = Preparation::read(&path).map_err(IntoException::exception)?;
+#[pyo3(signature = (path, *, cache, cache_limit, timeout))]
+pub fn inspect(
+    py: Python<'_>,
+    path: PathBuf,
+    cache: Option<PathBuf>,
+    cache_limit: Option<u64>,
+    timeout: f64,
+) -> PyResult<String> {
+    let dataset = elsewhere::open(py, &path, Elsewhere { cache, cache_limit, timeout })?;
+    let preparation = Preparation::read(dataset.directory()).map_err(IntoException::exception)?;
     let all = json!({ "info": dataset.info(), "preparation": preparation });
     Ok(all.to_string())
 }

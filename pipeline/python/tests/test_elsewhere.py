@@ -1,6 +1,7 @@
 """Data sets at URLs."""
 
 import pickle
+import urllib.request
 
 import numpy
 import pytest
@@ -18,13 +19,66 @@ def same(found, expected):
 
 
 def loader(place, **more):
-    # Shards have seven images: they hold several batches, as shards do.
-    return fovea.Loader(place, batch_size=2, seed=3, arrays="numpy", **more)
+    # More images than a shard has.
+    return fovea.Loader(place, batch_size=16, seed=3, arrays="numpy", **more)
 
 
 @pytest.fixture
 def url(shards):
     return f"file://{shards}"
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The URL of a bucket of an S3 server on this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT")).close()
+    yield "s3://bucket"
+    server.stop()
+
+
+def test_a_data_set_is_prepared_at_a_url_inspected_and_verified_there(photos, shards, bucket, tmp_path):
+    url, work, cache = f"{bucket}/set", tmp_path / "work", tmp_path / "cache"
+    options = {"out": url, "size": fovea.Dataset(shards).info["image_size"], "shard_bytes": 20_000, "work": work}
+    done = fovea.prepare(photos, **options)
+    info = fovea.inspect(shards)["info"]
+    files = [shard["file"] for split in ("train", "val") for shard in info[split]]
+    sent = done["uploaded"]
+    assert (done["directory"], sent["url"], sent["skipped"]) == (str(work), url, 0)
+    # The shards, dataset.json, and what says how they were prepared.
+    assert sent["files"] >= len(files) + 2
+    assert fovea.prepare(photos, **options)["uploaded"] == {"url": url, "files": 0, "bytes": 0, "skipped": sent["files"]}
+
+    there = fovea.inspect(url, cache=cache)
+    assert there["info"] == info
+    assert there["preparation"] == fovea.inspect(work)["preparation"]
+    assert not list(cache.rglob("*.arrow")), "inspect fetches shards"
+    limit = 2 * max(shard["bytes"] for split in ("train", "val") for shard in info[split])
+    report = fovea.verify(url, cache=cache, cache_limit=limit)
+    assert report == fovea.verify(shards)
+    assert same(batches(loader(url, cache=cache)), batches(loader(shards)))
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(photos, bucket, tmp_path):
+    work = tmp_path / "work"
+    for out, kind, message in [
+        ("https://127.0.0.1:1/set", fovea.DataError, "127.0.0.1:1/set"),
+        ("s3://none/set", fovea.DataError, "NoSuchBucket"),
+        ("ftp://host/set", ValueError, "unknown scheme `ftp`"),
+        (tmp_path / "out", ValueError, "out is no URL"),
+    ]:
+        with pytest.raises(kind, match=message):
+            fovea.prepare(photos, out=out, work=work)
+    assert not work.exists()
 
 
 def test_batches_from_a_url_are_those_from_the_folder(shards, url, tmp_path):
@@ -53,6 +107,13 @@ def test_a_data_set_at_a_url_is_read_image_by_image_and_pickled(shards, url, tmp
     here = fovea.Dataset(shards, "val")
     assert (there.digest, there.name, there.path) == (here.digest, here.name, url)
     assert all((there[index][0] == here[index][0]).all() for index in range(len(here)))
+
+
+def test_a_small_cache_is_enough_for_images_one_by_one(shards, url, tmp_path):
+    limit = 2 * max(shard["bytes"] for shard in fovea.Dataset(shards).info["train"])
+    there, here = fovea.Dataset(url, cache=tmp_path, cache_limit=limit), fovea.Dataset(shards)
+    order = [*range(len(here)), *range(0, len(here), 3)]
+    assert all((there[index][0] == here[index][0]).all() for index in order)
 
 
 def test_what_cannot_be_reached_or_makes_no_sense_is_refused(shards, url, tmp_path):

@@ -204,6 +204,10 @@ impl ShardFiles for Shards {
         self.fetch_ahead(shards);
     }
 
+    fn set_aside(&self, shard: &ShardInfo) {
+        self.set_aside(shard);
+    }
+
     fn release(&self, shard: &ShardInfo) {
         self.release(shard);
     }

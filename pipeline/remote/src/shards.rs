@@ -73,6 +73,8 @@ struct State {
     threads: usize,
     /// How often a shard was released or fetched.
     changes: u64,
+    /// How often a shard was asked for.
+    asked: u64,
     /// The process that the threads are of: after `fork`, a child has the state without them.
     process: u32,
 }
@@ -85,6 +87,8 @@ struct Slot {
     users: usize,
     /// Whether it is needed, now or soon.
     is_wanted: bool,
+    /// Its place among those that were asked for.
+    asked: u64,
     /// Keeps other processes from deleting it.
     lock: Option<FileLock>,
 }
@@ -114,6 +118,11 @@ impl State {
         self.shards.get_mut(&shard.file).expect("it was inserted")
     }
 
+    fn next_asked(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
     /// Makes what threads that are gone were to fetch absent.
     fn forget_threads(&mut self) {
         (self.threads, self.queue) = (0, VecDeque::new());
@@ -124,10 +133,11 @@ impl State {
         }
     }
 
-    /// Lets go of a shard that is there and not in use yet; returns whether there was one.
+    /// Lets go of the shard that is needed last of those that are there and not in use; returns whether there
+    /// was one.
     fn give_up_one(&mut self) -> bool {
         let unused = |slot: &&mut Slot| slot.users == 0 && slot.lock.is_some();
-        match self.shards.values_mut().find(unused) {
+        match self.shards.values_mut().filter(unused).max_by_key(|slot| slot.asked) {
             Some(slot) => {
                 (slot.phase, slot.lock) = (Phase::Absent, None);
                 true
@@ -224,14 +234,28 @@ impl Shards {
     pub fn fetch_ahead(&self, shards: &[&ShardInfo]) {
         let mut state = self.shared.state();
         for shard in shards {
+            let asked = state.next_asked();
             let slot = state.slot(shard);
-            slot.is_wanted = true;
+            if !slot.is_wanted {
+                (slot.is_wanted, slot.asked) = (true, asked);
+            }
             if matches!(slot.phase, Phase::Absent) {
                 slot.phase = Phase::Queued;
                 state.queue.push_back((*shard).clone());
             }
         }
         self.shared.start_ahead(&mut state);
+    }
+
+    /// One user of `shard` is done with it for the moment.
+    pub fn set_aside(&self, shard: &ShardInfo) {
+        let mut state = self.shared.state();
+        let asked = state.next_asked();
+        let slot = state.slot(shard);
+        (slot.users, slot.asked) = (slot.users.saturating_sub(1), asked);
+        state.changes += 1;
+        self.shared.start_ahead(&mut state);
+        self.shared.changed.notify_all();
     }
 
     /// One user of `shard` is done with it, or it is not needed soon any more.

@@ -5,8 +5,8 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use half::f16;
 
@@ -19,8 +19,8 @@ use crate::labels::{Label, LabelKind};
 #[derive(Debug)]
 pub(super) struct Filling {
     pub plan: BatchPlan,
-    /// The batch whose records should be read ahead while this one is filled.
-    pub upcoming: Option<BatchPlan>,
+    /// The records that should be read ahead while this batch is filled.
+    pub upcoming: Option<Arc<[u32]>>,
     shape: BatchShape,
     kind: ValueKind,
     labels: (LabelKind, usize),
@@ -66,7 +66,7 @@ impl Filling {
     pub fn new(
         mut buffer: Buffer,
         plan: BatchPlan,
-        upcoming: Option<BatchPlan>,
+        upcoming: Option<Arc<[u32]>>,
         shape: BatchShape,
         kind: ValueKind,
         labels: (LabelKind, usize),

@@ -28,6 +28,7 @@ mod plan;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod turns;
 #[cfg(test)]
 mod window_tests;
 mod worker;

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::turns::{Turn, Turns};
 use super::{LastBatch, LoaderConfig};
 use crate::order::{Order, Windows};
 use crate::records::{Hold, Records};
@@ -31,6 +33,8 @@ pub(super) struct BatchPlans {
     /// The window of the next batch's first sample, and the one after it.
     window: Option<Arc<Window>>,
     following: Option<Following>,
+    /// For shards that come and go window by window.
+    turns: Option<Arc<Turns>>,
     /// Planned batches that are not handed out yet; their records are read ahead.
     ahead: VecDeque<BatchPlan>,
     readahead: usize,
@@ -42,7 +46,9 @@ struct Window {
     number: usize,
     /// The record at each of its positions.
     records: Vec<u32>,
-    _hold: Hold,
+    /// Let go before the turn, for the shards of the next window.
+    hold: Hold,
+    turn: Option<Turn>,
 }
 
 /// A window whose shards are asked for while the one before it is read.
@@ -54,7 +60,7 @@ struct Following {
 }
 
 /// The records of one batch.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct BatchPlan {
     pub epoch: u64,
     /// Number in the epoch.
@@ -65,15 +71,60 @@ pub(super) struct BatchPlan {
     pub first_position: u64,
     /// Position in the epoch of the first sample of all ranks.
     pub step_position: u64,
-    records: Vec<u32>,
-    /// The windows that they are in.
-    _windows: Vec<Arc<Window>>,
+    records: Arc<[u32]>,
+    /// The windows that they are in, in order.
+    parts: Vec<Part>,
+    are_in_turns: bool,
+}
+
+/// The samples of a batch that are in one window.
+#[derive(Debug)]
+struct Part {
+    /// The number of the sample after the last.
+    end: usize,
+    /// Samples that are not made.
+    remaining: AtomicUsize,
+    /// Let go when no sample remains.
+    window: Mutex<Option<Arc<Window>>>,
 }
 
 impl BatchPlan {
     /// The records, in the order of the samples.
-    pub fn records(&self) -> &[u32] {
+    pub fn records(&self) -> &Arc<[u32]> {
         &self.records
+    }
+
+    /// Waits for the turn of the window of `sample`, while `is_wanted`.
+    pub fn wait_for_turn(&self, sample: usize, is_wanted: &dyn Fn() -> bool) {
+        if !self.are_in_turns {
+            return;
+        }
+        let window = self.part(sample).window().clone();
+        if let Some(Window { turn: Some(turn), hold, .. }) = window.as_deref() {
+            turn.wait(is_wanted);
+            hold.begin();
+        }
+    }
+
+    /// Says that `sample` is made, or cannot be: each once.
+    pub fn is_done(&self, sample: usize) {
+        if !self.are_in_turns {
+            return;
+        }
+        let part = self.part(sample);
+        if part.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            *part.window() = None;
+        }
+    }
+
+    fn part(&self, sample: usize) -> &Part {
+        &self.parts[self.parts.partition_point(|part| part.end <= sample)]
+    }
+}
+
+impl Part {
+    fn window(&self) -> MutexGuard<'_, Option<Arc<Window>>> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,6 +141,8 @@ pub(super) fn batches_per_epoch(records: usize, samples: usize, world: usize, la
 impl BatchPlans {
     pub fn new(config: &LoaderConfig, records: &Arc<Records>) -> Self {
         let world = config.world;
+        let shards = records.shards().len();
+        let is_in_turns = !records.are_permanent() && config.order.windows(shards) > 1;
         let batches_per_epoch = batches_per_epoch(records.len(), config.batch_size, world, config.last_batch);
         Self {
             order: config.order,
@@ -108,6 +161,7 @@ impl BatchPlans {
             windows: None,
             window: None,
             following: None,
+            turns: is_in_turns.then(Arc::default),
             ahead: VecDeque::new(),
             readahead: config.readahead,
         }
@@ -117,8 +171,8 @@ impl BatchPlans {
         self.batches_per_epoch
     }
 
-    /// The next batch, and the one whose records should be read ahead now.
-    pub fn next(&mut self) -> Option<(BatchPlan, Option<BatchPlan>)> {
+    /// The next batch, and the records that should be read ahead now.
+    pub fn next(&mut self) -> Option<(BatchPlan, Option<Arc<[u32]>>)> {
         // The first call also plans the first batches, which are never read ahead.
         while self.ahead.len() < self.readahead {
             match self.plan() {
@@ -126,8 +180,9 @@ impl BatchPlans {
                 None => break,
             }
         }
-        let upcoming = self.plan();
-        self.ahead.extend(upcoming.clone());
+        let last = self.plan();
+        let upcoming = last.as_ref().map(|plan| Arc::clone(&plan.records));
+        self.ahead.extend(last);
         self.ahead.pop_front().map(|plan| (plan, upcoming))
     }
 
@@ -161,15 +216,16 @@ impl BatchPlans {
         let step_position = first_sample + self.index * self.world as u64 * samples;
         let first = step_position + self.rank as u64 * samples;
         let first_position = first.min(records);
-        let (records, windows) = self.records_at(first_position..(first + samples).min(records));
+        let (records, parts) = self.records_at(first_position..(first + samples).min(records));
         let plan = BatchPlan {
             epoch: self.epoch,
             index: self.index,
             sequence: self.sequence,
             first_position,
             step_position,
-            records,
-            _windows: windows,
+            records: records.into(),
+            parts,
+            are_in_turns: self.turns.is_some(),
         };
         self.index += 1;
         self.sequence += 1;
@@ -177,8 +233,8 @@ impl BatchPlans {
     }
 
     /// The records at these positions of the epoch, and the windows that they are in.
-    fn records_at(&mut self, mut positions: Range<u64>) -> (Vec<u32>, Vec<Arc<Window>>) {
-        let (mut records, mut windows) = (Vec::new(), Vec::new());
+    fn records_at(&mut self, mut positions: Range<u64>) -> (Vec<u32>, Vec<Part>) {
+        let (mut records, mut parts) = (Vec::new(), Vec::new());
         while !positions.is_empty() {
             let (order, seed, epoch) = (self.order, self.seed, self.epoch);
             let starts = self.records.starts();
@@ -187,13 +243,13 @@ impl BatchPlans {
             let there = of_epoch.positions(number);
             let window = self.window(number);
             let end = positions.end.min(there.end);
-            records.extend(
-                &window.records[(positions.start - there.start) as usize..(end - there.start) as usize],
-            );
-            windows.push(window);
+            let of_window = (positions.start - there.start) as usize..(end - there.start) as usize;
+            let remaining = AtomicUsize::new(of_window.len());
+            records.extend(&window.records[of_window]);
+            parts.push(Part { end: records.len(), remaining, window: Mutex::new(Some(window)) });
             positions.start = end;
         }
-        (records, windows)
+        (records, parts)
     }
 
     /// Window `number` of the epoch. Asks for its shards, and for those of the window after it.
@@ -208,7 +264,8 @@ impl BatchPlans {
             _ => self.records.hold(windows.shards(number).to_vec()),
         };
         let records = windows.records(number, self.records.starts());
-        let window = Arc::new(Window { number, records, _hold: hold });
+        let turn = self.turns.as_ref().map(Turns::give);
+        let window = Arc::new(Window { number, records, hold, turn });
         self.window = Some(Arc::clone(&window));
         self.following = self.following(number);
         window

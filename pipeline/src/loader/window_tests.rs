@@ -38,6 +38,9 @@ struct State {
     /// Shards that were needed without having been asked for ahead.
     surprises: Vec<String>,
     fetched: usize,
+    /// Shards that were fetched and not let go.
+    in_use: BTreeSet<String>,
+    most_in_use: usize,
     is_waited_for: bool,
 }
 
@@ -64,9 +67,11 @@ impl ShardFiles for Elsewhere {
         }
         let mut state = self.state.lock().unwrap();
         state.fetched += 1;
-        if !state.here.contains(&shard.file) {
+        if state.here.insert(shard.file.clone()) {
             state.surprises.push(shard.file.clone());
         }
+        state.in_use.insert(shard.file.clone());
+        state.most_in_use = state.most_in_use.max(state.in_use.len());
         Ok(self.folder.join(&shard.file))
     }
 
@@ -78,8 +83,14 @@ impl ShardFiles for Elsewhere {
         state.most_here = state.most_here.max(state.here.len());
     }
 
+    fn set_aside(&self, shard: &ShardInfo) {
+        assert!(self.state.lock().unwrap().in_use.remove(&shard.file), "{} was not in use", shard.file);
+    }
+
     fn release(&self, shard: &ShardInfo) {
-        assert!(self.state.lock().unwrap().here.remove(&shard.file), "{} was not here", shard.file);
+        let mut state = self.state.lock().unwrap();
+        assert!(state.here.remove(&shard.file), "{} was not here", shard.file);
+        state.in_use.remove(&shard.file);
     }
 }
 
@@ -132,6 +143,33 @@ fn shards_come_before_they_are_needed_and_go_when_their_window_is_over() {
         let again = 3 * SHARDS - state.fetched;
         assert!(again <= 2 * 3, "{order:?}: mapped {} times", state.fetched);
     }
+}
+
+#[test]
+fn batches_of_many_windows_need_two_at_a_time() {
+    let bounds: Vec<usize> = (0..=50).map(|shard| 3 * shard).collect();
+    let folder = test_support::dataset_of(Encoding::Raw, &bounds);
+    for (order, most) in [(windowed(1), 2), (windowed(2), 4), (Order::Sequential, 2)] {
+        let local = Arc::new(Dataset::open(folder.path()).unwrap().records(Split::Train).unwrap());
+        for (batch_size, workers) in [(64, 4), (150, 8), (4, 3)] {
+            let (files, records) = elsewhere(&folder, None, false);
+            let config = LoaderConfig { batch_size, workers, last_batch: LastBatch::Pad, ..config(order) };
+            assert_eq!(deliver(&records, config.clone()), deliver(&local, config), "{order:?}");
+            let in_use = files.state.lock().unwrap().most_in_use;
+            assert!(in_use <= most, "{order:?}, batches of {batch_size}: {in_use} shards at once");
+        }
+    }
+}
+
+#[test]
+fn records_that_are_read_one_by_one_need_two_shards_at_a_time() {
+    let folder = dataset();
+    let (files, records) = elsewhere(&folder, None, false);
+    for index in [3, 470, 40, 3, 4, 200, 470] {
+        assert_eq!(records.record(index).unwrap().key(), format!("image-{index}"));
+    }
+    let state = files.state.lock().unwrap();
+    assert_eq!((state.most_in_use, state.in_use.len(), state.fetched), (2, 1, 6));
 }
 
 #[test]

@@ -164,8 +164,7 @@ fn current(shared: &Shared) -> Option<Arc<Filling>> {
 
 /// Reads ahead the records of the same slots a few batches later.
 fn read_ahead(shared: &Shared, filling: &Filling, claim: &Claim<'_>) {
-    let Some(upcoming) = &filling.upcoming else { return };
-    let records = upcoming.records();
+    let Some(records) = &filling.upcoming else { return };
     let slots = claim.slots();
     for &record in &records[slots.start.min(records.len())..slots.end.min(records.len())] {
         if let Some(record) = shared.records.record_if_mapped(record as usize) {
@@ -191,6 +190,7 @@ fn fill(
             }
             Err(error) => return Err(error),
         }
+        filling.plan.is_done(slot);
     }
     mix(shared, &filling.plan, claim, failed_slots);
     let images = claim.slots().len() - failed_slots.len();
@@ -211,7 +211,9 @@ fn fill_slot(
     slot: usize,
 ) -> Result<usize, LoaderError> {
     let index = plan.records()[slot] as usize;
-    let record = shared.records.record_while(index, &|| shared.is_running())?;
+    let is_wanted = || shared.is_running();
+    plan.wait_for_turn(slot, &is_wanted);
+    let record = shared.records.record_while(index, &is_wanted)?;
     if shared.config.checksums == Checksums::FirstUse {
         record.verify()?;
     }

@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     making.add_argument("--val", metavar="PATH", help="validation images")
     making.add_argument("--devkit", metavar="PATH", help="development kit of ILSVRC: classes and validation labels")
     making.add_argument("--labels", metavar="FILE", help="labels of the photos in --train, a CSV file")
-    making.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
+    making.add_argument("--out", metavar="DIR|URL", required=True, help="folder to write to, or s3://, gs:// or az://")
+    making.add_argument("--work", metavar="DIR", help="folder to prepare in before an upload, which stays")
     making.add_argument("--size", type=int, default=256, metavar="PIXELS", help="side of the images [default: 256]")
     making.add_argument("--encoding", default="raw", help="raw or jpeg [default: raw]")
     making.add_argument("--quality", type=int, default=90, help="of JPEG, 1 to 100 [default: 90]")
@@ -43,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
 
     for name, does in (("inspect", "print what a data set holds"), ("verify", "read every byte of a data set again")):
         looking = commands.add_parser(name, help=does, description=does[0].upper() + does[1:] + ".")
-        looking.add_argument("path", metavar="DIR", help="folder of the data set")
+        looking.add_argument("path", metavar="DIR|URL", help="folder of the data set, or its URL")
+        looking.add_argument("--cache", metavar="DIR", help="folder that keeps what is fetched from a URL")
+        looking.add_argument("--cache-limit", metavar="BYTES", help="most bytes of shards in it, as in 100GB")
         looking.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -78,16 +81,20 @@ def run(options: argparse.Namespace) -> int:
             print(file=sys.stderr)
         print(summary["directory"])
         print(describe(summary["info"]))
+        if summary["uploaded"]:
+            sent, kept = summary["uploaded"]["files"], summary["uploaded"]["skipped"]
+            print(f"  uploaded    {sent} files to {summary['uploaded']['url']}, {kept} were there already")
         if summary["rejected"]:
             print(f"  rejected    {summary['rejected']} images, see {summary['directory']}/rejected.tsv")
         for note in summary["notes"]:
             print(f"  note        {note['path']}: {note['message']}")
         return DONE
+    elsewhere = {"cache": options.cache, "cache_limit": options.cache_limit}
     if command == "inspect":
-        found = inspect(options.path)
+        found = inspect(options.path, **elsewhere)
         print(json.dumps(found) if options.json else f"{options.path}\n{describe(found['info'])}")
         return DONE
-    report = verify(options.path)
+    report = verify(options.path, **elsewhere)
     if options.json:
         print(json.dumps(report))
     else:

@@ -14,6 +14,13 @@ import numpy
 from . import _native
 
 
+def cache_options(cache: str | os.PathLike[str] | None, cache_limit: int | str | None, timeout: float) -> dict[str, Any]:
+    """Where what comes from a URL is kept, with the limit in bytes."""
+    if isinstance(cache_limit, str):
+        cache_limit = _native.bytes_of(cache_limit)
+    return {"cache": cache, "cache_limit": cache_limit, "timeout": timeout}
+
+
 class Dataset:
     """The images of a split of a prepared data set, in the order of its shards.
 
@@ -37,9 +44,7 @@ class Dataset:
         cache_limit: int | str | None = None,
         timeout: float = 120.0,
     ) -> None:
-        if isinstance(cache_limit, str):
-            cache_limit = _native.bytes_of(cache_limit)
-        self._cache = {"cache": cache, "cache_limit": cache_limit, "timeout": timeout}
+        self._cache = cache_options(cache, cache_limit, timeout)
         self._native = _native.Dataset(path, split, **self._cache)
         self.path = os.fspath(path) if _native.is_url(path) else os.path.abspath(path)
         self.split = split

@@ -87,6 +87,7 @@ def prepare(
     labels: str | os.PathLike[str] | None,
     embedded_sample: bool,
     out: str | os.PathLike[str],
+    work: str | os.PathLike[str] | None,
     layout: str,
     orientation: str,
     resize: str,
@@ -101,8 +102,21 @@ def prepare(
     update: bool,
     progress: Callable[[int, int, int], Any] | None,
 ) -> str: ...
-def verify(path: str | os.PathLike[str], *, workers: int | None) -> str: ...
-def inspect(path: str | os.PathLike[str]) -> str: ...
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    workers: int | None,
+    cache: str | os.PathLike[str] | None,
+    cache_limit: int | None,
+    timeout: float,
+) -> str: ...
+def inspect(
+    path: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None,
+    cache_limit: int | None,
+    timeout: float,
+) -> str: ...
 def report_bus_errors() -> None:
     """From now on, a page of a shard that cannot be read ends the process with a line that names the file."""
 

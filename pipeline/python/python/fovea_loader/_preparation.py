@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Union
 
 from . import _native
+from ._dataset import cache_options
 from .transforms import explain
 
 Path = Union[str, "os.PathLike[str]"]
-
 
 
 def prepare(
@@ -21,6 +21,7 @@ def prepare(
     *,
     labels: Path | None = None,
     out: Path,
+    work: Path | None = None,
     size: int = 256,
     encoding: str = "raw",
     quality: int = 90,
@@ -47,7 +48,9 @@ def prepare(
     labels: labels of the photos in the folder `train`: a CSV file with a line for each photo, whose header is `file,label` (a
         class), `file,labels` (any number of classes, separated by ; or |) or `file,NAME,NAME,…` (numbers), perhaps
         with a column `split` (train or val).
-    out: folder to write to.
+    out: folder to write to, or a URL s3://, gs:// or az:// to upload to: shards first, `dataset.json` last.
+    work: folder in which the data set is prepared before it is uploaded, and stays [default: one for the URL in
+        `prepare` in FOVEA_CACHE or ~/.cache/fovea].
     size: side S of the stored images, in pixels.
     encoding: "raw", which is fastest to read, or "jpeg", which takes an eighth of the space.
     quality: of JPEG, 1 to 100.
@@ -63,7 +66,8 @@ def prepare(
     embedded_sample: prepares the small data set inside the package (Fashion-MNIST, 28x28 pixels) in place of `train`.
     progress: called now and then with the images that are done, those there are, and those that were rejected.
 
-    Returns a dict: `directory`, `info` (the content of `dataset.json`), `rejected`, `shards_kept`, `notes`.
+    Returns a dict: `directory`, `info` (the content of `dataset.json`), `rejected`, `shards_kept`, `notes`, and
+    `uploaded`: None, or a dict of `url`, `files`, `bytes` and `skipped`, the files that were there already.
     """
     if embedded_sample == bool(train or val or devkit or labels):
         raise ValueError("give the images to prepare: train, val or both, or else embedded_sample")
@@ -74,6 +78,7 @@ def prepare(
         labels=labels,
         embedded_sample=embedded_sample,
         out=out,
+        work=work,
         layout=layout,
         orientation=orientation,
         resize=resize,
@@ -94,14 +99,31 @@ def prepare(
         raise explain(error) from None
 
 
-def verify(path: Path, *, workers: int | None = None) -> dict[str, Any]:
+def verify(
+    path: Path,
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
+    cache_limit: int | str | None = None,
+    timeout: float = 120.0,
+) -> dict[str, Any]:
     """Reads every byte of a prepared data set and checks digests, checksums, counts, labels and images.
+
+    path: its folder or URL.
+    workers: threads [default: the cores that this process may use].
+    cache, cache_limit, timeout: for a URL, as for a `Dataset`.
 
     Returns a dict: `images`, `shards`, and `problems`, a list of `{"path", "problem"}` that is empty if all is well.
     """
-    return json.loads(_native.verify(path, workers=workers))
+    return json.loads(_native.verify(path, workers=workers, **cache_options(cache, cache_limit, timeout)))
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """What a prepared data set holds: `info`, the content of `dataset.json`, and `preparation`, how it was made."""
-    return json.loads(_native.inspect(path))
+def inspect(
+    path: Path, *, cache: Path | None = None, cache_limit: int | str | None = None, timeout: float = 120.0
+) -> dict[str, Any]:
+    """What a prepared data set holds: `info`, the content of `dataset.json`, and `preparation`, how it was made.
+
+    path: its folder or URL, of which no shard is fetched.
+    cache, cache_limit, timeout: for a URL, as for a `Dataset`.
+    """
+    return json.loads(_native.inspect(path, **cache_options(cache, cache_limit, timeout)))
