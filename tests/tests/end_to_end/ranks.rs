@@ -224,11 +224,12 @@ fn a_benchmark_of_several_processes_says_what_the_exchange_costs() {
             (&2.into(), &4.into(), &8.into())
         );
         assert_eq!(found["step_s"].as_array().unwrap().len(), 3);
-        // Each of two processes sends half of the gradients, and half of the sums.
+        // Each of two processes sends half of the gradients, and half of the weights.
         let bytes = found["sent_bytes"].as_u64().unwrap();
         assert!(bytes > 100_000 && bytes.is_multiple_of(256), "{shown}");
         let spans = ["computing_s", "waiting_s", "exchange_s", "update_s", "alone_s", "efficiency"];
-        assert!(spans.iter().all(|span| found[span].as_f64().unwrap() > 0.0), "{shown}");
+        let spans = spans.into_iter().chain(["exchange_alone_s", "allreduce_s"]);
+        assert!(spans.clone().all(|span| found[span].as_f64().unwrap() > 0.0), "{shown}");
         let message = fail(&mut launched(&["--ranks", "2", "--parts", "3"]), 2);
         assert!(message.contains("3 parts of a batch cannot be shared by 2 processes"), "{message}");
     }

@@ -12,7 +12,9 @@ use fovea_pipeline::summary::{count, percent};
 use fovea_tools::outln;
 use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::{OrtBackend, Precision, Setup, TrainingBackend};
-use fovea_trainer::bench::{NoiseBatch, SEED, backend, bench_loader, bench_ranks, bench_step, median_step};
+use fovea_trainer::bench::{
+    NoiseBatch, RanksBench, SEED, backend, bench_loader, bench_ranks, bench_step, median_step,
+};
 use fovea_trainer::collective::{Place, Ranks, check_parts};
 use fovea_trainer::recipe::Recipe;
 use fovea_trainer::training::{TrainingData, TrainingError};
@@ -66,9 +68,10 @@ fn shared_step(
     let share = NonZero::new((cores().get() / place.local_world.max(1)).max(1));
     let mut runtime = args.runtime.clone();
     runtime.threads = runtime.threads.or(share);
+    let own = (ranks.rank(), world);
     let made = device::runtime(&runtime, Some(&args.step), Precision::F32).map_err(anyhow::Error::from);
     let made =
-        made.and_then(|(loaded, options)| Ok(backend(loaded, recipe, classes, batch / parts, options)?));
+        made.and_then(|(loaded, options)| Ok(backend(loaded, recipe, classes, batch / parts, options, own)?));
     let mut backend = ranks::agreed(ranks, made)?;
     let found = bench_ranks(&mut backend, recipe, classes, ranks, parts, args.steps.get())?;
     if !ranks.is_first() {
@@ -86,7 +89,12 @@ fn shared_step(
     let [computing, waiting, exchange, update] = spans;
     outln!("of a step     computing {computing}, waiting {waiting},")?;
     outln!("              exchange {exchange}, update {update}")?;
-    outln!("sent          {:.1} MB of gradients by each process", found.sent_bytes as f64 / 1e6)?;
+    outln!("sent          {:.1} MB of gradients and weights by each process", found.sent_bytes as f64 / 1e6)?;
+    let values = found.values as f64 / 1e6;
+    outln!("exchange      {values:.1} M values in {}{}", times(&[found.exchange_alone_s]), compared(&found))?;
+    if let Some(bytes) = found.peak_bytes {
+        outln!("peak memory   {:.2} GB of the first process", bytes as f64 / 1e9)?;
+    }
     outln!("speed         {:.1} images/s at the median step", found.images_per_s)?;
     outln!(
         "alone         {} for a process's share, {} efficiency",
@@ -96,13 +104,19 @@ fn shared_step(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The exchange against the sum of the MPI library.
+fn compared(found: &RanksBench) -> String {
+    let by = |s: f64| format!(", MPI_Allreduce in {}: {:.2}", times(&[s]), found.exchange_alone_s / s);
+    found.allreduce_s.map_or_else(String::new, by)
+}
+
 fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
     let rows = recipe.training.batch_size;
     // An error now, before ONNX Runtime is looked for.
     Setup::new(recipe, args.classes.get(), rows, &[], SEED)?;
     let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     if let Some(folder) = &args.state {
-        let mut backend = backend(loaded, recipe, args.classes.get(), rows, options)?;
+        let mut backend = backend(loaded, recipe, args.classes.get(), rows, options, (0, 1))?;
         return write_state(&mut backend, &NoiseBatch::new(recipe, args.classes.get(), rows), folder);
     }
     let found = bench_step(loaded, recipe, args.classes.get(), rows, args.steps.get(), options)?;

@@ -35,7 +35,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let batch_rows = args.batch_size.map_or(trained.recipe.training.batch_size, usize::from);
     let batch_rows = batch_rows.min(records.len().max(1));
     let TrainedModel { path, recipe, mean, state, meta, network } = trained;
-    let setup = Setup { recipe: &recipe, network, batch_rows, mean: &mean, seed: 0 };
+    let setup = Setup { recipe: &recipe, network, batch_rows, mean: &mean, seed: 0, place: (0, 1) };
     setup.check_memory()?;
     let mut backend = device::backend(&args.device, None, &setup, settings.precision)?;
     backend.import(state)?;

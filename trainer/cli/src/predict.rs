@@ -36,7 +36,8 @@ pub fn predict(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     }
 
     let (classes, loss) = (meta.classes.len(), recipe.training.loss);
-    let setup = Setup { recipe: &recipe, network, batch_rows: views.count(), mean: &mean, seed: 0 };
+    let setup =
+        Setup { recipe: &recipe, network, batch_rows: views.count(), mean: &mean, seed: 0, place: (0, 1) };
     let mut backend = device::backend(&args.device, None, &setup, Precision::F32)?;
     backend.import(state)?;
     let mut printed = Vec::new();

@@ -85,7 +85,7 @@ fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyho
         None => Ok(Session::follow(&recipe, &data, options)),
     };
     let session = ranks::agreed(ranks, session)?;
-    let setup = session.setup()?;
+    let setup = session.setup()?.of_rank(ranks.rank(), world);
     let (trained, all) = setup.trained_values()?;
     let new = setup.network.kept_head.join(", ");
     let backend = device::backend(&training.device, Some(&training.step), &setup, precision);

@@ -329,12 +329,13 @@ fn gradients_can_be_exchanged(backend: Make) {
     let (mut lent, mut scaled) = (make(backend, &[]), make(backend, &[]));
     let batch = Batch::new(1);
     lent.accumulate(batch.rows(), whole(0)).unwrap();
-    lent.lend_gradients(&mut |gradients| gradients.iter_mut().for_each(|gradient| *gradient *= 2.0)).unwrap();
+    lent.lend_gradients(&mut |gradients, _| gradients.iter_mut().for_each(|gradient| *gradient *= 2.0))
+        .unwrap();
     let double = MicroBatch { gradient_scale: 2.0 / ROWS as f32, ..whole(0) };
     scaled.accumulate(batch.rows(), double).unwrap();
     let mut copies = [Vec::new(), Vec::new()];
     for (backend, copy) in [&mut lent, &mut scaled].into_iter().zip(&mut copies) {
-        backend.lend_gradients(&mut |gradients| copy.extend_from_slice(gradients)).unwrap();
+        backend.lend_gradients(&mut |gradients, _| copy.extend_from_slice(gradients)).unwrap();
         assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
     }
     assert!(copies[0].iter().any(|&gradient| gradient != 0.0));
@@ -407,7 +408,7 @@ fn equal_outputs_are_ranked_by_class(backend: Make) {
 }
 
 /// The settings of every optimizer.
-const OPTIMIZERS: [&str; 6] = [
+pub(crate) const OPTIMIZERS: [&str; 6] = [
     "optimizer={ learning_rate = 0.02, momentum = 0.9, weight_decay = 0.01 }",
     "optimizer={ learning_rate = 0.02, momentum = 0.9, nesterov = true, weight_decay = 0.01 }",
     "optimizer={ kind = \"adamw\", learning_rate = 0.02, epsilon = 0.01, weight_decay = 0.01 }",
@@ -553,7 +554,7 @@ fn evaluation_uses_the_running_average_of_the_weights(backend: Make) {
 
 fn gradients(backend: &mut dyn TrainingBackend) -> Vec<f32> {
     let mut lent = Vec::new();
-    backend.lend_gradients(&mut |gradients| lent = gradients.to_vec()).unwrap();
+    backend.lend_gradients(&mut |gradients, _| lent = gradients.to_vec()).unwrap();
     lent
 }
 

@@ -6,7 +6,7 @@
 //! Letters: N rows of a batch, H and W the side of a view, K classes. A *row* is one view of one image.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod error;
 mod layout;
 mod masks;
@@ -19,6 +19,7 @@ mod setup;
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 
 pub use self::ort::{Inference, OrtBackend, OrtOptions};
+use crate::collective::Shares;
 use crate::metrics::BatchMetrics;
 use crate::optimizer::Update;
 use crate::state::{TensorRef, Tensors};
@@ -74,6 +75,9 @@ pub struct ParameterExtremes {
     pub gradient: f32,
 }
 
+/// An exchange of values between processes, which own a share of them each.
+pub type Exchange<'a> = dyn FnMut(&mut [f32], &Shares) + 'a;
+
 /// Receives a state: called once with name, shape and values of every tensor.
 pub type Save<'a> = dyn FnMut(&[(&str, TensorRef<'_>)]) + 'a;
 
@@ -82,6 +86,11 @@ pub type Save<'a> = dyn FnMut(&[(&str, TensorRef<'_>)]) + 'a;
 /// The state consists of the parameters and buffers under their names, the optimizer's slots of parameters
 /// that are trained under `<parameter>.<slot>`, and in half precision the loss scale, which a state saved in
 /// another precision need not have. See [`crate::names`].
+///
+/// Of several processes, each updates its share of the weights and buffers, and has the slots of that share
+/// only. A step is then: gradients of the own parts, sums of the own share's gradients from all processes
+/// ([`lend_gradients`](Self::lend_gradients)), [`update`](Self::update), and the other shares' weights from
+/// their owners ([`lend_weights`](Self::lend_weights)). By itself a process owns everything.
 pub trait TrainingBackend {
     /// Description of the backend.
     fn describe(&self) -> Description;
@@ -140,19 +149,46 @@ pub trait TrainingBackend {
     /// Makes the step one that overflows, as it does in another process.
     fn set_overflow(&mut self) {}
 
-    /// Lends the gradients of the step, and its changes of buffers, as one slice of f32 to read and modify,
-    /// for an exchange between processes. The order is the same in every backend of this kind made from the
-    /// same setup; values between the tensors are 0.
+    /// Lends the gradients of the step, and its changes of buffers, as one slice of f32, to replace those of
+    /// this process's share by the sums over all processes. The order and the shares are the same in every
+    /// backend of this kind made from the same setup; values between the tensors are 0.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.
-    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError>;
+    fn lend_gradients(&mut self, sum: &mut Exchange<'_>) -> Result<(), BackendError>;
 
-    /// Applies the gradients of the step to the state, and begins a new step.
+    /// Sums of the squares of the gradients in this process's share, of piece after piece. Those of all
+    /// processes, in the order of their ranks, are the same for any number of processes.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the device fails.
+    fn squares(&mut self) -> Result<Vec<f64>, BackendError>;
+
+    /// Applies the gradients of the step to this process's share of the state, and begins a new step.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails, or the gradients are not finite with any loss scale.
     fn update(&mut self, update: Update) -> Result<Updated, BackendError>;
+
+    /// Lends weights and buffers, in the order of the gradients, to replace the values of other shares.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the device fails.
+    fn lend_weights(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError>;
+
+    /// Lends the running average of the weights, if there is one, to replace the values of other shares,
+    /// which are needed for an evaluation or a saved state.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the device fails.
+    fn lend_average(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError>;
+
+    /// Lends this process's share of each slot except the average, one after the other; of nothing if
+    /// there is no other process.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the device fails.
+    fn lend_slots(&mut self, lend: &mut dyn FnMut(&[f32], &Shares)) -> Result<(), BackendError>;
 
     /// Sets the gradients of the step to 0, and drops images fetched for the next one.
     fn reset_gradients(&mut self);
@@ -164,19 +200,29 @@ pub trait TrainingBackend {
     /// [`BackendError`] when the rows do not fit or the device fails.
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError>;
 
-    /// The largest weights and gradients of each parameter that is trained.
+    /// The largest weights and gradients of each parameter that is trained; once gradients were
+    /// [lent](Self::lend_gradients), only of those that are summed.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError>;
 
-    /// Lends the whole state to `save`: name, shape and values of every tensor.
+    /// Lends the whole state to `save`: name, shape and values of every tensor. `slots` are the whole slots,
+    /// in the order of [`lend_slots`](Self::lend_slots), which a process by itself need not give.
     ///
     /// # Errors
     /// [`BackendError`] when the device fails.
-    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError>;
+    fn export_with(&mut self, slots: &[Vec<f32>], save: &mut Save<'_>) -> Result<(), BackendError>;
 
-    /// Replaces the whole state.
+    /// Lends the whole state of a process by itself.
+    ///
+    /// # Errors
+    /// Those of [`export_with`](Self::export_with).
+    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
+        self.export_with(&[], save)
+    }
+
+    /// Replaces the state by a whole one, of which a process keeps what it owns.
     ///
     /// # Errors
     /// [`BackendError`] when a tensor is missing or has another shape; the state is unspecified then.

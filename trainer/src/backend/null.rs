@@ -1,9 +1,10 @@
 //! A backend that computes nothing, to measure the loader's time.
 
 use super::{
-    BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
-    TrainingBackend, Update, Updated,
+    BackendError, BatchMetrics, Description, Exchange, Limits, MicroBatch, ParameterExtremes, Rows, Save,
+    Setup, TrainingBackend, Update, Updated,
 };
+use crate::collective::Shares;
 use crate::state::Tensors;
 
 /// Accepts every batch that fits and returns zeros.
@@ -42,8 +43,23 @@ impl TrainingBackend for NullBackend {
         Ok(Updated::Done)
     }
 
-    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
-        change(&mut []);
+    fn lend_gradients(&mut self, _: &mut Exchange<'_>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn squares(&mut self) -> Result<Vec<f64>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn lend_weights(&mut self, _: &mut Exchange<'_>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn lend_average(&mut self, _: &mut Exchange<'_>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn lend_slots(&mut self, _: &mut dyn FnMut(&[f32], &Shares)) -> Result<(), BackendError> {
         Ok(())
     }
 
@@ -60,7 +76,7 @@ impl TrainingBackend for NullBackend {
         Ok(Vec::new())
     }
 
-    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
+    fn export_with(&mut self, _: &[Vec<f32>], save: &mut Save<'_>) -> Result<(), BackendError> {
         save(&[]);
         Ok(())
     }

@@ -24,6 +24,8 @@ pub struct Setup<'a> {
     pub mean: &'a [f32],
     /// Seed of the initial weights.
     pub seed: u64,
+    /// This process's number among those of the run, and how many there are: it owns that share of the state.
+    pub place: (usize, usize),
 }
 
 impl<'a> Setup<'a> {
@@ -45,9 +47,15 @@ impl<'a> Setup<'a> {
         let network = Classifier::new(recipe, classes)?;
         // An error now, before a runtime is looked for.
         optimizer::groups(recipe, &network.parameters()?)?;
-        let setup = Self { recipe, network, batch_rows, mean, seed };
+        let setup = Self { recipe, network, batch_rows, mean, seed, place: (0, 1) };
         setup.check_memory()?;
         Ok(setup)
+    }
+
+    /// The setup of process `rank` of `world`.
+    #[must_use]
+    pub fn of_rank(self, rank: usize, world: usize) -> Self {
+        Self { place: (rank, world), ..self }
     }
 
     /// Checks that this machine has the memory for the images and layers of a batch, and for the weights.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::step::NoiseBatch;
+use super::step::{NoiseBatch, peak_bytes};
 use super::{SEED, median_step};
 use crate::backend::{MicroBatch, Rows, RowsId, Targets, TrainingBackend};
 use crate::collective::Ranks;
@@ -35,12 +35,20 @@ pub struct RanksBench {
     pub computing_s: f64,
     /// Seconds of waiting for the slowest process.
     pub waiting_s: f64,
-    /// Seconds of exchanging gradients.
+    /// Seconds of exchanging gradients and weights.
     pub exchange_s: f64,
-    /// Seconds of the update.
+    /// Seconds of the update of the first process's share.
     pub update_s: f64,
-    /// Bytes of gradients that each process sends in a step.
+    /// Bytes of gradients and weights that each process sends in a step.
     pub sent_bytes: u64,
+    /// Values that are exchanged.
+    pub values: usize,
+    /// Seconds of an exchange of them by itself: sums of the gradients, then new weights.
+    pub exchange_alone_s: f64,
+    /// Seconds of `MPI_Allreduce` of as many values; `None` if there is none.
+    pub allreduce_s: Option<f64>,
+    /// Peak memory of the first process in bytes; `None` where the system does not provide it.
+    pub peak_bytes: Option<u64>,
     /// Images per second of all processes.
     pub images_per_s: f64,
     /// Seconds of a step of the first process's share, while the others do nothing.
@@ -116,18 +124,16 @@ pub fn bench_ranks(
         moments.push(Instant::now());
         ranks.gather_words([0])?;
         moments.push(Instant::now());
-        let mut summed = Ok(());
-        backend.lend_gradients(&mut |gradients| {
-            values = gradients.len();
-            summed = ranks.sum(gradients);
-        })?;
-        summed?;
+        values = sum(backend, ranks)?;
         moments.push(Instant::now());
         share.update(backend, step)?;
         moments.push(Instant::now());
-        let spans = moments.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
-        let whole = (moments[4] - moments[0]).as_secs_f64();
-        times.iter_mut().zip(spans.chain([whole])).for_each(|(times, span)| times.push(span));
+        gather(backend, ranks)?;
+        moments.push(Instant::now());
+        let span = |at: usize| (moments[at] - moments[at - 1]).as_secs_f64();
+        let whole = (moments[5] - moments[0]).as_secs_f64();
+        let spans = [span(1), span(2), span(3) + span(5), span(4), whole];
+        times.iter_mut().zip(spans).for_each(|(times, span)| times.push(span));
     }
     ranks.gather_words([0])?;
     let mut alone = Vec::new();
@@ -140,6 +146,9 @@ pub fn bench_ranks(
         }
     }
     ranks.gather_words([0])?;
+    // Before the comparison, which needs memory of its own.
+    let peak_bytes = peak_bytes();
+    let (exchange_alone_s, allreduce_s) = compare_exchange(backend, ranks, steps)?;
     // The first step allocates memory.
     let median = |times: &[f64]| median_step(if times.len() > 1 { &times[1..] } else { times });
     let [computing_s, waiting_s, exchange_s, update_s, step_s] = times.each_ref().map(|times| median(times));
@@ -156,11 +165,63 @@ pub fn bench_ranks(
         waiting_s,
         exchange_s,
         update_s,
-        // Pieces to the others, then its own sum to the others.
+        // Gradients of the others' shares, then weights of its own share to each.
         sent_bytes: 2 * (values * size_of::<f32>() * (world - 1) / world) as u64,
+        values,
+        exchange_alone_s,
+        allreduce_s,
+        peak_bytes,
         images_per_s: batch_rows as f64 / step_s,
         alone_s,
         efficiency: alone_s / step_s,
         step_s: times[4].clone(),
     })
+}
+
+/// Sums of the gradients in their owners; the number of values.
+fn sum(backend: &mut dyn TrainingBackend, ranks: &mut Ranks) -> Result<usize, TrainingError> {
+    let (mut done, mut values) = (Ok(()), 0);
+    backend.lend_gradients(&mut |gradients, shares| {
+        values = gradients.len();
+        done = ranks.sum_share(gradients, shares);
+    })?;
+    Ok(done.map(|()| values)?)
+}
+
+/// The owners' weights in all processes.
+fn gather(backend: &mut dyn TrainingBackend, ranks: &mut Ranks) -> Result<(), TrainingError> {
+    let mut done = Ok(());
+    backend.lend_weights(&mut |weights, shares| done = ranks.gather_shares(weights, shares))?;
+    Ok(done?)
+}
+
+/// Median times of the exchange of a step and of `MPI_Allreduce`, in turns.
+fn compare_exchange(
+    backend: &mut dyn TrainingBackend,
+    ranks: &mut Ranks,
+    times: usize,
+) -> Result<(f64, Option<f64>), TrainingError> {
+    let (mut own, mut library) = (Vec::new(), Vec::new());
+    let mut sums = Vec::new();
+    // The first time allocates memory.
+    for time in 0..=times {
+        ranks.gather_words([0])?;
+        let begin = Instant::now();
+        sum(backend, ranks)?;
+        gather(backend, ranks)?;
+        let of_own = begin.elapsed().as_secs_f64();
+        ranks.gather_words([0])?;
+        let (mut of_library, mut done) = (0.0, Ok(false));
+        backend.lend_gradients(&mut |gradients, _| {
+            sums.resize(gradients.len(), 0.0);
+            let begin = Instant::now();
+            done = ranks.library_sum(gradients, &mut sums);
+            of_library = begin.elapsed().as_secs_f64();
+        })?;
+        if time > 0 {
+            own.push(of_own);
+            library.extend(done?.then_some(of_library));
+        }
+    }
+    Ok((median_step(&own), (!library.is_empty()).then(|| median_step(&library))))
 }

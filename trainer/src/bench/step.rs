@@ -64,7 +64,8 @@ impl NoiseBatch {
     }
 }
 
-/// A backend set up as for a training run; the mean is 127.5 everywhere.
+/// A backend set up as for a training run, of process `place` (its number, and how many there are); the mean
+/// is 127.5 everywhere.
 ///
 /// # Errors
 /// Those of [`OrtBackend::new`].
@@ -74,9 +75,11 @@ pub fn backend(
     classes: usize,
     batch_rows: usize,
     options: OrtOptions,
+    (rank, world): (usize, usize),
 ) -> Result<OrtBackend, BackendError> {
     let mean = vec![127.5; recipe.input.mean_shape().iter().product()];
-    OrtBackend::new(loaded, &Setup::new(recipe, classes, batch_rows, &mean, SEED)?, options)
+    let setup = Setup::new(recipe, classes, batch_rows, &mean, SEED)?.of_rank(rank, world);
+    OrtBackend::new(loaded, &setup, options)
 }
 
 /// Takes `steps` training steps of `recipe` on one batch of noise, and evaluates it.
@@ -92,7 +95,7 @@ pub fn bench_step(
     options: OrtOptions,
 ) -> Result<StepBench, BackendError> {
     let started = Instant::now();
-    let mut backend = backend(loaded, recipe, classes, batch_rows, options)?;
+    let mut backend = backend(loaded, recipe, classes, batch_rows, options, (0, 1))?;
     let startup_s = started.elapsed().as_secs_f64();
     let batch = NoiseBatch::new(recipe, classes, batch_rows);
     let offsets = vec![[0.0; 3]; batch_rows];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fake::{Fake, Faults, ranks_with, run, with_ranks};
-use super::{Alone, Collective, CollectiveError, Fingerprint, Ranks, check_parts, sum_in_tree};
+use super::{Alone, Collective, CollectiveError, Fingerprint, Ranks, Shares, check_parts, sum_in_tree};
 
 /// Checks a collective from the inside; every rank calls it.
 fn conforms(collective: &mut dyn Collective) {
@@ -11,10 +11,15 @@ fn conforms(collective: &mut dyn Collective) {
     assert!(rank < world);
     collective.set_deadline(Duration::from_secs(30));
     for piece in [0, 1, 3, 1000] {
-        let sent: Vec<u8> = (0..world).flat_map(|to| vec![10 * rank + to; piece]).collect();
-        let mut received = vec![0; sent.len()];
-        collective.all_to_all(&sent, &mut received).unwrap();
-        let expected: Vec<u8> = (0..world).flat_map(|from| vec![10 * from + rank; piece]).collect();
+        // Rank 1 sends nothing.
+        let length = |from: u8, to: u8| if from == 1 { 0 } else { piece + 3 * usize::from(to) };
+        let sent: Vec<Vec<u8>> = (0..world).map(|to| vec![10 * rank + to; length(rank, to)]).collect();
+        let mut received: Vec<Vec<u8>> = (0..world).map(|from| vec![99; length(from, rank)]).collect();
+        let send: Vec<&[u8]> = sent.iter().map(Vec::as_slice).collect();
+        let mut receive: Vec<&mut [u8]> = received.iter_mut().map(Vec::as_mut_slice).collect();
+        collective.all_to_all(&send, &mut receive).unwrap();
+        let value = |from: u8| if from == rank { 99 } else { 10 * from + rank };
+        let expected: Vec<Vec<u8>> = (0..world).map(|from| vec![value(from); length(from, rank)]).collect();
         assert_eq!(received, expected, "all-to-all of {piece} bytes");
 
         let mut received = vec![0; piece * usize::from(world)];
@@ -41,22 +46,36 @@ fn collectives_conform() {
 }
 
 #[test]
-fn sums_are_those_of_the_tree_for_any_number_of_values() {
+fn sums_are_those_of_the_tree_for_any_shares_and_gathered_in_all_or_in_the_first() {
     let value = |rank: usize, at: usize| ((at * 7919 + rank * 104_729) % 1009) as f32 * 1.37e-3 - 0.6;
     for world in [1, 2, 3, 4] {
-        for count in [0, 1, 5, 4096, 600_001] {
+        for units in [&[][..], &[1], &[5], &[4096, 1, 2, 3], &[600_001, 30, 300_000, 7], &[20_000; 30]] {
+            let shares = Shares::new(units.iter().copied(), world);
+            let count = shares.len();
             let sums = with_ranks(world, |fake| {
-                let rank = fake.rank();
-                let mut values: Vec<f32> = (0..count).map(|at| value(rank, at)).collect();
-                ranks(fake).sum(&mut values).unwrap();
-                values
+                let mut ranks = ranks(fake);
+                let own = shares.of(ranks.rank());
+                let given: Vec<f32> = (0..count).map(|at| value(ranks.rank(), at)).collect();
+                let mut values = given.clone();
+                ranks.sum_share(&mut values, &shares).unwrap();
+                let others = (0..count).filter(|at| !own.contains(at));
+                assert!(others.into_iter().all(|at| values[at] == given[at]), "others' values change");
+                let first = ranks.gather_to_first(&values[own], &shares).unwrap();
+                ranks.gather_shares(&mut values, &shares).unwrap();
+                (values, first)
             });
             let expected: Vec<f32> = (0..count)
                 .map(|at| {
                     sum_in_tree((0..world).map(|rank| value(rank, at)), |sum, item| *sum += item).unwrap()
                 })
                 .collect();
-            assert!(sums.iter().all(|sum| *sum == expected), "{count} values of {world} ranks");
+            let place = || format!("{units:?} of {world} ranks");
+            assert!(sums.iter().all(|(sum, _)| *sum == expected), "{}", place());
+            assert!(
+                sums[0].1 == expected && sums[1..].iter().all(|(_, none)| none.is_empty()),
+                "{}",
+                place()
+            );
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `mpi/` | any MPI library, loaded at run time |
 //! | `launcher.rs` | who started this process, and as which of how many |
 //! | `ranks.rs`, `tree.rs` | agreement and sums |
+//! | `shares.rs` | which values each process owns |
 //!
 //! A *rank* is a process's number, counted from 0; the *world* is how many there are.
 
@@ -21,6 +22,7 @@ pub(crate) mod fake;
 mod launcher;
 mod mpi;
 mod ranks;
+mod shares;
 mod tree;
 
 use std::time::Duration;
@@ -30,6 +32,8 @@ pub use error::CollectiveError;
 pub use launcher::{Launcher, Place};
 pub use mpi::{Mpi, launch_command};
 pub use ranks::{Fingerprint, Ranks, check_parts};
+pub use shares::Shares;
+pub(crate) use shares::common;
 pub(crate) use tree::Branches;
 pub use tree::sum_in_tree;
 
@@ -49,10 +53,9 @@ pub trait Collective {
     /// How long each later operation waits for the other processes.
     fn set_deadline(&mut self, deadline: Duration);
 
-    /// Cuts `send` into one piece for each process, of equal lengths, and puts the pieces that this process
-    /// gets into `receive`, in the order of the ranks that sent them. Both have the same length, a multiple
-    /// of the world.
-    fn all_to_all(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError>;
+    /// Sends `send[r]` to each other process `r`, and puts what comes from it into `receive[r]`, which has
+    /// the length that it sends; pieces may be empty. Those of this process itself are left alone.
+    fn all_to_all(&mut self, send: &[&[u8]], receive: &mut [&mut [u8]]) -> Result<(), CollectiveError>;
 
     /// Puts the bytes that each process sends into `receive`, in the order of the ranks. All send equally
     /// many.
@@ -60,6 +63,13 @@ pub trait Collective {
 
     /// Gives the bytes of rank 0 to all processes.
     fn broadcast(&mut self, bytes: &mut [u8]) -> Result<(), CollectiveError>;
+
+    /// The sums of `send` over all processes, by the sum of the library, to compare with in a benchmark: in
+    /// an order of its own, and without a deadline. False if it has none.
+    fn library_sum(&mut self, send: &[f32], sums: &mut [f32]) -> Result<bool, CollectiveError> {
+        let _ = (send, sums);
+        Ok(false)
+    }
 
     /// Ends all processes of the run, this one with exit code `code`.
     fn abort(&mut self, code: i32) -> !;

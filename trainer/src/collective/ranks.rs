@@ -1,15 +1,19 @@
 //! What training needs of the other processes.
 
+use std::mem;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::tree::sum_in_tree;
-use super::{Alone, Collective, CollectiveError};
+use super::{Alone, Collective, CollectiveError, Shares};
 
-/// Values of one piece in an exchange of gradients: 1 MiB stays in the caches while pieces are added.
-const PIECE: usize = 256 * 1024;
+/// Most values that a process sums at once: 1 MiB of each process stays in the caches.
+const SUMMED: usize = 256 * 1024;
+/// Most values that go from one process to another at once without being computed with.
+const GATHERED: usize = 16 * 1024 * 1024;
 
 /// How long the processes may take to begin a run, if that is longer than the deadline: one of them may fetch
 /// ONNX Runtime or optimise a large network.
@@ -19,8 +23,7 @@ const TO_BEGIN: Duration = Duration::from_secs(900);
 pub struct Ranks {
     collective: Box<dyn Collective>,
     deadline: Duration,
-    /// Pieces of gradients: those sent if they do not fill their pieces, and those received.
-    sent: Vec<f32>,
+    /// Values of the other processes, to be summed.
     received: Vec<f32>,
 }
 
@@ -43,7 +46,7 @@ impl Ranks {
     /// step, or much longer before the first one, is taken for lost.
     #[must_use]
     pub fn new(collective: Box<dyn Collective>, deadline: Duration) -> Self {
-        let mut ranks = Self { collective, deadline, sent: Vec::new(), received: Vec::new() };
+        let mut ranks = Self { collective, deadline, received: Vec::new() };
         ranks.begins();
         ranks
     }
@@ -139,40 +142,77 @@ impl Ranks {
         Ok(all.chunks_exact(8 * N).map(of_rank).collect())
     }
 
-    /// Replaces the values by the sums over all processes, added in the tree of their ranks: each process
-    /// adds up one part of them and gives it to the others.
+    /// Replaces the values of this process's share by their sums over all processes, added in the tree of the
+    /// ranks. The other values stay.
     ///
     /// # Errors
     /// Those of [`Collective`].
-    pub fn sum(&mut self, values: &mut [f32]) -> Result<(), CollectiveError> {
-        let world = self.world();
-        if world == 1 {
-            return Ok(());
-        }
-        for values in values.chunks_mut(PIECE * world) {
-            let piece = values.len().div_ceil(world);
-            self.received.resize(piece * world, 0.0);
-            if values.len() == piece * world {
-                self.collective
-                    .all_to_all(bytemuck::cast_slice(values), bytemuck::cast_slice_mut(&mut self.received))?;
-                let sum = sum_of_rows(&mut self.received, piece);
-                self.collective.all_gather(bytemuck::cast_slice(sum), bytemuck::cast_slice_mut(values))?;
-            } else {
-                // The last values, which do not fill their pieces.
-                self.sent.clear();
-                self.sent.extend_from_slice(values);
-                self.sent.resize(piece * world, 0.0);
-                self.collective.all_to_all(
-                    bytemuck::cast_slice(&self.sent),
-                    bytemuck::cast_slice_mut(&mut self.received),
-                )?;
-                let sum = sum_of_rows(&mut self.received, piece);
-                self.collective
-                    .all_gather(bytemuck::cast_slice(sum), bytemuck::cast_slice_mut(&mut self.sent))?;
-                values.copy_from_slice(&self.sent[..values.len()]);
+    pub fn sum_share(&mut self, values: &mut [f32], shares: &Shares) -> Result<(), CollectiveError> {
+        let (rank, world) = (self.rank(), self.world());
+        for turn in shares.turns(SUMMED) {
+            let own = turn[rank].clone();
+            let rows: Vec<_> = (0..world - 1).map(|row| row * own.len()..(row + 1) * own.len()).collect();
+            self.received.resize(rows.last().map_or(0, |row| row.end), 0.0);
+            let send: Vec<&[u8]> = turn.iter().map(|to| bytemuck::cast_slice(&values[to.clone()])).collect();
+            let mut receive = as_bytes(cut(&mut self.received, &rows));
+            receive.insert(rank, &mut []);
+            self.collective.all_to_all(&send, &mut receive)?;
+            let mut rows = cut(&mut self.received, &rows);
+            rows.insert(rank, &mut values[own.clone()]);
+            sum_in_tree(rows, |sum, row| sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value));
+            if rank > 0 {
+                // The sum is where the values of the first process were.
+                values[own.clone()].copy_from_slice(&self.received[..own.len()]);
             }
         }
         Ok(())
+    }
+
+    /// Replaces the values of the other processes' shares by theirs.
+    ///
+    /// # Errors
+    /// Those of [`Collective`].
+    pub fn gather_shares(&mut self, values: &mut [f32], shares: &Shares) -> Result<(), CollectiveError> {
+        let (rank, world) = (self.rank(), self.world());
+        for turn in shares.turns(GATHERED) {
+            let mut receive = as_bytes(cut(values, &turn));
+            let own = mem::take(&mut receive[rank]);
+            self.collective.all_to_all(&vec![&*own; world], &mut receive)?;
+        }
+        Ok(())
+    }
+
+    /// All values, of which `own` is this process's share, in the first process; none in the others.
+    ///
+    /// # Errors
+    /// Those of [`Collective`].
+    pub fn gather_to_first(&mut self, own: &[f32], shares: &Shares) -> Result<Vec<f32>, CollectiveError> {
+        let (rank, world) = (self.rank(), self.world());
+        let start = shares.of(rank).start;
+        let mut values = Vec::new();
+        if self.is_first() {
+            values.resize(shares.len(), 0.0);
+            values[shares.of(0)].copy_from_slice(own);
+        }
+        for turn in shares.turns(GATHERED) {
+            let mut send: Vec<&[u8]> = vec![&[]; world];
+            let mut receive: Vec<&mut [u8]> = (0..world).map(|_| Default::default()).collect();
+            if self.is_first() {
+                receive = as_bytes(cut(&mut values, &turn));
+            } else {
+                send[0] = bytemuck::cast_slice(&own[turn[rank].start - start..turn[rank].end - start]);
+            }
+            self.collective.all_to_all(&send, &mut receive)?;
+        }
+        Ok(values)
+    }
+
+    /// As [`Collective::library_sum`].
+    ///
+    /// # Errors
+    /// Those of [`Collective`].
+    pub fn library_sum(&mut self, values: &[f32], sums: &mut [f32]) -> Result<bool, CollectiveError> {
+        self.collective.library_sum(values, sums)
     }
 
     /// Does `work` in the first process, then in the others.
@@ -257,9 +297,17 @@ fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain values become JSON")
 }
 
-/// Adds rows of `length` values in the tree; the sum is in the first row.
-fn sum_of_rows(rows: &mut [f32], length: usize) -> &[f32] {
-    let rows = rows.chunks_exact_mut(length);
-    let sum = sum_in_tree(rows, |sum, row| sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value));
-    sum.map_or(&[], |sum| &*sum)
+/// Ranges of `values` that follow each other.
+fn cut<'a>(values: &'a mut [f32], ranges: &[Range<usize>]) -> Vec<&'a mut [f32]> {
+    let (mut rest, mut done) = (values, 0);
+    let piece = |range: &Range<usize>| {
+        let (piece, after) = mem::take(&mut rest)[range.start - done..].split_at_mut(range.len());
+        (rest, done) = (after, range.end);
+        piece
+    };
+    ranges.iter().map(piece).collect()
+}
+
+fn as_bytes(pieces: Vec<&mut [f32]>) -> Vec<&mut [u8]> {
+    pieces.into_iter().map(bytemuck::cast_slice_mut).collect()
 }

@@ -23,9 +23,11 @@ impl Clipped {
     }
 }
 
-/// The factor of gradients of norm `norm` under a limit, as in PyTorch's `clip_grad_norm_`.
+/// The factor of gradients under a limit of their norm, as in PyTorch's `clip_grad_norm_`; `squares` are the
+/// sums of squares of all pieces of them, added in this order.
 #[must_use]
-pub fn clip_factor(limit: f64, norm: f64) -> f64 {
+pub fn clip_factor(limit: f64, squares: impl IntoIterator<Item = f64>) -> f64 {
+    let norm = squares.into_iter().sum::<f64>().sqrt();
     (limit / (norm + 1e-6)).min(1.0)
 }
 
@@ -40,7 +42,7 @@ impl Optimizer for Clipped {
 
     fn values(&self, group: &ParameterGroup, update: &Update) -> Vec<f64> {
         let mut values = self.inner.values(group, update);
-        values.push(update.gradient_factor);
+        values.push(update.gradient_factor.unwrap_or(1.0));
         values
     }
 

@@ -63,7 +63,7 @@ pub trait Optimizer: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Limit of the norm of the gradients of all parameters. Backends set [`Update::gradient_factor`] by it.
+    /// Limit of the norm of the gradients of all parameters. [`Update::gradient_factor`] follows from it.
     fn clip_norm(&self) -> Option<f64> {
         None
     }
@@ -119,15 +119,16 @@ pub struct Update {
     pub learning_rate: f64,
     /// Updates done before this one.
     pub step: u64,
-    /// Factor of the gradients, which keeps their norm under its limit; 1 without one.
-    pub gradient_factor: f64,
+    /// Factor of the gradients, which keeps their norm under its limit. `None` if there is no limit, or for a
+    /// process by itself, whose backend finds it.
+    pub gradient_factor: Option<f64>,
 }
 
 impl Update {
-    /// The update after `step` others, of unlimited gradients.
+    /// The update after `step` others.
     #[must_use]
     pub const fn new(learning_rate: f64, step: u64) -> Self {
-        Self { learning_rate, step, gradient_factor: 1.0 }
+        Self { learning_rate, step, gradient_factor: None }
     }
 }
 

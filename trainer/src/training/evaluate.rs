@@ -10,6 +10,7 @@ use fovea_pipeline::{Batch, EvalCrops, Loader, LoaderConfig, Records};
 use serde::{Deserialize, Serialize};
 
 use super::data::is_ready;
+use super::share::agree_with_data;
 use super::{BatchTargets, TrainingError};
 use crate::backend::{Rows, Targets, TrainingBackend};
 use crate::collective::Ranks;
@@ -92,15 +93,16 @@ impl Evaluation {
             let next = is_ready(&loader, stop).then(|| loader.next());
             let begin = Instant::now();
             let own = match next {
-                Some(Some(batch)) => self.batch(backend, &batch?)?,
+                Some(Some(batch)) => batch.map_err(TrainingError::from).and_then(|b| self.batch(backend, &b)),
                 Some(None) => break,
-                None => BatchMetrics::default(),
+                None => Ok(BatchMetrics::default()),
             };
             slowest = slowest.max(begin.elapsed());
             ranks.wait_for(2 * slowest);
-            let [rows, loss, top1, top5, first, second] = own.to_words();
+            let [rows, loss, top1, top5, first, second] =
+                own.as_ref().copied().unwrap_or_default().to_words();
             let stops = stop.load(Ordering::Relaxed).into();
-            let of_all = ranks.gather_words([stops, rows, loss, top1, top5, first, second])?;
+            let (_, of_all) = agree_with_data(ranks, own, [stops, rows, loss, top1, top5, first, second])?;
             if of_all.iter().any(|&[stops, ..]| stops > 0) {
                 return Ok(None);
             }

@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
         Self { recipe, data, options, folder: None, saved: None }
     }
 
-    /// The setup of its backend.
+    /// The setup of its backend; of one of several processes, see [`Setup::of_rank`].
     ///
     /// # Errors
     /// Those of [`Setup::new`].

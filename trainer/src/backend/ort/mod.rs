@@ -12,16 +12,18 @@ mod flat;
 mod images;
 mod inference;
 mod kernels;
-mod norm;
 mod options;
 mod outputs;
 mod session;
+mod squares;
 mod staging;
 #[cfg(test)]
 pub(super) mod tests;
 mod update;
 
-use std::sync::MutexGuard;
+use std::iter;
+use std::ops::Range;
+use std::sync::{Arc, MutexGuard};
 
 use fovea_graph::Graph;
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
@@ -31,19 +33,20 @@ use ort::session::Session;
 use self::bound::{BatchFeeds, Declared, Evaluate, Train};
 use self::flat::{Binding, Flat, SharedFlat, lock};
 use self::kernels::{is_replayable, without_cuda_kernel};
-use self::norm::Norm;
 use self::options::{FIRST_GRAPH, LATER_GRAPH};
 use self::session::{Role, device_allocator, open, staging_allocator};
+use self::squares::Squares;
 use self::staging::StagingMemory;
-use self::update::{Adder, Flats, Updater};
+use self::update::{Adder, Flats, Slot, Updater, units};
 use super::layout::{Entry, Layout};
 use super::precision::LossScale;
 use super::{
-    BackendError, BatchMetrics, Description, Limits, MicroBatch, NextImages, ParameterExtremes, Precision,
-    Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
+    BackendError, BatchMetrics, Description, Exchange, Limits, MicroBatch, NextImages, ParameterExtremes,
+    Precision, Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
-use crate::collective::Branches;
+use crate::collective::{Branches, Shares, common};
 use crate::models::TrainingGraphs;
+use crate::optimizer::clip_factor;
 use crate::state::{TensorRef, Tensors};
 use crate::{names, optimizer};
 
@@ -60,12 +63,18 @@ pub struct OrtBackend {
     entries: Vec<Entry>,
     batch: BatchFeeds,
     train: Train,
-    /// Only if the gradients' norm has a limit.
-    norm: Option<Norm>,
+    /// Only if the gradients' norm has a limit, which follows.
+    squares: Option<(Squares, f64)>,
     update: Updater,
     evaluate: Evaluate,
     /// Their gradients are those of the first micro-batch of a step, then the sum over its micro-batches.
     flats: Flats,
+    /// Of gradients, and of as many values of the weights: those that are trained, and the network's buffers.
+    shares: Shares,
+    /// This process's share.
+    own: Range<usize>,
+    /// Whether the gradients of the step are sums over all processes, in this process's share.
+    summed: bool,
     /// Further buffers of gradients; created when a step first needs them.
     further: Vec<FurtherGradients>,
     /// The sums of parts of the step that are in the first buffers of gradients.
@@ -120,7 +129,16 @@ impl OrtBackend {
         let entries = layout.entries(&network.parameters, &network.buffers, optimizer.slots());
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
         let flat = |len| zeros(&session, options.device, len);
-        let slots = optimizer.slots().iter().map(|_| flat(layout.buffers.start)).collect::<Result<_, _>>()?;
+        let (rank, world) = setup.place;
+        let shares = Shares::new(units(&layout, separate), world);
+        let (own, trained) = (shares.of(rank), 0..layout.buffers.start);
+        let slot = |at| {
+            // Evaluations need the whole average.
+            let range =
+                if optimizer.average() == Some(at) { trained.clone() } else { common(&trained, &own) };
+            Ok(Slot { flat: flat(range.len())?, range })
+        };
+        let slots = (0..optimizer.slots().len()).map(slot).collect::<Result<_, BackendError>>()?;
         let flats = Flats { weights: flat(layout.len)?, slots, gradients: flat(layout.buffers.end)? };
         let batch = BatchFeeds::new(&session, &options, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
@@ -130,20 +148,22 @@ impl OrtBackend {
         train.binding = train.bound(&batch, &network, &layout, &flats.weights, &flats.gradients)?;
         options.record(&mut train.binding, FIRST_GRAPH)?;
 
-        let update = Updater::new(&loaded.environment, &options, &optimizer, &layout, &flats)?;
+        let update = Updater::new(&loaded.environment, &options, &optimizer, &layout, &flats, &own)?;
         let evaluate = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
+        let average = optimizer.average().map_or(&flats.weights, |slot| &flats.slots[slot].flat);
         let evaluate = Evaluate::new(
             evaluate,
             setup,
             &batch,
             &train.mean,
             (&network, &layout),
-            (&flats.weights, optimizer.average().map_or(&flats.weights, |slot| &flats.slots[slot])),
+            (&flats.weights, average),
         )?;
-        let norm = optimizer.clip_norm().map(|limit| {
-            let trained = 0..layout.buffers.start;
-            Norm::new(&loaded.environment, &options, trained, &flats.gradients, limit)
-        });
+        let squares = |limit| -> Result<(Squares, f64), BackendError> {
+            let groups = layout.groups.iter().map(|(range, _)| common(range, &own));
+            Ok((Squares::new(&loaded.environment, &options, groups, &flats.gradients)?, limit))
+        };
+        let squares = optimizer.clip_norm().map(squares).transpose()?;
         let backend = Self {
             loaded,
             options,
@@ -153,10 +173,13 @@ impl OrtBackend {
             entries,
             batch,
             train,
-            norm: norm.transpose()?,
+            squares,
             update,
             evaluate,
             flats,
+            shares,
+            own,
+            summed: false,
             further: Vec::new(),
             branches: Branches::default(),
             micro_batches: 0,
@@ -165,8 +188,8 @@ impl OrtBackend {
             overflows: false,
         };
         backend.fill(&backend.flats.weights, setup.seed, false)?;
-        if let Some(slot) = optimizer.average() {
-            backend.fill(&backend.flats.slots[slot], setup.seed, true)?;
+        if let Some(average) = backend.average() {
+            backend.fill(&average, setup.seed, true)?;
         }
         Ok(backend)
     }
@@ -187,6 +210,11 @@ impl OrtBackend {
             }
         };
         lock(flat).write(fill).map_err(BackendError::session("write the weights"))
+    }
+
+    /// The buffer of the running average of the weights.
+    fn average(&self) -> Option<SharedFlat> {
+        self.update.average().map(|slot| Arc::clone(&self.flats.slots[slot].flat))
     }
 
     /// Buffer number `at` of gradients; `flats` has number 0.
@@ -323,9 +351,17 @@ impl TrainingBackend for OrtBackend {
         self.overflows = true;
     }
 
-    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+    fn lend_gradients(&mut self, sum: &mut Exchange<'_>) -> Result<(), BackendError> {
         self.join_parts()?;
-        lock(&self.flats.gradients).modify(change).map_err(BackendError::session("lend the gradients"))
+        self.summed = true;
+        lock(&self.flats.gradients)
+            .modify(|values| sum(values, &self.shares))
+            .map_err(BackendError::session("lend the gradients"))
+    }
+
+    fn squares(&mut self) -> Result<Vec<f64>, BackendError> {
+        self.join_parts()?;
+        self.squares.as_mut().map_or_else(|| Ok(Vec::new()), |(squares, _)| squares.sums())
     }
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
@@ -339,9 +375,40 @@ impl TrainingBackend for OrtBackend {
             }
             scale.held();
         }
-        let gradient_factor = self.norm.as_mut().map_or(Ok(1.0), Norm::clip_factor)?;
+        let gradient_factor = match (update.gradient_factor, &mut self.squares) {
+            (None, Some((squares, limit))) => Some(clip_factor(*limit, squares.sums()?)),
+            (given, _) => given,
+        };
         self.update.run(&Update { gradient_factor, ..update })?;
         Ok(Updated::Done)
+    }
+
+    fn lend_weights(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError> {
+        lock(&self.flats.weights)
+            .modify(|values| gather(&mut values[..self.shares.len()], &self.shares))
+            .map_err(BackendError::session("lend the weights"))
+    }
+
+    fn lend_average(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError> {
+        let Some(average) = self.average() else { return Ok(()) };
+        let shares = self.shares_of_slots();
+        lock(&average)
+            .modify(|values| gather(values, &shares))
+            .map_err(BackendError::session("lend the average of the weights"))
+    }
+
+    fn lend_slots(&mut self, lend: &mut dyn FnMut(&[f32], &Shares)) -> Result<(), BackendError> {
+        if self.shares.world() == 1 {
+            return Ok(());
+        }
+        let shares = self.shares_of_slots();
+        let average = self.update.average();
+        for (_, slot) in self.flats.slots.iter().enumerate().filter(|(at, _)| Some(*at) != average) {
+            lock(&slot.flat)
+                .read(|values| lend(values, &shares))
+                .map_err(BackendError::session("lend the slots"))?;
+        }
+        Ok(())
     }
 
     fn reset_gradients(&mut self) {
@@ -362,9 +429,11 @@ impl TrainingBackend for OrtBackend {
 
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
         let read = BackendError::session("read the parameters");
-        let weights = lock(&self.flats.weights).read(|values| self.largest(values)).map_err(&read)?;
+        let all = 0..self.layout.len;
+        let (written, within) = if self.summed { (0, &self.own) } else { (self.written, &all) };
+        let weights = lock(&self.flats.weights).read(|values| self.largest(values, &all)).map_err(&read)?;
         let gradients =
-            lock(self.gradients(self.written)).read(|values| self.largest(values)).map_err(&read)?;
+            lock(self.gradients(written)).read(|values| self.largest(values, within)).map_err(&read)?;
         let trained = self.layout.trained(&self.network.parameters).map(|(parameter, _)| parameter);
         let pairs = trained.zip(weights).zip(gradients);
         Ok(pairs
@@ -376,11 +445,18 @@ impl TrainingBackend for OrtBackend {
             .collect())
     }
 
-    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
+    fn export_with(&mut self, slots: &[Vec<f32>], save: &mut Save<'_>) -> Result<(), BackendError> {
         let loss_scale = self.loss_scale.map(LossScale::to_values);
+        let average = self.update.average();
+        let held = self.flats.slots.iter().enumerate();
+        let held =
+            held.filter(|(at, _)| slots.is_empty() || Some(*at) == average).map(|(_, slot)| &slot.flat);
         let mut flats: Vec<_> =
-            [&self.flats.weights].into_iter().chain(&self.flats.slots).map(|flat| lock(flat)).collect();
+            [&self.flats.weights].into_iter().chain(held).map(|flat| lock(flat)).collect();
         let mut save_all = |flats: &[&[f32]]| {
+            // The average is the last slot.
+            let (weights, held) = flats.split_at(1);
+            let flats = [weights, &slots.iter().map(Vec::as_slice).collect::<Vec<_>>(), held].concat();
             let mut tensors = Vec::with_capacity(self.entries.len() + 1);
             for entry in &self.entries {
                 let values = &flats[entry.slot.map_or(0, |slot| slot + 1)][entry.range()];
@@ -403,11 +479,18 @@ impl TrainingBackend for OrtBackend {
                 None => LossScale::default(),
             };
         }
-        for (at, flat) in [&self.flats.weights].into_iter().chain(&self.flats.slots).enumerate() {
+        let slots = self.flats.slots.iter().enumerate();
+        let slots = slots.map(|(at, Slot { flat, range })| (Some(at), flat, range.clone()));
+        for (slot, flat, held) in iter::once((None, &self.flats.weights, 0..self.layout.len)).chain(slots) {
             let fill = |values: &mut [f32]| -> Result<(), BackendError> {
                 values.fill(0.0);
-                for entry in self.entries.iter().filter(|entry| entry.slot.map_or(0, |slot| slot + 1) == at) {
-                    values[entry.range()].copy_from_slice(&state.take(&entry.name, &entry.shape)?.values);
+                for entry in self.entries.iter().filter(|entry| entry.slot == slot) {
+                    let (all, whole) = (state.take(&entry.name, &entry.shape)?.values, entry.range());
+                    let Range { start, end } = common(&whole, &held);
+                    if start < end {
+                        values[start - held.start..end - held.start]
+                            .copy_from_slice(&all[start - whole.start..end - whole.start]);
+                    }
                 }
                 Ok(())
             };
@@ -479,6 +562,7 @@ impl OrtBackend {
             self.further[sum].adder.run()?;
         }
         self.written = to;
+        self.summed = false;
         self.micro_batches += 1;
         let read = BackendError::session("read the sums of a step");
         if let Some(half) = &self.train.half {
@@ -494,10 +578,15 @@ impl OrtBackend {
         self.overflows = false;
     }
 
-    /// The largest magnitude in the range of each trained parameter; not finite if any value is not.
-    fn largest(&self, values: &[f32]) -> Vec<f32> {
+    /// How processes share the slots, which buffers do not have.
+    fn shares_of_slots(&self) -> Shares {
+        self.shares.of_first(self.layout.buffers.start)
+    }
+
+    /// The largest magnitude of each trained parameter's values in a range; not finite if any value is not.
+    fn largest(&self, values: &[f32], within: &Range<usize>) -> Vec<f32> {
         let ranges = self.layout.trained(&self.network.parameters);
-        let ranges = ranges.map(|(p, offset)| offset..offset + p.len());
+        let ranges = ranges.map(|(p, offset)| common(&(offset..offset + p.len()), within));
         ranges.map(|range| largest_magnitude(&values[range])).collect()
     }
 }

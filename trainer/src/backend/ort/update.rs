@@ -16,11 +16,12 @@ use super::flat::{Binding, SharedFlat};
 use super::session::{Role, open};
 use crate::backend::BackendError;
 use crate::backend::layout::Layout;
+use crate::collective::common;
 use crate::names;
 use crate::optimizer::{Optimizer, ParameterGroup, Update, accumulate_graph, update_graph};
 
-/// Values of one run on the CPU: 1 MiB of each buffer stays in the caches from one operator to the next. It
-/// affects speed only.
+/// Values of one run on the CPU: 1 MiB of each buffer stays in the caches from one operator to the next.
+/// Processes own whole runs, and squares of gradients are added run by run.
 const CHUNK: usize = 256 * 1024;
 
 /// Ranges of at most [`CHUNK`] values on the CPU; the whole range on a GPU, or if it must not be divided.
@@ -36,12 +37,20 @@ pub(super) fn pieces(
     range.clone().step_by(step).map(move |start| (start, step.min(range.end - start)))
 }
 
-/// The update of all parameters and buffers.
+/// Numbers of values that shares may not divide: in processes of any number, the same runs update the same
+/// values on the CPU.
+pub(super) fn units(layout: &Layout, is_layerwise: bool) -> impl Iterator<Item = usize> {
+    let groups = layout.groups.iter().map(move |(range, _)| (range.clone(), !is_layerwise));
+    let all = groups.chain([(layout.buffers.clone(), true)]);
+    all.flat_map(|(range, divisible)| pieces(range, Device::Cpu, divisible)).map(|(_, len)| len)
+}
+
+/// The update of a share of the parameters and buffers.
 pub(super) struct Updater {
     session: Session,
     optimizer: Arc<dyn Optimizer>,
     groups: Vec<GroupRuns>,
-    /// Adds the step's changes to buffers; `None` in networks without any.
+    /// Adds the step's changes to buffers; `None` if the process owns none.
     buffers: Option<Adder>,
 }
 
@@ -55,8 +64,15 @@ struct GroupRuns {
 pub(super) struct Flats {
     pub weights: SharedFlat,
     /// One for each slot of the optimizer.
-    pub slots: Vec<SharedFlat>,
+    pub slots: Vec<Slot>,
     pub gradients: SharedFlat,
+}
+
+/// A slot of the values that a process owns.
+pub(super) struct Slot {
+    pub flat: SharedFlat,
+    /// The values of the layout that it has.
+    pub range: Range<usize>,
 }
 
 impl Updater {
@@ -66,23 +82,26 @@ impl Updater {
         optimizer: &Arc<dyn Optimizer>,
         layout: &Layout,
         flats: &Flats,
+        own: &Range<usize>,
     ) -> Result<Self, BackendError> {
         let session = open(environment, options, &update_graph(&**optimizer)?, Role::Step)?;
         let mut groups = Vec::with_capacity(layout.groups.len());
         for (range, group) in &layout.groups {
+            let range = common(range, own);
             let feeds = optimizer.hyperparameters().iter();
             let feeds = feeds.map(|name| Feed::new(&session, options.device, name, &[]));
             let hyperparameters = feeds.collect::<Result<Vec<_>, _>>()?;
             let mut runs = Vec::new();
-            for (start, len) in pieces(range.clone(), options.device, !optimizer.is_layerwise()) {
+            for (start, len) in pieces(range, options.device, !optimizer.is_layerwise()) {
                 let bind = || -> ort::Result<Binding> {
                     let mut binding = Binding::new(&session)?;
                     binding.input_view(names::WEIGHTS, &flats.weights, start, &[len])?;
                     binding.input_view(names::GRADIENTS, &flats.gradients, start, &[len])?;
                     binding.output_view(names::NEW_WEIGHTS, &flats.weights, start, &[len])?;
-                    for (slot, flat) in optimizer.slots().iter().zip(&flats.slots) {
-                        binding.input_view(&names::slot_input(slot), flat, start, &[len])?;
-                        binding.output_view(&names::slot_output(slot), flat, start, &[len])?;
+                    for (name, Slot { flat, range }) in optimizer.slots().iter().zip(&flats.slots) {
+                        let start = start - range.start;
+                        binding.input_view(&names::slot_input(name), flat, start, &[len])?;
+                        binding.output_view(&names::slot_output(name), flat, start, &[len])?;
                     }
                     Ok(binding)
                 };
@@ -94,13 +113,18 @@ impl Updater {
             }
             groups.push(GroupRuns { group: *group, hyperparameters, runs });
         }
-        let buffers = if layout.buffers.is_empty() {
+        let buffers = common(&layout.buffers, own);
+        let buffers = if buffers.is_empty() {
             None
         } else {
-            let (to, what) = (&flats.weights, &flats.gradients);
-            Some(Adder::new(environment, options, layout.buffers.clone(), to, what)?)
+            Some(Adder::new(environment, options, buffers, &flats.weights, &flats.gradients)?)
         };
         Ok(Self { session, optimizer: Arc::clone(optimizer), groups, buffers })
+    }
+
+    /// The slot of the running average of the weights.
+    pub fn average(&self) -> Option<usize> {
+        self.optimizer.average()
     }
 
     pub fn run(&mut self, update: &Update) -> Result<(), BackendError> {

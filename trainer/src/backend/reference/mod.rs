@@ -5,6 +5,7 @@
 
 mod layers;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use fovea_graph::{GraphError, Mode, Parameter};
@@ -12,10 +13,10 @@ use ndarray::Axis;
 
 use self::layers::{Activations, Window};
 use super::{
-    BackendError, BatchMetrics, Description, Limits, MicroBatch, ParameterExtremes, Rows, Save, Setup,
-    Targets, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
+    BackendError, BatchMetrics, Description, Exchange, Limits, MicroBatch, ParameterExtremes, Rows, Save,
+    Setup, Targets, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
-use crate::collective::sum_in_tree;
+use crate::collective::{Shares, sum_in_tree};
 use crate::names;
 use crate::optimizer::{self, Optimizer, ParameterGroup, clip_factor};
 use crate::recipe::{DropoutScaling, Layer, LayerKind, Loss};
@@ -34,6 +35,11 @@ pub struct ReferenceBackend {
     parameters: Vec<State>,
     /// Gradients of the parts of the step that have ended, of all parameters one after the other.
     parts: Vec<Vec<f32>>,
+    /// Of whole parameters, one after the other.
+    shares: Shares,
+    own: Range<usize>,
+    /// Whether the gradients of the step are sums over all processes, in this process's share.
+    summed: bool,
 }
 
 /// A parameter with its gradient and optimizer slots.
@@ -42,8 +48,11 @@ struct State {
     parameter: Parameter,
     /// `None` for a parameter that keeps its values.
     group: Option<ParameterGroup>,
+    /// Whether this process owns it.
+    is_own: bool,
     weights: Vec<f32>,
-    /// The optimizer's slots, as many values each as there are weights.
+    /// The optimizer's slots, as many values each as there are weights; none but the average of a parameter
+    /// that another process owns.
     slots: Vec<Vec<f32>>,
     gradients: Vec<f64>,
 }
@@ -67,14 +76,20 @@ impl ReferenceBackend {
         let optimizer = optimizer::from_recipe(setup.recipe);
         let parameters = setup.network.parameters()?;
         let groups = optimizer::groups(setup.recipe, &parameters)?;
+        let (rank, world) = setup.place;
+        let shares = Shares::new(parameters.iter().map(Parameter::len), world);
+        let own = shares.of(rank);
+        let mut start = 0;
         let states = parameters.into_iter().zip(groups).enumerate().map(|(index, (parameter, group))| {
             let weights = parameter.initial(setup.seed, index);
+            let is_own = own.contains(&start);
+            start += weights.len();
             let slot = |at| match optimizer.average() == Some(at) {
                 true => weights.clone(),
-                false => vec![0.0; weights.len()],
+                false => vec![0.0; if is_own { weights.len() } else { 0 }],
             };
             let slots = (0..group.map_or(0, |_| optimizer.slots().len())).map(slot).collect();
-            State { gradients: vec![0.0; weights.len()], slots, weights, group, parameter }
+            State { gradients: vec![0.0; weights.len()], slots, weights, group, is_own, parameter }
         });
         let parameters = states.collect();
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
@@ -90,6 +105,9 @@ impl ReferenceBackend {
             label_smoothing,
             parameters,
             parts: Vec::new(),
+            shares,
+            own,
+            summed: false,
         })
     }
 
@@ -242,7 +260,33 @@ impl ReferenceBackend {
         }
     }
 
+    /// Values of all parameters, one after the other, lent and written back to those that have them.
+    fn lend(&mut self, exchange: &mut Exchange<'_>, of: impl Fn(&mut State) -> Option<&mut Vec<f32>>) {
+        let mut flat = Vec::with_capacity(self.shares.len());
+        for state in &mut self.parameters {
+            let end = flat.len() + state.weights.len();
+            flat.extend(of(state).iter().flat_map(|values| values.iter()));
+            flat.resize(end, 0.0);
+        }
+        exchange(&mut flat, &self.shares);
+        let mut rest = flat.as_slice();
+        for state in &mut self.parameters {
+            let (values, further) = rest.split_at(state.weights.len());
+            rest = further;
+            if let Some(to) = of(state) {
+                to.copy_from_slice(values);
+            }
+        }
+    }
+
+    /// The sums of squares of the gradients of the parameters that this process owns.
+    fn own_squares(&self) -> Vec<f64> {
+        let own = self.parameters.iter().filter(|state| state.group.is_some() && state.is_own);
+        own.map(|state| state.gradients.iter().map(|gradient| gradient * gradient).sum()).collect()
+    }
+
     fn zero_gradients(&mut self) {
+        self.summed = false;
         for state in &mut self.parameters {
             state.gradients.fill(0.0);
         }
@@ -362,26 +406,58 @@ impl TrainingBackend for ReferenceBackend {
 
     fn update(&mut self, update: Update) -> Result<Updated, BackendError> {
         self.join_parts();
-        let trained = self.parameters.iter().filter(|state| state.group.is_some());
-        let squares: f64 =
-            trained.flat_map(|state| &state.gradients).map(|gradient| gradient * gradient).sum();
         let limit = self.optimizer.clip_norm();
-        let gradient_factor = limit.map_or(1.0, |limit| clip_factor(limit, squares.sqrt()));
-        let update = Update { gradient_factor, ..update };
-        for State { group, weights, slots, gradients, .. } in &mut self.parameters {
-            let Some(group) = group else { continue };
-            let hyperparameters = self.optimizer.values(group, &update);
+        let own_factor = limit.map(|limit| clip_factor(limit, self.own_squares()));
+        let update = Update { gradient_factor: update.gradient_factor.or(own_factor), ..update };
+        for State { group, is_own, weights, slots, gradients, .. } in &mut self.parameters {
+            let Some(group) = group.filter(|_| *is_own) else { continue };
+            let hyperparameters = self.optimizer.values(&group, &update);
             self.optimizer.step(&hyperparameters, weights, slots, gradients);
         }
         self.zero_gradients();
         Ok(Updated::Done)
     }
 
-    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
+    fn lend_gradients(&mut self, sum: &mut Exchange<'_>) -> Result<(), BackendError> {
         self.join_parts();
         let mut lent = self.flat_gradients();
-        change(&mut lent);
+        sum(&mut lent, &self.shares);
         self.set_gradients(lent);
+        self.summed = true;
+        Ok(())
+    }
+
+    fn squares(&mut self) -> Result<Vec<f64>, BackendError> {
+        self.join_parts();
+        Ok(self.own_squares())
+    }
+
+    fn lend_weights(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError> {
+        self.lend(gather, |state| Some(&mut state.weights));
+        Ok(())
+    }
+
+    fn lend_average(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError> {
+        if let Some(at) = self.optimizer.average() {
+            self.lend(gather, |state| state.slots.get_mut(at));
+        }
+        Ok(())
+    }
+
+    fn lend_slots(&mut self, lend: &mut dyn FnMut(&[f32], &Shares)) -> Result<(), BackendError> {
+        if self.shares.world() == 1 {
+            return Ok(());
+        }
+        let average = self.optimizer.average();
+        for at in (0..self.optimizer.slots().len()).filter(|at| Some(*at) != average) {
+            let mut values = Vec::with_capacity(self.own.len());
+            for state in self.parameters.iter().filter(|state| state.is_own) {
+                let end = values.len() + state.weights.len();
+                values.extend(state.slots.get(at).into_iter().flatten());
+                values.resize(end, 0.0);
+            }
+            lend(&values, &self.shares);
+        }
         Ok(())
     }
 
@@ -405,7 +481,8 @@ impl TrainingBackend for ReferenceBackend {
     fn extremes(&mut self) -> Result<Vec<ParameterExtremes>, BackendError> {
         let trained = self.parameters.iter().filter(|state| state.group.is_some());
         let extremes = trained.map(|state| {
-            let gradients: Vec<f32> = state.gradients.iter().map(|&gradient| gradient as f32).collect();
+            let gradients = state.gradients.iter().filter(|_| state.is_own || !self.summed);
+            let gradients: Vec<f32> = gradients.map(|&gradient| gradient as f32).collect();
             ParameterExtremes {
                 name: state.parameter.name.clone(),
                 weight: largest_magnitude(&state.weights),
@@ -415,17 +492,22 @@ impl TrainingBackend for ReferenceBackend {
         Ok(extremes.collect())
     }
 
-    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
-        let slots_of = |state: &State| {
+    fn export_with(&mut self, slots: &[Vec<f32>], save: &mut Save<'_>) -> Result<(), BackendError> {
+        let mut start = 0;
+        let names_of = |state: &State| {
             let name = &state.parameter.name;
             self.optimizer.slots().iter().map(|slot| names::slot(name, slot)).collect::<Vec<_>>()
         };
-        let names: Vec<_> = self.parameters.iter().map(slots_of).collect();
+        let names: Vec<_> = self.parameters.iter().map(names_of).collect();
         let mut tensors = Vec::new();
         for (state, names) in self.parameters.iter().zip(&names) {
             let shape = state.parameter.shape.as_slice();
             tensors.push((state.parameter.name.as_str(), TensorRef { shape, values: &state.weights }));
-            for (name, values) in names.iter().zip(&state.slots) {
+            let range = start..start + state.weights.len();
+            start = range.end;
+            for (at, (name, held)) in names.iter().zip(&state.slots).enumerate() {
+                // The average is the last slot, and whole.
+                let values = slots.get(at).map_or(held.as_slice(), |whole| &whole[range.clone()]);
                 tensors.push((name.as_str(), TensorRef { shape, values }));
             }
         }
@@ -438,7 +520,10 @@ impl TrainingBackend for ReferenceBackend {
         for State { parameter, weights, slots, .. } in &mut self.parameters {
             *weights = state.take(&parameter.name, &parameter.shape)?.values;
             for (name, slot) in self.optimizer.slots().iter().zip(slots) {
-                *slot = state.take(&names::slot(&parameter.name, name), &parameter.shape)?.values;
+                let saved = state.take(&names::slot(&parameter.name, name), &parameter.shape)?;
+                if !slot.is_empty() {
+                    *slot = saved.values;
+                }
             }
         }
         Ok(())

@@ -12,7 +12,12 @@ use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_NOW};
 /// A handle of MPI.
 pub(super) type Handle = usize;
 
-/// `MPI_Ialltoall` and `MPI_Iallgather`.
+/// `MPI_Isend`, `MPI_Irecv` (which writes to what it is given): data, count and type, process, tag,
+/// communicator, request.
+pub(super) type ToOne =
+    unsafe extern "C" fn(*mut c_void, c_int, Handle, c_int, c_int, Handle, *mut Handle) -> c_int;
+
+/// `MPI_Iallgather`.
 pub(super) type ToEach = unsafe extern "C" fn(
     *const c_void,
     c_int,
@@ -30,11 +35,15 @@ pub(super) struct Library {
     _library: unix::Library,
     pub comm_world: Handle,
     pub byte: Handle,
+    pub float: Handle,
+    pub sum: Handle,
     errors_return: Handle,
     /// `MPI_THREAD_FUNNELED`: only the thread that initialises it calls the library.
     funneled: c_int,
-    pub ialltoall: ToEach,
+    pub isend: ToOne,
+    pub irecv: ToOne,
     pub iallgather: ToEach,
+    pub allreduce: unsafe extern "C" fn(*const c_void, *mut c_void, c_int, Handle, Handle, Handle) -> c_int,
     pub ibcast: unsafe extern "C" fn(*mut c_void, c_int, Handle, c_int, Handle, *mut Handle) -> c_int,
     pub test: unsafe extern "C" fn(*mut Handle, *mut c_int, *mut c_void) -> c_int,
     pub abort: unsafe extern "C" fn(Handle, c_int) -> c_int,
@@ -72,24 +81,30 @@ impl Library {
         };
         let is_standard = address(b"MPI_Abi_get_version\0").is_some()
             && name.file_name().is_some_and(|name| name.to_string_lossy().contains("mpi_abi"));
-        let (comm_world, byte, errors_return, funneled) = if is_standard {
-            (0x101, 0x247, 0x143, 1024)
-        } else if let (Some(world), Some(byte), Some(errors)) = (
+        let (comm_world, byte, float, sum, errors_return, funneled) = if is_standard {
+            (0x101, 0x247, 0x210, 0x21, 0x143, 1024)
+        } else if let (Some(world), Some(byte), Some(float), Some(sum), Some(errors)) = (
             address(b"ompi_mpi_comm_world\0"),
             address(b"ompi_mpi_byte\0"),
+            address(b"ompi_mpi_float\0"),
+            address(b"ompi_mpi_op_sum\0"),
             address(b"ompi_mpi_errors_return\0"),
         ) {
-            (world, byte, errors, 1)
+            (world, byte, float, sum, errors, 1)
         } else {
-            (0x4400_0000, 0x4c00_010d, 0x5400_0001, 1)
+            (0x4400_0000, 0x4c00_010d, 0x4c00_040a, 0x5800_0003, 0x5400_0001, 1)
         };
         Ok(Self {
             comm_world,
             byte,
+            float,
+            sum,
             errors_return,
             funneled,
-            ialltoall: function!(library, "MPI_Ialltoall"),
+            isend: function!(library, "MPI_Isend"),
+            irecv: function!(library, "MPI_Irecv"),
             iallgather: function!(library, "MPI_Iallgather"),
+            allreduce: function!(library, "MPI_Allreduce"),
             ibcast: function!(library, "MPI_Ibcast"),
             test: function!(library, "MPI_Test"),
             abort: function!(library, "MPI_Abort"),

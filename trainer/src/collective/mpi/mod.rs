@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 pub use find::launch_command;
 
-use self::library::{Handle, Library, ToEach};
+use self::library::{Handle, Library};
 use super::{Collective, CollectiveError, Place};
 
 /// Most bytes of one call; the counts of MPI are C's `int`.
 const MOST_BYTES: usize = 1 << 30;
+/// The tag of all messages: those from one process to another arrive in order.
+const TAG: c_int = 1;
 /// While this much time has not passed, nor what a slow copy would take, a waiting process only yields.
 const BUSY: Duration = Duration::from_millis(1);
 /// Bytes in a second that a slow copy in memory moves.
@@ -62,32 +64,46 @@ impl Mpi {
         self.library.version()
     }
 
-    /// Runs an operation that `start` begins, until it is complete on this side.
-    fn wait(
+    /// Begins an operation; its request is added to `requests`.
+    fn begin(
+        &self,
+        operation: &'static str,
+        requests: &mut Vec<Handle>,
+        start: impl FnOnce(*mut Handle) -> c_int,
+    ) -> Result<(), CollectiveError> {
+        let mut request: Handle = 0;
+        match start(&mut request) {
+            0 => requests.push(request),
+            code => return Err(self.failed(operation, self.library.message(code))),
+        }
+        Ok(())
+    }
+
+    /// Waits until the requests of an operation on `bytes` are complete on this side.
+    fn complete(
         &self,
         operation: &'static str,
         bytes: usize,
-        start: impl FnOnce(*mut Handle) -> c_int,
+        mut requests: Vec<Handle>,
     ) -> Result<(), CollectiveError> {
-        let failed = |code| self.failed(operation, self.library.message(code));
-        let mut request: Handle = 0;
-        let code = start(&mut request);
-        if code != 0 {
-            return Err(failed(code));
-        }
         let began = Instant::now();
         let busy = BUSY + Duration::from_secs_f64(bytes as f64 / SLOW_COPY);
         loop {
-            let mut done: c_int = 0;
-            // Larger than the status of any family.
-            let mut status = [0_u64; 32];
-            // SAFETY: the request is the one that was begun, and all pointers are valid.
-            let code =
-                unsafe { (self.library.test)(&mut request, &mut done, status.as_mut_ptr().cast::<c_void>()) };
-            if code != 0 {
-                return Err(failed(code));
+            let mut failure = 0;
+            requests.retain_mut(|request| {
+                let mut done: c_int = 0;
+                // Larger than the status of any family.
+                let mut status = [0_u64; 32];
+                // SAFETY: the request is one that was begun, and all pointers are valid.
+                let code =
+                    unsafe { (self.library.test)(request, &mut done, status.as_mut_ptr().cast::<c_void>()) };
+                failure = if failure == 0 { code } else { failure };
+                done == 0
+            });
+            if failure != 0 {
+                return Err(self.failed(operation, self.library.message(failure)));
             }
-            if done != 0 {
+            if requests.is_empty() {
                 return Ok(());
             }
             let waited = began.elapsed();
@@ -103,23 +119,16 @@ impl Mpi {
         }
     }
 
-    /// Runs an operation in which each process sends `piece` bytes to each, or the same ones to all.
-    fn exchange(
+    /// Runs an operation that `start` begins, until it is complete on this side.
+    fn wait(
         &self,
         operation: &'static str,
-        begin: ToEach,
-        send: &[u8],
-        receive: &mut [u8],
-        piece: usize,
+        bytes: usize,
+        start: impl FnOnce(*mut Handle) -> c_int,
     ) -> Result<(), CollectiveError> {
-        assert!(receive.len() <= MOST_BYTES, "{operation} of {} bytes is one call", receive.len());
-        let (byte, world, count) = (self.library.byte, self.library.comm_world, piece as c_int);
-        let (from, to) = (send.as_ptr().cast(), receive.as_mut_ptr().cast());
-        self.wait(operation, receive.len(), |request| {
-            // SAFETY: the callers have checked that both buffers hold what is sent and received; they live
-            // until `wait` returns, and after an error the process ends.
-            unsafe { begin(from, count, byte, to, count, byte, world, request) }
-        })
+        let mut requests = Vec::with_capacity(1);
+        self.begin(operation, &mut requests, start)?;
+        self.complete(operation, bytes, requests)
     }
 
     fn failed(&self, operation: &'static str, reason: String) -> CollectiveError {
@@ -140,15 +149,44 @@ impl Collective for Mpi {
         self.deadline = deadline;
     }
 
-    fn all_to_all(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError> {
-        assert_eq!((send.len(), send.len() % self.world), (receive.len(), 0), "pieces have one length");
-        let piece = send.len() / self.world;
-        self.exchange("an all-to-all exchange", self.library.ialltoall, send, receive, piece)
+    fn all_to_all(&mut self, send: &[&[u8]], receive: &mut [&mut [u8]]) -> Result<(), CollectiveError> {
+        assert_eq!(
+            (send.len(), receive.len()),
+            (self.world, self.world),
+            "there is a piece for each process"
+        );
+        let (operation, mut requests, mut bytes) = ("an exchange of values", Vec::new(), 0);
+        let (byte, world) = (self.library.byte, self.library.comm_world);
+        let others = (1..self.world).map(|further| (self.rank + further) % self.world);
+        for (from, to) in others.clone().rev().zip(others) {
+            let pieces = [
+                (self.library.irecv, receive[from].as_mut_ptr(), receive[from].len(), from),
+                // The library only reads what it sends.
+                (self.library.isend, send[to].as_ptr().cast_mut(), send[to].len(), to),
+            ];
+            for (begin, data, length, other) in pieces.into_iter().filter(|(_, _, length, _)| *length > 0) {
+                assert!(length <= MOST_BYTES, "{operation} of {length} bytes is one call");
+                bytes += length;
+                self.begin(operation, &mut requests, |request| {
+                    // SAFETY: the pieces live until `complete` returns, and after an error the process ends.
+                    unsafe { begin(data.cast(), length as c_int, byte, other as c_int, TAG, world, request) }
+                })?;
+            }
+        }
+        self.complete(operation, bytes, requests)
     }
 
     fn all_gather(&mut self, send: &[u8], receive: &mut [u8]) -> Result<(), CollectiveError> {
         assert_eq!(send.len() * self.world, receive.len(), "there is room for the bytes of every rank");
-        self.exchange("an all-gather exchange", self.library.iallgather, send, receive, send.len())
+        let operation = "an all-gather exchange";
+        assert!(receive.len() <= MOST_BYTES, "{operation} of {} bytes is one call", receive.len());
+        let (byte, world, count) = (self.library.byte, self.library.comm_world, send.len() as c_int);
+        let (from, to) = (send.as_ptr().cast(), receive.as_mut_ptr().cast());
+        self.wait(operation, receive.len(), |request| {
+            // SAFETY: both buffers hold what is sent and received; they live until `wait` returns, and after
+            // an error the process ends.
+            unsafe { (self.library.iallgather)(from, count, byte, to, count, byte, world, request) }
+        })
     }
 
     fn broadcast(&mut self, bytes: &mut [u8]) -> Result<(), CollectiveError> {
@@ -162,6 +200,21 @@ impl Collective for Mpi {
             })?;
         }
         Ok(())
+    }
+
+    fn library_sum(&mut self, send: &[f32], sums: &mut [f32]) -> Result<bool, CollectiveError> {
+        assert_eq!(send.len(), sums.len(), "there is room for every sum");
+        let Ok(count) = c_int::try_from(send.len()) else { return Ok(false) };
+        let Library { float, sum, comm_world, .. } = self.library;
+        // SAFETY: both buffers have `count` values.
+        let code = unsafe {
+            let (from, to) = (send.as_ptr().cast(), sums.as_mut_ptr().cast());
+            (self.library.allreduce)(from, to, count, float, sum, comm_world)
+        };
+        match code {
+            0 => Ok(true),
+            code => Err(self.failed("MPI_Allreduce", self.library.message(code))),
+        }
     }
 
     fn abort(&mut self, code: i32) -> ! {

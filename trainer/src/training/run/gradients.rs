@@ -1,13 +1,14 @@
-//! The gradients of a batch: this process's share of it, and the exchange with the others.
+//! The gradients and the update of a batch: this process's share of them, and the exchange with the others.
 
 use std::time::{Duration, Instant};
 
 use fovea_pipeline::Batch;
 
 use super::{Run, Together};
-use crate::backend::{MicroBatch, NextImages, Rows};
-use crate::collective::sum_in_tree;
+use crate::backend::{BackendError, MicroBatch, NextImages, Rows, Updated};
+use crate::collective::{CollectiveError, sum_in_tree};
 use crate::metrics::BatchMetrics;
+use crate::optimizer::{Update, clip_factor};
 use crate::training::pieces::{Piece, pieces};
 use crate::training::{BatchTargets, TrainingError};
 
@@ -93,15 +94,67 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes the gradients those of the whole batch, in every process.
-    pub fn exchange(&mut self) -> Result<(), TrainingError> {
+    /// Updates the weights from the gradients of all processes: each sums and updates its share of them, and
+    /// gives it to the others.
+    pub fn update(&mut self, update: Update) -> Result<Updated, TrainingError> {
         if self.ranks.world() == 1 || self.backend.overflows() {
-            return Ok(());
+            return Ok(self.backend.update(update)?);
         }
-        let begin = Instant::now();
-        let mut summed = Ok(());
-        self.backend.lend_gradients(&mut |gradients| summed = self.ranks.sum(gradients))?;
+        let mut begin = Instant::now();
+        let ranks = &mut *self.ranks;
+        exchanged(|done| {
+            self.backend.lend_gradients(&mut |values, shares| *done = ranks.sum_share(values, shares))
+        })?;
+        let gradient_factor = match self.recipe.training.clip_norm {
+            Some(limit) => {
+                let own: Vec<u64> = self.backend.squares()?.into_iter().map(f64::to_bits).collect();
+                let all = ranks.gather(&own)?.into_iter().flatten().map(f64::from_bits);
+                Some(clip_factor(limit, all))
+            }
+            None => None,
+        };
         self.together.exchanged = begin.elapsed();
-        Ok(summed?)
+        let updated = self.backend.update(Update { gradient_factor, ..update })?;
+        begin = Instant::now();
+        exchanged(|done| {
+            self.backend.lend_weights(&mut |values, shares| *done = ranks.gather_shares(values, shares))
+        })?;
+        self.together.exchanged += begin.elapsed();
+        self.has_average = false;
+        Ok(updated)
     }
+
+    /// Makes the running average of the weights whole, in every process.
+    pub fn complete_average(&mut self) -> Result<(), TrainingError> {
+        if self.ranks.world() > 1 && !self.has_average {
+            let ranks = &mut *self.ranks;
+            exchanged(|done| {
+                self.backend.lend_average(&mut |values, shares| *done = ranks.gather_shares(values, shares))
+            })?;
+            self.has_average = true;
+        }
+        Ok(())
+    }
+
+    /// The whole slots of the optimizer, in the first process, if they are shared.
+    pub fn slots(&mut self) -> Result<Vec<Vec<f32>>, TrainingError> {
+        let (ranks, mut slots) = (&mut *self.ranks, Vec::new());
+        exchanged(|done| {
+            self.backend.lend_slots(&mut |own, shares| {
+                if done.is_ok() {
+                    *done = ranks.gather_to_first(own, shares).map(|whole| slots.push(whole));
+                }
+            })
+        })?;
+        Ok(slots)
+    }
+}
+
+/// Does an exchange inside of a call to the backend.
+fn exchanged(
+    call: impl FnOnce(&mut Result<(), CollectiveError>) -> Result<(), BackendError>,
+) -> Result<(), TrainingError> {
+    let mut done = Ok(());
+    call(&mut done)?;
+    Ok(done?)
 }

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fovea_pipeline::{Batch, DatasetError, EvalCrops, LoaderError, Split};
+use fovea_pipeline::{Batch, EvalCrops, Split};
 
 use super::clock::{Clock, Lap, ratio};
 use super::data::{Batches, crop_size};
-use super::share::share_state;
+use super::share::{agree_with_data, extremes_of_all, is_out_of_reach, share_state};
 use super::stuck::StuckAtChance;
 use super::{
     Best, Divergence, Evaluation, Observer, OnNan, Outcome, Report, RunFolder, RunPlan, RunSettings, Score,
@@ -28,8 +28,6 @@ use crate::state::{TensorRef, Tensors};
 
 /// How long the other processes wait for the first to read or write a checkpoint.
 const TO_SAVE: Duration = Duration::from_secs(300);
-/// How long before a checkpoint is due the others are ready to wait for it.
-const BEFORE_SAVING: Duration = Duration::from_secs(60);
 
 /// Options of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +69,8 @@ pub(super) struct Run<'a> {
     /// Time of the slowest step so far, after the one that allocates memory.
     slowest: Duration,
     together: Together,
+    /// Whether every process has the whole running average of the weights.
+    has_average: bool,
 }
 
 impl<'a> Run<'a> {
@@ -113,6 +113,7 @@ impl<'a> Run<'a> {
             saved_at: Instant::now(),
             slowest: Duration::ZERO,
             together: Together::default(),
+            has_average: true,
             per_epoch: 1,
         }
     }
@@ -205,7 +206,7 @@ impl<'a> Run<'a> {
     /// The result; if it is that the data set cannot be reached any more, there is a checkpoint to resume
     /// from.
     fn saved_if_out_of_reach<T>(&mut self, result: Result<T, TrainingError>) -> Result<T, TrainingError> {
-        if let Err(TrainingError::Loader(LoaderError::Dataset(DatasetError::NotFetched { .. }))) = &result {
+        if result.as_ref().is_err_and(is_out_of_reach) {
             self.save()?;
         }
         result
@@ -250,10 +251,10 @@ impl<'a> Run<'a> {
         detector: &mut StuckAtChance,
     ) -> Result<ControlFlow<()>, TrainingError> {
         let begin = Instant::now();
-        let batch = batches.at(self.meta.epoch.into(), self.meta.batch, self.stop)?;
+        let batch = batches.at(self.meta.epoch.into(), self.meta.batch, self.stop);
         let waited = begin.elapsed();
-        let agreed = self.agree(batch.as_ref().map_or(0, Batch::len))?;
-        let (Some(batch), Some(Agreed { rows, may_save })) = (batch, agreed) else {
+        let (batch, agreed) = self.agree(batch)?;
+        let (Some(batch), Some(Agreed { rows, saves })) = (batch, agreed) else {
             return Ok(ControlFlow::Break(()));
         };
         self.meta.batch += 1;
@@ -265,30 +266,34 @@ impl<'a> Run<'a> {
             let lap = |sums: &BatchMetrics| Lap { images: sums.rows, waited, total: begin.elapsed() };
             self.apply(&sums, lap, metrics, clock, detector)?;
         }
-        if self.saved_at.elapsed() >= self.options.checkpoint_every {
+        if saves {
             self.save()?;
         }
         if self.meta.step > 1 {
             self.slowest = self.slowest.max(begin.elapsed());
         }
         // What the first process does beyond the step, the others may have to wait for.
-        let longer = if may_save { TO_SAVE } else { Duration::ZERO };
+        let longer = if saves { TO_SAVE } else { Duration::ZERO };
         self.ranks.wait_for(2 * self.slowest + longer);
         Ok(ControlFlow::Continue(()))
     }
 
-    /// What the processes agree on before a step of which this one has `rows` rows; `None` if one of them is
-    /// asked to stop.
-    fn agree(&mut self, rows: usize) -> Result<Option<Agreed>, TrainingError> {
-        let soon = self.saved_at.elapsed() + 2 * self.slowest + BEFORE_SAVING;
-        let may_save = soon >= self.options.checkpoint_every;
-        let own = [self.stop.load(Ordering::Relaxed).into(), may_save.into(), rows as u64];
-        let all = self.ranks.gather_words(own)?;
+    /// What the processes agree on before a step, of which this one has `batch`; `None` if one of them is
+    /// asked to stop. If one cannot reach its data any more, that is an error in all.
+    fn agree(
+        &mut self,
+        batch: Result<Option<Batch>, TrainingError>,
+    ) -> Result<(Option<Batch>, Option<Agreed>), TrainingError> {
+        let rows = batch.as_ref().ok().and_then(Option::as_ref).map_or(0, Batch::len);
+        let saves = self.saved_at.elapsed() >= self.options.checkpoint_every;
+        let own = [self.stop.load(Ordering::Relaxed).into(), saves.into(), rows as u64];
+        let (batch, all) = agree_with_data(self.ranks, batch, own)?;
         if all.iter().any(|&[stops, ..]| stops > 0) {
-            return Ok(None);
+            return Ok((batch, None));
         }
-        let [_, may_save, _] = all[0];
-        Ok(Some(Agreed { rows: all.iter().map(|&[.., rows]| rows).sum(), may_save: may_save > 0 }))
+        let [_, saves, _] = all[0];
+        let rows = all.iter().map(|&[.., rows]| rows).sum();
+        Ok((batch, Some(Agreed { rows, saves: saves > 0 })))
     }
 
     /// The update from the gradients of a batch with these metrics, unless its loss is not finite.
@@ -303,9 +308,8 @@ impl<'a> Run<'a> {
         if !sums.loss.is_finite() {
             return self.not_finite(sums);
         }
-        self.exchange()?;
         let learning_rate = self.learning_rate();
-        let updated = self.backend.update(Update::new(learning_rate, self.meta.step))?;
+        let updated = self.update(Update::new(learning_rate, self.meta.step))?;
         if let Updated::Overflow { loss_scale } = updated {
             self.observer.warn(&Warning::Overflow { loss_scale, step: self.meta.step });
             return Ok(());
@@ -361,12 +365,13 @@ impl<'a> Run<'a> {
             epoch: self.meta.epoch + u32::from(self.meta.batch > 0),
             loss,
             learning_rate: self.learning_rate(),
-            extremes: self.backend.extremes()?,
+            extremes: extremes_of_all(self.ranks, self.backend.extremes()?)?,
             checkpoint: self.folder.and_then(|folder| folder.store().latest().ok()),
         })
     }
 
     fn evaluate(&mut self, views: EvalCrops) -> Result<Option<Score>, TrainingError> {
+        self.complete_average()?;
         let evaluation = Evaluation {
             records: self.data.evaluated().clone(),
             views,
@@ -501,35 +506,43 @@ impl<'a> Run<'a> {
         Ok(Outcome::Interrupted { step: self.meta.step })
     }
 
-    /// Writes a checkpoint unless the last one is the same. A run cannot resume from weights that are not
-    /// finite.
+    /// Writes a checkpoint unless the last one is the same; all processes take part. A run cannot resume from
+    /// weights that are not finite.
     fn save(&mut self) -> Result<(), TrainingError> {
-        let Some(folder) = self.folder else { return Ok(()) };
         if self.saved.as_ref() == Some(&self.meta) {
             return Ok(());
         }
-        let shape = self.recipe.input.mean_shape();
-        let mean = (names::SAVED_MEAN, TensorRef { shape: &shape, values: self.data.mean() });
-        let (store, meta) = (folder.store(), &self.meta);
-        let mut path = None;
-        let mut is_weightless = false;
-        self.backend.export(&mut |tensors| {
-            is_weightless = tensors.is_empty();
-            let all: Vec<_> = tensors.iter().copied().chain([mean]).collect();
-            if !is_weightless
-                && all.iter().all(|(_, tensor)| tensor.values.iter().all(|value| value.is_finite()))
-            {
-                path = Some(store.save(meta, &all));
-            }
-        })?;
+        self.complete_average()?;
+        let slots = self.slots()?;
+        let mut found = None;
+        if self.folder.is_some() {
+            self.backend.export_with(&slots, &mut |tensors| {
+                let is_finite =
+                    |(_, tensor): &(_, TensorRef<'_>)| tensor.values.iter().all(|v| v.is_finite());
+                found = Some((tensors.is_empty(), tensors.iter().all(is_finite)));
+            })?;
+        }
+        let (is_weightless, is_finite) = self.ranks.share(found)?;
         if is_weightless {
             // The null backend measured the loader, and has no state to resume from.
             return Ok(());
         }
-        let Some(path) = path.transpose()? else {
+        if !is_finite {
             return Err(TrainingError::NotFinite(Box::new(self.divergence(None)?)));
-        };
-        self.observer.saved(&path);
+        }
+        if let Some(folder) = self.folder {
+            let shape = self.recipe.input.mean_shape();
+            let mean = (names::SAVED_MEAN, TensorRef { shape: &shape, values: self.data.mean() });
+            let (store, meta) = (folder.store(), &self.meta);
+            let mut path = None;
+            self.backend.export_with(&slots, &mut |tensors| {
+                let all: Vec<_> = tensors.iter().copied().chain([mean]).collect();
+                path = Some(store.save(meta, &all));
+            })?;
+            if let Some(path) = path.transpose()? {
+                self.observer.saved(&path);
+            }
+        }
         self.saved = Some(self.meta.clone());
         self.saved_at = Instant::now();
         Ok(())
@@ -553,8 +566,8 @@ impl<'a> Run<'a> {
 struct Agreed {
     /// Rows of the batch, in all processes.
     rows: u64,
-    /// Whether the first process may save a checkpoint after the step.
-    may_save: bool,
+    /// Whether a checkpoint follows the step.
+    saves: bool,
 }
 
 /// Times of an update in a run of several processes.

@@ -1,4 +1,4 @@
-//! Whole runs of a small network on made-up images, with the reference backend.
+//! Whole runs of small networks on made-up images, mostly with the reference backend.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -6,10 +6,12 @@
 //! | `runs` | learning, records, evaluation, micro-batches, limits |
 //! | `resuming` | stopped at any point, a run resumes to the same bits |
 //! | `ranks` | several processes train to the bits of one |
+//! | `shares` | so they do with shares of the weights and of the optimizer's state, in both backends |
 //! | `errors` | losses that are not finite, folders and data sets that do not fit |
 
 mod errors;
 mod ranks;
 mod resuming;
 mod runs;
+mod shares;
 mod support;

@@ -8,7 +8,7 @@ use fovea_pipeline::LabelKind;
 use fovea_pipeline::loader::OnBadRecord;
 
 use super::support::*;
-use crate::backend::ReferenceBackend;
+use crate::backend::{Precision, ReferenceBackend, Setup, TrainingBackend};
 use crate::collective::fake::{Fake, Faults, ranks_with, run, with_ranks};
 use crate::collective::{Collective, CollectiveError, Ranks};
 use crate::recipe::Recipe;
@@ -18,16 +18,24 @@ use crate::training::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Makes a backend of a precision.
+pub type Make = fn(&Setup<'_>, Precision) -> Box<dyn TrainingBackend>;
+
 /// A run of several ranks.
-struct Together<'a> {
-    place: &'a Place,
-    data: &'a str,
-    run: &'a str,
-    recipe: Recipe,
-    options: RunOptions,
-    resumes: bool,
+pub struct Together<'a> {
+    pub place: &'a Place,
+    pub data: &'a str,
+    pub run: &'a str,
+    pub recipe: Recipe,
+    pub options: RunOptions,
+    pub backend: Make,
+    pub resumes: bool,
     /// The update after which a rank is asked to stop.
-    stops: Option<(usize, u64)>,
+    pub stops: Option<(usize, u64)>,
+}
+
+pub fn reference(setup: &Setup<'_>, _: Precision) -> Box<dyn TrainingBackend> {
+    Box::new(ReferenceBackend::new(setup).unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// Sets a flag after some updates.
@@ -50,14 +58,14 @@ impl Observer for Stopping<'_> {
 }
 
 impl<'a> Together<'a> {
-    fn new(place: &'a Place, run: &'a str, parts: usize) -> Self {
-        let mut options = options();
+    pub fn new(place: &'a Place, run: &'a str, parts: usize) -> Self {
+        let (mut options, recipe) = (options(), recipe(&[]));
         options.settings.parts = parts;
-        Self { place, data: "data", run, recipe: recipe(&[]), options, resumes: false, stops: None }
+        Self { place, data: "data", run, recipe, options, backend: reference, resumes: false, stops: None }
     }
 
     /// What one rank does.
-    fn as_rank(&self, fake: Fake) -> Result<Outcome, TrainingError> {
+    pub fn as_rank(&self, fake: Fake) -> Result<Outcome, TrainingError> {
         let rank = fake.rank();
         let mut ranks = Ranks::new(Box::new(fake), DEADLINE);
         let data = TrainingData::open(&self.place.path(self.data), &self.recipe)?;
@@ -72,20 +80,21 @@ impl<'a> Together<'a> {
             Some(folder) => Session::open(&self.recipe, &data, options, folder)?,
             None => Session::follow(&self.recipe, &data, options),
         };
-        let mut backend = ReferenceBackend::new(&session.setup()?)?;
-        ranks.handshake(&session.fingerprint(&backend))?;
+        let setup = session.setup()?.of_rank(rank, ranks.world());
+        let mut backend = (self.backend)(&setup, self.options.settings.precision);
+        ranks.handshake(&session.fingerprint(&*backend))?;
         let stop = AtomicBool::new(false);
         let after = self.stops.filter(|&(of, _)| of == rank).map(|(_, after)| after);
         let mut observer = Stopping { after, stop: &stop, warnings: 0 };
-        session.train_with(&mut ranks, &mut backend, &stop, &mut observer)
+        session.train_with(&mut ranks, &mut *backend, &stop, &mut observer)
     }
 
-    fn by(&self, world: usize) -> Vec<Outcome> {
+    pub fn by(&self, world: usize) -> Vec<Outcome> {
         let outcomes = with_ranks(world, |fake| self.as_rank(fake));
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 
-    fn finish_by(&self, world: usize) -> Report {
+    pub fn finish_by(&self, world: usize) -> Report {
         let outcomes = self.by(world);
         assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");
         match &outcomes[0] {

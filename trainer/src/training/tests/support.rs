@@ -17,10 +17,11 @@ use fovea_pipeline::{Class, EvalCrops, Split};
 use serde_json::Value;
 
 use crate::backend::{
-    BackendError, Description, MicroBatch, NextImages, ParameterExtremes, Precision, ReferenceBackend, Rows,
-    RowsId, Save, Setup, Targets, TrainingBackend, Updated,
+    BackendError, Description, Exchange, MicroBatch, NextImages, ParameterExtremes, Precision,
+    ReferenceBackend, Rows, RowsId, Save, Setup, Targets, TrainingBackend, Updated,
 };
 use crate::checkpoint;
+use crate::collective::Shares;
 use crate::metrics::{self, BatchMetrics};
 use crate::optimizer::Update;
 use crate::recipe::Recipe;
@@ -495,8 +496,24 @@ impl TrainingBackend for Spoiling<'_> {
         self.inner.end_part()
     }
 
-    fn lend_gradients(&mut self, change: &mut dyn FnMut(&mut [f32])) -> Result<(), BackendError> {
-        self.inner.lend_gradients(change)
+    fn lend_gradients(&mut self, sum: &mut Exchange<'_>) -> Result<(), BackendError> {
+        self.inner.lend_gradients(sum)
+    }
+
+    fn squares(&mut self) -> Result<Vec<f64>, BackendError> {
+        self.inner.squares()
+    }
+
+    fn lend_weights(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError> {
+        self.inner.lend_weights(gather)
+    }
+
+    fn lend_average(&mut self, gather: &mut Exchange<'_>) -> Result<(), BackendError> {
+        self.inner.lend_average(gather)
+    }
+
+    fn lend_slots(&mut self, lend: &mut dyn FnMut(&[f32], &Shares)) -> Result<(), BackendError> {
+        self.inner.lend_slots(lend)
     }
 
     fn reset_gradients(&mut self) {
@@ -519,11 +536,11 @@ impl TrainingBackend for Spoiling<'_> {
         Ok(extremes)
     }
 
-    fn export(&mut self, save: &mut Save<'_>) -> Result<(), BackendError> {
+    fn export_with(&mut self, slots: &[Vec<f32>], save: &mut Save<'_>) -> Result<(), BackendError> {
         if self.infinite_after.is_none_or(|passes| self.passes < passes) {
-            return self.inner.export(save);
+            return self.inner.export_with(slots, save);
         }
-        self.inner.export(&mut |tensors| {
+        self.inner.export_with(slots, &mut |tensors| {
             let infinite = vec![f32::INFINITY; tensors[0].1.values.len()];
             let mut tensors = tensors.to_vec();
             tensors[0].1.values = &infinite;

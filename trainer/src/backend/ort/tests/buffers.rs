@@ -77,7 +77,7 @@ fn backend(rows: usize) -> OrtBackend {
         kept_head: Vec::new(),
         file: None,
     };
-    let setup = Setup { recipe: &recipe, network, batch_rows: rows, mean: &[], seed: 1 };
+    let setup = Setup { recipe: &recipe, network, batch_rows: rows, mean: &[], seed: 1, place: (0, 1) };
     OrtBackend::new(testing::runtime(), &setup, OrtOptions::new(testing::device())).unwrap()
 }
 
@@ -96,7 +96,7 @@ fn images() -> Vec<u8> {
     (1..=4u8).flat_map(|row| [10, 20, 30].map(|colour| [row * colour; 4]).concat()).collect()
 }
 
-fn accumulate(backend: &mut OrtBackend, range: std::ops::Range<usize>) {
+fn accumulate(backend: &mut OrtBackend, range: Range<usize>) {
     let images = images();
     let rows = Rows {
         images: &images[12 * range.start..12 * range.end],

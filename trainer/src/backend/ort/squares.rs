@@ -1,4 +1,4 @@
-//! The norm of the gradients of a step.
+//! The squares of the gradients of a step, from which their norm follows.
 
 use std::ops::Range;
 
@@ -13,26 +13,24 @@ use super::session::{Role, open};
 use super::update::pieces;
 use crate::backend::BackendError;
 use crate::names;
-use crate::optimizer::{clip_factor, squares_graph};
+use crate::optimizer::squares_graph;
 
-/// The norm over a range of a flat buffer, and its limit.
-pub(super) struct Norm {
+/// Sums of squares over pieces of a flat buffer.
+pub(super) struct Squares {
     session: Session,
     runs: Vec<(Binding, ScalarOutput)>,
-    limit: f64,
 }
 
-impl Norm {
+impl Squares {
     pub fn new(
         environment: &Environment,
         options: &OrtOptions,
-        range: Range<usize>,
+        ranges: impl Iterator<Item = Range<usize>>,
         gradients: &SharedFlat,
-        limit: f64,
     ) -> Result<Self, BackendError> {
         let session = open(environment, options, &squares_graph()?, Role::Step)?;
         let mut runs = Vec::new();
-        for (start, len) in pieces(range, options.device, true) {
+        for (start, len) in ranges.flat_map(|range| pieces(range, options.device, true)) {
             let bind = || -> ort::Result<(Binding, ScalarOutput)> {
                 let mut binding = Binding::new(&session)?;
                 binding.input_view(names::GRADIENTS, gradients, start, &[len])?;
@@ -42,17 +40,17 @@ impl Norm {
             };
             runs.push(bind().map_err(BackendError::session("bind the gradients"))?);
         }
-        Ok(Self { session, runs, limit })
+        Ok(Self { session, runs })
     }
 
-    /// The factor that keeps the norm of the gradients under its limit.
-    pub fn clip_factor(&mut self) -> Result<f64, BackendError> {
+    /// The sum of each piece, in their order.
+    pub fn sums(&mut self) -> Result<Vec<f64>, BackendError> {
         let failed = BackendError::session("take the norm of the gradients");
-        let mut sum = 0.0;
+        let mut sums = Vec::with_capacity(self.runs.len());
         for (binding, squares) in &mut self.runs {
             binding.run(&mut self.session).map_err(&failed)?;
-            sum += f64::from(squares.read().map_err(&failed)?);
+            sums.push(squares.read().map_err(&failed)?.into());
         }
-        Ok(clip_factor(self.limit, sum.sqrt()))
+        Ok(sums)
     }
 }
