@@ -37,7 +37,10 @@ pub enum RemoteError {
         reason: String,
     },
     /// What is needed at once is larger than the limit.
-    #[error("the cache limit of {limit} bytes is too small: {what}; give at least {smallest} bytes")]
+    #[error(
+        "the cache limit of {limit} bytes is too small: {what}; give at least {smallest} bytes, or prepare the data \
+         set in smaller shards (--shard-size)"
+    )]
     SmallLimit {
         /// The limit.
         limit: u64,

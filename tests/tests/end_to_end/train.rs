@@ -367,6 +367,24 @@ fn a_benchmark_prints_the_time_of_each_step() {
 }
 
 #[test]
+fn a_benchmark_compares_micro_batches() {
+    let bench = |micro_batch: &str| {
+        let mut bench = trainer(&["bench", "--recipe", "demo", "--classes", "10", "--batch-size", "8"]);
+        bench.args(["--steps", "2", "--micro-batch", micro_batch]);
+        bench
+    };
+    let found: Vec<Value> = serde_json::from_str(&succeed(bench("8,3").arg("--json"))).unwrap();
+    let rows: Vec<_> = found.iter().map(|one| one["micro_batch_rows"].as_u64().unwrap()).collect();
+    assert_eq!(rows, [8, 3]);
+    let [whole, parts] = [0, 1].map(|one: usize| found[one]["losses"][1].as_f64().unwrap());
+    assert!((whole - parts).abs() < 1e-4, "{whole}, but {parts} in parts");
+    let printed = succeed(&mut bench("8,3"));
+    assert!(printed.contains("\n8 ") && printed.contains("\n3 "), "{printed}");
+    let message = fail(&mut bench("4,9"), 2);
+    assert!(message.contains("--micro-batch 9: expected at most the 8 images of a batch"), "{message}");
+}
+
+#[test]
 fn a_benchmark_prints_the_cost_of_the_loader() {
     let prepared = Prepared::new();
     let bench = |batch: &str| {

@@ -456,6 +456,9 @@ pub struct BenchArgs {
     /// Built-in recipe or a file
     #[arg(long, value_name = "NAME|FILE", default_value = "alexnet")]
     pub recipe: String,
+    /// An .onnx file whose network replaces the recipe's layers, with a new last layer for the classes
+    #[arg(long, value_name = "FILE")]
+    pub network: Option<PathBuf>,
     /// Override a key of the recipe; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -474,6 +477,10 @@ pub struct BenchArgs {
     /// Images of a batch [default: the recipe's batch]
     #[arg(long, value_name = "IMAGES", value_parser = images())]
     pub batch_size: Option<NonZero<usize>>,
+    /// Images that the device processes at once; several numbers are measured one after the other, each in a
+    /// process of its own [default: the batch]
+    #[arg(long, value_name = "IMAGES,…", value_delimiter = ',', value_parser = images(), conflicts_with_all = ["data", "state", "ranks", "parts"])]
+    pub micro_batch: Vec<NonZero<usize>>,
     /// Steps to take, of which the first ones are slower; with --data, steps of a block: two blocks of each
     /// kind alternate
     #[arg(long, value_name = "N", default_value = "5", value_parser = number::<NonZero<usize>>(1..=MOST_COUNTED, "steps"))]

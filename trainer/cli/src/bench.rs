@@ -2,21 +2,22 @@
 
 use std::num::NonZero;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
-use std::{fs, io};
+use std::{env, fs, io};
 
 use anyhow::Context;
 use fovea_pipeline::cores;
 use fovea_pipeline::summary::{count, percent};
-use fovea_tools::outln;
 use fovea_tools::terminal::print_json;
+use fovea_tools::{errln, outln};
 use fovea_trainer::backend::{OrtBackend, Precision, Setup, TrainingBackend};
 use fovea_trainer::bench::{
-    NoiseBatch, RanksBench, SEED, backend, bench_loader, bench_ranks, bench_step, median_step,
+    NoiseBatch, RanksBench, SEED, StepBench, backend, bench_loader, bench_ranks, bench_step, median_step,
 };
 use fovea_trainer::collective::{Place, Ranks, check_parts};
-use fovea_trainer::recipe::Recipe;
+use fovea_trainer::models::check_file;
+use fovea_trainer::recipe::{Head, Recipe};
 use fovea_trainer::training::{TrainingData, TrainingError};
 
 use super::args::BenchArgs;
@@ -26,7 +27,14 @@ use super::{WrongUsage, data, device, launch};
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut overrides = args.set.clone();
     overrides.extend(args.batch_size.map(|size| format!("training.batch_size={size}")));
-    let recipe = Recipe::load(&args.recipe, &overrides)?;
+    let recipe = match &args.network {
+        None => Recipe::load(&args.recipe, &overrides)?,
+        Some(file) => {
+            let file = file.to_str().context("the path of the network is not Unicode")?;
+            Recipe::load_with_network(&args.recipe, file, Some(Head::Auto), &overrides)?
+        }
+    };
+    check_file(&recipe).map_err(TrainingError::from)?;
     if let Some(data) = &args.data {
         loader(args, &recipe, data)?;
         return Ok(ExitCode::SUCCESS);
@@ -40,10 +48,11 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         (None, None) if args.parts.is_some() => {
             Err(WrongUsage("`--parts` is for several processes; add --ranks".into()).into())
         }
-        (None, None) => {
-            step(args, &recipe)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        (None, None) => match &args.micro_batch[..] {
+            [] => step(args, &recipe, recipe.training.batch_size),
+            [rows] => step(args, &recipe, rows.get()),
+            several => micro_batches(args, &recipe, several),
+        },
     }
 }
 
@@ -110,28 +119,87 @@ fn compared(found: &RanksBench) -> String {
     found.allreduce_s.map_or_else(String::new, by)
 }
 
-fn step(args: &BenchArgs, recipe: &Recipe) -> anyhow::Result<()> {
-    let rows = recipe.training.batch_size;
+fn step(args: &BenchArgs, recipe: &Recipe, rows: usize) -> anyhow::Result<ExitCode> {
+    check_micro_batch(recipe, rows)?;
     // An error now, before ONNX Runtime is looked for.
     Setup::new(recipe, args.classes.get(), rows, &[], SEED)?;
     let (loaded, options) = device::runtime(&args.runtime, Some(&args.step), Precision::F32)?;
     if let Some(folder) = &args.state {
         let mut backend = backend(loaded, recipe, args.classes.get(), rows, options, (0, 1))?;
-        return write_state(&mut backend, &NoiseBatch::new(recipe, args.classes.get(), rows), folder);
+        write_state(&mut backend, &NoiseBatch::new(recipe, args.classes.get(), rows), folder)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let found = bench_step(loaded, recipe, args.classes.get(), rows, args.steps.get(), options)?;
     if args.json {
         print_json(&found)?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
+    if rows < found.batch_rows {
+        outln!("micro-batch   {}", count(rows as u64, "image"))?;
+    }
     outln!("start-up      {:.2} s", found.startup_s)?;
     outln!("steps         {}", times(&found.step_s))?;
     outln!("speed         {:.1} images/s at the median step", found.images_per_s)?;
     if let Some(bytes) = found.peak_bytes {
         outln!("peak memory   {:.2} GB", bytes as f64 / 1e9)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_micro_batch(recipe: &Recipe, rows: usize) -> anyhow::Result<()> {
+    let batch = recipe.training.batch_size;
+    if rows > batch {
+        return Err(WrongUsage(format!(
+            "--micro-batch {rows}: expected at most the {batch} images of a batch (--batch-size)"
+        ))
+        .into());
+    }
     Ok(())
+}
+
+/// Steps with each of these micro-batches.
+fn micro_batches(args: &BenchArgs, recipe: &Recipe, several: &[NonZero<usize>]) -> anyhow::Result<ExitCode> {
+    for rows in several {
+        check_micro_batch(recipe, rows.get())?;
+    }
+    let trainer = env::current_exe().context("the path of this program is unknown")?;
+    let mut all = Vec::new();
+    for rows in several {
+        let mut own = launch::without(env::args_os().skip(1), "--micro-batch");
+        own.retain(|argument| argument != "--json");
+        own.extend(["--json".into(), format!("--micro-batch={rows}").into()]);
+        let run = Command::new(&trainer).args(own).stderr(Stdio::inherit()).output();
+        let run = run.with_context(|| format!("{} cannot be started", trainer.display()))?;
+        if !run.status.success() {
+            // It has said why.
+            return Ok(run.status.code().and_then(|code| u8::try_from(code).ok()).map_or_else(
+                || {
+                    errln!(
+                        "error: the process with micro-batches of {rows} images ended with {}",
+                        run.status
+                    );
+                    ExitCode::FAILURE
+                },
+                ExitCode::from,
+            ));
+        }
+        let found: StepBench = serde_json::from_slice(&run.stdout).context("the output of a process")?;
+        if !args.json {
+            if all.is_empty() {
+                print_setting(&found.recipe, found.batch_rows, &found.device, &found.library)?;
+                outln!("micro-batch   {:>12}{:>14}{:>14}", "median step", "images/s", "peak memory")?;
+            }
+            let step = times(&[median_step(&found.step_s)]);
+            let memory = found.peak_bytes.map(|bytes| format!("{:.2} GB", bytes as f64 / 1e9));
+            outln!("{rows:<14}{step:>12}{:>14.1}{:>14}", found.images_per_s, memory.unwrap_or_default())?;
+        }
+        all.push(found);
+    }
+    if args.json {
+        print_json(&all)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes `state.safetensors` and `images.u8` to `folder`.

@@ -27,7 +27,7 @@ pub fn start(ranks: NonZero<usize>, library: Option<&Path>) -> anyhow::Result<Ex
     let mut command = launch_command(ranks.get(), library).map_err(TrainingError::from)?;
     let program = PathBuf::from(command.get_program());
     let trainer = env::current_exe().context("the path of this program is unknown")?;
-    command.arg(trainer).args(of_each(env::args_os().skip(1)));
+    command.arg(trainer).args(without(env::args_os().skip(1), "--ranks"));
     // In a group of its own it gets the terminal's Ctrl-C from here alone, once.
     command.stdin(Stdio::null()).process_group(0);
     let mut child = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
@@ -61,15 +61,14 @@ pub fn start(ranks: NonZero<usize>, library: Option<&Path>) -> anyhow::Result<Ex
     }
 }
 
-/// The arguments of each process: those of this command without its name and its own option.
-fn of_each(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The arguments of processes that this command starts: its own without `launch` and an option with a value.
+pub fn without(mut arguments: impl Iterator<Item = OsString>, option: &str) -> Vec<OsString> {
     let mut others = Vec::new();
-    let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("launch") if others.is_empty() => {}
-            Some("--ranks") => drop(arguments.next()),
-            Some(text) if text.starts_with("--ranks=") => {}
+            Some(text) if text == option => drop(arguments.next()),
+            Some(text) if text.strip_prefix(option).is_some_and(|rest| rest.starts_with('=')) => {}
             _ => others.push(argument),
         }
     }
@@ -84,6 +83,6 @@ mod tests {
     fn each_process_gets_the_arguments_of_training() {
         let given = ["launch", "--ranks", "2", "--data", "launch", "--ranks=2", "--run", "two"];
         let expected = ["--data", "launch", "--run", "two"];
-        assert_eq!(of_each(given.into_iter().map(OsString::from)), expected.map(OsString::from));
+        assert_eq!(without(given.into_iter().map(OsString::from), "--ranks"), expected.map(OsString::from));
     }
 }

@@ -21,7 +21,7 @@ use crate::recipe::Recipe;
 /// Seed of the initial weights, the noise and the dropout masks.
 pub const SEED: u64 = 1;
 
-/// One step; `next` are the images of the following step, if they are known.
+/// One step on a whole batch; `next` are the images of the following step, if they are known.
 fn take_step(
     backend: &mut dyn TrainingBackend,
     recipe: &Recipe,
@@ -29,15 +29,32 @@ fn take_step(
     next: Option<NextImages<'_>>,
     step: u64,
 ) -> Result<BatchMetrics, BackendError> {
-    let gradient_scale = 1.0 / rows.targets.len() as f32;
-    let micro_batch = MicroBatch { seed: SEED, step, id, gradient_scale };
-    let metrics = match next {
-        Some(next) => backend.accumulate_and_fetch(rows, micro_batch, next)?,
-        None => backend.accumulate(rows, micro_batch)?,
-    };
+    let batch_rows = rows.targets.len();
+    let metrics = add_gradients(backend, batch_rows, (rows, id), next, step)?;
+    update(backend, recipe, step)?;
+    Ok(metrics)
+}
+
+/// Adds the gradients of some rows of a batch of `batch_rows`; `next` are the images of the rows after them,
+/// if they are known.
+fn add_gradients(
+    backend: &mut dyn TrainingBackend,
+    batch_rows: usize,
+    (rows, id): (Rows<'_>, RowsId),
+    next: Option<NextImages<'_>>,
+    step: u64,
+) -> Result<BatchMetrics, BackendError> {
+    let micro_batch = MicroBatch { seed: SEED, step, id, gradient_scale: 1.0 / batch_rows as f32 };
+    match next {
+        Some(next) => backend.accumulate_and_fetch(rows, micro_batch, next),
+        None => backend.accumulate(rows, micro_batch),
+    }
+}
+
+fn update(backend: &mut dyn TrainingBackend, recipe: &Recipe, step: u64) -> Result<(), BackendError> {
     // A step that overflows in f16 takes as long as any other.
     let _ = backend.update(Update::new(recipe.optimizer.learning_rate, step))?;
-    Ok(metrics)
+    Ok(())
 }
 
 /// The median step time; NaN without steps.

@@ -6,19 +6,17 @@ use std::time::Instant;
 use fovea_runtime::OnnxRuntime;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{SEED, median_step, take_step};
+use super::{SEED, add_gradients, median_step, update};
 use crate::backend::{
     BackendError, NextImages, OrtBackend, OrtOptions, Rows, RowsId, Setup, Targets, TrainingBackend,
 };
+use crate::metrics::BatchMetrics;
 use crate::recipe::Recipe;
 
-/// Id of the batch of noise.
-const ID: RowsId = RowsId { epoch: 0, batch: 0, first_row: 0 };
-
 /// Result of [`bench_step`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepBench {
     /// Name of the recipe.
     pub recipe: String,
@@ -28,6 +26,8 @@ pub struct StepBench {
     pub library: String,
     /// Rows of a batch.
     pub batch_rows: usize,
+    /// Rows of a micro-batch: those that are computed at once.
+    pub micro_batch_rows: usize,
     /// Seconds to set up the backend: graphs, sessions, initial weights.
     pub startup_s: f64,
     /// Seconds of every step, the first included.
@@ -36,7 +36,7 @@ pub struct StepBench {
     pub step_cpu_s: Option<Vec<f64>>,
     /// Mean loss of every step.
     pub losses: Vec<f64>,
-    /// Seconds of an evaluation of the batch after the steps.
+    /// Seconds of an evaluation of a micro-batch after the steps.
     pub evaluate_s: f64,
     /// Images per second at the median step.
     pub images_per_s: f64,
@@ -82,7 +82,8 @@ pub fn backend(
     OrtBackend::new(loaded, &setup, options)
 }
 
-/// Takes `steps` training steps of `recipe` on one batch of noise, and evaluates it.
+/// Takes `steps` training steps of `recipe` on one batch of noise, `micro_batch_rows` rows at once, and
+/// evaluates the first of those.
 ///
 /// # Errors
 /// [`BackendError`] when the backend cannot be made or fails.
@@ -90,13 +91,14 @@ pub fn bench_step(
     loaded: &'static OnnxRuntime,
     recipe: &Recipe,
     classes: usize,
-    batch_rows: usize,
+    micro_batch_rows: usize,
     steps: usize,
     options: OrtOptions,
 ) -> Result<StepBench, BackendError> {
     let started = Instant::now();
-    let mut backend = backend(loaded, recipe, classes, batch_rows, options, (0, 1))?;
+    let mut backend = backend(loaded, recipe, classes, micro_batch_rows, options, (0, 1))?;
     let startup_s = started.elapsed().as_secs_f64();
+    let batch_rows = recipe.training.batch_size;
     let batch = NoiseBatch::new(recipe, classes, batch_rows);
     let offsets = vec![[0.0; 3]; batch_rows];
     // The memory that a loader would use.
@@ -105,23 +107,36 @@ pub fn bench_step(
     })?;
     let images = &mut memory.bytes_mut()[..batch.images.len()];
     images.copy_from_slice(&batch.images);
-    let rows = Rows { images, color_offsets: &offsets, targets: Targets::Classes(&batch.labels) };
+    let image = batch.images.len() / batch_rows;
+    let micro_batches: Vec<(Rows<'_>, RowsId)> = (0..batch_rows)
+        .step_by(micro_batch_rows)
+        .map(|first| {
+            let samples = first..(first + micro_batch_rows).min(batch_rows);
+            let rows = Rows {
+                images: &images[samples.start * image..samples.end * image],
+                color_offsets: &offsets[samples.clone()],
+                targets: Targets::Classes(&batch.labels[samples]),
+            };
+            (rows, RowsId { epoch: 0, batch: 0, first_row: first as u64 })
+        })
+        .collect();
     let (mut step_s, mut step_cpu_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..steps as u64 {
         let (started, cpu_before) = (Instant::now(), processor_seconds());
-        let sums = take_step(
-            &mut backend,
-            recipe,
-            (rows, ID),
-            Some(NextImages { id: ID, images: rows.images }),
-            step,
-        )?;
+        let mut sums = BatchMetrics::default();
+        for (at, &rows) in micro_batches.iter().enumerate() {
+            let (next, id) = micro_batches[(at + 1) % micro_batches.len()];
+            let next = NextImages { id, images: next.images };
+            sums += add_gradients(&mut backend, batch_rows, rows, Some(next), step)?;
+        }
+        update(&mut backend, recipe, step)?;
         step_s.push(started.elapsed().as_secs_f64());
         step_cpu_s.push(processor_seconds().zip(cpu_before).map(|(after, before)| after - before));
         losses.push(sums.mean_loss());
     }
     let started = Instant::now();
-    backend.evaluate(rows, &mut vec![0.0; batch_rows * classes])?;
+    let (rows, _) = micro_batches[0];
+    backend.evaluate(rows, &mut vec![0.0; rows.targets.len() * classes])?;
     let evaluate_s = started.elapsed().as_secs_f64();
     let description = backend.describe();
     Ok(StepBench {
@@ -129,6 +144,7 @@ pub fn bench_step(
         device: description.device,
         library: description.library,
         batch_rows,
+        micro_batch_rows,
         startup_s,
         evaluate_s,
         images_per_s: batch_rows as f64 / median_step(&step_s),
@@ -165,10 +181,20 @@ mod tests {
 
     #[test]
     fn a_benchmark_takes_the_steps_and_measures_each() {
-        let recipe = Recipe::load("demo", &[]).unwrap();
+        let recipe = Recipe::load("demo", &["training.batch_size=4".into()]).unwrap();
         let options = OrtOptions::new(Device::Cpu);
-        let found = bench_step(testing::runtime(), &recipe, 10, 4, 3, options).unwrap();
+        let bench = |micro_batch_rows| {
+            bench_step(testing::runtime(), &recipe, 10, micro_batch_rows, 3, options).unwrap()
+        };
+        let found = bench(4);
         assert_eq!((found.step_s.len(), found.losses.len(), found.batch_rows), (3, 3, 4));
+        // The last of two is smaller.
+        let losses = bench(3).losses;
+        assert!(
+            losses.iter().zip(&found.losses).all(|(one, other)| (one - other).abs() < 1e-5),
+            "{losses:?}, but at once {:?}",
+            found.losses
+        );
         assert!(found.step_s.iter().all(|&s| s > 0.0) && found.startup_s > 0.0);
         assert!(found.losses[2] != found.losses[0]);
         #[cfg(target_os = "linux")]
