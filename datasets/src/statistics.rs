@@ -90,7 +90,7 @@ fn dot(a: &[u8], b: &[u8]) -> u32 {
 pub struct BatchSums {
     color: ColorSums,
     images: u16,
-    /// u16 `[3,S,S]`.
+    /// u16 `[3,S,S]`; empty where images differ in size.
     pixels: Vec<u16>,
 }
 
@@ -98,10 +98,11 @@ impl BatchSums {
     /// Images that the 16-bit sums have room for.
     pub const MAX_IMAGES: usize = (u16::MAX / u8::MAX as u16) as usize;
 
-    /// Sums over no image, for images of `image_bytes` = 3·S·S values.
+    /// Sums over no image, for a mean image of `mean_values` = 3·S·S values; 0 for images of differing sizes,
+    /// which have none.
     #[must_use]
-    pub fn new(image_bytes: usize) -> Self {
-        Self { color: ColorSums::default(), images: 0, pixels: vec![0; image_bytes] }
+    pub fn new(mean_values: usize) -> Self {
+        Self { color: ColorSums::default(), images: 0, pixels: vec![0; mean_values] }
     }
 
     /// Forgets all images.
@@ -111,12 +112,13 @@ impl BatchSums {
         self.pixels.fill(0);
     }
 
-    /// Adds an image, `u8 [3,S,S]`.
+    /// Adds an image, `u8 [3,H,W]`.
     ///
     /// # Panics
-    /// When it has another size, or after [`MAX_IMAGES`](Self::MAX_IMAGES).
+    /// When it has another size than the mean image, or after [`MAX_IMAGES`](Self::MAX_IMAGES).
     pub fn add_image(&mut self, planes: &[u8]) {
-        assert_eq!(planes.len(), self.pixels.len(), "all images have the same size");
+        let has_size = self.pixels.is_empty() || planes.len() == self.pixels.len();
+        assert!(has_size, "{} values, but the mean image has {}", planes.len(), self.pixels.len());
         assert!(usize::from(self.images) < Self::MAX_IMAGES, "no room for a further image");
         self.images += 1;
         self.color.add_image(planes);
@@ -131,15 +133,16 @@ impl BatchSums {
 pub struct Statistics {
     color: ColorSums,
     images: u64,
-    /// u64 `[3,S,S]`.
+    /// u64 `[3,S,S]`; empty where images differ in size.
     pixels: Vec<u64>,
 }
 
 impl Statistics {
-    /// Sums over no image, for images of `image_bytes` = 3·S·S values.
+    /// Sums over no image, for a mean image of `mean_values` = 3·S·S values; 0 for images of differing sizes,
+    /// which have none.
     #[must_use]
-    pub fn new(image_bytes: usize) -> Self {
-        Self { color: ColorSums::default(), images: 0, pixels: vec![0; image_bytes] }
+    pub fn new(mean_values: usize) -> Self {
+        Self { color: ColorSums::default(), images: 0, pixels: vec![0; mean_values] }
     }
 
     /// Adds what a worker has collected.
@@ -163,7 +166,11 @@ impl Statistics {
     /// Whether these can be the sums over `images` images of this size.
     #[must_use]
     pub fn is_possible(&self, images: u64) -> bool {
-        let pixels = images.checked_mul(self.pixels.len() as u64 / 3);
+        let pixels = match self.pixels.len() as u64 / 3 {
+            // Of any size.
+            0 => Some(self.color.pixels).filter(|&pixels| pixels >= images && (images > 0) == (pixels > 0)),
+            of_image => images.checked_mul(of_image),
+        };
         let color = &self.color;
         let at_most =
             |sums: &[u64], most: Option<u64>| most.is_some_and(|most| sums.iter().all(|&sum| sum <= most));
@@ -180,9 +187,9 @@ impl Statistics {
         self.images
     }
 
-    /// How many values the sums of the mean image have: 3·S·S.
+    /// How many values the sums of the mean image have: 3·S·S, or 0.
     #[must_use]
-    pub fn image_bytes(&self) -> usize {
+    pub fn mean_values(&self) -> usize {
         self.pixels.len()
     }
 
@@ -192,10 +199,10 @@ impl Statistics {
         self.color.statistics()
     }
 
-    /// The mean image, `f32 [3,S,S]` 0..=255; `None` without images.
+    /// The mean image, `f32 [3,S,S]` 0..=255; `None` without images, and where they differ in size.
     #[must_use]
     pub fn mean_image(&self) -> Option<Array3<f32>> {
-        if self.images == 0 {
+        if self.images == 0 || self.pixels.is_empty() {
             return None;
         }
         let side = (self.pixels.len() / 3).isqrt();

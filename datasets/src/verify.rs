@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, thread};
 
 use fovea_files::PartialFile;
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::shard::{Shard, shard_file_name};
 use fovea_pipeline::threads::MOST_THREADS;
 use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, Encoding, ShardInfo, Split};
@@ -197,14 +198,11 @@ fn check_records(shard: &Shard, outcome: &mut Outcome) {
         } else if header.encoding == Encoding::Jpeg {
             let decoded =
                 PhotoFile::parse(record.image).and_then(|file| file.decode(Orientation::Ignore, &mut photo));
-            let size = header.image_size;
+            let found = Size { width: photo.width, height: photo.height };
             match decoded {
                 Err(error) => outcome.problems.push(format!("{place}: {error}")),
-                Ok(()) if (photo.width, photo.height) != (size, size) => {
-                    let (width, height) = (photo.width, photo.height);
-                    outcome
-                        .problems
-                        .push(format!("{place}: {width}x{height} pixels, expected {size}x{size}"));
+                Ok(()) if found != record.size => {
+                    outcome.problems.push(format!("{place}: {found} pixels, expected {}", record.size));
                 }
                 Ok(()) => {}
             }
@@ -224,9 +222,10 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
     Ok((bytes, hasher.finalize().to_hex().to_string()))
 }
 
-/// Checks the shape of the mean image, and that its channels average to the means in `dataset.json`.
+/// Checks the shape of the mean image, if images have one, and that its channels average to the means in
+/// `dataset.json`.
 fn check_mean_image(dataset: &Dataset) -> Option<Problem> {
-    let statistics = dataset.info().statistics.as_ref()?;
+    let statistics = dataset.info().statistics.as_ref().filter(|_| dataset.info().image_shape.is_square())?;
     let path = dataset.directory().join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
     let mean = match dataset.mean_image() {
         Ok(mean) => mean,

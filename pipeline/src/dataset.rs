@@ -74,8 +74,12 @@ impl Dataset {
     /// Reads the mean training image, `f32 [3,S,S]`, 0..=255.
     ///
     /// # Errors
-    /// [`DatasetError`] when the file is missing or of another size.
+    /// [`DatasetError`] when the file is missing or of another size; [`DatasetError::NoMeanImage`] when images
+    /// have differing sizes.
     pub fn mean_image(&self) -> Result<Array3<f32>, DatasetError> {
+        if !self.info.image_shape.is_square() {
+            return Err(DatasetError::NoMeanImage { directory: self.directory.clone() });
+        }
         let path = self.directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME);
         let io_error = |source| DatasetError::Io { path: path.clone(), source };
         let unreadable = |reason| DatasetError::Unreadable { path: path.clone(), reason };
@@ -142,9 +146,11 @@ fn check(info: &DatasetInfo) -> Result<(), String> {
     if !(1..=MAX_IMAGE_SIZE).contains(&info.image_size) {
         return Err(format!("image_size {}, expected 1 to {MAX_IMAGE_SIZE} pixels", info.image_size));
     }
-    if info.format_version != info.labels.format_version() {
-        let (labels, version) = (info.labels, info.format_version);
-        return Err(format!("labels of the kind {labels} in format version {version}"));
+    if info.format_version != info.image_shape.format_version(info.labels) {
+        let DatasetInfo { labels, image_shape, format_version, .. } = info;
+        return Err(format!(
+            "images of the shape {image_shape} with labels of the kind {labels} in format version {format_version}"
+        ));
     }
     let shards = info.train.iter().chain(&info.val);
     for (name, number) in [
@@ -228,9 +234,9 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_with_both() {
-        for (version, found) in [(json!(3), "3"), (json!(0), "0"), (json!("1"), "none")] {
+        for (version, found) in [(json!(4), "4"), (json!(0), "0"), (json!("1"), "none")] {
             let error = error_of(&changed(|json| json["format_version"] = version));
-            assert!(error.contains(&format!("format version {found}, expected 1 to 2")), "{error}");
+            assert!(error.contains(&format!("format version {found}, expected 1 to 3")), "{error}");
         }
     }
 

@@ -44,6 +44,16 @@ pub enum DatasetError {
         /// The split that was asked for.
         split: Split,
     },
+    /// Images of differing sizes have no mean image.
+    #[error(
+        "{}: images of differing sizes have no mean image; subtract the mean of each channel, in a recipe by \
+         input.mean = \"channel\", or prepare squares",
+        directory.display()
+    )]
+    NoMeanImage {
+        /// The data set.
+        directory: PathBuf,
+    },
     /// A shard does not agree with `dataset.json`.
     #[error(
         "{}: {what} {found}, but dataset.json says {expected}; the file is damaged, or of another preparation: \

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image_shape::{ImageShape, ImageSizes};
 use crate::labels::LabelKind;
 use crate::names::UnknownName;
 
@@ -64,9 +65,10 @@ pub struct Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// Planar pixels, `u8 [3,S,S]`, in a fixed-size binary column.
+    /// Planar pixels, `u8 [3,H,W]`, in a fixed-size binary column if all images have one size, else in a
+    /// binary column.
     Raw,
-    /// A baseline JPEG file of S×S pixels, in a binary column.
+    /// A baseline JPEG file, in a binary column.
     Jpeg,
 }
 
@@ -151,14 +153,17 @@ pub struct ShardInfo {
 /// The content of `dataset.json`: what the shards next to it hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetInfo {
-    /// Version of the shard format, [`LabelKind::format_version`].
+    /// Version of the shard format, [`ImageShape::format_version`].
     pub format_version: u32,
     /// The program and version that wrote the shards.
     pub writer: String,
     /// Where the images came from, e.g. `ilsvrc2012-tars`.
     pub source: String,
-    /// Side S of every image in pixels.
+    /// Side S of every image in pixels; the shorter side, if images keep the proportions of their photos.
     pub image_size: u32,
+    /// The shape of the images. Not in the file if they are squares.
+    #[serde(default, skip_serializing_if = "ImageShape::is_square")]
+    pub image_shape: ImageShape,
     /// How images are stored.
     pub encoding: Encoding,
     /// Shards of the training images.
@@ -167,13 +172,18 @@ pub struct DatasetInfo {
     pub val: Vec<ShardInfo>,
     /// Colour statistics of the training images; `None` if there are no training images.
     pub statistics: Option<ColorStatistics>,
-    /// BLAKE3 digest of the file of the mean image, in hexadecimal. Data sets of earlier versions have none.
+    /// BLAKE3 digest of the file of the mean image, in hexadecimal. Data sets of earlier versions have none,
+    /// and images of differing sizes have no mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_image_blake3: Option<String>,
     /// Images that were not stored upright, by the EXIF data of their files. Not in the file if there are
     /// none; data sets of earlier versions did not count them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub turned_images: u64,
+    /// Images of photos whose longer side was more than [`ImageShape::MOST_ASPECT`] times the shorter one, so
+    /// that only their middle was kept. Not in the file if there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut_images: u64,
     /// What the labels are. Not in the file if they are classes.
     #[serde(default, skip_serializing_if = "LabelKind::is_class")]
     pub labels: LabelKind,
@@ -195,6 +205,12 @@ impl DatasetInfo {
 
     /// Name of the file that holds the mean image, `f32 [3,S,S]`, next to the shards.
     pub const MEAN_IMAGE_FILE_NAME: &'static str = "mean_image.npy";
+
+    /// The sizes of the images.
+    #[must_use]
+    pub fn image_sizes(&self) -> ImageSizes {
+        self.image_shape.sizes(self.image_size)
+    }
 
     /// The shards of `split`.
     #[must_use]

@@ -28,9 +28,8 @@ impl LabelKind {
         }
     }
 
-    /// Version of the format of shards with such labels.
-    #[must_use]
-    pub fn format_version(self) -> u32 {
+    /// Version of the format of shards with such labels and square images.
+    pub(crate) fn format_version(self) -> u32 {
         match self {
             Self::Class => 1,
             Self::MultiHot | Self::Values => 2,

@@ -18,14 +18,12 @@
 //! ```no_run
 //! use std::sync::Arc;
 //!
-//! use fovea_pipeline::geometry::Size;
 //! use fovea_pipeline::{Chain, Dataset, Images, Loader, LoaderConfig, Split, augment};
 //!
 //! let dataset = Dataset::open("shards".as_ref())?;
 //! let info = dataset.info();
 //! let records = Arc::new(dataset.records(Split::Train)?);
-//! let stored = Size::square(info.image_size);
-//! let chain = Chain::from_configs(&augment::alexnet(), stored, info.statistics.as_ref())?;
+//! let chain = Chain::from_configs(&augment::alexnet(), info.image_sizes(), info.statistics.as_ref())?;
 //! let config = LoaderConfig { epochs: 0..1, batch_size: 128, seed: 7, ..LoaderConfig::training(chain) };
 //! for batch in Loader::start(records, config)? {
 //!     let batch = batch?;
@@ -41,6 +39,7 @@
 //! | --- | --- |
 //! | [`shard`], [`dataset`], [`dataset_info`], [`records`], [`shard_files`] | what is on disk, or elsewhere |
 //! | [`labels`] | classes, marks of several, numbers |
+//! | [`image_shape`] | squares, or photos in their own proportions |
 //! | [`order`], [`random`] | which record comes when, and which random numbers it gets |
 //! | [`decode`] | JPEG to pixels |
 //! | [`geometry`], [`view`] | an image and the part of it that is used |
@@ -65,6 +64,7 @@ pub mod decode;
 pub mod eval_crops;
 pub mod form;
 pub mod geometry;
+pub mod image_shape;
 pub mod kernels;
 pub mod labels;
 pub mod loader;
@@ -94,6 +94,7 @@ pub use dataset_error::DatasetError;
 pub use dataset_info::{Class, ColorStatistics, DatasetInfo, Encoding, ShardInfo, Split};
 pub use eval_crops::EvalCrops;
 pub use form::{Axes, MeanValue, Normalization, OutputForm};
+pub use image_shape::{ImageShape, ImageSizes};
 pub use labels::{Label, LabelKind};
 pub use loader::{Loader, LoaderConfig, LoaderError};
 pub use mapped::report_bus_errors;

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::dataset_error::DatasetError;
 use crate::decode::JpegDecoder;
-use crate::geometry::Size;
 use crate::shard::{Record, Shard, ShardError};
 use crate::shard_check;
 use crate::shard_files::ShardFiles;
 use crate::view::{Pixels, Scratch, View};
-use crate::{DatasetInfo, Encoding, LabelKind, ShardInfo, Split};
+use crate::{DatasetInfo, Encoding, ImageSizes, LabelKind, ShardInfo, Split};
 
 /// All records of a split, numbered across its shards.
 ///
@@ -88,10 +87,10 @@ impl Records {
         (self.info.labels, self.info.classes.len())
     }
 
-    /// Side of every image in pixels.
+    /// The sizes of the images.
     #[must_use]
-    pub fn image_size(&self) -> u32 {
-        self.info.image_size
+    pub fn image_sizes(&self) -> ImageSizes {
+        self.info.image_sizes()
     }
 
     /// How the images are stored.
@@ -340,14 +339,13 @@ impl StoredRecord {
     /// The pixels, unchecked against the checksum: the record's own bytes, or those in `decoder`.
     ///
     /// # Errors
-    /// [`ShardError::Decode`] when the record is no JPEG file of the data set's size.
+    /// [`ShardError::Decode`] when the record is no JPEG file of the record's size.
     pub fn pixels<'a>(&'a self, decoder: &'a mut JpegDecoder) -> Result<Pixels<'a>, ShardError> {
         let shard = &self.mapped.shard;
-        let image = self.get().image;
-        let size = Size::square(shard.header().image_size);
+        let Record { image, size, .. } = self.get();
         match shard.header().encoding {
             Encoding::Raw => Ok(Pixels::planar(image, size)),
-            Encoding::Jpeg => match decoder.decode(image, size.width) {
+            Encoding::Jpeg => match decoder.decode(image, size) {
                 Ok(pixels) => Ok(Pixels::interleaved(pixels, size)),
                 Err(reason) => {
                     let path = shard.path().into();
@@ -378,6 +376,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
+    use crate::geometry::Size;
     use crate::test_support;
     use crate::{Dataset, Split};
 

@@ -16,6 +16,7 @@ pub(crate) fn disagreements(
     let images = info.shards(split)[number].images;
     let mut values = vec![
         ("image size", header.image_size.to_string(), info.image_size.to_string()),
+        ("shape of its images", header.image_shape.to_string(), info.image_shape.to_string()),
         ("encoding", header.encoding.to_string(), info.encoding.to_string()),
         ("split", header.split.to_string(), split.to_string()),
         ("position in its split", header.shard.to_string(), number.to_string()),

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::labels::{Label, Labels};
 use crate::shard::{ShardHeader, ShardWriter};
-use crate::{Class, ColorStatistics, DatasetInfo, Encoding, LabelKind, ShardInfo, Split};
+use crate::{Class, ColorStatistics, DatasetInfo, Encoding, ImageShape, LabelKind, ShardInfo, Split};
 
 /// Side of the images in pixels.
 pub const SIDE: u32 = 20;
@@ -22,13 +22,14 @@ pub fn classes(count: usize) -> Vec<Class> {
 
 pub fn header(encoding: Encoding, shard: u32) -> ShardHeader {
     ShardHeader {
-        format_version: LabelKind::Class.format_version(),
+        format_version: 1,
         writer: "test".into(),
         source: "test".into(),
         split: Split::Train,
         shard,
         encoding,
         image_size: SIDE,
+        image_shape: ImageShape::Square,
         labels: LabelKind::Class,
         classes: classes(10),
     }
@@ -135,12 +136,14 @@ fn write_labelled_json(directory: &Path, labels: LabelKind, encoding: Encoding, 
         writer: "test".into(),
         source: "test".into(),
         image_size: SIDE,
+        image_shape: ImageShape::Square,
         encoding,
         train,
         val: Vec::new(),
         statistics: Some(ColorStatistics::imagenet()),
         mean_image_blake3: Some(blake3::hash(&npy).to_string()),
         turned_images: 0,
+        cut_images: 0,
         labels,
         classes: classes(10),
     };

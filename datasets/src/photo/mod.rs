@@ -1,7 +1,7 @@
-//! Photos: from the bytes of an image file to S×S RGB pixels.
+//! Photos: from the bytes of an image file to RGB pixels of the size of a data set.
 //!
 //! [`PhotoFile::parse`] detects the format by the content (never by the name) and reads the header,
-//! [`PhotoFile::decode`] gives a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] makes it S×S. The results are
+//! [`PhotoFile::decode`] gives a [`Photo`], `u8 [H,W,3]` RGB, and [`Shaper`] resizes it. The results are
 //! those of common loaders:
 //!
 //! * greyscale is repeated in the three channels; CMYK and YCCK are read as Adobe writes them, inverted;
@@ -33,7 +33,7 @@ pub use error::PhotoError;
 pub use file::{BEGINNING_BYTES, PhotoFile, is_image};
 pub use orientation::Orientation;
 pub use pixels::{MAX_PIXELS, Photo, to_planes};
-pub use shape::{Filter, Fit, Shaper};
+pub use shape::{Filter, Fit, Shaped, Shaper};
 
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,17 @@
-//! From a photo of any shape to S×S pixels.
+//! From a photo of any shape to S×S pixels, or to S pixels along its shorter side.
 
 use std::fmt;
 use std::str::FromStr;
 
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use fovea_pipeline::UnknownName;
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::resize::resize_rgb;
+use fovea_pipeline::{ImageShape, UnknownName};
 use serde::{Deserialize, Serialize};
 
 use super::{Orientation, Photo, PhotoError, PhotoFile, to_planes};
 
-/// How a rectangular photo becomes a square.
+/// What becomes of a rectangular photo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
@@ -20,11 +20,14 @@ pub enum Fit {
     ShortSide,
     /// Both sides become S; proportions change.
     Squash,
+    /// The shorter side becomes S, and the whole photo is kept; of one whose longer side is more than
+    /// [`ImageShape::MOST_ASPECT`] times the shorter one, the middle of that length.
+    Keep,
 }
 
 impl Fit {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::ShortSide, Self::Squash];
+    pub const ALL: [Self; 3] = [Self::ShortSide, Self::Squash, Self::Keep];
 
     /// The name on command lines and in `preparation.json`.
     #[must_use]
@@ -32,6 +35,16 @@ impl Fit {
         match self {
             Self::ShortSide => "short-side",
             Self::Squash => "squash",
+            Self::Keep => "keep",
+        }
+    }
+
+    /// The shape of the result.
+    #[must_use]
+    pub fn image_shape(self) -> ImageShape {
+        match self {
+            Self::ShortSide | Self::Squash => ImageShape::Square,
+            Self::Keep => ImageShape::Keep,
         }
     }
 }
@@ -108,18 +121,30 @@ impl FromStr for Filter {
 /// bilinear. The two sharper kernels overshoot at edges next to black and white, where the order of the two
 /// passes decides what is clipped: up to 24 levels in single pixels. torchvision's `Resize(S)` followed by
 /// `CenterCrop(S)` is shifted by less than a pixel: it rounds the long side and the crop's corner to whole
-/// pixels. Only the source pixels that the square needs are looked at.
+/// pixels. Only the source pixels that the square needs are looked at. Photos that keep their proportions have
+/// the size that torchvision's `Resize(S)` gives them, the longer side rounded down.
 pub struct Shaper {
     resizer: Resizer,
     options: ResizeOptions,
     fit: Fit,
-    size: Size,
-    /// `u8 [S,S,3]`.
-    square: Vec<u8>,
+    size: u32,
+    /// `u8 [H,W,3]`.
+    rgb: Vec<u8>,
+}
+
+/// A photo in another shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shaped<'a> {
+    /// `u8 [H,W,3]` RGB 0..=255.
+    pub rgb: &'a [u8],
+    /// Width and height; S×S, unless the photo kept its proportions.
+    pub size: Size,
+    /// Whether only the middle of a very long photo was kept.
+    pub is_cut: bool,
 }
 
 impl Shaper {
-    /// A shaper to `size`×`size` pixels.
+    /// A shaper to images whose side, or shorter side, is `size` pixels.
     ///
     /// # Panics
     /// When `size` is 0.
@@ -130,40 +155,60 @@ impl Shaper {
             resizer: Resizer::new(),
             options: ResizeOptions::new().resize_alg(filter.algorithm()),
             fit,
-            size: Size::square(size),
-            square: vec![0; 3 * Size::square(size).area()],
+            size,
+            rgb: Vec::new(),
         }
     }
 
-    /// Brings `u8 [H,W,3]` to `u8 [S,S,3]`.
+    /// Brings a photo `u8 [H,W,3]` to its new shape.
     ///
     /// # Panics
     /// When a side is 0 or `rgb` has not `width * height * 3` bytes.
-    pub fn shape(&mut self, width: u32, height: u32, rgb: &[u8]) -> &[u8] {
-        let options = match self.fit {
-            Fit::Squash => self.options,
-            Fit::ShortSide => {
-                let side = f64::from(width.min(height));
-                let left = (f64::from(width) - side) / 2.0;
-                let top = (f64::from(height) - side) / 2.0;
-                self.options.crop(left, top, side, side)
+    pub fn shape(&mut self, width: u32, height: u32, rgb: &[u8]) -> Shaped<'_> {
+        let (shorter, longer) = (width.min(height), width.max(height));
+        // The part of the longer side that is kept.
+        let kept = match self.fit {
+            Fit::ShortSide => shorter,
+            Fit::Squash => longer,
+            Fit::Keep => longer.min(shorter.saturating_mul(ImageShape::MOST_ASPECT)),
+        };
+        let of_longer = match self.fit {
+            Fit::ShortSide | Fit::Squash => self.size,
+            Fit::Keep => {
+                let scaled = u64::from(self.size) * u64::from(kept) / u64::from(shorter);
+                u32::try_from(scaled).unwrap_or(u32::MAX).min(ImageShape::MOST_SIDE_PX)
             }
         };
-        let source = (rgb, Size { width, height });
-        resize_rgb(&mut self.resizer, source, (&mut self.square, self.size), &options);
-        &self.square
+        let place = |side: u32| {
+            let part = f64::from(kept.min(side));
+            ((f64::from(side) - part) / 2.0, part)
+        };
+        let ((left, wide), (top, high)) = (place(width), place(height));
+        let options = self.options.crop(left, top, wide, high);
+        let size = match width > height {
+            true => Size { width: of_longer, height: self.size },
+            false => Size { width: self.size, height: of_longer },
+        };
+        self.rgb.resize(3 * size.area(), 0);
+        resize_rgb(&mut self.resizer, (rgb, Size { width, height }), (&mut self.rgb, size), &options);
+        Shaped { rgb: &self.rgb, size, is_cut: self.fit == Fit::Keep && kept < longer }
     }
 
-    /// Decodes an image file, with its orientation applied or not, and brings it to `u8 [3,S,S]`.
+    /// Decodes an image file, with its orientation applied or not, and brings it to its new shape: the pixels
+    /// `u8 [3,H,W]`, and their size.
     ///
     /// # Errors
     /// When the file is not an image file that can be read, damaged, or too large.
-    pub fn planes_of(&mut self, file: &[u8], orientation: Orientation) -> Result<Vec<u8>, PhotoError> {
+    pub fn planes_of(
+        &mut self,
+        file: &[u8],
+        orientation: Orientation,
+    ) -> Result<(Vec<u8>, Size), PhotoError> {
         let mut photo = Photo::default();
         PhotoFile::parse(file)?.decode(orientation, &mut photo)?;
-        let square = self.shape(photo.width, photo.height, &photo.rgb);
-        let mut planes = vec![0; square.len()];
-        to_planes(square, &mut planes);
-        Ok(planes)
+        let Shaped { rgb, size, .. } = self.shape(photo.width, photo.height, &photo.rgb);
+        let mut planes = vec![0; rgb.len()];
+        to_planes(rgb, &mut planes);
+        Ok((planes, size))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use fovea_pipeline::Split;
-use fovea_pipeline::shard::Shard;
+use fovea_pipeline::shard::{Record, Shard};
 use fovea_pipeline::text::printable;
 use fovea_pipeline::threads::panic_text;
 
@@ -115,7 +115,7 @@ impl<'a> Comparison<'a> {
     fn open(shared: &'a Shared<'a>, directory: &Path, planned: &PlannedShard) -> Result<Self, PrepareError> {
         let shard = Shard::open(&directory.join(planned.file_name()))?;
         let records = (0..shard.len()).map(|index| (shard.key(index), index)).collect();
-        let output = Some(Output::new(shared.options.image_bytes()));
+        let output = Some(Output::new(shared.options.mean_values()));
         Ok(Self { shared, split: planned.split, shard, records, output })
     }
 
@@ -126,16 +126,19 @@ impl<'a> Comparison<'a> {
         position: usize,
     ) -> Result<Option<(String, Change)>, PrepareError> {
         let (split, positions) = (self.split, position..position + 1);
-        let output = self.output.take().unwrap_or_else(|| Output::new(self.shared.options.image_bytes()));
+        let output = self.output.take().unwrap_or_else(|| Output::new(self.shared.options.mean_values()));
         // Nobody cancels.
         let Some(task) = worker.run(Task { number: 0, split, positions, output })? else { return Ok(None) };
         let entry = self.shared.order[split as usize][position] as usize;
         let key = &self.shared.source.entries(split)[entry].key;
-        let record = self.records.get(key).map(|&index| self.shard.record(index).image);
-        let is_decoded = !task.output.records.is_empty();
+        let record = self.records.get(key).map(|&index| self.shard.record(index));
+        let decoded = task.output.records.first();
+        let is_same = |record: Record<'_>| {
+            decoded.is_some_and(|new| new.size == record.size) && *record.image == *task.output.images
+        };
         let change = match record {
-            Some(image) if is_decoded && *image == *task.output.images => None,
-            None if !is_decoded => None,
+            Some(record) if is_same(record) => None,
+            None if decoded.is_none() => None,
             None => Some(Change::Mended),
             Some(_) => Some(Change::Other),
         };

@@ -117,7 +117,7 @@ impl<'a> Preparer<'a> {
         let mut preparer = Preparer {
             source,
             complete: None,
-            finished: Finished::nothing(options.image_bytes()),
+            finished: Finished::nothing(options.mean_values()),
             taken_in: None,
             options,
             directory: directory.into(),
@@ -155,8 +155,8 @@ impl<'a> Preparer<'a> {
             let images: u64 = Split::ALL.into_iter().map(|split| info.images(split)).sum();
             rejected::keys(&self.directory, self.images().saturating_sub(images))?
         } else {
-            let (classes, image_bytes) = (self.source.classes().len(), self.options.image_bytes());
-            self.finished = Finished::load(&self.directory, &self.plan, classes, image_bytes)?;
+            let (classes, mean_values) = (self.source.classes().len(), self.options.mean_values());
+            self.finished = Finished::load(&self.directory, &self.plan, classes, mean_values)?;
             check_finished(&mut self.finished, &self.directory)?;
             self.finished.rejected.iter().map(Rejection::printable_name).collect()
         };
@@ -181,7 +181,7 @@ impl<'a> Preparer<'a> {
         remove_if_there(&self.directory.join(PROGRESS_FILE))?;
         remove_if_there(&self.directory.join(DatasetInfo::FILE_NAME))?;
         self.complete = None;
-        self.finished = Finished::nothing(self.options.image_bytes());
+        self.finished = Finished::nothing(self.options.mean_values());
         let message = format!("prepared again, because its images have changed: {changes}");
         self.taken_in = Some(Note::about("prepared-again", &self.directory, changes.names(), message));
         Ok(())
@@ -244,14 +244,17 @@ impl<'a> Preparer<'a> {
             return Ok(Summary { info, orientation, rejected, shards_kept, notes });
         }
         progress.add(self.images_kept(), self.finished.rejected.len() as u64);
+        let image_shape = self.options.fit.image_shape();
+        let format_version = image_shape.format_version(self.source.label_kind());
         let header = |split, shard| ShardHeader {
-            format_version: self.source.label_kind().format_version(),
+            format_version,
             writer: WRITER.into(),
             source: self.source.name().into(),
             split,
             shard,
             encoding: self.options.encoding,
             image_size: self.options.size,
+            image_shape,
             labels: self.source.label_kind(),
             classes: self.source.classes().to_vec(),
         };
@@ -265,16 +268,18 @@ impl<'a> Preparer<'a> {
         };
         let finished = run.write_shards(self.finished)?;
         let info = DatasetInfo {
-            format_version: self.source.label_kind().format_version(),
+            format_version,
             writer: WRITER.into(),
             source: self.source.name().into(),
             image_size: self.options.size,
+            image_shape,
             encoding: self.options.encoding,
             train: finished.shards_of(Split::Train),
             val: finished.shards_of(Split::Val),
             statistics: finished.statistics.colors(),
             mean_image_blake3: None,
             turned_images: finished.turned,
+            cut_images: finished.cut,
             labels: self.source.label_kind(),
             classes: self.source.classes().to_vec(),
         };

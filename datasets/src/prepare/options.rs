@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use fovea_pipeline::threads::MOST_THREADS;
-use fovea_pipeline::{Encoding, cores};
+use fovea_pipeline::{Encoding, ImageShape, cores};
 
 use super::PrepareError;
 use crate::photo::{Filter, Fit, Orientation, expected_jpeg_bytes};
@@ -11,11 +11,12 @@ use crate::photo::{Filter, Fit, Orientation, expected_jpeg_bytes};
 /// How images become records, and records shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrepareOptions {
-    /// Side S of the images in pixels, 1..=[`MAX_SIZE`](Self::MAX_SIZE).
+    /// Side S of the images in pixels, 1..=[`MAX_SIZE`](Self::MAX_SIZE); the shorter side if photos keep their
+    /// proportions.
     pub size: u32,
     /// Whether photos are turned upright.
     pub orientation: Orientation,
-    /// How a rectangle becomes a square.
+    /// What becomes of a rectangle.
     pub fit: Fit,
     /// The kernel for resizing.
     pub filter: Filter,
@@ -88,9 +89,26 @@ impl PrepareOptions {
         Ok(())
     }
 
-    /// Bytes of a decoded image: 3·S·S.
+    /// Values of the mean image: 3·S·S; 0 if images differ in size, and have none.
+    pub(crate) fn mean_values(&self) -> usize {
+        match self.fit.image_shape() {
+            ImageShape::Square => self.image_bytes(),
+            ImageShape::Keep => 0,
+        }
+    }
+
+    /// Bytes of a decoded image: 3·S·S; about, if images differ in size.
     pub(crate) fn image_bytes(&self) -> usize {
-        3 * self.size as usize * self.size as usize
+        3 * usize::try_from(self.image_pixels()).unwrap_or(usize::MAX / 3)
+    }
+
+    fn image_pixels(&self) -> u64 {
+        let square = u64::from(self.size) * u64::from(self.size);
+        match self.fit.image_shape() {
+            ImageShape::Square => square,
+            // Of photos of 4:3.
+            ImageShape::Keep => square * 4 / 3,
+        }
     }
 
     /// Approximate size of a record in a shard; depends on the options only.
@@ -98,7 +116,7 @@ impl PrepareOptions {
         RECORD_OVERHEAD_BYTES
             + match self.encoding {
                 Encoding::Raw => self.image_bytes() as u64,
-                Encoding::Jpeg => expected_jpeg_bytes(self.size, self.quality),
+                Encoding::Jpeg => expected_jpeg_bytes(self.image_pixels(), self.quality),
             }
     }
 

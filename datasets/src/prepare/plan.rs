@@ -36,12 +36,12 @@ pub struct Preparation {
     pub val_images: usize,
     /// BLAKE3 digest of the source's classes, keys and labels.
     pub listing: String,
-    /// Side of the images in pixels.
+    /// Side of the images in pixels; the shorter side if photos keep their proportions.
     pub size: u32,
     /// Whether photos are turned upright; not in the file if they are not.
     #[serde(default, skip_serializing_if = "is_ignore")]
     pub orientation: Orientation,
-    /// How a rectangle becomes a square.
+    /// What becomes of a rectangle.
     pub resize: Fit,
     /// The kernel for resizing.
     pub filter: Filter,
@@ -68,7 +68,7 @@ impl Preparation {
 
     pub(crate) fn new(source: &dyn Source, options: &PrepareOptions) -> Self {
         Self {
-            format_version: source.label_kind().format_version(),
+            format_version: options.fit.image_shape().format_version(source.label_kind()),
             writer: WRITER.into(),
             source: source.name().into(),
             train_images: source.entries(Split::Train).len(),

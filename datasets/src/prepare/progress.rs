@@ -24,14 +24,18 @@ pub(crate) struct Finished {
     /// Images that are not stored upright, of those in the shards.
     #[serde(default)]
     pub turned: u64,
+    /// Images of which only the middle was kept, of those in the shards.
+    #[serde(default)]
+    pub cut: u64,
     /// Over the training images only.
     pub statistics: Statistics,
 }
 
 impl Finished {
-    /// No shards, for images of 3·S·S values.
-    pub(crate) fn nothing(image_bytes: usize) -> Self {
-        Self { shards: Vec::new(), rejected: Vec::new(), turned: 0, statistics: Statistics::new(image_bytes) }
+    /// No shards, for a mean image of so many values.
+    pub(crate) fn nothing(mean_values: usize) -> Self {
+        let statistics = Statistics::new(mean_values);
+        Self { shards: Vec::new(), rejected: Vec::new(), turned: 0, cut: 0, statistics }
     }
 
     /// The state that an earlier run with the same plan stored in `directory`.
@@ -39,16 +43,16 @@ impl Finished {
         directory: &Path,
         plan: &ShardPlan,
         classes: usize,
-        image_bytes: usize,
+        mean_values: usize,
     ) -> Result<Self, PrepareError> {
         let path = directory.join(PROGRESS_FILE);
         let Some(finished) = durable::read_json::<Self>(&path)? else {
-            return Ok(Self::nothing(image_bytes));
+            return Ok(Self::nothing(mean_values));
         };
         let unreadable = |reason| PrepareError::Unreadable { path: path.clone(), reason };
-        if finished.statistics.image_bytes() != image_bytes {
-            let found = finished.statistics.image_bytes();
-            return Err(unreadable(format!("sums of {found} values, expected {image_bytes}")));
+        if finished.statistics.mean_values() != mean_values {
+            let found = finished.statistics.mean_values();
+            return Err(unreadable(format!("sums of {found} values, expected {mean_values}")));
         }
         let mut planned = plan.shards.iter().map(PlannedShard::file_name);
         for (_, shard) in &finished.shards {

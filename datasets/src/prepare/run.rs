@@ -50,6 +50,7 @@ struct FullShard {
     split: Split,
     rejected: Vec<Rejection>,
     turned: u64,
+    cut: u64,
     statistics: Statistics,
 }
 
@@ -117,7 +118,8 @@ impl Run<'_> {
                 split: shard.split,
                 rejected: Vec::new(),
                 turned: 0,
-                statistics: Statistics::new(self.options.image_bytes()),
+                cut: 0,
+                statistics: Statistics::new(self.options.mean_values()),
             };
             let mut done = shard.positions.start;
             while done < shard.positions.end {
@@ -126,13 +128,15 @@ impl Run<'_> {
                 for record in &task.output.records {
                     let entry = &entries[record.entry];
                     let label = self.source.label(shard.split, record.entry);
-                    full.writer.append_labelled(&task.output.images[start..record.end], label, &entry.key)?;
+                    let image = &task.output.images[start..record.end];
+                    full.writer.append_sized(image, record.size, label, &entry.key)?;
                     start = record.end;
                 }
                 full.statistics.add_batch(&task.output.sums);
                 self.progress.add(task.positions.len() as u64, task.output.rejected.len() as u64);
                 full.rejected.append(&mut task.output.rejected);
                 full.turned += task.output.turned;
+                full.cut += task.output.cut;
                 done = task.positions.end;
                 outputs.recycle(task.output);
             }
@@ -180,6 +184,7 @@ fn finish_shards(
         finished.shards.push((full.split, shard.info));
         finished.rejected.append(&mut full.rejected);
         finished.turned += full.turned;
+        finished.cut += full.cut;
         finished.statistics.add(&full.statistics);
         finished.save(directory)?;
     }
@@ -214,7 +219,7 @@ impl<'a> OrderedOutputs<'a> {
             Box::new(parts.enumerate().map(|(number, (split, positions))| (number, split, positions)));
         let mut outputs = OrderedOutputs { remaining, tasks, results, early: BTreeMap::new(), next: 0 };
         for _ in 0..tasks_in_flight(options.workers) {
-            outputs.recycle(Output::new(options.image_bytes()));
+            outputs.recycle(Output::new(options.mean_values()));
         }
         outputs
     }

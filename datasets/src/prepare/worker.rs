@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
+use fovea_pipeline::geometry::Size;
 use fovea_pipeline::threads::panic_text;
 use fovea_pipeline::{Encoding, Split};
 
 use super::{PrepareError, PrepareOptions, Progress, Rejection};
-use crate::photo::{Photo, PhotoFile, Shaper, encode_jpeg, to_planes};
+use crate::photo::{Photo, PhotoFile, Shaped, Shaper, encode_jpeg, to_planes};
 use crate::statistics::BatchSums;
 use crate::{Payload, Source};
 
@@ -36,6 +37,8 @@ pub(super) struct Output {
     pub rejected: Vec<Rejection>,
     /// Images that are not stored upright.
     pub turned: u64,
+    /// Images of which only the middle was kept.
+    pub cut: u64,
     /// Of training images only.
     pub sums: BatchSums,
 }
@@ -46,16 +49,19 @@ pub(super) struct OutputRecord {
     pub entry: usize,
     /// Where its bytes end.
     pub end: usize,
+    /// Its width and height.
+    pub size: Size,
 }
 
 impl Output {
-    pub(super) fn new(image_bytes: usize) -> Self {
+    pub(super) fn new(mean_values: usize) -> Self {
         Self {
             images: Vec::new(),
             records: Vec::new(),
             rejected: Vec::new(),
             turned: 0,
-            sums: BatchSums::new(image_bytes),
+            cut: 0,
+            sums: BatchSums::new(mean_values),
         }
     }
 
@@ -63,7 +69,7 @@ impl Output {
         self.images.clear();
         self.records.clear();
         self.rejected.clear();
-        self.turned = 0;
+        (self.turned, self.cut) = (0, 0);
         self.sums.clear();
     }
 }
@@ -97,7 +103,7 @@ impl Scratch {
         Self {
             photo: Photo::default(),
             shaper: Shaper::new(options.size, options.fit, options.filter),
-            planes: vec![0; options.image_bytes()],
+            planes: Vec::new(),
             jpeg: Vec::new(),
         }
     }
@@ -133,12 +139,13 @@ impl<'a> Worker<'a> {
                 Err(format!("the decoder panicked: {}", panic_text(&*panic)))
             });
             match result {
-                Ok(is_turned) => {
+                Ok(Converted { size, is_turned, is_cut }) => {
                     task.output.turned += u64::from(is_turned);
+                    task.output.cut += u64::from(is_cut);
                     if task.split == Split::Train {
                         task.output.sums.add_image(&self.scratch.planes);
                     }
-                    task.output.records.push(OutputRecord { entry, end: task.output.images.len() });
+                    task.output.records.push(OutputRecord { entry, end: task.output.images.len(), size });
                 }
                 Err(reason) => {
                     let images = task.output.records.last().map_or(0, |record| record.end);
@@ -157,18 +164,26 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// What is said about an image that was converted.
+struct Converted {
+    size: Size,
+    /// Whether it is not stored upright.
+    is_turned: bool,
+    /// Whether only its middle was kept.
+    is_cut: bool,
+}
+
 impl Scratch {
-    /// Appends the record's bytes to `images` and leaves the pixels in `planes`. Returns whether the image is
-    /// not stored upright.
+    /// Appends the record's bytes to `images` and leaves the pixels in `planes`.
     fn convert(
         &mut self,
         payload: Payload<'_>,
         shared: &Shared<'_>,
         images: &mut Vec<u8>,
-    ) -> Result<bool, String> {
+    ) -> Result<Converted, String> {
         let options = shared.options;
         let mut is_turned = false;
-        let square = match payload {
+        let Shaped { rgb, size, is_cut } = match payload {
             Payload::File(bytes) => {
                 is_turned = self.decode(bytes, shared)?;
                 self.shaper.shape(self.photo.width, self.photo.height, &self.photo.rgb)
@@ -181,18 +196,19 @@ impl Scratch {
                 self.shaper.shape(width, height, rgb)
             }
         };
-        to_planes(square, &mut self.planes);
+        self.planes.resize(rgb.len(), 0);
+        to_planes(rgb, &mut self.planes);
         match options.encoding {
             Encoding::Raw => images.extend_from_slice(&self.planes),
             Encoding::Jpeg => {
-                encode_jpeg(square, options.size as u16, options.quality, &mut self.jpeg);
+                encode_jpeg(rgb, size, options.quality, &mut self.jpeg);
                 images.extend_from_slice(&self.jpeg);
             }
         }
         if self.photo.rgb.capacity() > KEPT_BYTES {
             self.photo.rgb = Vec::new();
         }
-        Ok(is_turned)
+        Ok(Converted { size, is_turned, is_cut })
     }
 
     /// Decodes a file to `photo`; returns whether it is not stored upright.

@@ -65,6 +65,7 @@ impl Problems<'_> {
         let fields = [
             ("source", preparation.source.clone(), info.source.clone()),
             ("size", preparation.size.to_string(), info.image_size.to_string()),
+            ("shape", preparation.resize.image_shape().to_string(), info.image_shape.to_string()),
             ("encoding", preparation.encoding.to_string(), info.encoding.to_string()),
         ];
         for (field, here, there) in fields {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use fovea_pipeline::geometry::Size;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 
@@ -61,12 +62,12 @@ impl Array {
         unsafe { Self::new(data, T::TYPE, shape, strides, Arc::new(values)) }
     }
 
-    /// The array `u8 [3,S,S]` of these pixels.
-    pub fn of_image(mut pixels: Vec<u8>, side: i64) -> Self {
-        let data = pixels.as_mut_ptr();
-        let (shape, strides) = (vec![3, side, side], vec![side * side, side, 1]);
-        // SAFETY: as above; an image has 3·S·S bytes.
-        unsafe { Self::new(data, DataType::U8, shape, strides, Arc::new(pixels)) }
+    /// The array `u8 [3,H,W]` of these pixels.
+    ///
+    /// # Panics
+    /// When they are more or fewer.
+    pub fn of_image(pixels: Vec<u8>, size: Size) -> Self {
+        Self::of_values(pixels, vec![3, size.height.into(), size.width.into()])
     }
 }
 

@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use fovea_pipeline::geometry::Size;
 use fovea_pipeline::loader::{LastBatch, StatsSnapshot, Views};
 use fovea_pipeline::order::Order;
 use fovea_pipeline::{
@@ -57,8 +56,7 @@ impl Config {
         cutmix_alpha: f64,
     ) -> PyResult<Self> {
         let info = dataset.of();
-        let stored = Size::square(info.image_size);
-        let chain = transforms::chain(transform, stored, info.statistics.as_ref())?;
+        let chain = transforms::chain(transform, info.image_sizes(), info.statistics.as_ref())?;
         let normalization =
             Normalization { mean: MeanValue::Channels(mean), scale: std.map(|std| 1.0 / std) };
         let dtypes = ["uint8", "float16", "float32"];
@@ -72,7 +70,7 @@ impl Config {
         if form == OutputForm::U8 {
             transforms::check_no_color_offsets(&chain)?;
         }
-        let training = LoaderConfig::training(Chain::empty(stored));
+        let training = LoaderConfig::training(Chain::empty(chain.output_size()));
         let config = LoaderConfig {
             batch_size,
             workers: workers.unwrap_or(training.workers),

@@ -98,7 +98,7 @@ impl Dataset {
         self.of().digest(self.split)
     }
 
-    /// The pixels `u8 [3,S,S]` of an image, checked against its checksum at its first use.
+    /// The pixels `u8 [3,H,W]` of an image, checked against its checksum at its first use.
     fn image(&self, py: Python<'_>, index: usize) -> PyResult<Array> {
         let record = self.record(py, index)?;
         let pixels = py.detach(|| {
@@ -109,7 +109,7 @@ impl Dataset {
             Ok(planes)
         });
         let pixels = pixels.map_err(pipeline::DatasetError::exception)?;
-        Ok(Array::of_image(pixels, self.records.image_size().into()))
+        Ok(Array::of_image(pixels, record.get().size))
     }
 
     /// The label of an image: a number, or an array `u8 [K]` or `f32 [K]`.

@@ -1,10 +1,9 @@
 //! Augmentations by their names in the registry.
 
 use fovea_pipeline::augment::{self, AugmentationConfig};
-use fovea_pipeline::geometry::Size;
 use fovea_pipeline::random::sample_rng;
 use fovea_pipeline::view::{Scratch, View};
-use fovea_pipeline::{Chain, ColorStatistics};
+use fovea_pipeline::{Chain, ColorStatistics, ImageSizes};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -17,7 +16,7 @@ pub fn transform_names() -> Vec<&'static str> {
 }
 
 /// The chain that a JSON list of objects describes: `[{"op": "random_crop", "size": 224}, …]`.
-pub fn chain(json: &str, input: Size, statistics: Option<&ColorStatistics>) -> PyResult<Chain> {
+pub fn chain(json: &str, input: ImageSizes, statistics: Option<&ColorStatistics>) -> PyResult<Chain> {
     let configs: Vec<AugmentationConfig> =
         serde_json::from_str(json).map_err(|error| PyValueError::new_err(format!("transform: {error}")))?;
     Chain::from_configs(&configs, input, statistics).map_err(IntoException::exception)
@@ -28,7 +27,7 @@ const DRAWS: u64 = 4;
 
 /// Refuses a chain that leaves offsets to be added to the colours, which pixels u8 do not have.
 pub fn check_no_color_offsets(chain: &Chain) -> PyResult<()> {
-    let size = chain.input_size();
+    let size = chain.input_sizes().smallest();
     let pixels = vec![0; 3 * size.area()];
     let mut scratch = Scratch::default();
     let offsets = (0..DRAWS).map(|position| {

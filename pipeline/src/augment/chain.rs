@@ -3,6 +3,7 @@
 use super::{AugmentError, Augmentation, AugmentationConfig};
 use crate::ColorStatistics;
 use crate::geometry::Size;
+use crate::image_shape::ImageSizes;
 use crate::random::SampleRng;
 use crate::view::View;
 
@@ -10,27 +11,43 @@ use crate::view::View;
 #[derive(Debug)]
 pub struct Chain {
     steps: Vec<Box<dyn Augmentation>>,
-    input: Size,
+    input: ImageSizes,
     output: Size,
 }
 
 impl Chain {
-    /// A chain for images of size `input`.
+    /// A chain for images of size `input`, or sizes.
     ///
     /// # Errors
-    /// [`AugmentError`] when a step cannot be applied to the output of the steps before it.
-    pub fn new(steps: Vec<Box<dyn Augmentation>>, input: Size) -> Result<Self, AugmentError> {
-        let output = steps.iter().try_fold(input, |size, step| step.output_size(size))?;
-        Ok(Self { steps, input, output })
+    /// [`AugmentError`] when a step cannot be applied to the output of the steps before it, or images of
+    /// differing sizes are not made the same.
+    pub fn new(
+        steps: Vec<Box<dyn Augmentation>>,
+        input: impl Into<ImageSizes>,
+    ) -> Result<Self, AugmentError> {
+        let input = input.into();
+        let output_of = |input| steps.iter().try_fold(input, |size, step| step.output_size(size));
+        let first = output_of(input.smallest())?;
+        if let ImageSizes::ShorterSide(side) = input {
+            let longer = 2 * side;
+            for (width, height) in [(longer, side), (side, longer)] {
+                let other = output_of(Size { width, height })?;
+                if other != first {
+                    return Err(AugmentError::DifferingSizes { input, first, other });
+                }
+            }
+        }
+        Ok(Self { steps, input, output: first })
     }
 
-    /// The chain that a recipe describes, for images of size `input` of a data set with the given statistics.
+    /// The chain that a recipe describes, for images of size `input`, or sizes, of a data set with the given
+    /// statistics.
     ///
     /// # Errors
     /// [`AugmentError`] when a step is unknown, wrongly configured or cannot be applied.
     pub fn from_configs(
         configs: &[AugmentationConfig],
-        input: Size,
+        input: impl Into<ImageSizes>,
         statistics: Option<&ColorStatistics>,
     ) -> Result<Self, AugmentError> {
         let steps = configs.iter().map(|config| config.build(statistics)).collect::<Result<_, _>>()?;
@@ -40,12 +57,12 @@ impl Chain {
     /// The chain that leaves images of size `input` as they are.
     #[must_use]
     pub fn empty(input: Size) -> Self {
-        Self { steps: Vec::new(), input, output: input }
+        Self { steps: Vec::new(), input: input.into(), output: input }
     }
 
-    /// The size of the images that the chain was made for.
+    /// The sizes of the images that the chain was made for.
     #[must_use]
-    pub fn input_size(&self) -> Size {
+    pub fn input_sizes(&self) -> ImageSizes {
         self.input
     }
 
@@ -55,7 +72,7 @@ impl Chain {
         self.output
     }
 
-    /// Applies all steps to a view of the size that the chain was made for.
+    /// Applies all steps to a view of a size that the chain was made for.
     pub fn apply(&self, view: &mut View<'_>, rng: &mut SampleRng) {
         for step in &self.steps {
             step.apply(view, rng);
@@ -83,7 +100,7 @@ mod tests {
         assert_eq!(chain.output_size(), Size::square(8));
         let mut scratch = Scratch::default();
         let pixels = vec![0; 3600];
-        let mut view = View::planar(&pixels, chain.input_size(), &mut scratch);
+        let mut view = View::planar(&pixels, chain.input_sizes().smallest(), &mut scratch);
         chain.apply(&mut view, &mut sample_rng(0, 0, 0));
         assert!(view.is_flipped() && view.size() == Size::square(8));
 

@@ -1,6 +1,7 @@
 //! Why an augmentation cannot be used.
 
 use crate::geometry::Size;
+use crate::image_shape::ImageSizes;
 
 /// An augmentation cannot be used as it was configured.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,19 @@ pub enum AugmentError {
         wanted: Size,
         /// The view.
         input: Size,
+    },
+    /// Images of differing sizes would leave the augmentations in differing sizes.
+    #[error(
+        "the images have {input} pixels, and the augmentations leave {first} of one and {other} of another; add one that \
+         makes all the same, such as random_resized_crop or center_crop"
+    )]
+    DifferingSizes {
+        /// Sizes of the images.
+        input: ImageSizes,
+        /// What becomes of the smallest.
+        first: Size,
+        /// What becomes of another.
+        other: Size,
     },
     /// The data set's own statistics are needed, and it has none.
     #[error(

@@ -17,6 +17,8 @@ pub use guard::guarded;
 pub use jpeg_error::JpegError;
 pub use jpeg_file::JpegFile;
 
+use crate::geometry::Size;
+
 #[cfg(feature = "turbojpeg")]
 use turbo as library;
 #[cfg(not(feature = "turbojpeg"))]
@@ -33,28 +35,25 @@ pub struct JpegDecoder {
 }
 
 impl JpegDecoder {
-    /// Decodes a JPEG file of `size`×`size` pixels to `u8 [S,S,3]` RGB.
+    /// Decodes a JPEG file of this size to `u8 [H,W,3]` RGB.
     ///
     /// # Errors
     /// The reason, when the bytes are no JPEG file or one of another size.
-    pub fn decode(&mut self, jpeg: &[u8], size: u32) -> Result<&[u8], String> {
-        let side = size as usize;
-        self.pixels.resize(side * side * 3, 0);
-        self.library.decode(jpeg, side, &mut self.pixels)?;
+    pub fn decode(&mut self, jpeg: &[u8], size: Size) -> Result<&[u8], String> {
+        self.pixels.resize(size.area() * 3, 0);
+        self.library.decode(jpeg, size, &mut self.pixels)?;
         Ok(&self.pixels)
     }
 }
 
-fn check_size(found: (usize, usize), side: usize) -> Result<(), String> {
-    if found == (side, side) {
-        return Ok(());
-    }
-    Err(format!("{}x{} pixels, expected {side}x{side}", found.0, found.1))
+fn check_size(found: Size, expected: Size) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{found} pixels, expected {expected}")) }
 }
 
 #[cfg(not(feature = "turbojpeg"))]
 mod zune {
     use super::JpegFile;
+    use crate::geometry::Size;
 
     pub const NAME: &str = "zune-jpeg";
 
@@ -62,10 +61,10 @@ mod zune {
     pub struct Decoder;
 
     impl Decoder {
-        pub fn decode(&mut self, jpeg: &[u8], side: usize, pixels: &mut [u8]) -> Result<(), String> {
+        pub fn decode(&mut self, jpeg: &[u8], size: Size, pixels: &mut [u8]) -> Result<(), String> {
             let file = JpegFile::parse(jpeg).map_err(|error| error.to_string())?;
             let (width, height) = file.dimensions();
-            super::check_size((width as usize, height as usize), side)?;
+            super::check_size(Size { width, height }, size)?;
             file.decode(pixels).map_err(|error| error.to_string())
         }
     }
@@ -75,6 +74,8 @@ mod zune {
 mod turbo {
     use turbojpeg::{Decompressor, Image, PixelFormat};
 
+    use crate::geometry::Size;
+
     pub const NAME: &str = "libjpeg-turbo";
 
     /// Created at the first use, since that can fail.
@@ -82,15 +83,16 @@ mod turbo {
     pub struct Decoder(Option<Decompressor>);
 
     impl Decoder {
-        pub fn decode(&mut self, jpeg: &[u8], side: usize, pixels: &mut [u8]) -> Result<(), String> {
+        pub fn decode(&mut self, jpeg: &[u8], size: Size, pixels: &mut [u8]) -> Result<(), String> {
             if self.0.is_none() {
                 self.0 = Some(Decompressor::new().map_err(|error| error.to_string())?);
             }
             let decompressor = self.0.as_mut().expect("created above");
             let header = decompressor.read_header(jpeg).map_err(|error| error.to_string())?;
-            super::check_size((header.width, header.height), side)?;
-            let image =
-                Image { pixels, width: side, pitch: 3 * side, height: side, format: PixelFormat::RGB };
+            let found = Size { width: header.width as u32, height: header.height as u32 };
+            super::check_size(found, size)?;
+            let (width, height) = (header.width, header.height);
+            let image = Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB };
             decompressor.decompress(jpeg, image).map_err(|error| error.to_string())
         }
     }
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn pixels_come_back_nearly_as_they_were_encoded() {
         let mut decoder = JpegDecoder::default();
-        let decoded = decoder.decode(&encoded(Encoding::Jpeg, 3), SIDE).unwrap();
+        let decoded = decoder.decode(&encoded(Encoding::Jpeg, 3), Size::square(SIDE)).unwrap();
         let planar = pixels(3);
         let area = (SIDE * SIDE) as usize;
         let mean_error = (0..3 * area)
@@ -119,16 +121,16 @@ mod tests {
     fn data_that_are_no_jpeg_or_truncated_or_of_another_size_are_refused() {
         let jpeg = encoded(Encoding::Jpeg, 3);
         let mut decoder = JpegDecoder::default();
-        let error = decoder.decode(&jpeg, SIDE + 1).unwrap_err();
+        let error = decoder.decode(&jpeg, Size::square(SIDE + 1)).unwrap_err();
         assert_eq!(error, "20x20 pixels, expected 21x21");
         for damaged in [&b"<html>"[..], &[]] {
-            decoder.decode(damaged, SIDE).unwrap_err();
+            decoder.decode(damaged, Size::square(SIDE)).unwrap_err();
         }
         // libjpeg-turbo has other words for these.
         for kept in [2, jpeg.len() / 2, jpeg.len() - 30, jpeg.len() - 2] {
-            let error = decoder.decode(&jpeg[..kept], SIDE).unwrap_err();
+            let error = decoder.decode(&jpeg[..kept], Size::square(SIDE)).unwrap_err();
             assert!(DECODER != "zune-jpeg" || error.contains(&format!("ends after {kept} bytes")), "{error}");
         }
-        decoder.decode(&jpeg, SIDE).unwrap();
+        decoder.decode(&jpeg, Size::square(SIDE)).unwrap();
     }
 }

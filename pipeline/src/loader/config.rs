@@ -229,19 +229,19 @@ impl LoaderConfig {
         if records.len() > u32::MAX as usize {
             return refuse(format!("{} records, expected at most {}", records.len(), u32::MAX));
         }
-        let stored = Size::square(records.image_size());
+        let stored = records.image_sizes();
         match &self.views {
-            Views::Augmented { chain, .. } if chain.input_size() != stored => {
+            Views::Augmented { chain, .. } if chain.input_sizes() != stored => {
                 return refuse(format!(
                     "augmentations made for images of {} pixels, but the data set's have {stored}",
-                    chain.input_size()
+                    chain.input_sizes()
                 ));
             }
             Views::Augmented { count: 0, .. } => {
                 return refuse("0 views of a sample, expected at least 1".into());
             }
             Views::Augmented { .. } => {}
-            Views::Test { views, crop } => views.check(stored, *crop)?,
+            Views::Test { views, crop } => views.check(stored.smallest(), *crop)?,
         }
         if let Some((name, alpha)) = self.mixing.out_of_range() {
             return refuse(format!("{name} = {alpha:?}, expected 0 to 1000"));

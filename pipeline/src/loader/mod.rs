@@ -7,13 +7,12 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use fovea_pipeline::{Chain, Dataset, Loader, LoaderConfig, Split, augment, geometry::Size};
+//! use fovea_pipeline::{Chain, Dataset, Loader, LoaderConfig, Split, augment};
 //!
 //! let dataset = Dataset::open("shards".as_ref())?;
 //! let records = Arc::new(dataset.records(Split::Train)?);
 //! let info = dataset.info();
-//! let stored = Size::square(info.image_size);
-//! let chain = Chain::from_configs(&augment::alexnet(), stored, info.statistics.as_ref())?;
+//! let chain = Chain::from_configs(&augment::alexnet(), info.image_sizes(), info.statistics.as_ref())?;
 //! for batch in Loader::start(records, LoaderConfig::training(chain))? {
 //!     let batch = batch?;
 //!     println!("{:?} {:?}", batch.shape(), batch.labels());

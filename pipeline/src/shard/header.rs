@@ -9,17 +9,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ShardError;
-use crate::{Class, Encoding, LabelKind, Split};
+use crate::geometry::Size;
+use crate::{Class, Encoding, ImageShape, ImageSizes, LabelKind, Split};
 
-/// The latest version of the layout that this crate reads; it writes that of the labels'
-/// [`format_version`](LabelKind::format_version).
-pub const FORMAT_VERSION: u32 = 2;
+/// The latest version of the layout that this crate reads; it writes the
+/// [`format_version`](ImageShape::format_version) of images and labels.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Names of the columns.
 const IMAGE: &str = "image";
 const LABEL: &str = "label";
 const KEY: &str = "key";
 const CRC32: &str = "crc32";
+const WIDTH: &str = "width";
+const HEIGHT: &str = "height";
 
 /// Metadata key of the header.
 const FOVEA: &str = "fovea";
@@ -27,7 +30,7 @@ const FOVEA: &str = "fovea";
 /// The header of a shard: enough to use it without the other shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardHeader {
-    /// [`LabelKind::format_version`] of its labels.
+    /// [`ImageShape::format_version`] of its images and labels.
     pub format_version: u32,
     /// The program and version that wrote the shard.
     pub writer: String,
@@ -39,8 +42,11 @@ pub struct ShardHeader {
     pub shard: u32,
     /// How images are stored.
     pub encoding: Encoding,
-    /// Side S of every image in pixels.
+    /// Side S of every image in pixels; the shorter side, if images keep the proportions of their photos.
     pub image_size: u32,
+    /// The shape of the images.
+    #[serde(default, skip_serializing_if = "ImageShape::is_square")]
+    pub image_shape: ImageShape,
     /// What the labels are.
     #[serde(default, skip_serializing_if = "LabelKind::is_class")]
     pub labels: LabelKind,
@@ -56,25 +62,49 @@ impl ShardHeader {
         shard_file_name(self.split, self.shard)
     }
 
-    /// Bytes of a raw image of this shard: 3·S·S.
+    /// Sizes of the images of this shard.
+    #[must_use]
+    pub fn image_sizes(&self) -> ImageSizes {
+        self.image_shape.sizes(self.image_size)
+    }
+
+    /// Bytes of each raw image of a shard of squares: 3·S·S.
     #[must_use]
     pub fn raw_image_bytes(&self) -> usize {
         3 * self.image_size as usize * self.image_size as usize
     }
 
+    /// Why `bytes` bytes cannot be an image of this size in the shard, if they cannot.
+    pub(super) fn image_problem(&self, size: Size, bytes: usize) -> Option<String> {
+        let expected = 3 * size.area();
+        match self.encoding {
+            _ if self.image_sizes().problem(size).is_some() => self.image_sizes().problem(size),
+            Encoding::Raw if bytes != expected => {
+                Some(format!("{bytes} bytes, expected {expected} for 3x{}x{} pixels", size.height, size.width))
+            }
+            Encoding::Jpeg if i32::try_from(bytes).is_err() => {
+                Some(format!("{bytes} bytes, expected at most {}", i32::MAX))
+            }
+            Encoding::Raw | Encoding::Jpeg => None,
+        }
+    }
+
     /// The Arrow schema of a shard with this header.
     pub(crate) fn schema(&self) -> Schema {
-        let image_type = match self.encoding {
-            Encoding::Raw => DataType::FixedSizeBinary(self.raw_image_bytes() as i32),
-            Encoding::Jpeg => DataType::Binary,
+        let image_type = match (self.encoding, self.image_shape) {
+            (Encoding::Raw, ImageShape::Square) => DataType::FixedSizeBinary(self.raw_image_bytes() as i32),
+            (Encoding::Raw, ImageShape::Keep) | (Encoding::Jpeg, _) => DataType::Binary,
         };
         // No value is ever missing, but `datasets` reads its metadata only if the columns are nullable.
-        let fields = vec![
+        let mut fields = vec![
             Field::new(IMAGE, image_type, true),
             Field::new(LABEL, self.label_type(), true),
             Field::new(KEY, DataType::Utf8, true),
             Field::new(CRC32, DataType::UInt32, true),
         ];
+        if !self.image_shape.is_square() {
+            fields.extend([WIDTH, HEIGHT].map(|name| Field::new(name, DataType::UInt32, true)));
+        }
         let header = serde_json::to_string(self).expect("a header has only strings and numbers");
         let metadata =
             HashMap::from([(FOVEA.into(), header), ("huggingface".into(), self.hugging_face_features())]);
@@ -95,12 +125,13 @@ impl ShardHeader {
 
     /// The `features` of Hugging Face `datasets`: labels with names, JPEG images decoded on access.
     fn hugging_face_features(&self) -> String {
-        let image = match self.encoding {
-            Encoding::Raw => {
+        let image = match (self.encoding, self.image_shape) {
+            (Encoding::Raw, ImageShape::Keep) => json!({ "_type": "Value", "dtype": "binary" }),
+            (Encoding::Raw, ImageShape::Square) => {
                 let dtype = format!("fixed_size_binary[{}]", self.raw_image_bytes());
                 json!({ "_type": "Value", "dtype": dtype })
             }
-            Encoding::Jpeg => json!({ "_type": "Image" }),
+            (Encoding::Jpeg, _) => json!({ "_type": "Image" }),
         };
         let wnids: Vec<&str> = self.classes.iter().map(|class| class.wnid.as_str()).collect();
         let list = |dtype| {
@@ -112,13 +143,17 @@ impl ShardHeader {
             LabelKind::MultiHot => list("uint8"),
             LabelKind::Values => list("float32"),
         };
-        json!({ "info": { "features": {
+        let number = || json!({ "_type": "Value", "dtype": "uint32" });
+        let mut features = json!({
             IMAGE: image,
             LABEL: label,
             KEY: { "_type": "Value", "dtype": "string" },
-            CRC32: { "_type": "Value", "dtype": "uint32" },
-        } } })
-        .to_string()
+            CRC32: number(),
+        });
+        if !self.image_shape.is_square() {
+            (features[WIDTH], features[HEIGHT]) = (number(), number());
+        }
+        json!({ "info": { "features": features } }).to_string()
     }
 
     /// Reads the header from a schema and checks that the columns agree with it.
@@ -136,8 +171,11 @@ impl ShardHeader {
         }
         let header: Self = serde_json::from_str(text)
             .map_err(|error| foreign(format!("its metadata `{FOVEA}` are unreadable: {error}")))?;
-        if version != header.labels.format_version() {
-            return Err(foreign(format!("labels of the kind {} in format version {version}", header.labels)));
+        if version != header.image_shape.format_version(header.labels) {
+            let (labels, shape) = (header.labels, header.image_shape);
+            return Err(foreign(format!(
+                "images of the shape {shape} with labels of the kind {labels} in format version {version}"
+            )));
         }
         if !(1..=MAX_IMAGE_SIZE).contains(&header.image_size) {
             return Err(foreign(format!(

@@ -7,9 +7,11 @@ use arrow_array::types::{Float32Type, Int64Type, UInt8Type, UInt32Type};
 use arrow_array::{Array, RecordBatch};
 
 use super::ShardHeader;
-use crate::{Encoding, Label, LabelKind};
+use crate::geometry::Size;
+use crate::{Encoding, ImageShape, Label, LabelKind};
 
-/// Labels and places of the records, copied out of the memory map: 8 bytes each, 4 in a raw shard.
+/// Labels and places of the records, copied out of the memory map: 8 bytes each, 4 in a raw shard of squares,
+/// 16 where images have sizes of their own.
 ///
 /// A copy, because numbers in a map can change under the program when the file does; they are checked after
 /// they were copied. Keys and checksums stay in the map: nothing goes wrong by another name, and another
@@ -23,6 +25,8 @@ pub(super) struct Index {
     outputs: usize,
     /// Where the image of each record ends among those of its batch, if they differ in size.
     image_ends: Vec<u32>,
+    /// The size of each image, if they differ.
+    image_sizes: Vec<Size>,
 }
 
 /// The places of an Arrow record batch's values in the file.
@@ -68,6 +72,11 @@ impl Index {
         images + start..images + end
     }
 
+    /// The size of the image of record `index`, if images differ in it.
+    pub(super) fn image_size(&self, index: usize) -> Option<Size> {
+        self.image_sizes.get(index).copied()
+    }
+
     /// The label of record `index`; marks and numbers as `file` has them.
     pub(super) fn label<'a>(&self, index: usize, file: &'a [u8]) -> Label<'a> {
         let in_file = |bytes: usize| {
@@ -102,7 +111,8 @@ impl Index {
         let mut hasher = RecordsHasher::default();
         for index in 0..self.len() {
             let image_bytes = self.image(index).len() as u32;
-            hasher.add(image_bytes, self.label(index, file), self.crc32(index, file), &self.key(index, file));
+            let (label, crc32) = (self.label(index, file), self.crc32(index, file));
+            hasher.add(image_bytes, label, crc32, &self.key(index, file), self.image_size(index));
         }
         hasher.finish()
     }
@@ -130,11 +140,11 @@ impl Index {
         let keys = batch.column(2).as_string::<i32>();
         let crc32 = batch.column(3).as_primitive::<UInt32Type>().values();
         let first = self.len();
-        let (images, sizes) = match header.encoding {
-            Encoding::Raw => {
+        let (images, sizes) = match (header.encoding, header.image_shape) {
+            (Encoding::Raw, ImageShape::Square) => {
                 (batch.column(0).as_fixed_size_binary().value_data(), Sizes::Same(header.raw_image_bytes()))
             }
-            Encoding::Jpeg => {
+            (Encoding::Raw, ImageShape::Keep) | (Encoding::Jpeg, _) => {
                 let images = batch.column(0).as_binary::<i32>();
                 let first_start =
                     self.append_image_ends(images.value_offsets(), images.value_data().len())?;
@@ -142,6 +152,9 @@ impl Index {
             }
         };
         let labels = self.append_labels(batch.column(1), header)?;
+        if let (Sizes::Differ { first_start }, ImageShape::Keep) = (sizes, header.image_shape) {
+            self.append_image_sizes(batch, header, first_start)?;
+        }
         check_keys(keys.value_offsets(), keys.value_data())?;
         let place = |values: &[u8], what| place(values, file).ok_or(format!("{what} outside the file"));
         self.batches.push(Batch {
@@ -163,6 +176,27 @@ impl Index {
         let (&first_start, ends) = copies.split_first().ok_or("a column without offsets")?;
         self.image_ends.extend(ends);
         Ok(first_start)
+    }
+
+    /// Copies the sizes of images, and checks that they are possible and, of raw images, agree with the bytes.
+    fn append_image_sizes(
+        &mut self,
+        batch: &RecordBatch,
+        header: &ShardHeader,
+        mut start: u32,
+    ) -> Result<(), String> {
+        let first = self.image_sizes.len();
+        let [widths, heights] =
+            [4, 5].map(|column| batch.column(column).as_primitive::<UInt32Type>().values().iter().copied());
+        self.image_sizes.extend(widths.zip(heights).map(|(width, height)| Size { width, height }));
+        let images = self.image_sizes[first..].iter().zip(&self.image_ends[first..]);
+        for (row, (&size, &end)) in images.enumerate() {
+            if let Some(problem) = header.image_problem(size, (end - start) as usize) {
+                return Err(format!("row {row}: {problem}"));
+            }
+            start = end;
+        }
+        Ok(())
     }
 
     /// Checks the labels, copies classes, and returns the bytes of marks or numbers.
@@ -255,18 +289,29 @@ fn number(file: &[u8], start: usize) -> u32 {
 
 /// BLAKE3 over all that a shard says about its records: for each, in order, the size of the image, the label,
 /// the CRC-32 of the image and the size of the key, as 32-bit little-endian numbers, and then the key; for
-/// labels of other kinds than classes 0 as the label, and the marks or numbers after the key.
+/// labels of other kinds than classes 0 as the label, and the marks or numbers after the key; at the end width
+/// and height, if images differ in them.
 #[derive(Default)]
 pub(super) struct RecordsHasher(blake3::Hasher);
 
 impl RecordsHasher {
-    pub(super) fn add(&mut self, image_bytes: u32, label: Label<'_>, crc32: u32, key: &str) {
+    pub(super) fn add(
+        &mut self,
+        image_bytes: u32,
+        label: Label<'_>,
+        crc32: u32,
+        key: &str,
+        size: Option<Size>,
+    ) {
         for number in [image_bytes, label.class(), crc32, key.len() as u32] {
             self.0.update(&number.to_le_bytes());
         }
         self.0.update(key.as_bytes());
         let further: Vec<u8> = label.further_bytes().collect();
         self.0.update(&further);
+        for number in size.into_iter().flat_map(|size| [size.width, size.height]) {
+            self.0.update(&number.to_le_bytes());
+        }
     }
 
     pub(super) fn finish(&self) -> String {

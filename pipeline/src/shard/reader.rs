@@ -16,13 +16,14 @@ use memmap2::{Advice, Mmap};
 
 use super::index::Index;
 use super::{ShardError, ShardHeader};
+use crate::geometry::Size;
 use crate::mapped::MappedFile;
-use crate::{Encoding, Label, LabelKind};
+use crate::{Encoding, ImageShape, Label, LabelKind};
 
 /// A shard mapped into memory.
 ///
-/// Opening copies the labels and places of the images, which take 8 bytes a record; the rest is read from the
-/// map when it is used. If the file shrinks or the disk fails meanwhile, that ends the process by SIGBUS,
+/// Opening copies the labels, places and sizes of the images, which take up to 16 bytes a record; the rest is
+/// read from the map when it is used. If the file shrinks or the disk fails meanwhile, that ends the process by SIGBUS,
 /// which [`report_bus_errors`](crate::report_bus_errors) turns into a message. An image that changes is
 /// noticed by its checksum.
 #[derive(Debug)]
@@ -38,8 +39,10 @@ pub struct Shard {
 /// One record of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// `u8 [3,S,S]` for raw shards, a JPEG file else.
+    /// `u8 [3,H,W]` for raw shards, a JPEG file else.
     pub image: &'a [u8],
+    /// Width and height of the image.
+    pub size: Size,
     /// What it shows.
     pub label: Label<'a>,
 }
@@ -124,7 +127,8 @@ impl Shard {
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         assert!(index < self.len(), "record {index} of {}: {} records", self.path.display(), self.len());
-        Record { image: &self.map[self.index.image(index)], label: self.index.label(index, &self.map) }
+        let size = self.index.image_size(index).unwrap_or(Size::square(self.header.image_size));
+        Record { image: &self.map[self.index.image(index)], size, label: self.index.label(index, &self.map) }
     }
 
     /// The name of the image of record `index` in its source.
@@ -237,16 +241,17 @@ fn block_range(block: &Block, file_bytes: usize) -> Option<Range<usize>> {
 /// Bytes of the units that each buffer of a record batch consists of: for every column the validity bits, the
 /// offsets if its values differ in length, and the values.
 fn buffer_units(header: &ShardHeader) -> Vec<usize> {
-    let image: &[usize] = match header.encoding {
-        Encoding::Raw => &[1, 1],
-        Encoding::Jpeg => &[1, 4, 1],
+    let image: &[usize] = match (header.encoding, header.image_shape) {
+        (Encoding::Raw, ImageShape::Square) => &[1, 1],
+        (Encoding::Raw, ImageShape::Keep) | (Encoding::Jpeg, _) => &[1, 4, 1],
     };
     let label: &[usize] = match header.labels {
         LabelKind::Class => &[1, 8],
         LabelKind::MultiHot => &[1, 1, 1],
         LabelKind::Values => &[1, 1, 4],
     };
-    [image, label, &[1, 4, 1], &[1, 4]].concat()
+    let size: &[usize] = if header.image_shape.is_square() { &[] } else { &[1, 4, 1, 4] };
+    [image, label, &[1, 4, 1], &[1, 4], size].concat()
 }
 
 /// Checks that the message is a record batch whose columns have no more elements than its body has bytes, and

@@ -152,7 +152,7 @@ fn a_shard_of_another_version_is_refused_with_both_versions() {
         let path = ShardWriter::create(directory.path(), other).unwrap().finish().unwrap().path;
         let error = Shard::open(&path).unwrap_err().to_string();
         assert!(
-            error.contains(&format!("version {version}")) && error.contains("versions 1 to 2"),
+            error.contains(&format!("version {version}")) && error.contains("versions 1 to 3"),
             "{error}"
         );
     }

@@ -16,7 +16,8 @@ use fovea_files::PartialFile;
 use super::header::list_item;
 use super::index::RecordsHasher;
 use super::{ShardError, ShardHeader};
-use crate::{Encoding, Label, LabelKind, ShardInfo};
+use crate::geometry::Size;
+use crate::{Encoding, ImageShape, Label, LabelKind, ShardInfo};
 
 /// Image bytes after which the buffered records become one Arrow record batch.
 ///
@@ -57,6 +58,8 @@ struct Pending {
     values: Vec<f32>,
     keys: Vec<String>,
     crc32: Vec<u32>,
+    widths: Vec<u32>,
+    heights: Vec<u32>,
 }
 
 impl ShardWriter {
@@ -84,13 +87,27 @@ impl ShardWriter {
         self.append_labelled(image, Label::Class(label), key)
     }
 
-    /// Appends an image: `u8 [3,S,S]` for raw shards, a JPEG file of S×S pixels else.
+    /// Appends an image of S×S pixels, as by [`append_sized`](Self::append_sized).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_labelled(&mut self, image: &[u8], label: Label<'_>, key: &str) -> Result<(), ShardError> {
+        self.append_sized(image, Size::square(self.header.image_size), label, key)
+    }
+
+    /// Appends an image: `u8 [3,H,W]` for raw shards, a JPEG file of H×W pixels else.
     ///
     /// # Errors
     /// [`ShardError::Unfit`] for an image of the wrong size or a label that is no class, or of another kind;
     /// [`ShardError::Io`] when the disk is full, for instance.
-    pub fn append_labelled(&mut self, image: &[u8], label: Label<'_>, key: &str) -> Result<(), ShardError> {
-        self.check(image, label, key)?;
+    pub fn append_sized(
+        &mut self,
+        image: &[u8],
+        size: Size,
+        label: Label<'_>,
+        key: &str,
+    ) -> Result<(), ShardError> {
+        self.check(image, size, label, key)?;
         if !self.pending.keys.is_empty() && self.pending.images.len() + image.len() > RECORD_BATCH_BYTES {
             self.write_pending()?;
         }
@@ -104,38 +121,35 @@ impl ShardWriter {
         self.pending.keys.push(key.to_owned());
         let crc32 = crc32fast::hash(image);
         self.pending.crc32.push(crc32);
-        self.records_hasher.add(image.len() as u32, label, crc32, key);
+        let own_size = (!self.header.image_shape.is_square()).then_some(size);
+        if let Some(size) = own_size {
+            self.pending.widths.push(size.width);
+            self.pending.heights.push(size.height);
+        }
+        self.records_hasher.add(image.len() as u32, label, crc32, key, own_size);
         self.records += 1;
         Ok(())
     }
 
-    fn check(&self, image: &[u8], label: Label<'_>, key: &str) -> Result<(), ShardError> {
-        let unfit = |reason| {
-            Err(ShardError::Unfit { path: self.path.clone(), index: self.records, key: key.into(), reason })
-        };
-        if let Some(problem) = label.problem(self.header.labels, self.header.classes.len()) {
-            return unfit(problem);
-        }
-        match self.header.encoding {
-            Encoding::Raw if image.len() != self.header.raw_image_bytes() => {
-                let (size, expected) = (self.header.image_size, self.header.raw_image_bytes());
-                unfit(format!("{} bytes, expected {expected} for 3x{size}x{size} pixels", image.len()))
+    fn check(&self, image: &[u8], size: Size, label: Label<'_>, key: &str) -> Result<(), ShardError> {
+        let of_label = || label.problem(self.header.labels, self.header.classes.len());
+        match of_label().or_else(|| self.header.image_problem(size, image.len())) {
+            None => Ok(()),
+            Some(reason) => {
+                let (path, key) = (self.path.clone(), key.into());
+                Err(ShardError::Unfit { path, index: self.records, key, reason })
             }
-            Encoding::Jpeg if image.len() > i32::MAX as usize => {
-                unfit(format!("{} bytes, expected at most {}", image.len(), i32::MAX))
-            }
-            _ => Ok(()),
         }
     }
 
     fn write_pending(&mut self) -> Result<(), ShardError> {
         let pending = std::mem::take(&mut self.pending);
         let images = Buffer::from_vec(pending.images);
-        let images: ArrayRef = match self.header.encoding {
-            Encoding::Raw => {
+        let images: ArrayRef = match (self.header.encoding, self.header.image_shape) {
+            (Encoding::Raw, ImageShape::Square) => {
                 Arc::new(FixedSizeBinaryArray::new(self.header.raw_image_bytes() as i32, images, None))
             }
-            Encoding::Jpeg => {
+            (Encoding::Raw, ImageShape::Keep) | (Encoding::Jpeg, _) => {
                 let offsets: Vec<i32> = std::iter::once(0).chain(pending.image_ends).collect();
                 Arc::new(BinaryArray::new(OffsetBuffer::new(ScalarBuffer::from(offsets)), images, None))
             }
@@ -149,12 +163,16 @@ impl ShardWriter {
             LabelKind::MultiHot => list(DataType::UInt8, Arc::new(UInt8Array::from(pending.marks))),
             LabelKind::Values => list(DataType::Float32, Arc::new(Float32Array::from(pending.values))),
         };
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             images,
             labels,
             Arc::new(StringArray::from(pending.keys)),
             Arc::new(UInt32Array::from(pending.crc32)),
         ];
+        if !self.header.image_shape.is_square() {
+            columns.push(Arc::new(UInt32Array::from(pending.widths)));
+            columns.push(Arc::new(UInt32Array::from(pending.heights)));
+        }
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .and_then(|batch| self.file.write(&batch))
             .map_err(|error| write_error(&self.temporary, error))

@@ -78,18 +78,19 @@ const TEXT_LINE_PX: u32 = 18;
 /// Draws the sheet.
 ///
 /// # Panics
-/// When there is no original, or one has another size than the views are made for.
+/// When there is no original, or the views cannot be made of one of its size.
 pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
     let row = |(row, original)| (original, make_views(original, row as u64, views));
     let mut rows: Vec<(&Original, Vec<Drawn>)> = originals.iter().enumerate().map(row).collect();
     if let SheetViews::Augmented { seed, mixing, .. } = *views {
         mix(&mut rows, mixing, seed);
     }
-    let (first, drawn) = rows.first().expect("a sheet has at least one row");
+    let (_, drawn) = rows.first().expect("a sheet has at least one row");
     let shown = drawn[0].size;
     let factor = LEAST_SIDE_PX.div_ceil(shown.width.min(shown.height)).max(1);
     let columns = drawn.len() as u32;
-    let original_cell = (first.size.width * factor, first.size.height * factor);
+    let most = |side: fn(Size) -> u32| originals.iter().map(|original| side(original.size)).max().unwrap_or(0);
+    let original_cell = (most(|size| size.width) * factor, most(|size| size.height) * factor);
     let view_cell = (shown.width * factor, shown.height * factor);
     let text_height = 2 * TEXT_LINE_PX + 4;
     let row_height = (original_cell.1 + LINE_PX).max(view_cell.1 + LINE_PX) + text_height + GAP_PX;

@@ -18,7 +18,8 @@ use fovea_pipeline::geometry::Size;
 use fovea_pipeline::order::Order;
 use fovea_pipeline::view::Scratch;
 use fovea_pipeline::{
-    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, Mixing, Split, augment,
+    AugmentationConfig, Chain, ColorStatistics, Dataset, DatasetInfo, EvalCrops, ImageSizes, Mixing, Split,
+    augment,
 };
 use fovea_tools::args::{number, seed};
 use fovea_tools::data::{CacheArgs, RemoteError, is_url};
@@ -85,18 +86,17 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let recipe = arguments.recipe.as_deref().map(|name| Recipe::load(name, &[])).transpose()?;
-    let (originals, statistics) = originals(arguments, recipe.as_ref())?;
-    let stored = originals[0].size;
+    let Shown { originals, sizes, statistics } = shown(arguments, recipe.as_ref())?;
     let crop = match &recipe {
         Some(recipe) => u32::try_from(recipe.input.crop_px).context("the recipe's input.crop_px")?,
-        None => stored.width * 7 / 8,
+        None => sizes.smallest().width * 7 / 8,
     };
     let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
-    let chain = Chain::from_configs(&steps, stored, Some(&statistics))?;
+    let chain = Chain::from_configs(&steps, sizes, Some(&statistics))?;
     let views = match arguments.views.or(arguments.ten_crop.then_some(EvalCrops::TenCrop)) {
         Some(views) => {
             let crop = Size::square(crop);
-            views.check(stored, crop)?;
+            views.check(sizes.smallest(), crop)?;
             SheetViews::Test { views, crop }
         }
         None => {
@@ -104,7 +104,8 @@ fn run(arguments: &Arguments) -> Result<()> {
             SheetViews::Augmented { chain: &chain, count: arguments.count, seed: arguments.seed, mixing }
         }
     };
-    let most = originals.len() as u64 * (views.count() as u64 + 1) * stored.area() as u64;
+    let largest = originals.iter().map(|original| original.size.area() as u64).max().unwrap_or_default();
+    let most = originals.len() as u64 * (views.count() as u64 + 1) * largest;
     ensure!(most <= LARGEST_SHEET_PX, "the picture would have {most} pixels; lower --count or --rows");
     let sheet = draw(&originals, &views);
     let mut png = Cursor::new(Vec::new());
@@ -122,9 +123,16 @@ fn paper(crop: u32) -> Vec<AugmentationConfig> {
     steps
 }
 
-/// The images to show, all of the size that the recipe trains on, and the colour statistics that belong to
-/// them.
-fn originals(arguments: &Arguments, recipe: Option<&Recipe>) -> Result<(Vec<Original>, ColorStatistics)> {
+/// The images to show.
+struct Shown {
+    originals: Vec<Original>,
+    /// Their sizes, those that the recipe trains on.
+    sizes: ImageSizes,
+    /// The colour statistics that belong to them.
+    statistics: ColorStatistics,
+}
+
+fn shown(arguments: &Arguments, recipe: Option<&Recipe>) -> Result<Shown> {
     let source = &arguments.source;
     if is_url(source) || source.join(DatasetInfo::FILE_NAME).is_file() {
         let dataset = arguments.cache.open(source)?;
@@ -132,7 +140,8 @@ fn originals(arguments: &Arguments, recipe: Option<&Recipe>) -> Result<(Vec<Orig
             check_images(&dataset, recipe)?;
         }
         let statistics = dataset.info().statistics.clone().unwrap_or_else(ColorStatistics::imagenet);
-        return Ok((from_shards(&dataset, arguments)?, statistics));
+        let (originals, sizes) = (from_shards(&dataset, arguments)?, dataset.info().image_sizes());
+        return Ok(Shown { originals, sizes, statistics });
     }
     let metadata = fs::metadata(source).with_context(|| format!("cannot open {}", source.display()))?;
     let files = if metadata.is_dir() { image_files(source, arguments.rows)? } else { vec![source.clone()] };
@@ -141,13 +150,12 @@ fn originals(arguments: &Arguments, recipe: Option<&Recipe>) -> Result<(Vec<Orig
         None => PHOTO_SIDE_PX,
     };
     let originals = files.iter().map(|file| from_photo(file, side)).collect::<Result<_>>()?;
-    Ok((originals, ColorStatistics::imagenet()))
+    Ok(Shown { originals, sizes: Size::square(side).into(), statistics: ColorStatistics::imagenet() })
 }
 
 fn from_shards(dataset: &Dataset, arguments: &Arguments) -> Result<Vec<Original>> {
     let split = if dataset.info().train.is_empty() { Split::Val } else { Split::Train };
     let records = dataset.records(split)?;
-    let size = Size::square(records.image_size());
     let order = Order::Shuffled.permutation(arguments.seed, 0, &[u32::try_from(records.len())?]);
     let mut decoder = JpegDecoder::default();
     let mut scratch = Scratch::default();
@@ -156,6 +164,7 @@ fn from_shards(dataset: &Dataset, arguments: &Arguments) -> Result<Vec<Original>
         .take(arguments.rows)
         .map(|index| {
             let record = records.record(index as usize)?;
+            let size = record.get().size;
             let mut planes = vec![0; 3 * size.area()];
             record.view(&mut decoder, &mut scratch)?.write_u8(&mut planes);
             let class = &dataset.info().classes[record.label() as usize];
@@ -188,9 +197,9 @@ fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
 /// A photo as preparation with its default options would store it.
 fn from_photo(path: &Path, side_px: u32) -> Result<Original> {
     let bytes = read_regular(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let planes = Shaper::new(side_px, Fit::ShortSide, Filter::Lanczos3)
+    let (planes, size) = Shaper::new(side_px, Fit::ShortSide, Filter::Lanczos3)
         .planes_of(&bytes, Orientation::Ignore)
         .with_context(|| format!("cannot decode {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Original { name, planes, size: Size::square(side_px) })
+    Ok(Original { name, planes, size })
 }

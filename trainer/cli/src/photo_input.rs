@@ -25,7 +25,7 @@ pub struct PhotoInput {
 }
 
 impl PhotoInput {
-    /// For the network of a run with this recipe. Photos are turned and made square like those of the run's
+    /// For the network of a run with this recipe. Photos are turned and resized like those of the run's
     /// data set, as recorded in the run; by default if there is no record.
     pub fn for_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
         let (orientation, fit, filter) = match Preparation::read(run)? {
@@ -40,14 +40,14 @@ impl PhotoInput {
     pub fn views_of(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let read = || format!("cannot read {}", path.display());
         let bytes = read_regular(path).with_context(read)?;
-        let planes = Shaper::new(self.image_px, self.fit, self.filter)
+        let (planes, size) = Shaper::new(self.image_px, self.fit, self.filter)
             .planes_of(&bytes, self.orientation)
             .with_context(|| format!("cannot decode {}", path.display()))?;
 
         let mut scratch = Scratch::default();
         let mut rows = vec![0; self.views.count() * 3 * self.crop.area()];
         for (index, row) in rows.chunks_exact_mut(3 * self.crop.area()).enumerate() {
-            let mut view = View::planar(&planes, Size::square(self.image_px), &mut scratch);
+            let mut view = View::planar(&planes, size, &mut scratch);
             self.views.apply(index, self.crop, &mut view);
             view.write_u8(row);
         }

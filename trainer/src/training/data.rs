@@ -28,7 +28,8 @@ pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, Traini
     Ok(dataset)
 }
 
-/// Checks that the images of a data set have the size that a trained network takes.
+/// Checks that the images of a data set have the size that a trained network takes: the side of squares, or the
+/// shorter side of photos that kept their proportions.
 ///
 /// # Errors
 /// [`TrainingError::ImageSize`].
@@ -111,7 +112,7 @@ impl TrainingData {
         };
         let chain = Chain::from_configs(
             &recipe.train_augmentations(),
-            Size::square(info.image_size),
+            info.image_sizes(),
             info.statistics.as_ref(),
         )?;
         let mean = mean_of(dataset, recipe)?;
@@ -254,7 +255,7 @@ impl Batches {
         limit: Option<u64>,
         memory: Box<dyn MemoryProvider>,
     ) -> Self {
-        let chain = Chain::empty(data.chain.input_size());
+        let chain = Chain::empty(data.chain.output_size());
         let views = Views::Augmented { chain: Arc::clone(&data.chain), count: 1 };
         let mixing = data.mixing;
         let config = LoaderConfig {

@@ -103,16 +103,17 @@ impl BareLoop<'_> {
         slot: &mut [T],
     ) -> Result<()> {
         let record = record.get();
-        let (stored, size) = (self.records.image_size() as usize, self.chain.output_size());
+        let (stored, size) = (record.size.width as usize, self.chain.output_size());
         let (crop, area) = (size.width as usize, size.area());
-        let free = (stored - crop + 1) as u64;
-        let (x, y, flipped) = (random(free) as usize, random(free) as usize, random(2) == 1);
+        let mut place = |stored: u32, crop: u32| random(u64::from(stored - crop + 1)) as usize;
+        let (x, y) = (place(record.size.width, size.width), place(record.size.height, size.height));
+        let flipped = random(2) == 1;
         let offset = random(16) as f32;
         let (pixels, x, y, stride): (&[u8], _, _, _) = match self.records.encoding() {
             Encoding::Raw => (record.image, x, y, stored),
             Encoding::Jpeg => {
                 let decoded = decoder
-                    .decode(record.image, stored as u32)
+                    .decode(record.image, record.size)
                     .map_err(anyhow::Error::msg)
                     .context("decoding in the bare loop")?;
                 let part = &decoded[3 * (y * stored + x)..];

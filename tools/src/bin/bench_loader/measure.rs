@@ -106,7 +106,7 @@ pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result
     let records = Arc::new(dataset.records(Split::Train)?);
     let info = dataset.info();
     let chain =
-        || Chain::from_configs(&settings.steps, Size::square(info.image_size), info.statistics.as_ref());
+        || Chain::from_configs(&settings.steps, info.image_sizes(), info.statistics.as_ref());
     let size = chain()?.output_size();
     let form = output_form(dataset, settings, size)?;
 

@@ -91,13 +91,14 @@ pub struct PrepareArgs {
     /// Orientation in the EXIF data of photos: ignore it, as ImageNet's readers do, or apply it
     #[arg(long, value_parser = one_of::<Orientation>(Orientation::ALL.map(Orientation::name)), default_value_t = Orientation::Ignore)]
     orientation: Orientation,
-    /// How rectangles become squares: short-side crops the centre, squash distorts
-    #[arg(long, value_parser = one_of::<Fit>(Fit::ALL.map(Fit::name)), default_value_t = Fit::ShortSide)]
+    /// What becomes of rectangles: short-side stores the square at the centre, squash distorts to a square, keep
+    /// stores the whole photo; of one longer than 16 to 1, the middle
+    #[arg(long, visible_alias = "shape", value_parser = one_of::<Fit>(Fit::ALL.map(Fit::name)), default_value_t = Fit::ShortSide)]
     resize: Fit,
     /// Kernel for resizing
     #[arg(long, value_parser = one_of::<Filter>(Filter::ALL.map(Filter::name)), default_value_t = Filter::Lanczos3)]
     filter: Filter,
-    /// Side of the images in pixels
+    /// Side of the images in pixels; with --resize keep the shorter side. Smaller photos are enlarged
     #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = number::<u32>(1..=PrepareOptions::MAX_SIZE.into(), "pixels"))]
     size: u32,
     /// Seed of the order of the training images

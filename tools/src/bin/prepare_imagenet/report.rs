@@ -9,7 +9,7 @@ use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
 use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
-use fovea_pipeline::{Class, ColorStatistics, DatasetInfo, LabelKind, Split};
+use fovea_pipeline::{Class, ColorStatistics, DatasetInfo, ImageShape, LabelKind, Split};
 use fovea_tools::bytes;
 use serde_json::{Value, json};
 
@@ -209,7 +209,11 @@ fn description(info: &DatasetInfo, orientation: Orientation) -> String {
     let mut text = String::new();
     let side = info.image_size;
     line(&mut text, "source", &info.source);
-    line(&mut text, "images", &format!("{side}x{side} pixels, {}", info.encoding));
+    let pixels = match info.image_shape {
+        ImageShape::Square => format!("{side}x{side} pixels"),
+        ImageShape::Keep => format!("whole photos, shorter side {side} pixels"),
+    };
+    line(&mut text, "images", &format!("{pixels}, {}", info.encoding));
     match info.labels {
         LabelKind::Class => line(&mut text, "classes", &info.classes.len().to_string()),
         labels => line(&mut text, "labels", &outputs(labels, info.classes.len())),
@@ -229,6 +233,11 @@ fn description(info: &DatasetInfo, orientation: Orientation) -> String {
             Orientation::Apply => format!("{photos} turned upright by EXIF"),
         };
         line(&mut text, "orientation", &what);
+    }
+    if info.cut_images > 0 {
+        let photos = count(info.cut_images, "photo");
+        let most = ImageShape::MOST_ASPECT;
+        line(&mut text, "cut", &format!("{photos} longer than {most} to 1, of which the middle is stored"));
     }
     if let Some(statistics) = &info.statistics {
         describe_colors(&mut text, statistics);
@@ -256,6 +265,7 @@ fn description_json(info: &DatasetInfo, orientation: Orientation) -> Value {
     json!({
         "source": info.source,
         "image_size": info.image_size,
+        "image_shape": info.image_shape,
         "encoding": info.encoding,
         "labels": info.labels,
         "classes": info.classes.len(),
@@ -263,6 +273,7 @@ fn description_json(info: &DatasetInfo, orientation: Orientation) -> Value {
         "val": split(Split::Val),
         "orientation": orientation,
         "turned_images": info.turned_images,
+        "cut_images": info.cut_images,
         "statistics": info.statistics,
     })
 }
