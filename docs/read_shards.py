@@ -25,15 +25,17 @@ def read_with_pyarrow(directory, info):
 
 
 def first_image(directory, info):
-    """The first training image: pixels u8 [3, S, S], class and key."""
+    """The first training image: pixels u8 [3, H, W], class and key."""
     import numpy
 
     with pa.memory_map(str(directory / info["train"][0]["file"])) as file:
         record = pa.ipc.open_file(file).get_batch(0)
         image, label, key = (record[name][0] for name in ("image", "label", "key"))
         if info["encoding"] == "raw":
-            size = info["image_size"]
-            pixels = numpy.frombuffer(image.as_buffer(), numpy.uint8).reshape(3, size, size).copy()
+            height = width = info["image_size"]
+            if "width" in record.schema.names:
+                height, width = (record[name][0].as_py() for name in ("height", "width"))
+            pixels = numpy.frombuffer(image.as_buffer(), numpy.uint8).reshape(3, height, width).copy()
         else:
             import io
 

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use ndarray::Array3;
 
+use crate::geometry::Size;
 use crate::test_support;
-use crate::{Dataset, DatasetInfo, Encoding, LabelKind, Split};
+use crate::{Dataset, DatasetInfo, Encoding, ImageShape, LabelKind, Split};
 
 /// All that a data set gives: labels, keys and images, and the mean image.
-type Content = (Vec<(i64, Vec<u8>, String, Vec<u8>)>, Array3<f32>);
+type Content = (Vec<(i64, Vec<u8>, String, Size, Vec<u8>)>, Option<Array3<f32>>);
 
 /// Reads all of a data set, or fails as a training run would.
 fn read(directory: &Path) -> Option<Content> {
@@ -19,9 +20,13 @@ fn read(directory: &Path) -> Option<Content> {
         let record = records.record(index).ok()?;
         record.verify().ok()?;
         let label = record.get().label.further_bytes().collect();
-        Some((record.label(), label, record.key(), record.get().image.to_vec()))
+        Some((record.label(), label, record.key(), record.get().size, record.get().image.to_vec()))
     };
-    Some(((0..records.len()).map(read).collect::<Option<_>>()?, dataset.mean_image().ok()?))
+    let mean = match dataset.info().image_shape {
+        ImageShape::Square => Some(dataset.mean_image().ok()?),
+        ImageShape::Keep => None,
+    };
+    Some(((0..records.len()).map(read).collect::<Option<_>>()?, mean))
 }
 
 /// The file with a flipped bit in each byte, with each word replaced by an extreme number, and cut.
@@ -49,18 +54,19 @@ fn damaged(whole: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn a_damaged_file_is_an_error_or_changes_nothing() {
-    for (encoding, kind) in [
-        (Encoding::Raw, LabelKind::Class),
-        (Encoding::Jpeg, LabelKind::Class),
-        (Encoding::Raw, LabelKind::Values),
-        (Encoding::Jpeg, LabelKind::MultiHot),
+    let sizes = [(9, 6), (6, 6), (6, 20)].map(|(width, height)| Size { width, height });
+    for (what, directory) in [
+        ("raw", test_support::dataset(Encoding::Raw, 8)),
+        ("jpeg", test_support::dataset(Encoding::Jpeg, 8)),
+        ("numbers", test_support::labelled_dataset(LabelKind::Values, Encoding::Raw, 5)),
+        ("marks", test_support::labelled_dataset(LabelKind::MultiHot, Encoding::Jpeg, 5)),
+        ("raw of differing sizes", test_support::dataset_of_sizes(Encoding::Raw, 6, &sizes)),
+        ("jpeg of differing sizes", test_support::dataset_of_sizes(Encoding::Jpeg, 6, &sizes)),
     ] {
-        let directory = match kind {
-            LabelKind::Class => test_support::dataset(encoding, 8),
-            _ => test_support::labelled_dataset(kind, encoding, 5),
-        };
         let intact = read(directory.path()).unwrap();
-        for name in ["train-00001.arrow", DatasetInfo::FILE_NAME, DatasetInfo::MEAN_IMAGE_FILE_NAME] {
+        let shard = if intact.1.is_some() { "train-00001.arrow" } else { "train-00000.arrow" };
+        let mean = intact.1.as_ref().map(|_| DatasetInfo::MEAN_IMAGE_FILE_NAME);
+        for name in [shard, DatasetInfo::FILE_NAME].into_iter().chain(mean) {
             let path = directory.path().join(name);
             let whole = fs::read(&path).unwrap();
             let (mut refused, mut total) = (0, 0);
@@ -70,11 +76,11 @@ fn a_damaged_file_is_an_error_or_changes_nothing() {
                 fs::write(&path, &bytes).unwrap();
                 total += 1;
                 match read(directory.path()) {
-                    Some(content) => assert!(content == intact, "{encoding} {name}: other data, no error"),
+                    Some(content) => assert!(content == intact, "{what} {name}: other data, no error"),
                     None => refused += 1,
                 }
             }
-            assert!(refused > total / 4, "{encoding} {name}: {refused} of {total} refused");
+            assert!(refused > total / 4, "{what} {name}: {refused} of {total} refused");
             fs::write(&path, &whole).unwrap();
         }
     }

@@ -7,6 +7,7 @@ use ndarray::Array3;
 use ndarray_npy::WriteNpyExt;
 use tempfile::TempDir;
 
+use crate::geometry::Size;
 use crate::labels::{Label, Labels};
 use crate::shard::{ShardHeader, ShardWriter};
 use crate::{Class, ColorStatistics, DatasetInfo, Encoding, ImageShape, LabelKind, ShardInfo, Split};
@@ -41,17 +42,28 @@ pub fn pixels(image: usize) -> Vec<u8> {
     (0..3 * area).map(|i| (image * 13 + (i / area) * 80 + (i % area) / 7) as u8).collect()
 }
 
+/// Planar pixels of an image of any size, `u8 [3,H,W]`.
+pub fn sized_pixels(image: usize, size: Size) -> Vec<u8> {
+    let (width, height) = (size.width as usize, size.height as usize);
+    let places = (0..height).flat_map(move |y| (0..width).map(move |x| 3 * y + 5 * x));
+    (0..3).flat_map(|c| places.clone().map(move |place| (image * 13 + c * 80 + place) as u8)).collect()
+}
+
 /// The image as a record's bytes.
 pub fn encoded(encoding: Encoding, image: usize) -> Vec<u8> {
-    let planar = pixels(image);
+    encode(encoding, pixels(image), Size::square(SIDE))
+}
+
+/// Planar pixels as a record's bytes.
+fn encode(encoding: Encoding, planar: Vec<u8>, size: Size) -> Vec<u8> {
     match encoding {
         Encoding::Raw => planar,
         Encoding::Jpeg => {
-            let area = (SIDE * SIDE) as usize;
+            let area = size.area();
             let rgb: Vec<u8> = (0..area).flat_map(|i| [0, 1, 2].map(|c| planar[c * area + i])).collect();
             let mut jpeg = Vec::new();
             jpeg_encoder::Encoder::new(&mut jpeg, 90)
-                .encode(&rgb, SIDE as u16, SIDE as u16, jpeg_encoder::ColorType::Rgb)
+                .encode(&rgb, size.width as u16, size.height as u16, jpeg_encoder::ColorType::Rgb)
                 .expect("the pixels fit the size");
             jpeg
         }
@@ -120,6 +132,35 @@ pub fn labelled_dataset(kind: LabelKind, encoding: Encoding, images: usize) -> T
     directory
 }
 
+/// The header of a shard of images whose shorter side is `side`.
+pub fn header_of_sizes(encoding: Encoding, side: u32) -> ShardHeader {
+    let (image_shape, format_version) = (ImageShape::Keep, 3);
+    ShardHeader { image_size: side, image_shape, format_version, ..header(encoding, 0) }
+}
+
+/// A data set of training images of these sizes, whose shorter side is `side`; the pixels of image i are
+/// [`sized_pixels`].
+pub fn dataset_of_sizes(encoding: Encoding, side: u32, sizes: &[Size]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let header = header_of_sizes(encoding, side);
+    let mut writer = ShardWriter::create(directory.path(), header.clone()).unwrap();
+    for (image, &size) in sizes.iter().enumerate() {
+        let bytes = encode(encoding, sized_pixels(image, size), size);
+        let label = Label::Class(image as u32 % 10);
+        writer.append_sized(&bytes, size, label, &format!("image-{image}")).unwrap();
+    }
+    let train = vec![writer.finish().unwrap().info];
+    let info = DatasetInfo {
+        format_version: header.format_version,
+        image_size: side,
+        image_shape: header.image_shape,
+        mean_image_blake3: None,
+        ..info(LabelKind::Class, encoding, train)
+    };
+    write_json(directory.path(), &info);
+    directory
+}
+
 /// Writes the `dataset.json` of these training shards, and a mean image.
 pub fn write_dataset_json(directory: &Path, encoding: Encoding, train: Vec<ShardInfo>) {
     write_labelled_json(directory, LabelKind::Class, encoding, train);
@@ -131,7 +172,13 @@ fn write_labelled_json(directory: &Path, labels: LabelKind, encoding: Encoding, 
     let mut npy = Vec::new();
     mean.write_npy(&mut npy).unwrap();
     std::fs::write(directory.join(DatasetInfo::MEAN_IMAGE_FILE_NAME), &npy).unwrap();
-    let info = DatasetInfo {
+    let digest = Some(blake3::hash(&npy).to_string());
+    write_json(directory, &DatasetInfo { mean_image_blake3: digest, ..info(labels, encoding, train) });
+}
+
+/// The description of training images, without a mean image.
+fn info(labels: LabelKind, encoding: Encoding, train: Vec<ShardInfo>) -> DatasetInfo {
+    DatasetInfo {
         format_version: labels.format_version(),
         writer: "test".into(),
         source: "test".into(),
@@ -141,12 +188,15 @@ fn write_labelled_json(directory: &Path, labels: LabelKind, encoding: Encoding, 
         train,
         val: Vec::new(),
         statistics: Some(ColorStatistics::imagenet()),
-        mean_image_blake3: Some(blake3::hash(&npy).to_string()),
+        mean_image_blake3: None,
         turned_images: 0,
         cut_images: 0,
         labels,
         classes: classes(10),
-    };
-    let json = serde_json::to_string_pretty(&seal(&info).unwrap()).unwrap();
+    }
+}
+
+fn write_json(directory: &Path, info: &DatasetInfo) {
+    let json = serde_json::to_string_pretty(&seal(info).unwrap()).unwrap();
     std::fs::write(directory.join(DatasetInfo::FILE_NAME), json).unwrap();
 }

@@ -100,18 +100,19 @@ impl Config {
         self.config.shape().size.width
     }
 
-    /// Starts threads that make batches from a position on: in epoch `epoch` after `first_sample` images of
-    /// all ranks. `allocate` makes page-locked tensors of bytes; without it batches are in ordinary memory.
-    #[pyo3(signature = (*, seed, epoch, first_sample, allocate=None))]
+    /// Starts threads that make batches from a position on, in epoch `epoch` after `first_sample` images of all
+    /// ranks, to before epoch `until`, or without end. `allocate` makes page-locked tensors of bytes; without it batches are in ordinary memory.
+    #[pyo3(signature = (*, seed, epoch, first_sample, until=None, allocate=None))]
     fn start(
         &self,
         py: Python<'_>,
         seed: u64,
         epoch: u64,
         first_sample: u64,
+        until: Option<u64>,
         allocate: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Stream> {
-        let epochs = epoch..u64::MAX;
+        let epochs = epoch..until.unwrap_or(u64::MAX);
         let config = LoaderConfig { seed, epochs, first_sample, ..self.config.clone() };
         Stream::start(py, Arc::clone(&self.records), config, self.dtype, Arc::clone(&self.slots), allocate)
     }

@@ -103,7 +103,7 @@ def test_arrays_are_given_by_dlpack_once_for_all(shards):
 def test_two_threads_can_share_an_epoch(make):
     # Each batch goes to one of them.
     expected = sorted(copied(make(split="val", batch_size=1)))
-    stream = make(split="val", batch_size=1)._config.start(seed=0, epoch=0, first_sample=0)
+    stream = make(split="val", batch_size=1)._phases[0].config.start(seed=0, epoch=0, first_sample=0)
     seen, lock = [], threading.Lock()
 
     def take():

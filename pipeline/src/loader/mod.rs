@@ -26,6 +26,8 @@ mod filling;
 mod plan;
 mod stats;
 #[cfg(test)]
+mod size_tests;
+#[cfg(test)]
 mod tests;
 mod turns;
 #[cfg(test)]

@@ -15,6 +15,8 @@ mod header;
 mod index;
 mod reader;
 #[cfg(test)]
+mod size_tests;
+#[cfg(test)]
 mod tests;
 mod writer;
 

@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     making.add_argument("--encoding", default="raw", help="raw or jpeg [default: raw]")
     making.add_argument("--quality", type=int, default=90, help="of JPEG, 1 to 100 [default: 90]")
     making.add_argument("--orientation", default="ignore", help="of EXIF data: ignore or apply [default: ignore]")
-    making.add_argument("--resize", default="short-side", help="short-side or squash [default: short-side]")
+    making.add_argument(
+        "--resize", "--shape", default="short-side", help="short-side, squash, or keep: whole photos [default: short-side]"
+    )
     making.add_argument("--filter", default="lanczos3", help="lanczos3, bicubic or bilinear [default: lanczos3]")
     making.add_argument("--seed", type=int, default=0, help="of the order of the training images [default: 0]")
     making.add_argument("--shard-bytes", type=int, default=256 << 20, metavar="BYTES", help="[default: 268435456]")
@@ -58,9 +60,11 @@ def show_progress(done: int, total: int, rejected: int) -> None:
 
 
 def describe(info: dict[str, Any]) -> str:
+    side, is_square = info["image_size"], info.get("image_shape", "square") == "square"
+    pixels = f"{side}x{side} pixels" if is_square else f"whole photos, shorter side {side} pixels"
     lines = [
         f"  source      {info['source']}",
-        f"  images      {info['image_size']}x{info['image_size']} pixels, {info['encoding']}",
+        f"  images      {pixels}, {info['encoding']}",
         f"  {'numbers' if info.get('labels') == 'values' else 'classes':<12}{len(info['classes'])}",
     ]
     for split in ("train", "val"):

@@ -24,7 +24,7 @@ def cache_options(cache: str | os.PathLike[str] | None, cache_limit: int | str |
 class Dataset:
     """The images of a split of a prepared data set, in the order of its shards.
 
-    `dataset[i]` is `(image, label)`: pixels `uint8 [3,S,S]` as a new NumPy array, and an int; or as the label an array
+    `dataset[i]` is `(image, label)`: pixels `uint8 [3,H,W]` as a new NumPy array, and an int; or as the label an array
     `uint8 [K]` or `float32 [K]`, see `labels`. It serves as a map-style data set of PyTorch as well, in workers that are
     forked or spawned.
 
@@ -86,8 +86,13 @@ class Dataset:
 
     @property
     def image_size(self) -> int:
-        """Side S of every image, in pixels."""
+        """Side S of every image, in pixels; the shorter side if `image_shape` is "keep"."""
         return self.info["image_size"]
+
+    @property
+    def image_shape(self) -> str:
+        """ "square", or "keep": each image has the proportions of its photo."""
+        return self.info.get("image_shape", "square")
 
     @property
     def encoding(self) -> str:
@@ -116,7 +121,9 @@ class Dataset:
         return os.path.basename(self.path.rstrip("/")) or self.path
 
     def __repr__(self) -> str:
-        images = f"{len(self)} images of {self.image_size}x{self.image_size} pixels, {self.encoding}"
+        side = self.image_size
+        pixels = f"{side}x{side} pixels" if self.image_shape == "square" else f"{side} pixels along the shorter side"
+        images = f"{len(self)} images of {pixels}, {self.encoding}"
         return f"<fovea_loader.Dataset {self.path!r}, {self.split}: {images}>"
 
     def __reduce__(self) -> tuple[Any, ...]:

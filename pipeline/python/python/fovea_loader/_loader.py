@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _native, _ranks, _tensors, transforms
 from ._dataset import Dataset
@@ -51,6 +51,8 @@ class Loader:
     device: where batches go, for instance "cuda"; they are copied beside the computation, one batch ahead. Needs PyTorch.
     pin_memory: whether batches are in page-locked memory of PyTorch [default: if `device` is a CUDA device].
     arrays: "torch" or "numpy" [default: torch if it is installed].
+    sizes: pixels along a side of what the crop among the transforms leaves, by the epoch from which on it does:
+        {0: 128, 10: 224}. The crop's own `size` is not used then. Order and draws stay those of a loader with one size.
     views: V, how often each image is transformed, with draws of its own. With more than one, images are [N,V,3,H,W]; the
         first view is that of a loader with one.
     mixup_alpha, cutmix_alpha: mix the images of a batch two by two, as torchvision's MixUp and CutMix; with both, one of
@@ -80,6 +82,7 @@ class Loader:
         device: Any = None,
         pin_memory: bool | None = None,
         arrays: str | None = None,
+        sizes: Mapping[int, int] | None = None,
         views: int = 1,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
@@ -122,37 +125,42 @@ class Loader:
         if pin_memory is None:
             pin_memory = self._copies is not None and self._copies.device.type == "cuda"
         mean, std = self._normalization(mean, std)
+        options = dict(
+            batch_size=self.batch_size,
+            dtype=self.dtype,
+            mean=mean,
+            std=std,
+            channels_last=bool(channels_last),
+            shuffle=self.shuffle,
+            rank=self.rank,
+            world=self.world,
+            drop_last=self.drop_last,
+            workers=None if workers is None else whole("workers", workers, 1, 1024),
+            buffers=whole("buffers", buffers, 1, 2**16),
+            on_bad_record=on_bad_record,
+            views=whole("views", views, 1, 1024),
+            window=window,
+            mixup_alpha=float(mixup_alpha),
+            cutmix_alpha=float(cutmix_alpha),
+        )
         try:
-            self._config = _native.Config(
-                self.dataset._native,
-                batch_size=self.batch_size,
-                transform=transforms.to_json(transform),
-                dtype=self.dtype,
-                mean=mean,
-                std=std,
-                channels_last=bool(channels_last),
-                shuffle=self.shuffle,
-                rank=self.rank,
-                world=self.world,
-                drop_last=self.drop_last,
-                workers=None if workers is None else whole("workers", workers, 1, 1024),
-                buffers=whole("buffers", buffers, 1, 2**16),
-                on_bad_record=on_bad_record,
-                views=whole("views", views, 1, 1024),
-                window=window,
-                mixup_alpha=float(mixup_alpha),
-                cutmix_alpha=float(cutmix_alpha),
-            )
+            by_epoch = transforms.by_epoch(transform, sizes)
+            configs = [
+                (epoch, _native.Config(self.dataset._native, transform=text, **options)) for epoch, text in by_epoch
+            ]
         except ValueError as error:
             raise transforms.explain(error) from None
-        self._allocate = None
-        if library == "numpy":
-            self._arrays: Any = _tensors.NumpyArrays(bool(channels_last), views)
-        else:
-            side, channels_last, pin_memory = self._config.side(), bool(channels_last), bool(pin_memory)
-            self._arrays = _tensors.TorchTensors(self.dtype, side, channels_last, pin_memory, views)
-            if pin_memory:
-                self._allocate = self._arrays.pinned
+        # Each begins where the one before it ends.
+        self._phases: list[Phase] = []
+        for number, (first, config) in enumerate(configs):
+            until = configs[number + 1][0] if number + 1 < len(configs) else None
+            if library == "numpy":
+                arrays: Any = _tensors.NumpyArrays(bool(channels_last), views)
+            else:
+                memory = bool(channels_last), bool(pin_memory)
+                arrays = _tensors.TorchTensors(self.dtype, config.side(), *memory, views)
+            allocate = arrays.pinned if library == "torch" and pin_memory else None
+            self._phases.append(Phase(first, until, config, arrays, allocate))
         # The position: epoch, and images of all ranks that have been delivered in it.
         self._epoch, self._sample = 0, 0
         # Counts changes of the position that end an iteration.
@@ -162,6 +170,7 @@ class Loader:
         # Batches come from here; its next one is at `_stream_at`.
         self._stream: _native.Stream | None = None
         self._stream_at = (0, 0)
+        self._stream_phase = self._phases[0]
 
     def __len__(self) -> int:
         """Batches of an epoch of this process; as many for every rank."""
@@ -248,7 +257,7 @@ class Loader:
         all workers, consumer_waiting_s: time that the program waited for a batch. held_buffers: batches that the program
         holds; extra_buffers: batches for which memory was made because it holds more than a loop needs.
         """
-        return self._config.stats(self._stream)
+        return self._stream_phase.config.stats(self._stream)
 
     def close(self) -> None:
         """Stops the threads. Another iteration starts them again."""
@@ -297,10 +306,12 @@ class Loader:
         left = self._batches_after(sample)
         if left == 0:
             return None
-        if self._stream is None or self._stream_at != (epoch, sample):
+        phase = [phase for phase in self._phases if phase.first_epoch <= epoch][-1]
+        if self._stream is None or self._stream_at != (epoch, sample) or self._stream_phase is not phase:
             self._close()
-            self._stream = self._config.start(
-                seed=self.seed, epoch=epoch, first_sample=sample, allocate=self._allocate
+            self._stream_phase = phase
+            self._stream = phase.config.start(
+                seed=self.seed, epoch=epoch, until=phase.until, first_sample=sample, allocate=phase.allocate
             )
         try:
             images, labels = self._stream.next()
@@ -308,12 +319,23 @@ class Loader:
             self._close()
             raise
         self._stream_at = (epoch, sample + self._global_batch()) if left > 1 else (epoch + 1, 0)
-        return self._arrays.batch(images, labels)
+        return phase.arrays.batch(images, labels)
 
     def _close(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+class Phase(NamedTuple):
+    """Epochs whose images have one size."""
+
+    first_epoch: int
+    until: int | None
+    config: _native.Config
+    arrays: Any
+    # Makes page-locked memory, if that was asked for.
+    allocate: Any
 
 
 class Epoch:

@@ -70,7 +70,13 @@ class Config:
     ) -> Config: ...
     def side(self) -> int: ...
     def start(
-        self, *, seed: int, epoch: int, first_sample: int, allocate: Callable[[int], Any] | None = None
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        first_sample: int,
+        until: int | None = None,
+        allocate: Callable[[int], Any] | None = None,
     ) -> Stream: ...
     def stats(self, stream: Stream | None = None) -> dict[str, Any]: ...
 

@@ -51,11 +51,12 @@ def prepare(
     out: folder to write to, or a URL s3://, gs:// or az:// to upload to: shards first, `dataset.json` last.
     work: folder in which the data set is prepared before it is uploaded, and stays [default: one for the URL in
         `prepare` in FOVEA_CACHE or ~/.cache/fovea].
-    size: side S of the stored images, in pixels.
+    size: side S of the stored images, in pixels; the shorter side with resize="keep".
     encoding: "raw", which is fastest to read, or "jpeg", which takes an eighth of the space.
     quality: of JPEG, 1 to 100.
     orientation: of photos by their EXIF data: "ignore" or "apply".
-    resize: "short-side" crops the centre, "squash" distorts.
+    resize: "short-side" stores the square at the centre, "squash" distorts to a square, "keep" stores the whole
+        photo; of one longer than 16 to 1, the middle.
     filter: kernel for resizing: "lanczos3", "bicubic" or "bilinear".
     seed: of the order in which training images are stored.
     shard_bytes: approximate size of a shard, in bytes.

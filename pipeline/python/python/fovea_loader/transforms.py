@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -32,6 +33,10 @@ __all__ = [
     "VerticalFlip",
     "names",
 ]
+
+
+# Those that leave another size.
+CROPS = ("random_resized_crop", "random_crop", "center_crop")
 
 
 def names() -> list[str]:
@@ -299,6 +304,35 @@ def to_json(transform: Iterable[Transform | str | Mapping[str, Any]] | Transform
             )
         steps.append({"op": step.op, **step.parameters})
     return json.dumps(steps)
+
+
+def by_epoch(transform: Any, sizes: Mapping[int, int] | None) -> list[tuple[int, str]]:
+    """For each epoch from which on views have another size, the list that Rust reads, with that size of the crop."""
+    text = to_json(transform)
+    if sizes is None:
+        return [(0, text)]
+    if not isinstance(sizes, Mapping) or 0 not in sizes:
+        raise ValueError(f"sizes={sizes!r}, expected sizes in pixels by epochs, from epoch 0 on, such as {{0: 128, 10: 224}}")
+    steps = json.loads(text)
+    crops = [number for number, step in enumerate(steps) if step["op"] in CROPS]
+    if len(crops) != 1:
+        raise ValueError(f"sizes needs one of {', '.join(CROPS)} among the transforms, found {len(crops)}")
+    configs = []
+    for epoch, size in sorted((whole_key("an epoch", epoch, 0), size) for epoch, size in sizes.items()):
+        steps[crops[0]]["size"] = whole_key(f"the size of epoch {epoch}", size, 1)
+        configs.append((epoch, json.dumps(steps)))
+    return configs
+
+
+def whole_key(name: str, value: Any, least: int) -> int:
+    """A number in `sizes`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"sizes: {name} is {value!r}, expected a whole number") from None
+    if isinstance(value, bool) or not least <= number < 2**32:
+        raise ValueError(f"sizes: {name} is {value!r}, expected a whole number from {least} on")
+    return number
 
 
 def explain(error: ValueError | OverflowError) -> ValueError:
