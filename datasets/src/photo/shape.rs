@@ -39,6 +39,21 @@ impl Fit {
         }
     }
 
+    /// The part of a photo's longer side that is kept, and the size of the result, whose side is `side`.
+    fn kept(self, photo: Size, side: u32) -> (u32, Size) {
+        let (shorter, longer) = (photo.width.min(photo.height), photo.width.max(photo.height));
+        let kept = match self {
+            Self::ShortSide => return (shorter, Size::square(side)),
+            Self::Squash => return (longer, Size::square(side)),
+            Self::Keep => longer.min(shorter.saturating_mul(ImageShape::MOST_ASPECT)),
+        };
+        let scaled = u64::from(side) * u64::from(kept) / u64::from(shorter.max(1));
+        let scaled = u32::try_from(scaled).unwrap_or(u32::MAX).min(ImageShape::MOST_SIDE_PX);
+        let is_upright = photo.width < photo.height;
+        let (width, height) = if is_upright { (side, scaled) } else { (scaled, side) };
+        (kept, Size { width, height })
+    }
+
     /// The shape of the result.
     #[must_use]
     pub fn image_shape(self) -> ImageShape {
@@ -165,33 +180,16 @@ impl Shaper {
     /// # Panics
     /// When a side is 0 or `rgb` has not `width * height * 3` bytes.
     pub fn shape(&mut self, width: u32, height: u32, rgb: &[u8]) -> Shaped<'_> {
-        let (shorter, longer) = (width.min(height), width.max(height));
-        // The part of the longer side that is kept.
-        let kept = match self.fit {
-            Fit::ShortSide => shorter,
-            Fit::Squash => longer,
-            Fit::Keep => longer.min(shorter.saturating_mul(ImageShape::MOST_ASPECT)),
-        };
-        let of_longer = match self.fit {
-            Fit::ShortSide | Fit::Squash => self.size,
-            Fit::Keep => {
-                let scaled = u64::from(self.size) * u64::from(kept) / u64::from(shorter);
-                u32::try_from(scaled).unwrap_or(u32::MAX).min(ImageShape::MOST_SIDE_PX)
-            }
-        };
+        let (kept, size) = self.fit.kept(Size { width, height }, self.size);
         let place = |side: u32| {
             let part = f64::from(kept.min(side));
             ((f64::from(side) - part) / 2.0, part)
         };
         let ((left, wide), (top, high)) = (place(width), place(height));
         let options = self.options.crop(left, top, wide, high);
-        let size = match width > height {
-            true => Size { width: of_longer, height: self.size },
-            false => Size { width: self.size, height: of_longer },
-        };
         self.rgb.resize(3 * size.area(), 0);
         resize_rgb(&mut self.resizer, (rgb, Size { width, height }), (&mut self.rgb, size), &options);
-        Shaped { rgb: &self.rgb, size, is_cut: self.fit == Fit::Keep && kept < longer }
+        Shaped { rgb: &self.rgb, size, is_cut: self.fit == Fit::Keep && kept < width.max(height) }
     }
 
     /// Decodes an image file, with its orientation applied or not, and brings it to its new shape: the pixels
@@ -210,5 +208,23 @@ impl Shaper {
         let mut planes = vec![0; rgb.len()];
         to_planes(rgb, &mut planes);
         Ok((planes, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_photo_that_is_kept_fits_a_jpeg_file() {
+        for ((width, height), expected) in [
+            ((1, 100), (16, (4096, 65_535))),
+            ((100, 1), (16, (65_535, 4096))),
+            ((10, 159), (159, (4096, 65_126))),
+            ((u32::MAX, u32::MAX), (u32::MAX, (4096, 4096))),
+        ] {
+            let (kept, size) = Fit::Keep.kept(Size { width, height }, 4096);
+            assert_eq!((kept, (size.width, size.height)), expected, "{width}x{height}");
+        }
     }
 }

@@ -425,3 +425,75 @@ fn changed_bytes_never_panic_nor_take_much_memory() {
     let grown = peak_memory_bytes() - before;
     assert!(grown < 512 << 20, "{} MiB", grown >> 20);
 }
+
+/// Weights of the old pixels of a part for each new one along an axis: a triangle, which widens when the image
+/// shrinks.
+fn triangles(length: usize, start: f64, part: f64, new: usize) -> Vec<Vec<f64>> {
+    let scale = part / new as f64;
+    let of_pixel = |i: usize| {
+        let center = start + (i as f64 + 0.5) * scale;
+        let weight = |x: usize| (1.0 - ((x as f64 + 0.5 - center) / scale.max(1.0)).abs()).max(0.0);
+        let raw: Vec<f64> = (0..length).map(weight).collect();
+        let sum: f64 = raw.iter().sum();
+        raw.into_iter().map(|weight| weight / sum).collect()
+    };
+    (0..new).map(of_pixel).collect()
+}
+
+#[test]
+fn keep_resizes_the_whole_photo_as_torchvision_does() {
+    let mut state = 1_u64;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (((state >> 33) * u64::from(below)) >> 31) as u32
+    };
+    let (mut cut, mut largest) = (0, 0.0_f64);
+    for number in 0..120 {
+        let most = [2, 12, 40, 120][number % 4];
+        let (width, height) = (1 + random(most), 1 + random([most, 3][number % 2]));
+        let size = [1, 5, 16, 33][number / 4 % 4];
+        let rgb: Vec<u8> = (0..3 * width * height).map(|i| (i * 37 % 251) as u8).collect();
+        let mut shaper = Shaper::new(size, Fit::Keep, Filter::Bilinear);
+        let shaped = shaper.shape(width, height, &rgb);
+
+        let (shorter, longer) = (width.min(height), width.max(height));
+        let kept = longer.min(16 * shorter);
+        assert_eq!(shaped.is_cut, kept < longer);
+        cut += u32::from(shaped.is_cut);
+        // torchvision: int(size * long / short).
+        let of_longer = (f64::from(size) * f64::from(kept) / f64::from(shorter)).floor() as u32;
+        let expected =
+            if width > height { (of_longer, size) } else { (size, if width == height { size } else { of_longer }) };
+        assert_eq!((shaped.size.width, shaped.size.height), expected, "{width}x{height} to {size}");
+
+        let axis = |old: u32, new: u32| {
+            let part = old.min(kept);
+            triangles(old as usize, f64::from(old - part) / 2.0, part.into(), new as usize)
+        };
+        let (across, down) = (axis(width, shaped.size.width), axis(height, shaped.size.height));
+        for (y, rows) in down.iter().enumerate() {
+            for (x, columns) in across.iter().enumerate() {
+                for channel in 0..3 {
+                    let at = |row: usize, column: usize| {
+                        f64::from(rgb[3 * (row * width as usize + column) + channel])
+                    };
+                    let value: f64 = rows
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, weight)| **weight > 0.0)
+                        .map(|(row, weight)| {
+                            let of_row = columns.iter().enumerate().map(|(column, w)| w * at(row, column));
+                            weight * of_row.sum::<f64>()
+                        })
+                        .sum();
+                    let found = shaped.rgb[3 * (y * shaped.size.width as usize + x) + channel];
+                    let off = (f64::from(found) - value).abs();
+                    largest = largest.max(off);
+                    assert!(off <= 1.1, "{width}x{height} to {}, {x}, {y}: {found}, {value}", shaped.size);
+                }
+            }
+        }
+    }
+    assert!(cut > 3, "{cut} photos were longer than 16 to 1");
+    println!("the largest difference is {largest}");
+}

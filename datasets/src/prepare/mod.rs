@@ -407,6 +407,8 @@ fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
 }
 
 #[cfg(test)]
+mod keep_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod update_tests;

@@ -178,7 +178,7 @@ fn verify_names_a_shard_of_another_version() {
     }
     fs::write(prepared.shard(), bytes).unwrap();
     let problems = prepared.problems();
-    assert!(problems.contains("version 7, but this program reads versions 1 to 2"), "{problems}");
+    assert!(problems.contains("version 7, but this program reads versions 1 to 3"), "{problems}");
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //! | `remote` | data sets at URLs: folders, a web server, an S3 server (moto) |
 //! | `report` | `trainer`: a run's report, features, search |
 //! | `signals` | interrupts before training, ignored signals, limits on files and threads |
+//! | `whole_photos` | photos in their own proportions: prepared, previewed, trained, predicted |
 //! | `python` | shards in pyarrow and Hugging Face `datasets`, graphs in Python's ONNX Runtime |
 
 mod compare;
@@ -33,3 +34,4 @@ mod signals;
 mod support;
 mod train;
 mod train_errors;
+mod whole_photos;
