@@ -52,6 +52,8 @@ class Shards(torch.utils.data.Dataset):
 
     def __init__(self, directory, images, form, crop=None, resized=False):
         self.info = json.loads((directory / "dataset.json").read_text())
+        if "image_shape" in self.info:
+            raise SystemExit(f"{directory}: holds whole photos; give one of squares, which all the libraries read alike")
         self.raw = self.info["encoding"] == "raw"
         self.form = form or ("u8" if self.raw else "f32")
         self.side, self.images = self.info["image_size"], images

@@ -105,7 +105,7 @@ pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
             draw_frame(&mut picture, view.frame, factor as f32, hue(index, drawn.len()));
         }
         paste(&mut sheet, &picture, GAP_PX, top + LINE_PX);
-        let text_top = top + LINE_PX + original_cell.1 + 4;
+        let text_top = top + LINE_PX + picture.height() + 4;
         write(&mut sheet, GAP_PX, text_top, original_cell.0, &original.name, INK);
         write(&mut sheet, GAP_PX, text_top + TEXT_LINE_PX, original_cell.0, &size_text(original), FAINT_INK);
 

@@ -148,8 +148,12 @@ impl Observer for Terminal {
             Split::Val => count(plan.evaluated_images as u64, "validation image"),
             Split::Train => "no validation images".to_owned(),
         };
+        let views = match plan.views {
+            1 => String::new(),
+            views => format!(", each in {}", count(views as u64, "view")),
+        };
         Self::print(&format!(
-            "{}, {measured}; {} of {} of {}",
+            "{}, {measured}; {} of {} of {}{views}",
             count(plan.images as u64, "training image"),
             count(plan.epochs.into(), "epoch"),
             count(plan.batches, "batch"),

@@ -67,7 +67,7 @@ pub fn bench_loader(
     };
 
     let kept = next(&mut batches)?;
-    let targets = BatchTargets::new(&kept);
+    let targets = BatchTargets::of_rows(&kept);
     // The first step of a session allocates its memory, and a GPU records it.
     take_step(backend, recipe, (rows_of(&kept, &targets), id_of(&kept)), None, 0)?;
     let (mut repeated_step_s, mut loaded_step_s, mut waited_s) = (Vec::new(), Vec::new(), 0.0);
@@ -86,7 +86,7 @@ pub fn bench_loader(
             take_step(
                 backend,
                 recipe,
-                (rows_of(&batch, &BatchTargets::new(&batch)), id_of(&batch)),
+                (rows_of(&batch, &BatchTargets::of_rows(&batch)), id_of(&batch)),
                 coming,
                 step,
             )?;
@@ -110,7 +110,7 @@ pub fn bench_loader(
 }
 
 fn rows_of<'a>(batch: &'a Batch, targets: &'a BatchTargets) -> Rows<'a> {
-    let targets = targets.of(0..batch.len());
+    let targets = targets.all();
     Rows { images: batch.image_bytes(), color_offsets: batch.color_offsets(), targets }
 }
 

@@ -139,6 +139,9 @@ pub struct Augmentation {
     /// Tables `{ op = "…", … }` in the order in which they are applied. Crops without `size` have
     /// `input.crop_px`.
     pub train: Vec<AugmentationConfig>,
+    /// How often each photo of a batch is in it, with draws of its own each time [default: 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<usize>,
     /// [`Mixing::mixup_alpha`]; 0 or nothing for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixup_alpha: Option<f64>,
@@ -151,7 +154,7 @@ pub struct Augmentation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Images in a batch.
+    /// Images in a batch, all views of its photos.
     pub batch_size: usize,
     /// Passes over the training set.
     pub epochs: u32,
@@ -274,6 +277,12 @@ impl Recipe {
             }
         }
         configs
+    }
+
+    /// How often each photo of a batch is in it.
+    #[must_use]
+    pub fn views(&self) -> usize {
+        self.augmentation.views.unwrap_or(1)
     }
 
     /// The mixing of the images of a batch.

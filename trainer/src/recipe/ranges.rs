@@ -15,7 +15,7 @@ pub const MOST_OUTPUTS: u64 = 1_000_000;
 const MOST_DEPTH: u64 = 1000;
 
 /// Keys by their last part, with their ranges.
-const RANGES: [(&str, RangeInclusive<u64>); 24] = [
+const RANGES: [(&str, RangeInclusive<u64>); 25] = [
     ("image_px", 1..=MOST_PX),
     ("crop_px", 1..=MOST_PX),
     ("kernel", 1..=MOST_PX),
@@ -25,6 +25,7 @@ const RANGES: [(&str, RangeInclusive<u64>); 24] = [
     ("groups", 1..=MOST_OUTPUTS),
     ("size", 1..=999),
     ("batch_size", 1..=MOST_BATCH),
+    ("views", 1..=64),
     ("epochs", 1..=MOST_EPOCHS),
     ("patience", 1..=MOST_EPOCHS),
     ("times", 0..=MOST_EPOCHS),

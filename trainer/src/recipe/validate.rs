@@ -266,6 +266,10 @@ impl Recipe {
         if let Some((key, alpha)) = self.mixing().out_of_range() {
             check.that(false, key, short(alpha), "0 for none, or up to 1000")?;
         }
+        check.whole("views", self.views())?;
+        let (batch, views) = (self.training.batch_size, self.views());
+        let divides = batch.is_multiple_of(views);
+        check.that(divides, "views", views, &format!("a divisor of the {batch} images of `training.batch_size`"))?;
         let mut steps = Vec::new();
         for config in self.train_augmentations() {
             match config.build(None) {
@@ -447,6 +451,7 @@ mod tests {
             ("optimizer.momentum", &["1", "-0.1", "nan"]),
             ("optimizer.weight_decay", &["-1", "nan"]),
             ("optimizer.bias_lr_mult", &["-1"]),
+            ("augmentation.views", &["0", "3", "65"]),
             ("input.crop_px", &["0", "257"]),
             ("input.scale", &["0", "nan"]),
             ("input.mean", &["[nan, 1, 1]"]),

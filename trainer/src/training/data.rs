@@ -81,6 +81,7 @@ pub struct TrainingData {
     split: Split,
     chain: Arc<Chain>,
     mixing: Mixing,
+    views: usize,
 }
 
 impl TrainingData {
@@ -118,24 +119,29 @@ impl TrainingData {
         let mean = mean_of(dataset, recipe)?;
         let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
         let directory = dataset.directory().into();
-        let mixing = recipe.mixing();
-        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain, mixing })
+        let (mixing, views) = (recipe.mixing(), recipe.views());
+        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain, mixing, views })
     }
 
-    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts, of
-    /// whole pairs if images are mixed.
+    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts, with all
+    /// views of their photos, and of whole pairs if images are mixed.
     ///
     /// # Errors
-    /// [`TrainingError::Batch`], [`TrainingError::Parts`] and [`TrainingError::Pairs`].
+    /// [`TrainingError::Batch`], [`TrainingError::Parts`], [`TrainingError::Views`] and
+    /// [`TrainingError::Pairs`].
     pub fn check_batch(&self, recipe: &Recipe, parts: usize) -> Result<(), TrainingError> {
-        let (images, batch) = (self.train.len(), recipe.training.batch_size);
-        if batch > images {
-            return Err(TrainingError::Batch { directory: self.directory.clone(), images, batch });
+        let (images, batch, views) = (self.train.len(), recipe.training.batch_size, self.views);
+        if batch / views > images {
+            let (directory, batch) = (self.directory.clone(), batch / views);
+            return Err(TrainingError::Batch { directory, images, batch });
         }
         if parts == 0 || !batch.is_multiple_of(parts) {
             return Err(TrainingError::Parts { batch, parts });
         }
-        if !self.mixing.is_none() && parts > 1 && !(batch / parts).is_multiple_of(2) {
+        if !(batch / parts).is_multiple_of(views) {
+            return Err(TrainingError::Views { batch, parts, views });
+        }
+        if !self.mixing.is_none() && parts > 1 && !(batch / parts / views).is_multiple_of(2) {
             return Err(TrainingError::Pairs { batch, parts });
         }
         Ok(())
@@ -246,6 +252,7 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
+    /// Batches of `batch_size` images, in which the views of a photo follow each other.
     pub fn new(
         data: &TrainingData,
         batch_size: usize,
@@ -256,10 +263,10 @@ impl Batches {
         memory: Box<dyn MemoryProvider>,
     ) -> Self {
         let chain = Chain::empty(data.chain.output_size());
-        let views = Views::Augmented { chain: Arc::clone(&data.chain), count: 1 };
+        let views = Views::Augmented { chain: Arc::clone(&data.chain), count: data.views };
         let mixing = data.mixing;
         let config = LoaderConfig {
-            batch_size,
+            batch_size: batch_size / data.views,
             seed,
             workers,
             on_bad_record,

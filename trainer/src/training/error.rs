@@ -131,6 +131,19 @@ pub enum TrainingError {
         /// Parts.
         parts: usize,
     },
+    /// A part of a batch has not all views of its photos.
+    #[error(
+        "{parts} parts of a batch of {batch} images do not have all {views} views of their photos; give --parts or \
+         --batch-size another value"
+    )]
+    Views {
+        /// Images of a batch.
+        batch: usize,
+        /// Parts.
+        parts: usize,
+        /// Views of a photo.
+        views: usize,
+    },
     /// A part of a batch does not consist of pairs, although images are mixed in pairs.
     #[error(
         "{parts} parts of a batch of {batch} images have an odd number of images, and mixup and CutMix mix them in \
@@ -206,6 +219,7 @@ impl TrainingError {
             | Self::Over { .. }
             | Self::Batch { .. }
             | Self::Parts { .. }
+            | Self::Views { .. }
             | Self::Pairs { .. }
             | Self::Labels { .. }
             | Self::RunExists { .. } => true,

@@ -120,8 +120,7 @@ impl Evaluation {
             return Ok(BatchMetrics::default());
         }
         let views = self.views.count();
-        let targets = BatchTargets::new(batch);
-        let of_rows = targets.of_views(views);
+        let (targets, of_rows) = (BatchTargets::new(batch), BatchTargets::of_rows(batch));
         let (predictions, row_sums) =
             predictions(backend, batch.image_bytes(), of_rows.all(), self.crop, self.classes)?;
         if views == 1 {

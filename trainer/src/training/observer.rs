@@ -18,8 +18,10 @@ pub struct RunPlan {
     pub evaluated_images: usize,
     /// The split that they are of: `Train` if the data set has no validation images.
     pub evaluated: Split,
-    /// Images of a batch.
+    /// Photos of a batch.
     pub batch_size: usize,
+    /// Images of each photo in a batch.
+    pub views: usize,
     /// Epochs of the whole run.
     pub epochs: u32,
     /// The loss, which says what errors are.

@@ -31,6 +31,14 @@ impl BatchTargets {
         Self::of_values(&values[..batch.len() * outputs], outputs, batch.mixed())
     }
 
+    /// Those of every row of the batch: of each sample once for each of its views.
+    pub fn of_rows(batch: &Batch) -> Self {
+        match batch.shape().views {
+            1 => Self::new(batch),
+            views => Self::new(batch).of_views(views),
+        }
+    }
+
     fn of_classes(own: &[i64], mixed: Option<Mixed<'_>>) -> Self {
         let Some(mixed) = mixed else { return Self::Classes(own.to_vec()) };
         let mut labels = own.to_vec();

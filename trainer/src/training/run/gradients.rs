@@ -27,10 +27,10 @@ impl Run<'_> {
         let pieces = self.pieces(batch);
         let of_next = next.and_then(|next| {
             let first = self.pieces(next).into_iter().next()?;
-            Some(NextImages { id: first.id, images: &next.image_bytes()[first.samples.start * row_bytes..] })
+            Some(NextImages { id: first.id, images: &next.image_bytes()[first.rows.start * row_bytes..] })
         });
-        let images = |piece: &Piece| &batch.image_bytes()[piece.samples.start * row_bytes..];
-        let targets = BatchTargets::new(batch);
+        let images = |piece: &Piece| &batch.image_bytes()[piece.rows.start * row_bytes..];
+        let targets = BatchTargets::of_rows(batch);
         let mut parts = vec![BatchMetrics::default(); self.own_parts()];
         let mut ended = 0;
         for (at, piece) in pieces.iter().enumerate() {
@@ -42,9 +42,9 @@ impl Run<'_> {
                 gradient_scale: 1.0 / rows as f32,
             };
             let rows = Rows {
-                images: &images(piece)[..piece.samples.len() * row_bytes],
-                color_offsets: &batch.color_offsets()[piece.samples.clone()],
-                targets: targets.of(piece.samples.clone()),
+                images: &images(piece)[..piece.rows.len() * row_bytes],
+                color_offsets: &batch.color_offsets()[piece.rows.clone()],
+                targets: targets.of(piece.rows.clone()),
             };
             let within = pieces.get(at + 1).map(|next| NextImages { id: next.id, images: images(next) });
             let metrics = match within.or(of_next) {

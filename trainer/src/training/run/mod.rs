@@ -229,7 +229,8 @@ impl<'a> Run<'a> {
             images: self.data.train().len(),
             evaluated_images: self.data.evaluated().len(),
             evaluated: self.data.split(),
-            batch_size: self.recipe.training.batch_size,
+            batch_size: self.recipe.training.batch_size / self.recipe.views(),
+            views: self.recipe.views(),
             epochs: self.recipe.training.epochs,
             loss: self.recipe.training.loss,
             batches,
@@ -284,7 +285,8 @@ impl<'a> Run<'a> {
         &mut self,
         batch: Result<Option<Batch>, TrainingError>,
     ) -> Result<(Option<Batch>, Option<Agreed>), TrainingError> {
-        let rows = batch.as_ref().ok().and_then(Option::as_ref).map_or(0, Batch::len);
+        let rows_of = |batch: &Batch| batch.len() * batch.shape().views;
+        let rows = batch.as_ref().ok().and_then(Option::as_ref).map_or(0, rows_of);
         let saves = self.saved_at.elapsed() >= self.options.checkpoint_every;
         let own = [self.stop.load(Ordering::Relaxed).into(), saves.into(), rows as u64];
         let (batch, all) = agree_with_data(self.ranks, batch, own)?;

@@ -190,6 +190,38 @@ fn parts_of_mixed_batches_are_whole_pairs() {
 }
 
 #[test]
+fn parts_have_all_views_of_their_photos() {
+    let place = Place::new();
+    let data = |more: &[&str]| {
+        let recipe = recipe(&[&["augmentation.views=4"], more].concat());
+        (TrainingData::open(&place.path("data"), &recipe).unwrap(), recipe)
+    };
+    let (plain, of_plain) = data(&[]);
+    plain.check_batch(&of_plain, 2).unwrap();
+    let error = plain.check_batch(&of_plain, 4).unwrap_err();
+    assert!(error.is_usage());
+    assert!(error.to_string().starts_with("4 parts of a batch of 8 images do not have all 4 views"), "{error}");
+    // Two photos in each part, which are mixed.
+    let (mixed, of_mixed) = data(&["augmentation.mixup_alpha=1", "training.batch_size=16"]);
+    mixed.check_batch(&of_mixed, 2).unwrap();
+    assert!(matches!(mixed.check_batch(&of_mixed, 4), Err(TrainingError::Pairs { .. })));
+}
+
+#[test]
+fn several_views_are_trained_on_alike_by_one_and_by_two_ranks() {
+    let place = Place::new();
+    let attempt = |run, world| {
+        let mut together = Together::new(&place, run, 2);
+        together.recipe = recipe(&["augmentation.views=2", "augmentation.mixup_alpha=0.5"]);
+        together.options.settings.micro_batch = Some(3);
+        together.finish_by(world)
+    };
+    let (one, two) = (attempt("one", 1), attempt("two", 2));
+    assert_eq!(one, two);
+    assert_eq!(traces(&place.path("one")), traces(&place.path("two")));
+}
+
+#[test]
 fn micro_batches_within_parts_and_damaged_images_keep_the_bits() {
     let place = Place::new();
     let data = place.path("data");

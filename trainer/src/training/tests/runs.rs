@@ -117,6 +117,45 @@ fn a_batch_in_parts_gives_the_same_update_but_for_rounding() {
 }
 
 #[test]
+fn two_equal_views_of_each_photo_give_the_update_of_one_but_for_rounding() {
+    let place = Place::new();
+    let plain = ["network.layer.drop1.p=0", "training.epochs=2", "augmentation.train=[{op=\"center_crop\"}]"];
+    for (run, more, rows) in [
+        ("once", &["training.batch_size=4"][..], 4),
+        ("twice", &["augmentation.views=2"], 8),
+        ("in-pieces", &["augmentation.views=2"], 3),
+    ] {
+        let mut attempt = Attempt::new(&place, run);
+        attempt.recipe = recipe(&[&plain[..], more].concat());
+        attempt.rows = rows;
+        attempt.finish();
+    }
+    let (_, _, once, _) = traces(&place.path("once"));
+    for run in ["twice", "in-pieces"] {
+        let (_, _, views, _) = traces(&place.path(run));
+        assert_eq!((once.len(), views.len()), (22, 22), "{run}");
+        for (a, b) in once.iter().zip(&views) {
+            let (a, b) = (a["loss"].as_f64().unwrap(), b["loss"].as_f64().unwrap());
+            assert!((a - b).abs() < 1e-5, "{run}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn views_of_a_photo_have_draws_of_their_own() {
+    let place = Place::new();
+    let mut losses = Vec::new();
+    for (run, more) in [("one", &["training.batch_size=4"][..]), ("two", &["augmentation.views=2"])] {
+        let mut attempt = Attempt::new(&place, run);
+        attempt.recipe = recipe(&[&["network.layer.drop1.p=0", "training.epochs=1"], more].concat());
+        attempt.finish();
+        losses.push(attempt.watcher.losses);
+    }
+    assert_eq!(losses[0].len(), losses[1].len());
+    assert_ne!(losses[0][0], losses[1][0]);
+}
+
+#[test]
 fn a_limit_ends_epochs_early_and_the_next_epoch_has_its_own_order() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "limited");
@@ -270,6 +309,7 @@ fn images_that_do_not_fill_a_batch_are_counted() {
         evaluated_images: 1,
         evaluated: Split::Val,
         batch_size,
+        views: 1,
         epochs: 1,
         loss: Loss::CrossEntropy,
         batches,
