@@ -16,8 +16,8 @@ use fovea_datasets::prepare::{PrepareOptions, Preparer, Progress};
 use fovea_datasets::{Entry, OpenOptions, Payload, Source, SourceError, open};
 use fovea_files::sha256_of;
 use fovea_graph::Imported;
-use fovea_pipeline::shard::Shard;
-use fovea_pipeline::{Class, Dataset, Split};
+use fovea_pipeline::shard::{Record, Shard};
+use fovea_pipeline::{Class, Dataset, Encoding, Split};
 use fovea_trainer::backend::Setup;
 use fovea_trainer::checkpoint;
 use fovea_trainer::models::{GraphOptions, TrainingGraphs};
@@ -140,6 +140,9 @@ fn shard(bytes: &[u8]) -> Result<(), String> {
     for index in 0..shard.len() {
         shard.will_need(index);
         shard.verify(index).map_err(text)?;
+        let Record { image, size, .. } = shard.record(index);
+        let is_raw = shard.header().encoding == Encoding::Raw;
+        assert!(!is_raw || image.len() == 3 * size.area(), "an image that is not of its size");
     }
     assert_eq!(shard.records_blake3().len(), 64);
     Ok(())
