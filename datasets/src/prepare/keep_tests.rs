@@ -167,7 +167,7 @@ fn verification_finds_a_changed_size() {
     let place = bytes.windows(8).position(|window| columns.iter().any(|column| window == column)).unwrap();
     bytes[place] += 1;
     fs::write(&path, bytes).unwrap();
-    assert!(matches!(fovea_pipeline::shard::Shard::open(&path), Err(ShardError::Damaged { .. })));
+    assert!(matches!(Shard::open(&path), Err(ShardError::Damaged { .. })));
     let report = verify(&Dataset::open(directory.path()).unwrap(), cores(), &|_| {});
     let problems: Vec<&str> = report.problems.iter().map(|problem| &*problem.what).collect();
     assert!(problems.iter().any(|what| what.contains("row 0: ") && what.contains("bytes, expected")), "{problems:?}");
