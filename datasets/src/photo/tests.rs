@@ -232,7 +232,7 @@ fn fits_and_filters_are_parsed_printed_and_stored_by_the_same_name() {
         assert_eq!(serde_json::to_value(filter).unwrap(), filter.to_string());
     }
     let error = "fill".parse::<Fit>().unwrap_err().to_string();
-    assert_eq!(error, "unknown fit \"fill\", expected one of short-side, squash");
+    assert_eq!(error, "unknown fit \"fill\", expected one of short-side, squash, keep");
     let error = "box".parse::<Filter>().unwrap_err().to_string();
     assert_eq!(error, "unknown filter \"box\", expected one of lanczos3, bicubic, bilinear");
 }

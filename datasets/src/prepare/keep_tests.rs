@@ -159,11 +159,11 @@ fn the_shape_is_a_part_of_the_preparation() {
 #[test]
 fn verification_finds_a_changed_size() {
     let directory = tempfile::tempdir().unwrap();
-    prepare(&Photos::new(&[(20, 10), (30, 10)]), options(Encoding::Raw, 1), directory.path());
+    prepare(&Photos::new(&[(91, 8), (77, 8)]), options(Encoding::Raw, 1), directory.path());
     let path = directory.path().join("train-00000.arrow");
     let mut bytes = fs::read(&path).unwrap();
     // The widths, in either order.
-    let columns = [[16_u32, 24], [24, 16]].map(|widths| widths.map(u32::to_le_bytes).concat());
+    let columns = [[91_u32, 77], [77, 91]].map(|widths| widths.map(u32::to_le_bytes).concat());
     let place = bytes.windows(8).position(|window| columns.iter().any(|column| window == column)).unwrap();
     bytes[place] += 1;
     fs::write(&path, bytes).unwrap();
