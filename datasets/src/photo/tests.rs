@@ -462,8 +462,11 @@ fn keep_resizes_the_whole_photo_as_torchvision_does() {
         cut += u32::from(shaped.is_cut);
         // torchvision: int(size * long / short).
         let of_longer = (f64::from(size) * f64::from(kept) / f64::from(shorter)).floor() as u32;
-        let expected =
-            if width > height { (of_longer, size) } else { (size, if width == height { size } else { of_longer }) };
+        let expected = if width > height {
+            (of_longer, size)
+        } else {
+            (size, if width == height { size } else { of_longer })
+        };
         assert_eq!((shaped.size.width, shaped.size.height), expected, "{width}x{height} to {size}");
 
         let axis = |old: u32, new: u32| {

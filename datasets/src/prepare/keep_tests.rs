@@ -170,5 +170,8 @@ fn verification_finds_a_changed_size() {
     assert!(matches!(Shard::open(&path), Err(ShardError::Damaged { .. })));
     let report = verify(&Dataset::open(directory.path()).unwrap(), cores(), &|_| {});
     let problems: Vec<&str> = report.problems.iter().map(|problem| &*problem.what).collect();
-    assert!(problems.iter().any(|what| what.contains("row 0: ") && what.contains("bytes, expected")), "{problems:?}");
+    assert!(
+        problems.iter().any(|what| what.contains("row 0: ") && what.contains("bytes, expected")),
+        "{problems:?}"
+    );
 }

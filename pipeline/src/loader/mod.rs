@@ -24,9 +24,9 @@ mod config;
 mod error;
 mod filling;
 mod plan;
-mod stats;
 #[cfg(test)]
 mod size_tests;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -109,7 +109,9 @@ fn resized(planar: &[u8], size: Size, part: Rect, new: usize) -> Vec<f64> {
     for plane in planar.chunks(size.area()) {
         let rows: Vec<Vec<f64>> = plane
             .chunks(width)
-            .map(|row| across.iter().map(|of| of.iter().zip(row).map(|(w, &p)| w * f64::from(p)).sum()).collect())
+            .map(|row| {
+                across.iter().map(|of| of.iter().zip(row).map(|(w, &p)| w * f64::from(p)).sum()).collect()
+            })
             .collect();
         for of in &down {
             result.extend((0..new).map(|x| of.iter().zip(&rows).map(|(w, row)| w * row[x]).sum::<f64>()));
@@ -157,7 +159,10 @@ fn random_resized_crop_samples_its_box_over_the_whole_photo() {
             for (place, (&found, expected)) in found.iter().zip(expected).enumerate() {
                 let off = (f64::from(found) - expected).abs();
                 largest = largest.max(off);
-                assert!(off <= 1.1, "image {image} of {size}, {part:?} to {new}, {place}: {found}, {expected}");
+                assert!(
+                    off <= 1.1,
+                    "image {image} of {size}, {part:?} to {new}, {place}: {found}, {expected}"
+                );
             }
         }
         println!("shorter side {side}: the largest difference is {largest}");
@@ -199,9 +204,7 @@ fn random_crops_reach_the_ends_of_a_panorama() {
     for (image, view) in found.iter().enumerate() {
         let planar = sized_pixels(image, sizes[0]);
         let x = (0..=150)
-            .filter(|&x| {
-                *view == cropped(&planar, sizes[0], Rect { x, y: 0, size: Size::square(10) })
-            })
+            .filter(|&x| *view == cropped(&planar, sizes[0], Rect { x, y: 0, size: Size::square(10) }))
             .collect::<Vec<_>>();
         assert!(!x.is_empty(), "image {image}");
         x.into_iter().for_each(|x| columns[x as usize] = true);
@@ -230,8 +233,7 @@ fn batches_are_the_same_for_any_number_of_workers() {
     let (_directory, records) = records(Encoding::Jpeg, 20, &sizes);
     let batches = |workers| {
         let chain = chain(&records, "random_resized_crop", json!({ "size": 16 }));
-        let config =
-            LoaderConfig { batch_size: 8, workers, epochs: 0..2, ..LoaderConfig::training(chain) };
+        let config = LoaderConfig { batch_size: 8, workers, epochs: 0..2, ..LoaderConfig::training(chain) };
         let loader = Loader::start(Arc::clone(&records), config).unwrap();
         loader.map(|batch| batch.unwrap().image_bytes().to_vec()).collect::<Vec<_>>()
     };
@@ -244,7 +246,8 @@ fn augmentations_that_leave_differing_sizes_are_refused_with_the_remedy() {
     let (_directory, records) = records(Encoding::Raw, 10, &sizes);
     for steps in [&[][..], &[AugmentationConfig::new("horizontal_flip", json!({}))]] {
         let error = Chain::from_configs(steps, records.image_sizes(), None).unwrap_err().to_string();
-        for part in ["a shorter side of 10", "leave 10x10 of one and 20x10 of another", "random_resized_crop"] {
+        for part in ["a shorter side of 10", "leave 10x10 of one and 20x10 of another", "random_resized_crop"]
+        {
             assert!(error.contains(part), "{error}");
         }
     }
@@ -254,7 +257,10 @@ fn augmentations_that_leave_differing_sizes_are_refused_with_the_remedy() {
     // Made for squares.
     let config = LoaderConfig::training(Chain::empty(Size::square(10)));
     let error = Loader::start(Arc::clone(&records), config).unwrap_err().to_string();
-    assert!(error.contains("made for images of 10x10 pixels") && error.contains("a shorter side of 10"), "{error}");
+    assert!(
+        error.contains("made for images of 10x10 pixels") && error.contains("a shorter side of 10"),
+        "{error}"
+    );
     let config = LoaderConfig::evaluation(EvalCrops::Center, Size::square(11));
     let error = Loader::start(Arc::clone(&records), config).unwrap_err().to_string();
     assert!(error.contains("11x11 pixels out of an image of 10x10"), "{error}");

@@ -79,9 +79,10 @@ impl ShardHeader {
         let expected = 3 * size.area();
         match self.encoding {
             _ if self.image_sizes().problem(size).is_some() => self.image_sizes().problem(size),
-            Encoding::Raw if bytes != expected => {
-                Some(format!("{bytes} bytes, expected {expected} for 3x{}x{} pixels", size.height, size.width))
-            }
+            Encoding::Raw if bytes != expected => Some(format!(
+                "{bytes} bytes, expected {expected} for 3x{}x{} pixels",
+                size.height, size.width
+            )),
             Encoding::Jpeg if i32::try_from(bytes).is_err() => {
                 Some(format!("{bytes} bytes, expected at most {}", i32::MAX))
             }

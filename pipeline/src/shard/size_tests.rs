@@ -56,7 +56,10 @@ fn an_image_of_an_impossible_size_is_refused_before_it_is_written() {
     for ((width, height), expected) in [
         ((20, 16), "record 0 (x): 20x16 pixels, expected a shorter side of 15"),
         ((15, 14), "15x14 pixels, expected a shorter side of 15"),
-        ((241, 15), "241x15 pixels, expected a shorter side of 15, and a longer one at most 16 times as long"),
+        (
+            (241, 15),
+            "241x15 pixels, expected a shorter side of 15, and a longer one at most 16 times as long",
+        ),
         ((15, 0), "15x0 pixels"),
     ] {
         let size = Size { width, height };
@@ -90,7 +93,9 @@ fn a_shape_in_a_version_that_lacks_it_is_refused() {
 /// Changes the size of image 1 where the widths and heights of all images lie in the file.
 fn change_size(path: &std::path::Path, new: Size) {
     let mut bytes = fs::read(path).unwrap();
-    for (of, new) in [(SIZES.map(|(width, _)| width), new.width), (SIZES.map(|(_, height)| height), new.height)] {
+    for (of, new) in
+        [(SIZES.map(|(width, _)| width), new.width), (SIZES.map(|(_, height)| height), new.height)]
+    {
         let column = of.map(u32::to_le_bytes).concat();
         let place = bytes.windows(column.len()).position(|window| window == column).unwrap();
         bytes[place + 4..place + 8].copy_from_slice(&new.to_le_bytes());
@@ -134,7 +139,10 @@ fn a_jpeg_file_of_another_size_than_its_record_is_refused_by_name() {
     let record = records.record(1).unwrap();
     let mut decoder = crate::decode::JpegDecoder::default();
     let error = record.pixels(&mut decoder).unwrap_err().to_string();
-    assert!(error.contains("record 1 (image-1)") && error.contains("15x21 pixels, expected 15x22"), "{error}");
+    assert!(
+        error.contains("record 1 (image-1)") && error.contains("15x21 pixels, expected 15x22"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -146,7 +154,10 @@ fn squares_and_photos_of_their_own_proportions_are_no_data_set_together() {
     json.as_object_mut().unwrap().remove("sha256");
     fs::write(&info, json.to_string()).unwrap();
     let error = Dataset::open(directory.path()).unwrap_err().to_string();
-    assert!(error.contains("images of the shape keep with labels of the kind class in format version 1"), "{error}");
+    assert!(
+        error.contains("images of the shape keep with labels of the kind class in format version 1"),
+        "{error}"
+    );
     json.as_object_mut().unwrap().remove("image_shape");
     fs::write(&info, json.to_string()).unwrap();
     let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();

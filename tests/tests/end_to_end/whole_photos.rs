@@ -49,7 +49,10 @@ fn whole_photos_are_prepared_previewed_trained_evaluated_and_predicted() {
         let begin = ["--data", text(&data), "--run", text(&run), "--recipe", "demo", "--epochs", "2"];
         let begin = [&begin[..], &["--batch-size", "8"]].concat();
         let refused = fail(&mut trainer(&begin), 2);
-        assert!(refused.contains("no mean image") && refused.contains("input.mean = \"channel\""), "{refused}");
+        assert!(
+            refused.contains("no mean image") && refused.contains("input.mean = \"channel\""),
+            "{refused}"
+        );
         let mean = ["--set", "input.mean=channel", "--set", "augmentation.train=[{op=\"horizontal_flip\"}]"];
         let refused = fail(&mut trainer(&[&begin[..], &mean, &["--set", "input.crop_px=28"]].concat()), 2);
         assert!(refused.contains("random_resized_crop"), "{refused}");

@@ -89,7 +89,8 @@ pub fn draw(originals: &[Original], views: &SheetViews<'_>) -> RgbImage {
     let shown = drawn[0].size;
     let factor = LEAST_SIDE_PX.div_ceil(shown.width.min(shown.height)).max(1);
     let columns = drawn.len() as u32;
-    let most = |side: fn(Size) -> u32| originals.iter().map(|original| side(original.size)).max().unwrap_or(0);
+    let most =
+        |side: fn(Size) -> u32| originals.iter().map(|original| side(original.size)).max().unwrap_or(0);
     let original_cell = (most(|size| size.width) * factor, most(|size| size.height) * factor);
     let view_cell = (shown.width * factor, shown.height * factor);
     let text_height = 2 * TEXT_LINE_PX + 4;

@@ -269,7 +269,12 @@ impl Recipe {
         check.whole("views", self.views())?;
         let (batch, views) = (self.training.batch_size, self.views());
         let divides = batch.is_multiple_of(views);
-        check.that(divides, "views", views, &format!("a divisor of the {batch} images of `training.batch_size`"))?;
+        check.that(
+            divides,
+            "views",
+            views,
+            &format!("a divisor of the {batch} images of `training.batch_size`"),
+        )?;
         let mut steps = Vec::new();
         for config in self.train_augmentations() {
             match config.build(None) {

@@ -111,11 +111,8 @@ impl TrainingData {
             Split::Val => Arc::new(dataset.records(Split::Val)?),
             Split::Train => Arc::clone(&train),
         };
-        let chain = Chain::from_configs(
-            &recipe.train_augmentations(),
-            info.image_sizes(),
-            info.statistics.as_ref(),
-        )?;
+        let chain =
+            Chain::from_configs(&recipe.train_augmentations(), info.image_sizes(), info.statistics.as_ref())?;
         let mean = mean_of(dataset, recipe)?;
         let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
         let directory = dataset.directory().into();

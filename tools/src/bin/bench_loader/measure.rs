@@ -105,8 +105,7 @@ pub struct Measurement {
 pub fn measure(dataset: &Dataset, settings: &Settings, workers: usize) -> Result<Measurement> {
     let records = Arc::new(dataset.records(Split::Train)?);
     let info = dataset.info();
-    let chain =
-        || Chain::from_configs(&settings.steps, info.image_sizes(), info.statistics.as_ref());
+    let chain = || Chain::from_configs(&settings.steps, info.image_sizes(), info.statistics.as_ref());
     let size = chain()?.output_size();
     let form = output_form(dataset, settings, size)?;
 

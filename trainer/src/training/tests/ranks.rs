@@ -200,7 +200,10 @@ fn parts_have_all_views_of_their_photos() {
     plain.check_batch(&of_plain, 2).unwrap();
     let error = plain.check_batch(&of_plain, 4).unwrap_err();
     assert!(error.is_usage());
-    assert!(error.to_string().starts_with("4 parts of a batch of 8 images do not have all 4 views"), "{error}");
+    assert!(
+        error.to_string().starts_with("4 parts of a batch of 8 images do not have all 4 views"),
+        "{error}"
+    );
     // Two photos in each part, which are mixed.
     let (mixed, of_mixed) = data(&["augmentation.mixup_alpha=1", "training.batch_size=16"]);
     mixed.check_batch(&of_mixed, 2).unwrap();
