@@ -74,8 +74,8 @@ impl Dataset {
     /// Reads the mean training image, `f32 [3,S,S]`, 0..=255.
     ///
     /// # Errors
-    /// [`DatasetError`] when the file is missing or of another size; [`DatasetError::NoMeanImage`] when images
-    /// have differing sizes.
+    /// [`DatasetError`] when the file is missing or of another size; [`DatasetError::NoMeanImage`] when
+    /// images have differing sizes.
     pub fn mean_image(&self) -> Result<Array3<f32>, DatasetError> {
         if !self.info.image_shape.is_square() {
             return Err(DatasetError::NoMeanImage { directory: self.directory.clone() });

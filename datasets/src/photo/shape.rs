@@ -136,8 +136,8 @@ impl FromStr for Filter {
 /// bilinear. The two sharper kernels overshoot at edges next to black and white, where the order of the two
 /// passes decides what is clipped: up to 24 levels in single pixels. torchvision's `Resize(S)` followed by
 /// `CenterCrop(S)` is shifted by less than a pixel: it rounds the long side and the crop's corner to whole
-/// pixels. Only the source pixels that the square needs are looked at. Photos that keep their proportions have
-/// the size that torchvision's `Resize(S)` gives them, the longer side rounded down.
+/// pixels. Only the source pixels that the square needs are looked at. Photos that keep their proportions
+/// have the size that torchvision's `Resize(S)` gives them, the longer side rounded down.
 pub struct Shaper {
     resizer: Resizer,
     options: ResizeOptions,

@@ -11,8 +11,8 @@ use crate::photo::{Filter, Fit, Orientation, expected_jpeg_bytes};
 /// How images become records, and records shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrepareOptions {
-    /// Side S of the images in pixels, 1..=[`MAX_SIZE`](Self::MAX_SIZE); the shorter side if photos keep their
-    /// proportions.
+    /// Side S of the images in pixels, 1..=[`MAX_SIZE`](Self::MAX_SIZE); the shorter side if photos keep
+    /// their proportions.
     pub size: u32,
     /// Whether photos are turned upright.
     pub orientation: Orientation,

@@ -100,8 +100,9 @@ impl Config {
         self.config.shape().size.width
     }
 
-    /// Starts threads that make batches from a position on, in epoch `epoch` after `first_sample` images of all
-    /// ranks, to before epoch `until`, or without end. `allocate` makes page-locked tensors of bytes; without it batches are in ordinary memory.
+    /// Starts threads that make batches from a position on, in epoch `epoch` after `first_sample` images of
+    /// all ranks, to before epoch `until`, or without end. `allocate` makes page-locked tensors of bytes;
+    /// without it batches are in ordinary memory.
     #[pyo3(signature = (*, seed, epoch, first_sample, until=None, allocate=None))]
     fn start(
         &self,

@@ -178,7 +178,8 @@ impl Index {
         Ok(first_start)
     }
 
-    /// Copies the sizes of images, and checks that they are possible and, of raw images, agree with the bytes.
+    /// Copies the sizes of images, and checks that they are possible and, of raw images, agree with the
+    /// bytes.
     fn append_image_sizes(
         &mut self,
         batch: &RecordBatch,
@@ -289,8 +290,8 @@ fn number(file: &[u8], start: usize) -> u32 {
 
 /// BLAKE3 over all that a shard says about its records: for each, in order, the size of the image, the label,
 /// the CRC-32 of the image and the size of the key, as 32-bit little-endian numbers, and then the key; for
-/// labels of other kinds than classes 0 as the label, and the marks or numbers after the key; at the end width
-/// and height, if images differ in them.
+/// labels of other kinds than classes 0 as the label, and the marks or numbers after the key; at the end
+/// width and height, if images differ in them.
 #[derive(Default)]
 pub(super) struct RecordsHasher(blake3::Hasher);
 

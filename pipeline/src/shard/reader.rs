@@ -23,9 +23,9 @@ use crate::{Encoding, ImageShape, Label, LabelKind};
 /// A shard mapped into memory.
 ///
 /// Opening copies the labels, places and sizes of the images, which take up to 16 bytes a record; the rest is
-/// read from the map when it is used. If the file shrinks or the disk fails meanwhile, that ends the process by SIGBUS,
-/// which [`report_bus_errors`](crate::report_bus_errors) turns into a message. An image that changes is
-/// noticed by its checksum.
+/// read from the map when it is used. If the file shrinks or the disk fails meanwhile, that ends the process
+/// by SIGBUS, which [`report_bus_errors`](crate::report_bus_errors) turns into a message. An image that
+/// changes is noticed by its checksum.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Width and height of the photos: landscapes, portraits, a square, panoramas, smaller and larger than stored.
+/// Width and height of the photos: landscapes, portraits, a square, panoramas, smaller and larger than
+/// stored.
 const SIZES: [(u32, u32); 8] =
     [(60, 40), (40, 60), (50, 50), (300, 30), (30, 480), (20, 10), (640, 32), (90, 70)];
 

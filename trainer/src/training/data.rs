@@ -28,8 +28,8 @@ pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, Traini
     Ok(dataset)
 }
 
-/// Checks that the images of a data set have the size that a trained network takes: the side of squares, or the
-/// shorter side of photos that kept their proportions.
+/// Checks that the images of a data set have the size that a trained network takes: the side of squares, or
+/// the shorter side of photos that kept their proportions.
 ///
 /// # Errors
 /// [`TrainingError::ImageSize`].
@@ -120,8 +120,8 @@ impl TrainingData {
         Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain, mixing, views })
     }
 
-    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts, with all
-    /// views of their photos, and of whole pairs if images are mixed.
+    /// Checks that there are enough training images for a batch, and that it has `parts` equal parts, with
+    /// all views of their photos, and of whole pairs if images are mixed.
     ///
     /// # Errors
     /// [`TrainingError::Batch`], [`TrainingError::Parts`], [`TrainingError::Views`] and

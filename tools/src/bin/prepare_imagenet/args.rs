@@ -91,8 +91,8 @@ pub struct PrepareArgs {
     /// Orientation in the EXIF data of photos: ignore it, as ImageNet's readers do, or apply it
     #[arg(long, value_parser = one_of::<Orientation>(Orientation::ALL.map(Orientation::name)), default_value_t = Orientation::Ignore)]
     orientation: Orientation,
-    /// What becomes of rectangles: short-side stores the square at the centre, squash distorts to a square, keep
-    /// stores the whole photo; of one longer than 16 to 1, the middle
+    /// What becomes of rectangles: short-side stores the square at the centre, squash distorts to a square,
+    /// keep stores the whole photo; of one longer than 16 to 1, the middle
     #[arg(long, visible_alias = "shape", value_parser = one_of::<Fit>(Fit::ALL.map(Fit::name)), default_value_t = Fit::ShortSide)]
     resize: Fit,
     /// Kernel for resizing
