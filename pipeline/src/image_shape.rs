@@ -95,7 +95,13 @@ impl ImageSizes {
                     && longer <= side.saturating_mul(ImageShape::MOST_ASPECT).min(ImageShape::MOST_SIDE_PX)
             }
         };
-        (!fits).then(|| format!("{size} pixels, expected {self}"))
+        let most = match self {
+            Self::Same(_) => String::new(),
+            Self::ShorterSide(_) => {
+                format!(", and a longer one at most {} times as long", ImageShape::MOST_ASPECT)
+            }
+        };
+        (!fits).then(|| format!("{size} pixels, expected {self}{most}"))
     }
 }
 
@@ -109,10 +115,7 @@ impl fmt::Display for ImageSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Same(size) => write!(f, "{size}"),
-            Self::ShorterSide(side) => {
-                write!(f, "a shorter side of {side}, and a longer one at most {}", ImageShape::MOST_ASPECT)?;
-                f.write_str(" times as long")
-            }
+            Self::ShorterSide(side) => write!(f, "a shorter side of {side}"),
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum AugmentError {
     },
     /// Images of differing sizes would leave the augmentations in differing sizes.
     #[error(
-        "the images have {input} pixels, and the augmentations leave {first} of one and {other} of another; add one that \
+        "of images with {input} pixels, the augmentations leave {first} of one and {other} of another; add one that \
          makes all the same, such as random_resized_crop or center_crop"
     )]
     DifferingSizes {
