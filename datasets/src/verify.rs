@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, thread};
 
-use fovea_files::PartialFile;
+use fovea_files::{PartialFile, open_regular};
 use fovea_pipeline::geometry::Size;
 use fovea_pipeline::shard::{Shard, shard_file_name};
 use fovea_pipeline::threads::MOST_THREADS;
@@ -218,7 +218,7 @@ fn without_path(error: &impl Display, path: &Path) -> String {
 
 fn digest(path: &Path) -> io::Result<(u64, String)> {
     let mut hasher = blake3::Hasher::new();
-    let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+    let bytes = io::copy(&mut open_regular(path)?, &mut hasher)?;
     Ok((bytes, hasher.finalize().to_hex().to_string()))
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use fovea_files::unseal;
+use fovea_files::{read_regular, unseal};
 use ndarray::Array3;
 use ndarray_npy::ReadNpyExt;
 use ndarray_npy::npy::header::Header;
@@ -41,8 +41,10 @@ impl Dataset {
     /// As [`open`](Self::open).
     pub fn open_with_files(directory: &Path, files: Arc<dyn ShardFiles>) -> Result<Self, DatasetError> {
         let path = directory.join(DatasetInfo::FILE_NAME);
-        let text = fs::read(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => DatasetError::NotPrepared { directory: directory.into() },
+        let text = read_regular(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                DatasetError::NotPrepared { directory: directory.into() }
+            }
             _ => DatasetError::Io { path: path.clone(), source },
         })?;
         let unreadable = |reason| DatasetError::Unreadable { path: path.clone(), reason };
@@ -91,7 +93,7 @@ impl Dataset {
             let shape = format!("f32 [3,{size},{size}]");
             return Err(unreadable(format!("{bytes} bytes, expected at most {expected} for {shape}")));
         }
-        let file = fs::read(&path).map_err(io_error)?;
+        let file = read_regular(&path).map_err(io_error)?;
         if let Some(expected) = &self.info.mean_image_blake3 {
             let found = blake3::hash(&file).to_string();
             if found != *expected {
@@ -193,6 +195,8 @@ fn parse_mean_image(file: &[u8], size: usize) -> Result<Array3<f32>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use ndarray_npy::WriteNpyExt;
     use serde_json::{Value, json};
     use tempfile::TempDir;
@@ -320,6 +324,21 @@ mod tests {
             let error = error_of(&changed(|json| *json.pointer_mut(pointer).unwrap() = value));
             assert!(error.contains("dataset.json") && error.contains(expected), "{pointer}: {error}");
         }
+    }
+
+    #[test]
+    fn devices_and_files_in_place_of_a_data_set_are_refused() {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        for name in [DatasetInfo::MEAN_IMAGE_FILE_NAME, DatasetInfo::FILE_NAME] {
+            let path = directory.path().join(name);
+            fs::remove_file(&path).unwrap();
+            symlink("/dev/null", &path).unwrap();
+            let read = Dataset::open(directory.path()).and_then(|dataset| dataset.mean_image());
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("it is a character device"), "{error}");
+        }
+        let error = Dataset::open(Path::new("/dev/null")).unwrap_err();
+        assert!(matches!(error, DatasetError::NotPrepared { .. }), "{error}");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The small files of a preparation.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use fovea_files::{PartialFile, unseal};
+use fovea_files::{PartialFile, read_regular, unseal};
 use serde::de::DeserializeOwned;
 
 use super::PrepareError;
@@ -19,7 +18,7 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), PrepareError> {
 
 /// Reads a JSON file and compares it with the hash in it, or returns `None` if there is none.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, PrepareError> {
-    match fs::read(path) {
+    match read_regular(path) {
         Ok(text) => unseal(&text)
             .map(Some)
             .map_err(|error| PrepareError::Unreadable { path: path.into(), reason: error.to_string() }),

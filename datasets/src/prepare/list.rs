@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use fovea_files::read_regular_text;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{Label, Split};
 
@@ -60,7 +60,7 @@ fn class_of(source: &dyn Source, split: Split, index: usize) -> Cow<'_, str> {
 /// The list in `directory`; `None` if an earlier version has prepared it.
 pub(crate) fn read(directory: &Path) -> Result<Option<String>, PrepareError> {
     let path = directory.join(LIST_FILE);
-    match fs::read_to_string(&path) {
+    match read_regular_text(&path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(PrepareError::io(&path, "read")(error)),

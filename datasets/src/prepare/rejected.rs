@@ -1,9 +1,9 @@
 //! The list of images that could not be decoded.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::Path;
 
+use fovea_files::read_regular_text;
 use fovea_pipeline::summary;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{Class, DatasetInfo, LabelKind, Split};
@@ -126,7 +126,7 @@ pub(crate) fn lost_classes(
 
 fn read(directory: &Path) -> Result<String, PrepareError> {
     let path = directory.join(REJECTED_FILE);
-    fs::read_to_string(&path).map_err(PrepareError::io(&path, "read"))
+    read_regular_text(&path).map_err(PrepareError::io(&path, "read"))
 }
 
 /// Split, class and key of each image in the list.

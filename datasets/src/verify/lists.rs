@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use fovea_files::read_regular;
 use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{Dataset, DatasetInfo, Split};
@@ -79,7 +79,7 @@ impl Problems<'_> {
 
     /// The text of a table with this header, if it is there and whole.
     fn table(&mut self, file: &str, header: &str) -> Option<String> {
-        let bytes = match fs::read(self.directory.join(file)) {
+        let bytes = match read_regular(&self.directory.join(file)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {

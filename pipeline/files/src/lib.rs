@@ -72,5 +72,5 @@ pub use folder::PartialFolder;
 pub use hash::{hexadecimal, sha256_of};
 pub use lock::FileLock;
 pub use partial::{PartialFile, remove_partial_files};
-pub use regular::{kind_of, open_regular, read_regular};
+pub use regular::{kind_of, open_regular, read_regular, read_regular_text};
 pub use sealed::{SealError, Sealed, canonical_json, seal, unseal};

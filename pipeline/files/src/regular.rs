@@ -28,6 +28,16 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The text in a regular file.
+///
+/// # Errors
+/// As [`read_regular`], or when it is not UTF-8.
+pub fn read_regular_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// What something that is no regular file is.
 #[must_use]
 pub fn kind_of(kind: FileType) -> &'static str {
@@ -56,5 +66,6 @@ mod tests {
         assert_eq!(error(Path::new("/dev/zero")), "it is a character device, expected a regular file");
         fs::write(folder.path().join("file"), "text").unwrap();
         assert_eq!(read_regular(&folder.path().join("file")).unwrap(), b"text");
+        assert_eq!(read_regular_text(&folder.path().join("file")).unwrap(), "text");
     }
 }

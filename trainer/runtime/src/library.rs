@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use fovea_files::kind_of;
+
 use super::{OLDEST_MINOR, RuntimeError};
 
 const ELF_HEADER_BYTES: usize = 64;
@@ -45,8 +47,8 @@ pub(super) fn check_file(path: &Path) -> Result<(), RuntimeError> {
     let missing = |reason| RuntimeError::Missing { path: path.to_owned(), reason };
     let data = fs::metadata(path).map_err(missing)?;
     let refuse = |found: String| Err(RuntimeError::NotALibrary { path: path.to_owned(), found });
-    if data.is_dir() {
-        return refuse("it is a folder".to_owned());
+    if !data.is_file() {
+        return refuse(format!("it is {}", kind_of(data.file_type())));
     }
     if consts::OS != "linux" {
         return Ok(());

@@ -1,10 +1,10 @@
 //! Text files with one line a record, which are truncated when a run is resumed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use fovea_files::write_atomically;
+use fovea_files::{read_regular, write_atomically};
 use serde::Serialize;
 
 use super::error::MetricsError;
@@ -33,7 +33,7 @@ impl Appending {
 }
 
 fn read_if_there(path: &Path) -> Result<String, MetricsError> {
-    match fs::read(path) {
+    match read_regular(path) {
         // A crash of the machine may leave any bytes in the last line.
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -126,6 +126,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

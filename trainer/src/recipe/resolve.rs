@@ -33,7 +33,7 @@ fn complete(name_or_path: &str, folder: &Path, depth: usize) -> Result<Table, Re
     }
     let path = folder.join(name_or_path);
     let looks_like_a_path = name_or_path.contains('/') || name_or_path.ends_with(".toml");
-    if !looks_like_a_path && !path.is_file() {
+    if !looks_like_a_path && !path.exists() {
         return Err(RecipeError::UnknownRecipe {
             given: name_or_path.to_owned(),
             nearest: nearest(name_or_path, Recipe::built_in()),

@@ -11,12 +11,14 @@
 //! | `checkpoints/` | see [`crate::checkpoint`] |
 //! | `report.json` | the result, once the run is over |
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use fovea_files::{SealError, remove_temporary_files, seal, unseal, write_atomically};
+use fovea_files::{
+    SealError, open_regular, read_regular_text, remove_temporary_files, seal, unseal, write_atomically,
+};
 use fovea_graph::Imported;
 use fovea_pipeline::loader::OnBadRecord;
 use fovea_pipeline::order::Order;
@@ -264,7 +266,7 @@ impl RunFolder {
         if kept.exists() && fs::canonicalize(file).map_err(read)? == fs::canonicalize(&kept).map_err(read)? {
             return Ok(());
         }
-        let mut source = File::open(file).map_err(read)?;
+        let mut source = open_regular(file).map_err(read)?;
         if let Some(folder) = kept.parent() {
             fs::create_dir_all(folder)
                 .map_err(|reason| TrainingError::Write { path: folder.to_owned(), reason })?;
@@ -345,6 +347,6 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainingError> {
 }
 
 fn read(path: &Path) -> Result<String, TrainingError> {
-    fs::read_to_string(path)
+    read_regular_text(path)
         .map_err(|reason| TrainingError::Read { path: path.into(), reason: reason.to_string() })
 }

@@ -1,9 +1,9 @@
 //! The augmentations that are measured, as they are given on the command line.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use fovea_files::read_regular_text;
 use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop, alexnet};
 use fovea_pipeline::{AugmentationConfig, ColorStatistics};
 use serde::Deserialize;
@@ -31,8 +31,8 @@ impl Steps {
     pub fn parse(given: &str) -> Result<Self> {
         let steps = if given.trim_start().starts_with('[') {
             of_recipe(&format!("augmentation.train = {given}"))?
-        } else if given.contains(['.', '/']) || Path::new(given).is_file() {
-            let text = fs::read_to_string(given).with_context(|| format!("cannot read {given}"))?;
+        } else if given.contains(['.', '/']) || Path::new(given).exists() {
+            let text = read_regular_text(Path::new(given)).with_context(|| format!("cannot read {given}"))?;
             of_recipe(&text).with_context(|| format!("{given} has no list augmentation.train of its own"))?
         } else {
             let none = || serde_json::json!({});
@@ -70,6 +70,8 @@ fn of_recipe(text: &str) -> Result<Vec<AugmentationConfig>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn written(steps: Steps) -> String {
