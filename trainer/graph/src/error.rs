@@ -64,6 +64,14 @@ pub enum GraphError {
         /// What is wrong.
         reason: String,
     },
+    /// A file cannot be used as the initial values of a network.
+    #[error("{}: cannot be used as weights: {reason}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A file cannot be used as a network.
     #[error("{}: cannot be used as a network: {reason}", path.display())]
     File {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use fovea_files::{
-    FileError, PartialFolder, SealError, hexadecimal, seal, sha256_of, unseal, write_atomically,
+    FileError, PartialFolder, SealError, hexadecimal, read_regular, seal, sha256_of, unseal, write_atomically,
 };
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub fn load(folder: &Path) -> Result<(Meta, Tensors), CheckpointError> {
     if found_bytes > expected_bytes {
         return Err(CheckpointError::Damaged { path });
     }
-    let bytes = fs::read(&path).map_err(CheckpointError::read(&path))?;
+    let bytes = read_regular(&path).map_err(CheckpointError::read(&path))?;
     if hexadecimal(&Sha256::digest(&bytes)) != file.tensors_sha256 {
         return Err(CheckpointError::Damaged { path });
     }
@@ -119,7 +119,7 @@ pub fn read_meta(folder: &Path) -> Result<Meta, CheckpointError> {
 
 fn load_meta(folder: &Path) -> Result<MetaFile, CheckpointError> {
     let path = folder.join(META);
-    let text = fs::read(&path).map_err(CheckpointError::read(&path))?;
+    let text = read_regular(&path).map_err(CheckpointError::read(&path))?;
     let foreign = |reason: String| CheckpointError::Foreign { path: path.clone(), reason };
     let FormatOnly { format } = serde_json::from_slice(&text).map_err(|error| foreign(error.to_string()))?;
     if format != FORMAT {
@@ -135,6 +135,7 @@ fn load_meta(folder: &Path) -> Result<MetaFile, CheckpointError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
     use std::process::Command;
 
     use super::*;
@@ -258,6 +259,21 @@ mod tests {
             assert!(error.contains(expected), "{pointer}: {error}");
             assert!(error.contains("delete its folder to use the checkpoint before it"), "{error}");
         }
+        file["class_names"] = ["one"].into();
+        fs::write(&path, file.to_string()).unwrap();
+        let error = load(&folder).unwrap_err().to_string();
+        assert!(error.contains("there are 1 class_names for 2 classes"), "{error}");
+    }
+
+    #[test]
+    fn a_device_in_place_of_a_file_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("step-1");
+        save_sample(&folder, 1).unwrap();
+        fs::remove_file(folder.join(META)).unwrap();
+        symlink("/dev/null", folder.join(META)).unwrap();
+        let error = load(&folder).unwrap_err().to_string();
+        assert!(error.contains("it is a character device, expected a regular file"), "{error}");
     }
 
     #[test]

@@ -79,6 +79,10 @@ impl Meta {
     /// # Errors
     /// What is wrong.
     pub(crate) fn check_counts(&self) -> Result<(), String> {
+        let (classes, names) = (self.classes.len(), self.class_names.len());
+        if classes != names {
+            return Err(format!("there are {names} class_names for {classes} classes"));
+        }
         let schedule = &self.schedule;
         for (name, count) in [
             ("schedule.epochs", schedule.epochs),

@@ -36,8 +36,8 @@ impl Classifier {
     /// names one, and the file of weights.
     ///
     /// # Errors
-    /// [`GraphError::File`] when that file does not hold a network, or the weights are not those of the
-    /// network.
+    /// [`GraphError::File`] when that file does not hold a network, [`GraphError::Weights`] when the weights
+    /// are not those of the network.
     pub fn new(recipe: &Recipe, classes: usize) -> Result<Self> {
         check_file(recipe)?;
         let file = match &recipe.network.onnx {

@@ -1,10 +1,10 @@
 //! A network that begins with the values of a `.safetensors` file, by the names of a PyTorch `state_dict`.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use fovea_files::read_regular;
 use fovea_graph::{
     Builder, Forward, GraphError, Init, Lowering, Mode, Network, Parameter, Result, Target, Tensor,
     TensorType,
@@ -31,8 +31,8 @@ impl Initialised {
     /// error unless the head `is_new`.
     ///
     /// # Errors
-    /// [`GraphError::File`] when the file cannot be read, lacks a value of the network, has one that the
-    /// network lacks or one of another shape; those of [`Network::forward`].
+    /// [`GraphError::Weights`] when the file cannot be read, lacks a value of the network, has one that the
+    /// network lacks, one of another shape or one that is not finite; those of [`Network::forward`].
     pub fn new(
         network: Arc<dyn Network>,
         input_px: usize,
@@ -47,12 +47,13 @@ impl Initialised {
         let expected = parameters.iter().map(|parameter| (&parameter.name, &parameter.shape));
         let expected = expected.chain(buffers.iter().map(|used| (&used.buffer.name, &used.buffer.shape)));
 
-        let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
-        let bytes = fs::read(path).map_err(|reason| failed(reason.to_string()))?;
+        let failed = |reason: String| GraphError::Weights { path: path.to_owned(), reason };
+        let bytes = read_regular(path).map_err(|reason| failed(reason.to_string()))?;
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|reason| failed(format!("it is not a safetensors file: {reason}{}", hint(path))))?;
         let mut given: BTreeMap<String, TensorView<'_>> =
             file.tensors().into_iter().filter(|(name, _)| !name.ends_with(COUNTER)).collect();
+        let is_other_head = is_new && is_head_for_other_classes(&parameters, &given);
         let (mut values, mut other_classes) = (BTreeMap::new(), Vec::new());
         let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
         for (name, shape) in expected {
@@ -62,9 +63,14 @@ impl Initialised {
                     let floats = floats(&tensor).ok_or_else(|| {
                         failed(format!("`{name}` is {:?}, expected F32, F16, BF16 or F64", tensor.dtype()))
                     })?;
+                    if let Some(value) = floats.iter().find(|value| !value.is_finite()) {
+                        return Err(failed(format!(
+                            "`{name}` has the value {value}, expected finite numbers"
+                        )));
+                    }
                     values.insert(name.clone(), Init::Values(floats.into()));
                 }
-                Some(_) if is_new && head.contains(&name.as_str()) => other_classes.push(name.clone()),
+                Some(_) if is_other_head && head.contains(&name.as_str()) => other_classes.push(name.clone()),
                 Some(tensor) => {
                     misshapen.push(format!("{name} {:?} (the network has {shape:?})", tensor.shape()));
                 }
@@ -128,6 +134,19 @@ pub fn head(parameters: &[Parameter]) -> usize {
     parameters.iter().rposition(|parameter| parameter.shape.len() > 1).unwrap_or(0)
 }
 
+/// Whether all parameters of the head differ from those of the file in the number of classes alone: in one
+/// axis each, which has one length in the network and another in the file.
+fn is_head_for_other_classes(parameters: &[Parameter], given: &BTreeMap<String, TensorView<'_>>) -> bool {
+    let classes = |parameter: &Parameter| {
+        let shape = given.get(&parameter.name)?.shape();
+        let mut differing = parameter.shape.iter().zip(shape).filter(|(here, there)| here != there);
+        let (&here, &there) = differing.next()?;
+        (parameter.shape.len() == shape.len() && differing.next().is_none()).then_some((here, there))
+    };
+    let all: Option<BTreeSet<_>> = parameters[head(parameters)..].iter().map(classes).collect();
+    all.is_some_and(|all| all.len() == 1)
+}
+
 /// The values of a floating-point tensor.
 fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
     let bytes = tensor.data();
@@ -158,6 +177,7 @@ fn hint(path: &Path) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
     use safetensors::serialize_to_file;
@@ -206,6 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_differs_in_more_than_the_classes_is_refused() {
+        let shape_of = |at: usize, shape: &'static [usize]| {
+            move |tensors: &mut Vec<(String, Vec<usize>, f32)>| tensors[at].1 = shape.to_vec()
+        };
+        for (at, shape) in [(6, &[64, 10][..]), (6, &[4, 64]), (6, &[10, 64, 1]), (7, &[4])] {
+            let error = load(10, shape_of(at, shape)).unwrap_err().to_string();
+            assert!(
+                error.contains("another shape: fc10.") && error.contains("cannot be used as weights"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused() {
+        for value in [f32::NAN, f32::INFINITY] {
+            let error = load(10, |tensors| tensors[2].2 = value).unwrap_err().to_string();
+            assert!(error.contains(&format!("`conv2.weight` has the value {value}")), "{error}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_listed_by_name() {
         let error = load(10, |tensors| {
             tensors[0].0 = "features.0.weight".into();
@@ -231,5 +273,8 @@ mod tests {
         let recipe = Recipe::load("cifar-quick", &[format!("network.weights={path:?}")]).unwrap();
         let error = Classifier::new(&recipe, 10).unwrap_err().to_string();
         assert!(error.contains("weights.pth") && error.contains("save_file(model.state_dict()"), "{error}");
+        let recipe = Recipe::load("cifar-quick", &["network.weights='/dev/null'".into()]).unwrap();
+        let error = Classifier::new(&recipe, 10).unwrap_err().to_string();
+        assert!(error.contains("/dev/null") && error.contains("it is a character device"), "{error}");
     }
 }

@@ -9,7 +9,9 @@ use fovea_pipeline::geometry::Size;
 
 use super::ranges::{plain, range, said, short};
 use super::resolve::unknown;
-use super::{Architecture, Head, LayerKind, Loss, Mean, OptimizerKind, Recipe, RecipeError, Weights};
+use super::{
+    Architecture, Head, LayerKind, Loss, LrnRegion, Mean, OptimizerKind, Recipe, RecipeError, Weights,
+};
 use crate::optimizer::{Rule, Warmup};
 
 /// The recipe's name and the section, so that each check is one line.
@@ -32,7 +34,8 @@ impl Check<'_> {
     }
 
     fn positive(&self, key: &str, value: f64) -> Result<(), RecipeError> {
-        self.that(value > 0.0 && fits_f32(value), key, short(value), "a number above 0 that f32 holds")
+        let is_positive = value as f32 > 0.0 && fits_f32(value);
+        self.that(is_positive, key, short(value), "a number above 0 that f32 holds")
     }
 
     fn not_negative(&self, key: &str, value: f64) -> Result<(), RecipeError> {
@@ -423,7 +426,11 @@ fn validate_layer(check: &Check, kind: &LayerKind, is_last: bool) -> Result<(), 
             check.whole("size", lrn.size)?;
             check.that(lrn.size % 2 == 1, "size", lrn.size, "an odd number")?;
             check.positive("k", lrn.k)?;
-            check.not_negative("alpha", lrn.alpha)?;
+            match lrn.region {
+                // ONNX's operator takes no other.
+                LrnRegion::Channels => check.positive("alpha", lrn.printed_alpha())?,
+                LrnRegion::Pixels => check.not_negative("alpha", lrn.alpha)?,
+            }
             check.positive("beta", lrn.beta)
         }
         LayerKind::Pool(pool) => {
@@ -483,8 +490,8 @@ mod tests {
             ("network.layer.conv1.weight_decay", &["-1"]),
             ("network.layer.norm1.size", &["0", "4", "1000001"]),
             ("network.layer.norm1.k", &["0"]),
-            ("network.layer.norm1.alpha", &["-1"]),
-            ("network.layer.norm1.beta", &["0"]),
+            ("network.layer.norm1.alpha", &["-1", "0", "1e-60"]),
+            ("network.layer.norm1.beta", &["0", "1e-60"]),
             ("network.layer.pool1.stride", &["0"]),
             ("network.layer.drop6.p", &["1", "-0.5", "nan"]),
             ("network.layer.fc6.out", &["0"]),
