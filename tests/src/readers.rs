@@ -29,10 +29,11 @@ use tempfile::TempDir;
 pub type Reader = fn(&[u8]) -> Result<(), String>;
 
 /// All readers by name. A folder of `fuzz/corpus` is named after each.
-pub const READERS: [(&str, Reader); 11] = [
+pub const READERS: [(&str, Reader); 12] = [
     ("archive", archive),
     ("checkpoint", checkpoint),
     ("dataset", dataset),
+    ("labels", labels),
     ("meta-mat", meta_mat),
     ("network", network),
     ("npy", npy),
@@ -71,6 +72,7 @@ fn read_all(options: &OpenOptions) -> Result<(), String> {
     for split in Split::ALL {
         for (index, entry) in source.entries(split).iter().enumerate() {
             assert!((entry.label as usize) < source.classes().len(), "a label without a class");
+            assert_eq!(source.label(split, index).kind(), source.label_kind());
             source.read(split, index, &mut buffer).map_err(text)?;
         }
     }
@@ -97,6 +99,15 @@ fn archive(bytes: &[u8]) -> Result<(), String> {
     let path = folder.path().join("images.tar");
     let scratch_dir = Some(folder.path().to_owned());
     read_all(&OpenOptions { train: Some(path), scratch_dir, ..OpenOptions::default() })
+}
+
+/// A table of labels of three photos.
+fn labels(bytes: &[u8]) -> Result<(), String> {
+    let folder =
+        folder(&[("photos/a.png", b""), ("photos/b.png", b""), ("photos/c.png", b""), ("labels.csv", bytes)]);
+    let path = |name| Some(folder.path().join(name));
+    let options = OpenOptions { train: path("photos"), labels: path("labels.csv"), ..OpenOptions::default() };
+    read_all(&options)
 }
 
 /// `meta.mat` of a development kit, beside two images and their labels.
