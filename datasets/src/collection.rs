@@ -3,14 +3,16 @@
 //! A layout finds [`Found`] images, labelled by class name, one split at a time, and perhaps a [`ClassList`].
 //! [`Collection::build`] gives the classes their indices, checks and sorts everything, and reads the images.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fovea_pipeline::summary::count;
 use fovea_pipeline::{Class, Split};
 
+use crate::image_labels::ImageLabels;
 use crate::names::{IMAGE_FILES, is_attribute_file, is_image_name};
 use crate::note::listed;
 use crate::photo::{BEGINNING_BYTES, is_image};
@@ -209,28 +211,59 @@ impl Found {
         Ok(())
     }
 
-    /// Labels each image with the result of `label` for its key.
+    /// Labels each image as `labels` has it under the part of its key that `name_of` gives, and notes what
+    /// `labels` has beside.
     ///
     /// # Errors
-    /// When it returns `None`; the error names the file `labels_from`.
-    pub(crate) fn label_by_key(
+    /// When it lacks an image; the error names its table.
+    pub(crate) fn label_by_name(
         &mut self,
-        labels_from: &Path,
-        label: impl Fn(&str) -> Option<String>,
+        labels: &ImageLabels,
+        name_of: impl Fn(&str) -> &str,
     ) -> Result<(), SourceError> {
         self.rows.sort_by(|a, b| a.0.key.cmp(&b.0.key));
-        let labels: Result<Vec<String>, SourceError> = self
+        let found: Result<Vec<String>, SourceError> = self
             .rows
             .iter()
             .map(|(entry, _)| {
-                label(&entry.key).ok_or_else(|| SourceError::Unlabelled {
-                    path: labels_from.to_owned(),
+                let class = labels.class(name_of(&entry.key)).map(str::to_owned);
+                class.ok_or_else(|| SourceError::Unlabelled {
+                    path: labels.table().to_owned(),
                     images: self.origin.clone(),
                     key: entry.key.clone(),
                 })
             })
             .collect();
-        self.label_in_order(&labels?, labels_from)
+        self.note_missing(labels.table(), labels.images(), name_of);
+        self.label_in_order(&found?, labels.table())
+    }
+
+    /// Notes which of the images that the file or the files at `lists` list are not here.
+    pub(crate) fn note_missing<'n>(
+        &mut self,
+        lists: &Path,
+        listed_images: impl Iterator<Item = &'n str>,
+        name_of: impl Fn(&str) -> &str,
+    ) {
+        let here: HashSet<&str> = self.rows.iter().map(|(entry, _)| name_of(&entry.key)).collect();
+        let (mut missing, mut all) = (Vec::new(), 0);
+        for image in listed_images {
+            all += 1;
+            if !here.contains(image) {
+                missing.push(image.to_owned());
+            }
+        }
+        missing.sort();
+        let message = format!(
+            "{} of the {} listed there {} missing: {}",
+            missing.len(),
+            count(all, "image"),
+            if missing.len() == 1 { "is" } else { "are" },
+            listed(&missing, missing.len())
+        );
+        if !missing.is_empty() {
+            self.notes.push(Note::about("missing-images", lists, missing, message));
+        }
     }
 }
 
@@ -306,21 +339,26 @@ impl Collection {
     }
 }
 
+/// What is said of the classes that have no images in a split; `from` lists the classes.
+pub(crate) fn note_on_empty(from: &Path, classes: &[Class], is_empty: &[bool], split: &str) -> Option<Note> {
+    let empty = classes.iter().zip(is_empty).filter(|(_, is_empty)| **is_empty);
+    let names: Vec<String> = empty.map(|(class, _)| class.wnid.clone()).collect();
+    let message = format!(
+        "{} of {} classes {} no {split} images: {}",
+        names.len(),
+        is_empty.len(),
+        if names.len() == 1 { "has" } else { "have" },
+        listed(&names, names.len())
+    );
+    (!names.is_empty()).then(|| Note::about("empty-classes", from, names, message))
+}
+
 impl SplitImages {
     /// The classes without images, if this split has any.
     fn empty_classes(&self, classes: &ClassList, split: &str) -> Option<Note> {
         let mut is_empty = vec![!self.entries.is_empty(); classes.classes.len()];
         self.entries.iter().for_each(|entry| is_empty[entry.label as usize] = false);
-        let empty = classes.classes.iter().zip(&is_empty).filter(|(_, is_empty)| **is_empty);
-        let names: Vec<String> = empty.map(|(class, _)| class.wnid.clone()).collect();
-        let message = format!(
-            "{} of {} classes {} no {split} images: {}",
-            names.len(),
-            is_empty.len(),
-            if names.len() == 1 { "has" } else { "have" },
-            listed(&names, names.len())
-        );
-        (!names.is_empty()).then(|| Note::about("empty-classes", &classes.from, names, message))
+        note_on_empty(&classes.from, &classes.classes, &is_empty, split)
     }
 
     fn build(found: Found, split: Split, classes: &ClassList) -> Result<Self, SourceError> {

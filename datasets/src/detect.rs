@@ -387,6 +387,12 @@ fn look_in_folder(look: Look<'_>, may_be: impl Fn(Layout) -> bool) -> Result<Opt
         let table = tiny_imagenet::open(&files)?;
         return Ok(Some(Opened::Parts(Parts::from_table(Layout::TinyImagenet, table))));
     }
+    if may_be(Layout::TinyImagenet)
+        && let Some(found) = tiny_imagenet::open_val(path)?
+    {
+        let (layout, unsplit) = (Some(Layout::TinyImagenet), Some(TreeImages::Classes(found)));
+        return Ok(Some(Opened::Parts(Parts { layout, unsplit, ..Parts::default() })));
+    }
     if may_be(Layout::IlsvrcTars)
         && let Some(tars) = Tars::find(path)?
     {

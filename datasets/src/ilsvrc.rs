@@ -14,7 +14,7 @@ use crate::names::is_image_name;
 use crate::note::listed;
 use crate::others::Others;
 use crate::positioned::{PositionedFile, io_error};
-use crate::tar_folder::replaced;
+use crate::tar_folder::notes_on;
 use crate::tar_index;
 use crate::tar_members::Member;
 use crate::{Note, SourceError, splits};
@@ -51,8 +51,7 @@ pub(crate) fn index_train(
         ));
     }
     let images = tar_index::index_inner(file, &archives)?;
-    let mut notes: Vec<Note> =
-        replaced(file.path(), images.iter().map(|images| images.replaced).sum()).into_iter().collect();
+    let mut notes = notes_on(file.path(), &images);
     let mut unnamed = Vec::new();
     let mut found = Found::in_tar(file);
     for (archive, images) in archives.iter().zip(images) {

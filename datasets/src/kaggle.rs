@@ -1,7 +1,6 @@
 //! ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC/{train,val}`, a folder or an archive of it, with
 //! the validation labels in `LOC_val_solution.csv` and the names of the classes in `LOC_synset_mapping.txt`.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use fovea_pipeline::Class;
@@ -9,6 +8,7 @@ use fovea_pipeline::Class;
 use crate::SourceError;
 use crate::collection::{ClassList, Found};
 use crate::files::Files;
+use crate::image_labels::ImageLabels;
 use crate::tar_folder::Archive;
 use crate::tree::TreeImages;
 
@@ -53,10 +53,7 @@ pub(crate) fn open(files: &Files<'_>) -> Result<(ClassList, Option<Found>, Optio
         Some(TreeImages::Flat(mut found)) => {
             let (path, text) = table(files, SOLUTION)?;
             let labels = read_solution(&path, &text)?;
-            found.label_by_key(&path, |key| {
-                let id = key.rsplit_once('.').map_or(key, |(stem, _)| stem);
-                labels.get(id).cloned()
-            })?;
+            found.label_by_name(&labels, |key| key.rsplit_once('.').map_or(key, |(stem, _)| stem))?;
             Some(found)
         }
         Some(TreeImages::Classes(found)) => Some(found),
@@ -96,17 +93,15 @@ fn read_mapping(path: &Path, text: &str) -> Result<ClassList, SourceError> {
 
 /// The WNID of each image id. A row is `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: the id, and a class
 /// and a box for each object; all objects of an image have the same class.
-fn read_solution(path: &Path, text: &str) -> Result<HashMap<String, String>, SourceError> {
-    let mut labels = HashMap::new();
+fn read_solution(path: &Path, text: &str) -> Result<ImageLabels, SourceError> {
+    let mut labels = ImageLabels::new(path);
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = line.split_once(',').map(|(id, boxes)| {
             (id.trim().trim_matches('"'), boxes.trim().trim_matches('"').split_whitespace().next())
         });
         match row {
             Some(("ImageId", _)) if i == 0 => {}
-            Some((id, Some(wnid))) if !id.is_empty() => {
-                labels.insert(id.to_owned(), wnid.to_owned());
-            }
+            Some((id, Some(wnid))) if !id.is_empty() => labels.insert(i + 1, id, wnid)?,
             _ => {
                 return Err(SourceError::Line {
                     path: path.to_owned(),

@@ -8,7 +8,7 @@
 //!
 //! One more column, `split`, says `train` or `val`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -27,6 +27,9 @@ const LABELS: &str = "labels";
 const SEPARATORS: [char; 2] = [';', '|'];
 /// Far more classes, or numbers, than any network has outputs; and so few that a label fits into memory.
 const MOST_OUTPUTS: usize = 100_000;
+
+/// A message shows so much of a long line.
+const SHOWN_CHARS: usize = 120;
 
 /// What a table says.
 #[derive(Debug)]
@@ -99,8 +102,7 @@ impl LabelTable {
             return Err(wrong(path, 2, "a class in some line".to_owned(), "none in the whole table"));
         }
         if classes.len() > MOST_OUTPUTS {
-            let found = format!("{} of them", classes.len());
-            return Err(wrong(path, 1, format!("at most {MOST_OUTPUTS} classes or numbers"), &found));
+            return Err(too_many(path, &format!("{} of them", classes.len())));
         }
         Ok(Self { classes, rows, labels, has_splits: columns.split.is_some() })
     }
@@ -113,11 +115,15 @@ impl Columns {
                             `file,NAME,NAME,…` (numbers), perhaps with a column `split`";
             wrong(path, 1, expected.to_owned(), found)
         };
+        if header.len() > MOST_OUTPUTS + 2 {
+            return Err(too_many(path, &format!("{} columns", header.len())));
+        }
         let all = header.iter().collect::<Vec<_>>().join(",");
         let place = |name: &str| header.iter().position(|column| column == name);
         let Some(file) = place(FILE) else { return Err(wrong(&all)) };
-        for (at, name) in header.iter().enumerate() {
-            if name.is_empty() || place(name) != Some(at) {
+        let mut names = HashSet::new();
+        for name in header {
+            if name.is_empty() || !names.insert(name) {
                 let found =
                     if name.is_empty() { "a column without a name" } else { "two columns of one name" };
                 return Err(wrong(&format!("{found} in {all}")));
@@ -255,8 +261,14 @@ fn labelled(kind: LabelKind, names: Vec<String>, found: &[Found]) -> (Vec<Class>
     (order.iter().map(class).collect(), labels)
 }
 
+fn too_many(path: &Path, found: &str) -> SourceError {
+    wrong(path, 1, format!("at most {MOST_OUTPUTS} classes or numbers"), found)
+}
+
 fn wrong(path: &Path, line: usize, expected: String, found: &str) -> SourceError {
-    SourceError::Line { path: path.to_owned(), line, expected, found: found.to_owned() }
+    let more = if found.chars().nth(SHOWN_CHARS).is_some() { "…" } else { "" };
+    let found = found.chars().take(SHOWN_CHARS).chain(more.chars()).collect();
+    SourceError::Line { path: path.to_owned(), line, expected, found }
 }
 
 fn unreadable(path: &Path, error: &csv::Error) -> SourceError {

@@ -6,7 +6,7 @@ use std::path::Path;
 use fovea_pipeline::labels::{Label, LabelKind, Labels};
 use fovea_pipeline::{Class, Split};
 
-use crate::collection::{ClassList, Collection, Found};
+use crate::collection::{ClassList, Collection, Found, note_on_empty};
 use crate::label_table::{LabelTable, Row};
 use crate::{Entry, Note, Payload, Source, SourceError, Stamp, folder};
 
@@ -70,11 +70,30 @@ impl LabelledFolder {
         let list = ClassList { classes: names.iter().map(class).collect(), from: table_path.to_owned() };
         let [train, val] = found.map(|found| Some(found).filter(|found| found.len() > 0));
         let photos = Collection::build("labelled-folder", Some(list), train, val, Vec::new())?;
-        if kind.is_class() {
-            notes.extend(photos.notes().iter().cloned());
+        match kind {
+            LabelKind::Class => notes.extend(photos.notes().iter().cloned()),
+            LabelKind::MultiHot => {
+                for (split, called) in Split::ALL.into_iter().zip(["training", "validation"]) {
+                    let images = photos.entries(split).len();
+                    let is_empty = without_images(&labels[split as usize], images, outputs);
+                    notes.extend(note_on_empty(table_path, &table.classes, &is_empty, called));
+                }
+            }
+            LabelKind::Values => {}
         }
         Ok(Self { photos, kind, classes: table.classes, labels, notes })
     }
+}
+
+/// Which of the classes no image of a split has, if the split has images.
+fn without_images(labels: &Labels, images: usize, classes: usize) -> Vec<bool> {
+    let mut is_empty = vec![images > 0; classes];
+    for index in 0..images {
+        if let Label::MultiHot(marks) = labels.get(index) {
+            is_empty.iter_mut().zip(marks).for_each(|(is_empty, mark)| *is_empty &= *mark == 0);
+        }
+    }
+    is_empty
 }
 
 /// Checks that each line has a photo, each photo a line, and no two lines the same.

@@ -67,6 +67,7 @@ mod files;
 mod folder;
 mod gunzip;
 mod ilsvrc;
+mod image_labels;
 mod kaggle;
 mod label_table;
 mod labelled;

@@ -17,7 +17,8 @@ const KINDS_SHOWN: usize = 10;
 /// Something about a source that is said, not refused: what was passed over, what differs from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// A word for programs: `passed-over`, `taken-by-content`, `empty-classes`, `duplicates`, `counts`.
+    /// A word for programs: `passed-over`, `taken-by-content`, `empty-classes`, `missing-images`, `counts` and
+    /// others.
     pub kind: &'static str,
     /// The folder, archive or table.
     pub path: PathBuf,

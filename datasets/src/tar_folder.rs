@@ -2,6 +2,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 
 use crate::compression::{self, GZIP_MAGIC};
@@ -10,7 +11,7 @@ use crate::others::Others;
 use crate::positioned::{PositionedFile, check_size, io_error, open_file};
 use crate::tar_header::{self, BLOCK};
 use crate::tar_index;
-use crate::tar_members::Member;
+use crate::tar_members::{Member, Members};
 use crate::{Note, SourceError};
 
 const INFLATE_BUFFER_BYTES: usize = 1 << 20;
@@ -51,7 +52,7 @@ impl Archive {
 
     fn of_tar(file: PositionedFile) -> Result<Self, SourceError> {
         let members = tar_index::index(&file)?;
-        let notes = replaced(file.path(), members.replaced).into_iter().collect();
+        let notes = notes_on(file.path(), slice::from_ref(&members));
         Ok(Self { file: Arc::new(file), members: members.files, others: members.others, notes })
     }
 
@@ -64,17 +65,28 @@ impl Archive {
     }
 }
 
-/// What is to be said about members that a later one of the same name replaced.
-pub(crate) fn replaced(path: &Path, count: u64) -> Option<Note> {
-    let members = if count == 1 { "1 member has" } else { &format!("{count} members have") };
-    let message = format!("{members} a later one of the same name, as after tar --update, which counts");
-    (count > 0).then(|| Note {
-        kind: "replaced-members",
-        path: path.to_owned(),
-        count,
-        message,
-        names: Vec::new(),
-    })
+/// What is to be said about archives in the file at `path`: members that a later one of the same name
+/// replaced, and long ends of zeros.
+pub(crate) fn notes_on(path: &Path, archives: &[Members]) -> Vec<Note> {
+    let note = |kind, count: u64, message| {
+        let note = || Note { kind, path: path.to_owned(), count, message, names: Vec::new() };
+        (count > 0).then(note)
+    };
+    let replaced = archives.iter().map(|archive| archive.replaced).sum();
+    let have = if replaced == 1 { "1 member has" } else { &format!("{replaced} members have") };
+    let about_replaced = format!("{have} a later one of the same name, as after tar --update, which counts");
+    let tails: Vec<u64> =
+        archives.iter().map(|archive| archive.zero_tail_bytes).filter(|&bytes| bytes > 0).collect();
+    let end = if tails.len() == 1 { "1 archive ends" } else { &format!("{} archives end", tails.len()) };
+    let about_tails = format!(
+        "{end} with more zeros than usual, {} bytes; if a download broke off there, images are missing",
+        tails.iter().sum::<u64>()
+    );
+    let notes = [
+        note("replaced-members", replaced, about_replaced),
+        note("zeros-at-end", tails.len() as u64, about_tails),
+    ];
+    notes.into_iter().flatten().collect()
 }
 
 /// The start of the file, filled up with zeros.

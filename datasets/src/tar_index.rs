@@ -30,6 +30,8 @@ const INDEX_THREADS: usize = 16;
 const END_BYTES: u64 = 2 * BLOCK;
 /// GNU tar and Python write whole records of this size, padded with zeros.
 const RECORD_BYTES: u64 = 20 * BLOCK;
+/// The end marker may begin in the last block of a record.
+const MOST_USUAL_ZEROS: u64 = RECORD_BYTES + BLOCK;
 /// The largest record whose padding is not taken for the zeros of a broken download.
 const MAX_RECORD_BYTES: u64 = 1 << 20;
 /// The search for what follows zeros ends after so many.
@@ -52,8 +54,9 @@ const NO_MEMBERS: &str = "download it again, or pack it again without this archi
 
 /// Lists the regular files of the archive that fills `file`, by name.
 pub(crate) fn index(file: &PositionedFile) -> Result<Members, SourceError> {
-    let items = Walk { file, start: 0, end: file.len(), archive: "the archive" }.items()?;
-    tar_members::resolve(file.path(), items)
+    let walk = Walk { file, start: 0, end: file.len(), archive: "the archive" };
+    let (items, zero_tail_bytes) = walk.items()?;
+    Ok(Members { zero_tail_bytes, ..tar_members::resolve(file.path(), items)? })
 }
 
 /// Lists the members of several archives inside `file`, in the archives' order.
@@ -91,12 +94,12 @@ pub(crate) fn index_inner(file: &PositionedFile, archives: &[Member]) -> Result<
 fn index_one(file: &PositionedFile, archive: &Member) -> Result<Members, SourceError> {
     let Range { start, end } = archive.range();
     let walk = Walk { file, start, end, archive: &format!("{:?}", archive.name) };
-    let items = walk.items()?;
+    let (items, zero_tail_bytes) = walk.items()?;
     if items.is_empty() {
         let expected = format!("members of {}", walk.archive);
         return Err(walk.damaged(start, &expected, "an empty archive".to_owned(), NO_MEMBERS));
     }
-    tar_members::resolve(file.path(), items)
+    Ok(Members { zero_tail_bytes, ..tar_members::resolve(file.path(), items)? })
 }
 
 /// An archive at `start..end` of `file`; errors call it `archive`.
@@ -108,8 +111,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads all headers.
-    fn items(&self) -> Result<Vec<Item>, SourceError> {
+    /// Reads all headers. Also returns [`Members::zero_tail_bytes`].
+    fn items(&self) -> Result<(Vec<Item>, u64), SourceError> {
         self.refuse_compressed()?;
         let mut items = Vec::new();
         let mut at = self.start;
@@ -145,7 +148,8 @@ impl Walk<'_> {
             let expected = "the member that the long name or pax header before it is for";
             return Err(self.damaged(at, expected, "the end marker".to_owned(), HOLE));
         }
-        Ok(items)
+        let zeros = self.end - at;
+        Ok((items, if zeros > MOST_USUAL_ZEROS { zeros } else { 0 }))
     }
 
     fn refuse_compressed(&self) -> Result<(), SourceError> {

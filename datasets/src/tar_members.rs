@@ -56,6 +56,8 @@ pub(crate) struct Members {
     pub(crate) others: Others,
     /// Members that a later one of the same name replaced.
     pub(crate) replaced: u64,
+    /// Zero bytes at its end, if there are more than most archives have.
+    pub(crate) zero_tail_bytes: u64,
 }
 
 /// A member as its header has it.

@@ -9,12 +9,14 @@ use fovea_pipeline::Class;
 use crate::SourceError;
 use crate::collection::{ClassList, Found};
 use crate::files::Files;
+use crate::image_labels::ImageLabels;
 use crate::tar_folder::Archive;
 use crate::tree::TreeImages;
 
 const WNIDS: &str = "wnids.txt";
 const WORDS: &str = "words.txt";
-const ANNOTATIONS: &str = "val/val_annotations.txt";
+const VAL: &str = "val/";
+const ANNOTATIONS: &str = "val_annotations.txt";
 
 /// The data set's folder: `root` or the one in it with the usual name.
 pub(crate) fn find(root: &Path) -> Option<Files<'static>> {
@@ -39,22 +41,34 @@ pub(crate) fn open(files: &Files) -> Result<(ClassList, Option<Found>, Option<Fo
     let mut train = files.images("train")?.map(TreeImages::in_classes).transpose()?;
     if let Some(train) = &mut train {
         train.notes.extend(files.note_on_test()?);
+        let boxed = read_boxed(files, &classes)?;
+        let boxed = boxed.iter().map(String::as_str);
+        train.note_missing(&files.path("train"), boxed, |key| key.rsplit('/').next().unwrap_or(key));
     }
-    // Many people sort the validation images into folders of classes; then they need no annotations.
-    let val = match files.images("val/images")? {
+    Ok((classes, train, read_val(files, VAL)?))
+}
+
+/// Reads the validation images if `folder` is the data set's folder of these alone.
+pub(crate) fn open_val(folder: &Path) -> Result<Option<Found>, SourceError> {
+    let files = Files::Folder(folder.to_owned());
+    if files.has(ANNOTATIONS) { read_val(&files, "") } else { Ok(None) }
+}
+
+/// The validation images, in a folder whose path ends with a slash, or at the top.
+fn read_val(files: &Files, folder: &str) -> Result<Option<Found>, SourceError> {
+    // Many people sort the images into folders of classes; then they need no annotations.
+    let images = match files.images(&format!("{folder}images"))? {
         Some(images) => Some(images),
-        None => files.images("val")?,
+        None => files.images(folder.trim_end_matches('/'))?,
     };
-    let val = match val {
+    Ok(match images {
         Some(TreeImages::Flat(mut found)) => {
-            let labels = read_annotations(files)?;
-            found.label_by_key(&files.path(ANNOTATIONS), |key| labels.get(key).cloned())?;
+            found.label_by_name(&read_annotations(files, &format!("{folder}{ANNOTATIONS}"))?, |key| key)?;
             Some(found)
         }
         Some(TreeImages::Classes(found)) => Some(found),
         None => None,
-    };
-    Ok((classes, train, val))
+    })
 }
 
 fn read_classes(files: &Files) -> Result<ClassList, SourceError> {
@@ -68,21 +82,34 @@ fn read_classes(files: &Files) -> Result<ClassList, SourceError> {
     ClassList::new(wnids.split_whitespace().map(class).collect(), &files.path(WNIDS))
 }
 
+/// The names of the training images that the files of boxes list: lines of a file name and a box.
+fn read_boxed(files: &Files, classes: &ClassList) -> Result<Vec<String>, SourceError> {
+    let mut names = Vec::new();
+    for class in &classes.classes {
+        let boxes = format!("train/{wnid}/{wnid}_boxes.txt", wnid = class.wnid);
+        if files.has(&boxes) {
+            let text = files.text(&boxes)?;
+            names.extend(text.lines().filter_map(|line| Some(line.split_once('\t')?.0.to_owned())));
+        }
+    }
+    Ok(names)
+}
+
 /// The WNID of each file: lines of a file name, a WNID and a box, separated by tabs.
-fn read_annotations(files: &Files) -> Result<HashMap<String, String>, SourceError> {
-    let text = files.text(ANNOTATIONS)?;
-    let mut labels = HashMap::new();
+fn read_annotations(files: &Files, name: &str) -> Result<ImageLabels, SourceError> {
+    let text = files.text(name)?;
+    let mut labels = ImageLabels::new(&files.path(name));
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut columns = line.split('\t');
         let (Some(file), Some(wnid)) = (columns.next(), columns.next()) else {
             return Err(SourceError::Line {
-                path: files.path(ANNOTATIONS),
+                path: files.path(name),
                 line: i + 1,
                 expected: "a file name, a tab and a WNID".to_owned(),
                 found: line.to_owned(),
             });
         };
-        labels.insert(file.to_owned(), wnid.trim().to_owned());
+        labels.insert(i + 1, file, wnid.trim())?;
     }
     Ok(labels)
 }

@@ -225,6 +225,10 @@ fn a_zero_tail_is_refused_and_the_padding_of_a_record_is_not() {
     // No padding, GNU tar's record, and records of other sizes.
     for length in [bytes.len(), 10_240, 20_480, 32 << 10, 256 << 10, 1 << 20] {
         assert_eq!(names(&padded(length)), ["a.jpg", "b.jpg"], "{length}");
+        let zeros = length as u64 - 3072;
+        let unusual = if length > 10_240 { zeros } else { 0 };
+        let members = index(&file(&padded(length))).expect("it is padded as tar may pad it");
+        assert_eq!(members.zero_tail_bytes, unusual, "{length}");
     }
     for length in [bytes.len() + 512, bytes.len() + 100, 30_720, 102_400, 2 << 20, 70 << 20] {
         let message = message(&padded(length));

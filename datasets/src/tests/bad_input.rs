@@ -411,16 +411,36 @@ fn kaggle_images_without_a_row_and_rows_without_a_class() {
     fixture.write("kaggle/LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001,\n");
     assert_says(&error(fixture.open("kaggle", "", "")), &["LOC_val_solution.csv:2", "a WNID and a box"]);
 
+    let twice = "ILSVRC2012_val_00000001,n01440764 1 2 3 4\nILSVRC2012_val_00000001,n01443537 1 2 3 4\n";
+    fixture.write("kaggle/LOC_val_solution.csv", twice);
+    assert_says(
+        &error(fixture.open("kaggle", "", "")),
+        &[
+            "LOC_val_solution.csv:2",
+            "one class for each image",
+            "of n01443537, and of n01440764 in a line before",
+        ],
+    );
+
     fs::remove_file(fixture.path("kaggle/LOC_val_solution.csv")).expect("the temporary folder is writable");
     assert_says(&error(fixture.open("kaggle", "", "")), &["LOC_val_solution.csv is missing"]);
 }
 
 #[test]
-fn tiny_imagenet_images_without_annotation() {
+fn tiny_imagenet_images_without_annotation_or_with_two_classes() {
     let fixture = tiny_imagenet();
-    fixture.write("tiny-imagenet-200/val/val_annotations.txt", "ILSVRC2012_val_00000001.JPEG\tn01440764\n");
-    let error = error(fixture.open("tiny-imagenet-200", "", ""));
-    assert_says(&error, &["val_annotations.txt", "ILSVRC2012_val_00000002.JPEG"]);
+    let annotations = "tiny-imagenet-200/val/val_annotations.txt";
+    let text = fs::read_to_string(fixture.path(annotations)).expect("the fixture has it");
+    let first = text.lines().next().expect("it has lines").to_owned() + "\n";
+    fixture.write(annotations, &first);
+    let tiny = |fixture: &Fixture| error(fixture.open("tiny-imagenet-200", "", ""));
+    assert_says(&tiny(&fixture), &["val_annotations.txt", "ILSVRC2012_val_00000002.JPEG"]);
+
+    fixture.write(annotations, text.clone() + "ILSVRC2012_val_00000001.JPEG\tn99999999\n");
+    let line = format!("val_annotations.txt:{}", text.lines().count() + 1);
+    assert_says(&tiny(&fixture), &[&line, "one class for each image", "of n99999999, and of "]);
+    fixture.write(annotations, text + &first);
+    fixture.open("tiny-imagenet-200", "", "").expect("the same class twice is sound");
 }
 
 #[test]

@@ -72,6 +72,14 @@ fn a_table_gives_each_photo_a_class_classes_or_numbers() {
     assert_eq!(labels(&*source, Split::Train), pairs(&expected));
     assert!(source.notes().is_empty(), "{:?}", source.notes());
 
+    let table =
+        "file,labels,split\na.jpg,sky;tree,train\nin/b.jpg,,train\nin/c.jpg,dog,val\nval/d.jpg,tree,val\n";
+    let source = opened(table).unwrap();
+    let said: Vec<_> = source.notes().iter().map(|note| (note.kind, note.message.as_str())).collect();
+    let expected =
+        ["1 of 3 classes has no training images: dog", "1 of 3 classes has no validation images: sky"];
+    assert_eq!(said, expected.map(|message| ("empty-classes", message)));
+
     let source =
         opened("age,file,weight\n1.5,a.jpg,-2\n0,in/b.jpg,1e3\n3,in/c.jpg,0.25\n7,val/d.jpg,8\n").unwrap();
     assert_eq!(source.label_kind(), LabelKind::Values);
@@ -145,6 +153,15 @@ fn a_table_that_is_wrong_is_refused_with_its_line() {
         ("file,age\na.jpg,1\nin/c.jpg,1\n".into(), "no line for 2 of the photos in "),
         ("file,age\na.jpg,1\nin/c.jpg,1\n".into(), "such as \"in/b.jpg\""),
         (with("file,age") + "\"a.jpg\u{0}", "labels.csv"),
+        (
+            (0..100_002).fold("file".into(), |header, column| format!("{header},{column}")),
+            "labels.csv:1: expected at most 100000 classes or numbers, found \"100003 columns\"",
+        ),
+        (
+            (0..100_001).fold("file,labels\na.jpg,x".into(), |table, class| format!("{table};{class}")),
+            "labels.csv:1: expected at most 100000 classes or numbers, found \"100002 of them\"",
+        ),
+        (format!("file,age\na.jpg,{}\n", "é".repeat(121)), &format!("found \"{}…\"", "é".repeat(120))),
     ] {
         let message = error(opened(&table)).to_string();
         assert!(message.contains(expected) && !message.contains('\n'), "{table:?}: {message}");

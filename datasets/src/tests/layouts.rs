@@ -256,6 +256,22 @@ fn tiny_imagenet_200() {
 }
 
 #[test]
+fn the_folders_of_tiny_imagenet_200_given_one_by_one() {
+    let fixture = tiny_imagenet();
+    let whole = fixture.open("tiny-imagenet-200", "", "").expect("the fixture is sound");
+    let parts = fixture.open("tiny-imagenet-200/train", "tiny-imagenet-200/val", "");
+    let parts = parts.expect("the annotations are in the folder of the validation images");
+    for split in Split::ALL {
+        assert_eq!(parts.entries(split), whole.entries(split));
+    }
+    let wnids =
+        |source: &dyn Source| source.classes().iter().map(|class| class.wnid.clone()).collect::<Vec<_>>();
+    assert_eq!(wnids(&*parts), wnids(&*whole));
+    let alone = fixture.open("", "tiny-imagenet-200/val", "").expect("they have labels");
+    assert_eq!(alone.entries(Split::Val).len(), whole.entries(Split::Val).len());
+}
+
+#[test]
 fn tiny_imagenet_200_in_a_tar() {
     let fixture = tiny_imagenet();
     let root = fixture.path("tiny-imagenet-200");

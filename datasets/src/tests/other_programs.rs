@@ -133,10 +133,20 @@ fn members_that_gnu_tar_appends_replace_the_earlier_ones() {
     let source = fixture.open("set.tar", "", "").expect("the archive is sound");
     let note = source.notes().iter().find(|note| note.kind == "replaced-members").expect("there is a note");
     assert_eq!(note.count, 1);
+    assert!(source.notes().iter().all(|note| note.kind != "zeros-at-end"), "{:?}", source.notes());
     // An archive put behind another by --concatenate is one archive.
     tar(&fixture, &["--create", "--file=more.tar", "--transform=s,^set/cat,set/emu,", "set/cat"]);
     tar(&fixture, &["--concatenate", "--file=set.tar", "more.tar"]);
     assert_eq!(images(&fixture.path("set.tar")).len(), on_disk.len() + 7);
+
+    // Zeros that fill a large record may be those of a download that broke off.
+    tar(
+        &fixture,
+        &["--create", "--blocking-factor=40", "--file=set.tar", "set/cat/0.jpg", "set/cat/new.jpg"],
+    );
+    let source = fixture.open("set.tar", "", "").expect("the archive is sound");
+    let note = source.notes().iter().find(|note| note.kind == "zeros-at-end").expect("there is a note");
+    assert!(note.message.starts_with("1 archive ends with more zeros than usual, "), "{}", note.message);
 }
 
 #[test]

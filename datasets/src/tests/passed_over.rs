@@ -349,6 +349,38 @@ fn batches_that_are_not_those_of_cifar10_are_named() {
 }
 
 #[test]
+fn images_that_a_table_lists_and_that_are_not_there_are_named() {
+    let fixture = tiny_imagenet();
+    let source = fixture.open("tiny-imagenet-200", "", "").expect("the fixture is sound");
+    assert!(source.notes().iter().all(|note| note.kind != "missing-images"), "{:?}", source.notes());
+    fixture.write(
+        "tiny-imagenet-200/train/n01440764/n01440764_boxes.txt",
+        "n01440764_7777.JPEG\t0\t0\t63\t62\n",
+    );
+    let source = fixture.open("tiny-imagenet-200", "", "").expect("the others are there");
+    let about = note(&*source, "missing-images");
+    assert!(about.path.ends_with("train"), "{about:?}");
+    assert_eq!(about.message, "1 of the 1 image listed there is missing: n01440764_7777.JPEG");
+
+    for (fixture, root, images, table) in [
+        (tiny_imagenet(), "tiny-imagenet-200", "tiny-imagenet-200/val/images", "val_annotations.txt"),
+        (kaggle(), "kaggle", "kaggle/ILSVRC/Data/CLS-LOC/val", "LOC_val_solution.csv"),
+    ] {
+        let all = entries_of(&fixture.path(images));
+        for gone in [&all[0], &all[2]] {
+            fs::remove_file(fixture.path(&format!("{images}/{gone}"))).expect("the fixture has it");
+        }
+        let source = fixture.open(root, "", "").expect("the others are there");
+        assert_eq!(source.entries(Split::Val).len(), all.len() - 2);
+        let about = note(&*source, "missing-images");
+        assert!(about.path.ends_with(table) && about.count == 2, "{about:?}");
+        let expected = format!("2 of the {} images listed there are missing: ", all.len());
+        assert!(about.message.starts_with(&expected), "{}", about.message);
+        assert!(all[0].starts_with(&about.names[0]) && all[2].starts_with(&about.names[1]), "{about:?}");
+    }
+}
+
+#[test]
 fn classes_of_one_split_only_are_named() {
     for result in open_both(&["train/a/0.jpg", "train/b/0.jpg", "val/a/1.jpg"], Reading::Detect) {
         let source = result.expect("the fixture is sound");
