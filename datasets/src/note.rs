@@ -17,8 +17,7 @@ const KINDS_SHOWN: usize = 10;
 /// Something about a source that is said, not refused: what was passed over, what differs from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// A word for programs: `passed-over`, `taken-by-content`, `empty-classes`, `missing-images`, `counts` and
-    /// others.
+    /// A word for programs: `passed-over`, `taken-by-content`, `empty-classes`, `missing-images` and others.
     pub kind: &'static str,
     /// The folder, archive or table.
     pub path: PathBuf,
