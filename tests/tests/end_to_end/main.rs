@@ -11,6 +11,7 @@
 //! | `train` | `trainer`: a demonstration, resuming, evaluation, prediction, export |
 //! | `train_errors` | `trainer` with wrong input or broken surroundings |
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
+//! | `machines` | a run of two machines, as network namespaces, one of which is cut off |
 //! | `preview` | `preview_augmentations` and `bench_loader` |
 //! | `ranks` | several processes of one run, by MPI |
 //! | `remote` | data sets at URLs: folders, a web server, an S3 server (moto) |
@@ -23,6 +24,7 @@ mod compare;
 mod damage;
 mod guides;
 mod labels;
+mod machines;
 mod prepare;
 mod preview;
 mod python;

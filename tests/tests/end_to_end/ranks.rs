@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::remote;
 use crate::support::*;
+use crate::train::Prepared;
 
 /// The programs that start processes, of one make of MPI each.
-fn launchers() -> Vec<PathBuf> {
+pub fn launchers() -> Vec<PathBuf> {
     let Some(list) = std::env::var_os("FOVEA_TEST_MPIEXEC") else {
         println!("skipped: FOVEA_TEST_MPIEXEC is not set");
         return Vec::new();
@@ -34,19 +36,27 @@ const RUN: [&str; 12] = [
 
 const SHORT: &str = "--limit-batches=6";
 
+pub fn is_open_mpi(mpiexec: &Path) -> bool {
+    fs::canonicalize(mpiexec).unwrap().ends_with("orterun")
+}
+
 /// `trainer` alone, with the options of the run.
-fn alone(more: &[&str]) -> Command {
+pub fn alone(more: &[&str]) -> Command {
     trainer(&[&RUN[..], more].concat())
 }
 
 /// `mpiexec -n RANKS trainer`, with the options of the run.
 fn together(mpiexec: &Path, ranks: usize, more: &[&str]) -> Command {
+    by(mpiexec, &["-n", &ranks.to_string()], &alone(more))
+}
+
+/// `mpiexec OPTIONS` of the command `trainer`.
+pub fn by(mpiexec: &Path, options: &[&str], trainer: &Command) -> Command {
     let mut command = Command::new(mpiexec);
-    if fs::canonicalize(mpiexec).unwrap().ends_with("orterun") {
+    if is_open_mpi(mpiexec) {
         command.arg("--oversubscribe");
     }
-    let trainer = alone(more);
-    command.args(["-n", &ranks.to_string()]).arg(trainer.get_program()).args(trainer.get_args());
+    command.args(options).arg(trainer.get_program()).args(trainer.get_args());
     for (name, value) in trainer.get_envs() {
         command.env(name, value.unwrap());
     }
@@ -98,8 +108,27 @@ fn any_number_of_processes_trains_to_the_bits_of_one() {
     }
 }
 
+#[test]
+fn processes_share_the_cache_of_a_data_set_elsewhere() {
+    let launchers = launchers();
+    if launchers.is_empty() {
+        return;
+    }
+    let place = Prepared::new();
+    let url = format!("file://{}", place.data.display());
+    let more = ["--parts", "2", "--threads", "1", "--workers", "1"];
+    let one = place.path("one");
+    succeed(&mut place.train(&one, 1, &more));
+    for (at, mpiexec) in launchers.iter().enumerate() {
+        let [two, cache] = ["two", "cache"].map(|name| place.path(&format!("{name}-{at}")));
+        let trainer = remote::at(&mut place.train(&two, 1, &more), &url, &cache);
+        succeed(&mut by(mpiexec, &["-n", "2"], &trainer));
+        assert!(result(&two) == result(&one), "{}", mpiexec.display());
+    }
+}
+
 /// Waits for a child to end within some time.
-fn end(mut child: Child, within: Duration) -> Option<i32> {
+pub fn end(mut child: Child, within: Duration) -> Option<i32> {
     let begin = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -111,7 +140,7 @@ fn end(mut child: Child, within: Duration) -> Option<i32> {
 }
 
 /// The processes that train into `run`, without their launchers.
-fn processes(run: &Path) -> Vec<u32> {
+pub fn processes(run: &Path) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid: u32 = entry.unwrap().file_name().to_str()?.parse().ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -197,6 +226,12 @@ fn what_cannot_be_is_refused_in_one_line() {
         let shown = error(&mut launched(&mpiexec, 2, &["--data", "/none", "--run", text(&run)]), 2);
         assert!(shown.starts_with("error: /none"), "{shown}");
 
+        let given = ["--rank", "0", "--world", "2", "--parts", "2", "--run", text(&run)];
+        let shown = error(&mut together(&mpiexec, 2, &given), 2);
+        assert!(shown.contains("--rank 0 --world 2: ") && shown.contains("in the environment"), "{shown}");
+        let shown = error(&mut launched(&mpiexec, 2, &given), 2);
+        assert!(shown.contains("--rank and --world are for processes that another launcher"), "{shown}");
+
         let mut differing = together(&mpiexec, 1, &["--parts", "2", "--seed", "1", "--run", text(&run)]);
         let other = alone(&["--parts", "2", "--seed", "2", "--run", text(&run)]);
         differing.args([":", "-n", "1"]).arg(other.get_program()).args(other.get_args());
@@ -249,6 +284,11 @@ fn a_launcher_of_one_process_commands_is_refused() {
     let mut command = trainer(&["recipes"]);
     let message = fail(command.env("PMI_RANK", "1").env("PMI_SIZE", "2"), 2);
     assert!(message.contains("`trainer recipes` is one process, but MPICH started 2"), "{message}");
+    let given = ["--epochs", "1", "--rank", "1", "--world", "2"];
+    let message = fail(trainer(&given).env("RANK", "0").env("WORLD_SIZE", "2"), 2);
+    assert!(message.contains("torchrun started this process as rank 0 of 2"), "{message}");
+    let message = fail(&mut trainer(&["--epochs", "1", "--rank", "2", "--world", "2"]), 2);
+    assert!(message.contains("--rank 2 --world 2: ranks of 2 are 0 to 1"), "{message}");
     let mut command = trainer(&["--epochs", "1"]);
     let message = fail(command.env("RANK", "1").env("WORLD_SIZE", "2"), 2);
     assert!(message.contains("torchrun started this process as rank 1 of 2"), "{message}");

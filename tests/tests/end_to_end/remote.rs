@@ -81,7 +81,7 @@ fn request(server: &Server, method: &str, path: &str) -> (u16, String) {
 }
 
 /// `--data URL --cache CACHE` in place of the folder of the data set.
-fn at(command: &mut Command, url: &str, cache: &Path) -> Command {
+pub fn at(command: &mut Command, url: &str, cache: &Path) -> Command {
     let mut other = Command::new(command.get_program());
     let mut arguments = command.get_args();
     while let Some(argument) = arguments.next() {

@@ -166,9 +166,8 @@ pub struct TrainArgs {
     /// Resume the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
-    /// MPI library that connects the processes of a run [default: FOVEA_MPI, else the launcher's]
-    #[arg(long, value_name = "PATH")]
-    pub mpi_library: Option<PathBuf>,
+    #[command(flatten)]
+    pub launched: LaunchedArgs,
     /// Seconds that a process waits for the others beyond the time of two steps, before it takes one for lost
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub deadline: Duration,
@@ -451,6 +450,20 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// How a launcher has started this process.
+#[derive(Args, Clone, Debug)]
+pub struct LaunchedArgs {
+    /// MPI library that connects the processes of a run [default: FOVEA_MPI, else the launcher's]
+    #[arg(long, value_name = "PATH")]
+    pub mpi_library: Option<PathBuf>,
+    /// This process's number among those of the run, from 0 [default: what the launcher says]
+    #[arg(long, value_name = "N", requires = "world")]
+    pub rank: Option<usize>,
+    /// Number of processes that a launcher has started with MPI [default: what the launcher says]
+    #[arg(long, value_name = "N", requires = "rank")]
+    pub world: Option<usize>,
+}
+
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Built-in recipe or a file
@@ -496,9 +509,8 @@ pub struct BenchArgs {
     /// With several processes: equal parts of a batch [default: the number of processes]
     #[arg(long, value_name = "PARTS", conflicts_with_all = ["data", "state"])]
     pub parts: Option<NonZero<usize>>,
-    /// MPI library that connects the processes [default: FOVEA_MPI, else the launcher's]
-    #[arg(long, value_name = "PATH")]
-    pub mpi_library: Option<PathBuf>,
+    #[command(flatten)]
+    pub launched: LaunchedArgs,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
     #[command(flatten)]

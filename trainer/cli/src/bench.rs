@@ -39,12 +39,12 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         loader(args, &recipe, data)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Joined { mut ranks, place } = ranks::join(args.mpi_library.as_deref(), DEADLINE)?;
+    let Joined { mut ranks, place } = ranks::join(&args.launched, DEADLINE)?;
     match (place, args.ranks) {
         (Some(place), _) => {
             shared_step(args, &recipe, &mut ranks, &place).or_else(|error| Ok(ranks::end(&mut ranks, &error)))
         }
-        (None, Some(processes)) => launch::start(processes, args.mpi_library.as_deref()),
+        (None, Some(processes)) => launch::start(processes, &args.launched),
         (None, None) if args.parts.is_some() => {
             Err(WrongUsage("`--parts` is for several processes; add --ranks".into()).into())
         }
@@ -64,6 +64,7 @@ fn shared_step(
     place: &Place,
 ) -> anyhow::Result<ExitCode> {
     let world = ranks.world();
+    ranks::confirm(ranks, &args.launched, Some(place))?;
     let (batch, classes) = (recipe.training.batch_size, args.classes.get());
     let parts = args.parts.map_or(world, usize::from);
     let checked = check_parts(parts, world).map_err(TrainingError::from).and_then(|()| {

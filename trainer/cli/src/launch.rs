@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,20 @@ use fovea_tools::terminal::{INTERRUPTED, USAGE};
 use fovea_trainer::collective::launch_command;
 use fovea_trainer::training::TrainingError;
 
-use super::args::LaunchArgs;
+use super::WrongUsage;
+use super::args::{LaunchArgs, LaunchedArgs};
 
 pub fn launch(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
-    start(args.ranks, args.train.mpi_library.as_deref())
+    start(args.ranks, &args.train.launched)
 }
 
 /// Starts this command `ranks` times, without its options `launch` and `--ranks`.
-pub fn start(ranks: NonZero<usize>, library: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub fn start(ranks: NonZero<usize>, args: &LaunchedArgs) -> anyhow::Result<ExitCode> {
+    if args.rank.is_some() {
+        let message = "--rank and --world are for processes that another launcher starts; leave them out";
+        return Err(WrongUsage(message.into()).into());
+    }
+    let library = args.mpi_library.as_deref();
     let mut command = launch_command(ranks.get(), library).map_err(TrainingError::from)?;
     let program = PathBuf::from(command.get_program());
     let trainer = env::current_exe().context("the path of this program is unknown")?;

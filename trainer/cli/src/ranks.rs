@@ -1,7 +1,6 @@
 //! Several processes of one run: how this one joins them, and how they end together.
 
 use std::num::NonZero;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use fovea_tools::terminal::one_line;
 use fovea_trainer::collective::{CollectiveError, Mpi, Place, Ranks};
 use fovea_trainer::training::TrainingError;
 
-use super::args::{Command, TrainingArgs};
+use super::args::{Command, LaunchedArgs, TrainingArgs};
 use super::{WrongUsage, exit_code, is_usage, print_error};
 
 /// The processes that a launcher has started, or this one alone.
@@ -23,15 +22,30 @@ pub struct Joined {
 }
 
 /// Joins the processes of the launcher that has started this one, if one has.
-pub fn join(library: Option<&Path>, deadline: Duration) -> anyhow::Result<Joined> {
-    let Some(place) = Place::from_env().map_err(TrainingError::from)? else {
+pub fn join(args: &LaunchedArgs, deadline: Duration) -> anyhow::Result<Joined> {
+    let known = Place::from_env().map_err(TrainingError::from)?;
+    let place = match (known, args.rank, args.world) {
+        (None, Some(rank), Some(world)) => Place::given(rank, world).map_err(TrainingError::from)?,
+        (known, ..) => known,
+    };
+    let Some(place) = place else {
         return Ok(Joined { ranks: Ranks::default(), place: None });
     };
-    let mpi = Mpi::join(&place, library).map_err(TrainingError::from)?;
+    let mpi = Mpi::join(&place, args.mpi_library.as_deref()).map_err(TrainingError::from)?;
     if place.rank == 0 {
         errln!("{place}, through {}", mpi.version());
     }
     Ok(Joined { ranks: Ranks::new(Box::new(mpi), deadline), place: Some(place) })
+}
+
+/// Checks rank and world of the command line in all processes: one that ended by itself before it has
+/// joined would leave the others waiting for it.
+pub fn confirm(ranks: &mut Ranks, args: &LaunchedArgs, place: Option<&Place>) -> anyhow::Result<()> {
+    let confirmed = match (place, args.rank, args.world) {
+        (Some(place), Some(rank), Some(world)) => place.confirm(rank, world),
+        _ => Ok(()),
+    };
+    agreed(ranks, confirmed.map_err(TrainingError::from))
 }
 
 /// Refuses a launcher of several processes: only training, and its benchmark, are more than one process.

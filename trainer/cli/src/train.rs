@@ -38,7 +38,7 @@ struct PlannedRun {
 }
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let Joined { mut ranks, place } = ranks::join(args.mpi_library.as_deref(), args.deadline)?;
+    let Joined { mut ranks, place } = ranks::join(&args.launched, args.deadline)?;
     match place {
         None => train_as(args, &mut ranks, None),
         Some(place) => {
@@ -50,6 +50,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 /// Trains as one of the processes; all of them come to each point where one of them may have an error.
 fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyhow::Result<ExitCode> {
     let world = ranks.world();
+    ranks::confirm(ranks, &args.launched, place)?;
     // The first process prepares what the others read.
     let planned = ranks.first_before_others(|| match &args.resume {
         Some(run) => old_run(args, run),

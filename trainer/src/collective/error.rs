@@ -82,6 +82,16 @@ pub enum CollectiveError {
         /// What it should be.
         expected: String,
     },
+    /// Rank and world that were given cannot be.
+    #[error("--rank {rank} --world {world}: {reason}")]
+    Given {
+        /// The rank.
+        rank: usize,
+        /// The number of processes.
+        world: usize,
+        /// The reason, and what to do.
+        reason: String,
+    },
     /// The launcher provides no MPI.
     #[error(
         "{launcher} started this process as rank {rank} of {world}, but processes train together by MPI only; start them \
@@ -151,6 +161,7 @@ impl CollectiveError {
             Self::NotMpi { .. }
             | Self::Mixed { .. }
             | Self::Environment { .. }
+            | Self::Given { .. }
             | Self::NoMpi { .. }
             | Self::Differs { .. }
             | Self::Parts { .. } => true,

@@ -16,6 +16,8 @@ pub enum Launcher {
     Slurm,
     /// torchrun, Kubernetes, or another that sets the variables of torch.distributed.
     Torchrun,
+    /// Another, for which rank and world are given.
+    Given,
 }
 
 /// The variables of a launcher: rank, world, rank and number of processes on this machine.
@@ -67,6 +69,7 @@ impl fmt::Display for Launcher {
             Self::Mpich => "MPICH",
             Self::Slurm => "Slurm",
             Self::Torchrun => "torchrun",
+            Self::Given => "--rank and --world",
         })
     }
 }
@@ -99,6 +102,36 @@ impl Place {
     /// [`CollectiveError::Environment`].
     pub fn from_env() -> Result<Option<Self>, CollectiveError> {
         Self::from_variables(&|name| env::var(name).ok())
+    }
+
+    /// The place of a process that an unknown launcher has started; `None` for a process by itself.
+    ///
+    /// # Errors
+    /// [`CollectiveError::Given`].
+    pub fn given(rank: usize, world: usize) -> Result<Option<Self>, CollectiveError> {
+        if rank >= world {
+            let reason = format!("ranks of {world} are 0 to {}", world.saturating_sub(1));
+            return Err(CollectiveError::Given { rank, world, reason });
+        }
+        let given = Self { launcher: Launcher::Given, rank, world, local_rank: 0, local_world: 1 };
+        Ok((world > 1).then_some(given))
+    }
+
+    /// Checks that this is the place that was given.
+    ///
+    /// # Errors
+    /// [`CollectiveError::Given`] with the variables that say otherwise.
+    pub fn confirm(&self, rank: usize, world: usize) -> Result<(), CollectiveError> {
+        if (self.rank, self.world) == (rank, world) {
+            return Ok(());
+        }
+        let of_launcher = VARIABLES.iter().find(|variables| variables.launcher == self.launcher);
+        let (of_rank, of_world) = of_launcher.map_or(("", ""), |variables| (variables.rank, variables.world));
+        let reason = format!(
+            "{} has set {of_rank}={} and {of_world}={} in the environment; leave the options out",
+            self.launcher, self.rank, self.world
+        );
+        Err(CollectiveError::Given { rank, world, reason })
     }
 
     fn from_variables(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Self>, CollectiveError> {
@@ -195,6 +228,24 @@ mod tests {
         assert_eq!(place(&[("PMI_RANK", "0"), ("PMI_SIZE", "1")]), Ok(None));
         // A batch script of Slurm is one process, whatever the job has asked for.
         assert_eq!(place(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")]), Ok(None));
+    }
+
+    #[test]
+    fn given_numbers_stand_for_an_unknown_launcher_and_must_agree_with_a_known_one() {
+        let given = |rank, world| {
+            let place = Place::given(rank, world).map_err(|error| error.to_string());
+            place.map(|place| place.map(|place| place.to_string()))
+        };
+        assert_eq!(given(1, 2), Ok(Some("rank 1 of 2 by --rank and --world".into())));
+        assert_eq!(given(0, 1), Ok(None));
+        assert_eq!(given(2, 2).unwrap_err(), "--rank 2 --world 2: ranks of 2 are 0 to 1");
+        let mpich = place(&[("PMI_RANK", "1"), ("PMI_SIZE", "2")]).unwrap().unwrap();
+        assert_eq!(mpich.confirm(1, 2), Ok(()));
+        for (rank, world) in [(0, 2), (1, 3), (0, 1)] {
+            let set = "MPICH has set PMI_RANK=1 and PMI_SIZE=2 in the environment; leave the options out";
+            let expected = format!("--rank {rank} --world {world}: {set}");
+            assert_eq!(mpich.confirm(rank, world).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

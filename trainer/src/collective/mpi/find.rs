@@ -28,6 +28,14 @@ pub(super) fn load(place: &Place, path: Option<&Path>) -> Result<Library, Collec
         let launcher = place.launcher.to_string();
         return Err(CollectiveError::NoMpi { launcher, rank: place.rank, world: place.world });
     }
+    if place.launcher == Launcher::Given {
+        let reason = format!(
+            "no MPI library can be loaded ({}); install MPI and start the processes with its mpiexec, or name the \
+             library with --mpi-library",
+            tried.join("; ")
+        );
+        return Err(CollectiveError::Given { rank: place.rank, world: place.world, reason });
+    }
     Err(CollectiveError::NoLibrary { launcher: place.launcher.to_string(), world: place.world, tried })
 }
 
@@ -37,6 +45,7 @@ fn names(launcher: Launcher) -> &'static [&'static str] {
         Launcher::OpenMpi => &["libmpi.so.40"],
         Launcher::Mpich => &["libmpi_abi.so.1", "libmpi_abi.so.0", "libmpi.so.12"],
         Launcher::Slurm => &["libmpi_abi.so.1", "libmpi_abi.so.0", "libmpi.so.12", "libmpi.so.40"],
+        Launcher::Given => &["libmpi_abi.so.1", "libmpi_abi.so.0", "libmpi.so.40", "libmpi.so.12"],
         // Processes of torchrun have no connection by MPI.
         Launcher::Torchrun => &[],
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub use find::launch_command;
 
 use self::library::{Handle, Library};
-use super::{Collective, CollectiveError, Place};
+use super::{Collective, CollectiveError, Launcher, Place};
 
 /// Most bytes of one call; the counts of MPI are C's `int`.
 const MOST_BYTES: usize = 1 << 30;
@@ -38,7 +38,8 @@ impl Mpi {
     /// belongs to the launcher. Call it once, from the thread that uses it.
     ///
     /// # Errors
-    /// [`CollectiveError::NoLibrary`], [`CollectiveError::NotMpi`], [`CollectiveError::Mixed`].
+    /// [`CollectiveError::NoLibrary`], [`CollectiveError::NotMpi`], [`CollectiveError::Mixed`],
+    /// [`CollectiveError::Given`].
     pub fn join(place: &Place, path: Option<&Path>) -> Result<Self, CollectiveError> {
         let library = find::load(place, path)?;
         let (rank, world) = library.init().map_err(|reason| CollectiveError::Failed {
@@ -47,6 +48,13 @@ impl Mpi {
             operation: "MPI_Init_thread",
             reason,
         })?;
+        if place.launcher == Launcher::Given && (rank, world) != (place.rank, place.world) {
+            let reason = format!(
+                "for {} this process is rank {rank} of {world}; start all processes with the mpiexec of that library",
+                library.version()
+            );
+            return Err(CollectiveError::Given { rank: place.rank, world: place.world, reason });
+        }
         if world != place.world {
             return Err(CollectiveError::Mixed {
                 launcher: place.launcher.to_string(),

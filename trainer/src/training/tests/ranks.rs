@@ -1,11 +1,15 @@
 //! Runs of several processes, which are threads here.
 
 use std::fs;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fovea_pipeline::LabelKind;
 use fovea_pipeline::loader::OnBadRecord;
+use fovea_pipeline::shard_files::ShardFiles;
+use fovea_pipeline::{Dataset, DatasetError, LabelKind, ShardInfo};
 
 use super::support::*;
 use crate::backend::{Precision, ReferenceBackend, Setup, TrainingBackend};
@@ -32,6 +36,38 @@ pub struct Together<'a> {
     pub resumes: bool,
     /// The update after which a rank is asked to stop.
     pub stops: Option<(usize, u64)>,
+    /// A rank, and the shard that it cannot get.
+    pub lacks: Option<(usize, &'static str)>,
+}
+
+/// The files of a folder, but for one.
+#[derive(Debug)]
+struct Lacking {
+    folder: PathBuf,
+    missing: &'static str,
+}
+
+impl ShardFiles for Lacking {
+    fn are_permanent(&self) -> bool {
+        false
+    }
+
+    fn check(&self, _: &[ShardInfo]) -> Result<(), DatasetError> {
+        Ok(())
+    }
+
+    fn fetch(&self, shard: &ShardInfo, _: &dyn Fn() -> bool) -> Result<PathBuf, DatasetError> {
+        match shard.file == self.missing {
+            true => Err(DatasetError::NotFetched { file: shard.file.clone(), reason: "gone".into() }),
+            false => Ok(self.folder.join(&shard.file)),
+        }
+    }
+
+    fn fetch_ahead(&self, _: &[&ShardInfo]) {}
+
+    fn set_aside(&self, _: &ShardInfo) {}
+
+    fn release(&self, _: &ShardInfo) {}
 }
 
 pub fn reference(setup: &Setup<'_>, _: Precision) -> Box<dyn TrainingBackend> {
@@ -61,14 +97,31 @@ impl<'a> Together<'a> {
     pub fn new(place: &'a Place, run: &'a str, parts: usize) -> Self {
         let (mut options, recipe) = (options(), recipe(&[]));
         options.settings.parts = parts;
-        Self { place, data: "data", run, recipe, options, backend: reference, resumes: false, stops: None }
+        Self {
+            place,
+            data: "data",
+            run,
+            recipe,
+            options,
+            backend: reference,
+            resumes: false,
+            stops: None,
+            lacks: None,
+        }
     }
 
     /// What one rank does.
     pub fn as_rank(&self, fake: Fake) -> Result<Outcome, TrainingError> {
         let rank = fake.rank();
         let mut ranks = Ranks::new(Box::new(fake), DEADLINE);
-        let data = TrainingData::open(&self.place.path(self.data), &self.recipe)?;
+        let folder = self.place.path(self.data);
+        let dataset = match self.lacks {
+            Some((of, missing)) if of == rank => {
+                Dataset::open_with_files(&folder, Arc::new(Lacking { folder: folder.clone(), missing }))?
+            }
+            _ => Dataset::open(&folder)?,
+        };
+        let data = TrainingData::new(&dataset, &self.recipe)?;
         let path = self.place.path(self.run);
         let folder = match (rank, self.resumes) {
             (0, true) => Some(RunFolder::open(&path, 2)?),
@@ -273,6 +326,32 @@ fn a_rank_that_is_lost_ends_the_others_with_an_error() {
     for outcome in outcomes {
         let error = outcome.unwrap_err();
         assert!(matches!(error, TrainingError::Collective(CollectiveError::Failed { .. })), "{error}");
+    }
+}
+
+#[test]
+fn when_the_data_of_a_rank_go_all_save_together_and_end_with_its_error() {
+    let place = Place::new();
+    place.prepare_small_shards("shards");
+    fn together<'a>(place: &'a Place, run: &'a str) -> Together<'a> {
+        let mut together = Together { data: "shards", ..Together::new(place, run, 4) };
+        together.options.settings.window = NonZeroU32::new(1);
+        together
+    }
+    together(&place, "whole").finish_by(1);
+    for (of, missing) in [(1, "train-00002.arrow"), (0, "train-00003.arrow"), (1, "val-00001.arrow")] {
+        let run = format!("without-{missing}");
+        let lacking = Together { lacks: Some((of, missing)), ..together(&place, &run) };
+        for outcome in with_ranks(2, |fake| lacking.as_rank(fake)) {
+            let message = outcome.unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("rank {of} of 2: ")) && message.contains(missing),
+                "{message}"
+            );
+        }
+        assert_eq!(fs::read_dir(place.path(&run).join("checkpoints")).unwrap().count(), 1, "{missing}");
+        Together { resumes: true, ..together(&place, &run) }.finish_by(1);
+        assert!(traces(&place.path(&run)) == traces(&place.path("whole")), "{missing}");
     }
 }
 
