@@ -64,7 +64,8 @@ def train(module, train_set, val_set, epochs, seed):
     """Trains and returns the error on the validation photos after each epoch."""
     torch.manual_seed(seed)
     (images, labels), (val_images, val_labels) = train_set, val_set
-    steps = math.ceil(len(images) / BATCH)
+    # As in Fovea, images that do not fill a batch come in other epochs.
+    steps = len(images) // BATCH
     warm_up, total = steps // 2, steps * epochs
 
     def factor(step):
@@ -80,7 +81,7 @@ def train(module, train_set, val_set, epochs, seed):
     for _ in range(epochs):
         module.train()
         order = torch.randperm(len(images))
-        for first in range(0, len(images), BATCH):
+        for first in range(0, steps * BATCH, BATCH):
             chosen = order[first : first + BATCH]
             batch = torch.stack([augment(images[at]) for at in chosen])
             loss = F.cross_entropy(module(normalised(batch)), labels[chosen], label_smoothing=0.1)

@@ -48,6 +48,8 @@ pub const LOGITS: &str = "logits";
 pub const PROBABILITIES: &str = "probabilities";
 /// Output `f32 [N,D]`: activation of a layer, flattened.
 pub const FEATURES: &str = "features";
+/// Output `f32 [N,H,W]`: how much the highest logit of an image depends on each of its pixels.
+pub const SALIENCY: &str = "saliency";
 /// Input `f32 [L]` of the update: weights.
 pub const WEIGHTS: &str = "weights";
 /// Input `f32 [L]` of the update: gradients.

@@ -108,8 +108,16 @@ impl Tensors {
     /// # Errors
     /// [`StateError::Missing`] and [`StateError::Shape`].
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, StateError> {
-        let missing = || StateError::Missing { path: self.path.clone(), name: name.to_owned() };
-        let found = self.by_name.get(name).ok_or_else(missing)?;
+        self.expect(name, shape)?;
+        self.by_name.remove(name).ok_or_else(|| self.missing(name))
+    }
+
+    /// The tensor with this name if it has this shape.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<&Tensor, StateError> {
+        let found = self.by_name.get(name).ok_or_else(|| self.missing(name))?;
         if found.shape != shape {
             return Err(StateError::Shape {
                 path: self.path.clone(),
@@ -118,7 +126,11 @@ impl Tensors {
                 expected: shape.to_vec(),
             });
         }
-        self.by_name.remove(name).ok_or_else(missing)
+        Ok(found)
+    }
+
+    fn missing(&self, name: &str) -> StateError {
+        StateError::Missing { path: self.path.clone(), name: name.to_owned() }
     }
 
     /// Like [`take`](Self::take), for a tensor that may be missing.

@@ -14,7 +14,7 @@ use crate::train::{Prepared, checkpoints};
 
 const METRIC_FIGURES: [&str; 4] = ["loss", "error", "speed", "data-wait"];
 const CHECKPOINT_FIGURES: [&str; 2] = ["kernels", "norms"];
-const IMAGE_FIGURES: [&str; 3] = ["predictions", "nearest", "confusion"];
+const IMAGE_FIGURES: [&str; 4] = ["predictions", "saliency", "nearest", "confusion"];
 
 fn report(run: &Path) -> Command {
     trainer(&["report", text(run), "--device", "cpu"])

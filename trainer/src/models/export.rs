@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fovea_graph::{Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Tensor, free_batch};
+use fovea_graph::{
+    Builder, ElementType, Forward, Graph, GraphError, Lowering, Mode, Target, Tensor, free_batch,
+};
 use fovea_pipeline::UnknownName;
 
 use super::graphs::{centred, declare_predictions, images};
@@ -71,7 +73,7 @@ pub fn inference(
         let logits = network.forward(g, x, Mode::Evaluate)?.logits;
         declare_predictions(g, logits, options.loss)
     };
-    exported(network, options, element, mean, values, &outputs)
+    exported(network, options, Lowering::evaluation, element, mean, values, &outputs)
 }
 
 /// Like [`inference`] for bytes, with an additional output: the activation of the layer `layer`, flattened to
@@ -94,7 +96,35 @@ pub fn features(
         g.output(names::FEATURES, flat)?;
         declare_predictions(g, logits, options.loss)
     };
-    exported(network, options, ElementType::U8, mean, values, &outputs)
+    exported(network, options, Lowering::evaluation, ElementType::U8, mean, values, &outputs)
+}
+
+/// Like [`inference`] for bytes, with an additional output: how much the highest logit of each image depends
+/// on each of its pixels, `f32 [N,H,W]`. That is the derivative, the largest absolute one of the three
+/// colours (Simonyan, Vedaldi, Zisserman 2013, Deep inside convolutional networks, section 3).
+///
+/// # Errors
+/// Those of [`inference`], and when the logits depend on the pixels through an operator without a gradient.
+pub fn saliency(
+    network: &Classifier,
+    options: &GraphOptions,
+    mean: &[f32],
+    values: &[&[f32]],
+) -> Result<Graph, GraphError> {
+    let outputs = |g: &mut Builder, x| {
+        let logits = network.forward(g, x, Mode::Evaluate)?.logits;
+        let map = g.scope("saliency", |g| {
+            let highest = g.reduce_max(logits, &[1], false)?;
+            // Each image's depends on that image alone.
+            let sum = g.sum(highest)?;
+            let gradient = g.grad(sum, &[x])?[0];
+            let size = g.abs(gradient)?;
+            g.reduce_max(size, &[1], false)
+        })?;
+        g.output(names::SALIENCY, map)?;
+        declare_predictions(g, logits, options.loss)
+    };
+    exported(network, options, Lowering::training, ElementType::U8, mean, values, &outputs)
 }
 
 /// A graph of a free batch size with mean, parameters and buffers as constants; `outputs` builds its outputs
@@ -102,13 +132,14 @@ pub fn features(
 fn exported(
     network: &Classifier,
     options: &GraphOptions,
+    lowering: fn(Target) -> Lowering,
     element: ElementType,
     mean: &[f32],
     values: &[&[f32]],
     outputs: &dyn Fn(&mut Builder, Tensor) -> Result<(), GraphError>,
 ) -> Result<Graph, GraphError> {
     let mut graph = free_batch(|batch| {
-        let mut g = Builder::new(network.name(), Lowering::evaluation(options.target));
+        let mut g = Builder::new(network.name(), lowering(options.target));
         let images = images(&mut g, network, batch, element)?;
         let x = centred(&mut g, network, images, None, options)?;
         outputs(&mut g, x)?;

@@ -22,7 +22,7 @@ mod weights;
 
 pub use architectures::FamilyNetwork;
 pub use classifier::{Classifier, check_file};
-pub use export::{PixelType, features, inference};
+pub use export::{PixelType, features, inference, saliency};
 pub use graphs::{GraphOptions, MeanShape, TrainingGraphs};
 pub use layers::Layers;
 pub use weights::head;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::TrainingError;
 use super::folder::read_recipe;
 use crate::checkpoint::{self, Meta, Store};
-use crate::models::{Classifier, GraphOptions, PixelType, features, inference};
+use crate::models::{Classifier, GraphOptions, PixelType, features, inference, saliency};
 use crate::names;
 use crate::optimizer::Averaged;
 use crate::recipe::{Mean, Recipe};
@@ -130,6 +130,15 @@ impl TrainedModel {
         self.graph(&|network, options, mean, weights| features(network, options, layer, mean, weights))
     }
 
+    /// The graph for saliency maps: like [`inference_graph`](Self::inference_graph) for bytes, with how much
+    /// the highest logit depends on each pixel as an additional output.
+    ///
+    /// # Errors
+    /// As [`inference_graph`](Self::inference_graph), and when an operator has no gradient.
+    pub fn saliency_graph(&self) -> Result<Graph, TrainingError> {
+        self.graph(&|network, options, mean, weights| saliency(network, options, mean, weights))
+    }
+
     /// The network's own file with the trained values, under its own names, with
     /// [`metadata`](Self::metadata); its input is normalised. `None` if the network is not from a file.
     ///
@@ -189,22 +198,21 @@ impl TrainedModel {
         .to_vec()
     }
 
-    fn graph(mut self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
-        let mut weights = Vec::new();
+    fn graph(&self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
+        let mut weights: Vec<&[f32]> = Vec::new();
         let (parameters, buffers) = self.network.declared()?;
         for parameter in parameters {
             let average = names::slot(&parameter.name, Averaged::SLOT);
             let has_average =
                 self.recipe.training.ema.is_some() && self.network.trained.contains(&parameter.name);
             let name = if has_average { &average } else { &parameter.name };
-            weights.push(self.state.take(name, &parameter.shape)?.values);
+            weights.push(&self.state.expect(name, &parameter.shape)?.values);
         }
         for buffer in buffers {
-            weights.push(self.state.take(&buffer.name, &buffer.shape)?.values);
+            weights.push(&self.state.expect(&buffer.name, &buffer.shape)?.values);
         }
-        let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
-        let mean = if self.recipe.input.mean == Mean::None { vec![0.0; 3] } else { self.mean };
+        let mean = if self.recipe.input.mean == Mean::None { &[0.0; 3][..] } else { &self.mean };
         let options = GraphOptions::from_recipe(&self.recipe, 1, Target::Cpu);
-        Ok(build(&self.network, &options, &mean, &weights)?)
+        Ok(build(&self.network, &options, mean, &weights)?)
     }
 }

@@ -6,6 +6,7 @@
 //! | `curves.rs` | figures of the metrics: loss, error, speed |
 //! | `weights.rs` | figures of a checkpoint: kernels, norms |
 //! | `predictions.rs`, `confusion.rs` | figures of the network's predictions |
+//! | `saliency.rs` | maps of the pixels that a prediction depends on |
 //! | `page.rs` | the page |
 //! | `reporter.rs` | puts all of it together, and writes the files |
 //!
@@ -19,6 +20,7 @@ mod page;
 mod predictions;
 mod record;
 mod reporter;
+mod saliency;
 mod section;
 mod weights;
 

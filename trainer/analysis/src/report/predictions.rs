@@ -14,6 +14,7 @@ use fovea_trainer::recipe::Loss;
 use fovea_trainer::training::{TrainedModel, TrainingError, check_images};
 
 use super::confusion::{Confusion, some_of};
+use super::saliency::Saliency;
 use super::section::{Figure, Section};
 use crate::features::{Extractor, ImageReader, Nearest, spread};
 use crate::figure::{Bar, Cell, Color, Picture, Pictures, Row};
@@ -70,6 +71,7 @@ fn fill(
     let layer = trained.network.network.last_hidden();
     let names: Vec<String> = trained.meta.class_names.iter().map(|name| short(name)).collect();
     let (loaded, options) = runtime().map_err(|error| text(&error))?;
+    let saliency = Saliency::new(&trained, loaded, &options);
     let extractor =
         Extractor::new(trained, layer.as_deref(), loaded, &options).map_err(|error| text(&error))?;
     let mut predictor = Predictor { extractor, names, stop };
@@ -84,6 +86,10 @@ fn fill(
     let mut tested = ImageReader::new(tested);
     let chosen = spread(images, tested.records().len());
     section.figures.push(predictor.predictions(&mut tested, &chosen, split).map_err(|error| text(&error))?);
+    match saliency.and_then(|saliency| predictor.saliency(saliency, &mut tested, &chosen, split)) {
+        Ok(figure) => section.figures.push(figure),
+        Err(error) => section.omissions.push(format!("saliency maps: {error}")),
+    }
     match (layer, records(&dataset, Split::Train)) {
         (Some(layer), Ok(train)) => {
             let (mut train, from) = (ImageReader::new(train), (&chosen[..], split));
@@ -164,6 +170,39 @@ impl Predictor<'_> {
              class is green. As the paper's figure 4, left."
         );
         Ok(Figure { name: "predictions", svg: pictures.svg(), caption })
+    }
+
+    /// Some images, and below each its saliency map.
+    fn saliency(
+        &mut self,
+        mut saliency: Saliency,
+        reader: &mut ImageReader,
+        chosen: &[usize],
+        split: &str,
+    ) -> Result<Figure, TrainingError> {
+        let shown: Vec<usize> = spread(IMAGES, chosen.len()).into_iter().map(|at| chosen[at]).collect();
+        let images = reader.centers(&shown, self.extractor.crop())?;
+        let maps = saliency.maps(&images, self.extractor.crop())?;
+        let outputs = self.extractor.run(&images)?;
+        let mut rows = Vec::new();
+        let answers: Vec<usize> =
+            outputs.logits.chunks_exact(self.names.len()).map(|logits| most_probable(logits)[0]).collect();
+        for at in (0..shown.len()).step_by(IMAGES_PER_ROW) {
+            let row = at..(at + IMAGES_PER_ROW).min(shown.len());
+            let images: Result<_, TrainingError> =
+                shown[row.clone()].iter().map(|&index| self.cell(reader, index)).collect();
+            rows.push(Row { cells: images?, ..Row::default() });
+            let maps = row.map(|at| Cell {
+                lines: vec![(format!("as {}", self.names[answers[at]]), Color::Faint)],
+                ..Cell::new(maps[at].clone())
+            });
+            rows.push(Row { cells: maps.collect(), ..Row::default() });
+        }
+        let pictures = Pictures { title: "Saliency maps".into(), side_px: 130.0, gap_px: 14.0, rows };
+        let caption = format!(
+            "Some {split} images with their class, and below each how much the logit of the most probable class depends on each              pixel: the derivative, the largest of three colours (Simonyan, Vedaldi, Zisserman 2013). The brightest hundredth              is white."
+        );
+        Ok(Figure { name: "saliency", svg: pictures.svg(), caption })
     }
 
     fn neighbours(

@@ -22,7 +22,12 @@ pub(super) fn section(trained: &TrainedModel) -> Section {
                 Ok(figure) => section.figures.push(figure),
                 Err(reason) => section.omissions.push(reason),
             }
-            section.figures.extend(norms(&parameters, &trained.state));
+            match norms(&parameters, &trained.state) {
+                Some(figure) => section.figures.push(figure),
+                None => section
+                    .omissions
+                    .push("norms of updates: only an optimizer with momentum keeps the last update".into()),
+            }
         }
         Err(error) => section.omissions.push(format!("kernels and norms: {error}")),
     }
@@ -224,6 +229,22 @@ mod tests {
         assert_eq!(normalised(&[0.5, 0.5]), [128, 128]);
         assert_eq!(normalised(&[f32::NAN, 2.0, 3.0]), [0, 0, 255]);
         assert_eq!(normalised(&[f32::NAN]), [128]);
+    }
+
+    #[test]
+    fn an_optimizer_that_keeps_no_update_is_said_to_have_none() {
+        let mut model = trained(Recipe::load("demo", &[]).unwrap());
+        let weights: BTreeMap<String, Tensor> = model
+            .state
+            .names()
+            .filter(|name| !name.ends_with(LAST_UPDATE))
+            .map(|name| (name.to_owned(), model.state.get(name).unwrap().clone()))
+            .collect();
+        model.state = Tensors::new(Path::new("state"), weights);
+        let section = section(&model);
+        let names: Vec<&str> = section.figures.iter().map(|figure| figure.name).collect();
+        assert_eq!(names, ["kernels"]);
+        assert!(section.omissions[0].starts_with("norms of updates: "), "{:?}", section.omissions);
     }
 
     #[test]

@@ -286,6 +286,46 @@ fn the_exported_graph_gives_the_outputs_of_the_backend() {
 }
 
 #[test]
+fn saliency_is_the_largest_derivative_of_the_highest_logit() {
+    let place = Place::new();
+    Attempt::new(&place, "run").finish();
+    let load = || TrainedModel::load(&place.path("run"), CheckpointChoice::Last).unwrap();
+    let pixels: Vec<u8> = (0..4 * 3 * 36).map(|i| (i * 7919 % 251) as u8).collect();
+    let shape = &[4, 3, 6, 6][..];
+    let mut maps = testing::session(&load().saliency_graph().unwrap().to_bytes());
+    let maps = testing::run(&mut maps, &[("images", shape, Data::U8(pixels.clone()))]);
+    let map = &maps["saliency"];
+    assert_eq!(map.len(), 4 * 36);
+    // The graph's derivative is by its centred and scaled input.
+    let scale = load().recipe.input.scale;
+    let mut network = testing::session(&load().inference_graph(PixelType::F32).unwrap().to_bytes());
+    let step = 0.25;
+    let mut highest = |colour: usize, place: usize, change: f32| -> Vec<f64> {
+        let mut images: Vec<f32> = pixels.iter().map(|&pixel| pixel.into()).collect();
+        (0..4).for_each(|image| images[(3 * image + colour) * 36 + place] += change);
+        let logits = testing::run(&mut network, &[("images", shape, Data::F32(images))]);
+        logits["logits"].chunks_exact(3).map(|row| row.iter().copied().fold(f64::MIN, f64::max)).collect()
+    };
+    let largest = map.iter().copied().fold(0.0, f64::max);
+    let mut wrong = 0;
+    for place in 0..36 {
+        let mut expected = [0.0f64; 4];
+        for colour in 0..3 {
+            let (above, below) = (highest(colour, place, step), highest(colour, place, -step));
+            for (image, expected) in expected.iter_mut().enumerate() {
+                let derivative = (above[image] - below[image]) / f64::from(2.0 * step) / scale;
+                *expected = expected.max(derivative.abs());
+            }
+        }
+        for (image, expected) in expected.into_iter().enumerate() {
+            wrong += u32::from((map[36 * image + place] - expected).abs() > 0.02 * largest);
+        }
+    }
+    // A maximum or a rectifier may turn within a step.
+    assert!(wrong <= 4 && largest > 0.0, "{wrong} of {} derivatives differ", 4 * 36);
+}
+
+#[test]
 fn batches_are_in_memory_of_the_backend_which_is_freed_after_the_run() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");
