@@ -107,9 +107,9 @@ pub struct PrepareArgs {
     /// How images are stored: raw pixels are fastest to read, JPEG takes an eighth of the space
     #[arg(long, value_parser = one_of::<Encoding>(Encoding::ALL.map(Encoding::name)), default_value_t = Encoding::Raw)]
     encoding: Encoding,
-    /// JPEG quality, 1 to 100
-    #[arg(long, default_value_t = 90, value_parser = number::<u8>(1..=100, "(the usual scale of JPEG)"))]
-    quality: u8,
+    /// JPEG quality, 1 to 100, with --encoding jpeg [default: 90]
+    #[arg(long, value_parser = number::<u8>(1..=100, "(the usual scale of JPEG)"))]
+    quality: Option<u8>,
     /// Approximate size of a shard, in bytes or with a unit
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes::parse)]
     shard_size: u64,
@@ -190,6 +190,19 @@ impl PrepareArgs {
         }
     }
 
+    /// What is given and has no effect.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let quality = self.quality.is_some() && self.encoding == Encoding::Raw;
+        let work = self.work.is_some() && self.url().is_none();
+        [
+            (quality, "--quality has no effect on raw pixels; --encoding jpeg stores JPEGs"),
+            (work, "--work has no effect: --out is a folder, in which the data set is prepared at once"),
+        ]
+        .into_iter()
+        .filter_map(|(is_given, note)| is_given.then_some(note))
+        .collect()
+    }
+
     /// The URL to upload to.
     pub fn url(&self) -> Option<&str> {
         self.out.as_deref().filter(|out| is_url(out))?.to_str()
@@ -221,7 +234,7 @@ impl PrepareArgs {
             fit: self.resize,
             filter: self.filter,
             encoding: self.encoding,
-            quality: self.quality,
+            quality: self.quality.unwrap_or(PrepareOptions::default().quality),
             seed: self.seed,
             shard_bytes: self.shard_size,
             limit_per_class: self.limit_per_class,
@@ -268,6 +281,22 @@ mod tests {
             let cli = Cli::parse_from(["prepare_imagenet", "--train", "t", "--out", "o", "--layout", name]);
             let options = cli.prepare.open_options();
             assert_eq!((options.layout, options.reading), (layout, reading), "{name}");
+        }
+    }
+
+    #[test]
+    fn options_without_effect_are_named() {
+        for (out, more, names) in [
+            ("o", &["--quality", "90"][..], &["--quality"][..]),
+            ("o", &["--quality", "80", "--encoding", "jpeg"], &[]),
+            ("o", &["--work", "w"], &["--work"]),
+            ("s3://bucket/o", &["--work", "w"], &[]),
+            ("o", &[], &[]),
+        ] {
+            let given = ["prepare_imagenet", "--train", "t", "--out", out];
+            let notes = Cli::parse_from(given.iter().chain(more)).prepare.without_effect();
+            let found: Vec<_> = notes.iter().filter_map(|note| note.split(' ').next()).collect();
+            assert_eq!(found, names, "{out} {more:?}");
         }
     }
 

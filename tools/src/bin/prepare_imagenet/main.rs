@@ -48,6 +48,9 @@ fn main() -> ExitCode {
 fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     let options = args.prepare_options();
     options.validate()?;
+    for note in args.without_effect() {
+        errln!("note: {note}");
+    }
     let out = args.out()?;
     if let Some(url) = args.url() {
         // What cannot be uploaded to is an error now, and not after hours.
