@@ -55,6 +55,16 @@ impl Machines {
         );
         fs::write(&machines.shell, script).unwrap();
         fs::set_permissions(&machines.shell, fs::Permissions::from_mode(0o755)).unwrap();
+        // The system says that a link is up a moment after both of its ends are.
+        let is_up = |(namespace, link): (&String, &String)| {
+            let shown = Command::new("ip").args(["-n", namespace, "link", "show", link]).output();
+            shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains("state UP"))
+        };
+        let begin = Instant::now();
+        while joined && ![a, b].into_iter().zip(links).all(is_up) {
+            assert!(begin.elapsed() < Duration::from_secs(30), "the link between the namespaces stays down");
+            thread::sleep(Duration::from_millis(20));
+        }
         let works = |address| {
             let mut command = Command::new(&machines.shell);
             command

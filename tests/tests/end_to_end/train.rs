@@ -339,7 +339,7 @@ fn a_network_from_a_file_is_fine_tuned_to_other_classes_with_a_part_of_it_frozen
     assert!(printed.contains("trains 4,833,347 of 4,907,331 values"), "{printed}");
 
     // Stopped in the middle and resumed, running statistics included, it comes to the same bits.
-    let mut interrupted = start(tune(&parts, "2", &freeze).args(["--checkpoint-minutes", "0.00001"]));
+    let mut interrupted = start(tune(&parts, "2", &freeze).args(["--checkpoint-minutes", "0.00000001"]));
     wait_for(&parts.join("checkpoints/step-000000002"), &mut interrupted);
     interrupted.kill().unwrap();
     interrupted.wait().unwrap();
