@@ -1,7 +1,7 @@
 """Fine-tuning in Fovea and in PyTorch, by the same recipe on the same photos: the validation error after each epoch.
 
     cargo build --release --bin trainer --bin prepare_imagenet
-    python compare_finetuning.py --photos CIFAR-10 --folder work [--per-class 500] [--epochs 8] [--seeds 4]
+    python compare_finetuning.py --photos CIFAR-10 --folder work [--per-class 500] [--epochs 8] [--seeds 2]
 
 Needs torch, torchvision, onnx and Pillow. CIFAR-10 is a folder with `train` and `test`, each with a folder for each
 class. PyTorch first trains torchvision's ResNet-18 on all photos of eight classes; the file that it exports is then
@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--pretraining", type=int, default=2500, help="photos of each class, for pretraining")
     parser.add_argument("--per-class", type=int, default=500, help="photos of each class")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trainer", help="the program, if it is not in the target folder")
     options = parser.parse_args()
