@@ -182,11 +182,10 @@ impl Predictor<'_> {
     ) -> Result<Figure, TrainingError> {
         let shown: Vec<usize> = spread(IMAGES, chosen.len()).into_iter().map(|at| chosen[at]).collect();
         let images = reader.centers(&shown, self.extractor.crop())?;
-        let maps = saliency.maps(&images, self.extractor.crop())?;
-        let outputs = self.extractor.run(&images)?;
+        let (maps, logits) = saliency.maps(&images, self.extractor.crop())?;
         let mut rows = Vec::new();
         let answers: Vec<usize> =
-            outputs.logits.chunks_exact(self.names.len()).map(|logits| most_probable(logits)[0]).collect();
+            logits.chunks_exact(self.names.len()).map(|logits| most_probable(logits)[0]).collect();
         for at in (0..shown.len()).step_by(IMAGES_PER_ROW) {
             let row = at..(at + IMAGES_PER_ROW).min(shown.len());
             let images: Result<_, TrainingError> =

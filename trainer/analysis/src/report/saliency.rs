@@ -31,13 +31,16 @@ impl Saliency {
         Ok(Self { network: Inference::new(loaded, &graph, options)? })
     }
 
-    /// A map for each of the images `u8 [N,3,H,W]` of this size.
+    /// A map for each of the images `u8 [N,3,H,W]` of this size, and their logits `f32 [N,K]`.
     ///
     /// # Errors
     /// [`TrainingError::Backend`].
-    pub fn maps(&mut self, images: &[u8], size: Size) -> Result<Vec<Picture>, TrainingError> {
-        let maps = self.network.run(images)?.remove(names::SALIENCY).unwrap_or_default();
-        Ok(maps.chunks_exact(size.area()).map(|map| picture(map, size)).collect())
+    pub fn maps(&mut self, images: &[u8], size: Size) -> Result<(Vec<Picture>, Vec<f32>), TrainingError> {
+        let mut outputs = self.network.run(images)?;
+        let mut take = |name| outputs.remove(name).unwrap_or_default();
+        let maps = take(names::SALIENCY);
+        let maps = maps.chunks_exact(size.area()).map(|map| picture(map, size)).collect();
+        Ok((maps, take(names::LOGITS)))
     }
 }
 
