@@ -20,26 +20,62 @@ def run(program, *arguments):
 
 
 INTERRUPTED = """
-import os, signal, sys, threading
+import http.server, os, re, signal, sys, threading, time
 import fovea_loader as fovea
 signal.signal(signal.SIGINT, signal.default_int_handler)
-slow = [fovea.RandomResizedCrop(400), fovea.ColorJitter(0.4, 0.4, 0.4)]
-loader = fovea.Loader(sys.argv[1], batch_size=50, workers=1, buffers=1, transform=slow, arrays="numpy")
+asked, answers = threading.Event(), threading.Event()
+
+class Server(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    log_message = lambda *_: None
+
+    def do_GET(self):
+        with open(sys.argv[1] + self.path, "rb") as file:
+            content = file.read()
+        found = re.fullmatch("bytes=([0-9]+)-([0-9]+)", self.headers.get("Range", ""))
+        if self.path.endswith(".arrow"):
+            asked.set()
+            answers.wait()
+        self.send_response(206 if found else 200)
+        if found:
+            first, last = int(found[1]), min(int(found[2]), len(content) - 1)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            content = content[first : last + 1]
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+
+def interrupt():
+    asked.wait()
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+
+url = "http://127.0.0.1:%d" % server.server_port
+loader = fovea.Loader(url, cache=sys.argv[2], batch_size=20, arrays="numpy")
 batches = iter(loader)
-# The thread runs only if the one that waits lets it.
-threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
+    # The thread runs, and the server answers, only if the one that waits lets them.
+    threading.Thread(target=interrupt, daemon=True).start()
     next(batches)
     print("a batch")
 except KeyboardInterrupt:
     print("interrupted")
+answers.set()
 images, target = next(batches)
 print(images.shape, loader.state_dict()["sample_in_epoch"])
 """
 
 
-def test_control_c_interrupts_the_wait_and_nothing_is_lost(shards):
-    assert run(INTERRUPTED, shards).splitlines() == ["interrupted", "(50, 3, 400, 400) 50"]
+def test_control_c_interrupts_the_wait_and_nothing_is_lost(shards, tmp_path):
+    size = fovea.Dataset(shards).info["image_size"]
+    lines = run(INTERRUPTED, shards, tmp_path / "cache").splitlines()
+    assert lines == ["interrupted", f"(20, 3, {size}, {size}) 20"]
 
 
 FORKED = """
