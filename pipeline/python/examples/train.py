@@ -1,9 +1,10 @@
-"""Trains torchvision's ResNet-18 on shards; run again after an interruption, it goes on at the very batch.
+"""Trains torchvision's ResNet-18 on shards; run again after an interruption, it goes on with the batches that follow.
 
     pip install ./pipeline/python torch torchvision
     python pipeline/python/examples/train.py SHARDS --epochs 90
 
-Prints a line for each batch with `--verbose`, so that an interrupted run can be compared with one that was not.
+A run that was killed and started again prints with `--verbose` the lines of one that was not: classes, pixels and loss
+of each batch.
 """
 
 import argparse
@@ -17,11 +18,11 @@ import fovea_loader as fovea
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("shards")
+    parser.add_argument("shards", help="a prepared folder, or its URL")
     parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--crop", type=int, default=224, help="side of the crops in pixels [default: 224]")
-    parser.add_argument("--checkpoint", default="last.pt")
+    parser.add_argument("--checkpoint", default="last.pt", help="is written, and resumed from if it exists [default: last.pt]")
     parser.add_argument("--save-every", type=int, default=1000, help="batches [default: 1000]")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--verbose", action="store_true", help="print every batch")
@@ -37,17 +38,23 @@ def main():
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
 
     def save():
+        """The old checkpoint stays until the new one is whole and on disk."""
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "data": train.state_dict()}
-        torch.save(state, options.checkpoint + ".new")
+        with open(options.checkpoint + ".new", "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(options.checkpoint + ".new", options.checkpoint)
 
     if os.path.exists(options.checkpoint):
-        state = torch.load(options.checkpoint)
+        state = torch.load(options.checkpoint, map_location=options.device)
+        train.load_state_dict(state["data"])  # refuses the checkpoint of another data set
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        train.load_state_dict(state["data"])
+        position = train.state_dict()
+        print(f"goes on from {options.checkpoint}: epoch {position['epoch']}, after {position['sample_in_epoch']} images")
 
-    for epoch in train.epochs(options.epochs):
+    for epoch in train.epochs(options.epochs):  # the first is what is left of its epoch
         model.train()
         for step, (images, target) in enumerate(epoch, start=1):
             loss = torch.nn.functional.cross_entropy(model(images), target)
@@ -55,7 +62,8 @@ def main():
             loss.backward()
             optimizer.step()
             if options.verbose:
-                print(f"epoch {epoch.number}: pixels {images.sum().item():.4f}, classes {target.tolist()}", flush=True)
+                pixels = f"pixels {images.sum().item():.4f}, classes {target.tolist()}"
+                print(f"epoch {epoch.number}: {pixels}, loss {loss.item():.6f}", flush=True)
             if step % options.save_every == 0:
                 save()
         model.eval()
