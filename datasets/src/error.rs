@@ -67,14 +67,14 @@ pub enum SourceError {
     },
 
     /// A file is compressed in a way that is not read.
-    #[error("{}: found {found}, which is not read; decompress it first: {command} {}", path.display(), path.display())]
+    #[error("{}: found {found}, which is not read; decompress it first: {command}", path.display())]
     Compressed {
         /// The file.
         path: PathBuf,
         /// The format: `xz data`.
         found: &'static str,
-        /// The command that undoes it, without the file's name.
-        command: &'static str,
+        /// The command that undoes it.
+        command: String,
     },
 
     /// The name of an archive's member or of a file would lead out of its folder.
@@ -86,7 +86,7 @@ pub enum SourceError {
         offset: u64,
         /// The name as it stands there.
         name: String,
-        /// What is wrong with it: `is absolute`, `contains ".."`.
+        /// What is wrong with it: `contains a zero byte`.
         problem: &'static str,
     },
 

@@ -39,14 +39,15 @@ impl Archive {
         if tar_header::is_header(&start) {
             return Self::of_tar(file).map(Some);
         }
-        if start.starts_with(&GZIP_MAGIC) {
+        let is_inflated = start.starts_with(&GZIP_MAGIC);
+        if is_inflated {
             file = inflate(path, scratch_dir)?;
             start = first_block(&file)?;
         }
         if tar_header::is_header(&start) {
             return Self::of_tar(file).map(Some);
         }
-        compression::refuse(path, &start)?;
+        compression::refuse(path, &start, is_inflated)?;
         Ok(None)
     }
 
@@ -66,7 +67,7 @@ impl Archive {
 }
 
 /// What is to be said about archives in the file at `path`: members that a later one of the same name
-/// replaced, and long ends of zeros.
+/// replaced, names that are not relative ones, and long ends of zeros.
 pub(crate) fn notes_on(path: &Path, archives: &[Members]) -> Vec<Note> {
     let note = |kind, count: u64, message| {
         let note = || Note { kind, path: path.to_owned(), count, message, names: Vec::new() };
@@ -75,6 +76,10 @@ pub(crate) fn notes_on(path: &Path, archives: &[Members]) -> Vec<Note> {
     let replaced = archives.iter().map(|archive| archive.replaced).sum();
     let have = if replaced == 1 { "1 member has" } else { &format!("{replaced} members have") };
     let about_replaced = format!("{have} a later one of the same name, as after tar --update, which counts");
+    let renamed = archives.iter().map(|archive| archive.renamed).sum();
+    let are = if renamed == 1 { "1 member has" } else { &format!("{renamed} members have") };
+    let about_renamed =
+        format!("{are} an absolute name, or `..` in it, and count by the path below the top of the archive");
     let tails: Vec<u64> =
         archives.iter().map(|archive| archive.zero_tail_bytes).filter(|&bytes| bytes > 0).collect();
     let end = if tails.len() == 1 { "1 archive ends" } else { &format!("{} archives end", tails.len()) };
@@ -84,6 +89,7 @@ pub(crate) fn notes_on(path: &Path, archives: &[Members]) -> Vec<Note> {
     );
     let notes = [
         note("replaced-members", replaced, about_replaced),
+        note("renamed-members", renamed, about_renamed),
         note("zeros-at-end", tails.len() as u64, about_tails),
     ];
     notes.into_iter().flatten().collect()

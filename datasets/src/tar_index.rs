@@ -282,7 +282,8 @@ impl Walk<'_> {
             Kind::File if !name.ends_with('/') => Content::File(data),
             _ => Content::Folder,
         };
-        Ok(Some(Item { name: clean_name, at, content }))
+        let is_renamed = tar_members::is_renamed(&name);
+        Ok(Some(Item { name: clean_name, is_renamed, at, content }))
     }
 
     fn extension_data(&self, data: &Range<u64>) -> Result<Vec<u8>, SourceError> {

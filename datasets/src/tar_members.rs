@@ -56,6 +56,8 @@ pub(crate) struct Members {
     pub(crate) others: Others,
     /// Members that a later one of the same name replaced.
     pub(crate) replaced: u64,
+    /// Members whose names were made relative ones without `..`.
+    pub(crate) renamed: u64,
     /// Zero bytes at its end, if there are more than most archives have.
     pub(crate) zero_tail_bytes: u64,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Members {
 pub(crate) struct Item {
     /// As in [`Member`].
     pub(crate) name: String,
+    /// Whether that is not where the name in the header leads to.
+    pub(crate) is_renamed: bool,
     /// Place of its header, for errors.
     pub(crate) at: u64,
     pub(crate) content: Content,
@@ -83,19 +87,29 @@ pub(crate) enum Content {
     SymbolicLink(Vec<u8>),
 }
 
-/// A path that is free of `.` and repeated slashes.
+/// A member's path below the top of the archive, free of `.`, `..` and repeated slashes. GNU tar and Python
+/// remove leading slashes too.
 ///
 /// # Errors
-/// What is wrong with it: `is absolute`, `contains ".."`.
+/// What is wrong with it.
 pub(crate) fn clean(name: &str) -> Result<String, &'static str> {
-    if name.starts_with('/') {
-        return Err("is absolute");
-    }
     if name.contains('\0') {
         return Err("contains a zero byte");
     }
-    let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.contains(&"..") { Err("contains \"..\"") } else { Ok(parts.join("/")) }
+    let mut parts = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop().ok_or("leads out of the archive by \"..\"")?),
+            _ => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+/// Whether [`clean`] changes where a name would lead to.
+pub(crate) fn is_renamed(name: &str) -> bool {
+    name.starts_with('/') || name.split('/').any(|part| part == "..")
 }
 
 /// Follows the links among the `items` of the archive `path`, which are in the archive's order.
@@ -103,6 +117,7 @@ pub(crate) fn resolve(path: &Path, items: Vec<Item>) -> Result<Members, SourceEr
     let mut tree = Tree { path, nodes: BTreeMap::new() };
     let mut members = Members::default();
     for item in items {
+        members.renamed += u64::from(item.is_renamed);
         members.replaced += u64::from(tree.add(item)?);
     }
     tree.refuse_members_below_links()?;
@@ -157,7 +172,7 @@ enum Entry {
 impl Tree<'_> {
     /// Adds a member as unpacking it would. Whether it replaces another.
     fn add(&mut self, item: Item) -> Result<bool, SourceError> {
-        let Item { name, at, content } = item;
+        let Item { name, at, content, .. } = item;
         let entry = match content {
             Content::File(range) => Entry::File(range),
             Content::Folder => Entry::Folder,
@@ -304,7 +319,7 @@ mod tests {
     use super::*;
 
     fn item(name: &str, content: Content) -> Item {
-        Item { name: name.to_owned(), at: 0, content }
+        Item { name: name.to_owned(), is_renamed: false, at: 0, content }
     }
 
     fn file(name: &str, at: u64) -> Item {
@@ -331,6 +346,28 @@ mod tests {
 
     fn owned(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
         expected.iter().map(|&(name, at)| (name.to_owned(), at)).collect()
+    }
+
+    #[test]
+    fn names_are_made_relative_and_free_of_dots() {
+        for (name, expected, renamed) in [
+            ("cat/a.jpg", "cat/a.jpg", false),
+            ("./cat//./a.jpg", "cat/a.jpg", false),
+            ("cat/", "cat", false),
+            ("./", "", false),
+            ("cat/..a.jpg", "cat/..a.jpg", false),
+            ("/cat/a.jpg", "cat/a.jpg", true),
+            ("///cat/a.jpg", "cat/a.jpg", true),
+            ("/", "", true),
+            ("cat/../dog/a.jpg", "dog/a.jpg", true),
+            ("./x/../y/z/../../cat/a.jpg", "cat/a.jpg", true),
+        ] {
+            assert_eq!((clean(name), is_renamed(name)), (Ok(expected.to_owned()), renamed), "{name}");
+        }
+        for name in ["..", "../a", "/..", "/../a", "a/../..", "./.././a"] {
+            assert!(clean(name).is_err_and(|problem| problem.contains("leads out")), "{name}");
+        }
+        assert!(clean("a\0b").is_err());
     }
 
     #[test]

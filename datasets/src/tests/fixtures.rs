@@ -115,6 +115,19 @@ pub(crate) fn tar_bytes(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().expect("memory can be written")
 }
 
+/// A tar file in memory whose names, of at most 100 bytes, are written as they are.
+pub(crate) fn tar_as_named(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        builder.append(&header, content.as_slice()).expect("memory can be written");
+    }
+    builder.into_inner().expect("memory can be written")
+}
+
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gz = GzEncoder::new(Vec::new(), Compression::default());
     gz.write_all(bytes).expect("memory can be written");

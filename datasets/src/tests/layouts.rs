@@ -404,3 +404,34 @@ fn layout_names_can_be_parsed_and_override_the_detection() {
         OpenOptions { layout: Some(Layout::Folders), ..fixture.options("tiny-imagenet-200/train", "", "") };
     assert_eq!(open(&options).expect("the fixture is sound").name(), "folders");
 }
+
+#[test]
+fn archives_with_absolute_names_are_those_with_relative_ones() {
+    let expected = ilsvrc_tars().open("train.tar", "val.tar", "devkit.tar.gz").expect("they are sound");
+    for prefix in ["/", "/data/imagenet/", "./", "//data/./", "data/../", "/a/b/../../"] {
+        let inner = |wnid: &str| {
+            let files = train_files().into_iter();
+            let files = files.filter_map(|(name, content)| {
+                Some((format!("{prefix}{}", name.strip_prefix(&format!("{wnid}/"))?), content))
+            });
+            (format!("{prefix}{wnid}.tar"), tar_as_named(&files.collect::<Vec<_>>()))
+        };
+        let fixture = Fixture::new();
+        fixture.write("train.tar", tar_as_named(&WNIDS.map(inner)));
+        fixture.write("val.tar", tar_as_named(&below(prefix, val_files())));
+        let devkit = below(prefix, devkit_files(2012, &ground_truth()));
+        fixture.write("devkit.tar.gz", gzip(&tar_as_named(&devkit)));
+        let source = fixture.open("train.tar", "val.tar", "devkit.tar.gz").expect("they are sound");
+        assert_eq!(source.classes(), expected.classes(), "{prefix}");
+        for split in Split::ALL {
+            assert_eq!(source.entries(split).len(), expected.entries(split).len(), "{prefix}");
+            for (entry, expected) in source.entries(split).iter().zip(expected.entries(split)) {
+                assert_eq!((&entry.key, entry.label), (&expected.key, expected.label), "{prefix}");
+            }
+        }
+        let renamed: u64 =
+            source.notes().iter().filter(|note| note.kind == "renamed-members").map(|note| note.count).sum();
+        // Three archives of four images each, and five images for validation.
+        assert_eq!(renamed, if prefix == "./" { 0 } else { 3 + 12 + 5 }, "{prefix}");
+    }
+}

@@ -98,6 +98,43 @@ fn archives_of_gnu_tar_are_what_it_unpacks() {
 }
 
 #[test]
+fn absolute_names_of_gnu_tar_are_those_of_relative_ones() {
+    if !is_there("tar", "--version", "GNU tar") {
+        return;
+    }
+    let fixture = set();
+    let on_disk = images(&fixture.path("set"));
+    let set = fixture.path("set").display().to_string();
+    // Where it lies has a hidden folder in it.
+    let at_top = "--transform=s,^/.*/set,/data/set,";
+    for mode in [
+        &["--format=v7", at_top][..],
+        &["--format=oldgnu", at_top],
+        &["--format=gnu", at_top],
+        &["--format=ustar", at_top],
+        &["--format=pax", "--label=photos", at_top],
+        &["--format=gnu", "--gzip", at_top],
+        &["--format=gnu", "--transform=s,^/.*/set,./set,", "--transform=s,^./set/dog,//set/dog,"],
+        &["--format=gnu", "--transform=s,^/.*/set,set/../x/./../set,"],
+    ] {
+        tar(&fixture, &[&["--create", "--file=set.tar", "--absolute-names"], mode, &[&*set]].concat());
+        assert!(images(&fixture.path("set.tar")) == on_disk, "{mode:?}");
+        let mut list = Command::new("tar");
+        list.args(["--list", "--absolute-names", "--file"]).arg(fixture.path("set.tar"));
+        let listed = String::from_utf8_lossy(&list.output().expect("it is there").stdout).into_owned();
+        let count = listed.lines().filter(|name| name.starts_with('/') || name.contains("..")).count() as u64;
+        let source = fixture.open("set.tar", "", "").expect("the archive is sound");
+        let note =
+            source.notes().iter().find(|note| note.kind == "renamed-members").expect("there is a note");
+        assert!(note.count == count && count > 8, "{mode:?}: {note:?}, {count} names");
+        assert!(note.message.starts_with(&format!("{count} members have an absolute name, or")), "{note:?}");
+    }
+    tar(&fixture, &["--create", "--file=set.tar", "./set"]);
+    let source = fixture.open("set.tar", "", "").expect("the archive is sound");
+    assert!(source.notes().iter().all(|note| note.kind != "renamed-members"), "{:?}", source.notes());
+}
+
+#[test]
 fn long_names_of_gnu_tar_are_read() {
     if !is_there("tar", "--version", "GNU tar") {
         return;
@@ -193,6 +230,12 @@ for name, number in formats.items():
             info = tarfile.TarInfo('set/device')
             info.type = kind
             tar.addfile(info)
+    with tarfile.open(f'{name}.absolute.tar', 'w', format=number) as tar:
+        for member in tarfile.open(f'{name}.tar'):
+            data = tarfile.open(f'{name}.tar').extractfile(member) if member.isreg() else None
+            member.name, member.pax_headers = '/data/' + member.name, {}
+            member.linkname = '/data/' + member.linkname if member.islnk() else member.linkname
+            tar.addfile(member, data)
     headers = {'comment': 'of all', 'mtime': '1.5'}
     with tarfile.open(f'{name}.tar.gz', 'w:gz', format=number, pax_headers=headers) as tar:
         for member in tarfile.open(f'{name}.tar'):
@@ -211,7 +254,7 @@ fn archives_of_pythons_tarfile_are_what_it_packed() {
     run(Command::new(python).args(["-c", PYTHON]).current_dir(fixture.dir.path()));
     let on_disk = images(&fixture.path("set"));
     for format in ["ustar", "gnu", "pax"] {
-        for ending in ["tar", "tar.gz"] {
+        for ending in ["tar", "tar.gz", "absolute.tar"] {
             assert!(images(&fixture.path(&format!("{format}.{ending}"))) == on_disk, "{format}.{ending}");
         }
     }

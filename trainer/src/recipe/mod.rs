@@ -608,8 +608,30 @@ mod tests {
             let both = [&*format!("input.mean={mean}"), &*format!("input.std={std}")];
             load("demo", &both).unwrap_or_else(|error| panic!("{error}"));
         }
+        for (mean, std) in [("[0, 255, 128]", "[255, 255, 256]"), ("[0, 0, 1.5]", "[0.01, 1, 1]")] {
+            load("demo", &[&format!("input.mean={mean}"), &format!("input.std={std}")])
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+        for (key, value, expected) in [
+            ("mean", "[300, 116, 103]", "three numbers from 0 to 255"),
+            ("mean", "[123, 116, 255.5]", "three numbers from 0 to 255"),
+            ("mean", "[-1, 116, 103]", "three numbers from 0 to 255"),
+            ("mean", "[123, 1e30, 103]", "three numbers from 0 to 255"),
+            ("std", "[58, 57, 300]", "three numbers from 0.01 to 256"),
+            ("std", "[58, 57, 0.001]", "three numbers from 0.01 to 256"),
+            ("std", "[1e30, 1e30, 1e30]", "three numbers from 0.01 to 256"),
+        ] {
+            let error = refused(&[&format!("input.{key}={value}")]);
+            assert!(error.contains(&format!("`input.{key}` is {value}, expected {expected}")), "{error}");
+        }
+        for (key, value, found) in
+            [("std", "[58, 0, 57]", "0"), ("std", "[58, -57, 57]", "-57"), ("mean", "[nan, 0, 0]", "NaN")]
+        {
+            let error = refused(&[&format!("input.{key}={value}")]);
+            assert!(error.contains(&format!("`input.{key}` is {found}, expected a number")), "{error}");
+        }
         // A run that was started with such values still opens.
-        let overrides = ["input.mean=[0.5, 0.5, 0.5]".to_owned()];
+        let overrides = ["input.mean=[0.5, 300, 0.5]".to_owned()];
         let used = Recipe::load_used("demo", &overrides).unwrap();
         assert_eq!(Recipe::from_toml(&used.to_toml(), "recipe.toml").unwrap(), used);
     }

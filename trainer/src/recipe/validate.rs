@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use fovea_pipeline::Chain;
 use fovea_pipeline::augment::AugmentError;
@@ -80,6 +81,15 @@ impl Check<'_> {
     }
 }
 
+/// Standard deviations that divide pixels in 0..=255: the half of that range is the largest there is, and some
+/// divide by the whole range.
+const USUAL_STD: RangeInclusive<f64> = 0.01..=256.0;
+
+/// Numbers of R, G and B as they are written in recipes.
+fn three(values: [f64; 3]) -> String {
+    format!("[{}]", values.map(short).join(", "))
+}
+
 /// Whether the number can be represented in f32, in which networks compute.
 fn fits_f32(value: f64) -> bool {
     (value as f32).is_finite()
@@ -138,17 +148,23 @@ impl Recipe {
         self.validate_layers()
     }
 
-    /// Checks that means and standard deviations are in the units of pixels.
+    /// Checks that means and standard deviations are in the units of pixels, and can be those of pixels.
     pub(super) fn check_units(&self) -> Result<(), RecipeError> {
         let input = Check { recipe: &self.name, section: "input".to_owned() };
         let expected = "numbers in units of 0..=255; multiply those for pixels in 0..=1 by 255";
         if let Mean::Values(mean) = self.input.mean {
             let is_zero = mean == [0.0; 3];
             let holds = is_zero || mean.into_iter().any(|value| !(0.0..=1.0).contains(&value));
-            input.that(holds, "mean", format!("{mean:?}"), expected)?;
+            input.that(holds, "mean", three(mean), expected)?;
+            let holds = mean.into_iter().all(|value| (0.0..=255.0).contains(&value));
+            input.that(holds, "mean", three(mean), "three numbers from 0 to 255, as pixels are")?;
         }
         self.input.std.map_or(Ok(()), |std| {
-            input.that(std.into_iter().any(|value| value >= 1.0), "std", format!("{std:?}"), expected)
+            input.that(std.into_iter().any(|value| value >= 1.0), "std", three(std), expected)?;
+            let holds = std.into_iter().all(|value| USUAL_STD.contains(&value));
+            let (least, most) = (USUAL_STD.start(), USUAL_STD.end());
+            let expected = format!("three numbers from {least} to {most}; pixels are from 0 to 255");
+            input.that(holds, "std", three(std), &expected)
         })
     }
 

@@ -281,12 +281,10 @@ class Loader:
     def _normalization(self, mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if self.dtype == "uint8" and not (mean is None and std is None):
             raise ValueError("mean and std need dtype='float16' or 'float32'; with 'uint8' pixels stay as they are")
-        mean = self.dataset.mean if isinstance(mean, str) and mean == "dataset" else three("mean", mean, 0.0)
-        std = self.dataset.std if isinstance(std, str) and std == "dataset" else three("std", std, 255.0)
+        mean = self.dataset.mean if isinstance(mean, str) and mean == "dataset" else of_pixels("mean", mean, 0.0)
+        std = self.dataset.std if isinstance(std, str) and std == "dataset" else of_pixels("std", std, 255.0)
         if min(std) <= 0:
             raise ValueError(f"std={std}, expected numbers above 0")
-        if max(std) < 1:
-            raise ValueError(f"std={std}: mean and std are in units of 0..=255; multiply those for 0..=1 by 255")
         return mean, std
 
     def _global_batch(self) -> int:
@@ -425,6 +423,18 @@ def three(name: str, value: Any, default: float) -> tuple[float, ...]:
         numbers = ()
     if len(numbers) != 3 or any(number != number or abs(number) == float("inf") for number in numbers):
         raise ValueError(f"{name}={value!r}, expected three numbers for R, G and B, one for all, or 'dataset'")
+    return numbers
+
+
+def of_pixels(name: str, value: Any, default: float) -> tuple[float, ...]:
+    """A mean or standard deviation of R, G and B, in the units of pixels."""
+    numbers = three(name, value, default)
+    is_small = max(numbers) <= 1 if name == "mean" else max(numbers) < 1
+    if is_small and any(numbers) and min(numbers) >= 0:
+        raise ValueError(f"{name}={numbers}: mean and std are in units of 0..=255; multiply those for 0..=1 by 255")
+    least, most = (0, 255) if name == "mean" else (0.01, 256)
+    if not least <= min(numbers) <= max(numbers) <= most:
+        raise ValueError(f"{name}={numbers}, expected numbers from {least} to {most}; pixels are from 0 to 255")
     return numbers
 
 
