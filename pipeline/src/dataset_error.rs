@@ -81,15 +81,12 @@ pub enum DatasetError {
         reason: String,
     },
     /// The shards that are needed at the same time do not fit where they are brought.
-    #[error(
-        "room for {capacity} bytes of shards is too little: {needed} bytes are needed at the same time; give the cache a \
-         limit of at least that"
-    )]
+    #[error("the cache limit of {capacity} bytes is too small to train with; {remedy}")]
     NoRoom {
         /// [`ShardFiles::capacity`](crate::shard_files::ShardFiles::capacity).
         capacity: u64,
-        /// The smallest that suffices.
-        needed: u64,
+        /// What suffices, [`Room::remedy`](crate::room::Room::remedy).
+        remedy: String,
     },
     /// Who waited for a shard does not want it any more.
     #[error("{file}: no longer needed")]

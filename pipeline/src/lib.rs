@@ -48,6 +48,7 @@
 //! | [`mixing`] | mixing the images of a batch with each other |
 //! | [`batch`], [`memory`] | what the consumer gets, in memory that it may supply |
 //! | [`loader`] | the threads that do all this |
+//! | [`room`] | what a cache with a limit must hold of a data set |
 //! | [`summary`], [`sizes`], [`text`] | results, byte counts and names as people read them |
 //!
 //! With the feature `turbojpeg`, JPEG shards are decoded by libjpeg-turbo, a little faster; building it needs
@@ -76,6 +77,7 @@ pub mod order;
 pub mod random;
 pub mod records;
 pub mod resize;
+pub mod room;
 pub mod shard;
 mod shard_check;
 pub mod shard_files;

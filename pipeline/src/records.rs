@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::dataset_error::DatasetError;
 use crate::decode::JpegDecoder;
+use crate::room::{Room, bytes_of, two_largest};
 use crate::shard::{Record, Shard, ShardError};
 use crate::shard_check;
 use crate::shard_files::ShardFiles;
@@ -170,21 +171,28 @@ impl Records {
     }
 
     /// The size of windows ([`Order::Windowed`](crate::order::Order::Windowed)) of which two fit where the
-    /// shards are brought, beside two shards of `evaluated`; `None` if all shards do.
+    /// shards are brought, beside two shards of the split that is evaluated between them: the other one, or
+    /// this one if it is the only one; `None` if all shards do.
     ///
     /// # Errors
     /// [`DatasetError::NoRoom`] when windows of one shard do not.
-    pub fn window_that_fits(&self, evaluated: &Self) -> Result<Option<NonZeroU32>, DatasetError> {
+    pub fn window_that_fits(&self) -> Result<Option<NonZeroU32>, DatasetError> {
         let Some(capacity) = self.files.capacity() else { return Ok(None) };
-        let bytes = |records: &Self| records.shards().iter().map(|shard| shard.bytes).collect::<Vec<u64>>();
-        let largest = |records| bytes(records).into_iter().max().unwrap_or_default();
-        let beside = 2 * largest(evaluated);
-        if bytes(self).iter().sum::<u64>() + beside <= capacity {
+        let room = Room::of(&self.info);
+        if capacity < room.training_bytes {
+            return Err(DatasetError::NoRoom { capacity, remedy: room.remedy(capacity) });
+        }
+        let shards = |split| self.info.shards(split);
+        let other = Split::ALL.into_iter().find(|&split| split != self.split && !shards(split).is_empty());
+        let beside = |split| two_largest(shards(split));
+        if bytes_of(self.shards()).saturating_add(other.map_or(0, beside)) <= capacity {
             return Ok(None);
         }
-        let window = capacity.saturating_sub(beside) / (2 * largest(self)).max(1);
-        let window = NonZeroU32::new(u32::try_from(window).unwrap_or(u32::MAX));
-        window.map(Some).ok_or(DatasetError::NoRoom { capacity, needed: beside + 2 * largest(self) })
+        let left = capacity.saturating_sub(beside(other.unwrap_or(self.split)));
+        let largest = self.shards().iter().map(|shard| shard.bytes).max().unwrap_or_default();
+        let window = u32::try_from(left / largest.saturating_mul(2).max(1)).unwrap_or(u32::MAX);
+        // Of shards that differ, the two largest fit.
+        Ok(Some(NonZeroU32::new(window).unwrap_or(NonZeroU32::MIN)))
     }
 
     /// Maps shard `number`, and checks that it is the one that `dataset.json` means.
@@ -374,6 +382,7 @@ impl StoredRecord {
 mod tests {
     use std::fs;
     use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::geometry::Size;
@@ -387,6 +396,75 @@ mod tests {
         assert_eq!((records.len(), records.shards().len()), (8, 3));
         for index in 0..8 {
             assert_eq!(records.record(index).unwrap().key(), format!("image-{index}"));
+        }
+    }
+
+    /// Brings nothing, into so many bytes.
+    #[derive(Debug)]
+    struct Limited(u64);
+
+    impl ShardFiles for Limited {
+        fn are_permanent(&self) -> bool {
+            false
+        }
+
+        fn capacity(&self) -> Option<u64> {
+            Some(self.0)
+        }
+
+        fn check(&self, _: &[ShardInfo]) -> Result<(), DatasetError> {
+            Ok(())
+        }
+
+        fn fetch(&self, shard: &ShardInfo, _: &dyn Fn() -> bool) -> Result<PathBuf, DatasetError> {
+            Err(DatasetError::Unwanted { file: shard.file.clone() })
+        }
+
+        fn fetch_ahead(&self, _: &[&ShardInfo]) {}
+
+        fn set_aside(&self, _: &ShardInfo) {}
+
+        fn release(&self, _: &ShardInfo) {}
+    }
+
+    #[test]
+    fn windows_leave_room_for_two_shards_of_the_other_split() {
+        let window = |train: &[u64], val: &[u64], split, capacity| {
+            let info = Arc::new(test_support::info_of_sizes(train, val));
+            Records::new(info, Arc::new(Limited(capacity)), split).window_that_fits()
+        };
+        let (train, val) = (&[100; 9][..], &[20, 30, 40][..]);
+        for (capacity, expected) in [
+            (970, None),
+            (969, Some(4)),
+            (870, Some(4)),
+            (869, Some(3)),
+            (470, Some(2)),
+            (469, Some(1)),
+            (270, Some(1)),
+        ] {
+            let found = window(train, val, Split::Train, capacity).unwrap().map(NonZeroU32::get);
+            assert_eq!(found, expected, "{capacity}");
+        }
+        for (train, val, split, capacity, expected) in [
+            (train, val, Split::Val, 290, None),
+            (train, val, Split::Val, 289, Some(1)),
+            (train, &[], Split::Train, 900, None),
+            (train, &[], Split::Train, 899, Some(3)),
+            (train, &[], Split::Train, 400, Some(1)),
+            (&[100], &[70], Split::Train, 170, None),
+            (&[100, 60, 50], &[70], Split::Train, 230, Some(1)),
+        ] {
+            let found = window(train, val, split, capacity).unwrap().map(NonZeroU32::get);
+            assert_eq!(found, expected, "{train:?}, {val:?}, {split}, {capacity}");
+        }
+        for (train, val, capacity) in [(train, val, 269), (train, &[], 399), (&[100], &[70], 169)] {
+            let error = window(train, val, Split::Train, capacity).unwrap_err().to_string();
+            let expected = format!(
+                "limit of {capacity} bytes is too small to train with; give at least {} ",
+                capacity + 1
+            );
+            assert!(error.contains(&expected), "{error}");
         }
     }
 

@@ -38,6 +38,13 @@ pub fn describe(bytes: u64) -> String {
     }
 }
 
+/// Writes `4MB`, `786kB`: at most `bytes`, as [`parse`] reads it.
+#[must_use]
+pub fn at_most(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|(name, unit)| !name.contains('i') && bytes >= *unit);
+    unit.map_or_else(|| "0B".to_owned(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +53,16 @@ mod tests {
     fn sizes_are_read_with_and_without_units() {
         for (text, bytes) in [("4096", 4096), ("256MiB", 256 << 20), ("1 GB", 1_000_000_000), ("3kb", 3000)] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_is_written_to_be_read_is_at_most_as_large() {
+        for (bytes, expected) in
+            [(0, "0B"), (999, "999B"), (204_800, "204kB"), (4_999_999, "4MB"), (1 << 30, "1GB")]
+        {
+            assert_eq!(at_most(bytes), expected);
+            assert!(parse(expected).is_ok_and(|read| read <= bytes), "{expected}");
         }
     }
 

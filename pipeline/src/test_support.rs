@@ -176,6 +176,21 @@ fn write_labelled_json(directory: &Path, labels: LabelKind, encoding: Encoding, 
     write_json(directory, &DatasetInfo { mean_image_blake3: digest, ..info(labels, encoding, train) });
 }
 
+/// What a data set holds that has shards of these sizes in bytes, of ten images each.
+pub fn info_of_sizes(train: &[u64], val: &[u64]) -> DatasetInfo {
+    let shards = |sizes: &[u64]| {
+        let shard = |&bytes: &u64| ShardInfo {
+            file: String::new(),
+            images: 10,
+            bytes,
+            blake3: String::new(),
+            records_blake3: None,
+        };
+        sizes.iter().map(shard).collect()
+    };
+    DatasetInfo { val: shards(val), ..info(LabelKind::Class, Encoding::Raw, shards(train)) }
+}
+
 /// The description of training images, without a mean image.
 fn info(labels: LabelKind, encoding: Encoding, train: Vec<ShardInfo>) -> DatasetInfo {
     DatasetInfo {

@@ -18,7 +18,7 @@ use crate::errors::{DataError, IntoException};
 /// A split of a prepared data set, mapped into memory.
 #[pyclass(frozen, module = "fovea_loader._native")]
 pub struct Dataset {
-    dataset: pipeline::Dataset,
+    dataset: Arc<pipeline::Dataset>,
     split: Split,
     records: Arc<Records>,
 }
@@ -74,14 +74,14 @@ impl Dataset {
         timeout: f64,
     ) -> PyResult<Self> {
         let split: Split = split.parse().map_err(IntoException::exception)?;
-        let dataset = elsewhere::open(py, &path, Elsewhere { cache, cache_limit, timeout })?;
+        let dataset = elsewhere::open_shared(py, &path, Elsewhere { cache, cache_limit, timeout })?;
         let records = py.detach(|| dataset.records(split)).map_err(pipeline::DatasetError::exception)?;
         Ok(Self { dataset, split, records: Arc::new(records) })
     }
 
     /// Shards among which images are to be shuffled because the cache does not hold all.
     fn window_that_fits(&self) -> PyResult<Option<NonZeroU32>> {
-        self.records.window_that_fits(&self.records).map_err(pipeline::DatasetError::exception)
+        self.records.window_that_fits().map_err(pipeline::DatasetError::exception)
     }
 
     fn __len__(&self) -> usize {

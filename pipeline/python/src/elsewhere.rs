@@ -1,6 +1,7 @@
 //! Data sets at URLs, and their caches.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use fovea_datasets::verify;
@@ -16,6 +17,7 @@ use crate::errors::{DataError, IntoException};
 const SIGNALS_EVERY: Duration = Duration::from_millis(50);
 
 /// Where what comes from a URL is kept, and how long its server may fail.
+#[derive(Clone, PartialEq)]
 pub struct Elsewhere {
     pub cache: Option<PathBuf>,
     /// In bytes of shards.
@@ -57,6 +59,30 @@ pub fn open(py: Python<'_>, place: &Path, elsewhere: Elsewhere) -> PyResult<Data
     )?;
     looked?;
     opened.map_err(IntoException::exception)
+}
+
+/// A data set at a URL that is open, with what it was opened by.
+type Opened = (PathBuf, Elsewhere, Weak<Dataset>);
+
+/// Opens the data set as [`open`] does; one at a URL is that which is open already, if it is the same, so that
+/// its splits share the room of the cache. Else the shards that one loader has ahead would be to the other
+/// like those of another process, for which it waits.
+pub fn open_shared(py: Python<'_>, place: &Path, elsewhere: Elsewhere) -> PyResult<Arc<Dataset>> {
+    static ALL: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+    let dataset = Arc::new(open(py, place, elsewhere.clone())?);
+    if !fovea_remote::is_url(place) {
+        return Ok(dataset);
+    }
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|(.., opened)| opened.strong_count() > 0);
+    let same = all.iter().filter(|(url, by, _)| url == place && *by == elsewhere);
+    let mut same = same.filter_map(|(.., opened)| opened.upgrade());
+    if let Some(opened) = same.find(|opened| opened.info() == dataset.info()) {
+        return Ok(opened);
+    }
+    drop(same);
+    all.push((place.to_owned(), elsewhere, Arc::downgrade(&dataset)));
+    Ok(dataset)
 }
 
 /// Whether the path is a URL.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fovea_datasets::prepare::{Preparation, PrepareError, PrepareOptions, Preparer, Progress};
 use fovea_datasets::{EmbeddedSample, Note, OpenOptions, Reading, Source, SourceError, verify as checks};
+use fovea_pipeline::room::Room;
 use fovea_pipeline::{cores, report_bus_errors as report};
 use fovea_remote::{Settings, Stop};
 use pyo3::exceptions::PyValueError;
@@ -216,7 +217,11 @@ pub fn inspect(
 ) -> PyResult<String> {
     let dataset = elsewhere::open(py, &path, Elsewhere { cache, cache_limit, timeout })?;
     let preparation = Preparation::read(dataset.directory()).map_err(IntoException::exception)?;
-    let all = json!({ "info": dataset.info(), "preparation": preparation });
+    let all = json!({
+        "info": dataset.info(),
+        "preparation": preparation,
+        "smallest_cache_bytes": Room::of(dataset.info()).training_bytes,
+    });
     Ok(all.to_string())
 }
 

@@ -102,6 +102,25 @@ def test_a_small_cache_shuffles_in_windows_and_resumes(shards, url, tmp_path):
         loader(shards).load_state_dict(position)
 
 
+def test_the_smallest_cache_is_enough_to_train_and_evaluate_and_less_is_refused(photos, tmp_path):
+    shards = tmp_path / "shards"
+    fovea.prepare(photos, out=shards, size=24, shard_bytes=30_000)
+    url, info = f"file://{shards}", fovea.inspect(shards)["info"]
+    two = {split: sum(sorted((shard["bytes"] for shard in info[split]), reverse=True)[:2]) for split in ("train", "val")}
+    least = fovea.inspect(url, cache=tmp_path / "cache")["smallest_cache_bytes"]
+    assert least == sum(two.values())
+    with pytest.raises(fovea.DataError, match=f"limit of {least - 1} bytes is too small to train with; give at least {least}"):
+        loader(url, cache=tmp_path / "cache", cache_limit=least - 1)
+    small = {"cache": tmp_path / "cache", "cache_limit": least}
+    train, val = loader(url, **small), loader(url, split="val", **small)
+    assert train.window == 1
+    # While batches of training images are ahead, and held.
+    begun = iter(train)
+    next(begun)
+    assert same(batches(val), batches(loader(shards, split="val")))
+    assert same(batches(train), batches(loader(shards, window=1), 2)[len(train) :])
+
+
 def test_a_data_set_at_a_url_is_read_image_by_image_and_pickled(shards, url, tmp_path):
     there = pickle.loads(pickle.dumps(fovea.Dataset(url, "val", cache=tmp_path, cache_limit="1GB")))
     here = fovea.Dataset(shards, "val")

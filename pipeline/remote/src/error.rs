@@ -37,17 +37,14 @@ pub enum RemoteError {
         reason: String,
     },
     /// What is needed at once is larger than the limit.
-    #[error(
-        "the cache limit of {limit} bytes is too small: {what}; give at least {smallest} bytes, or prepare the data \
-         set in smaller shards (--shard-size)"
-    )]
+    #[error("{url}: the cache limit of {limit} bytes is too small; {remedy}")]
     SmallLimit {
+        /// The URL, without secrets.
+        url: String,
         /// The limit.
         limit: u64,
-        /// What must be in the cache at once.
-        what: String,
-        /// The smallest limit that works.
-        smallest: u64,
+        /// What suffices, [`Room::remedy`](fovea_pipeline::room::Room::remedy).
+        remedy: String,
     },
     /// The file system refused.
     #[error("{}: cannot {action}: {source}", path.display())]

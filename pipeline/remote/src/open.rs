@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fovea_files::{SealError, unseal, write_atomically};
+use fovea_pipeline::room::Room;
 use fovea_pipeline::shard_files::ShardFiles;
-use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, ShardInfo, Split};
+use fovea_pipeline::{Dataset, DatasetError, DatasetInfo, ShardInfo};
 use serde_json::Value;
 
 use crate::address::{Address, Scheme};
@@ -42,7 +43,7 @@ pub fn open(url: &str, cache: &Cache, settings: &Settings) -> Result<Dataset, Re
     let of_dataset = |source| RemoteError::Dataset { url: address.base.clone(), source };
     // The first look is for what is needed to fetch the rest.
     let info = Dataset::open(&folder).map_err(of_dataset)?.info().clone();
-    check_limit(limit, &info)?;
+    check_limit(limit, &info, &address.base)?;
     beside.keep_mean_image(&place, &info)?;
     beside.keep_if_there(&place, DatasetInfo::PREPARATION_FILE_NAME)?;
     let shards = Shards::new(address.clone(), source, place, settings);
@@ -83,16 +84,12 @@ fn identity(address: &Address) -> String {
     }
 }
 
-/// Refuses a limit below what a window and the next one need at the very least.
-fn check_limit(limit: Option<u64>, info: &DatasetInfo) -> Result<(), RemoteError> {
-    let mut sizes: Vec<u64> =
-        Split::ALL.iter().flat_map(|split| info.shards(*split)).map(|shard| shard.bytes).collect();
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
-    let smallest = sizes.iter().take(2).sum();
+/// Refuses a limit with which no image can be read while the next shard arrives.
+fn check_limit(limit: Option<u64>, info: &DatasetInfo, url: &str) -> Result<(), RemoteError> {
+    let room = Room::of(info);
     match limit {
-        Some(limit) if limit < smallest => {
-            let what = "it must hold the two largest shards, one in use and one that arrives".to_owned();
-            Err(RemoteError::SmallLimit { limit, what, smallest })
+        Some(limit) if limit < room.reading_bytes => {
+            Err(RemoteError::SmallLimit { url: url.to_owned(), limit, remedy: room.remedy(limit) })
         }
         _ => Ok(()),
     }

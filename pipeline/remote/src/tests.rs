@@ -418,7 +418,8 @@ fn a_limit_that_is_too_small_is_an_error_with_one_that_is_not() {
         "{error}"
     );
     let error = open(&server.url(), &cache(folder.path(), Some(399_999)), &settings()).unwrap_err();
-    assert!(matches!(error, RemoteError::SmallLimit { smallest: 400_000, .. }), "{error}");
+    assert!(matches!(error, RemoteError::SmallLimit { limit: 399_999, .. }), "{error}");
+    assert!(error.to_string().contains("(to read images one by one 400000)"), "{error}");
     open(&server.url(), &cache(folder.path(), Some(400_000)), &settings()).unwrap();
 }
 

@@ -141,6 +141,39 @@ fn what_is_no_data_set_at_a_url_is_wrong_usage_and_what_fails_is_not() {
 }
 
 #[test]
+fn what_is_advised_for_a_cache_that_is_too_small_works() {
+    let mut place = Prepared::new();
+    let [folder, run, cache] = ["folder", "run", "cache"].map(|name| place.path(name));
+    let url = format!("file://{}", place.data.display());
+    let limit = ["--cache-limit", "200kB"];
+    let printed = fail(at(&mut place.train(&run, 2, &[]), &url, &cache).args(limit), 2);
+    let after = |text: &str, words: &str| {
+        let rest = text.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {text}")).1;
+        rest.split([' ', ')']).next().unwrap_or_default().to_owned()
+    };
+    let (least, shard_size) = (after(&printed, "give at least "), after(&printed, "--shard-size "));
+    assert!(!run.exists() && !content_of_tree(&cache).iter().any(|name| name.ends_with(".arrow")));
+    let printed = succeed(&mut prepare_imagenet(&["inspect", text(&place.data), "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap()["smallest_cache_bytes"].to_string(), least);
+
+    succeed(&mut place.train(&folder, 2, &[]));
+    succeed(at(&mut place.train(&run, 2, &[]), &url, &cache).args(["--cache-limit", &least]));
+    assert!(result(&run) == result(&folder));
+
+    let [folder, run, cache] = ["small-folder", "small-run", "small-cache"].map(|name| place.path(name));
+    place.data = place.path("small");
+    let photos = ["train", "val"].map(|split| place.path(split));
+    let mut prepare = prepare_imagenet(&["--train", text(&photos[0]), "--val", text(&photos[1])]);
+    succeed(prepare.args(["--size", "32", "--shard-size", &shard_size, "--out", text(&place.data)]));
+    let url = format!("file://{}", place.data.display());
+    let output = at(&mut place.train(&run, 2, &[]), &url, &cache).args(limit).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", all_output(&output));
+    let window = after(&all_output(&output), "images are shuffled among ");
+    succeed(&mut place.train(&folder, 2, &["--window", &window]));
+    assert!(result(&run) == result(&folder));
+}
+
+#[test]
 fn a_plain_web_server_that_goes_away_for_a_while_is_waited_for() {
     let python = Python::find();
     if !python.has(&["http.server"]) {

@@ -150,7 +150,7 @@ impl TrainingData {
     /// # Errors
     /// [`DatasetError::NoRoom`](fovea_pipeline::DatasetError::NoRoom) when windows of one shard do not fit.
     pub fn window_that_fits(&self) -> Result<Option<NonZeroU32>, TrainingError> {
-        Ok(self.train.window_that_fits(&self.evaluated)?)
+        Ok(self.train.window_that_fits()?)
     }
 
     /// The folder with what lies beside the shards.

@@ -122,7 +122,8 @@ def verify(
 def inspect(
     path: Path, *, cache: Path | None = None, cache_limit: int | str | None = None, timeout: float = 120.0
 ) -> dict[str, Any]:
-    """What a prepared data set holds: `info`, the content of `dataset.json`, and `preparation`, how it was made.
+    """What a prepared data set holds: `info`, the content of `dataset.json`, `preparation`, how it was made, and
+    `smallest_cache_bytes`, the least `cache_limit` with which a program can train on it and evaluate from a URL.
 
     path: its folder or URL, of which no shard is fetched.
     cache, cache_limit, timeout: for a URL, as for a `Dataset`.

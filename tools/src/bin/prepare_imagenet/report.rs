@@ -7,6 +7,7 @@ use fovea_datasets::Note;
 use fovea_datasets::photo::Orientation;
 use fovea_datasets::prepare::{Preparation, REJECTED_FILE, Summary};
 use fovea_datasets::verify::Report;
+use fovea_pipeline::room::Room;
 use fovea_pipeline::summary::count;
 use fovea_pipeline::text::printable;
 use fovea_pipeline::{Class, ColorStatistics, DatasetInfo, ImageShape, LabelKind, Split};
@@ -142,6 +143,9 @@ pub fn inspect_text(
         let resize = format!("{}, {}, seed {}", preparation.resize, preparation.filter, preparation.seed);
         line(&mut text, "resize", &resize);
     }
+    let smallest = Room::of(info).training_bytes;
+    let size = bytes::describe(smallest);
+    line(&mut text, "cache", &format!("from a URL, --cache-limit {smallest} ({size}) or more trains"));
     describe_classes(&mut text, info, images.unwrap_or_default());
     text
 }
@@ -175,6 +179,7 @@ pub fn inspect_json(
     value["writer"] = json!(info.writer);
     value["format_version"] = json!(info.format_version);
     value["preparation"] = json!(preparation);
+    value["smallest_cache_bytes"] = json!(Room::of(info).training_bytes);
     let class = |(class, [train, val]): (&Class, &[u64; 2])| json!({ "class": class.wnid, "name": class.name, "train": train, "val": val });
     let images = images.filter(|_| info.labels != LabelKind::Values);
     value["images_of_classes"] =
