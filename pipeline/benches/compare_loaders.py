@@ -4,18 +4,20 @@
     python compare_loaders.py DIR [--augment random_resized_crop] [--crop 224] [--form u8|f32] [--workers 2]
                                   [--images 16000] [--rounds 3]
 
-Needs torch, numpy and pyarrow; for --augment random_resized_crop torchvision, and for JPEG shards that or pillow. DALI
-and FFCV are measured if installed:
+Needs torch, numpy and pyarrow; for --augment random_resized_crop torchvision, and for JPEG shards that or pillow. DALI,
+FFCV, SPDL, litdata and Lance are measured if installed:
 
     pip install nvidia-dali-cuda130    # works on the CPU too
     apt-get install g++ pkg-config libopencv-dev libturbojpeg0-dev
     pip install pillow ffcv
+    pip install spdl litdata pylance
 
 Fovea is measured as `bench_loader` does and, where `pip install ./pipeline/python` has been done, through Python.
 
 DIR is a folder written by prepare_imagenet. DataLoader and DALI memory-map the shards through pyarrow. FFCV maps a
 .beton file, which is first written to a temporary folder: pixels from raw shards, the JPEG files unchanged from JPEG
-shards. All output u8 [N,3,H,W], or f32 [N,3,H,W] minus the channel means, with each library's usual operations; the
+shards. litdata's chunks and Lance's table are written there too, with the same bytes; SPDL, which has no format, maps the
+shards. These three take views as the DataLoader does. All output u8 [N,3,H,W], or f32 [N,3,H,W] minus the channel means, with each library's usual operations; the
 default of --form is u8 for raw shards and f32 for JPEG shards. FFCV is measured twice: with its default layout, NHWC in
 memory (`channels_last`), and with NCHW in memory, like the others. Only Fovea also computes colour jitter, but for u8
 through Python.
@@ -42,9 +44,52 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+import storage_loaders
+
 BENCH = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).parents[2] / "target"))
 BENCH = BENCH / "release" / "bench_loader"
 BATCH = 128
+
+
+class View:
+    """Makes the augmented view of a stored image; it can be sent to other processes."""
+
+    def __init__(self, info, form, crop, resized):
+        self.raw, self.side = info["encoding"] == "raw", info["image_size"]
+        self.form, self.crop = form, crop
+        self.mean = torch.tensor(info["statistics"]["mean"], dtype=torch.float32).reshape(3, 1, 1)
+        self.transform = None
+        if resized:
+            from torchvision.transforms import v2
+
+            self.transform = v2.Compose([v2.RandomResizedCrop(self.crop, antialias=True), v2.RandomHorizontalFlip()])
+
+    def __call__(self, stored):
+        """The view of the image that these bytes hold: u8 or f32 [3,H,W]."""
+        if self.transform:
+            view = self.transform(self.image(stored))
+        else:
+            if self.raw:
+                image = np.frombuffer(stored, np.uint8).reshape(3, self.side, self.side)
+            else:
+                from PIL import Image
+
+                image = np.asarray(Image.open(io.BytesIO(stored))).transpose(2, 0, 1)
+            x, y = random.randrange(self.side - self.crop + 1), random.randrange(self.side - self.crop + 1)
+            view = image[:, y : y + self.crop, x : x + self.crop]
+            if random.random() < 0.5:
+                view = view[:, :, ::-1]
+            view = torch.from_numpy(view.copy())
+        return view if self.form == "u8" else view.float() - self.mean
+
+    def image(self, stored):
+        """The stored image, u8 [3,S,S]."""
+        stored = torch.frombuffer(bytearray(stored), dtype=torch.uint8)
+        if self.raw:
+            return stored.reshape(3, self.side, self.side)
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        return decode_jpeg(stored, mode=ImageReadMode.RGB)
 
 
 class Shards(torch.utils.data.Dataset):
@@ -62,11 +107,7 @@ class Shards(torch.utils.data.Dataset):
         tables = [pa.ipc.open_file(pa.memory_map(str(directory / shard["file"]))).read_all() for shard in self.info["train"]]
         self.records = [image.as_buffer() for table in tables for chunk in table["image"].chunks for image in chunk]
         self.labels = [label for table in tables for label in table["label"].to_pylist()]
-        self.mean = torch.tensor(self.info["statistics"]["mean"], dtype=torch.float32).reshape(3, 1, 1)
-        if resized:
-            from torchvision.transforms import v2
-
-            self.transform = v2.Compose([v2.RandomResizedCrop(self.crop, antialias=True), v2.RandomHorizontalFlip()])
+        self.view = View(self.info, self.form, self.crop, resized)
 
     def __len__(self):
         return self.images
@@ -77,31 +118,7 @@ class Shards(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         index %= len(self.records)
-        if self.resized:
-            view = self.transform(self.image(index))
-            return (view if self.form == "u8" else view.float() - self.mean), self.labels[index]
-        if self.raw:
-            image = np.frombuffer(self.records[index], np.uint8).reshape(3, self.side, self.side)
-        else:
-            from PIL import Image
-
-            image = np.asarray(Image.open(io.BytesIO(self.records[index]))).transpose(2, 0, 1)
-        x, y = random.randrange(self.side - self.crop + 1), random.randrange(self.side - self.crop + 1)
-        view = image[:, y : y + self.crop, x : x + self.crop]
-        if random.random() < 0.5:
-            view = view[:, :, ::-1]
-        view = torch.from_numpy(view.copy())
-        return (view if self.form == "u8" else view.float() - self.mean), self.labels[index]
-
-
-    def image(self, index):
-        """The stored image, u8 [3,S,S]."""
-        stored = torch.frombuffer(bytearray(self.records[index]), dtype=torch.uint8)
-        if self.raw:
-            return stored.reshape(3, self.side, self.side)
-        from torchvision.io import ImageReadMode, decode_jpeg
-
-        return decode_jpeg(stored, mode=ImageReadMode.RGB)
+        return self.view(self.records[index]), self.labels[index]
 
 
 def one_pass(loader):
@@ -289,6 +306,13 @@ def main():
                 runners[name] = functools.partial(one_pass, loader)
         except ImportError as reason:
             print(f"without FFCV: {reason}")
+        for name, package, make in storage_loaders.MAKERS:
+            try:
+                loader = make(shards, options.workers, BATCH, folder)
+            except ImportError as reason:
+                print(f"without {name}: {reason}")
+                continue
+            runners[f"{name} {importlib.metadata.version(package)}"] = functools.partial(one_pass, loader)
         for _ in range(options.rounds):
             for name, runner in runners.items():
                 found.setdefault(name, []).append(runner())
