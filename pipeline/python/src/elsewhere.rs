@@ -64,9 +64,9 @@ pub fn open(py: Python<'_>, place: &Path, elsewhere: Elsewhere) -> PyResult<Data
 /// A data set at a URL that is open, with what it was opened by.
 type Opened = (PathBuf, Elsewhere, Weak<Dataset>);
 
-/// Opens the data set as [`open`] does; one at a URL is that which is open already, if it is the same, so that
-/// its splits share the room of the cache. Else the shards that one loader has ahead would be to the other
-/// like those of another process, for which it waits.
+/// Opens the data set as [`open`] does; one at a URL is that which is open already, if it is the same, so
+/// that its splits share the room of the cache. Else the shards that one loader has ahead would be to the
+/// other like those of another process, for which it waits.
 pub fn open_shared(py: Python<'_>, place: &Path, elsewhere: Elsewhere) -> PyResult<Arc<Dataset>> {
     static ALL: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
     let dataset = Arc::new(open(py, place, elsewhere.clone())?);

@@ -81,7 +81,7 @@ impl Check<'_> {
     }
 }
 
-/// Standard deviations that divide pixels in 0..=255: the half of that range is the largest there is, and some
+/// Standard deviations that divide pixels in 0..=255: half of that range is the largest there is, and some
 /// divide by the whole range.
 const USUAL_STD: RangeInclusive<f64> = 0.01..=256.0;
 
