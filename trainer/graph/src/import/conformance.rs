@@ -88,6 +88,7 @@ fn run(folder: &Path) -> Option<std::result::Result<(), String>> {
         nodes: graph.node,
         constants,
         initializers: HashSet::new(),
+        held: HashMap::new(),
         input: Input::default(),
         logits: String::new(),
         opset,

@@ -20,6 +20,8 @@ pub struct Imported {
     pub(super) constants: HashMap<String, Constant>,
     /// Names of the initialisers.
     pub(super) initializers: HashSet<String>,
+    /// Those of them that training leaves as they are by their place, each with the reason.
+    pub(super) held: HashMap<String, &'static str>,
     pub(super) input: Input,
     /// Name of the logits.
     pub(super) logits: String,
@@ -52,10 +54,11 @@ pub(super) struct Input {
 
 impl Imported {
     /// Whether training changes the initialiser `name`: it is floating-point, has more than one value, and is
-    /// not a mask of scores; or it is asked for.
+    /// not a mask of scores or held by its place; or it is asked for.
     pub(super) fn is_trained(&self, name: &str) -> bool {
         self.asked.contains(name)
             || self.initializers.contains(name)
+                && !self.held.contains_key(name)
                 && self.constants.get(name).is_some_and(|constant| {
                     matches!(constant.values, Values::Floats(_))
                         && constant.values.len() > 1

@@ -8,7 +8,7 @@
 //!
 //! Floating-point initialisers of several values become parameters, with the names and values of the file,
 //! wherever they stand. These stay constants: masks of attention scores, values that normalise the images,
-//! and values of `Constant` nodes, unless they are the weights or the bias of a layer. Running statistics of
+//! divisors, what no gradient reaches, and values of `Constant` nodes, unless they are the weights or the bias of a layer. Running statistics of
 //! batch normalisation are buffers.
 
 mod batch;
@@ -22,6 +22,7 @@ pub(crate) mod fold;
 mod functions;
 mod gradients;
 mod head;
+mod held;
 pub(crate) mod limits;
 mod merged;
 mod random;
@@ -92,6 +93,7 @@ impl Imported {
             nodes: Vec::new(),
             constants,
             initializers,
+            held: HashMap::new(),
             input: Input::default(),
             logits: String::new(),
             opset,
@@ -109,7 +111,9 @@ impl Imported {
     /// # Errors
     /// There are operators that can neither be imported nor evaluated.
     fn set_nodes(&mut self, nodes: Vec<NodeProto>, outputs: impl IntoIterator<Item = String>) -> Result<()> {
-        self.nodes = keep_what_leads_to(outputs, nodes);
+        let outputs: Vec<String> = outputs.into_iter().collect();
+        self.nodes = keep_what_leads_to(outputs.iter().cloned(), nodes);
+        self.held = held::held(&self.nodes, &outputs, &self.initializers);
         self.refuse_unknown_operators()
     }
 

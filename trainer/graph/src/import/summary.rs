@@ -103,6 +103,7 @@ impl Imported {
             Values::Floats(_) if !is_needed => "the logits do not depend on it",
             Values::Floats(_) if values <= 1 => "a single value",
             Values::Floats(_) if constant.is_mask() => "a mask of attention scores",
+            Values::Floats(_) if self.held.contains_key(name) => self.held[name],
             Values::Floats(_) => "no gradient passes through it, or it normalises the images",
         };
         Some(ConstantSummary { name: name.to_owned(), values, reason })

@@ -269,6 +269,36 @@ fn declared(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, last: &str) ->
 }
 
 #[test]
+fn divisors_and_what_no_gradient_reaches_stay_as_they_are() {
+    // As in windowed attention: regions are compared, and where they differ is masked. As in adaptive pooling:
+    // sums are divided by counts.
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("Sub", &["regions", "others"], "distance", vec![]),
+        node("Equal", &["distance", "zeros"], "same", vec![]),
+        node("Where", &["same", "c", "instead"], "kept", vec![]),
+        node("Cast", &["rates"], "whole", vec![attribute("to", &[i64::from(DataType::Int64 as i32)])]),
+        node("Cast", &["whole"], "again", vec![attribute("to", &[i64::from(DataType::Float as i32)])]),
+        node("Add", &["kept", "again"], "sum", vec![]),
+        node("Div", &["sum", "counts"], "mean", vec![]),
+        node("Div", &["numerator", "mean"], "y", vec![]),
+    ];
+    let plane = |name| floats(name, &[6, 6]);
+    let initializers = vec![
+        floats("w", &[4, 3, 1, 1]),
+        plane("regions"),
+        plane("others"),
+        plane("zeros"),
+        plane("instead"),
+        plane("rates"),
+        plane("counts"),
+        plane("numerator"),
+    ];
+    let [parameters, _] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "instead", "numerator"]);
+}
+
+#[test]
 fn initialisers_are_parameters_wherever_they_stand_unless_they_normalise_or_mask() {
     let nodes = vec![
         node("Sub", &["x", "mean"], "centred", vec![]),

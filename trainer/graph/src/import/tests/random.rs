@@ -565,6 +565,7 @@ fn compare(seed: u64) -> std::result::Result<Outcome, String> {
         nodes: vec![],
         constants: HashMap::new(),
         initializers: HashSet::new(),
+        held: HashMap::new(),
         input: Input::default(),
         logits: String::new(),
         opset: 24,
