@@ -41,9 +41,7 @@
 //!
 //! let device = DeviceChoice::Auto.resolve(); // the first GPU, else the CPU
 //! let runtime = environment(&Options::from_env(device.build()), &mut ())?;
-//! let backend_options =
-//!     OrtOptions { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true };
-//! let mut backend = OrtBackend::new(runtime, &session.setup()?, backend_options)?;
+//! let mut backend = OrtBackend::new(runtime, &session.setup()?, OrtOptions::new(device))?;
 //!
 //! let stop = AtomicBool::new(false); // set it to end the run with a checkpoint
 //! let outcome = session.train(&mut backend, &stop, &mut ())?; // `()` ignores progress

@@ -313,7 +313,7 @@ pub struct RuntimeArgs {
     pub precision: Option<Precision>,
 }
 
-/// How a GPU runs training steps.
+/// How training steps run.
 #[derive(Args, Clone, Debug)]
 pub struct StepArgs {
     /// Launch a GPU's kernels one by one, instead of recording a training step once and replaying it
@@ -322,6 +322,9 @@ pub struct StepArgs {
     /// Copy each batch to a GPU when its step begins, instead of during the step before
     #[arg(long)]
     pub no_copy_ahead: bool,
+    /// On the CPU, compute by ONNX Runtime's standard operators alone
+    #[arg(long)]
+    pub standard_operators: bool,
 }
 
 #[derive(Args, Debug)]

@@ -55,5 +55,6 @@ pub fn runtime(
     let precision = args.precision.unwrap_or(for_run);
     let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
     let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);
-    Ok((loaded, OrtOptions { device, precision, cuda_graph, copy_ahead }))
+    let own_operators = step.is_none_or(|step| !step.standard_operators);
+    Ok((loaded, OrtOptions { device, precision, cuda_graph, copy_ahead, own_operators }))
 }

@@ -28,7 +28,9 @@ pub fn graphs(args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     let classes = data.as_ref().map_or(args.classes.get(), |data| data.classes().len());
     let network = Setup::new(&recipe, classes, rows, &[], args.seed)?.network;
     let device = args.device.resolve();
-    let options = OrtOptions { precision: args.precision, ..OrtOptions::new(device) }.graphs(&recipe, rows);
+    // Other programs know no operators of ours.
+    let options = OrtOptions { precision: args.precision, own_operators: false, ..OrtOptions::new(device) }
+        .graphs(&recipe, rows);
     let graphs = TrainingGraphs::build(&network, &options)?;
     let groups = optimizer::groups(&recipe, &graphs.parameters)?;
 

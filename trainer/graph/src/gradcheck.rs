@@ -37,7 +37,11 @@ impl Case {
     fn new(name: &str, element: ElementType) -> Self {
         let targets = [Target::Cpu, Target::Cuda, Target::CudaTf32, Target::CudaF16];
         let mut lowerings = targets.map(Lowering::training).to_vec();
-        lowerings.push(Lowering::training(Target::Cpu).of_files(true));
+        let of_files = Lowering::training(Target::Cpu).of_files(true);
+        lowerings.push(of_files);
+        if element == ElementType::F32 {
+            lowerings.push(Lowering { own_operators: true, ..of_files });
+        }
         let random = ChaCha8Rng::seed_from_u64(7);
         Self { name: name.to_owned(), element, lowerings, operands: Vec::new(), random }
     }

@@ -70,7 +70,7 @@ pub use init::Init;
 pub use lowering::{
     ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, MaskForm, Target,
 };
-pub use model::{Graph, IR_VERSION, OPSET, Port};
+pub use model::{DOMAIN, Graph, IR_VERSION, OPSET, Port};
 pub use module::{
     Buffer, BufferUse, DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap,
 };

@@ -122,6 +122,9 @@ pub struct Lowering {
     pub power_by_roots: bool,
     /// Whether a reduction over axes that are not adjacent becomes one reduction per run of adjacent axes.
     pub reduce_by_runs: bool,
+    /// Whether networks from files may hold operators of the domain [`DOMAIN`](crate::DOMAIN), which only
+    /// sessions that know them load.
+    pub own_operators: bool,
 }
 
 impl Lowering {
@@ -150,6 +153,7 @@ impl Lowering {
             power_by_roots: false,
             // In cuDNN, reducing N, H and W at once is six to eight times slower than H and W first, then N.
             reduce_by_runs: true,
+            own_operators: false,
         };
         match target {
             Target::Cpu => Self {
@@ -172,6 +176,7 @@ impl Lowering {
                 lrn: LrnForm::BandedConv,
                 power_by_roots: true,
                 reduce_by_runs: false,
+                own_operators: false,
             },
             // cuDNN has fast transforms for large kernels, and for small ones in a single group.
             Target::Cuda => Self {

@@ -20,6 +20,9 @@ pub const OPSET: i64 = 18;
 /// The version of the file format of every emitted graph.
 pub const IR_VERSION: i64 = 8;
 
+/// The domain of operators of Fovea's own; a session must know them.
+pub const DOMAIN: &str = "fovea";
+
 /// Name of the free first axis in files.
 const BATCH_AXIS: &str = "N";
 
@@ -68,7 +71,8 @@ impl Graph {
                 needed[input.index()] = true;
             }
             // Optional trailing outputs (the indices of a max-pool) cost time if requested.
-            while !matches!(node.operator.name, "Split" | "TopK")
+            while node.operator.domain != DOMAIN
+                && !matches!(node.operator.name, "Split" | "TopK")
                 && node.outputs.last().is_some_and(|t| !needed[t.index()])
             {
                 node.outputs.pop();

@@ -40,6 +40,8 @@ pub struct GraphOptions {
     pub pixel_scale: [f64; 3],
     /// Type of activations: f32 or f16.
     pub compute: ElementType,
+    /// Whether train and evaluate graphs may hold operators that only sessions of this process know.
+    pub own_operators: bool,
     /// Share of each label that is spread over all classes in the train graph.
     pub label_smoothing: f64,
     /// The loss.
@@ -60,6 +62,7 @@ impl GraphOptions {
             mean,
             pixel_scale,
             compute,
+            own_operators: false,
             label_smoothing: 0.0,
             loss: Loss::default(),
             is_mixed: false,
@@ -77,6 +80,11 @@ impl GraphOptions {
         let is_mixed = recipe.mixes_classes();
         let (pixel_scale, loss) = (recipe.input.factors(), recipe.training.loss);
         Self { target, mean, pixel_scale, label_smoothing, loss, is_mixed, ..Self::new(batch) }
+    }
+
+    /// The forms of a graph.
+    fn lowering(&self, forms: impl FnOnce(Target) -> Lowering) -> Lowering {
+        Lowering { own_operators: self.own_operators, ..forms(self.target) }
     }
 
     /// Shape of the mean for a network of inputs of `input_px` pixels.
@@ -128,7 +136,7 @@ impl TrainingGraphs {
 
 /// The train graph, and the network's declarations in it.
 fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Forward)> {
-    let mut g = Builder::new(format!("{}_train", network.name()), Lowering::training(options.target));
+    let mut g = Builder::new(format!("{}_train", network.name()), options.lowering(Lowering::training));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let offsets = g.input(names::OFFSETS, TensorType::f32([options.batch, 3]))?;
     let x = centred(&mut g, network, images, Some(offsets), options)?;
@@ -199,7 +207,7 @@ fn gradients_by_scaled_loss(g: &mut Builder, loss: Tensor, parameters: &[Tensor]
 }
 
 fn evaluate(network: &Classifier, options: &GraphOptions) -> Result<Graph> {
-    let mut g = Builder::new(format!("{}_evaluate", network.name()), Lowering::evaluation(options.target));
+    let mut g = Builder::new(format!("{}_evaluate", network.name()), options.lowering(Lowering::evaluation));
     let images = images(&mut g, network, options.batch, ElementType::U8)?;
     let x = centred(&mut g, network, images, None, options)?;
     let (targets, valid) = targets(&mut g, network, options)?;
@@ -327,6 +335,23 @@ mod tests {
     use crate::recipe::Recipe;
 
     const BATCH: usize = 3;
+
+    #[test]
+    fn own_operators_are_only_in_graphs_of_sessions_that_know_them() {
+        let network = tiny();
+        let own = |graph: &Graph| {
+            graph.operators().iter().any(|(operator, _)| operator.domain == fovea_graph::DOMAIN)
+        };
+        let standard = GraphOptions::new(BATCH);
+        let graphs = TrainingGraphs::build(&network, &standard).unwrap();
+        assert!(!own(&graphs.train) && !own(&graphs.evaluate));
+        let options = GraphOptions { own_operators: true, ..standard };
+        assert!(own(&TrainingGraphs::build(&network, &options).unwrap().train));
+        let values: Vec<Vec<f32>> =
+            graphs.parameters.iter().map(|parameter| vec![0.0; parameter.shape.iter().product()]).collect();
+        let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        assert!(!own(&inference(&network, &options, PixelType::U8, &[0.0; 3], &values).unwrap()));
+    }
 
     fn tiny() -> Classifier {
         let set = [

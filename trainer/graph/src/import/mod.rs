@@ -8,8 +8,8 @@
 //!
 //! Floating-point initialisers of several values become parameters, with the names and values of the file,
 //! wherever they stand. These stay constants: masks of attention scores, values that normalise the images,
-//! divisors, what no gradient reaches, and values of `Constant` nodes, unless they are the weights or the bias of a layer. Running statistics of
-//! batch normalisation are buffers.
+//! divisors, what no gradient reaches, and values of `Constant` nodes, unless they are the weights or the
+//! bias of a layer. Running statistics of batch normalisation are buffers.
 
 mod batch;
 mod bound;

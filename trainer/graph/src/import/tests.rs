@@ -270,8 +270,8 @@ fn declared(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, last: &str) ->
 
 #[test]
 fn divisors_and_what_no_gradient_reaches_stay_as_they_are() {
-    // As in windowed attention: regions are compared, and where they differ is masked. As in adaptive pooling:
-    // sums are divided by counts.
+    // As in windowed attention: regions are compared, and where they differ is masked. As in adaptive
+    // pooling: sums are divided by counts.
     let nodes = vec![
         node("Conv", &["x", "w"], "c", vec![]),
         node("Sub", &["regions", "others"], "distance", vec![]),

@@ -9,14 +9,21 @@ use crate::builder::{Builder, Upstream};
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
+use crate::model::DOMAIN;
 use crate::node::{Attribute, Tensor};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&BATCH_NORMALIZATION, Some(import_batch_norm))];
+pub(super) const OPERATORS: Family = &[
+    (&BATCH_NORMALIZATION, Some(import_batch_norm)),
+    (&BATCH_NORM_TRAINING, None),
+    (&BATCH_NORM_GRADIENT, None),
+];
 static BATCH_NORMALIZATION: Operator = Operator::new("BatchNormalization", 1).on_cuda(FLOATS);
+static BATCH_NORM_TRAINING: Operator = Operator::new("BatchNormTraining", 1).in_domain(DOMAIN);
+static BATCH_NORM_GRADIENT: Operator = Operator::new("BatchNormGradient", 1).in_domain(DOMAIN);
 
 /// Results of batch normalisation in training.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +58,9 @@ impl Builder {
         let axes: Vec<usize> = (0..ty.rank()).filter(|&a| a != 1).collect();
         let count = (ty.len() / channels) as f64;
         let per_channel: Vec<usize> = (0..ty.rank()).map(|a| if a == 1 { channels } else { 1 }).collect();
+        if self.lowering().own_operators && self.element(x) == ElementType::F32 {
+            return Ok(self.own_batch_norm([x, scale, bias], epsilon));
+        }
         let outputs = self.composite(&[x, scale, bias], |g| {
             let mean = g.reduce_mean(x, &axes, true)?;
             let centred = g.sub(x, mean)?;
@@ -86,29 +96,74 @@ impl Builder {
                         g.mul(rest, factor)
                     })?;
                 }
-                for (gradient, slope) in [(up.outputs[1], None), (up.outputs[2], Some(centred))] {
-                    let Some(gradient) = gradient.filter(|_| up.wanted[0]) else { continue };
-                    let gradient = g.reshape(gradient, &per_channel)?;
-                    let part = match slope {
-                        None => {
-                            let part = g.scale(gradient, 1.0 / count)?;
-                            g.expand(part, &ty.shape)?
-                        }
-                        Some(slope) => {
-                            let part = g.scale(gradient, 2.0 / count)?;
-                            g.mul(part, slope)?
-                        }
-                    };
-                    dx = Some(match dx {
-                        Some(sum) => g.add(sum, part)?,
-                        None => part,
-                    });
+                if up.wanted[0] {
+                    dx = g.with_gradients_of_statistics(dx, up, &ty.shape, |_| Ok(centred))?;
                 }
                 Ok(vec![dx, dscale, dbias])
             };
             Ok((outputs, rule))
         })?;
         Ok(BatchNorm { output: outputs[0], mean: outputs[1], variance: outputs[2] })
+    }
+
+    /// `dx` plus the gradients of an input of `shape` that come from the mean and the variance of the batch.
+    fn with_gradients_of_statistics(
+        &mut self,
+        mut dx: Option<Tensor>,
+        up: &Upstream,
+        shape: &[usize],
+        centred: impl FnOnce(&mut Self) -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let count = (shape.iter().product::<usize>() / shape[1]) as f64;
+        let per_channel: Vec<usize> =
+            shape.iter().enumerate().map(|(a, &length)| if a == 1 { length } else { 1 }).collect();
+        let mut parts = Vec::new();
+        if let Some(gradient) = up.outputs[1] {
+            let gradient = self.reshape(gradient, &per_channel)?;
+            let part = self.scale(gradient, 1.0 / count)?;
+            parts.push(self.expand(part, shape)?);
+        }
+        if let Some(gradient) = up.outputs[2] {
+            let gradient = self.reshape(gradient, &per_channel)?;
+            let part = self.scale(gradient, 2.0 / count)?;
+            let centred = centred(self)?;
+            parts.push(self.mul(part, centred)?);
+        }
+        for part in parts {
+            dx = Some(match dx {
+                Some(sum) => self.add(sum, part)?,
+                None => part,
+            });
+        }
+        Ok(dx)
+    }
+
+    /// [`batch_norm_training`](Self::batch_norm_training) by operators of the domain [`DOMAIN`].
+    fn own_batch_norm(&mut self, [x, scale, bias]: [Tensor; 3], epsilon: f64) -> BatchNorm {
+        let (ty, of_channels) = (self.ty(x).clone(), self.ty(scale).clone());
+        let attributes = vec![("epsilon", Attribute::Float(epsilon as f32))];
+        let types = vec![ty.clone(), of_channels.clone(), of_channels.clone()];
+        let outputs = self.emit_many(&BATCH_NORM_TRAINING, &[x, scale, bias], attributes.clone(), types);
+        let [output, mean, variance] = [0, 1, 2].map(|at| outputs[at]);
+        self.record(&[x, scale, bias], &outputs, move |g, up| {
+            let (mut dx, mut dscale, mut dbias) = (None, None, None);
+            if let Some(dy) = up.outputs[0] {
+                let types = vec![ty.clone(), of_channels.clone(), of_channels.clone()];
+                let operands = [dy, x, scale, mean, variance];
+                let gradients = g.emit_many(&BATCH_NORM_GRADIENT, &operands, attributes.clone(), types);
+                (dx, dscale, dbias) = (Some(gradients[0]), Some(gradients[1]), Some(gradients[2]));
+            }
+            if up.wanted[0] {
+                dx = g.with_gradients_of_statistics(dx, up, &ty.shape, |g| {
+                    let mut per_channel = vec![1; ty.rank()];
+                    per_channel[1] = ty.shape[1];
+                    let mean = g.reshape(mean, &per_channel)?;
+                    g.sub(x, mean)
+                })?;
+            }
+            Ok(vec![dx, dscale, dbias])
+        });
+        BatchNorm { output, mean, variance }
     }
 
     /// As [`batch_norm_training`](Self::batch_norm_training), with the `running` mean and variance `[C]`
@@ -233,6 +288,7 @@ fn import_batch_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Res
 #[cfg(test)]
 mod tests {
     use crate::gradcheck::{Case, check_gradients, evaluate};
+    use crate::{Builder, Lowering, Target, Tensor};
 
     #[test]
     fn gradients_of_batch_normalisation_agree_with_finite_differences() {
@@ -240,12 +296,24 @@ mod tests {
         check_gradients(case("BatchNormalization"), |g, x| {
             Ok(g.batch_norm_training(x[0], x[1], x[2], 1e-5)?.output)
         });
-        check_gradients(case("BatchNormalization, mean and variance"), |g, x| {
+        let all = |g: &mut Builder, x: &[Tensor]| {
             let norm = g.batch_norm_training(x[0], x[1], x[2], 1e-5)?;
             let both = g.concat(&[norm.mean, norm.variance], 0)?;
             let flat = g.reshape(norm.output, &[48])?;
             g.concat(&[both, flat], 0)
-        });
+        };
+        check_gradients(case("BatchNormalization, mean and variance"), all);
+
+        let own = Lowering { own_operators: true, ..Lowering::training(Target::Cpu) };
+        let case = |lowering| {
+            let case = Case::f32("BatchNormTraining").normal([4, 3, 2, 2]).normal([3]).normal([3]);
+            case.lowering(lowering)
+        };
+        check_gradients(case(own), all);
+        let expected = evaluate(case(Lowering::training(Target::Cpu)), all);
+        for (found, expected) in evaluate(case(own), all).iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
+        }
     }
 
     #[test]

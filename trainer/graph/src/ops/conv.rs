@@ -103,10 +103,14 @@ impl Builder {
         if (2..=lowering.groups_apart).contains(&conv.groups) {
             return self.conv_by_groups(x, w, b, conv);
         }
-        if self.is_of_small_planes(w, conv, &shape[2..]) {
+        let is_own = self.is_own_conv(self.element(x), conv, &w_shape);
+        if !is_own && self.is_of_small_planes(w, conv, &shape[2..]) {
             return self.conv_by_product(x, w, b, conv, [shape[2], shape[3]]);
         }
-        let y = self.emit(&CONV, &operands, conv.nd().attributes(), self.ty(x).reshaped(shape));
+        let y = match is_own {
+            true => self.own_conv(&operands, conv, &shape),
+            false => self.emit(&CONV, &operands, conv.nd().attributes(), self.ty(x).reshaped(shape)),
+        };
         let x_shape = self.shape(x).to_vec();
         self.record(&operands, &[y], move |g, up| {
             let dy = up.single();
@@ -174,6 +178,9 @@ impl Builder {
         conv: Conv,
         shape: &[usize],
     ) -> Result<Tensor> {
+        if self.is_own_conv(self.element(dy), conv, self.shape(w)) {
+            return Ok(self.own_conv_data(dy, w, conv, shape));
+        }
         let ty = self.ty(dy).reshaped(shape);
         if conv.strides == [1, 1] && self.flips_kernel(w, conv, shape) {
             let (w, conv) = self.flip_kernel(w, conv)?;

@@ -27,6 +27,9 @@ impl Builder {
     ) -> Result<Tensor> {
         let unit = conv.strides == [1, 1];
         let lowering = self.lowering();
+        if self.is_own_weight_gradient(self.element(x), conv, shape) {
+            return Ok(self.own_conv_weight(x, dy, conv, shape));
+        }
         if lowering.conv_weight_by_images && self.has_small_products(x, dy, conv, shape) {
             return self.conv_weight_by_images(x, dy, conv, shape);
         }

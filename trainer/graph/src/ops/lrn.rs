@@ -11,14 +11,19 @@ use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
 use crate::lowering::LrnForm;
+use crate::model::DOMAIN;
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
 use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&LRN, Some(import_lrn))];
+pub(super) const OPERATORS: Family = &[(&LRN, Some(import_lrn)), (&OWN_LRN, None), (&LRN_GRADIENT, None)];
 static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS);
+static OWN_LRN: Operator = Operator::new("Lrn", 1).in_domain(DOMAIN);
+static LRN_GRADIENT: Operator = Operator::new("LrnGradient", 1).in_domain(DOMAIN);
+/// The exponent of the own operators.
+const OWN_BETA: f64 = 0.75;
 
 /// Constants of local response normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +71,20 @@ impl Builder {
             let reason =
                 format!("the operand must be floating-point [N,C,H,W] and the size odd, given {}", lrn.size);
             return Err(self.mismatch(LRN.name, &[x], reason));
+        }
+        let is_own =
+            lrn.region == LrnRegion::Channels && lrn.beta == OWN_BETA && ty.element == ElementType::F32;
+        if self.lowering().own_operators && is_own {
+            let attributes = vec![
+                int("size", lrn.size as i64),
+                ("alpha", Attribute::Float(lrn.alpha as f32)),
+                ("k", Attribute::Float(lrn.k as f32)),
+            ];
+            let y = self.emit(&OWN_LRN, &[x], attributes.clone(), ty.clone());
+            self.record(&[x], &[y], move |g, up| {
+                Ok(vec![Some(g.emit(&LRN_GRADIENT, &[up.single(), x], attributes.clone(), ty.clone()))])
+            });
+            return Ok(y);
         }
         // The operator sums over channels only.
         let form = match lrn.region {
@@ -199,10 +218,11 @@ mod tests {
     const PIXELS: Lrn = Lrn { region: LrnRegion::Pixels, ..STRONG };
     const MANY_PIXELS: Lrn = Lrn { region: LrnRegion::Pixels, ..OTHER_POWER };
 
-    fn forms() -> [Lowering; 3] {
+    fn forms() -> [Lowering; 4] {
         let roots = Lowering::training(Target::Cpu);
         let operator = Lowering { lrn: LrnForm::Operator, ..roots };
-        [roots, Lowering { power_by_roots: false, ..roots }, operator]
+        let own = Lowering { own_operators: true, ..roots };
+        [roots, Lowering { power_by_roots: false, ..roots }, operator, own]
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod loss;
 mod lrn;
 mod normalise;
 mod norms;
+mod own_conv;
 mod padding;
 mod piecewise;
 mod pool;
@@ -60,6 +61,7 @@ const FAMILIES: &[Family] = &[
     batch_norm::OPERATORS,
     compare::OPERATORS,
     conv::OPERATORS,
+    own_conv::OPERATORS,
     dropout::OPERATORS,
     einsum::OPERATORS,
     extrema::OPERATORS,

@@ -7,10 +7,11 @@ use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation, given};
+use crate::model::DOMAIN;
 use crate::node::{Attribute, Tensor};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, NUMBERS, NUMBERS_AND_BYTES, Operator};
-use crate::types::broadcast;
+use crate::types::{ElementType, broadcast};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[
@@ -20,6 +21,7 @@ pub(super) const OPERATORS: Family = &[
     (&CEIL, Some(|file, node| file.unary(node, Builder::ceil))),
     (&ROUND, Some(|file, node| file.unary(node, Builder::round))),
     (&CLIP, Some(import_clip)),
+    (&CLIP_GRADIENT, None),
     (&LEAKY_RELU, Some(import_leaky_relu)),
     (&P_RELU, Some(|file, node| file.binary(node, Builder::prelu))),
     (&THRESHOLDED_RELU, Some(import_thresholded_relu)),
@@ -33,6 +35,7 @@ static FLOOR: Operator = Operator::new("Floor", 1).on_cuda(FLOATS);
 static CEIL: Operator = Operator::new("Ceil", 1).on_cuda(FLOATS);
 static ROUND: Operator = Operator::new("Round", 11).on_cuda(FLOATS);
 static CLIP: Operator = Operator::new("Clip", 1).on_cuda(NUMBERS_AND_BYTES);
+static CLIP_GRADIENT: Operator = Operator::new("ClipGradient", 1).in_domain(DOMAIN);
 static LEAKY_RELU: Operator = Operator::new("LeakyRelu", 1).on_cuda(FLOATS);
 static P_RELU: Operator = Operator::new("PRelu", 1).on_cuda(FLOATS);
 static THRESHOLDED_RELU: Operator = Operator::decomposed("ThresholdedRelu", 10);
@@ -106,9 +109,16 @@ impl Builder {
         self.floating(CLIP.name, x)?;
         let element = self.element(x);
         let (bounded_below, bounded_above) = (low > f64::from(f32::MIN), high < f64::from(f32::MAX));
+        let limits = [
+            if bounded_below { low } else { f64::NEG_INFINITY },
+            if bounded_above { high } else { f64::INFINITY },
+        ];
         let (low, high) = (self.scalar(element, low), self.scalar(element, high));
         let y = self.emit(&CLIP, &[x, low, high], vec![], self.ty(x).clone());
         self.record(&[x], &[y], move |g, up| {
+            if let Some(dx) = g.own_clip_gradient(up.single(), x, limits) {
+                return Ok(vec![Some(dx)]);
+            }
             let above = bounded_below.then(|| g.greater(x, low)).transpose()?;
             let below = bounded_above.then(|| g.greater(high, x)).transpose()?;
             let inside = match (above, below) {
@@ -119,6 +129,21 @@ impl Builder {
             Ok(vec![Some(g.keep_where(inside, up.single())?)])
         });
         Ok(y)
+    }
+
+    /// The gradient `dy` where `x` is between the limits, else 0, by an operator of the domain [`DOMAIN`];
+    /// `None` where graphs hold none.
+    pub(super) fn own_clip_gradient(
+        &mut self,
+        dy: Tensor,
+        x: Tensor,
+        [low, high]: [f64; 2],
+    ) -> Option<Tensor> {
+        if !self.lowering().own_operators || self.element(x) != ElementType::F32 {
+            return None;
+        }
+        let limits = vec![("low", Attribute::Float(low as f32)), ("high", Attribute::Float(high as f32))];
+        Some(self.emit(&CLIP_GRADIENT, &[dy, x], limits, self.ty(x).clone()))
     }
 
     /// x where it is above 0, else `slope` · x.

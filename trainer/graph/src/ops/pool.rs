@@ -2,7 +2,8 @@
 
 use super::conv::Conv;
 use super::pool_nd::{
-    AVERAGE_POOL, MAX_POOL, import_average_pool, import_global_max_pool, import_lp_pool, import_max_pool,
+    AVERAGE_POOL, MAX_POOL, MAX_POOL_GRADIENT, OWN_MAX_POOL, import_average_pool, import_global_max_pool,
+    import_lp_pool, import_max_pool,
 };
 use crate::builder::Builder;
 use crate::error::Result;
@@ -13,6 +14,8 @@ use crate::operator::{FLOATS, Operator};
 /// The operators of this file and of `pool_nd.rs`, each with its import.
 pub(super) const OPERATORS: Family = &[
     (&MAX_POOL, Some(import_max_pool)),
+    (&OWN_MAX_POOL, None),
+    (&MAX_POOL_GRADIENT, None),
     (&AVERAGE_POOL, Some(import_average_pool)),
     (&LP_POOL, Some(import_lp_pool)),
     (&GLOBAL_MAX_POOL, Some(import_global_max_pool)),
@@ -57,6 +60,11 @@ impl Builder {
     /// `x` is not floating-point with four axes, or the window does not fit.
     pub fn max_pool(&mut self, x: Tensor, pool: Pool) -> Result<Tensor> {
         let (shape, attributes) = self.windows(&MAX_POOL, x, pool)?;
+        if let Some(y) =
+            self.own_max_pool(x, &shape, [&[pool.kernel; 2], &[pool.stride; 2], &[pool.padding; 2]])
+        {
+            return Ok(y);
+        }
         Ok(self.max_pool_of(x, shape, attributes))
     }
 

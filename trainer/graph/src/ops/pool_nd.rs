@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::limits::CONSTANT;
 use crate::import::translation::Translation;
+use crate::model::DOMAIN;
 use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
@@ -19,6 +20,8 @@ use crate::types::ElementType::{self, F16, F32, U8};
 use crate::types::TensorType;
 
 pub(super) static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
+pub(super) static OWN_MAX_POOL: Operator = Operator::new("MaxPool", 1).in_domain(DOMAIN);
+pub(super) static MAX_POOL_GRADIENT: Operator = Operator::new("MaxPoolGradient", 1).in_domain(DOMAIN);
 pub(super) static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
 
 /// Windows of a pooling operator.
@@ -72,6 +75,11 @@ impl Builder {
     pub(crate) fn max_pool_nd(&mut self, x: Tensor, pool: &PoolNd) -> Result<Tensor> {
         let shape = self.pool_shape(&MAX_POOL, x, pool)?;
         let Windows { strides, before, dilations, .. } = &pool.windows;
+        if dilations.iter().all(|&d| d == 1)
+            && let Some(y) = self.own_max_pool(x, &shape, [&pool.kernel, strides, before])
+        {
+            return Ok(y);
+        }
         let axes = strides.len();
         let after: Vec<usize> =
             (0..axes).map(|a| pool.after(a, self.shape(x)[2 + a], shape[2 + a])).collect();
@@ -98,6 +106,28 @@ impl Builder {
             attributes.push(int("ceil_mode", 1));
         }
         Ok(self.max_pool_of(x, shape, attributes))
+    }
+
+    /// The maximum over windows of `x` `[N,C,H,W]` with an output of `shape`, by operators of the domain
+    /// [`DOMAIN`]; `None` where graphs hold none. The windows are kernel, strides and padding before.
+    pub(super) fn own_max_pool(
+        &mut self,
+        x: Tensor,
+        shape: &[usize],
+        windows: [&[usize]; 3],
+    ) -> Option<Tensor> {
+        if !self.lowering().own_operators || self.element(x) != F32 || shape.len() != 4 {
+            return None;
+        }
+        let [kernel, strides, pads] = windows;
+        let geometry = vec![ints("kernel_shape", kernel), ints("strides", strides), ints("pads", pads)];
+        let ty = self.ty(x).clone();
+        let attributes = [&geometry[..], &[ints("shape", shape)]].concat();
+        let y = self.emit(&OWN_MAX_POOL, &[x], attributes, ty.reshaped(shape));
+        self.record(&[x], &[y], move |g, up| {
+            Ok(vec![Some(g.emit(&MAX_POOL_GRADIENT, &[up.single(), x], geometry.clone(), ty.clone()))])
+        });
+        Some(y)
     }
 
     /// MaxPool of `x` with an output of `shape`.
@@ -358,7 +388,7 @@ fn pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<(Tensor, 
 #[cfg(test)]
 mod tests {
     use super::PoolNd;
-    use crate::gradcheck::{Case, check_gradients, evaluate};
+    use crate::gradcheck::{Case, check_gradients, evaluate, gradient};
     use crate::ops::windows::Windows;
     use crate::{Builder, Lowering, Target, TensorType};
 
@@ -375,6 +405,29 @@ mod tests {
     fn dilated(mut pool: PoolNd, dilations: &[usize]) -> PoolNd {
         pool.windows.dilations = dilations.to_vec();
         pool
+    }
+
+    #[test]
+    fn own_operators_find_the_same_maxima_and_gradients() {
+        let standard = Lowering::training(Target::Cpu).of_files(true);
+        let own = Lowering { own_operators: true, ..standard };
+        for (pool, shape) in [
+            (pool(&[3, 3], &[2, 2], &[1, 1], &[1, 1]), [2, 3, 8, 7]),
+            (pool(&[2, 3], &[2, 1], &[0, 1], &[1, 0]), [1, 20, 5, 6]),
+            (ceil(pool(&[3, 3], &[2, 2], &[0, 0], &[0, 0])), [2, 2, 6, 8]),
+        ] {
+            let case = |lowering| Case::f32("MaxPool, own").distinct(shape).lowering(lowering);
+            // Of a sum in which every maximum has another weight.
+            let slopes = [own, standard].map(|form| {
+                gradient(case(form), |g, x| {
+                    let y = g.max_pool_nd(x[0], &pool)?;
+                    g.mul(y, y)
+                })
+            });
+            assert_eq!(slopes[0], slopes[1], "{pool:?}");
+            let results = [own, standard].map(|form| evaluate(case(form), |g, x| g.max_pool_nd(x[0], &pool)));
+            assert_eq!(results[0], results[1], "{pool:?}");
+        }
     }
 
     #[test]

@@ -43,6 +43,9 @@ impl Builder {
     pub fn relu(&mut self, x: Tensor) -> Result<Tensor> {
         let y = self.unary(&RELU, x)?;
         self.record(&[x], &[y], move |g, up| {
+            if let Some(dx) = g.own_clip_gradient(up.single(), y, [0.0, f64::INFINITY]) {
+                return Ok(vec![Some(dx)]);
+            }
             let zero = g.scalar(g.element(y), 0.0);
             let mask = g.greater(y, zero)?;
             Ok(vec![Some(g.keep_where(mask, up.single())?)])

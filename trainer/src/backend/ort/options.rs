@@ -27,13 +27,16 @@ pub struct OrtOptions {
     pub cuda_graph: bool,
     /// Whether a GPU receives the images of the next batch while it computes a step; no effect on the CPU.
     pub copy_ahead: bool,
+    /// Whether the CPU computes by kernels of Fovea's own what ONNX Runtime's kernels for standard operators
+    /// are slow at; no effect on a GPU.
+    pub own_operators: bool,
 }
 
 impl OrtOptions {
     /// On `device`, in full single precision, with a CUDA graph and copies ahead.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true }
+        Self { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true, own_operators: true }
     }
 
     /// Whether the step is recorded.
@@ -54,7 +57,8 @@ impl OrtOptions {
             Precision::F32 | Precision::Tf32 => ElementType::F32,
             Precision::F16 => ElementType::F16,
         };
-        GraphOptions { compute, ..GraphOptions::from_recipe(recipe, rows, target) }
+        let own_operators = self.own_operators && target == Target::Cpu;
+        GraphOptions { compute, own_operators, ..GraphOptions::from_recipe(recipe, rows, target) }
     }
 
     /// Makes runs of `binding` recorded if the options ask for it.

@@ -55,7 +55,9 @@ fn provide(
         Device::Cpu => {
             let arena = role != Role::Seldom;
             let provider = ep::CPU::default().with_arena_allocator(arena).build();
-            with_provider(builder, provider).map_err(BackendError::session("set up a session on the CPU"))
+            with_provider(builder, provider)
+                .and_then(|builder| Ok(builder.with_operators(fovea_kernels::operators()?)?))
+                .map_err(BackendError::session("set up a session on the CPU"))
         }
         // A node on the CPU would see the inputs of the first run in every run: they are bound once, and
         // copied there only then.

@@ -1,0 +1,21 @@
+//! Kernels of Fovea's own for ONNX Runtime's CPU provider, in single precision: what its kernels for standard
+//! operators are slow at in a training step.
+//!
+//! [`operators`] registers them as the operators of the domain [`DOMAIN`]. Graphs that hold them are for
+//! sessions of this process; files hold standard operators.
+
+mod batch_norm;
+mod conv;
+mod depthwise;
+mod lanes;
+mod limits;
+mod lrn;
+mod operators;
+mod pool;
+mod product;
+mod scratch;
+mod sums;
+mod threads;
+mod transpose;
+
+pub use operators::{DOMAIN, operators};
