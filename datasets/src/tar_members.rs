@@ -116,7 +116,7 @@ pub(crate) fn is_renamed(name: &str) -> bool {
 pub(crate) fn resolve(path: &Path, items: Vec<Item>) -> Result<Members, SourceError> {
     let mut tree = Tree { path, nodes: BTreeMap::new() };
     let mut members = Members::default();
-    for item in items {
+    for item in below_hidden_folder(items) {
         members.renamed += u64::from(item.is_renamed);
         members.replaced += u64::from(tree.add(item)?);
     }
@@ -129,6 +129,42 @@ pub(crate) fn resolve(path: &Path, items: Vec<Item>) -> Result<Members, SourceEr
         }
     }
     Ok(members)
+}
+
+/// The items by their paths below the hidden folder in which all files lie, if there is one: it was packed
+/// with the folders above it (`tar -P ~/.cache/photos`), and its name says nothing of the files.
+fn below_hidden_folder(mut items: Vec<Item>) -> Vec<Item> {
+    let Some(top) = hidden_folder_of_all(&items) else { return items };
+    items.retain_mut(|item| {
+        if let Content::HardLink(target) = &mut item.content
+            && let Some(below) =
+                clean(&String::from_utf8_lossy(target)).ok().as_deref().and_then(|t| t.strip_prefix(&top))
+        {
+            *target = below.as_bytes().to_vec();
+        }
+        match item.name.strip_prefix(&top) {
+            Some(below) => item.name = below.to_owned(),
+            // A folder above it, or itself.
+            None => return false,
+        }
+        true
+    });
+    items
+}
+
+/// The path of the lowest hidden folder, or one of the system, in which all files and links lie, with a slash
+/// at its end.
+fn hidden_folder_of_all(items: &[Item]) -> Option<String> {
+    let is_folder = |item: &&Item| matches!(item.content, Content::Folder);
+    let mut files = items.iter().filter(|item| !is_folder(item)).map(|item| item.name.as_str());
+    let mut common: Vec<&str> = files.next()?.split('/').collect();
+    common.pop();
+    for name in files {
+        let same = common.iter().zip(name.split('/')).take_while(|(a, b)| *a == b).count();
+        common.truncate(same);
+    }
+    let lowest = common.iter().rposition(|part| is_attribute_file(part))?;
+    Some(format!("{}/", common[..=lowest].join("/")))
 }
 
 impl Members {
@@ -416,6 +452,27 @@ mod tests {
             ("set/deep/link", 1),
         ];
         assert_eq!(names(items), owned(&expected));
+    }
+
+    #[test]
+    fn a_hidden_folder_around_all_files_hides_none() {
+        let items = || {
+            vec![
+                item("home", Content::Folder),
+                item("home/.cache", Content::Folder),
+                item("home/.cache/set", Content::Folder),
+                file("home/.cache/set/cat/1.jpg", 1),
+                file("home/.cache/set/cat/._1.jpg", 2),
+                hard("home/.cache/set/dog/2.jpg", "/home/.cache/set/cat/1.jpg"),
+                link("home/.cache/set/lynx", "cat"),
+            ]
+        };
+        let expected = owned(&[("set/cat/1.jpg", 1), ("set/dog/2.jpg", 1), ("set/lynx/1.jpg", 1)]);
+        assert_eq!(names(items()), expected);
+        // Beside other files it is one of their kind.
+        let beside = items().into_iter().chain([file("home/cat/3.jpg", 3)]);
+        assert_eq!(names(beside.collect()), owned(&[("home/cat/3.jpg", 3)]));
+        assert_eq!(names(vec![file(".git/._a.jpg", 1), file(".git/cat/.b.jpg", 2)]), owned(&[]));
     }
 
     #[test]

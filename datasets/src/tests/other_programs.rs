@@ -105,10 +105,12 @@ fn absolute_names_of_gnu_tar_are_those_of_relative_ones() {
     let fixture = set();
     let on_disk = images(&fixture.path("set"));
     let set = fixture.path("set").display().to_string();
-    // Where it lies has a hidden folder in it.
     let at_top = "--transform=s,^/.*/set,/data/set,";
     for mode in [
-        &["--format=v7", at_top][..],
+        // Where it lies has a hidden folder in it.
+        &["--format=gnu"][..],
+        &["--format=pax"],
+        &["--format=v7", at_top],
         &["--format=oldgnu", at_top],
         &["--format=gnu", at_top],
         &["--format=ustar", at_top],
