@@ -121,7 +121,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(bench + ["--state", folder], check=True, stdout=subprocess.DEVNULL)
         other = [sys.executable, __file__, *sys.argv[1:], "--state", folder]
-        steps = ["--steps", str(options.steps)]
+        steps = ["--steps", str(options.steps), "--json"]
         runners = {"fovea": lambda: run(bench + steps), "pytorch": lambda: run(other)}
         if options.tuned:
             runners["pytorch, tuned"] = lambda: run(other, **TUNED)

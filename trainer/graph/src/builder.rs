@@ -215,6 +215,22 @@ impl Builder {
         }
     }
 
+    /// The single value of an f32 constant of this builder; `None` for other tensors.
+    pub(crate) fn known_number(&self, tensor: Tensor) -> Option<f32> {
+        match &self.values[tensor.index()] {
+            Value { ty, origin: Origin::Constant(bytes), .. } if ty.element == ElementType::F32 => {
+                <[u8; 4]>::try_from(bytes.as_slice()).ok().map(f32::from_le_bytes)
+            }
+            _ => None,
+        }
+    }
+
+    /// The operator and the operands of the node that made `tensor`, if it is one of the last `count`.
+    pub(crate) fn maker(&self, tensor: Tensor, count: usize) -> Option<(&'static Operator, &[Tensor])> {
+        let node = self.nodes.iter().rev().take(count).find(|node| node.outputs.first() == Some(&tensor))?;
+        Some((node.operator, &node.inputs))
+    }
+
     /// A constant floating-point tensor.
     pub fn floats(&mut self, ty: TensorType, values: &[f64]) -> Tensor {
         let bytes = values.iter().flat_map(|&v| ty.element.encode(v)).collect();

@@ -4,6 +4,7 @@
 //! [`operators`] registers them as the operators of the domain [`DOMAIN`]. Graphs that hold them are for
 //! sessions of this process; files hold standard operators.
 
+mod activations;
 mod batch_norm;
 mod conv;
 mod depthwise;

@@ -7,6 +7,7 @@ use ort::operator::{
 };
 use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueRefMut, ValueType};
 
+use crate::activations::Activation;
 use crate::batch_norm::{BatchNorm, Parameters, Statistics};
 use crate::conv::Conv;
 use crate::depthwise::Depthwise;
@@ -26,7 +27,7 @@ pub fn operators() -> ort::Result<OperatorDomain> {
     OWN.into_iter().try_fold(OperatorDomain::new(DOMAIN)?, OperatorDomain::add)
 }
 
-const OWN: [Own; 10] = [
+const OWN: [Own; 14] = [
     Own { name: "Conv", inputs: 2, optional: 1, outputs: &[Like::Attribute], kernel: conv },
     Own { name: "ConvData", inputs: 2, optional: 0, outputs: &[Like::Attribute], kernel: conv_data },
     Own { name: "ConvWeight", inputs: 2, optional: 0, outputs: &[Like::Attribute], kernel: conv_weight },
@@ -54,6 +55,34 @@ const OWN: [Own; 10] = [
     },
     Own { name: "Lrn", inputs: 1, optional: 0, outputs: &[Like::Input(0)], kernel: lrn },
     Own { name: "LrnGradient", inputs: 2, optional: 0, outputs: &[Like::Input(1)], kernel: lrn_gradient },
+    Own {
+        name: "Gelu",
+        inputs: 1,
+        optional: 0,
+        outputs: &[Like::Input(0)],
+        kernel: |_| activation(Activation::Gelu),
+    },
+    Own {
+        name: "GeluGradient",
+        inputs: 2,
+        optional: 0,
+        outputs: &[Like::Input(1)],
+        kernel: |_| activation_gradient(Activation::Gelu),
+    },
+    Own {
+        name: "Silu",
+        inputs: 1,
+        optional: 0,
+        outputs: &[Like::Input(0)],
+        kernel: |_| activation(Activation::Silu),
+    },
+    Own {
+        name: "SiluGradient",
+        inputs: 2,
+        optional: 0,
+        outputs: &[Like::Input(1)],
+        kernel: |_| activation_gradient(Activation::Silu),
+    },
     Own { name: "ClipGradient", inputs: 2, optional: 0, outputs: &[Like::Input(0)], kernel: clip_gradient },
 ];
 
@@ -402,6 +431,20 @@ fn lrn_gradient(context: &KernelContext<'_>) -> ort::Result<Run> {
     Ok(Box::new(move |inputs, outputs, threads| {
         let [dy, x] = [&inputs[0], &inputs[1]];
         lrn(x.sizes()?).gradient([dy.values, x.values], outputs[0], threads);
+        Ok(())
+    }))
+}
+
+fn activation(activation: Activation) -> ort::Result<Run> {
+    Ok(Box::new(move |inputs, outputs, threads| {
+        activation.forward(inputs[0].values, outputs[0], threads);
+        Ok(())
+    }))
+}
+
+fn activation_gradient(activation: Activation) -> ort::Result<Run> {
+    Ok(Box::new(move |inputs, outputs, threads| {
+        activation.gradient([inputs[0].values, inputs[1].values], outputs[0], threads);
         Ok(())
     }))
 }

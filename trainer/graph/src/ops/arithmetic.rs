@@ -21,7 +21,7 @@ pub(super) const OPERATORS: Family = &[
 pub(crate) static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
 static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
 pub(crate) static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
-static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
+pub(super) static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 static MOD: Operator = Operator::new("Mod", 10).on_cuda(NUMBERS);
 
@@ -65,6 +65,9 @@ impl Builder {
     /// # Errors
     /// See [`add`](Self::add).
     pub fn mul(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        if let Some(y) = self.own_activation(a, b) {
+            return Ok(y);
+        }
         let y = self.broadcasting(&MUL, a, b)?;
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();

@@ -1,14 +1,18 @@
 //! Smooth activation functions: Erf, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Swish.
 
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI, SQRT_2};
 
+use super::arithmetic::{ADD, DIV, MUL};
+use super::unary::SIGMOID;
 use crate::builder::{Builder, Upstream};
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
+use crate::model::DOMAIN;
 use crate::node::{Attribute, Tensor};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
+use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[
@@ -21,6 +25,10 @@ pub(super) const OPERATORS: Family = &[
     (&SOFTSIGN, Some(|file, node| file.unary(node, Builder::softsign))),
     (&MISH, Some(|file, node| file.unary(node, Builder::mish))),
     (&SWISH, Some(import_swish)),
+    (&OWN_GELU, None),
+    (&GELU_GRADIENT, None),
+    (&OWN_SILU, None),
+    (&SILU_GRADIENT, None),
 ];
 static ERF: Operator = Operator::new("Erf", 9).on_cuda(FLOATS);
 static GELU: Operator = Operator::decomposed("Gelu", 20);
@@ -31,6 +39,13 @@ static SOFTPLUS: Operator = Operator::new("Softplus", 1).on_cuda(FLOATS);
 static SOFTSIGN: Operator = Operator::decomposed("Softsign", 1);
 static MISH: Operator = Operator::decomposed("Mish", 18);
 static SWISH: Operator = Operator::decomposed("Swish", 24);
+static OWN_GELU: Operator = Operator::new("Gelu", 1).in_domain(DOMAIN);
+static GELU_GRADIENT: Operator = Operator::new("GeluGradient", 1).in_domain(DOMAIN);
+static OWN_SILU: Operator = Operator::new("Silu", 1).in_domain(DOMAIN);
+static SILU_GRADIENT: Operator = Operator::new("SiluGradient", 1).in_domain(DOMAIN);
+
+/// Nodes among which those of an activation are looked for: exporters write them one after the other.
+const NEAR: usize = 12;
 
 impl Builder {
     /// The error function.
@@ -58,6 +73,9 @@ impl Builder {
     /// See [`erf`](Self::erf).
     pub fn gelu(&mut self, x: Tensor) -> Result<Tensor> {
         self.in_f32(x, |g, x| {
+            if g.has_own_activations(x) {
+                return Ok(g.own_smooth(&OWN_GELU, &GELU_GRADIENT, x));
+            }
             let outputs = g.composite(&[x], |g| {
                 let half = g.scalar(g.element(x), 0.5);
                 let scaled = g.scale(x, FRAC_1_SQRT_2)?;
@@ -79,6 +97,71 @@ impl Builder {
             })?;
             Ok(outputs[0])
         })
+    }
+
+    fn has_own_activations(&self, x: Tensor) -> bool {
+        self.lowering().own_operators && self.element(x) == ElementType::F32
+    }
+
+    /// An activation of `x` by operators of the domain [`DOMAIN`].
+    fn own_smooth(&mut self, forward: &'static Operator, gradient: &'static Operator, x: Tensor) -> Tensor {
+        let ty = self.ty(x).clone();
+        let y = self.emit(forward, &[x], vec![], ty.clone());
+        self.record(&[x], &[y], move |g, up| {
+            Ok(vec![Some(g.emit(gradient, &[up.single(), x], vec![], ty.clone()))])
+        });
+        y
+    }
+
+    /// a · b, if that is an activation of some x that a file spells out, by an operator of the domain
+    /// [`DOMAIN`]: x · sigmoid(x), or ½ · x · (1 + erf(x / √2)) in any order.
+    pub(super) fn own_activation(&mut self, a: Tensor, b: Tensor) -> Option<Tensor> {
+        if !self.has_own_activations(a) {
+            return None;
+        }
+        for (a, b) in [(a, b), (b, a)] {
+            if self.maker(b, NEAR).is_some_and(|(operator, of)| *operator == SIGMOID && of[0] == a) {
+                return Some(self.own_smooth(&OWN_SILU, &SILU_GRADIENT, a));
+            }
+            let halved = |t: Tensor| self.product(t, |t| self.known_number(t) == Some(0.5));
+            let double_share = |t: Tensor| self.double_share(t);
+            // (x · s) · ½, (x · ½) · s, x · (s · ½)
+            let whole = |t: Tensor| self.product(t, |t| double_share(t).is_some());
+            let x = match self.known_number(b) {
+                Some(0.5) => whole(a).filter(|&[x, share]| double_share(share) == Some(x)),
+                _ => double_share(b).and_then(|x| halved(a).filter(|&[of, _]| of == x)).or_else(|| {
+                    halved(b).filter(|&[share, _]| double_share(share) == Some(a)).map(|_| [a, a])
+                }),
+            };
+            if let Some([x, _]) = x {
+                return Some(self.own_smooth(&OWN_GELU, &GELU_GRADIENT, x));
+            }
+        }
+        None
+    }
+
+    /// The factors of a product, the one that `is_it` last.
+    fn product(&self, tensor: Tensor, is_it: impl Fn(Tensor) -> bool) -> Option<[Tensor; 2]> {
+        let (operator, of) = self.maker(tensor, NEAR)?;
+        let [a, b] = <[Tensor; 2]>::try_from(of).ok().filter(|_| *operator == MUL)?;
+        [[a, b], [b, a]].into_iter().find(|&[_, last]| is_it(last))
+    }
+
+    /// x, if `tensor` is 1 + erf(x / √2).
+    fn double_share(&self, tensor: Tensor) -> Option<Tensor> {
+        let (operator, of) = self.maker(tensor, NEAR)?;
+        let one = of.iter().position(|&t| self.known_number(t) == Some(1.0)).filter(|_| *operator == ADD)?;
+        let (_, of) = self.maker(of[1 - one], NEAR).filter(|(operator, _)| **operator == ERF)?;
+        let (operator, of) = self.maker(of[0], NEAR)?;
+        let near = |t: Tensor, value: f64| {
+            self.known_number(t).is_some_and(|found| (f64::from(found) / value - 1.0).abs() < 1e-6)
+        };
+        match of {
+            &[x, c] if *operator == DIV && near(c, SQRT_2) => Some(x),
+            &[x, c] if *operator == MUL && near(c, FRAC_1_SQRT_2) => Some(x),
+            &[c, x] if *operator == MUL && near(c, FRAC_1_SQRT_2) => Some(x),
+            _ => None,
+        }
     }
 
     /// The approximation ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))) of [`gelu`](Self::gelu).
@@ -244,7 +327,68 @@ fn import_swish<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<T
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::gradcheck::{Case, check_gradients, evaluate};
+    use crate::{Lowering, Target, TensorType};
+
+    #[test]
+    fn activations_that_files_spell_out_are_own_operators_with_the_same_values_and_gradients() {
+        let standard = Lowering::training(Target::Cpu).of_files(true);
+        let own = Lowering { own_operators: true, ..standard };
+        type Build = fn(&mut Builder, Tensor) -> Result<Tensor>;
+        fn share(g: &mut Builder, x: Tensor) -> Result<Tensor> {
+            let root = g.scalar(ElementType::F32, SQRT_2);
+            let scaled = g.div(x, root)?;
+            let erf = g.erf(scaled)?;
+            let one = g.scalar(ElementType::F32, 1.0);
+            g.add(erf, one)
+        }
+        let cases: [(&str, usize, Build); 7] = [
+            ("Silu", 1, |g, x| {
+                let gate = g.sigmoid(x)?;
+                g.mul(gate, x)
+            }),
+            ("Silu", 1, |g, x| g.swish(x, 1.0)),
+            ("Gelu", 1, |g, x| {
+                let (share, half) = (share(g, x)?, g.scalar(ElementType::F32, 0.5));
+                let product = g.mul(x, share)?;
+                g.mul(product, half)
+            }),
+            ("Gelu", 1, |g, x| {
+                let half = g.scalar(ElementType::F32, 0.5);
+                let halved = g.mul(half, x)?;
+                let share = share(g, x)?;
+                g.mul(halved, share)
+            }),
+            ("Gelu", 1, |g, x| {
+                let (share, half) = (share(g, x)?, g.scalar(ElementType::F32, 0.5));
+                let share = g.mul(share, half)?;
+                g.mul(share, x)
+            }),
+            ("Gelu", 1, |g, x| g.gelu(x)),
+            // Of other values than those that it gates.
+            ("Silu", 0, |g, x| {
+                let other = g.neg(x)?;
+                let gate = g.sigmoid(other)?;
+                g.mul(gate, x)
+            }),
+        ];
+        for (name, expected, build) in cases {
+            let case = |lowering| Case::f32(name).normal([5, 7]).lowering(lowering);
+            let mut g = Builder::new("test", own);
+            let x = g.input("x", TensorType::f32([5, 7])).unwrap();
+            let y = build(&mut g, x).unwrap();
+            g.output("y", y).unwrap();
+            let graph = g.finish();
+            let found = graph.operators().iter().filter(|(operator, _)| operator.domain == DOMAIN).count();
+            assert_eq!(found, expected, "{name}");
+            check_gradients(case(own), |g, x| build(g, x[0]));
+            let [values, others] = [own, standard].map(|form| evaluate(case(form), |g, x| build(g, x[0])));
+            for (found, expected) in values.iter().zip(&others) {
+                assert!((found - expected).abs() < 1e-6, "{name}: {found}, expected {expected}");
+            }
+        }
+    }
 
     #[test]
     fn gradients_of_smooth_activations_agree_with_finite_differences() {
@@ -266,7 +410,7 @@ mod tests {
 
     #[test]
     fn values_of_smooth_activations_are_those_of_pytorch() {
-        let values = |build: fn(&mut crate::Builder, crate::Tensor) -> crate::Result<crate::Tensor>| {
+        let values = |build: fn(&mut Builder, Tensor) -> Result<Tensor>| {
             let case = Case::f32("smooth").values([3], vec![-1.5, 0.5, 2.0]);
             evaluate(case, |g, x| build(g, x[0]))
         };

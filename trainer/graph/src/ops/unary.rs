@@ -26,7 +26,7 @@ pub(super) const OPERATORS: Family = &[
 ];
 static RELU: Operator = Operator::new("Relu", 1).on_cuda(FLOATS);
 static TANH: Operator = Operator::new("Tanh", 1).on_cuda(FLOATS);
-static SIGMOID: Operator = Operator::new("Sigmoid", 1).on_cuda(FLOATS);
+pub(super) static SIGMOID: Operator = Operator::new("Sigmoid", 1).on_cuda(FLOATS);
 static EXP: Operator = Operator::new("Exp", 1).on_cuda(FLOATS);
 static LOG: Operator = Operator::new("Log", 1).on_cuda(FLOATS);
 static SQRT: Operator = Operator::new("Sqrt", 1).on_cuda(FLOATS);
