@@ -156,10 +156,10 @@ impl Builder {
         let near = |t: Tensor, value: f64| {
             self.known_number(t).is_some_and(|found| (f64::from(found) / value - 1.0).abs() < 1e-6)
         };
-        match of {
-            &[x, c] if *operator == DIV && near(c, SQRT_2) => Some(x),
-            &[x, c] if *operator == MUL && near(c, FRAC_1_SQRT_2) => Some(x),
-            &[c, x] if *operator == MUL && near(c, FRAC_1_SQRT_2) => Some(x),
+        match *of {
+            [x, c] if *operator == DIV && near(c, SQRT_2) => Some(x),
+            [x, c] if *operator == MUL && near(c, FRAC_1_SQRT_2) => Some(x),
+            [c, x] if *operator == MUL && near(c, FRAC_1_SQRT_2) => Some(x),
             _ => None,
         }
     }
