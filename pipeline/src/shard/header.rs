@@ -76,9 +76,11 @@ impl ShardHeader {
 
     /// Why `bytes` bytes cannot be an image of this size in the shard, if they cannot.
     pub(super) fn image_problem(&self, size: Size, bytes: usize) -> Option<String> {
+        if let Some(problem) = self.image_sizes().problem(size) {
+            return Some(problem);
+        }
         let expected = 3 * size.area();
         match self.encoding {
-            _ if self.image_sizes().problem(size).is_some() => self.image_sizes().problem(size),
             Encoding::Raw if bytes != expected => Some(format!(
                 "{bytes} bytes, expected {expected} for 3x{}x{} pixels",
                 size.height, size.width
