@@ -55,6 +55,7 @@ pub fn runtime(
     let precision = args.precision.unwrap_or(for_run);
     let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
     let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);
-    let own_operators = step.is_none_or(|step| !step.standard_operators);
-    Ok((loaded, OrtOptions { device, precision, cuda_graph, copy_ahead, own_operators }))
+    let fastest = OrtOptions::new(device);
+    let own_operators = fastest.own_operators && step.is_none_or(|step| !step.standard_operators);
+    Ok((loaded, OrtOptions { precision, cuda_graph, copy_ahead, own_operators, ..fastest }))
 }

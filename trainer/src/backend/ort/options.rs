@@ -33,10 +33,12 @@ pub struct OrtOptions {
 }
 
 impl OrtOptions {
-    /// On `device`, in full single precision, with a CUDA graph and copies ahead.
+    /// On `device`, in full single precision, with a CUDA graph and copies ahead, and kernels of our own
+    /// where the processor has what they were measured with.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true, own_operators: true }
+        let own_operators = fovea_kernels::are_fast();
+        Self { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true, own_operators }
     }
 
     /// Whether the step is recorded.
