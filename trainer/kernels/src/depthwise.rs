@@ -62,16 +62,7 @@ impl Depthwise {
         y: &mut [f32],
         threads: &dyn Threads,
     ) {
-        let correlation = Correlation {
-            source: self.input,
-            target: self.output,
-            kernel: self.kernel,
-            strides: self.strides,
-            dilations: self.dilations,
-            pads: self.pads.map(|pad| pad as isize),
-            gaps: [1; 2],
-        };
-        self.correlate(&correlation, x, weights, bias, y, threads);
+        self.correlate(&self.correlation(), x, weights, bias, y, threads);
     }
 
     /// Writes the gradient of the input to `dx`, from `dy` and `weights`.
@@ -96,15 +87,7 @@ impl Depthwise {
     pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], threads: &dyn Threads) {
         let (blocks, size) = (self.channels.div_ceil(LANES), self.kernel[0] * self.kernel[1]);
         let chunks = self.images.div_ceil(IMAGES);
-        let correlation = Correlation {
-            source: self.input,
-            target: self.output,
-            kernel: self.kernel,
-            strides: self.strides,
-            dilations: self.dilations,
-            pads: self.pads.map(|pad| pad as isize),
-            gaps: [1; 2],
-        };
+        let correlation = self.correlation();
         let mut sums = vec![0.0; blocks * chunks * size * LANES];
         let shared = Shared::new(&mut sums);
         threads.run(blocks * chunks, &|part| {
@@ -135,6 +118,19 @@ impl Depthwise {
                     |chunk| ((channel / LANES * chunks + chunk) * size + element) * LANES + channel % LANES;
                 *dw = (0..chunks).map(|chunk| sums[of_chunk(chunk)]).sum();
             }
+        }
+    }
+
+    /// What positions of the output meet in the input.
+    fn correlation(&self) -> Correlation {
+        Correlation {
+            source: self.input,
+            target: self.output,
+            kernel: self.kernel,
+            strides: self.strides,
+            dilations: self.dilations,
+            pads: self.pads.map(|pad| pad as isize),
+            gaps: [1; 2],
         }
     }
 
@@ -370,100 +366,5 @@ fn elements<const ROWS: usize, const COLUMNS: usize>(
             let total = &mut total[(row + i) * correlation.kernel[1] + column + j];
             total.add_product(sum, &Lanes([1.0; LANES]), fused);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::rngs::ChaCha8Rng;
-    use rand::{RngExt, SeedableRng};
-
-    use super::Depthwise;
-    use crate::threads::Here;
-
-    /// Calls `visit` with the places in x, weights and y of each product of the convolution.
-    fn products(conv: &Depthwise, mut visit: impl FnMut([usize; 3])) {
-        let ([height, width], [rows, columns]) = (conv.input, conv.output);
-        for plane in 0..conv.images * conv.channels {
-            let positions = (0..rows).flat_map(|p| (0..columns).map(move |q| (p, q)));
-            for (p, q) in positions {
-                let elements = (0..conv.kernel[0]).flat_map(|i| (0..conv.kernel[1]).map(move |j| (i, j)));
-                for (i, j) in elements {
-                    let h = (p * conv.strides[0] + i * conv.dilations[0]).checked_sub(conv.pads[0]);
-                    let w = (q * conv.strides[1] + j * conv.dilations[1]).checked_sub(conv.pads[1]);
-                    let (Some(h), Some(w)) = (h.filter(|&h| h < height), w.filter(|&w| w < width)) else {
-                        continue;
-                    };
-                    let weight = (plane % conv.channels * conv.kernel[0] + i) * conv.kernel[1] + j;
-                    visit([(plane * height + h) * width + w, weight, (plane * rows + p) * columns + q]);
-                }
-            }
-        }
-    }
-
-    fn close(found: &[f32], expected: &[f64], what: &str) {
-        let scale = expected.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
-        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-            assert!(
-                (f64::from(*found) - expected).abs() < 2e-6 * scale,
-                "{what}, value {at}: {found}, expected {expected}"
-            );
-        }
-    }
-
-    fn check(
-        images: usize,
-        channels: usize,
-        input: [usize; 2],
-        kernel: [usize; 2],
-        strides: [usize; 2],
-        pads: [usize; 2],
-        dilations: [usize; 2],
-    ) {
-        let output =
-            [0, 1].map(|a| (input[a] + 2 * pads[a] - (kernel[a] - 1) * dilations[a] - 1) / strides[a] + 1);
-        let conv = Depthwise { images, channels, input, output, kernel, strides, pads, dilations };
-        let mut random = ChaCha8Rng::seed_from_u64(3);
-        let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| random.random::<f32>() - 0.5).collect() };
-        let x = draw(images * channels * input[0] * input[1]);
-        let dy = draw(images * channels * output[0] * output[1]);
-        let (weights, bias) = (draw(channels * kernel[0] * kernel[1]), draw(channels));
-
-        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; weights.len()]);
-        for (plane, y) in y.chunks_exact_mut(output[0] * output[1]).enumerate() {
-            y.fill(f64::from(bias[plane % channels]));
-        }
-        products(&conv, |[at, weight, to]| {
-            y[to] += f64::from(x[at]) * f64::from(weights[weight]);
-            dx[at] += f64::from(dy[to]) * f64::from(weights[weight]);
-            dw[weight] += f64::from(x[at]) * f64::from(dy[to]);
-        });
-        let what = format!("{conv:?}");
-        let mut found = vec![f32::NAN; y.len()];
-        conv.forward(&x, &weights, Some(&bias), &mut found, &Here);
-        close(&found, &y, &what);
-        let mut found = vec![f32::NAN; x.len()];
-        conv.data_gradient(&dy, &weights, &mut found, &Here);
-        close(&found, &dx, &what);
-        let mut found = vec![f32::NAN; weights.len()];
-        conv.weight_gradient(&x, &dy, &mut found, &Here);
-        close(&found, &dw, &what);
-    }
-
-    #[test]
-    fn all_three_agree_with_sums_over_all_products_for_any_geometry() {
-        check(2, 16, [7, 7], [3, 3], [1, 1], [1, 1], [1, 1]);
-        check(5, 20, [9, 8], [3, 3], [2, 2], [1, 1], [1, 1]);
-        check(1, 3, [12, 17], [5, 5], [1, 1], [2, 2], [1, 1]);
-        check(2, 32, [10, 11], [5, 5], [2, 2], [2, 2], [1, 1]);
-        check(1, 17, [8, 9], [7, 7], [1, 1], [3, 3], [1, 1]);
-        check(2, 16, [11, 9], [3, 2], [3, 2], [2, 1], [2, 3]);
-        check(3, 1, [1, 1], [3, 3], [1, 1], [1, 1], [1, 1]);
-        check(1, 16, [6, 5], [1, 1], [1, 1], [0, 0], [1, 1]);
-        // Padding beyond the kernel's reach, and rows and columns that no position meets.
-        check(1, 16, [5, 4], [2, 2], [3, 4], [2, 3], [1, 1]);
-        // Several bands.
-        check(1, 16, [150, 90], [3, 3], [1, 1], [1, 1], [1, 1]);
-        check(1, 16, [150, 91], [3, 3], [2, 2], [0, 1], [1, 1]);
     }
 }

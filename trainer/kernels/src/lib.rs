@@ -7,6 +7,8 @@
 mod activations;
 mod batch_norm;
 mod conv;
+#[cfg(test)]
+mod conv_tests;
 mod depthwise;
 mod lanes;
 mod limits;
