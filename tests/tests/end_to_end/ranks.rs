@@ -272,6 +272,53 @@ fn a_benchmark_of_several_processes_says_what_the_exchange_costs() {
     assert!(message.contains("add --ranks"), "{message}");
 }
 
+/// The functions of an MPI whose job has two processes and whose messages fail, with one that never returns.
+fn mpi_that_hangs_in(function: &str) -> String {
+    let functions = ["Isend", "Irecv", "Iallgather", "Allreduce", "Ibcast", "Test", "Comm_set_errhandler"]
+        .into_iter()
+        .map(|name| (name, "void", if name == "Comm_set_errhandler" { "return 0;" } else { "return 5;" }))
+        .chain([
+            ("Abort", "void", "return 0;"),
+            ("Finalize", "void", "return 0;"),
+            ("Init_thread", "void", "return 0;"),
+            ("Comm_rank", "long comm, int *rank", "*rank = 0; return 0;"),
+            ("Comm_size", "long comm, int *size", "*size = 2; return 0;"),
+            ("Error_string", "void", "return 1;"),
+            ("Get_library_version", "char *text, int *length", "*length = 0; return 0;"),
+        ]);
+    let functions = functions.map(|(name, arguments, body)| {
+        let body = if name == function { "for (;;) pause();" } else { body };
+        format!("int MPI_{name}({arguments}) {{ {body} }}\n")
+    });
+    ["#include <unistd.h>\n".to_owned()].into_iter().chain(functions).collect()
+}
+
+#[test]
+fn an_mpi_that_never_returns_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = ["--rank", "0", "--world", "2", "--parts", "2"];
+    for (function, message) in [
+        // Ten times the deadline.
+        (
+            "Init_thread",
+            "rank 0 of 2 waited 1 s for the other processes in MPI_Init_thread: one of them hangs",
+        ),
+        // The error that came before.
+        ("Abort", "rank 0 of 2: an all-gather exchange failed: code 5"),
+    ] {
+        let library = folder.path().join(format!("libmpi_{function}.so"));
+        if !has_compiled(&mpi_that_hangs_in(function), &library) {
+            return;
+        }
+        let run = folder.path().join("run");
+        let options = ["--deadline", "0.1", "--mpi-library", text(&library), "--run", text(&run)];
+        let shown = fail(&mut alone(&[&given[..], &options].concat()), 1);
+        assert_eq!(shown.matches("error: ").count(), 1, "{shown}");
+        assert!(shown.contains(message), "{shown}");
+        assert!(!run.exists());
+    }
+}
+
 #[test]
 fn without_mpi_a_launch_says_what_to_install() {
     let mut command = trainer(&["launch", "--ranks", "2"]);

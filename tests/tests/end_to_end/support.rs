@@ -196,3 +196,15 @@ impl Drop for SmallDisk {
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }
+
+/// Makes a shared library of C code; false, with a line that says so, where there is no compiler.
+pub fn has_compiled(code: &str, library: &Path) -> bool {
+    let source = library.with_extension("c");
+    fs::write(&source, code).unwrap();
+    let arguments = ["-shared", "-fPIC", "-o", text(library), text(&source)];
+    let has_compiled = Command::new("cc").args(arguments).status().is_ok_and(|status| status.success());
+    if !has_compiled {
+        println!("skipped: there is no C compiler `cc`");
+    }
+    has_compiled
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fovea_pipeline::cores;
 use fovea_pipeline::summary::count;
 use fovea_tools::errln;
+use fovea_tools::signals::end_at_once;
 use fovea_tools::terminal::one_line;
 use fovea_trainer::collective::{CollectiveError, Mpi, Place, Ranks};
 use fovea_trainer::training::TrainingError;
@@ -31,11 +32,20 @@ pub fn join(args: &LaunchedArgs, deadline: Duration) -> anyhow::Result<Joined> {
     let Some(place) = place else {
         return Ok(Joined { ranks: Ranks::default(), place: None });
     };
-    let mpi = Mpi::join(&place, args.mpi_library.as_deref()).map_err(TrainingError::from)?;
+    let mpi =
+        Mpi::join(&place, args.mpi_library.as_deref(), deadline, give_up).map_err(TrainingError::from)?;
     if place.rank == 0 {
         errln!("{place}, through {}", mpi.version());
     }
     Ok(Joined { ranks: Ranks::new(Box::new(mpi), deadline), place: Some(place) })
+}
+
+/// Ends this process where MPI does not return: at once, as what it does at the end of a process may hang.
+fn give_up(code: i32, error: Option<&CollectiveError>) -> ! {
+    if let Some(error) = error {
+        errln!("error: {error}");
+    }
+    end_at_once(code)
 }
 
 /// Checks rank and world of the command line in all processes: one that ended by itself before it has

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use alone::Alone;
 pub use error::CollectiveError;
 pub use launcher::{Launcher, Place};
-pub use mpi::{Mpi, launch_command};
+pub use mpi::{GiveUp, Mpi, launch_command};
 pub use ranks::{Fingerprint, Ranks, check_parts};
 pub use shares::Shares;
 pub(crate) use shares::common;

@@ -2,6 +2,7 @@
 
 mod find;
 mod library;
+mod limit;
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 pub use find::launch_command;
 
 use self::library::{Handle, Library};
+use self::limit::TimeLimit;
 use super::{Collective, CollectiveError, Launcher, Place};
 
 /// Most bytes of one call; the counts of MPI are C's `int`.
@@ -24,6 +26,13 @@ const BUSY: Duration = Duration::from_millis(1);
 const SLOW_COPY: f64 = 200e6;
 /// How long a process sleeps that has waited for longer.
 const NAP: Duration = Duration::from_micros(50);
+/// Processes of a job do not begin together: some machines are slower to load their programs.
+const DEADLINES_TO_BEGIN: u32 = 10;
+/// How long MPI has to end the other processes.
+const TO_ABORT: Duration = Duration::from_secs(10);
+
+/// Ends this process with an exit code where a call of MPI does not return, after printing an error if given.
+pub type GiveUp = fn(code: i32, error: Option<&CollectiveError>) -> !;
 
 /// The processes of an MPI job.
 pub struct Mpi {
@@ -31,23 +40,35 @@ pub struct Mpi {
     rank: usize,
     world: usize,
     deadline: Duration,
+    give_up: GiveUp,
 }
 
 impl Mpi {
     /// Joins the job that `place` says this process is of, through the library at `path` or the one that
     /// belongs to the launcher. Call it once, from the thread that uses it.
     ///
+    /// MPI's calls that begin and end a job return when the other processes have made them too, and cannot
+    /// be interrupted: after ten times `deadline`, or after the deadline, `give_up` is called.
+    ///
     /// # Errors
     /// [`CollectiveError::NoLibrary`], [`CollectiveError::NotMpi`], [`CollectiveError::Mixed`],
     /// [`CollectiveError::Given`].
-    pub fn join(place: &Place, path: Option<&Path>) -> Result<Self, CollectiveError> {
+    pub fn join(
+        place: &Place,
+        path: Option<&Path>,
+        deadline: Duration,
+        give_up: GiveUp,
+    ) -> Result<Self, CollectiveError> {
         let library = find::load(place, path)?;
+        let limit = deadline.saturating_mul(DEADLINES_TO_BEGIN);
+        let limit = give_up_after(limit, (place.rank, place.world), "MPI_Init_thread", give_up);
         let (rank, world) = library.init().map_err(|reason| CollectiveError::Failed {
             rank: place.rank,
             world: place.world,
             operation: "MPI_Init_thread",
             reason,
         })?;
+        drop(limit);
         if place.launcher == Launcher::Given && (rank, world) != (place.rank, place.world) {
             let reason = format!(
                 "for {} this process is rank {rank} of {world}; start all processes with the mpiexec of that library",
@@ -63,7 +84,7 @@ impl Mpi {
                 world,
             });
         }
-        Ok(Self { library, rank, world, deadline: Duration::MAX })
+        Ok(Self { library, rank, world, deadline, give_up })
     }
 
     /// Name and version of the library.
@@ -226,6 +247,8 @@ impl Collective for Mpi {
     }
 
     fn abort(&mut self, code: i32) -> ! {
+        let give_up = self.give_up;
+        let _limit = TimeLimit::start(TO_ABORT, move || give_up(code, None));
         // SAFETY: MPI is initialised until this is dropped.
         unsafe { (self.library.abort)(self.library.comm_world, code) };
         process::exit(code)
@@ -235,8 +258,21 @@ impl Collective for Mpi {
 impl Drop for Mpi {
     /// Leaves the job, as every process does at the end of a run.
     fn drop(&mut self) {
+        let _limit = give_up_after(self.deadline, (self.rank, self.world), "MPI_Finalize", self.give_up);
         // SAFETY: MPI is initialised, and no operation is in progress: each has been waited for, or an error
         // has ended the run by `abort`.
         unsafe { (self.library.finalize)() };
     }
+}
+
+/// Gives up when `operation` of rank `rank` of `world` has taken `limit`.
+fn give_up_after(
+    limit: Duration,
+    (rank, world): (usize, usize),
+    operation: &'static str,
+    give_up: GiveUp,
+) -> TimeLimit {
+    TimeLimit::start(limit, move || {
+        give_up(1, Some(&CollectiveError::Deadline { rank, world, operation, waited: limit }))
+    })
 }
