@@ -27,7 +27,8 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
-from zoo import MEAN, STD, TARGET
+from compare_pytorch import TARGET
+from zoo import MEAN, STD
 
 SIDE, BATCH, RATE = 32, 64, 0.001
 LEFT_OUT = 2

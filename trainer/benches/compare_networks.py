@@ -2,29 +2,28 @@
 
     cargo build --release --bin trainer
     python compare_networks.py --folder nets [--px 112] [--batch 32] [--steps 5] [--rounds 3] [NETWORK …]
+    python compare_networks.py --folder nets --device cuda --precision tf32 --compile [NETWORK …]
 
 Needs torch, torchvision, onnx, and timm for its networks. A network is one of zoo.py or of torchvision: exported in
 training mode, with 10 classes, without dropout and stochastic depth. Both train it by SGD with momentum on a batch of
 noise, u8, normalised in the step. The two alternate, each in its own process, as in compare_pytorch.py. PyTorch runs with
-glibc's allocator tuned to keep large blocks, which avoids page faults, and with `--installed` without as well: ratios are
-to the former. A line is a row of the table in docs/BENCHMARKS.md; `nodes` are those of the training graph and of the file.
+glibc's allocator tuned to keep large blocks, which avoids page faults, and with `--installed` without as well, with
+`--compile` through `torch.compile` as well: ratios are to the first. A line is a row of the table in docs/BENCHMARKS.md;
+`nodes` are those of the training graph and of the file. `--json` prints objects in place of rows.
 """
 
 import argparse
 import json
-import os
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
-import time
 
 import onnx
 import torch
 
 import zoo
-from compare_pytorch import TUNED, run
+from compare_pytorch import TRAINER, TUNED, in_turns, run, set_up, take_steps
 
 
 def network(name, px):
@@ -37,27 +36,19 @@ def network(name, px):
 
 def pytorch(options):
     """Takes the steps and prints the measurements as JSON; runs in its own process."""
-    torch.set_num_threads(options.threads)
+    set_up(options)
     (name,) = options.networks
     network(name, options.px)
-    module = zoo.module_of(name).train()
+    module = zoo.module_of(name).train().to(options.device)
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (options.batch, 3, options.px, options.px), dtype=torch.uint8, generator=random)
     labels = torch.arange(options.batch) % zoo.CLASSES
-    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (zoo.MEAN, zoo.STD))
-    optimizer = torch.optim.SGD(module.parameters(), lr=zoo.LEARNING_RATE, momentum=zoo.MOMENTUM)
-    seconds, cpu_seconds = [], []
-    for _ in range(options.steps):
-        started, cpu = time.perf_counter(), time.process_time()
-        optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(module((images.float() - mean) / std), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-        seconds.append(time.perf_counter() - started)
-        cpu_seconds.append(time.process_time() - cpu)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"step_s": seconds, "step_cpu_s": cpu_seconds, "peak_bytes": peak}))
+    mean, std = (torch.tensor(values, device=options.device).reshape(3, 1, 1) for values in (zoo.MEAN, zoo.STD))
+
+    def loss_of(x, labels):
+        return torch.nn.functional.cross_entropy(module((x.float() - mean) / std), labels)
+
+    take_steps(options, images, labels, module.parameters(), loss_of, lr=zoo.LEARNING_RATE, momentum=zoo.MOMENTUM)
 
 
 def nodes_of(path):
@@ -74,38 +65,47 @@ def compare(name, options):
     values |= {"rate": zoo.LEARNING_RATE, "momentum": zoo.MOMENTUM, "rows": options.batch, "file": json.dumps(str(file))}
     recipe.write_text(zoo.RECIPE.format(**values))
     common = ["--recipe", recipe, "--classes", str(zoo.CLASSES)]
-    graphs = file.with_suffix(".graphs")
-    subprocess.run([zoo.TRAINER, "graphs", *common, "--out", graphs], check=True, stdout=subprocess.DEVNULL)
-    bench = [zoo.TRAINER, "bench", *common, "--threads", str(options.threads), "--steps", str(options.steps), "--json"]
     other = [sys.executable, __file__, name, "--folder", str(options.folder), "--pytorch"]
-    for key in ("px", "batch", "steps", "threads"):
+    for key in ("px", "batch", "steps", "threads", "device", "precision"):
         other += [f"--{key}", str(getattr(options, key))]
-    found = {"fovea": [], "pytorch": [], "tuned": []}
-    for _ in range(options.rounds):
-        found["fovea"].append(run(bench))
-        found["tuned"].append(run(other, **TUNED))
-        if options.installed:
-            found["pytorch"].append(run(other))
+    compiled = lambda: run(other + ["--compiled"], **TUNED)
+    if options.warm_up:
+        return compiled() is not None
+    graphs = file.with_suffix(".graphs")
+    subprocess.run([TRAINER, "graphs", *common, "--out", graphs], check=True, stdout=subprocess.DEVNULL)
+    bench = [TRAINER, "bench", *common, "--threads", str(options.threads), "--steps", str(options.steps), "--json"]
+    bench += ["--device", options.device, "--precision", options.precision, "--no-copy-ahead"]
+    runners = {"fovea": lambda: run(bench), "tuned": lambda: run(other, **TUNED)}
+    if options.installed:
+        runners["pytorch"] = lambda: run(other)
+    if options.compile:
+        runners["compiled"] = compiled
+    found = in_turns(runners, options.rounds)
     nodes = (nodes_of(file), nodes_of(graphs / "train.onnx"))
     median, cpu, peak = {}, {}, {}
     for runner, runs in found.items():
-        if not runs:
-            continue
         # Without the first step of each process, which allocates memory.
         median[runner] = statistics.median(s for one in runs for s in one["step_s"][1:])
         cpu[runner] = statistics.median(s for one in runs for s in one["step_cpu_s"][1:])
         peak[runner] = max(one["peak_bytes"] for one in runs) / 1e9
-    result = {"network": name, "px": options.px, "batch": options.batch, "step_s": median, "step_cpu_s": cpu, "peak_gb": peak}
-    result |= {"start_s": min(one["startup_s"] for one in found["fovea"]), "nodes": nodes}
+    result = {"network": name, "px": options.px, "batch": options.batch, "device": options.device}
+    result |= {"precision": options.precision, "step_s": median, "step_cpu_s": cpu, "peak_gb": peak, "nodes": nodes}
+    if "fovea" in found:
+        result["start_s"] = min(one["startup_s"] for one in found["fovea"])
     with (options.folder / "speed.jsonl").open("a") as out:
         print(json.dumps(result), file=out)
-    installed = f" | {median['pytorch']:.3f} s" if options.installed else ""
-    print(
-        f"| {name} | {median['fovea']:.3f} s | {median['tuned']:.3f} s{installed} | {median['fovea'] / median['tuned']:.2f} | "
-        f"{cpu['fovea'] / cpu['tuned']:.2f} | {peak['fovea']:.2f} / {peak['tuned']:.2f} GB | {result['start_s']:.1f} s | "
-        f"{nodes[1]} / {nodes[0]} = {nodes[1] / nodes[0]:.1f} |",
-        flush=True,
-    )
+    if options.json:
+        print(json.dumps(result), flush=True)
+    elif {"fovea", "tuned"} <= set(found):
+        others = "".join(f" | {median[runner]:.3f} s" for runner in ("pytorch", "compiled") if runner in found)
+        print(
+            f"| {name} | {median['fovea']:.3f} s | {median['tuned']:.3f} s{others} | "
+            f"{median['fovea'] / median['tuned']:.2f} | {cpu['fovea'] / cpu['tuned']:.2f} | "
+            f"{peak['fovea']:.2f} / {peak['tuned']:.2f} GB | {result['start_s']:.1f} s | "
+            f"{nodes[1]} / {nodes[0]} = {nodes[1] / nodes[0]:.1f} |",
+            flush=True,
+        )
+    return set(found) == set(runners)
 
 
 def main():
@@ -119,17 +119,23 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     parser.add_argument("--installed", action="store_true", help="PyTorch with the allocator as installed as well")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; default: cpu")
+    parser.add_argument("--precision", choices=["f32", "tf32", "f16"], default="f32", help="default: f32")
+    parser.add_argument("--compile", action="store_true", help="PyTorch with torch.compile as well")
+    parser.add_argument("--json", action="store_true", help="print JSON objects in place of a table")
+    parser.add_argument("--warm-up", action="store_true", help="only export, and fill the cache of torch.compile")
     parser.add_argument("--pytorch", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pytorch:
         return pytorch(options)
     options.folder.mkdir(parents=True, exist_ok=True)
-    installed = " | PyTorch as installed" if options.installed else ""
-    heads = f"network | Fovea | PyTorch{installed} | ratio | of processor seconds | peak memory | start-up | nodes"
-    print(f"| {heads} |\n|{' --- |' * (heads.count('|') + 1)}", flush=True)
-    for name in options.networks:
-        compare(name, options)
+    others = " | PyTorch as installed" * options.installed + " | PyTorch, compiled" * options.compile
+    heads = f"network | Fovea | PyTorch{others} | ratio | of processor seconds | peak memory | start-up | nodes"
+    if not (options.json or options.warm_up):
+        print(f"| {heads} |\n|{' --- |' * (heads.count('|') + 1)}", flush=True)
+    return int(not all([compare(name, options) for name in options.networks]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

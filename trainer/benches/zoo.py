@@ -20,7 +20,6 @@ import copy
 import io
 import json
 import logging
-import os
 import pathlib
 import shutil
 import subprocess
@@ -30,9 +29,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from compare_pytorch import TRAINER
+
 warnings.filterwarnings("ignore")
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).parents[2] / "target"))
-TRAINER = os.environ.get("TRAINER", str(TARGET / "release" / "trainer"))
 CLASSES, ROWS, BATCHES = 10, 8, 2
 LEARNING_RATE, MOMENTUM = 0.00002, 0.9
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
