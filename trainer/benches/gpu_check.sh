@@ -39,8 +39,8 @@ if [ ! -f "$root/complete" ] || [ "${pieces[0]}" -nt "$root/complete" ]; then
     rm -rf "$root"
     mkdir "$root"
     # Python has a decompressor wherever it is; not every machine has xz.
-    cat "${pieces[@]}" | "$python" -c 'import sys, tarfile
-tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1], filter="data")' "$root"
+    cat "${pieces[@]}" | "$python" -c 'import lzma, shutil, sys
+shutil.copyfileobj(lzma.open(sys.stdin.buffer), sys.stdout.buffer, 1 << 20)' | tar -xC "$root"
     touch "$root/complete"
 fi
 
