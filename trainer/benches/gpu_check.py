@@ -139,7 +139,12 @@ def parts(options, work, carried):
     yield Part("predict", [trainer, "predict", run, photo, *device, "--json"], 40, needs="train")
 
     timed = lambda printed: steps_of(json.loads(printed))
-    switches = {"": [], ", no copies ahead": ["--no-copy-ahead"], ", no CUDA graph": ["--no-copy-ahead", "--no-cuda-graph"]}
+    switches = {
+        "": [],
+        ", no copies ahead": ["--no-copy-ahead"],
+        ", own kernels": ["--no-copy-ahead", "--own-cuda-kernels"],
+        ", no CUDA graph": ["--no-copy-ahead", "--no-cuda-graph"],
+    }
     for precision in PRECISIONS:
         for name, switch in switches.items():
             command = [*bench, *steps, "--precision", precision, *switch]

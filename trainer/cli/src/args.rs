@@ -325,6 +325,10 @@ pub struct StepArgs {
     /// On the CPU, compute by ONNX Runtime's standard operators alone
     #[arg(long)]
     pub standard_operators: bool,
+    /// On a GPU, compute max-pools and local response normalisation by kernels of Fovea's own, which have not
+    /// been measured yet
+    #[arg(long)]
+    pub own_cuda_kernels: bool,
 }
 
 #[derive(Args, Debug)]

@@ -56,6 +56,9 @@ pub fn runtime(
     let cuda_graph = step.is_some_and(|step| !step.no_cuda_graph);
     let copy_ahead = step.is_some_and(|step| !step.no_copy_ahead);
     let fastest = OrtOptions::new(device);
-    let own_operators = fastest.own_operators && step.is_none_or(|step| !step.standard_operators);
+    let own_operators = match device {
+        Device::Cpu => fastest.own_operators && step.is_none_or(|step| !step.standard_operators),
+        Device::Cuda(_) => step.is_some_and(|step| step.own_cuda_kernels),
+    };
     Ok((loaded, OrtOptions { precision, cuda_graph, copy_ahead, own_operators, ..fastest }))
 }

@@ -40,7 +40,8 @@ impl Case {
         let of_files = Lowering::training(Target::Cpu).of_files(true);
         lowerings.push(of_files);
         if element == ElementType::F32 {
-            lowerings.push(Lowering { own_operators: true, ..of_files });
+            let on_gpu = Lowering::training(Target::Cuda);
+            lowerings.extend([of_files, on_gpu].map(|forms| Lowering { own_operators: true, ..forms }));
         }
         let random = ChaCha8Rng::seed_from_u64(7);
         Self { name: name.to_owned(), element, lowerings, operands: Vec::new(), random }

@@ -4,6 +4,8 @@
 //! AlexNet at batch size 128: for the CPU on two cores, for CUDA on an H100; those for networks from files on
 //! the layers of such networks at batch size 32 (`docs/BENCHMARKS.md`).
 
+use crate::operator::Operator;
+
 /// Largest number of tensors of equal shape whose addresses the CUDA kernels of Concat and Split take as
 /// arguments, rather than from a list in memory.
 pub const ADDRESSES_AS_ARGUMENTS: usize = 32;
@@ -122,12 +124,17 @@ pub struct Lowering {
     pub power_by_roots: bool,
     /// Whether a reduction over axes that are not adjacent becomes one reduction per run of adjacent axes.
     pub reduce_by_runs: bool,
-    /// Whether networks from files may hold operators of the domain [`DOMAIN`](crate::DOMAIN), which only
-    /// sessions that know them load.
+    /// Whether graphs may hold operators of the domain [`DOMAIN`](crate::DOMAIN) that have a kernel on the
+    /// target; only sessions that know them load such graphs.
     pub own_operators: bool,
 }
 
 impl Lowering {
+    /// Whether graphs may hold `operator`, of the domain [`DOMAIN`](crate::DOMAIN).
+    pub(crate) fn has_own(&self, operator: &Operator) -> bool {
+        self.own_operators && (self.target == Target::Cpu || !operator.cuda.is_empty())
+    }
+
     /// The forms that are fastest on `target` in a training step.
     #[must_use]
     pub fn training(target: Target) -> Self {

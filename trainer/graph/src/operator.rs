@@ -26,6 +26,8 @@ pub struct Operator {
     pub emitted: bool,
 }
 
+/// Single precision.
+pub(crate) const SINGLE: &[ElementType] = &[F32];
 /// Floating-point types.
 pub(crate) const FLOATS: &[ElementType] = &[F16, F32];
 /// Types of arithmetic.

@@ -1,18 +1,20 @@
 //! Kernels of Fovea's own for ONNX Runtime's CPU provider, in single precision: what its kernels for standard
-//! operators are slow at in a training step.
+//! operators are slow at in a training step. Some have twins for its CUDA provider.
 //!
-//! [`operators`] registers them as the operators of the domain [`DOMAIN`]. Graphs that hold them are for
-//! sessions of this process; files hold standard operators.
+//! [`operators`] registers them as the operators of the domain [`DOMAIN`], [`cuda_operators`] the twins. Graphs
+//! that hold them are for sessions of this process; files hold standard operators.
 
 mod activations;
 mod batch_norm;
 mod conv;
 #[cfg(test)]
 mod conv_tests;
+mod cuda;
 mod depthwise;
 mod lanes;
 mod limits;
 mod lrn;
+mod node;
 mod operators;
 mod pool;
 mod product;
@@ -21,6 +23,7 @@ mod sums;
 mod threads;
 mod transpose;
 
+pub use cuda::cuda_operators;
 pub use operators::{DOMAIN, operators};
 
 /// Whether the processor has the instructions that the kernels were measured with: AVX2 and FMA. Elsewhere

@@ -5,15 +5,14 @@ use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
     ShapeInferenceContext,
 };
-use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueRefMut, ValueType};
+use ort::value::{ValueRef, ValueRefMut};
 
 use crate::activations::Activation;
 use crate::batch_norm::{BatchNorm, Parameters, Statistics};
 use crate::conv::Conv;
 use crate::depthwise::Depthwise;
 use crate::limits;
-use crate::lrn::Lrn;
-use crate::pool::MaxPool;
+use crate::node::{Like, Signature, Windows, channel_sizes, lrn_of, pair, shape_of, sizes};
 use crate::threads::Threads;
 
 /// The domain of the operators.
@@ -28,82 +27,37 @@ pub fn operators() -> ort::Result<OperatorDomain> {
 }
 
 const OWN: [Own; 14] = [
-    Own { name: "Conv", inputs: 2, optional: 1, outputs: &[Like::Attribute], kernel: conv },
-    Own { name: "ConvData", inputs: 2, optional: 0, outputs: &[Like::Attribute], kernel: conv_data },
-    Own { name: "ConvWeight", inputs: 2, optional: 0, outputs: &[Like::Attribute], kernel: conv_weight },
-    Own {
-        name: "BatchNormTraining",
-        inputs: 3,
-        optional: 0,
-        outputs: &[Like::Input(0), Like::Input(1), Like::Input(1)],
-        kernel: batch_norm,
-    },
-    Own {
-        name: "BatchNormGradient",
-        inputs: 5,
-        optional: 0,
-        outputs: &[Like::Input(1), Like::Input(2), Like::Input(2)],
-        kernel: batch_norm_gradient,
-    },
-    Own { name: "MaxPool", inputs: 1, optional: 0, outputs: &[Like::Attribute], kernel: max_pool },
-    Own {
-        name: "MaxPoolGradient",
-        inputs: 2,
-        optional: 0,
-        outputs: &[Like::Input(1)],
-        kernel: max_pool_gradient,
-    },
-    Own { name: "Lrn", inputs: 1, optional: 0, outputs: &[Like::Input(0)], kernel: lrn },
-    Own { name: "LrnGradient", inputs: 2, optional: 0, outputs: &[Like::Input(1)], kernel: lrn_gradient },
-    Own {
-        name: "Gelu",
-        inputs: 1,
-        optional: 0,
-        outputs: &[Like::Input(0)],
-        kernel: |_| activation(Activation::Gelu),
-    },
-    Own {
-        name: "GeluGradient",
-        inputs: 2,
-        optional: 0,
-        outputs: &[Like::Input(1)],
-        kernel: |_| activation_gradient(Activation::Gelu),
-    },
-    Own {
-        name: "Silu",
-        inputs: 1,
-        optional: 0,
-        outputs: &[Like::Input(0)],
-        kernel: |_| activation(Activation::Silu),
-    },
-    Own {
-        name: "SiluGradient",
-        inputs: 2,
-        optional: 0,
-        outputs: &[Like::Input(1)],
-        kernel: |_| activation_gradient(Activation::Silu),
-    },
-    Own { name: "ClipGradient", inputs: 2, optional: 0, outputs: &[Like::Input(0)], kernel: clip_gradient },
+    own("Conv", [2, 1], &[Like::Attribute], conv),
+    own("ConvData", [2, 0], &[Like::Attribute], conv_data),
+    own("ConvWeight", [2, 0], &[Like::Attribute], conv_weight),
+    own("BatchNormTraining", [3, 0], &[Like::Input(0), Like::Input(1), Like::Input(1)], batch_norm),
+    own("BatchNormGradient", [5, 0], &[Like::Input(1), Like::Input(2), Like::Input(2)], batch_norm_gradient),
+    own("MaxPool", [1, 0], &[Like::Attribute], max_pool),
+    own("MaxPoolGradient", [2, 0], &[Like::Input(1)], max_pool_gradient),
+    own("Lrn", [1, 0], &[Like::Input(0)], lrn),
+    own("LrnGradient", [2, 0], &[Like::Input(1)], lrn_gradient),
+    own("Gelu", [1, 0], &[Like::Input(0)], |_| activation(Activation::Gelu)),
+    own("GeluGradient", [2, 0], &[Like::Input(1)], |_| activation_gradient(Activation::Gelu)),
+    own("Silu", [1, 0], &[Like::Input(0)], |_| activation(Activation::Silu)),
+    own("SiluGradient", [2, 0], &[Like::Input(1)], |_| activation_gradient(Activation::Silu)),
+    own("ClipGradient", [2, 0], &[Like::Input(0)], clip_gradient),
 ];
+
+/// An operator with so many inputs that must be there, and that may be.
+const fn own(
+    name: &'static str,
+    [inputs, optional]: [usize; 2],
+    outputs: &'static [Like],
+    kernel: fn(&KernelContext<'_>) -> ort::Result<Run>,
+) -> Own {
+    Own { signature: Signature { name, inputs, optional, outputs }, kernel }
+}
 
 /// An operator over tensors of f32.
 #[derive(Clone, Copy)]
 struct Own {
-    name: &'static str,
-    inputs: usize,
-    /// Inputs after these that may be missing.
-    optional: usize,
-    outputs: &'static [Like],
+    signature: Signature,
     kernel: fn(&KernelContext<'_>) -> ort::Result<Run>,
-}
-
-/// The shape of an output.
-#[derive(Clone, Copy)]
-enum Like {
-    /// That of an input.
-    Input(usize),
-    /// The attribute `shape`.
-    Attribute,
 }
 
 /// Computes the outputs of a node.
@@ -119,25 +73,22 @@ impl Operator for Own {
     type Kernel<'attr> = BoxedKernel<'attr>;
 
     fn name(&self) -> &str {
-        self.name
+        self.signature.name
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let input = |at| match at < self.inputs {
-            true => OperatorInput::required(TensorElementType::Float32),
-            false => OperatorInput::optional(TensorElementType::Float32),
-        };
-        (0..self.inputs + self.optional).map(input).collect::<Vec<_>>()
+        self.signature.operator_inputs()
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        self.outputs.iter().map(|_| OperatorOutput::required(TensorElementType::Float32)).collect::<Vec<_>>()
+        self.signature.operator_outputs()
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Self::Kernel<'attr>> {
         let run = (self.kernel)(context)?;
         let shape: Vec<i64> = context.get("shape").unwrap_or_default();
-        let (operands, outputs) = (self.inputs + self.optional, self.outputs);
+        let Signature { inputs, optional, outputs, .. } = self.signature;
+        let operands = inputs + optional;
         Ok(Box::new(move |context: &ComputeContext| {
             let inputs: Vec<ValueRef<'_>> =
                 (0..operands).filter_map(|at| context.input(at).transpose()).collect::<ort::Result<_>>()?;
@@ -161,22 +112,7 @@ impl Operator for Own {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        let inputs = context.inputs();
-        for (at, like) in self.outputs.iter().enumerate() {
-            let ty = match like {
-                Like::Input(at) => inputs.get(*at).cloned(),
-                Like::Attribute => {
-                    let shape: Vec<i64> = context.attr("shape")?;
-                    let dimension_symbols = SymbolicDimensions::empty(shape.len());
-                    let (ty, shape) = (TensorElementType::Float32, shape.into());
-                    Some(ValueType::Tensor { ty, shape, dimension_symbols })
-                }
-            };
-            if let Some(ty) = ty {
-                context.set_output(at, &ty)?;
-            }
-        }
-        Ok(())
+        self.signature.infer_shape(context)
     }
 }
 
@@ -188,13 +124,7 @@ impl<'a> Operand<'a> {
 
     /// N, C and the number of values of a channel of an image.
     fn sizes(&self) -> ort::Result<[usize; 3]> {
-        match self.shape {
-            [images, channels, sides @ ..] => {
-                let plane: i64 = sides.iter().product();
-                Ok([*images, *channels, plane].map(|size| size as usize))
-            }
-            _ => Err(Error::new(format!("an operand has the shape {:?}, expected [N,C,…]", self.shape))),
-        }
+        channel_sizes(self.shape)
     }
 }
 
@@ -203,14 +133,6 @@ impl Threads for ComputeContext {
         // It fails only where there is no context.
         let _ = self.par_for(count, 0, part);
     }
-}
-
-/// The windows of a node, from its attributes.
-#[derive(Clone, Copy)]
-struct Windows {
-    kernel: [usize; 2],
-    strides: [usize; 2],
-    pads: [usize; 2],
 }
 
 /// The geometry of a convolution, from a node's attributes.
@@ -226,53 +148,6 @@ struct Geometry {
 enum AnyConv {
     Depthwise(Depthwise),
     Conv(Conv),
-}
-
-/// The attribute `shape`.
-fn shape_of(context: &KernelContext<'_>) -> ort::Result<Vec<i64>> {
-    context.get("shape").ok_or_else(|| Error::new("`shape` is missing"))
-}
-
-/// The attribute `name`, two lengths.
-fn pair(context: &KernelContext<'_>, name: &str) -> ort::Result<[usize; 2]> {
-    let values: Vec<i64> = context.get(name).unwrap_or_default();
-    match values[..] {
-        [a, b] if a >= 0 && b >= 0 => Ok([a as usize, b as usize]),
-        _ => Err(Error::new(format!("`{name}` is {values:?}, expected two lengths"))),
-    }
-}
-
-/// The four sizes of an operand.
-fn sizes(shape: &[i64]) -> ort::Result<[usize; 4]> {
-    match *shape {
-        [images, channels, rows, columns] => Ok([images, channels, rows, columns].map(|size| size as usize)),
-        _ => Err(Error::new(format!("an operand has the shape {shape:?}, expected [N,C,H,W]"))),
-    }
-}
-
-impl Windows {
-    fn of(context: &KernelContext<'_>) -> ort::Result<Self> {
-        Ok(Self {
-            kernel: pair(context, "kernel_shape")?,
-            strides: pair(context, "strides")?,
-            pads: pair(context, "pads")?,
-        })
-    }
-
-    /// The pooling from `[N,C,H,W]` to `[N,C,P,Q]`.
-    fn pool(&self, input: &[i64], output: &[i64]) -> ort::Result<MaxPool> {
-        let ([images, channels, height, width], [.., rows, columns]) = (sizes(input)?, sizes(output)?);
-        let Self { kernel, strides, pads } = *self;
-        Ok(MaxPool {
-            images,
-            channels,
-            input: [height, width],
-            output: [rows, columns],
-            kernel,
-            strides,
-            pads,
-        })
-    }
 }
 
 impl Geometry {
@@ -407,15 +282,6 @@ fn batch_norm_gradient(context: &KernelContext<'_>) -> ort::Result<Run> {
         );
         Ok(())
     }))
-}
-
-/// A normalisation of a batch of so many images, channels and values of a plane, by a node's attributes.
-fn lrn_of(context: &KernelContext<'_>) -> ort::Result<impl Fn([usize; 3]) -> Lrn + use<>> {
-    let missing = |name: &str| Error::new(format!("`{name}` is missing"));
-    let size = context.get::<i64>("size").ok_or_else(|| missing("size"))? as usize;
-    let alpha = context.get("alpha").ok_or_else(|| missing("alpha"))?;
-    let k = context.get("k").ok_or_else(|| missing("k"))?;
-    Ok(move |[images, channels, plane]: [usize; 3]| Lrn { images, channels, plane, size, alpha, k })
 }
 
 fn lrn(context: &KernelContext<'_>) -> ort::Result<Run> {

@@ -660,7 +660,25 @@ conforms!(ort_fetching: images_fetched_ahead_change_nothing);
 
 #[test]
 fn onnx_runtime_follows_the_reference_for_twenty_steps() {
-    let (mut ort, mut reference) = (make(ort, &[]), make(reference, &[]));
+    follows_the_reference(ort);
+}
+
+#[test]
+fn kernels_of_our_own_on_a_gpu_follow_the_reference_for_twenty_steps() {
+    if testing::device() == Device::Cpu {
+        eprintln!("skipped: the tests' device is the CPU");
+        return;
+    }
+    follows_the_reference(|setup| {
+        let options = OrtOptions { own_operators: true, ..OrtOptions::new(testing::device()) };
+        Box::new(
+            OrtBackend::new(testing::runtime(), setup, options).unwrap_or_else(|error| panic!("{error}")),
+        )
+    });
+}
+
+fn follows_the_reference(backend: Make) {
+    let (mut ort, mut reference) = (make(backend, &[]), make(reference, &[]));
     let mut worst_loss = 0.0f64;
     for at in 0..20 {
         let batch = Batch::new(at as usize);

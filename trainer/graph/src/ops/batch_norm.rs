@@ -58,7 +58,7 @@ impl Builder {
         let axes: Vec<usize> = (0..ty.rank()).filter(|&a| a != 1).collect();
         let count = (ty.len() / channels) as f64;
         let per_channel: Vec<usize> = (0..ty.rank()).map(|a| if a == 1 { channels } else { 1 }).collect();
-        if self.lowering().own_operators && self.element(x) == ElementType::F32 {
+        if self.lowering().has_own(&BATCH_NORM_TRAINING) && self.element(x) == ElementType::F32 {
             return Ok(self.own_batch_norm([x, scale, bias], epsilon));
         }
         let outputs = self.composite(&[x, scale, bias], |g| {

@@ -14,14 +14,14 @@ use crate::lowering::LrnForm;
 use crate::model::DOMAIN;
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
-use crate::operator::{FLOATS, Operator};
+use crate::operator::{FLOATS, Operator, SINGLE};
 use crate::types::ElementType;
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[(&LRN, Some(import_lrn)), (&OWN_LRN, None), (&LRN_GRADIENT, None)];
 static LRN: Operator = Operator::new("LRN", 1).on_cuda(FLOATS);
-static OWN_LRN: Operator = Operator::new("Lrn", 1).in_domain(DOMAIN);
-static LRN_GRADIENT: Operator = Operator::new("LrnGradient", 1).in_domain(DOMAIN);
+static OWN_LRN: Operator = Operator::new("Lrn", 1).in_domain(DOMAIN).on_cuda(SINGLE);
+static LRN_GRADIENT: Operator = Operator::new("LrnGradient", 1).in_domain(DOMAIN).on_cuda(SINGLE);
 /// The exponent of the own operators.
 const OWN_BETA: f64 = 0.75;
 
@@ -74,7 +74,7 @@ impl Builder {
         }
         let is_own =
             lrn.region == LrnRegion::Channels && lrn.beta == OWN_BETA && ty.element == ElementType::F32;
-        if self.lowering().own_operators && is_own {
+        if self.lowering().has_own(&OWN_LRN) && is_own {
             let attributes = vec![
                 int("size", lrn.size as i64),
                 ("alpha", Attribute::Float(lrn.alpha as f32)),

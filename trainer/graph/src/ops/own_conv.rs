@@ -32,7 +32,7 @@ impl Builder {
     pub(super) fn is_own_weight_gradient(&self, element: ElementType, conv: Conv, shape: &[usize]) -> bool {
         // A kernel of one element is a product as it is.
         let is_product = shape[2..] == [1, 1] && conv.groups == 1;
-        self.lowering().own_operators && element == ElementType::F32 && !is_product
+        self.lowering().has_own(&CONV) && element == ElementType::F32 && !is_product
     }
 
     /// The convolution of `operands` `[N,C,H,W]`, `[O,C/g,k,k]` and perhaps `[O]`, of `shape` `[N,O,P,Q]`.

@@ -139,7 +139,7 @@ impl Builder {
         x: Tensor,
         [low, high]: [f64; 2],
     ) -> Option<Tensor> {
-        if !self.lowering().own_operators || self.element(x) != ElementType::F32 {
+        if !self.lowering().has_own(&CLIP_GRADIENT) || self.element(x) != ElementType::F32 {
             return None;
         }
         let limits = vec![("low", Attribute::Float(low as f32)), ("high", Attribute::Float(high as f32))];

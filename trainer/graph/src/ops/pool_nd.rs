@@ -15,13 +15,14 @@ use crate::import::translation::Translation;
 use crate::model::DOMAIN;
 use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
-use crate::operator::{FLOATS, Operator};
+use crate::operator::{FLOATS, Operator, SINGLE};
 use crate::types::ElementType::{self, F16, F32, U8};
 use crate::types::TensorType;
 
 pub(super) static MAX_POOL: Operator = Operator::new("MaxPool", 1).on_cuda(&[F16, F32, U8]);
-pub(super) static OWN_MAX_POOL: Operator = Operator::new("MaxPool", 1).in_domain(DOMAIN);
-pub(super) static MAX_POOL_GRADIENT: Operator = Operator::new("MaxPoolGradient", 1).in_domain(DOMAIN);
+pub(super) static OWN_MAX_POOL: Operator = Operator::new("MaxPool", 1).in_domain(DOMAIN).on_cuda(SINGLE);
+pub(super) static MAX_POOL_GRADIENT: Operator =
+    Operator::new("MaxPoolGradient", 1).in_domain(DOMAIN).on_cuda(SINGLE);
 pub(super) static AVERAGE_POOL: Operator = Operator::new("AveragePool", 1).on_cuda(FLOATS);
 
 /// Windows of a pooling operator.
@@ -116,7 +117,7 @@ impl Builder {
         shape: &[usize],
         windows: [&[usize]; 3],
     ) -> Option<Tensor> {
-        if !self.lowering().own_operators || self.element(x) != F32 || shape.len() != 4 {
+        if !self.lowering().has_own(&OWN_MAX_POOL) || self.element(x) != F32 || shape.len() != 4 {
             return None;
         }
         let [kernel, strides, pads] = windows;

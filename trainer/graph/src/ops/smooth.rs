@@ -100,7 +100,7 @@ impl Builder {
     }
 
     fn has_own_activations(&self, x: Tensor) -> bool {
-        self.lowering().own_operators && self.element(x) == ElementType::F32
+        self.lowering().has_own(&OWN_GELU) && self.element(x) == ElementType::F32
     }
 
     /// An activation of `x` by operators of the domain [`DOMAIN`].

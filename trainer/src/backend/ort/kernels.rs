@@ -43,11 +43,14 @@ mod tests {
         for name in Recipe::built_in().filter(|name| *name != "finetune") {
             let recipe = Recipe::load(name, &[]).unwrap();
             for precision in [Precision::F32, Precision::Tf32, Precision::F16] {
-                let options = OrtOptions { precision, ..OrtOptions::new(Device::Cuda(0)) }.graphs(&recipe, 4);
-                let graphs = TrainingGraphs::build(&Classifier::new(&recipe, 10).unwrap(), &options).unwrap();
                 let update = update_graph(&*from_recipe(&recipe)).unwrap();
-                for graph in [&graphs.train, &update, &accumulate_graph().unwrap(), &graphs.evaluate] {
-                    assert_eq!(without_cuda_kernel(graph), [], "{name}: {}", graph.name());
+                for own_operators in [false, true] {
+                    let options = OrtOptions { precision, own_operators, ..OrtOptions::new(Device::Cuda(0)) };
+                    let network = Classifier::new(&recipe, 10).unwrap();
+                    let graphs = TrainingGraphs::build(&network, &options.graphs(&recipe, 4)).unwrap();
+                    for graph in [&graphs.train, &update, &accumulate_graph().unwrap(), &graphs.evaluate] {
+                        assert_eq!(without_cuda_kernel(graph), [], "{name}: {}", graph.name());
+                    }
                 }
             }
         }

@@ -27,17 +27,17 @@ pub struct OrtOptions {
     pub cuda_graph: bool,
     /// Whether a GPU receives the images of the next batch while it computes a step; no effect on the CPU.
     pub copy_ahead: bool,
-    /// Whether the CPU computes by kernels of Fovea's own what ONNX Runtime's kernels for standard operators
-    /// are slow at; no effect on a GPU.
+    /// Whether the device computes by kernels of Fovea's own what ONNX Runtime's kernels for standard
+    /// operators are slow at.
     pub own_operators: bool,
 }
 
 impl OrtOptions {
-    /// On `device`, in full single precision, with a CUDA graph and copies ahead, and kernels of our own
-    /// where the processor has what they were measured with.
+    /// On `device`, in full single precision, with a CUDA graph and copies ahead, and kernels of our own on a
+    /// processor that has what they were measured with; on a GPU they have not been measured.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        let own_operators = fovea_kernels::are_fast();
+        let own_operators = device == Device::Cpu && fovea_kernels::are_fast();
         Self { device, precision: Precision::F32, cuda_graph: true, copy_ahead: true, own_operators }
     }
 
@@ -59,7 +59,7 @@ impl OrtOptions {
             Precision::F32 | Precision::Tf32 => ElementType::F32,
             Precision::F16 => ElementType::F16,
         };
-        let own_operators = self.own_operators && target == Target::Cpu;
+        let own_operators = self.own_operators;
         GraphOptions { compute, own_operators, ..GraphOptions::from_recipe(recipe, rows, target) }
     }
 

@@ -62,6 +62,10 @@ fn provide(
         // A node on the CPU would see the inputs of the first run in every run: they are bound once, and
         // copied there only then.
         Device::Cuda(id) => with_provider(builder, cuda(id, options, role))
+            .and_then(|builder| match options.own_operators {
+                true => Ok(builder.with_operators(fovea_kernels::cuda_operators()?)?),
+                false => Ok(builder),
+            })
             .and_then(|builder| Ok(builder.with_disable_cpu_fallback()?))
             .map_err(|reason| BackendError::Cuda { id, reason }),
     }
