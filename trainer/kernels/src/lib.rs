@@ -1,7 +1,7 @@
 //! Kernels of Fovea's own for ONNX Runtime's CPU provider, in single precision: what its kernels for standard
 //! operators are slow at in a training step. Some have twins for its CUDA provider.
 //!
-//! [`operators`] registers them as the operators of the domain [`DOMAIN`], [`cuda_operators`] the twins. Graphs
+//! [`operators`] registers them as operators of the domain [`DOMAIN`], [`cuda_operators`] the twins. Graphs
 //! that hold them are for sessions of this process; files hold standard operators.
 
 mod activations;

@@ -29,7 +29,7 @@ pub(super) fn is_replayable(graph: &Graph) -> bool {
 #[cfg(test)]
 mod tests {
     use fovea_graph::ops::Conv;
-    use fovea_graph::{Builder, Lowering, Result, Target, Tensor};
+    use fovea_graph::{Builder, DOMAIN, Lowering, Result, Target, Tensor};
     use fovea_runtime::Device;
 
     use super::*;
@@ -54,6 +54,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn kernels_of_our_own_on_a_gpu_are_those_of_pools_and_normalisation_in_single_precision() {
+        let recipe = Recipe::load("alexnet", &[]).unwrap();
+        let own = |own_operators, precision| {
+            let options = OrtOptions { precision, own_operators, ..OrtOptions::new(Device::Cuda(0)) };
+            let network = Classifier::new(&recipe, 10).unwrap();
+            let graphs = TrainingGraphs::build(&network, &options.graphs(&recipe, 4)).unwrap();
+            let own = graphs.train.nodes().filter(|(operator, ..)| operator.domain == DOMAIN);
+            let mut names: Vec<&str> = own.map(|(operator, ..)| operator.name).collect();
+            names.sort_unstable();
+            names
+        };
+        let pools =
+            ["MaxPool", "MaxPool", "MaxPool", "MaxPoolGradient", "MaxPoolGradient", "MaxPoolGradient"];
+        let expected = [&["Lrn", "Lrn", "LrnGradient", "LrnGradient"][..], &pools].concat();
+        assert_eq!(own(true, Precision::Tf32), expected);
+        // Normalisation is in single precision there too.
+        assert_eq!(own(true, Precision::F16), expected[..4]);
+        assert!(own(false, Precision::Tf32).is_empty());
     }
 
     #[test]
