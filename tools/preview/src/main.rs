@@ -25,7 +25,7 @@ use fovea_tools::args::{number, seed};
 use fovea_tools::data::{CacheArgs, RemoteError, is_url};
 use fovea_tools::terminal::{USAGE, one_line};
 use fovea_tools::{errln, outln, signals};
-use fovea_trainer::recipe::{Recipe, RecipeError};
+use fovea_trainer::recipe::{MOST_EPOCHS, Recipe, RecipeError};
 use fovea_trainer::training::{TrainingError, check_images};
 
 use crate::contact_sheet::{Original, SheetViews, draw};
@@ -65,6 +65,15 @@ struct Arguments {
     /// 7/8 of the side, mirroring and colour jitter]. Photos get the size that it trains on.
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
+    /// Shows the training images of this epoch, for recipes with images of several sizes.
+    #[arg(
+        long,
+        default_value_t = 1,
+        requires = "recipe",
+        conflicts_with_all = ["views", "ten_crop"],
+        value_parser = number::<u32>(1..=MOST_EPOCHS, "epochs")
+    )]
+    epoch: u32,
 }
 
 /// Side of photos in pixels where there is no recipe.
@@ -91,7 +100,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(recipe) => u32::try_from(recipe.input.crop_px).context("the recipe's input.crop_px")?,
         None => sizes.smallest().width * 7 / 8,
     };
-    let steps = recipe.as_ref().map_or_else(|| paper(crop), Recipe::train_augmentations);
+    let epochs_done = arguments.epoch - 1;
+    let steps = recipe.as_ref().map_or_else(|| paper(crop), |recipe| recipe.train_augmentations(epochs_done));
     let chain = Chain::from_configs(&steps, sizes, Some(&statistics))?;
     let views = match arguments.views.or(arguments.ten_crop.then_some(EvalCrops::TenCrop)) {
         Some(views) => {

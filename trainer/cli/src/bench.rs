@@ -27,7 +27,7 @@ use super::{WrongUsage, data, device, launch};
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut overrides = args.set.clone();
     overrides.extend(args.batch_size.map(|size| format!("training.batch_size={size}")));
-    let recipe = match &args.network {
+    let mut recipe = match &args.network {
         None => Recipe::load(&args.recipe, &overrides)?,
         Some(file) => {
             let file = file.to_str().context("the path of the network is not Unicode")?;
@@ -35,6 +35,13 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         }
     };
     check_file(&recipe).map_err(TrainingError::from)?;
+    if !recipe.augmentation.sizes.is_empty() {
+        recipe.augmentation.sizes.clear();
+        let px = recipe.input.crop_px;
+        errln!(
+            "note: all steps are on images of {px} pixels; others of augmentation.sizes by --set input.crop_px="
+        );
+    }
     if let Some(data) = &args.data {
         loader(args, &recipe, data)?;
         return Ok(ExitCode::SUCCESS);

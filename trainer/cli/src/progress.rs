@@ -34,6 +34,8 @@ pub struct Terminal {
     smoothed: Option<Smoothed>,
     sharing: Option<Sharing>,
     last_line: Option<Instant>,
+    /// Side of the training images that was said last.
+    training_px: Option<usize>,
 }
 
 /// Values that would jump too much to be read.
@@ -164,6 +166,12 @@ impl Observer for Terminal {
                 "each epoch leaves out {}, not always the same, beyond its last whole batch",
                 count(plan.left_out(), "training image")
             ));
+        }
+    }
+
+    fn training_on(&mut self, epoch: u32, px: usize) {
+        if self.training_px.replace(px) != Some(px) {
+            Self::print(&format!("from epoch {epoch} on, training images have {px}x{px} pixels"));
         }
     }
 

@@ -36,6 +36,22 @@ pub enum BackendError {
         /// Bytes that the process can have.
         most_bytes: u64,
     },
+    /// The network does not take training images of another side.
+    #[error(
+        "recipe `{recipe}`: its network does not take both images of {crop_px} pixels (`input.crop_px`) and training \
+         images of {px} (`augmentation.sizes`): {reason}; leave `augmentation.sizes` out, or use a network that \
+         averages over all places before its last layer, such as resnet18"
+    )]
+    Size {
+        /// Name of the recipe.
+        recipe: String,
+        /// The side in pixels that does not fit.
+        px: usize,
+        /// The side of images in evaluation.
+        crop_px: usize,
+        /// What does not fit, by the name of the layer.
+        reason: String,
+    },
     /// A saved state does not fit the network.
     #[error(transparent)]
     State(#[from] StateError),
@@ -83,7 +99,7 @@ impl BackendError {
     /// as graphs.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Layers(_) | Self::Graph(_) | Self::Memory { .. })
+        matches!(self, Self::Layers(_) | Self::Graph(_) | Self::Memory { .. } | Self::Size { .. })
     }
 
     /// For `map_err`: ONNX Runtime's error, with the operation that failed.

@@ -15,6 +15,8 @@ mod ort;
 mod precision;
 mod reference;
 mod setup;
+#[cfg(test)]
+mod sizes_tests;
 
 use fovea_pipeline::memory::{HostMemory, MemoryProvider};
 
@@ -105,6 +107,14 @@ pub trait TrainingBackend {
     fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
         Ok(Box::new(HostMemory))
     }
+
+    /// Makes training images have `px` pixels along a side from now on; at first they have those of evaluation,
+    /// `input.crop_px`, which stay. What is to be called between steps; the state stays as it is.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the network has other parameters then, or the device fails; the backend cannot
+    /// train then.
+    fn set_training_px(&mut self, px: usize) -> Result<(), BackendError>;
 
     /// Forward, loss and backward over a micro-batch; its gradients are added to those of the step.
     ///

@@ -11,13 +11,14 @@ use crate::state::Tensors;
 #[derive(Clone, Debug)]
 pub struct NullBackend {
     limits: Limits,
+    train_limits: Limits,
 }
 
 impl NullBackend {
     /// A backend for batches of `setup`.
     #[must_use]
     pub fn new(setup: &Setup<'_>) -> Self {
-        Self { limits: setup.limits() }
+        Self { limits: setup.limits(), train_limits: setup.limits() }
     }
 }
 
@@ -30,8 +31,13 @@ impl TrainingBackend for NullBackend {
         self.limits.rows
     }
 
+    fn set_training_px(&mut self, px: usize) -> Result<(), BackendError> {
+        self.train_limits = self.limits.at(px);
+        Ok(())
+    }
+
     fn accumulate(&mut self, rows: Rows<'_>, _: MicroBatch) -> Result<BatchMetrics, BackendError> {
-        self.limits.check_training(&rows)?;
+        self.train_limits.check_training(&rows)?;
         Ok(BatchMetrics { rows: rows.targets.len() as u64, ..BatchMetrics::default() })
     }
 

@@ -35,7 +35,7 @@ impl<'a> Setup<'a> {
     /// [`BackendError::Layers`] when the layers do not fit together, or a pattern of the recipe matches no
     /// parameter, [`BackendError::Memory`] when the machine has too little memory, [`BackendError::Graph`]
     /// when the file of the network cannot be read or translated, or takes other images or gives other
-    /// outputs.
+    /// outputs, [`BackendError::Size`] when it does not take training images of all sides of the recipe.
     pub fn new(
         recipe: &'a Recipe,
         classes: usize,
@@ -48,6 +48,7 @@ impl<'a> Setup<'a> {
         // An error now, before a runtime is looked for.
         optimizer::groups(recipe, &network.parameters()?)?;
         let setup = Self { recipe, network, batch_rows, mean, seed, place: (0, 1) };
+        setup.check_sizes()?;
         setup.check_memory()?;
         Ok(setup)
     }
@@ -56,6 +57,29 @@ impl<'a> Setup<'a> {
     #[must_use]
     pub fn of_rank(self, rank: usize, world: usize) -> Self {
         Self { place: (rank, world), ..self }
+    }
+
+    /// Checks that images of every side meet the same parameters.
+    fn check_sizes(&self) -> Result<(), BackendError> {
+        self.recipe.training_sizes().iter().try_for_each(|size| self.check_size(size.crop_px))
+    }
+
+    /// Checks that training images of `px` pixels meet the parameters that images in evaluation meet.
+    pub(super) fn check_size(&self, px: usize) -> Result<(), BackendError> {
+        let crop_px = self.recipe.input.crop_px;
+        if px == crop_px {
+            return Ok(());
+        }
+        let refuse = |reason| BackendError::Size { recipe: self.recipe.name.clone(), px, crop_px, reason };
+        let (parameters, _) = self.network.at(crop_px).declared()?;
+        let (others, _) = self.network.at(px).declared().map_err(|error| refuse(error.to_string()))?;
+        match parameters.iter().zip(&others).find(|(here, there)| here.shape != there.shape) {
+            None => Ok(()),
+            Some((here, there)) => Err(refuse(format!(
+                "the shape of `{}` is {:?} for these and {:?} for those",
+                here.name, here.shape, there.shape
+            ))),
+        }
     }
 
     /// Checks that this machine has the memory for the images and layers of a batch, and for the weights.
@@ -97,14 +121,13 @@ impl<'a> Setup<'a> {
     }
 
     pub(super) fn limits(&self) -> Limits {
-        let px = self.recipe.input.crop_px;
         let (rows, loss) = (self.batch_rows, self.recipe.training.loss);
-        Limits { rows, row_bytes: 3 * px * px, classes: self.network.classes, loss }
+        Limits { rows, px: self.recipe.input.crop_px, classes: self.network.classes, loss }
     }
 }
 
 /// Checks that `most_bytes` of memory suffice for what a backend has in any case: the images of a batch, the
-/// outputs of one of the recipe's layers, and `weights` (if `None`, those of its layers) with their gradients
+/// outputs of one of the recipe's layers, with images of the largest side; and `weights` (if `None`, those of its layers) with their gradients
 /// and slots.
 fn check_memory(
     recipe: &Recipe,
@@ -113,14 +136,15 @@ fn check_memory(
     weights: Option<u128>,
     most_bytes: Option<u64>,
 ) -> Result<(), BackendError> {
-    let layers = recipe.shapes(3, classes)?;
+    let largest_px = recipe.largest_px();
+    let layers = recipe.shapes_at(largest_px, 3, classes)?;
     let wide = |value: usize| value as u128;
     let weights =
         weights.unwrap_or_else(|| layers.iter().map(|layer| u128::from(layer.parameters)).sum::<u128>());
     let widest = layers.iter().map(|layer| wide(layer.channels) * wide(layer.side_px).pow(2)).max();
     let values =
         wide(rows) * widest.unwrap_or(0) + weights * (2 + wide(optimizer::from_recipe(recipe).slots().len()));
-    let needed_bytes = wide(rows) * 3 * wide(recipe.input.crop_px).pow(2) + 4 * values;
+    let needed_bytes = wide(rows) * 3 * wide(largest_px).pow(2) + 4 * values;
     match most_bytes {
         Some(most_bytes) if needed_bytes > u128::from(most_bytes) => {
             Err(BackendError::Memory { recipe: recipe.name.clone(), rows, needed_bytes, most_bytes })
@@ -133,12 +157,22 @@ fn check_memory(
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub rows: usize,
-    pub row_bytes: usize,
+    /// Side of the images in pixels.
+    pub px: usize,
     pub classes: usize,
     pub loss: Loss,
 }
 
 impl Limits {
+    /// Those for images of `px` pixels.
+    pub fn at(self, px: usize) -> Self {
+        Self { px, ..self }
+    }
+
+    fn row_bytes(&self) -> usize {
+        3 * self.px * self.px
+    }
+
     /// Checks images and labels.
     pub fn check(&self, rows: &Rows<'_>) -> Result<(), BackendError> {
         let refuse = |what, found: String, expected| Err(BackendError::Rows { what, found, expected });
@@ -146,8 +180,8 @@ impl Limits {
         if count == 0 || count > self.rows {
             return refuse("rows of a batch", count.to_string(), format!("1 to {}", self.rows));
         }
-        if rows.images.len() < count * self.row_bytes {
-            let expected = format!("{count} images of {} bytes", self.row_bytes);
+        if rows.images.len() < count * self.row_bytes() {
+            let expected = format!("{count} images of {} bytes", self.row_bytes());
             return refuse("bytes of images", rows.images.len().to_string(), expected);
         }
         let are_classes = self.loss == Loss::CrossEntropy;

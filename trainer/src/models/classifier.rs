@@ -110,6 +110,12 @@ impl Classifier {
         Ok(forward)
     }
 
+    /// The same network for images of `input_px` pixels.
+    #[must_use]
+    pub fn at(&self, input_px: usize) -> Self {
+        Self { input_px, ..self.clone() }
+    }
+
     /// The parameters in order.
     ///
     /// # Errors

@@ -132,6 +132,15 @@ impl TrainingGraphs {
             evaluate: evaluate(network, options)?,
         })
     }
+
+    /// The train graph alone, and its dropout masks.
+    ///
+    /// # Errors
+    /// Those of [`build`](Self::build).
+    pub fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Vec<DropoutMask>)> {
+        let (graph, declared) = train(network, options)?;
+        Ok((graph, declared.masks))
+    }
 }
 
 /// The train graph, and the network's declarations in it.

@@ -26,9 +26,9 @@ mod pattern;
 mod ranges;
 mod resolve;
 mod shapes;
+mod sizes;
 mod validate;
 
-use fovea_pipeline::augment::{CenterCrop, RandomCrop, RandomResizedCrop};
 use fovea_pipeline::{AugmentationConfig, EvalCrops, Mixing};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -45,6 +45,7 @@ pub use optimizer::{GroupConfig, NetworkPart, OptimizerConfig, OptimizerKind};
 pub(crate) use pattern::matches;
 pub use ranges::{MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
 pub use shapes::LayerShape;
+pub use sizes::TrainingSize;
 
 use fovea_files::{canonical_json, hexadecimal, sha256_of};
 
@@ -142,6 +143,9 @@ pub struct Augmentation {
     /// How often each photo of a batch is in it, with draws of its own each time [default: 1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub views: Option<usize>,
+    /// Another side of the images after some epochs, in ascending order; `input.crop_px` before the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<TrainingSize>,
     /// [`Mixing::mixup_alpha`]; 0 or nothing for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixup_alpha: Option<f64>,
@@ -267,18 +271,6 @@ impl Recipe {
         }
     }
 
-    /// The augmentations of training images, with every crop's size filled in.
-    #[must_use]
-    pub fn train_augmentations(&self) -> Vec<AugmentationConfig> {
-        let mut configs = self.augmentation.train.clone();
-        for config in &mut configs {
-            if [CenterCrop::OP, RandomCrop::OP, RandomResizedCrop::OP].contains(&config.op.as_str()) {
-                config.parameters.entry("size").or_insert_with(|| self.input.crop_px.into());
-            }
-        }
-        configs
-    }
-
     /// How often each photo of a batch is in it.
     #[must_use]
     pub fn views(&self) -> usize {
@@ -385,7 +377,7 @@ mod tests {
             AugmentationConfig::new("horizontal_flip", json!({ "p": 0.5 })),
             AugmentationConfig::new("pca_jitter", json!({ "stddev": 0.1, "scale": "eigenvalue" })),
         ];
-        assert_eq!(recipe.train_augmentations(), expected);
+        assert_eq!(recipe.train_augmentations(0), expected);
     }
 
     #[test]

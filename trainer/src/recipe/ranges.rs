@@ -15,7 +15,7 @@ pub const MOST_OUTPUTS: u64 = 1_000_000;
 const MOST_DEPTH: u64 = 1000;
 
 /// Keys by their last part, with their ranges.
-const RANGES: [(&str, RangeInclusive<u64>); 25] = [
+const RANGES: [(&str, RangeInclusive<u64>); 26] = [
     ("image_px", 1..=MOST_PX),
     ("crop_px", 1..=MOST_PX),
     ("kernel", 1..=MOST_PX),
@@ -30,6 +30,7 @@ const RANGES: [(&str, RangeInclusive<u64>); 25] = [
     ("patience", 1..=MOST_EPOCHS),
     ("times", 0..=MOST_EPOCHS),
     ("milestones", 1..=MOST_EPOCHS),
+    ("after", 0..=MOST_EPOCHS),
     ("axes", 0..=8),
     ("steps", 1..=1_000_000_000),
     ("depth", 1..=MOST_DEPTH),

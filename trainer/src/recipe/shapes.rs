@@ -31,19 +31,26 @@ impl LayerShape {
 }
 
 impl Recipe {
-    /// The shape of every layer's output for images of `channels` channels in a data set of `classes`
-    /// classes.
+    /// The shape of every layer's output for images of `input.crop_px` and `channels` channels in a data set of
+    /// `classes` classes.
     ///
     /// # Errors
     /// [`RecipeError::Shape`] names the layer that does not fit and the conflicting numbers.
     pub fn shapes(&self, channels: usize, classes: usize) -> Result<Vec<LayerShape>, RecipeError> {
-        let mut at = LayerShape {
-            name: String::new(),
-            channels,
-            side_px: self.input.crop_px,
-            parameters: 0,
-            multiply_adds: 0,
-        };
+        self.shapes_at(self.input.crop_px, channels, classes)
+    }
+
+    /// As [`shapes`](Self::shapes), for images of `side_px` pixels.
+    ///
+    /// # Errors
+    /// Those of [`shapes`](Self::shapes).
+    pub fn shapes_at(
+        &self,
+        side_px: usize,
+        channels: usize,
+        classes: usize,
+    ) -> Result<Vec<LayerShape>, RecipeError> {
+        let mut at = LayerShape { name: String::new(), channels, side_px, parameters: 0, multiply_adds: 0 };
         let mut shapes = Vec::with_capacity(self.network.layer.len());
         for layer in &self.network.layer {
             at = after(&at, &layer.kind, classes).map_err(|reason| RecipeError::Shape {

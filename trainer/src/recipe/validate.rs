@@ -294,8 +294,30 @@ impl Recipe {
             views,
             &format!("a divisor of the {batch} images of `training.batch_size`"),
         )?;
+        self.validate_sizes(check)?;
+        self.training_sizes().iter().try_for_each(|size| self.validate_chain(check, size.after))
+    }
+
+    fn validate_sizes(&self, check: &Check) -> Result<(), RecipeError> {
+        let sizes = &self.augmentation.sizes;
+        if sizes.is_empty() {
+            return Ok(());
+        }
+        sizes.iter().try_for_each(|size| check.whole("sizes.crop_px", size.crop_px))?;
+        let after: Vec<u32> = sizes.iter().map(|size| size.after).collect();
+        let ascends = after.is_sorted_by(|a, b| a < b);
+        check.that(ascends, "sizes", format!("{after:?}"), "`after` in ascending order")?;
+        let has_crop = self.has_crop_without_size();
+        check.that(has_crop, "sizes", "given", "a crop without `size` in `augmentation.train`")?;
+        let input = Check { recipe: check.recipe, section: "input".to_owned() };
+        let has_one_size = self.input.mean == Mean::Image;
+        input.that(!has_one_size, "mean", "image", "`channel`, or numbers, with `augmentation.sizes`")
+    }
+
+    /// Checks the augmentations after `epochs` epochs.
+    fn validate_chain(&self, check: &Check, epochs: u32) -> Result<(), RecipeError> {
         let mut steps = Vec::new();
-        for config in self.train_augmentations() {
+        for config in self.train_augmentations(epochs) {
             match config.build(None) {
                 Ok(step) => steps.push(step),
                 // Statistics come with the data set, and the augmentations that need them change no size.
@@ -310,7 +332,7 @@ impl Recipe {
         let size = Chain::new(steps, Size::square(image_px))
             .map_err(|error| self.bad_augmentation("size", &error))?
             .output_size();
-        let crop_px = self.input.crop_px as u64;
+        let crop_px = self.training_px(epochs) as u64;
         let fits = u64::from(size.width) == crop_px && u64::from(size.height) == crop_px;
         check.that(
             fits,

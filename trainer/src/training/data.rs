@@ -16,7 +16,7 @@ use fovea_pipeline::{Batch, Chain, Class, Dataset, Loader, LoaderConfig, Mixing,
 use super::TrainingError;
 use crate::backend::{BackendError, Setup};
 use crate::models::check_file;
-use crate::recipe::{Mean, Recipe};
+use crate::recipe::{Mean, Recipe, TrainingSize};
 
 /// Opens the data set in `directory` for a trained network.
 ///
@@ -79,7 +79,8 @@ pub struct TrainingData {
     train: Arc<Records>,
     evaluated: Arc<Records>,
     split: Split,
-    chain: Arc<Chain>,
+    /// The augmentations, and the epoch from which on they apply; the first is 0.
+    chains: Vec<(u64, Arc<Chain>)>,
     mixing: Mixing,
     views: usize,
 }
@@ -111,13 +112,17 @@ impl TrainingData {
             Split::Val => Arc::new(dataset.records(Split::Val)?),
             Split::Train => Arc::clone(&train),
         };
-        let chain =
-            Chain::from_configs(&recipe.train_augmentations(), info.image_sizes(), info.statistics.as_ref())?;
+        let chain = |size: &TrainingSize| -> Result<(u64, Arc<Chain>), TrainingError> {
+            let configs = recipe.train_augmentations(size.after);
+            let chain = Chain::from_configs(&configs, info.image_sizes(), info.statistics.as_ref())?;
+            Ok((size.after.into(), Arc::new(chain)))
+        };
+        let chains = recipe.training_sizes().iter().map(chain).collect::<Result<_, _>>()?;
         let mean = mean_of(dataset, recipe)?;
-        let (classes, digest, chain) = (info.classes.clone(), info.digest(Split::Train), Arc::new(chain));
+        let (classes, digest) = (info.classes.clone(), info.digest(Split::Train));
         let directory = dataset.directory().into();
         let (mixing, views) = (recipe.mixing(), recipe.views());
-        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chain, mixing, views })
+        Ok(Self { directory, classes, digest, mean, train, evaluated, split, chains, mixing, views })
     }
 
     /// Checks that there are enough training images for a batch, and that it has `parts` equal parts, with
@@ -239,7 +244,9 @@ pub(crate) fn is_ready(loader: &Loader, stop: &AtomicBool) -> bool {
 /// The training batches of a run, from any position on.
 pub(crate) struct Batches {
     records: Arc<Records>,
+    /// With the augmentations that come first.
     config: LoaderConfig,
+    chains: Vec<(u64, Arc<Chain>)>,
     limit: Option<u64>,
     memory: Box<dyn MemoryProvider>,
     /// With the epoch and number of the next batch.
@@ -259,9 +266,9 @@ impl Batches {
         limit: Option<u64>,
         memory: Box<dyn MemoryProvider>,
     ) -> Self {
-        let chain = Chain::empty(data.chain.output_size());
-        let views = Views::Augmented { chain: Arc::clone(&data.chain), count: data.views };
-        let mixing = data.mixing;
+        let chain = &data.chains[0].1;
+        let views = Views::Augmented { chain: Arc::clone(chain), count: data.views };
+        let (mixing, chain) = (data.mixing, Chain::empty(chain.output_size()));
         let config = LoaderConfig {
             batch_size: batch_size / data.views,
             seed,
@@ -271,7 +278,8 @@ impl Batches {
             mixing,
             ..LoaderConfig::training(chain)
         };
-        Self { records: Arc::clone(&data.train), config, limit, memory, running: None, ahead: None }
+        let (records, chains) = (Arc::clone(&data.train), data.chains.clone());
+        Self { records, config, chains, limit, memory, running: None, ahead: None }
     }
 
     /// Takes the images in `order`.
@@ -301,7 +309,7 @@ impl Batches {
     }
 
     /// The batch number `batch` of `epoch`, both counted from 0; `None` if `stop` is set before it is there.
-    /// A single loader makes all of them while they are requested in order.
+    /// A single loader makes all of them while they are requested in order, until images have another size.
     ///
     /// # Errors
     /// [`TrainingError::Loader`].
@@ -320,7 +328,8 @@ impl Batches {
             None => unreachable!("a loader ends with an error only"),
         };
         let next = if batch + 1 == loader.batches_per_epoch() { (epoch + 1, 0) } else { (epoch, batch + 1) };
-        if next.1 == 0 || next.1 < self.per_epoch() {
+        let is_over = next.0 == self.end_of_size(epoch);
+        if !is_over && (next.1 == 0 || next.1 < self.per_epoch()) {
             self.running = Some((loader, next));
         }
         Ok(Some(made))
@@ -334,8 +343,19 @@ impl Batches {
         self.ahead.as_ref()?.as_ref().ok()
     }
 
+    /// The first epoch after `epoch` in which images have another size.
+    fn end_of_size(&self, epoch: u64) -> u64 {
+        self.chains.iter().map(|(from, _)| *from).find(|from| *from > epoch).unwrap_or(u64::MAX)
+    }
+
     fn start(&mut self, epoch: u64, batch: u64) -> Result<Loader, TrainingError> {
-        let config = LoaderConfig { epochs: epoch..u64::MAX, first_batch: batch, ..self.config.clone() };
+        let mut config = self.config.clone();
+        (config.epochs, config.first_batch) = (epoch..self.end_of_size(epoch), batch);
+        if let (Views::Augmented { chain, .. }, Some((_, now))) =
+            (&mut config.views, self.chains.iter().rev().find(|(from, _)| *from <= epoch))
+        {
+            chain.clone_from(now);
+        }
         Ok(Loader::start_with_memory(Arc::clone(&self.records), config, &mut *self.memory)?)
     }
 }

@@ -134,6 +134,12 @@ pub trait Observer {
         let _ = plan;
     }
 
+    /// Epoch number `epoch` begins, with training images of `px` pixels a side; called where a recipe has images
+    /// of several sizes.
+    fn training_on(&mut self, epoch: u32, px: usize) {
+        let _ = (epoch, px);
+    }
+
     /// An update was done. `batch` counts from 1 within its epoch, the one of `step.epoch`.
     fn step(&mut self, step: &metrics::Step, batch: u64) {
         let _ = (step, batch);

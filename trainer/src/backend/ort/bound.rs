@@ -27,9 +27,11 @@ pub(super) struct Declared {
 /// Inputs that training and evaluation share.
 pub(super) struct BatchFeeds {
     pub rows: usize,
+    /// Those of evaluation, and of training where it has images of the same side.
     pub images: ImageInput,
     pub targets: TargetFeed,
     pub valid: Feed<bool>,
+    pub mean: Feed<f32>,
 }
 
 /// What the network should give.
@@ -77,7 +79,8 @@ pub(super) struct Train {
     pub offsets: Feed<f32>,
     pub scale: Feed<f32>,
     pub masks: Vec<Feed<bool>>,
-    pub mean: Feed<f32>,
+    /// Only if images of training have another side than those of evaluation.
+    pub images: Option<ImageInput>,
     pub sums: ScalarOutputs,
     pub half: Option<HalfPrecision>,
     /// Only if images are mixed.
@@ -126,20 +129,28 @@ impl Declared {
 }
 
 impl BatchFeeds {
-    pub fn new(session: &Session, options: &OrtOptions, setup: &Setup<'_>) -> Result<Self, BackendError> {
+    pub fn new(
+        session: &Session,
+        options: &OrtOptions,
+        setup: &Setup<'_>,
+        mean_shape: &[usize],
+    ) -> Result<Self, BackendError> {
         let rows = setup.batch_rows;
         Ok(Self {
             rows,
             images: ImageInput::new(session, options, setup)?,
             targets: TargetFeed::new(session, options.device, setup)?,
             valid: Feed::new(session, options.device, names::VALID, &[rows])?,
+            mean: Feed::new(session, options.device, names::MEAN, mean_shape)?,
         })
     }
 
-    pub fn bind(&self, binding: &mut Binding) -> Result<(), BackendError> {
-        self.images.bind(binding)?;
+    /// Binds them, with `images` in place of those of evaluation if they are given.
+    pub fn bind(&self, images: Option<&ImageInput>, binding: &mut Binding) -> Result<(), BackendError> {
+        images.unwrap_or(&self.images).bind(binding)?;
         self.targets.bind(binding)?;
-        self.valid.bind(binding)
+        self.valid.bind(binding)?;
+        self.mean.bind(binding)
     }
 
     /// Writes everything except the images. Rows that are not given keep their previous values, and do not
@@ -200,7 +211,6 @@ impl Train {
         options: &OrtOptions,
         setup: &Setup<'_>,
         masks: &[DropoutMask],
-        mean_shape: &[usize],
     ) -> Result<Self, BackendError> {
         let device = options.device;
         // A CUDA graph writes to the GPU only; otherwise ONNX Runtime copies the numbers to the host.
@@ -219,12 +229,16 @@ impl Train {
             true => Some(MixedFeeds::new(&session, device, setup.batch_rows)?),
             false => None,
         };
+        let images = match setup.network.input_px == setup.recipe.input.crop_px {
+            true => None,
+            false => Some(ImageInput::new(&session, options, setup)?),
+        };
         Ok(Self {
             mixed,
+            images,
             offsets: Feed::new(&session, device, names::OFFSETS, &[setup.batch_rows, 3])?,
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
-            mean: Feed::new(&session, device, names::MEAN, mean_shape)?,
             sums: ScalarOutputs::new(&place, setup.recipe.training.loss)
                 .map_err(BackendError::session("allocate outputs"))?,
             half,
@@ -256,8 +270,8 @@ impl Train {
             Ok(binding)
         };
         let mut binding = bind(&mut self.sums).map_err(BackendError::session("bind the parameters"))?;
-        batch.bind(&mut binding)?;
-        for feed in [&self.offsets, &self.scale, &self.mean] {
+        batch.bind(self.images.as_ref(), &mut binding)?;
+        for feed in [&self.offsets, &self.scale] {
             feed.bind(&mut binding)?;
         }
         for mask in &self.masks {
@@ -283,7 +297,6 @@ impl Evaluate {
         session: Session,
         setup: &Setup<'_>,
         batch: &BatchFeeds,
-        mean: &Feed<f32>,
         (network, layout): (&Declared, &Layout),
         (weights, trained): (&SharedFlat, &SharedFlat),
     ) -> Result<Self, BackendError> {
@@ -301,8 +314,7 @@ impl Evaluate {
         };
         let (mut binding, sums, probabilities) =
             bind().map_err(BackendError::session("bind the parameters"))?;
-        batch.bind(&mut binding)?;
-        mean.bind(&mut binding)?;
+        batch.bind(None, &mut binding)?;
         Ok(Self { session, binding, sums, probabilities })
     }
 }

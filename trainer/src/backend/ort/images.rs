@@ -19,10 +19,10 @@ pub(super) struct ImageInput {
 }
 
 impl ImageInput {
-    /// The input of `session`; on a GPU with room for the images of the next batch, unless the options or the
-    /// driver rule it out.
+    /// The input of `session`, for images of the setup's network; on a GPU with room for the images of the next
+    /// batch, unless the options or the driver rule it out.
     pub fn new(session: &Session, options: &OrtOptions, setup: &Setup<'_>) -> Result<Self, BackendError> {
-        let px = setup.recipe.input.crop_px;
+        let px = setup.network.input_px;
         let shape = [setup.batch_rows, 3, px, px];
         let feed = Feed::new(session, options.device, names::IMAGES, &shape)?;
         let ahead = match options.device {

@@ -1,7 +1,8 @@
 //! Training through ONNX Runtime, on the CPU or a GPU.
 //!
 //! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate*
-//! (created when a step first has a second micro-batch) and *evaluate*. Weights, optimizer slots and
+//! (created when a step first has a second micro-batch) and *evaluate*; another *train* for images of another
+//! side. Weights, optimizer slots and
 //! gradients are in one flat buffer each, on the device; the sessions read and write ranges of them in place,
 //! bound once. In a step only images, labels, offsets and dropout masks are copied to the device, and three
 //! metrics come back (in half precision also the sum of the gradients).
@@ -15,6 +16,7 @@ mod kernels;
 mod options;
 mod outputs;
 mod session;
+mod side;
 mod squares;
 mod staging;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use self::flat::{Binding, Flat, SharedFlat, lock};
 use self::kernels::{is_replayable, without_cuda_kernel};
 use self::options::{FIRST_GRAPH, LATER_GRAPH};
 use self::session::{Role, device_allocator, open, staging_allocator};
+use self::side::Plan;
 use self::squares::Squares;
 use self::staging::StagingMemory;
 use self::update::{Adder, Flats, Slot, Updater, units};
@@ -57,7 +60,9 @@ pub use options::OrtOptions;
 pub struct OrtBackend {
     loaded: &'static OnnxRuntime,
     options: OrtOptions,
+    plan: Plan,
     limits: Limits,
+    train_limits: Limits,
     network: Declared,
     layout: Layout,
     entries: Vec<Entry>,
@@ -127,8 +132,9 @@ impl OrtBackend {
         let separate = optimizer.is_layerwise();
         let layout = Layout::new(&network.parameters, &groups, &network.buffers, separate);
         let entries = layout.entries(&network.parameters, &network.buffers, optimizer.slots());
-        let session = open(&loaded.environment, &options, &train, Role::Train)?;
-        let flat = |len| zeros(&session, options.device, len);
+        // What all sessions share is in memory of this one, as the one that trains may be replaced.
+        let evaluation = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
+        let flat = |len| zeros(&evaluation, options.device, len);
         let (rank, world) = setup.place;
         let shares = Shares::new(units(&layout, separate), world);
         let (own, trained) = (shares.of(rank), 0..layout.buffers.start);
@@ -140,25 +146,18 @@ impl OrtBackend {
         };
         let slots = (0..optimizer.slots().len()).map(slot).collect::<Result<_, BackendError>>()?;
         let flats = Flats { weights: flat(layout.len)?, slots, gradients: flat(layout.buffers.end)? };
-        let batch = BatchFeeds::new(&session, &options, setup)?;
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
-        let mean_shape: &[usize] = &mean_shape;
-        let mut train = Train::new(session, &options, setup, &network.masks, mean_shape)?;
-        train.mean.write(|values| values.copy_from_slice(&mean))?;
+        let mut batch = BatchFeeds::new(&evaluation, &options, setup, &mean_shape)?;
+        batch.mean.write(|values| values.copy_from_slice(&mean))?;
+        let session = open(&loaded.environment, &options, &train, Role::Train)?;
+        let mut train = Train::new(session, &options, setup, &network.masks)?;
         train.binding = train.bound(&batch, &network, &layout, &flats.weights, &flats.gradients)?;
         options.record(&mut train.binding, FIRST_GRAPH)?;
 
         let update = Updater::new(&loaded.environment, &options, &optimizer, &layout, &flats, &own)?;
-        let evaluate = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
         let average = optimizer.average().map_or(&flats.weights, |slot| &flats.slots[slot].flat);
-        let evaluate = Evaluate::new(
-            evaluate,
-            setup,
-            &batch,
-            &train.mean,
-            (&network, &layout),
-            (&flats.weights, average),
-        )?;
+        let evaluate =
+            Evaluate::new(evaluation, setup, &batch, (&network, &layout), (&flats.weights, average))?;
         let squares = |limit| -> Result<(Squares, f64), BackendError> {
             let groups = layout.groups.iter().map(|(range, _)| common(range, &own));
             Ok((Squares::new(&loaded.environment, &options, groups, &flats.gradients)?, limit))
@@ -167,7 +166,9 @@ impl OrtBackend {
         let backend = Self {
             loaded,
             options,
+            plan: Plan { recipe: setup.recipe.clone(), network: setup.network.clone() },
             limits: setup.limits(),
+            train_limits: setup.limits(),
             network,
             layout,
             entries,
@@ -231,7 +232,7 @@ impl OrtBackend {
     /// are in the sum by then.
     fn prepare_gradients(&mut self, at: usize) -> Result<(), BackendError> {
         while self.further.len() < at {
-            let gradients = zeros(&self.train.session, self.options.device, self.layout.buffers.end)?;
+            let gradients = zeros(&self.evaluate.session, self.options.device, self.layout.buffers.end)?;
             let mut binding = self.train.bound(
                 &self.batch,
                 &self.network,
@@ -307,10 +308,14 @@ impl TrainingBackend for OrtBackend {
             // The CPU reads any memory in place.
             Device::Cpu => Ok(Box::new(HostMemory)),
             Device::Cuda(_) => {
-                let allocator = staging_allocator(&self.train.session, self.options.device)?;
+                let allocator = staging_allocator(&self.evaluate.session, self.options.device)?;
                 Ok(Box::new(StagingMemory::new(allocator)))
             }
         }
+    }
+
+    fn set_training_px(&mut self, px: usize) -> Result<(), BackendError> {
+        self.train_at(px)
     }
 
     fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError> {
@@ -318,7 +323,7 @@ impl TrainingBackend for OrtBackend {
     }
 
     fn fetches_ahead(&self) -> bool {
-        self.batch.images.fetches_ahead()
+        self.train.images.as_ref().unwrap_or(&self.batch.images).fetches_ahead()
     }
 
     fn accumulate_and_fetch(
@@ -413,7 +418,7 @@ impl TrainingBackend for OrtBackend {
 
     fn reset_gradients(&mut self) {
         self.begin_step();
-        self.batch.images.forget();
+        self.train.images.as_mut().unwrap_or(&mut self.batch.images).forget();
     }
 
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
@@ -525,7 +530,7 @@ impl OrtBackend {
         micro_batch: &MicroBatch,
         next: Option<NextImages<'_>>,
     ) -> Result<BatchMetrics, BackendError> {
-        self.limits.check_training(rows)?;
+        self.train_limits.check_training(rows)?;
         self.train.check(&rows.targets)?;
         self.batch.write(rows)?;
         let count = rows.targets.len();
@@ -557,7 +562,8 @@ impl OrtBackend {
             0 => &mut self.train.binding,
             _ => &mut self.further[to - 1].binding,
         };
-        self.batch.images.run_and_fetch(id, rows.images, next, binding, &mut self.train.session, doing)?;
+        let images = self.train.images.as_mut().unwrap_or(&mut self.batch.images);
+        images.run_and_fetch(id, rows.images, next, binding, &mut self.train.session, doing)?;
         if to > sum {
             self.further[sum].adder.run()?;
         }

@@ -17,17 +17,20 @@ use super::{
     Setup, Targets, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
 use crate::collective::{Shares, sum_in_tree};
+use crate::models::Classifier;
 use crate::names;
 use crate::optimizer::{self, Optimizer, ParameterGroup, clip_factor};
-use crate::recipe::{DropoutScaling, Layer, LayerKind, Loss};
+use crate::recipe::{DropoutScaling, Layer, LayerKind, Loss, Recipe};
 use crate::state::{TensorRef, Tensors};
 
 /// The backend in plain Rust, for small networks.
 #[derive(Clone, Debug)]
 pub struct ReferenceBackend {
     limits: Limits,
+    train_limits: Limits,
+    recipe: Recipe,
+    network: Classifier,
     layers: Vec<Layer>,
-    input_px: usize,
     mean: Vec<f32>,
     factors: [f64; 3],
     optimizer: Arc<dyn Optimizer>,
@@ -93,12 +96,14 @@ impl ReferenceBackend {
         });
         let parameters = states.collect();
         let (mean, factors) = (setup.mean()?, setup.recipe.input.factors());
-        let (layers, input_px) = (setup.recipe.network.layer.clone(), setup.network.input_px);
+        let (recipe, network) = (setup.recipe.clone(), setup.network.clone());
         let label_smoothing = setup.recipe.training.label_smoothing.unwrap_or_default();
         Ok(Self {
             limits: setup.limits(),
-            layers,
-            input_px,
+            train_limits: setup.limits(),
+            layers: recipe.network.layer.clone(),
+            recipe,
+            network,
             mean,
             factors,
             optimizer,
@@ -111,13 +116,13 @@ impl ReferenceBackend {
         })
     }
 
-    /// (images − mean + offsets) · factor of the rows that count.
-    fn input(&self, rows: &Rows<'_>, offsets: Option<&[[f32; 3]]>) -> Activations {
-        let (n, px) = (rows.targets.len(), self.input_px);
+    /// (images − mean + offsets) · factor of the rows that count, of images of `px` pixels.
+    fn input(&self, rows: &Rows<'_>, px: usize, offsets: Option<&[[f32; 3]]>) -> Activations {
+        let n = rows.targets.len();
         Activations::from_shape_fn((n, 3, px, px), |(row, channel, y, x)| {
             let place = (channel * px + y) * px + x;
             let mean = if self.mean.len() == 3 { self.mean[channel] } else { self.mean[place] };
-            let pixel = rows.images[row * self.limits.row_bytes + place];
+            let pixel = rows.images[row * 3 * px * px + place];
             let offset = offsets.map_or(0.0, |offsets| offsets[row][channel]);
             (f64::from(pixel) - f64::from(mean) + f64::from(offset)) * self.factors[channel]
         })
@@ -370,9 +375,19 @@ impl TrainingBackend for ReferenceBackend {
         self.limits.rows
     }
 
+    fn set_training_px(&mut self, px: usize) -> Result<(), BackendError> {
+        self.zero_gradients();
+        self.parts.clear();
+        let (network, batch_rows) = (self.network.clone(), self.limits.rows);
+        Setup { recipe: &self.recipe, network, batch_rows, mean: &[], seed: 0, place: (0, 1) }
+            .check_size(px)?;
+        self.train_limits = self.limits.at(px);
+        Ok(())
+    }
+
     fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError> {
-        self.limits.check_training(&rows)?;
-        let x = self.input(&rows, Some(rows.color_offsets));
+        self.train_limits.check_training(&rows)?;
+        let x = self.input(&rows, self.train_limits.px, Some(rows.color_offsets));
         let trace = self.forward(x, Mode::Train, Some(&micro_batch));
         let mut dy = trace.values[trace.values.len() - 1].clone();
         let smoothing = self.label_smoothing;
@@ -469,7 +484,7 @@ impl TrainingBackend for ReferenceBackend {
     fn evaluate(&mut self, rows: Rows<'_>, probabilities: &mut [f32]) -> Result<BatchMetrics, BackendError> {
         self.limits.check(&rows)?;
         self.limits.check_probabilities(&rows, probabilities.len())?;
-        let trace = self.forward(self.input(&rows, None), Mode::Evaluate, None);
+        let trace = self.forward(self.input(&rows, self.limits.px, None), Mode::Evaluate, None);
         let mut predictions = trace.values[trace.values.len() - 1].clone();
         let sums = score(&mut predictions, &rows.targets, 0.0, self.limits.loss);
         for (probability, predicted) in probabilities.iter_mut().zip(&predictions) {

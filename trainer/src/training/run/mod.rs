@@ -28,6 +28,8 @@ use crate::state::{TensorRef, Tensors};
 
 /// How long the other processes wait for the first to read or write a checkpoint.
 const TO_SAVE: Duration = Duration::from_secs(300);
+/// How long the processes wait for each other to be ready for images of another size.
+const TO_RESIZE: Duration = Duration::from_secs(300);
 
 /// Options of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +68,8 @@ pub(super) struct Run<'a> {
     saved_at: Instant,
     /// Batches of an epoch.
     per_epoch: u64,
+    /// Side in pixels of the training images that the backend takes.
+    training_px: usize,
     /// Time of the slowest step so far, after the one that allocates memory.
     slowest: Duration,
     together: Together,
@@ -115,6 +119,7 @@ impl<'a> Run<'a> {
             together: Together::default(),
             has_average: true,
             per_epoch: 1,
+            training_px: recipe.input.crop_px,
         }
     }
 
@@ -184,6 +189,7 @@ impl<'a> Run<'a> {
         };
         let mut last_score = None;
         while self.meta.epoch < self.recipe.training.epochs {
+            self.resize()?;
             let mut clock = Clock::start();
             while self.meta.batch < per_epoch {
                 let step = self.step(&mut batches, &mut metrics, &mut clock, &mut detector);
@@ -201,6 +207,20 @@ impl<'a> Run<'a> {
             }
         }
         self.finish(last_score)
+    }
+
+    /// Prepares the backend for the training images of this epoch, if they have another size.
+    fn resize(&mut self) -> Result<(), TrainingError> {
+        let px = self.recipe.training_px(self.meta.epoch);
+        if px != self.training_px {
+            self.backend.set_training_px(px)?;
+            self.training_px = px;
+            self.ranks.wait_for(TO_RESIZE);
+        }
+        if !self.recipe.augmentation.sizes.is_empty() {
+            self.observer.training_on(self.meta.epoch + 1, px);
+        }
+        Ok(())
     }
 
     /// The result; if it is that the data set cannot be reached any more, there is a checkpoint to resume

@@ -7,6 +7,7 @@
 //! | `resuming` | stopped at any point, a run resumes to the same bits |
 //! | `ranks` | several processes train to the bits of one |
 //! | `shares` | so they do with shares of the weights and of the optimizer's state, in both backends |
+//! | `sizes` | images of another size after some epochs |
 //! | `errors` | losses that are not finite, folders and data sets that do not fit |
 
 mod errors;
@@ -14,4 +15,5 @@ mod ranks;
 mod resuming;
 mod runs;
 mod shares;
+mod sizes;
 mod support;

@@ -308,6 +308,8 @@ impl<'a> Attempt<'a> {
 pub struct Watcher {
     pub warnings: Vec<Warning>,
     pub losses: Vec<f64>,
+    /// Numbers of epochs, and the sides of their images in pixels.
+    pub sizes: Vec<(u32, usize)>,
     /// Stop before the first update.
     pub stop_at_once: bool,
     /// Stop after this many updates.
@@ -325,6 +327,10 @@ struct Watching<'a> {
 impl Observer for Watching<'_> {
     fn started(&mut self, _plan: &training::RunPlan) {
         self.stop.store(self.watcher.stop_at_once, Ordering::Relaxed);
+    }
+
+    fn training_on(&mut self, epoch: u32, px: usize) {
+        self.watcher.sizes.push((epoch, px));
     }
 
     fn step(&mut self, step: &metrics::Step, _batch: u64) {
@@ -452,6 +458,10 @@ impl TrainingBackend for Spoiling<'_> {
 
     fn batch_memory(&self) -> Result<Box<dyn MemoryProvider>, BackendError> {
         Ok(Box::new(self.blocks.clone()))
+    }
+
+    fn set_training_px(&mut self, px: usize) -> Result<(), BackendError> {
+        self.inner.set_training_px(px)
     }
 
     fn accumulate(&mut self, rows: Rows<'_>, micro_batch: MicroBatch) -> Result<BatchMetrics, BackendError> {

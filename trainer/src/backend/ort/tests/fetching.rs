@@ -21,7 +21,7 @@ impl Fetching {
         let recipe = Recipe::load("demo", &[]).unwrap();
         let (driver, mut backend) = (FakeDriver::new(), backend(&recipe));
         fetch_over(&driver, &mut backend);
-        let bytes = ROWS * backend.limits.row_bytes;
+        let bytes = ROWS * 3 * backend.limits.px * backend.limits.px;
         let images = |salt| (0..bytes).map(|i| ((i + salt) * (7919 + salt) % 251) as u8).collect();
         Self { driver, backend, batches: [1, 2, 3, 4].map(images) }
     }

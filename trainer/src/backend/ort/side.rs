@@ -1,0 +1,48 @@
+//! Training on images of another side than those of evaluation: another session over the same buffers.
+
+use super::OrtBackend;
+use super::bound::Train;
+use super::kernels::is_replayable;
+use super::options::{FIRST_GRAPH, OrtOptions};
+use super::session::{Role, open};
+use crate::backend::{BackendError, Setup};
+use crate::models::{Classifier, TrainingGraphs};
+use crate::recipe::Recipe;
+
+/// What further sessions are made from.
+pub(super) struct Plan {
+    pub recipe: Recipe,
+    pub network: Classifier,
+}
+
+impl OrtBackend {
+    /// Opens a session that trains on images of `px` pixels, in place of the present one.
+    pub(super) fn train_at(&mut self, px: usize) -> Result<(), BackendError> {
+        let Plan { recipe, network } = &self.plan;
+        let batch_rows = self.limits.rows;
+        let setup = Setup { recipe, network: network.at(px), batch_rows, mean: &[], seed: 0, place: (0, 1) };
+        setup.check_size(px)?;
+        let (graph, masks) = TrainingGraphs::train(&setup.network, &self.options.graphs(recipe, batch_rows))?;
+        let cuda_graph = self.options.cuda_graph && is_replayable(&graph);
+        let options = OrtOptions { cuda_graph, ..self.options };
+        let session = open(&self.loaded.environment, &options, &graph, Role::Train)?;
+        let mut train = Train::new(session, &options, &setup, &masks)?;
+        self.begin_step();
+        // They are bound to the present session.
+        self.further.clear();
+        self.written = 0;
+        self.network.masks = masks;
+        train.binding = train.bound(
+            &self.batch,
+            &self.network,
+            &self.layout,
+            &self.flats.weights,
+            &self.flats.gradients,
+        )?;
+        options.record(&mut train.binding, FIRST_GRAPH)?;
+        self.train = train;
+        self.options = options;
+        self.train_limits = self.limits.at(px);
+        Ok(())
+    }
+}
