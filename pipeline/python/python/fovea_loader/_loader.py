@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -161,6 +163,9 @@ class Loader:
                 arrays = _tensors.TorchTensors(self.dtype, config.side(), *memory, views)
             allocate = arrays.pinned if library == "torch" and pin_memory else None
             self._phases.append(Phase(first, until, config, arrays, allocate))
+        # Held by who takes a batch or changes the position.
+        self._lock = threading.RLock()
+        _alive.add(self)
         # The position: epoch, and images of all ranks that have been delivered in it.
         self._epoch, self._sample = 0, 0
         # Counts changes of the position that end an iteration.
@@ -195,8 +200,9 @@ class Loader:
             if epoch.number >= count:
                 return
             yield epoch
-            if not epoch.has_begun and self._turn == epoch._turn:
-                self._move_to(epoch.number + 1, 0)
+            with self._lock:
+                if not epoch.has_begun and self._turn == epoch._turn:
+                    self._move_to(epoch.number + 1, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes `epoch` the next one. Not needed: epochs advance by themselves.
@@ -204,15 +210,18 @@ class Loader:
         After `load_state_dict` with a position in this very epoch it goes on from there.
         """
         epoch = whole("epoch", epoch, 0, MOST)
-        if self._current is not None or epoch != self._epoch:
-            self._move_to(epoch, 0)
+        with self._lock:
+            if self._current is not None or epoch != self._epoch:
+                self._move_to(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batch that was delivered last: the same on every rank, for any number of ranks."""
+        with self._lock:
+            epoch, sample = self._epoch, self._sample
         return {
             "version": STATE_VERSION,
-            "epoch": self._epoch,
-            "sample_in_epoch": self._sample,
+            "epoch": epoch,
+            "sample_in_epoch": sample,
             "seed": self.seed,
             "shuffle": self.shuffle,
             "window": self.window,
@@ -245,10 +254,11 @@ class Loader:
             raise ValueError(f"the state is of a loader with window={theirs}, this one has {self.window}: give that one")
         sample = whole("sample_in_epoch", state["sample_in_epoch"], 0, len(self.dataset))
         epoch, seed = whole("epoch", state["epoch"], 0, MOST), whole("seed", state["seed"], 0, MOST)
-        if seed != self.seed:
-            self._close()
-        self.seed = seed
-        self._move_to(epoch, sample)
+        with self._lock:
+            if seed != self.seed:
+                self._close()
+            self.seed = seed
+            self._move_to(epoch, sample)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader's threads were last started.
@@ -261,8 +271,9 @@ class Loader:
 
     def close(self) -> None:
         """Stops the threads. Another iteration starts them again."""
-        self._close()
-        self._turn += 1
+        with self._lock:
+            self._close()
+            self._turn += 1
 
     def __repr__(self) -> str:
         batches = f"{len(self)} batches of {self.batch_size}, {self.dtype}"
@@ -362,6 +373,11 @@ class Epoch:
         return self
 
     def __next__(self) -> tuple[Any, Any]:
+        """The next batch; threads that share the iterator get one each."""
+        with self._loader._lock:
+            return self._next()
+
+    def _next(self) -> tuple[Any, Any]:
         loader = self._loader
         if self._has_ended:
             raise StopIteration
@@ -401,6 +417,19 @@ class Epoch:
     def _begin_copy(self, copies: _tensors.Copies) -> tuple[Any, Any, Any] | None:
         batch = self._fetch()
         return None if batch is None else copies.begin(*batch)
+
+
+# Loaders that there are.
+_alive: weakref.WeakSet[Loader] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Makes new locks in a forked child, since threads that held the old ones are not there."""
+    for loader in _alive:
+        loader._lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:

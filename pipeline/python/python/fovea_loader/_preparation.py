@@ -9,9 +9,20 @@ from typing import Any, Union
 
 from . import _native
 from ._dataset import cache_options
+from ._loader import MOST, whole
 from .transforms import explain
 
 Path = Union[str, "os.PathLike[str]"]
+
+# Whole numbers among the options of `prepare`, and the largest that Rust takes.
+NUMBERS = {
+    "size": 2**32 - 1,
+    "seed": MOST,
+    "quality": 255,
+    "shard_bytes": MOST,
+    "limit_per_class": MOST,
+    "workers": MOST,
+}
 
 
 def prepare(
@@ -94,6 +105,10 @@ def prepare(
         update=update,
         progress=progress,
     )
+    # Before Python 3.11 the error of Rust does not name the parameter.
+    for name, most in NUMBERS.items():
+        if options[name] is not None:
+            options[name] = whole(name, options[name], 0, most)
     try:
         return json.loads(_native.prepare(**options))
     except (ValueError, OverflowError) as error:
