@@ -1,5 +1,7 @@
 //! Data sets behind a server that fails in every way.
 
+mod kills;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -89,7 +91,11 @@ fn shards_of(server: &Server, settings: &Settings, limit: Option<u64>) -> (Shard
 }
 
 fn shards_in(server: &Server, settings: &Settings, limit: Option<u64>, folder: &Path) -> Shards {
-    let address = Address::parse(&server.url()).unwrap();
+    shards_at(&server.url(), settings, limit, folder)
+}
+
+fn shards_at(url: &str, settings: &Settings, limit: Option<u64>, folder: &Path) -> Shards {
+    let address = Address::parse(url).unwrap();
     let source = source_of(&address, settings).unwrap();
     let place = Place::new(&cache(folder, limit), &address.base, b"{}").unwrap();
     Shards::new(address, source, place, settings)
