@@ -108,12 +108,11 @@ pub trait TrainingBackend {
         Ok(Box::new(HostMemory))
     }
 
-    /// Makes training images have `px` pixels along a side from now on; at first they have those of evaluation,
-    /// `input.crop_px`, which stay. What is to be called between steps; the state stays as it is.
+    /// Makes training images have `px` pixels along a side from now on; at first they have `input.crop_px`, as
+    /// those of evaluation always have. Called between steps: gradients are dropped, the state stays.
     ///
     /// # Errors
-    /// [`BackendError`] when the network has other parameters then, or the device fails; the backend cannot
-    /// train then.
+    /// [`BackendError`] when the network has other parameters for such images, or the device fails.
     fn set_training_px(&mut self, px: usize) -> Result<(), BackendError>;
 
     /// Forward, loss and backward over a micro-batch; its gradients are added to those of the step.

@@ -127,8 +127,8 @@ impl<'a> Setup<'a> {
 }
 
 /// Checks that `most_bytes` of memory suffice for what a backend has in any case: the images of a batch, the
-/// outputs of one of the recipe's layers, with images of the largest side; and `weights` (if `None`, those of its layers) with their gradients
-/// and slots.
+/// outputs of one of the recipe's layers, both with images of the largest side, and `weights` (if `None`,
+/// those of its layers) with their gradients and slots.
 fn check_memory(
     recipe: &Recipe,
     classes: usize,

@@ -31,8 +31,8 @@ impl LayerShape {
 }
 
 impl Recipe {
-    /// The shape of every layer's output for images of `input.crop_px` and `channels` channels in a data set of
-    /// `classes` classes.
+    /// The shape of every layer's output for images of `input.crop_px` pixels and `channels` channels in a
+    /// data set of `classes` classes.
     ///
     /// # Errors
     /// [`RecipeError::Shape`] names the layer that does not fit and the conflicting numbers.

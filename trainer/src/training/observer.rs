@@ -134,8 +134,8 @@ pub trait Observer {
         let _ = plan;
     }
 
-    /// Epoch number `epoch` begins, with training images of `px` pixels a side; called where a recipe has images
-    /// of several sizes.
+    /// Epoch number `epoch` begins, or goes on, with training images of `px` pixels along a side; only where
+    /// the recipe has several sizes.
     fn training_on(&mut self, epoch: u32, px: usize) {
         let _ = (epoch, px);
     }

@@ -19,7 +19,7 @@ pub(super) struct ImageInput {
 }
 
 impl ImageInput {
-    /// The input of `session`, for images of the setup's network; on a GPU with room for the images of the next
+    /// The input of `session`, for images of the setup's network; on a GPU with room for those of the next
     /// batch, unless the options or the driver rule it out.
     pub fn new(session: &Session, options: &OrtOptions, setup: &Setup<'_>) -> Result<Self, BackendError> {
         let px = setup.network.input_px;

@@ -37,7 +37,6 @@ use self::flat::{Binding, Flat, SharedFlat, lock};
 use self::kernels::{is_replayable, without_cuda_kernel};
 use self::options::{FIRST_GRAPH, LATER_GRAPH};
 use self::session::{Role, device_allocator, open, staging_allocator};
-use self::side::Plan;
 use self::squares::Squares;
 use self::staging::StagingMemory;
 use self::update::{Adder, Flats, Slot, Updater, units};
@@ -48,8 +47,9 @@ use super::{
     Precision, Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
 };
 use crate::collective::{Branches, Shares, common};
-use crate::models::TrainingGraphs;
+use crate::models::{Classifier, TrainingGraphs};
 use crate::optimizer::clip_factor;
+use crate::recipe::Recipe;
 use crate::state::{TensorRef, Tensors};
 use crate::{names, optimizer};
 
@@ -92,6 +92,12 @@ pub struct OrtBackend {
     loss_scale: Option<LossScale>,
     /// Whether gradients of the step are not finite.
     overflows: bool,
+}
+
+/// What further sessions are made from.
+struct Plan {
+    recipe: Recipe,
+    network: Classifier,
 }
 
 /// A further buffer of gradients, and its addition to the one before it.

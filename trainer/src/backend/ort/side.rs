@@ -1,19 +1,12 @@
 //! Training on images of another side than those of evaluation: another session over the same buffers.
 
-use super::OrtBackend;
 use super::bound::Train;
 use super::kernels::is_replayable;
 use super::options::{FIRST_GRAPH, OrtOptions};
 use super::session::{Role, open};
+use super::{OrtBackend, Plan};
 use crate::backend::{BackendError, Setup};
-use crate::models::{Classifier, TrainingGraphs};
-use crate::recipe::Recipe;
-
-/// What further sessions are made from.
-pub(super) struct Plan {
-    pub recipe: Recipe,
-    pub network: Classifier,
-}
+use crate::models::TrainingGraphs;
 
 impl OrtBackend {
     /// Opens a session that trains on images of `px` pixels, in place of the present one.

@@ -1,6 +1,7 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
 mod gradients;
+mod size;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -28,8 +29,6 @@ use crate::state::{TensorRef, Tensors};
 
 /// How long the other processes wait for the first to read or write a checkpoint.
 const TO_SAVE: Duration = Duration::from_secs(300);
-/// How long the processes wait for each other to be ready for images of another size.
-const TO_RESIZE: Duration = Duration::from_secs(300);
 
 /// Options of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,20 +206,6 @@ impl<'a> Run<'a> {
             }
         }
         self.finish(last_score)
-    }
-
-    /// Prepares the backend for the training images of this epoch, if they have another size.
-    fn resize(&mut self) -> Result<(), TrainingError> {
-        let px = self.recipe.training_px(self.meta.epoch);
-        if px != self.training_px {
-            self.backend.set_training_px(px)?;
-            self.training_px = px;
-            self.ranks.wait_for(TO_RESIZE);
-        }
-        if !self.recipe.augmentation.sizes.is_empty() {
-            self.observer.training_on(self.meta.epoch + 1, px);
-        }
-        Ok(())
     }
 
     /// The result; if it is that the data set cannot be reached any more, there is a checkpoint to resume
