@@ -1,6 +1,7 @@
 //! Errors of prepared data sets.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::Split;
@@ -87,6 +88,21 @@ pub enum DatasetError {
         capacity: u64,
         /// What suffices, [`Room::remedy`](crate::room::Room::remedy).
         remedy: String,
+    },
+    /// Two windows of shards do not fit where they are brought.
+    #[error(
+        "the cache limit of {capacity} bytes is too small to shuffle among {window} shards at a time; give at least \
+         {needed_bytes} bytes, or a window of {fits}, for which it suffices"
+    )]
+    Window {
+        /// Shards of a window.
+        window: NonZeroU32,
+        /// [`Records::window_that_fits`](crate::Records::window_that_fits).
+        fits: NonZeroU32,
+        /// [`ShardFiles::capacity`](crate::shard_files::ShardFiles::capacity).
+        capacity: u64,
+        /// Bytes that suffice for the window.
+        needed_bytes: u64,
     },
     /// Who waited for a shard does not want it any more.
     #[error("{file}: no longer needed")]

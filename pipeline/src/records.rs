@@ -182,17 +182,42 @@ impl Records {
         if capacity < room.training_bytes {
             return Err(DatasetError::NoRoom { capacity, remedy: room.remedy(capacity) });
         }
+        let Windows { all_bytes, beside_bytes, two_bytes } = self.windows();
+        if all_bytes <= capacity {
+            return Ok(None);
+        }
+        let left = capacity.saturating_sub(beside_bytes);
+        let window = u32::try_from(left / two_bytes.max(1)).unwrap_or(u32::MAX);
+        // Of shards that differ, the two largest fit.
+        Ok(Some(NonZeroU32::new(window).unwrap_or(NonZeroU32::MIN)))
+    }
+
+    /// Checks that a window of `window` shards is no larger than
+    /// [`window_that_fits`](Self::window_that_fits).
+    ///
+    /// # Errors
+    /// [`DatasetError::NoRoom`] when even windows of one shard do not fit, [`DatasetError::Window`].
+    pub fn check_window(&self, window: NonZeroU32) -> Result<(), DatasetError> {
+        match (self.window_that_fits()?, self.files.capacity()) {
+            (Some(fits), Some(capacity)) if window > fits => {
+                let Windows { all_bytes, beside_bytes, two_bytes } = self.windows();
+                let needed = two_bytes.saturating_mul(window.get().into()).saturating_add(beside_bytes);
+                Err(DatasetError::Window { window, fits, capacity, needed_bytes: needed.min(all_bytes) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn windows(&self) -> Windows {
         let shards = |split| self.info.shards(split);
         let other = Split::ALL.into_iter().find(|&split| split != self.split && !shards(split).is_empty());
         let beside = |split| two_largest(shards(split));
-        if bytes_of(self.shards()).saturating_add(other.map_or(0, beside)) <= capacity {
-            return Ok(None);
-        }
-        let left = capacity.saturating_sub(beside(other.unwrap_or(self.split)));
         let largest = self.shards().iter().map(|shard| shard.bytes).max().unwrap_or_default();
-        let window = u32::try_from(left / largest.saturating_mul(2).max(1)).unwrap_or(u32::MAX);
-        // Of shards that differ, the two largest fit.
-        Ok(Some(NonZeroU32::new(window).unwrap_or(NonZeroU32::MIN)))
+        Windows {
+            all_bytes: bytes_of(self.shards()).saturating_add(other.map_or(0, beside)),
+            beside_bytes: beside(other.unwrap_or(self.split)),
+            two_bytes: largest.saturating_mul(2),
+        }
     }
 
     /// Maps shard `number`, and checks that it is the one that `dataset.json` means.
@@ -378,6 +403,16 @@ impl StoredRecord {
     }
 }
 
+/// The room that windows need.
+struct Windows {
+    /// Bytes of all shards, and of two of the other split.
+    all_bytes: u64,
+    /// Bytes of two shards of the split that is evaluated.
+    beside_bytes: u64,
+    /// Bytes of two windows of one shard.
+    two_bytes: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -425,6 +460,37 @@ mod tests {
         fn set_aside(&self, _: &ShardInfo) {}
 
         fn release(&self, _: &ShardInfo) {}
+    }
+
+    #[test]
+    fn a_window_that_does_not_fit_is_refused_with_a_limit_that_suffices() {
+        let check = |train: &[u64], val: &[u64], window, capacity| {
+            let info = Arc::new(test_support::info_of_sizes(train, val));
+            let records = Records::new(info, Arc::new(Limited(capacity)), Split::Train);
+            records.check_window(NonZeroU32::new(window).unwrap())
+        };
+        let (train, val) = (&[100; 9][..], &[20, 30, 40][..]);
+        for (train, val, window, capacity, fits, needed) in [
+            (train, val, 2, 469, 1, 470),
+            (train, val, 4, 700, 3, 870),
+            // Two windows of five shards are all.
+            (train, val, 5, 700, 3, 970),
+            (train, val, u32::MAX, 270, 1, 970),
+            (train, &[], 3, 799, 2, 800),
+            (train, &[], 4, 800, 3, 900),
+        ] {
+            let error = check(train, val, window, capacity).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "the cache limit of {capacity} bytes is too small to shuffle among {window} shards at a time; give at \
+                     least {needed} bytes, or a window of {fits}, for which it suffices"
+                )
+            );
+            check(train, val, fits, capacity).unwrap();
+            check(train, val, window, needed).unwrap();
+        }
+        assert!(matches!(check(train, val, 1, 269), Err(DatasetError::NoRoom { .. })));
     }
 
     #[test]

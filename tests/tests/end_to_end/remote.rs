@@ -171,6 +171,15 @@ fn what_is_advised_for_a_cache_that_is_too_small_works() {
     let window = after(&all_output(&output), "images are shuffled among ");
     succeed(&mut place.train(&folder, 2, &["--window", &window]));
     assert!(result(&run) == result(&folder));
+
+    let [run, cache] = ["large-run", "large-cache"].map(|name| place.path(name));
+    let larger = (window.parse::<u32>().unwrap() + 1).to_string();
+    let windows = ["--window", &*larger];
+    let printed = fail(at(&mut place.train(&run, 2, &windows), &url, &cache).args(limit), 2);
+    let (least, fitting) = (after(&printed, "give at least "), after(&printed, "or a window of "));
+    assert_eq!(fitting.trim_end_matches(','), window);
+    assert!(!run.exists() && !content_of_tree(&cache).iter().any(|name| name.ends_with(".arrow")));
+    succeed(at(&mut place.train(&run, 2, &windows), &url, &cache).args(["--cache-limit", &least]));
 }
 
 #[test]

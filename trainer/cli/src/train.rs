@@ -65,7 +65,9 @@ fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyho
     ranks::share_cores(&mut training, place, settings.parts);
     let opened = open_data(&args.cache, &recipe, &settings, world);
     let data = ranks::agreed(ranks, opened)?;
-    if args.resume.is_none() && settings.window.is_none() {
+    if let Some(window) = settings.window {
+        ranks::agreed(ranks, data.check_window(window))?;
+    } else if args.resume.is_none() {
         settings.window = ranks::agreed(ranks, data.window_that_fits())?;
         if let Some(window) = settings.window.filter(|_| ranks.is_first()) {
             errln!(

@@ -158,6 +158,14 @@ impl TrainingData {
         Ok(self.train.window_that_fits()?)
     }
 
+    /// Checks that images can be shuffled among `window` shards at a time where the shards are brought.
+    ///
+    /// # Errors
+    /// [`DatasetError`](fovea_pipeline::DatasetError) with a limit that suffices, and a window that fits.
+    pub fn check_window(&self, window: NonZeroU32) -> Result<(), TrainingError> {
+        Ok(self.train.check_window(window)?)
+    }
+
     /// The folder with what lies beside the shards.
     #[must_use]
     pub fn directory(&self) -> &Path {
