@@ -108,8 +108,8 @@ pub trait TrainingBackend {
         Ok(Box::new(HostMemory))
     }
 
-    /// Makes training images have `px` pixels along a side from now on; at first they have `input.crop_px`, as
-    /// those of evaluation always have. Called between steps: gradients are dropped, the state stays.
+    /// Makes training images have `px` pixels along a side from now on; at first they have `input.crop_px`,
+    /// as those of evaluation always have. Called between steps: gradients are dropped, the state stays.
     ///
     /// # Errors
     /// [`BackendError`] when the network has other parameters for such images, or the device fails.
