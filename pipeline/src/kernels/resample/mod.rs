@@ -11,6 +11,8 @@ mod taps;
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use avx2::is_available;
 use taps::Taps;
 
 use crate::geometry::{Rect, Size};
@@ -47,15 +49,17 @@ pub struct Resampler {
     planes: Vec<u8>,
 }
 
+#[cfg(not(target_arch = "x86_64"))]
+fn is_available() -> bool {
+    false
+}
+
 /// Whether a [`Resampler`] can rescale a part of this size to `size` on this processor.
 #[must_use]
 pub fn is_possible(part: Size, size: Size) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return avx2::is_available()
+    is_available()
         && taps::count(part.width, size.width) <= MOST_TAPS
-        && taps::count(part.height, size.height) <= MOST_TAPS;
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+        && taps::count(part.height, size.height) <= MOST_TAPS
 }
 
 impl Resampler {
