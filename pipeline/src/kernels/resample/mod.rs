@@ -11,8 +11,6 @@ mod taps;
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use avx2::is_available;
 use taps::Taps;
 
 use crate::geometry::{Rect, Size};
@@ -49,8 +47,10 @@ pub struct Resampler {
     planes: Vec<u8>,
 }
 
-#[cfg(not(target_arch = "x86_64"))]
 fn is_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx2::is_available();
+    #[cfg(not(target_arch = "x86_64"))]
     false
 }
 
