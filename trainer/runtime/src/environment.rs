@@ -56,6 +56,23 @@ pub fn environment(
     Ok(loaded)
 }
 
+/// Makes a session by `open`, and the first one of the process before all others begin: it adds the domain of
+/// Fovea's operators to ONNX Runtime's list, where two that do so at once collide.
+///
+/// # Errors
+/// That of `open`.
+pub fn first_alone<T, E>(open: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    static MADE: Mutex<bool> = Mutex::new(false);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if *made {
+        drop(made);
+        return open();
+    }
+    let session = open()?;
+    *made = true;
+    Ok(session)
+}
+
 fn start(options: &Options, located: LibraryPath) -> Result<OnnxRuntime, RuntimeError> {
     // SAFETY: other threads of Rust read the environment under a lock, and no other code in C that reads it
     // has been loaded yet. Without it, ONNX Runtime writes an id of the device to the user's home when it is

@@ -32,6 +32,7 @@
 //!   environment. A process has one: later calls return the same.
 //! * [`check_gpu`] asks NVIDIA's driver for a GPU and its CUDA version; [`DeviceChoice`] chooses the device
 //!   by it. The driver is never fetched.
+//! * [`first_alone`] makes the first session of a process before others that are made beside it.
 //! * [`copies`] copies to a GPU while it computes.
 //!
 //! # What is fetched and written
@@ -92,7 +93,7 @@ pub mod testing;
 pub use cache::create_private_folder;
 pub use device::{Device, DeviceChoice};
 pub use driver::check_gpu;
-pub use environment::{OnnxRuntime, environment};
+pub use environment::{OnnxRuntime, environment, first_alone};
 pub use error::{FetchError, RuntimeError};
 pub use fovea_files::cache_folder;
 pub use library::check_library;

@@ -1,7 +1,8 @@
-//! Which initialisers training leaves as they are, by their place in the graph.
+//! Which constants training leaves as they are, by their place in the graph.
 
 use std::collections::{HashMap, HashSet};
 
+use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
 use crate::onnx::NodeProto;
 use crate::onnx::tensor_proto::DataType;
@@ -35,32 +36,83 @@ const OPAQUE: [&str; 25] = [
     "Xor",
 ];
 
-/// The initialisers of `names` that training leaves, each with the reason; `nodes` stand in their order.
+/// Normalisations, whose operands 1 and 2 are the scale and the offset.
+const NORMALISATIONS: [&str; 4] =
+    ["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"];
+
+/// The floating-point constants that training leaves, each with the reason; `nodes` stand in their order.
 pub(super) fn held(
     nodes: &[NodeProto],
     outputs: &[String],
-    names: &HashSet<String>,
+    constants: &HashMap<String, Constant>,
+    initializers: &HashSet<String>,
 ) -> HashMap<String, &'static str> {
     let mut reached: HashSet<&str> = outputs.iter().map(String::as_str).collect();
+    let mut places: HashMap<&str, Vec<(&NodeProto, usize)>> = HashMap::new();
     for node in nodes.iter().rev() {
-        if node.output.iter().any(|output| reached.contains(output.as_str())) && !is_opaque(node) {
-            let operands = node.input.iter().skip(usize::from(node.op_type() == "Where"));
-            reached.extend(operands.map(String::as_str));
+        let leads = node.output.iter().any(|output| reached.contains(output.as_str())) && !is_opaque(node);
+        for (at, operand) in node.input.iter().enumerate() {
+            places.entry(operand).or_default().push((node, at));
+            if leads && passes_gradient(node, at) {
+                reached.insert(operand);
+            }
         }
     }
-    // What is divided by counts, sizes and deviations; no layer has a divisor as its weight.
-    let divides = |name: &str| {
-        let mut places = nodes
-            .iter()
-            .flat_map(|node| node.input.iter().enumerate().map(move |(at, input)| (node, at, input)));
-        places.all(|(node, at, input)| input != name || (node.op_type() == "Div" && at == 1))
+    let why = |name: &str, values: &[f32]| {
+        let places = places.get(name)?;
+        // What is divided by counts, sizes and deviations; no layer has a divisor as its weight.
+        let divides = places.iter().all(|&(node, at)| node.op_type() == "Div" && at == 1);
+        let is_unnamed = !initializers.contains(name) || is_numbered(name);
+        match name {
+            _ if !reached.contains(name) => Some("no gradient reaches it"),
+            _ if divides => Some("a divisor"),
+            _ if is_unnamed && places.iter().all(|&(node, at)| changes_nothing(node, at, values)) => {
+                Some("the exporter has written it, since the normalisation has no parameters")
+            }
+            _ if is_unnamed && places.iter().all(|&(node, at)| fills(node, at, values)) => {
+                Some("the exporter has written it, to fill a part of another value")
+            }
+            _ => None,
+        }
     };
-    let why = |name: &String| match name.as_str() {
-        name if !reached.contains(name) => Some("no gradient reaches it"),
-        name if divides(name) => Some("a divisor"),
-        _ => None,
+    let held = constants.iter().filter_map(|(name, constant)| match &constant.values {
+        Values::Floats(values) => Some((name.clone(), why(name, values)?)),
+        Values::Integers(_) | Values::Booleans(_) => None,
+    });
+    held.collect()
+}
+
+/// Whether a gradient passes to operand `at` of a node that passes one to some.
+fn passes_gradient(node: &NodeProto, at: usize) -> bool {
+    match node.op_type() {
+        "Where" => at != 0,
+        // The statistics that it is given are not those by which it normalises.
+        "BatchNormalization" => at < 3 || NodeAttributes(node).int("training_mode", 0) == 0,
+        _ => true,
+    }
+}
+
+/// Whether PyTorch's exporter has given the name to a value of its own, as in `val_12`.
+fn is_numbered(name: &str) -> bool {
+    name.strip_prefix("val_").is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
+/// Whether `values`, as operand `at`, scale a normalisation by 1 or move it by 0.
+fn changes_nothing(node: &NodeProto, at: usize, values: &[f32]) -> bool {
+    let neutral = match at {
+        1 => 1.0,
+        2 => 0.0,
+        _ => return false,
     };
-    names.iter().filter_map(|name| Some((name.clone(), why(name)?))).collect()
+    NORMALISATIONS.contains(&node.op_type()) && values.iter().all(|&value| value == neutral)
+}
+
+/// Whether a part of another value becomes `values`, operand `at`, which are all the same: the regions from
+/// which masks of attention are made.
+fn fills(node: &NodeProto, at: usize, values: &[f32]) -> bool {
+    matches!(node.op_type(), "ScatterElements" | "ScatterND")
+        && at == 2
+        && values.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 fn is_opaque(node: &NodeProto) -> bool {

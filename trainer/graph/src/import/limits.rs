@@ -14,7 +14,7 @@ pub(super) const COMPUTED: usize = 1 << 26;
 /// Most values of a constant that is made for a node.
 pub(crate) const CONSTANT: usize = 1 << 24;
 /// Operators with operands that are lengths.
-const OF_LENGTHS: [&str; 7] = ["Expand", "Pad", "Resize", "Split", "Tile", "TopK", "Trilu"];
+const OF_LENGTHS: [&str; 8] = ["Col2Im", "Expand", "Pad", "Resize", "Split", "Tile", "TopK", "Trilu"];
 
 /// Refuses a node with numbers that no network has. A slice may end at the largest integer there is.
 pub(super) fn check<'a>(

@@ -113,7 +113,7 @@ impl Imported {
     fn set_nodes(&mut self, nodes: Vec<NodeProto>, outputs: impl IntoIterator<Item = String>) -> Result<()> {
         let outputs: Vec<String> = outputs.into_iter().collect();
         self.nodes = keep_what_leads_to(outputs.iter().cloned(), nodes);
-        self.held = held::held(&self.nodes, &outputs, &self.initializers);
+        self.held = held::held(&self.nodes, &outputs, &self.constants, &self.initializers);
         self.refuse_unknown_operators()
     }
 

@@ -346,6 +346,76 @@ fn running_statistics_are_buffers_that_training_moves() {
 }
 
 #[test]
+fn standardised_weights_are_one_parameter_without_running_statistics() {
+    // batch_norm(w.reshape(1, O, -1), None, None, gain, training=True), as PyTorch's exporters write it.
+    for training_mode in [0, 1] {
+        let mut norm =
+            node("BatchNormalization", &["flat", "gain", "val_3", "mean", "variance"], "n", vec![]);
+        norm.attribute.push(attribute("training_mode", &[training_mode]));
+        // One of the exporters writes the weights again for the statistics.
+        let of = if training_mode == 1 { "copy" } else { "flat" };
+        let nodes = vec![
+            node("Reshape", &["w", "rows"], "flat", vec![]),
+            node("ReduceMean", &[of, "axes"], "mean", vec![attribute("keepdims", &[0])]),
+            node("ReduceMean", &[of, "axes"], "means", vec![]),
+            node("Sub", &[of, "means"], "centred", vec![]),
+            node("Mul", &["centred", "centred"], "square", vec![]),
+            node("ReduceMean", &["square", "axes"], "variance", vec![attribute("keepdims", &[0])]),
+            norm,
+            node("Reshape", &["n", "kernel"], "k", vec![]),
+            node("Conv", &["x", "k"], "y", vec![]),
+        ];
+        let initializers = vec![
+            floats("w", &[4, 3, 1, 1]),
+            floats("copy", &[1, 4, 3]),
+            floats("gain", &[4]),
+            TensorProto { float_data: vec![0.0; 4], ..floats("val_3", &[4]) },
+            integers("rows", &[1, 4, 3]),
+            integers("kernel", &[4, 3, 1, 1]),
+            integers("axes", &[0, 2]),
+        ];
+        let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+        assert_eq!((parameters, buffers), (vec!["w".to_owned(), "gain".into()], vec![]), "{training_mode}");
+    }
+}
+
+#[test]
+fn scales_and_offsets_that_an_exporter_writes_for_a_normalisation_without_parameters_are_not_trained() {
+    let trained = |scale: &str, value: f32| {
+        let nodes = vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("InstanceNormalization", &["c", scale, "val_2"], "n", vec![]),
+            node("InstanceNormalization", &["n", scale, "val_2"], "y", vec![]),
+        ];
+        let alike = |name: &str, value| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
+        let initializers = vec![floats("w", &[4, 3, 1, 1]), alike(scale, value), alike("val_2", 0.0)];
+        declared(nodes, initializers, "y").unwrap()[0].clone()
+    };
+    assert_eq!(trained("val_1", 1.0), ["w"]);
+    assert_eq!(trained("val_1", 0.5), ["w", "val_1"]);
+    assert_eq!(trained("norm.weight", 1.0), ["w", "norm.weight"]);
+}
+
+#[test]
+fn numbers_that_an_exporter_writes_into_a_part_of_another_value_are_not_trained() {
+    let trained = |name: &str, value: f32| {
+        let nodes = vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("ScatterND", &["regions", "at", name], "filled", vec![]),
+            node("Mul", &["c", "filled"], "y", vec![]),
+        ];
+        let number = |value| TensorProto { float_data: vec![1.0, value], ..floats(name, &[2]) };
+        let regions = floats("regions", &[4, 1, 1]);
+        let at = TensorProto { dims: vec![2, 3], ..integers("at", &[0, 0, 0, 2, 0, 0]) };
+        let initializers = vec![floats("w", &[4, 3, 1, 1]), regions, number(value), at];
+        declared(nodes, initializers, "y").unwrap()[0].clone()
+    };
+    assert_eq!(trained("val_7", 1.0), ["w", "regions"]);
+    assert_eq!(trained("val_7", 2.0), ["w", "regions", "val_7"]);
+    assert_eq!(trained("patch.values", 1.0), ["w", "regions", "patch.values"]);
+}
+
+#[test]
 fn initialisers_that_were_merged_because_they_begin_alike_are_parameters_of_their_own() {
     let norm = |x: &str, layer: &str, y: &str| {
         let parts = ["gain", "offset", "mean", "variance"].map(|part| format!("{layer}.{part}"));

@@ -378,6 +378,11 @@ impl<'a> Translation<'a> {
         }
     }
 
+    /// Whether an operand is a constant that stands in the file.
+    pub fn is_given_by_file(&self, node: &NodeProto, at: usize) -> bool {
+        node.input.get(at).is_some_and(|name| self.file.constants.contains_key(name))
+    }
+
     /// The values of an operand of integers; `None` if the node does not have it.
     pub fn integers(&self, node: &NodeProto, at: usize) -> Result<Option<Vec<i64>>> {
         if !given(node, at) {
@@ -494,10 +499,12 @@ impl<'a> Translation<'a> {
 
     fn trained(&mut self, node: &'a NodeProto, at: usize, kind: ParameterKind) -> Result<Tensor> {
         let name = node.input.get(at).map_or("", String::as_str);
+        let is_trained = |constant: &Constant| {
+            let is_held = constant.is_mask() || self.file.held.contains_key(name);
+            self.file.asked.contains(name) || matches!(constant.values, Values::Floats(_)) && !is_held
+        };
         match self.file.constants.get(name) {
-            Some(constant) if matches!(constant.values, Values::Floats(_)) && !constant.is_mask() => {
-                self.parameter(node, name, constant, kind)
-            }
+            Some(constant) if is_trained(constant) => self.parameter(node, name, constant, kind),
             _ => self.operand(node, at),
         }
     }

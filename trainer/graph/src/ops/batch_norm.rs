@@ -202,8 +202,8 @@ impl Builder {
         self.sqrt(shifted)
     }
 
-    /// Normalises `x` `[N,C,…]` by given statistics, the form for evaluation and for frozen statistics, which
-    /// get no gradient.
+    /// Normalises `x` `[N,C,…]` by given statistics: the form for evaluation, for frozen statistics, and for
+    /// those that a network computes.
     ///
     /// # Errors
     /// `x` has fewer than two axes, or a parameter is not `[C]`.
@@ -225,23 +225,39 @@ impl Builder {
             let axes: Vec<usize> = (0..ty.rank()).filter(|&a| a != 1).collect();
             let per_channel: Vec<usize> =
                 (0..ty.rank()).map(|a| if a == 1 { ty.shape[1] } else { 1 }).collect();
-            g.record(&[x, scale, bias], &[y], move |g, up| {
+            g.record(&operands, &[y], move |g, up| {
                 let dy = up.single();
                 let deviation = g.deviation(variance, epsilon.into())?;
+                let factor = g.div(scale, deviation)?;
                 let dx = g.when(up.wanted[0], |g| {
-                    let factor = g.div(scale, deviation)?;
                     let factor = g.reshape(factor, &per_channel)?;
                     g.mul(dy, factor)
                 })?;
-                let dscale = g.when(up.wanted[1], |g| {
+                let dscale = g.when(up.wanted[1] || up.wanted[4], |g| {
                     let mean = g.reshape(mean, &per_channel)?;
                     let centred = g.sub(x, mean)?;
                     let product = g.mul(dy, centred)?;
                     let along = g.reduce_sum(product, &axes, false)?;
                     g.div(along, deviation)
                 })?;
-                let dbias = g.when(up.wanted[2], |g| g.reduce_sum(dy, &axes, false))?;
-                Ok(vec![dx, dscale, dbias])
+                let wants_total = up.wanted[2] || up.wanted[3];
+                let dbias = g.when(wants_total, |g| g.reduce_sum(dy, &axes, false))?;
+                let dmean = match dbias {
+                    Some(total) if up.wanted[3] => {
+                        let along = g.mul(total, factor)?;
+                        Some(g.scale(along, -1.0)?)
+                    }
+                    _ => None,
+                };
+                let dvariance = match dscale {
+                    Some(along) if up.wanted[4] => {
+                        let slope = g.mul(along, factor)?;
+                        let slope = g.div(slope, deviation)?;
+                        Some(g.scale(slope, -0.5)?)
+                    }
+                    _ => None,
+                };
+                Ok(vec![dx, dscale, dbias, dmean, dvariance])
             });
             Ok(y)
         })
@@ -266,13 +282,23 @@ impl Builder {
 }
 
 /// In training, normalises by the statistics of the batch and moves the running ones, unless they are frozen;
-/// a file's momentum is the share of the old ones.
+/// a file's momentum is the share of the old ones. Where there are none, as in PyTorch's standardised weights
+/// and with `track_running_stats=False`, the network normalises by the same statistics in both modes.
 fn import_batch_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let attributes = NodeAttributes(node);
     let (epsilon, momentum) = (attributes.float("epsilon", 1e-5), attributes.float("momentum", 0.9));
     let (x, scale, bias) = (file.operand(node, 0)?, file.weight(node, 1)?, file.bias(node, 2)?);
-    let (mean, variance) = (file.buffer(node, 3)?, file.buffer(node, 4)?);
     let (scale, bias) = (file.g.cast(scale, ElementType::F32)?, file.g.cast(bias, ElementType::F32)?);
+    if attributes.int("training_mode", 0) != 0 && !file.is_given_by_file(node, 3) {
+        return Ok(file.g.batch_norm_training(x, scale, bias, epsilon)?.output);
+    }
+    if file.constant(node, 3).is_none() {
+        let (mean, variance) = (file.operand(node, 3)?, file.operand(node, 4)?);
+        let (mean, variance) =
+            (file.g.cast(mean, ElementType::F32)?, file.g.cast(variance, ElementType::F32)?);
+        return file.g.batch_norm(x, scale, bias, mean, variance, epsilon as f32);
+    }
+    let (mean, variance) = (file.buffer(node, 3)?, file.buffer(node, 4)?);
     if !file.is_training() || file.has_frozen_statistics() {
         // What does not move is its own value after the batch.
         file.set_buffer(mean, mean);
@@ -324,6 +350,14 @@ mod tests {
             let mean = g.floats(ty.clone(), &[0.5, -1.0, 2.0]);
             let variance = g.floats(ty, &[0.25, 4.0, 1.5]);
             g.batch_norm(x[0], x[1], x[2], mean, variance, 1e-3)
+        });
+    }
+
+    #[test]
+    fn gradients_of_computed_statistics_agree_with_finite_differences() {
+        let case = Case::f64("BatchNormalization, computed").normal([4, 3, 2, 2]).normal([3]).normal([3]);
+        check_gradients(case.normal([3]).positive([3]), |g, x| {
+            g.batch_norm(x[0], x[1], x[2], x[3], x[4], 1e-3)
         });
     }
 

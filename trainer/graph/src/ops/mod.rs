@@ -6,6 +6,7 @@ use crate::operator::Operator;
 
 mod arithmetic;
 mod batch_norm;
+mod col2im;
 mod compare;
 mod conv;
 mod conv_nd;
@@ -59,6 +60,7 @@ pub(crate) use slicing::SLICE;
 const FAMILIES: &[Family] = &[
     arithmetic::OPERATORS,
     batch_norm::OPERATORS,
+    col2im::OPERATORS,
     compare::OPERATORS,
     conv::OPERATORS,
     own_conv::OPERATORS,

@@ -12,7 +12,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
-use crate::{Device, DeviceChoice, OnnxRuntime, Options, environment};
+use crate::{Device, DeviceChoice, OnnxRuntime, Options, environment, first_alone};
 
 pub use fake_driver::FakeDriver;
 
@@ -69,7 +69,7 @@ fn open(model: &[u8], device: Device) -> Session {
         }
         builder.commit_from_memory(model)
     };
-    open().unwrap_or_else(|error| panic!("the model does not load: {error}"))
+    first_alone(open).unwrap_or_else(|error| panic!("the model does not load: {error}"))
 }
 
 /// Runs a session and returns every output by name, as f64.

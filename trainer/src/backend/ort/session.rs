@@ -1,7 +1,7 @@
 //! Creation of sessions.
 
 use fovea_graph::Graph;
-use fovea_runtime::Device;
+use fovea_runtime::{Device, first_alone};
 use ort::environment::Environment;
 use ort::ep::cuda::{CUDA, ConvAlgorithmSearch};
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch};
@@ -32,7 +32,7 @@ pub(super) fn open(
 ) -> Result<Session, BackendError> {
     let builder = general(environment).map_err(BackendError::session("set up a session"))?;
     let mut builder = provide(builder, options, role)?;
-    builder.commit_from_memory(&graph.to_bytes()).map_err(|reason| match options.device {
+    first_alone(|| builder.commit_from_memory(&graph.to_bytes())).map_err(|reason| match options.device {
         Device::Cpu => BackendError::Session { doing: "load a graph", reason },
         Device::Cuda(id) => BackendError::Cuda { id, reason },
     })

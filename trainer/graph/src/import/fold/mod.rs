@@ -89,6 +89,7 @@ fn evaluation(operator: &str) -> Option<Evaluation> {
         "Pow" => |call| call.binary(|a, b| a.checked_pow(u32::try_from(b).ok()?), f32::powf),
         "Min" => |call| call.fold_all(|a, b| Some(a.min(b)), f32::min),
         "Max" => |call| call.fold_all(|a, b| Some(a.max(b)), f32::max),
+        "Clip" => |call| call.clip(),
         "Neg" => |call| call.unary(i64::checked_neg, |x| -x),
         "Abs" => |call| call.unary(i64::checked_abs, f32::abs),
         "Floor" => |call| call.unary(Some, f32::floor),
@@ -195,6 +196,14 @@ mod tests {
         yes("Equal", &[], &[&ints(&[1, 2]), &ints(&[2])], booleans(&[false, true]));
         yes("Mod", &[], &[&ints(&[-7, 7]), &ints(&[3, -3])], ints(&[2, -2]));
         yes("Mod", &[("fmod", &[1])], &[&ints(&[-7, 7]), &ints(&[3, -3])], ints(&[-1, 1]));
+        let least = Constant::new([], Values::Integers(vec![2]));
+        yes("Clip", &[], &[&m, &least], matrix(2, &[2, 2, 3, 4, 5, 6]));
+        yes(
+            "Clip",
+            &[],
+            &[&m, &least, &Constant::new([], Values::Integers(vec![5]))],
+            matrix(2, &[2, 2, 3, 4, 5, 5]),
+        );
         yes("ReduceProd", &[("keepdims", &[0])], &[&m, &ints(&[1])], ints(&[6, 120]));
         yes("ReduceMax", &[], &[&m], matrix(1, &[6]));
         yes("Shape", &[("start", &[-1])], &[&m], ints(&[3]));

@@ -143,15 +143,40 @@ impl Call<'_> {
     ) -> Result<Constant, String> {
         let mut sum = self.first()?.clone();
         for at in 1..self.operands.len() {
-            let operands = [Some(&sum), Some(self.operand(at)?)];
-            let pair = Call {
-                attributes: NodeAttributes(self.attributes.0),
-                operands: &operands,
-                opset: self.opset,
-            };
-            sum = pair.binary(&integers, &floats)?;
+            sum = self.combined(&sum, self.operand(at)?, &integers, &floats)?;
         }
         Ok(sum)
+    }
+
+    /// Values between bounds, of which each may be absent; they are attributes before operator set 11.
+    pub(super) fn clip(&self) -> Result<Constant, String> {
+        let bound = |at, name, absent| match self.optional(at) {
+            Some(bound) => Some(bound.clone()),
+            None if self.opset >= 11 => None,
+            None => {
+                let bound = self.attributes.float(name, absent) as f32;
+                Some(Constant::new([], Values::Floats([bound].into())))
+            }
+        };
+        let mut x = self.first()?.clone();
+        if let Some(least) = bound(1, "min", f32::MIN) {
+            x = self.combined(&x, &least, |a, b| Some(a.max(b)), f32::max)?;
+        }
+        if let Some(most) = bound(2, "max", f32::MAX) {
+            x = self.combined(&x, &most, |a, b| Some(a.min(b)), f32::min)?;
+        }
+        Ok(x)
+    }
+
+    fn combined(
+        &self,
+        a: &Constant,
+        b: &Constant,
+        integers: impl Fn(i64, i64) -> Option<i64>,
+        floats: impl Fn(f32, f32) -> f32,
+    ) -> Result<Constant, String> {
+        let attributes = NodeAttributes(self.attributes.0);
+        Call { attributes, operands: &[Some(a), Some(b)], opset: self.opset }.binary(integers, floats)
     }
 
     pub(super) fn unary(
