@@ -14,8 +14,8 @@ use crate::types::TensorType;
 pub(super) const OPERATORS: Family = &[(&COL2IM, Some(import_col2im))];
 static COL2IM: Operator = Operator::decomposed("Col2Im", 18);
 
-/// Columns `[N,C·K,L]` of blocks of K elements at L places become images `[N,C,…]`, by a transposed convolution
-/// of each channel with K kernels: kernel k is 1 at its element k, and 0 elsewhere.
+/// Columns `[N,C·K,L]` of blocks of K elements at L places become images `[N,C,…]`, by a transposed
+/// convolution of each channel with K kernels: kernel k is 1 at its element k, and 0 elsewhere.
 fn import_col2im<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let columns = file.operand(node, 0)?;
     let (image, block) = (lengths(file, node, 1)?, lengths(file, node, 2)?);
