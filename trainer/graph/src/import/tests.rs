@@ -4,6 +4,7 @@ mod golden;
 mod gradients;
 mod random;
 mod refused;
+mod trained;
 
 use std::iter;
 
@@ -149,6 +150,30 @@ fn parameters(path: &Path) -> Result<Vec<Parameter>> {
     Ok(forward.parameters.into_iter().map(|(parameter, _)| parameter).collect())
 }
 
+/// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.
+fn declared(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, last: &str) -> Result<[Vec<String>; 2]> {
+    let mut node_list = nodes;
+    node_list.push(node("GlobalAveragePool", &[last], "logits", vec![]));
+    let graph = GraphProto {
+        node: node_list,
+        initializer,
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+        ..Default::default()
+    };
+    let file = file(&model(graph));
+    let mut g = Builder::new("declared", Lowering::training(Target::Cpu));
+    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
+    let forward = Imported::read(file.path())?.forward(&mut g, x, Mode::Train)?;
+    assert_eq!(g.shape(forward.logits).len(), 2);
+    let names = forward.parameters.iter().map(|(parameter, _)| parameter.name.clone()).collect();
+    let buffers = forward.buffers.iter().map(|used| {
+        assert!(used.new.is_some());
+        used.buffer.name.clone()
+    });
+    Ok([names, buffers.collect()])
+}
+
 #[test]
 fn an_imported_network_computes_what_the_file_does_and_declares_its_parameters() {
     let bytes = model(by_hand());
@@ -244,215 +269,6 @@ fn the_last_hidden_node_is_found_behind_dropout_and_reshaping() {
     assert_eq!(last_hidden(|graph| graph.node.truncate(4)), None);
 }
 
-/// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.
-fn declared(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, last: &str) -> Result<[Vec<String>; 2]> {
-    let mut node_list = nodes;
-    node_list.push(node("GlobalAveragePool", &[last], "logits", vec![]));
-    let graph = GraphProto {
-        node: node_list,
-        initializer,
-        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
-        ..Default::default()
-    };
-    let file = file(&model(graph));
-    let mut g = Builder::new("declared", Lowering::training(Target::Cpu));
-    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
-    let forward = Imported::read(file.path())?.forward(&mut g, x, Mode::Train)?;
-    assert_eq!(g.shape(forward.logits).len(), 2);
-    let names = forward.parameters.iter().map(|(parameter, _)| parameter.name.clone()).collect();
-    let buffers = forward.buffers.iter().map(|used| {
-        assert!(used.new.is_some());
-        used.buffer.name.clone()
-    });
-    Ok([names, buffers.collect()])
-}
-
-#[test]
-fn divisors_and_what_no_gradient_reaches_stay_as_they_are() {
-    // As in windowed attention: regions are compared, and where they differ is masked. As in adaptive
-    // pooling: sums are divided by counts.
-    let nodes = vec![
-        node("Conv", &["x", "w"], "c", vec![]),
-        node("Sub", &["regions", "others"], "distance", vec![]),
-        node("Equal", &["distance", "zeros"], "same", vec![]),
-        node("Where", &["same", "c", "instead"], "kept", vec![]),
-        node("Cast", &["rates"], "whole", vec![attribute("to", &[i64::from(DataType::Int64 as i32)])]),
-        node("Cast", &["whole"], "again", vec![attribute("to", &[i64::from(DataType::Float as i32)])]),
-        node("Add", &["kept", "again"], "sum", vec![]),
-        node("Div", &["sum", "counts"], "mean", vec![]),
-        node("Div", &["numerator", "mean"], "y", vec![]),
-    ];
-    let plane = |name| floats(name, &[6, 6]);
-    let initializers = vec![
-        floats("w", &[4, 3, 1, 1]),
-        plane("regions"),
-        plane("others"),
-        plane("zeros"),
-        plane("instead"),
-        plane("rates"),
-        plane("counts"),
-        plane("numerator"),
-    ];
-    let [parameters, _] = declared(nodes, initializers, "y").unwrap();
-    assert_eq!(parameters, ["w", "instead", "numerator"]);
-}
-
-#[test]
-fn initialisers_are_parameters_wherever_they_stand_unless_they_normalise_or_mask() {
-    let nodes = vec![
-        node("Sub", &["x", "mean"], "centred", vec![]),
-        node("Div", &["centred", "std"], "normal", vec![]),
-        node("Transpose", &["w"], "wt", vec![attribute("perm", &[1, 0, 2, 3])]),
-        node("Identity", &["wt"], "wi", vec![]),
-        node("Conv", &["normal", "wi"], "c", vec![]),
-        node("Reshape", &["scale", "to"], "scale4", vec![]),
-        node("Mul", &["c", "scale4"], "scaled", vec![]),
-        node("Add", &["scaled", "mask"], "masked", vec![]),
-        node("Mul", &["masked", "single"], "y", vec![]),
-    ];
-    let mut mask = floats("mask", &[6, 6]);
-    mask.float_data = (0..36).map(|i| if i % 2 == 0 { 0.0 } else { -100.0 }).collect();
-    let initializers = vec![
-        floats("mean", &[3, 1, 1]),
-        floats("std", &[3, 1, 1]),
-        floats("w", &[3, 4, 1, 1]),
-        floats("scale", &[4]),
-        integers("to", &[4, 1, 1]),
-        mask,
-        floats("single", &[1]),
-    ];
-    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
-    assert_eq!(parameters, ["w", "scale"]);
-    assert!(buffers.is_empty());
-}
-
-#[test]
-fn running_statistics_are_buffers_that_training_moves() {
-    let nodes = vec![
-        node("Conv", &["x", "w"], "c", vec![]),
-        node("BatchNormalization", &["c", "gain", "offset", "mean", "variance"], "y", vec![]),
-    ];
-    let initializers = vec![
-        floats("w", &[4, 3, 1, 1]),
-        floats("gain", &[4]),
-        floats("offset", &[4]),
-        floats("mean", &[4]),
-        floats("variance", &[4]),
-    ];
-    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
-    assert_eq!(parameters, ["w", "gain", "offset"]);
-    assert_eq!(buffers, ["mean", "variance"]);
-}
-
-#[test]
-fn standardised_weights_are_one_parameter_without_running_statistics() {
-    // batch_norm(w.reshape(1, O, -1), None, None, gain, training=True), as PyTorch's exporters write it.
-    for training_mode in [0, 1] {
-        let mut norm =
-            node("BatchNormalization", &["flat", "gain", "val_3", "mean", "variance"], "n", vec![]);
-        norm.attribute.push(attribute("training_mode", &[training_mode]));
-        // One of the exporters writes the weights again for the statistics.
-        let of = if training_mode == 1 { "copy" } else { "flat" };
-        let nodes = vec![
-            node("Reshape", &["w", "rows"], "flat", vec![]),
-            node("ReduceMean", &[of, "axes"], "mean", vec![attribute("keepdims", &[0])]),
-            node("ReduceMean", &[of, "axes"], "means", vec![]),
-            node("Sub", &[of, "means"], "centred", vec![]),
-            node("Mul", &["centred", "centred"], "square", vec![]),
-            node("ReduceMean", &["square", "axes"], "variance", vec![attribute("keepdims", &[0])]),
-            norm,
-            node("Reshape", &["n", "kernel"], "k", vec![]),
-            node("Conv", &["x", "k"], "y", vec![]),
-        ];
-        let initializers = vec![
-            floats("w", &[4, 3, 1, 1]),
-            floats("copy", &[1, 4, 3]),
-            floats("gain", &[4]),
-            TensorProto { float_data: vec![0.0; 4], ..floats("val_3", &[4]) },
-            integers("rows", &[1, 4, 3]),
-            integers("kernel", &[4, 3, 1, 1]),
-            integers("axes", &[0, 2]),
-        ];
-        let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
-        assert_eq!((parameters, buffers), (vec!["w".to_owned(), "gain".into()], vec![]), "{training_mode}");
-    }
-}
-
-#[test]
-fn scales_and_offsets_that_an_exporter_writes_for_a_normalisation_without_parameters_are_not_trained() {
-    let trained = |scale: &str, value: f32| {
-        let nodes = vec![
-            node("Conv", &["x", "w"], "c", vec![]),
-            node("InstanceNormalization", &["c", scale, "val_2"], "n", vec![]),
-            node("InstanceNormalization", &["n", scale, "val_2"], "y", vec![]),
-        ];
-        let alike = |name: &str, value| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
-        let initializers = vec![floats("w", &[4, 3, 1, 1]), alike(scale, value), alike("val_2", 0.0)];
-        declared(nodes, initializers, "y").unwrap()[0].clone()
-    };
-    assert_eq!(trained("val_1", 1.0), ["w"]);
-    assert_eq!(trained("val_1", 0.5), ["w", "val_1"]);
-    assert_eq!(trained("norm.weight", 1.0), ["w", "norm.weight"]);
-}
-
-#[test]
-fn numbers_that_an_exporter_writes_into_a_part_of_another_value_are_not_trained() {
-    let trained = |name: &str, value: f32| {
-        let nodes = vec![
-            node("Conv", &["x", "w"], "c", vec![]),
-            node("ScatterND", &["regions", "at", name], "filled", vec![]),
-            node("Mul", &["c", "filled"], "y", vec![]),
-        ];
-        let number = |value| TensorProto { float_data: vec![1.0, value], ..floats(name, &[2]) };
-        let regions = floats("regions", &[4, 1, 1]);
-        let at = TensorProto { dims: vec![2, 3], ..integers("at", &[0, 0, 0, 2, 0, 0]) };
-        let initializers = vec![floats("w", &[4, 3, 1, 1]), regions, number(value), at];
-        declared(nodes, initializers, "y").unwrap()[0].clone()
-    };
-    assert_eq!(trained("val_7", 1.0), ["w", "regions"]);
-    assert_eq!(trained("val_7", 2.0), ["w", "regions", "val_7"]);
-    assert_eq!(trained("patch.values", 1.0), ["w", "regions", "patch.values"]);
-}
-
-#[test]
-fn initialisers_that_were_merged_because_they_begin_alike_are_parameters_of_their_own() {
-    let norm = |x: &str, layer: &str, y: &str| {
-        let parts = ["gain", "offset", "mean", "variance"].map(|part| format!("{layer}.{part}"));
-        let mut inputs = vec![x];
-        inputs.extend(parts.iter().map(String::as_str));
-        node("BatchNormalization", &inputs, y, vec![])
-    };
-    let merged = ["gain", "offset", "mean", "variance"]
-        .map(|part| node("Identity", &[&format!("a.{part}")], &format!("b.{part}"), vec![]));
-    let alike = |name: &str, value: f32| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
-    let nodes = [
-        &merged[..],
-        &[
-            // One matrix in two places is one parameter.
-            node("Identity", &["w"], "v", vec![]),
-            node("Conv", &["x", "k"], "c", vec![]),
-            norm("c", "a", "n"),
-            node("Conv", &["n", "w"], "d", vec![]),
-            norm("d", "b", "m"),
-            node("Conv", &["m", "v"], "y", vec![]),
-        ],
-    ]
-    .concat();
-    let initializers = vec![
-        floats("k", &[4, 3, 1, 1]),
-        floats("w", &[4, 4, 1, 1]),
-        alike("a.gain", 1.0),
-        alike("a.offset", 0.0),
-        // Statistics are never shared.
-        floats("a.mean", &[4]),
-        alike("a.variance", 1.0),
-    ];
-    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
-    assert_eq!(parameters, ["w", "k", "a.gain", "a.offset", "b.gain", "b.offset"]);
-    assert_eq!(buffers, ["a.mean", "a.variance", "b.mean", "b.variance"]);
-}
-
 #[test]
 fn lists_are_biases_where_they_are_added_in_whatever_shape() {
     let nodes = vec![
@@ -487,25 +303,6 @@ fn lists_are_biases_where_they_are_added_in_whatever_shape() {
         .collect();
     assert_eq!(biases, ["offset", "level"]);
     assert_eq!(parameters.len(), 5);
-}
-
-#[test]
-fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
-    // x.reshape(shape(x)[0], -1, 6) and back, as exporters write it; and a batch of the trace in a constant.
-    let nodes = vec![
-        node("Conv", &["x", "w"], "c", vec![]),
-        node("Shape", &["c"], "s", vec![]),
-        node("Gather", &["s", "zero"], "n", vec![]),
-        node("Unsqueeze", &["n", "zeros"], "n1", vec![]),
-        node("Concat", &["n1", "rest"], "flat", vec![attribute("axis", &[0])]),
-        node("Reshape", &["c", "flat"], "f", vec![]),
-        node("Reshape", &["f", "s"], "y", vec![]),
-    ];
-    let mut zero = integers("zero", &[0]);
-    zero.dims = vec![];
-    let initializers =
-        vec![floats("w", &[4, 3, 1, 1]), zero, integers("zeros", &[0]), integers("rest", &[-1, 6])];
-    declared(nodes, initializers, "y").unwrap();
 }
 
 #[test]
@@ -925,4 +722,23 @@ fn a_file_is_written_again_with_other_values_under_its_own_names_for_evaluation(
     );
     let error = network.rewritten(&|_| Some(vec![0.0]), &[]).unwrap_err().to_string();
     assert!(error.contains("`w` has 12 values, given 1"), "{error}");
+}
+
+#[test]
+fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
+    // x.reshape(shape(x)[0], -1, 6) and back, as exporters write it; and a batch of the trace in a constant.
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("Shape", &["c"], "s", vec![]),
+        node("Gather", &["s", "zero"], "n", vec![]),
+        node("Unsqueeze", &["n", "zeros"], "n1", vec![]),
+        node("Concat", &["n1", "rest"], "flat", vec![attribute("axis", &[0])]),
+        node("Reshape", &["c", "flat"], "f", vec![]),
+        node("Reshape", &["f", "s"], "y", vec![]),
+    ];
+    let mut zero = integers("zero", &[0]);
+    zero.dims = vec![];
+    let initializers =
+        vec![floats("w", &[4, 3, 1, 1]), zero, integers("zeros", &[0]), integers("rest", &[-1, 6])];
+    declared(nodes, initializers, "y").unwrap();
 }

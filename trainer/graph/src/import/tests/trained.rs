@@ -1,0 +1,231 @@
+//! Which values of a file are parameters, which are statistics, and which stay.
+
+use super::*;
+
+#[test]
+fn divisors_and_what_no_gradient_reaches_stay_as_they_are() {
+    // As in windowed attention: regions are compared, and where they differ is masked. As in adaptive
+    // pooling: sums are divided by counts.
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("Sub", &["regions", "others"], "distance", vec![]),
+        node("Equal", &["distance", "zeros"], "same", vec![]),
+        node("Where", &["same", "c", "instead"], "kept", vec![]),
+        node("Cast", &["rates"], "whole", vec![attribute("to", &[i64::from(DataType::Int64 as i32)])]),
+        node("Cast", &["whole"], "again", vec![attribute("to", &[i64::from(DataType::Float as i32)])]),
+        node("Add", &["kept", "again"], "sum", vec![]),
+        node("Div", &["sum", "counts"], "mean", vec![]),
+        node("Div", &["numerator", "mean"], "y", vec![]),
+    ];
+    let plane = |name| floats(name, &[6, 6]);
+    let initializers = vec![
+        floats("w", &[4, 3, 1, 1]),
+        plane("regions"),
+        plane("others"),
+        plane("zeros"),
+        plane("instead"),
+        plane("rates"),
+        plane("counts"),
+        plane("numerator"),
+    ];
+    let [parameters, _] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "instead", "numerator"]);
+}
+
+#[test]
+fn initialisers_are_parameters_wherever_they_stand_unless_they_normalise_or_mask() {
+    let nodes = vec![
+        node("Sub", &["x", "mean"], "centred", vec![]),
+        node("Div", &["centred", "std"], "normal", vec![]),
+        node("Transpose", &["w"], "wt", vec![attribute("perm", &[1, 0, 2, 3])]),
+        node("Identity", &["wt"], "wi", vec![]),
+        node("Conv", &["normal", "wi"], "c", vec![]),
+        node("Reshape", &["scale", "to"], "scale4", vec![]),
+        node("Mul", &["c", "scale4"], "scaled", vec![]),
+        node("Add", &["scaled", "mask"], "masked", vec![]),
+        node("Mul", &["masked", "single"], "y", vec![]),
+    ];
+    let mut mask = floats("mask", &[6, 6]);
+    mask.float_data = (0..36).map(|i| if i % 2 == 0 { 0.0 } else { -100.0 }).collect();
+    let initializers = vec![
+        floats("mean", &[3, 1, 1]),
+        floats("std", &[3, 1, 1]),
+        floats("w", &[3, 4, 1, 1]),
+        floats("scale", &[4]),
+        integers("to", &[4, 1, 1]),
+        mask,
+        floats("single", &[1]),
+    ];
+    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "scale"]);
+    assert!(buffers.is_empty());
+}
+
+#[test]
+fn running_statistics_are_buffers_that_training_moves() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("BatchNormalization", &["c", "gain", "offset", "mean", "variance"], "y", vec![]),
+    ];
+    let initializers = vec![
+        floats("w", &[4, 3, 1, 1]),
+        floats("gain", &[4]),
+        floats("offset", &[4]),
+        floats("mean", &[4]),
+        floats("variance", &[4]),
+    ];
+    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "gain", "offset"]);
+    assert_eq!(buffers, ["mean", "variance"]);
+}
+
+/// A convolution by `batch_norm(w.reshape(1, O, -1), None, None, gain, training=True)`, as PyTorch's
+/// exporters write it. The one with `training_mode` writes the weights again for the statistics.
+fn standardised(training_mode: i64) -> (Vec<NodeProto>, Vec<TensorProto>) {
+    let mut norm = node("BatchNormalization", &["flat", "gain", "val_3", "mean", "variance"], "n", vec![]);
+    norm.attribute.push(attribute("training_mode", &[training_mode]));
+    if training_mode == 1 {
+        norm.output.extend(["new_mean".into(), "new_variance".into()]);
+    }
+    let of = if training_mode == 1 { "copy" } else { "flat" };
+    let mean = |x: &str, y: &str, keep: i64| {
+        node("ReduceMean", &[x], y, vec![attribute("axes", &[0, 2]), attribute("keepdims", &[keep])])
+    };
+    let nodes = vec![
+        node("Reshape", &["w", "rows"], "flat", vec![]),
+        mean(of, "mean", 0),
+        mean(of, "means", 1),
+        node("Sub", &[of, "means"], "centred", vec![]),
+        node("Mul", &["centred", "centred"], "square", vec![]),
+        mean("square", "variance", 0),
+        norm,
+        node("Reshape", &["n", "kernel"], "k", vec![]),
+        node("Conv", &["x", "k"], "y", vec![]),
+    ];
+    let initializers = vec![
+        floats("w", &[4, 3, 1, 1]),
+        floats("copy", &[1, 4, 3]),
+        floats("gain", &[4]),
+        TensorProto { float_data: vec![0.0; 4], ..floats("val_3", &[4]) },
+        integers("rows", &[1, 4, 3]),
+        integers("kernel", &[4, 3, 1, 1]),
+    ];
+    (nodes, initializers)
+}
+
+#[test]
+fn standardised_weights_are_one_parameter_without_running_statistics() {
+    for training_mode in [0, 1] {
+        let (nodes, initializers) = standardised(training_mode);
+        let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+        assert_eq!((parameters, buffers), (vec!["w".to_owned(), "gain".into()], vec![]), "{training_mode}");
+    }
+}
+
+#[test]
+fn standardised_weights_are_written_again_with_their_own_statistics() {
+    for training_mode in [0, 1] {
+        let (mut node, initializer) = standardised(training_mode);
+        node.push(self::node("GlobalAveragePool", &["y"], "logits", vec![]));
+        let graph = GraphProto {
+            name: Some("standardised".into()),
+            node,
+            initializer,
+            input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+            output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+            ..Default::default()
+        };
+        let file = file(&model(graph));
+        let network = Imported::read(file.path()).unwrap();
+        let images: Vec<f32> = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0).collect();
+        // Standardised weights do not depend on a factor and an offset.
+        let logits = |factor: f32, offset: f32| {
+            let weights = |v: &f32| factor * v + offset;
+            let values = |name: &str| {
+                (name == "w").then(|| floats("w", &[4, 3, 1, 1]).float_data.iter().map(weights).collect())
+            };
+            let images: (&str, &[usize], Data) = ("x", &[ROWS, 3, PX, PX], Data::F32(images.clone()));
+            let mut session = testing::session(&network.rewritten(&values, &[]).unwrap());
+            testing::run(&mut session, &[images]).remove("logits").unwrap()
+        };
+        let (before, after) = (logits(1.0, 0.0), logits(3.0, 0.5));
+        assert!(before.iter().any(|logit| logit.abs() > 0.01));
+        for (a, b) in before.iter().zip(&after) {
+            assert!((a - b).abs() < 1e-3, "{training_mode}: {a} against {b}");
+        }
+    }
+}
+
+#[test]
+fn scales_and_offsets_that_an_exporter_writes_for_a_normalisation_without_parameters_are_not_trained() {
+    let trained = |scale: &str, value: f32| {
+        let nodes = vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("InstanceNormalization", &["c", scale, "val_2"], "n", vec![]),
+            node("InstanceNormalization", &["n", scale, "val_2"], "y", vec![]),
+        ];
+        let alike = |name: &str, value| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
+        let initializers = vec![floats("w", &[4, 3, 1, 1]), alike(scale, value), alike("val_2", 0.0)];
+        declared(nodes, initializers, "y").unwrap()[0].clone()
+    };
+    assert_eq!(trained("val_1", 1.0), ["w"]);
+    assert_eq!(trained("val_1", 0.5), ["w", "val_1"]);
+    assert_eq!(trained("norm.weight", 1.0), ["w", "norm.weight"]);
+}
+
+#[test]
+fn numbers_that_an_exporter_writes_into_a_part_of_another_value_are_not_trained() {
+    let trained = |name: &str, value: f32| {
+        let nodes = vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("ScatterND", &["regions", "at", name], "filled", vec![]),
+            node("Mul", &["c", "filled"], "y", vec![]),
+        ];
+        let number = |value| TensorProto { float_data: vec![1.0, value], ..floats(name, &[2]) };
+        let regions = floats("regions", &[4, 1, 1]);
+        let at = TensorProto { dims: vec![2, 3], ..integers("at", &[0, 0, 0, 2, 0, 0]) };
+        let initializers = vec![floats("w", &[4, 3, 1, 1]), regions, number(value), at];
+        declared(nodes, initializers, "y").unwrap()[0].clone()
+    };
+    assert_eq!(trained("val_7", 1.0), ["w", "regions"]);
+    assert_eq!(trained("val_7", 2.0), ["w", "regions", "val_7"]);
+    assert_eq!(trained("patch.values", 1.0), ["w", "regions", "patch.values"]);
+}
+
+#[test]
+fn initialisers_that_were_merged_because_they_begin_alike_are_parameters_of_their_own() {
+    let norm = |x: &str, layer: &str, y: &str| {
+        let parts = ["gain", "offset", "mean", "variance"].map(|part| format!("{layer}.{part}"));
+        let mut inputs = vec![x];
+        inputs.extend(parts.iter().map(String::as_str));
+        node("BatchNormalization", &inputs, y, vec![])
+    };
+    let merged = ["gain", "offset", "mean", "variance"]
+        .map(|part| node("Identity", &[&format!("a.{part}")], &format!("b.{part}"), vec![]));
+    let alike = |name: &str, value: f32| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
+    let nodes = [
+        &merged[..],
+        &[
+            // One matrix in two places is one parameter.
+            node("Identity", &["w"], "v", vec![]),
+            node("Conv", &["x", "k"], "c", vec![]),
+            norm("c", "a", "n"),
+            node("Conv", &["n", "w"], "d", vec![]),
+            norm("d", "b", "m"),
+            node("Conv", &["m", "v"], "y", vec![]),
+        ],
+    ]
+    .concat();
+    let initializers = vec![
+        floats("k", &[4, 3, 1, 1]),
+        floats("w", &[4, 4, 1, 1]),
+        alike("a.gain", 1.0),
+        alike("a.offset", 0.0),
+        // Statistics are never shared.
+        floats("a.mean", &[4]),
+        alike("a.variance", 1.0),
+    ];
+    let [parameters, buffers] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w", "k", "a.gain", "a.offset", "b.gain", "b.offset"]);
+    assert_eq!(buffers, ["a.mean", "a.variance", "b.mean", "b.variance"]);
+}
