@@ -174,6 +174,13 @@ def parts(options, work, carried):
     yield Part("2 processes, bench", ranks, 60)
     launched = [trainer, "launch", "--ranks", "2", *train[1:], "--run", work / "run-ranks"]
     yield Part("2 processes, train", launched, 60)
+    if cuda:
+        # Of PyTorch's libraries; two processes on one GPU are something that it must be told.
+        nccl = {"FOVEA_NCCL": "libnccl.so.2", "NCCL_MULTI_RANK_GPU_ENABLE": "1"}
+        nccl |= {"NCCL_NVLS_ENABLE": "0", "NCCL_MAX_CTAS": "1"}
+        yield Part("2 processes by NCCL, bench", [*ranks, "--collective", "nccl"], 60, environment=nccl)
+        launched = [*launched[:-1], work / "run-nccl", "--collective", "nccl"]
+        yield Part("2 processes by NCCL, train", launched, 60, environment=nccl)
     yield kernels_part(cuda, [*bench, *switches[", no CUDA graph"], "--precision", "tf32", "--steps", "3"])
     yield Part("alexnet f32 against PyTorch", [*alexnet, "--precision", "f32", "--compile"], 90, last_object)
     for name, precision in NETWORKS:

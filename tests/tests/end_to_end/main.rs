@@ -12,6 +12,7 @@
 //! | `train_errors` | `trainer` with wrong input or broken surroundings |
 //! | `compare` | `trainer compare`: stopping, runs made by hand, foreign folders, wrong usage |
 //! | `machines` | a run of two machines, as network namespaces, one of which is cut off |
+//! | `nccl` | several processes of one run, by a fake of NCCL and of the driver |
 //! | `preview` | `preview_augmentations` and `bench_loader` |
 //! | `ranks` | several processes of one run, by MPI |
 //! | `remote` | data sets at URLs: folders, a web server, an S3 server (moto) |
@@ -25,6 +26,7 @@ mod damage;
 mod guides;
 mod labels;
 mod machines;
+mod nccl;
 mod prepare;
 mod preview;
 mod python;

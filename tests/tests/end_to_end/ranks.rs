@@ -34,7 +34,7 @@ const RUN: [&str; 12] = [
     "32",
 ];
 
-const SHORT: &str = "--limit-batches=6";
+pub const SHORT: &str = "--limit-batches=6";
 
 pub fn is_open_mpi(mpiexec: &Path) -> bool {
     fs::canonicalize(mpiexec).unwrap().ends_with("orterun")
@@ -75,7 +75,7 @@ fn launched(mpiexec: &Path, ranks: usize, more: &[&str]) -> Command {
 }
 
 /// The last checkpoint's tensors and numbers, and the records of every epoch without times.
-fn result(run: &Path) -> (Vec<u8>, serde_json::Value, Vec<String>) {
+pub fn result(run: &Path) -> (Vec<u8>, serde_json::Value, Vec<String>) {
     let checkpoints = fs::read_dir(run.join("checkpoints")).unwrap();
     let last = checkpoints.map(|entry| entry.unwrap().path()).max().unwrap();
     let meta = serde_json::from_slice(&fs::read(last.join("checkpoint.json")).unwrap()).unwrap();
@@ -151,19 +151,29 @@ pub fn processes(run: &Path) -> Vec<u32> {
     all.collect()
 }
 
+/// The options of a long run of two processes.
+pub fn long(run: &Path) -> [&str; 7] {
+    ["--limit-batches=100000", "--parts", "2", "--deadline", "5", "--run", text(run)]
+}
+
 /// A long run of two processes that has done three updates.
 fn running(mpiexec: &Path, run: &Path) -> Child {
-    let long = ["--limit-batches=100000", "--parts", "2", "--deadline", "5", "--run", text(run)];
-    let child = launched(mpiexec, 2, &long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut command = launched(mpiexec, 2, &long(run));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    await_updates(run);
+    child
+}
+
+/// Waits until a run has done three updates.
+pub fn await_updates(run: &Path) {
     let begin = Instant::now();
     while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |lines| lines.lines().count()) < 3 {
         assert!(begin.elapsed() < Duration::from_secs(120), "the run does not begin");
         std::thread::sleep(Duration::from_millis(20));
     }
-    child
 }
 
-fn signal(name: &str, pid: u32) {
+pub fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 

@@ -82,9 +82,8 @@ fn shared_step(
         Ok(())
     });
     ranks::agreed(ranks, checked)?;
-    let share = NonZero::new((cores().get() / place.local_world.max(1)).max(1));
     let mut runtime = args.runtime.clone();
-    runtime.threads = runtime.threads.or(share);
+    ranks::share_machine(&mut runtime, place);
     let own = (ranks.rank(), world);
     let made = device::runtime(&runtime, Some(&args.step), Precision::F32).map_err(anyhow::Error::from);
     let made =
@@ -123,7 +122,8 @@ fn shared_step(
 
 /// The exchange against the sum of the MPI library.
 fn compared(found: &RanksBench) -> String {
-    let by = |s: f64| format!(", MPI_Allreduce in {}: {:.2}", times(&[s]), found.exchange_alone_s / s);
+    let by =
+        |s: f64| format!(", the library's all-reduce in {}: {:.2}", times(&[s]), found.exchange_alone_s / s);
     found.allreduce_s.map_or_else(String::new, by)
 }
 

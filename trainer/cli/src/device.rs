@@ -29,10 +29,12 @@ pub fn backend(
 
 /// Checks that there is a GPU if one was requested by name, before anything is prepared for it.
 pub fn check(args: &RuntimeArgs) -> Result<(), BackendError> {
-    if let DeviceChoice::Exactly(device @ Device::Cuda(_)) = args.device {
-        check_gpu(options(args, device).dylib.is_none())?;
-    }
-    Ok(())
+    let device = match args.device {
+        DeviceChoice::Cuda => Device::Cuda(0),
+        DeviceChoice::Exactly(device @ Device::Cuda(_)) => device,
+        DeviceChoice::Auto | DeviceChoice::Exactly(Device::Cpu) => return Ok(()),
+    };
+    Ok(check_gpu(options(args, device).dylib.is_none())?)
 }
 
 fn options(args: &RuntimeArgs, device: Device) -> Options {

@@ -1,11 +1,11 @@
-//! `trainer launch`: starts the processes of a run on this machine.
+//! `trainer launch`: starts the processes of a run on this machine, by MPI's `mpiexec`, or itself for NCCL.
 
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,11 +13,12 @@ use anyhow::Context;
 use fovea_tools::errln;
 use fovea_tools::signals::FinishFirst;
 use fovea_tools::terminal::{INTERRUPTED, USAGE};
-use fovea_trainer::collective::launch_command;
+use fovea_trainer::collective::{Launcher, Place, Rendezvous, launch_command};
 use fovea_trainer::training::TrainingError;
 
 use super::WrongUsage;
-use super::args::{LaunchArgs, LaunchedArgs};
+use super::args::{CollectiveKind, LaunchArgs, LaunchedArgs};
+use super::ranks::gpus_for_nccl;
 
 pub fn launch(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
     start(args.ranks, &args.train.launched)
@@ -29,29 +30,78 @@ pub fn start(ranks: NonZero<usize>, args: &LaunchedArgs) -> anyhow::Result<ExitC
         let message = "--rank and --world are for processes that another launcher starts; leave them out";
         return Err(WrongUsage(message.into()).into());
     }
-    let library = args.mpi_library.as_deref();
-    let mut command = launch_command(ranks.get(), library).map_err(TrainingError::from)?;
-    let program = PathBuf::from(command.get_program());
     let trainer = env::current_exe().context("the path of this program is unknown")?;
-    command.arg(trainer).args(without(env::args_os().skip(1), "--ranks"));
-    // In a group of its own it gets the terminal's Ctrl-C from here alone, once.
-    command.stdin(Stdio::null()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
+    let arguments = without(env::args_os().skip(1), "--ranks");
+    let (program, commands) = match args.collective {
+        None | Some(CollectiveKind::Mpi) => {
+            let library = args.mpi_library.as_deref();
+            let mut command = launch_command(ranks.get(), library).map_err(TrainingError::from)?;
+            command.arg(&trainer).args(arguments);
+            (PathBuf::from(command.get_program()), vec![command])
+        }
+        Some(CollectiveKind::Nccl) => {
+            let commands = by_ourselves(ranks.get(), &trainer, &arguments, args)?;
+            (trainer, commands)
+        }
+    };
+    let mut children = Vec::with_capacity(commands.len());
+    for mut command in commands {
+        // In a group of its own it gets the terminal's Ctrl-C from here alone, once.
+        command.stdin(Stdio::null()).process_group(0);
+        children.push(command.spawn().with_context(|| format!("{} cannot be started", program.display()))?);
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
-    let (asked, group) = (Arc::clone(&interrupted), child.id());
+    let (asked, groups) =
+        (Arc::clone(&interrupted), children.iter().map(|child| child.id()).collect::<Vec<_>>());
     let _finish = FinishFirst::calling(move || {
         asked.store(true, Ordering::Relaxed);
-        fovea_tools::signals::send_interrupt(group);
+        groups.iter().copied().for_each(fovea_tools::signals::send_interrupt);
     });
-    let status = child.wait().with_context(|| format!("{} cannot be waited for", program.display()))?;
+    let mut statuses = Vec::with_capacity(children.len());
+    for mut child in children {
+        statuses.push(child.wait().with_context(|| format!("{} cannot be waited for", program.display()))?);
+    }
     if interrupted.load(Ordering::Relaxed) {
         return Ok(ExitCode::from(INTERRUPTED));
     }
+    Ok(ended(&program, &statuses))
+}
+
+/// The commands of processes that meet at a free port of this machine.
+fn by_ourselves(
+    ranks: usize,
+    trainer: &Path,
+    arguments: &[OsString],
+    args: &LaunchedArgs,
+) -> anyhow::Result<Vec<Command>> {
+    // An error once, not in each process.
+    let first =
+        Place { launcher: Launcher::Trainer, rank: 0, world: ranks, local_rank: 0, local_world: ranks };
+    gpus_for_nccl(args, &first)?;
+    let address = match &args.rendezvous {
+        Some(_) => None,
+        None => Some(Rendezvous::of_this_machine().context("this machine has no free port")?),
+    };
+    let command = |rank| {
+        let mut command = Command::new(trainer);
+        command.args(arguments).envs(Place::variables(rank, ranks));
+        if let Some(address) = &address {
+            command.args(["--rendezvous", &address.to_string()]);
+        }
+        command
+    };
+    Ok((0..ranks).map(command).collect())
+}
+
+/// How processes have ended: the first that was not ended by another one tells it.
+fn ended(program: &Path, statuses: &[ExitStatus]) -> ExitCode {
+    let failed = |status: &&ExitStatus| !status.success();
+    let killed = statuses.iter().find(|status| status.code().is_none());
+    let Some(status) = killed.or_else(|| statuses.iter().find(failed)) else { return ExitCode::SUCCESS };
     match status.code() {
-        Some(0) => Ok(ExitCode::SUCCESS),
-        Some(code) if code == i32::from(USAGE) => Ok(ExitCode::from(USAGE)),
-        Some(code) if code == i32::from(INTERRUPTED) => Ok(ExitCode::from(INTERRUPTED)),
-        Some(1) => Ok(ExitCode::FAILURE),
+        Some(code) if code == i32::from(USAGE) => ExitCode::from(USAGE),
+        Some(code) if code == i32::from(INTERRUPTED) => ExitCode::from(INTERRUPTED),
+        Some(1) => ExitCode::FAILURE,
         code => {
             let how = match (code, status.signal()) {
                 (Some(code), _) => format!("exit code {code}"),
@@ -62,7 +112,7 @@ pub fn start(ranks: NonZero<usize>, args: &LaunchedArgs) -> anyhow::Result<ExitC
                  with --resume",
                 program.display()
             );
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,18 +1,26 @@
 //! Several processes of one run: how this one joins them, and how they end together.
 
+use std::env;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use fovea_pipeline::cores;
 use fovea_pipeline::summary::count;
+use fovea_runtime::copies::CopyStream;
+use fovea_runtime::{Build, Options, RuntimeError, gpus, locate_nccl};
+use fovea_tools::bars::FetchBar;
 use fovea_tools::errln;
-use fovea_tools::signals::end_at_once;
+use fovea_tools::signals::{at_once, end_at_once};
 use fovea_tools::terminal::one_line;
-use fovea_trainer::collective::{CollectiveError, Mpi, Place, Ranks};
+use fovea_trainer::backend::BackendError;
+use fovea_trainer::collective::{
+    Beside, Collective, CollectiveError, Launcher, Mpi, Nccl, Place, Ranks, Rendezvous,
+};
 use fovea_trainer::training::TrainingError;
 
-use super::args::{Command, LaunchedArgs, TrainingArgs};
+use super::args::{CollectiveKind, Command, LaunchedArgs, RuntimeArgs, TrainingArgs};
 use super::{WrongUsage, exit_code, is_usage, print_error};
 
 /// The processes that a launcher has started, or this one alone.
@@ -32,15 +40,80 @@ pub fn join(args: &LaunchedArgs, deadline: Duration) -> anyhow::Result<Joined> {
     let Some(place) = place else {
         return Ok(Joined { ranks: Ranks::default(), place: None });
     };
-    let mpi =
-        Mpi::join(&place, args.mpi_library.as_deref(), deadline, give_up).map_err(TrainingError::from)?;
+    let (library, collective): (String, Box<dyn Collective>) = match kind(args, place.launcher) {
+        CollectiveKind::Mpi => {
+            let mpi = join_mpi(args, &place, deadline)?;
+            (mpi.version(), Box::new(mpi))
+        }
+        CollectiveKind::Nccl => {
+            let nccl = join_nccl(args, &place, deadline)?;
+            (nccl.version(), Box::new(nccl))
+        }
+    };
     if place.rank == 0 {
-        errln!("{place}, through {}", mpi.version());
+        errln!("{place}, through {library}");
     }
-    Ok(Joined { ranks: Ranks::new(Box::new(mpi), deadline), place: Some(place) })
+    Ok(Joined { ranks: Ranks::new(collective, deadline), place: Some(place) })
 }
 
-/// Ends this process where MPI does not return: at once, as what it does at the end of a process may hang.
+fn kind(args: &LaunchedArgs, launcher: Launcher) -> CollectiveKind {
+    let meets = args.rendezvous.is_some() && launcher == Launcher::Given;
+    let default = match Nccl::is_default_of(launcher) || meets {
+        true => CollectiveKind::Nccl,
+        false => CollectiveKind::Mpi,
+    };
+    args.collective.unwrap_or(default)
+}
+
+fn join_mpi(args: &LaunchedArgs, place: &Place, deadline: Duration) -> anyhow::Result<Mpi> {
+    Ok(Mpi::join(place, args.mpi_library.as_deref(), deadline, give_up).map_err(TrainingError::from)?)
+}
+
+/// The number of GPUs that NCCL can use.
+///
+/// # Errors
+/// There is none, or no driver.
+pub fn gpus_for_nccl(args: &LaunchedArgs, place: &Place) -> anyhow::Result<u32> {
+    Ok(gpus(nccl_library(args).is_none()).map_err(|error| match error {
+        RuntimeError::NoDriver { reason } => {
+            unusable(place, format!("the NVIDIA driver cannot be loaded: {reason}"))
+        }
+        RuntimeError::NoGpu { reason } => unusable(place, reason),
+        other => unusable(place, other.to_string()),
+    })?)
+}
+
+/// The library that the user names.
+fn nccl_library(args: &LaunchedArgs) -> Option<PathBuf> {
+    args.nccl_library.clone().or_else(|| env::var_os("FOVEA_NCCL").map(PathBuf::from))
+}
+
+fn unusable(place: &Place, reason: String) -> TrainingError {
+    let launcher = place.launcher.to_string();
+    CollectiveError::NoNccl { launcher, rank: place.rank, world: place.world, reason }.into()
+}
+
+/// Joins the others by NCCL, on the GPU with this process's number among those of the machine.
+fn join_nccl(args: &LaunchedArgs, place: &Place, deadline: Duration) -> anyhow::Result<Nccl> {
+    let gpus = gpus_for_nccl(args, place)?;
+    let fetch = || locate_nccl(&Options::from_env(Build::Cuda), &mut FetchBar::default());
+    let library = nccl_library(args).map_or_else(|| at_once(fetch), Ok).map_err(BackendError::from)?;
+    let stream =
+        CopyStream::open(place.local_rank as u32 % gpus).map_err(|reason| unusable(place, reason))?;
+    let beside = match (&args.rendezvous, place.launcher) {
+        (Some(address), _) => Beside::Meeting(address.clone()),
+        (None, Launcher::Torchrun | Launcher::Trainer | Launcher::Given) => {
+            Beside::Meeting(Rendezvous::from_env().map_err(TrainingError::from)?)
+        }
+        (None, Launcher::OpenMpi | Launcher::Mpich | Launcher::Slurm) => {
+            Beside::Mpi(Box::new(join_mpi(args, place, deadline)?))
+        }
+    };
+    Ok(Nccl::join(place, &library, stream, beside, deadline, give_up).map_err(TrainingError::from)?)
+}
+
+/// Ends this process where a library does not return, or as another process has ended the run: at once, as
+/// what the library does at the end of a process may hang.
 fn give_up(code: i32, error: Option<&CollectiveError>) -> ! {
     if let Some(error) = error {
         errln!("error: {error}");
@@ -74,7 +147,14 @@ pub fn refuse(command: &Command) -> anyhow::Result<()> {
     }
 }
 
-/// Gives a process its share of the cores of its machine, where the command line gives no numbers of threads.
+/// Gives a process its share of the cores of its machine and its own GPU, where the command line gives no
+/// number of threads or GPU.
+pub fn share_machine(runtime: &mut RuntimeArgs, place: &Place) {
+    runtime.threads = runtime.threads.or(NonZero::new((cores().get() / place.local_world).max(1)));
+    runtime.device = runtime.device.of_process(place.local_rank as u32, gpus(true).unwrap_or(0));
+}
+
+/// Gives a process its share of its machine, where the command line does not.
 ///
 /// A process that computes several parts by itself uses as many threads as each of several processes would
 /// on this machine, since sums in ONNX Runtime depend on the number of threads.
@@ -84,8 +164,8 @@ pub fn share_cores(training: &mut TrainingArgs, place: Option<&Place>, parts: us
     let threads = &mut training.device.runtime.threads;
     match place {
         Some(place) => {
-            *threads = threads.or(share(place.local_world));
             training.workers = training.workers.or(share(place.local_world));
+            share_machine(&mut training.device.runtime, place);
         }
         None if parts > 1 && threads.is_none() => {
             *threads = share(parts);

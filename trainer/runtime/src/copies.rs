@@ -1,6 +1,7 @@
-//! Copies to a GPU while it computes, through NVIDIA's driver.
+//! Copies to and from a GPU while it computes, through NVIDIA's driver.
 //!
-//! ONNX Runtime's copies wait for the work of its sessions; a separate stream of the driver does not.
+//! ONNX Runtime's copies wait for the work of its sessions; a separate stream of the driver does not. Other
+//! libraries may put work of theirs on such a stream.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::{fmt, ptr};
@@ -13,8 +14,11 @@ use super::library;
 /// A stream that does not wait for the default one.
 const NON_BLOCKING: c_uint = 1;
 
+/// What `cuStreamQuery` returns while there is work.
+const NOT_READY: c_int = 600;
+
 /// An address in a GPU's memory.
-type DevicePointer = u64;
+pub type DevicePointer = u64;
 
 /// The driver's functions, with the types in NVIDIA's documentation of the driver API and the names that the
 /// library exports.
@@ -28,7 +32,11 @@ struct Functions {
     cuStreamCreate: unsafe extern "C" fn(*mut *mut c_void, c_uint) -> c_int,
     cuStreamDestroy_v2: unsafe extern "C" fn(*mut c_void) -> c_int,
     cuStreamSynchronize: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuStreamQuery: unsafe extern "C" fn(*mut c_void) -> c_int,
+    cuMemAlloc_v2: unsafe extern "C" fn(*mut DevicePointer, usize) -> c_int,
+    cuMemFree_v2: unsafe extern "C" fn(DevicePointer) -> c_int,
     cuMemcpyHtoDAsync_v2: unsafe extern "C" fn(DevicePointer, *const c_void, usize, *mut c_void) -> c_int,
+    cuMemcpyDtoHAsync_v2: unsafe extern "C" fn(*mut c_void, DevicePointer, usize, *mut c_void) -> c_int,
     cuMemcpyDtoDAsync_v2: unsafe extern "C" fn(DevicePointer, DevicePointer, usize, *mut c_void) -> c_int,
 }
 
@@ -86,7 +94,11 @@ impl CopyStream {
             cuStreamCreate,
             cuStreamDestroy_v2,
             cuStreamSynchronize,
+            cuStreamQuery,
+            cuMemAlloc_v2,
+            cuMemFree_v2,
             cuMemcpyHtoDAsync_v2,
+            cuMemcpyDtoHAsync_v2,
             cuMemcpyDtoDAsync_v2,
         );
         let (mut handle, mut context) = (0, ptr::null_mut());
@@ -147,6 +159,83 @@ impl CopyStream {
         // The caller guarantees the memory at both addresses.
         call!(self.functions, cuMemcpyDtoDAsync_v2(target, source, bytes, self.stream))?;
         wait.end()
+    }
+
+    /// Copies `source` to the GPU, and waits for the copy.
+    ///
+    /// # Errors
+    /// The name and error code of the driver's function that failed.
+    ///
+    /// # Safety
+    /// As for [`copy_during`](Self::copy_during).
+    pub unsafe fn upload(&self, source: &[u8], target: DevicePointer) -> Result<(), String> {
+        // SAFETY: the caller guarantees the target.
+        unsafe { self.copy_during(source, target, || ()) }.1
+    }
+
+    /// Copies from the GPU to `target`, and waits for the copy.
+    ///
+    /// # Errors
+    /// The name and error code of the driver's function that failed.
+    ///
+    /// # Safety
+    /// At `source` the GPU has as many bytes as `target`, and nothing writes them until this returns.
+    pub unsafe fn download(&self, source: DevicePointer, target: &mut [u8]) -> Result<(), String> {
+        self.enter()?;
+        let wait = WaitAtEnd(self);
+        // The target is borrowed until the wait has ended, and the caller guarantees the source.
+        call!(
+            self.functions,
+            cuMemcpyDtoHAsync_v2(target.as_mut_ptr().cast(), source, target.len(), self.stream)
+        )?;
+        wait.end()
+    }
+
+    /// Memory of the GPU, to be given to [`free`](Self::free).
+    ///
+    /// # Errors
+    /// The name and error code of the driver's function that failed: 2 if there is not as much memory.
+    pub fn allocate(&self, bytes: usize) -> Result<DevicePointer, String> {
+        self.enter()?;
+        let mut address = 0;
+        // The function writes one value.
+        call!(self.functions, cuMemAlloc_v2(&raw mut address, bytes))?;
+        Ok(address)
+    }
+
+    /// Frees memory of the GPU.
+    ///
+    /// # Errors
+    /// The name and error code of the driver's function that failed.
+    ///
+    /// # Safety
+    /// It comes from [`allocate`](Self::allocate), and nothing uses it any more.
+    pub unsafe fn free(&self, memory: DevicePointer) -> Result<(), String> {
+        self.enter()?;
+        // The caller guarantees the address.
+        call!(self.functions, cuMemFree_v2(memory))
+    }
+
+    /// Whether all work on the stream is done.
+    ///
+    /// # Errors
+    /// The name and error code of the driver's function that failed, or the error of the work.
+    pub fn is_done(&self) -> Result<bool, String> {
+        self.enter()?;
+        // SAFETY: the stream is valid until `drop`.
+        if unsafe { (self.functions.cuStreamQuery)(self.stream) } == NOT_READY {
+            return Ok(false);
+        }
+        call!(self.functions, cuStreamQuery(self.stream)).map(|()| true)
+    }
+
+    /// The stream as CUDA's libraries know it, a `cudaStream_t`. Its GPU becomes that of the calling thread.
+    ///
+    /// # Errors
+    /// The name and error code of the driver's function that failed.
+    pub fn handle(&self) -> Result<*mut c_void, String> {
+        self.enter()?;
+        Ok(self.stream)
     }
 
     /// Makes the context current in the calling thread.
@@ -224,6 +313,33 @@ mod tests {
         // SAFETY: likewise.
         unsafe { stream.copy_within(address(&mut spare), address(&mut used), 4) }.unwrap();
         assert_eq!(used, [1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn memory_is_filled_and_read_back() {
+        let driver = FakeDriver::new();
+        let stream = driver.stream().unwrap();
+        let memory = stream.allocate(5).unwrap();
+        let mut back = [0; 3];
+        // SAFETY: there are five bytes, which nothing else uses.
+        unsafe {
+            stream.upload(&[1, 2, 3, 4, 5], memory).unwrap();
+            assert_eq!(stream.is_done(), Ok(true));
+            stream.download(memory + 2, &mut back).unwrap();
+        }
+        assert_eq!(back, [3, 4, 5]);
+        assert_eq!(driver.outstanding(), 3);
+        // SAFETY: nothing uses it any more.
+        unsafe { stream.free(memory) }.unwrap();
+        drop(stream);
+        assert_eq!(driver.outstanding(), 0);
+        let stream = driver.stream().unwrap();
+        for name in ["cuMemAlloc_v2", "cuStreamQuery"] {
+            driver.fail(name);
+            let errors = [stream.allocate(5).err(), stream.is_done().err()];
+            let expected = format!("{name} of the NVIDIA driver returned error 999");
+            assert!(errors.contains(&Some(expected)), "{errors:?}");
+        }
     }
 
     #[test]

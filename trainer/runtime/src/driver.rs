@@ -21,10 +21,18 @@ type Query = unsafe extern "C" fn(*mut c_int) -> c_int;
 /// # Errors
 /// [`RuntimeError::NoDriver`] and [`RuntimeError::NoGpu`].
 pub fn check_gpu(pinned: bool) -> Result<(), RuntimeError> {
+    check(DRIVER, pinned).map(drop)
+}
+
+/// The number of GPUs that a process may use, at least 1.
+///
+/// # Errors
+/// As [`check_gpu`].
+pub fn gpus(pinned: bool) -> Result<u32, RuntimeError> {
     check(DRIVER, pinned)
 }
 
-fn check(driver: &str, pinned: bool) -> Result<(), RuntimeError> {
+fn check(driver: &str, pinned: bool) -> Result<u32, RuntimeError> {
     library::load(Path::new(driver)).map_err(|reason| RuntimeError::NoDriver { reason })?;
     let (version, gpus) = query(driver).map_err(|reason| RuntimeError::NoGpu {
         reason: format!("{reason}; repair the driver's installation"),
@@ -39,7 +47,7 @@ fn check(driver: &str, pinned: bool) -> Result<(), RuntimeError> {
     } else if gpus < 1 {
         "the NVIDIA driver finds no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi".to_owned()
     } else {
-        return Ok(());
+        return Ok(gpus.cast_unsigned());
     };
     Err(RuntimeError::NoGpu { reason })
 }
@@ -77,7 +85,7 @@ mod tests {
     use crate::testing::compiled;
 
     /// Checks a driver of this version with this number of GPUs, whose `cuInit` returns `started`.
-    fn checked(version: i32, gpus: i32, started: i32, pinned: bool) -> Result<(), String> {
+    fn checked(version: i32, gpus: i32, started: i32, pinned: bool) -> Result<u32, String> {
         let folder = tempfile::tempdir().unwrap();
         let source = format!(
             r#"
@@ -98,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_driver_with_a_gpu_is_accepted_if_it_is_new_enough_for_the_libraries() {
-        checked(13_000, 2, 0, true).unwrap();
-        checked(12_040, 1, 0, false).unwrap();
+        assert_eq!(checked(13_000, 2, 0, true), Ok(2));
+        assert_eq!(checked(12_040, 1, 0, false), Ok(1));
         let error = checked(12_040, 1, 0, true).unwrap_err();
         assert!(error.contains("CUDA 12.4, but 13.0 is needed; update it"), "{error}");
     }

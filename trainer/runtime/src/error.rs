@@ -10,9 +10,8 @@ use super::{Build, Wheel};
 pub enum RuntimeError {
     /// A wheel is not in the cache and cannot be fetched.
     #[error(
-        "cannot fetch {}: {reason}; put that file ({} bytes, sha256 {}) at {}{} or set ORT_DYLIB_PATH to a \
-         libonnxruntime.so of version 1.{} or newer",
-        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), also_needed(further), super::OLDEST_MINOR
+        "cannot fetch {}: {reason}; put that file ({} bytes, sha256 {}) at {}{} or {}",
+        wheel.file, wheel.bytes, wheel.sha256, put_at.display(), also_needed(further), instead_of(wheel)
     )]
     CannotFetch {
         /// The wheel.
@@ -44,6 +43,14 @@ pub enum RuntimeError {
     NoWheel {
         /// The requested build.
         build: Build,
+        /// Operating system, as Rust names it.
+        os: &'static str,
+        /// Processor architecture, as Rust names it.
+        arch: &'static str,
+    },
+    /// No NCCL is pinned for this machine.
+    #[error("no NCCL is pinned for {os} on {arch}; name a library of your own with --nccl-library")]
+    NoNcclWheel {
         /// Operating system, as Rust names it.
         os: &'static str,
         /// Processor architecture, as Rust names it.
@@ -220,6 +227,17 @@ impl FetchError {
 }
 
 /// The part of the message that lists the other wheels.
+/// What the user can give in place of a wheel.
+fn instead_of(wheel: &Wheel) -> String {
+    match wheel.package.contains("nccl") {
+        true => "name a libnccl.so.2 with --nccl-library".to_owned(),
+        false => {
+            let oldest = super::OLDEST_MINOR;
+            format!("set ORT_DYLIB_PATH to a libonnxruntime.so of version 1.{oldest} or newer")
+        }
+    }
+}
+
 fn also_needed(further: &[Wheel]) -> String {
     let name = |wheel: &Wheel| format!("{} ({} bytes, sha256 {})", wheel.file, wheel.bytes, wheel.sha256);
     match further {

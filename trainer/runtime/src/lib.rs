@@ -33,12 +33,14 @@
 //! * [`check_gpu`] asks NVIDIA's driver for a GPU and its CUDA version; [`DeviceChoice`] chooses the device
 //!   by it. The driver is never fetched.
 //! * [`first_alone`] makes the first session of a process before others that are made beside it.
-//! * [`copies`] copies to a GPU while it computes.
+//! * [`copies`] copies to and from a GPU while it computes.
+//! * [`locate_nccl`] finds or fetches the library by which processes on several GPUs exchange values.
 //!
 //! # What is fetched and written
 //!
-//! Only [`locate`] and [`environment`] write, and only to `onnxruntime/` in the cache folder. A build is
-//! fetched once: 24 MB for the CPU; 1.2 GB for CUDA, which includes NVIDIA's libraries. A wheel is downloaded
+//! Only [`locate`], [`locate_nccl`] and [`environment`] write, and only to `onnxruntime/` in the cache
+//! folder. A build is fetched once: 24 MB for the CPU; 1.2 GB for CUDA, which includes NVIDIA's libraries but
+//! NCCL, which has 305 MB. A wheel is downloaded
 //! to `WHEEL.part`, checked, and its shared objects are unpacked to `WHEEL/`, which is complete or absent;
 //! then the wheel is deleted. `WHEEL.lock` lets other processes wait. Before each load, every library is
 //! compared with the hash that is pinned for it, and fetched again if it is another. The folders are made for
@@ -92,12 +94,12 @@ pub mod testing;
 
 pub use cache::create_private_folder;
 pub use device::{Device, DeviceChoice};
-pub use driver::check_gpu;
+pub use driver::{check_gpu, gpus};
 pub use environment::{OnnxRuntime, environment, first_alone};
 pub use error::{FetchError, RuntimeError};
 pub use fovea_files::cache_folder;
 pub use library::check_library;
-pub use locate::{LibraryPath, Source, locate};
-pub use manifest::{Build, Library, OLDEST_MINOR, ORT_VERSION, Wheel, wheels};
+pub use locate::{LibraryPath, Source, locate, locate_nccl};
+pub use manifest::{Build, Library, OLDEST_MINOR, ORT_VERSION, Wheel, nccl_wheel, wheels};
 pub use options::{DEFAULT_INDEX_URL, Options};
 pub use progress::Progress;

@@ -10,7 +10,7 @@ use super::cache::{check_private, create_private_folder};
 use super::download::{agent, download};
 use super::index::look_up;
 use super::library::check_file;
-use super::manifest::{PRELOAD, wheels};
+use super::manifest::{PRELOAD, nccl_wheel, wheels};
 use super::unpack::{check_hashes, is_complete, unpack, with_suffix};
 use super::{FetchError, Options, Progress, RuntimeError, Wheel};
 
@@ -73,6 +73,17 @@ pub fn locate(options: &Options, progress: &mut dyn Progress) -> Result<LibraryP
     }
     let library = folders[0].join(format!("libonnxruntime.so.{}", super::ORT_VERSION));
     Ok(LibraryPath { library, preload: preload_order(&folders), source })
+}
+
+/// Finds NCCL in the cache, and fetches it if necessary.
+///
+/// # Errors
+/// As [`locate`], without a path that the user gave.
+pub fn locate_nccl(options: &Options, progress: &mut dyn Progress) -> Result<PathBuf, RuntimeError> {
+    let (os, arch) = (consts::OS, consts::ARCH);
+    let wheel = nccl_wheel(os, arch).ok_or(RuntimeError::NoNcclWheel { os, arch })?;
+    let (folder, _) = provide(&options.cache()?, wheel, options, progress)?;
+    Ok(folder.join(wheel.libraries[0].file))
 }
 
 /// The wheels that are neither unpacked nor waiting to be.

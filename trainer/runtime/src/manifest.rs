@@ -85,6 +85,17 @@ pub fn wheels(build: Build, os: &str, arch: &str) -> Option<&'static [Wheel]> {
     }
 }
 
+/// The wheel of NCCL for Linux on `arch`, which runs that train on several GPUs fetch beside those of
+/// [`Build::Cuda`]; `None` if nothing is pinned. The library needs nothing but the driver.
+#[must_use]
+pub fn nccl_wheel(os: &str, arch: &str) -> Option<&'static Wheel> {
+    match (os, arch) {
+        ("linux", "x86_64") => Some(&NCCL_X86_64),
+        ("linux", "aarch64") => Some(&NCCL_AARCH64),
+        _ => None,
+    }
+}
+
 /// Shared objects to load before the CUDA provider, each after its dependencies.
 ///
 /// The dynamic linker finds loaded libraries by name, so no search path has to be set.
@@ -407,6 +418,30 @@ const CUDA_AARCH64: &[Wheel] = &[
     },
 ];
 
+const NCCL_X86_64: Wheel = Wheel {
+    package: "nvidia-nccl-cu13",
+    file: "nvidia_nccl_cu13-2.32.3-py3-none-manylinux_2_27_x86_64.whl",
+    sha256: "1459723080ac889d73a26edfa3e04383a7928ab31ac8f0ec43b3ea9548b04ff3",
+    bytes: 305_100_071,
+    libraries: &[Library {
+        file: "libnccl.so.2",
+        sha256: "651cf05af28976ca8d996f4e2750e69db1fa427667ee3405b9e576e9d2960eaf",
+        bytes: 343_864_936,
+    }],
+};
+
+const NCCL_AARCH64: Wheel = Wheel {
+    package: "nvidia-nccl-cu13",
+    file: "nvidia_nccl_cu13-2.32.3-py3-none-manylinux_2_27_aarch64.whl",
+    sha256: "a5bee92b2f4af218c109f8d221c3c9adcc752b94ae0ffcb0ed5abf9341a7724c",
+    bytes: 305_107_282,
+    libraries: &[Library {
+        file: "libnccl.so.2",
+        sha256: "c77f5ced2c4b538aad2b0ab88a9838e9eac9a68e22017863ffb0cff9c4f58745",
+        bytes: 346_523_448,
+    }],
+};
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -420,7 +455,9 @@ mod tests {
     fn every_wheel_is_for_its_architecture_and_has_a_complete_hash() {
         let mut hashes = HashSet::new();
         for (build, arch) in ALL {
-            for wheel in wheels(build, "linux", arch).unwrap() {
+            // Once for each architecture.
+            let nccl = nccl_wheel("linux", arch).filter(|_| build == Build::Cuda);
+            for wheel in wheels(build, "linux", arch).unwrap().iter().chain(nccl) {
                 assert!(wheel.file.ends_with(&format!("{arch}.whl")), "{}", wheel.file);
                 assert!(wheel.file.starts_with(&wheel.package.replace('-', "_")), "{}", wheel.file);
                 assert!(wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -451,5 +488,6 @@ mod tests {
     fn nothing_is_pinned_for_other_machines() {
         assert_eq!(wheels(Build::Cpu, "plan9", "x86_64"), None);
         assert_eq!(wheels(Build::Cpu, "linux", "riscv64"), None);
+        assert_eq!(nccl_wheel("linux", "riscv64"), None);
     }
 }

@@ -45,7 +45,7 @@ pub struct RanksBench {
     pub values: usize,
     /// Seconds of an exchange of them by itself: sums of the gradients, then new weights.
     pub exchange_alone_s: f64,
-    /// Seconds of `MPI_Allreduce` of as many values; `None` if there is none.
+    /// Seconds of the library's own all-reduce of as many values; `None` if there is none.
     pub allreduce_s: Option<f64>,
     /// Peak memory of the first process in bytes; `None` where the system does not provide it.
     pub peak_bytes: Option<u64>,
@@ -195,7 +195,7 @@ fn gather(backend: &mut dyn TrainingBackend, ranks: &mut Ranks) -> Result<(), Tr
     Ok(done?)
 }
 
-/// Median times of the exchange of a step and of `MPI_Allreduce`, in turns.
+/// Median times of the exchange of a step and of the library's own all-reduce, in turns.
 fn compare_exchange(
     backend: &mut dyn TrainingBackend,
     ranks: &mut Ranks,

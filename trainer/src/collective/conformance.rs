@@ -6,7 +6,7 @@ use super::fake::{Fake, Faults, ranks_with, run, with_ranks};
 use super::{Alone, Collective, CollectiveError, Fingerprint, Ranks, Shares, check_parts, sum_in_tree};
 
 /// Checks a collective from the inside; every rank calls it.
-fn conforms(collective: &mut dyn Collective) {
+pub(super) fn conforms(collective: &mut dyn Collective) {
     let (rank, world) = (collective.rank() as u8, collective.world() as u8);
     assert!(rank < world);
     collective.set_deadline(Duration::from_secs(30));

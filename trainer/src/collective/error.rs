@@ -23,7 +23,7 @@ pub enum CollectiveError {
         /// How long.
         waited: Duration,
     },
-    /// The MPI library reports an error.
+    /// The library that connects the processes reports an error.
     #[error("rank {rank} of {world}: {operation} failed: {reason}")]
     Failed {
         /// This process.
@@ -94,8 +94,8 @@ pub enum CollectiveError {
     },
     /// The launcher provides no MPI.
     #[error(
-        "{launcher} started this process as rank {rank} of {world}, but processes train together by MPI only; start them \
-         with mpiexec, srun or `trainer launch`"
+        "{launcher} started this process as rank {rank} of {world}, without MPI; start the processes with mpiexec, srun \
+         or `trainer launch`, or let them train by NCCL with --collective nccl"
     )]
     NoMpi {
         /// Who started the process.
@@ -104,6 +104,62 @@ pub enum CollectiveError {
         rank: usize,
         /// Number of processes.
         world: usize,
+    },
+    /// NCCL cannot be used.
+    #[error(
+        "{launcher} started this process as rank {rank} of {world}, to train by NCCL, which cannot be used: {reason}; on \
+         CPUs processes train by MPI: start them with mpiexec, srun or `trainer launch` without --collective"
+    )]
+    NoNccl {
+        /// Who started the process.
+        launcher: String,
+        /// This process.
+        rank: usize,
+        /// Number of processes.
+        world: usize,
+        /// The reason.
+        reason: String,
+    },
+    /// The file is not NCCL.
+    #[error("{}: {reason}; name a library such as libnccl.so.2", path.display())]
+    NotNccl {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// There is no address at which the processes could meet.
+    #[error(
+        "{reason}; give all processes --rendezvous with the host of rank 0 and a port that is free there"
+    )]
+    NoAddress {
+        /// What was found.
+        reason: String,
+    },
+    /// The processes do not meet.
+    #[error("rank {rank} of {world} cannot meet the others at {address}: {reason}")]
+    NotMet {
+        /// This process.
+        rank: usize,
+        /// Number of processes.
+        world: usize,
+        /// Where rank 0 listens.
+        address: String,
+        /// The reason, and what to do.
+        reason: String,
+    },
+    /// Another process has ended without a word.
+    #[error(
+        "rank {rank} of {world}: rank {lost} is gone: it was killed, or lost its network; go on from the last checkpoint \
+         with --resume"
+    )]
+    Gone {
+        /// This process.
+        rank: usize,
+        /// Number of processes.
+        world: usize,
+        /// The other one.
+        lost: usize,
     },
     /// There is no program that starts processes with MPI.
     #[error(
@@ -163,10 +219,15 @@ impl CollectiveError {
             | Self::Environment { .. }
             | Self::Given { .. }
             | Self::NoMpi { .. }
+            | Self::NoNccl { .. }
+            | Self::NotNccl { .. }
+            | Self::NoAddress { .. }
             | Self::Differs { .. }
             | Self::Parts { .. } => true,
             Self::Deadline { .. }
             | Self::Failed { .. }
+            | Self::NotMet { .. }
+            | Self::Gone { .. }
             | Self::NoLibrary { .. }
             | Self::NoLauncher { .. } => false,
             Self::Unready { is_usage, .. } => *is_usage,

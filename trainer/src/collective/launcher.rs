@@ -8,6 +8,8 @@ use super::CollectiveError;
 /// What started the processes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
+    /// `trainer launch` without MPI.
+    Trainer,
     /// `mpirun` of Open MPI, or `prterun`.
     OpenMpi,
     /// `mpiexec` of MPICH, Intel MPI or MVAPICH.
@@ -30,7 +32,14 @@ struct Variables {
 }
 
 /// In the order of look-up: `srun` may start processes that MPICH's variables describe as well.
-const VARIABLES: [Variables; 4] = [
+const VARIABLES: [Variables; 5] = [
+    Variables {
+        launcher: Launcher::Trainer,
+        rank: "FOVEA_RANK",
+        world: "FOVEA_WORLD",
+        local_rank: "FOVEA_RANK",
+        local_world: "FOVEA_WORLD",
+    },
     Variables {
         launcher: Launcher::OpenMpi,
         rank: "OMPI_COMM_WORLD_RANK",
@@ -65,6 +74,7 @@ const VARIABLES: [Variables; 4] = [
 impl fmt::Display for Launcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Trainer => "trainer launch",
             Self::OpenMpi => "Open MPI",
             Self::Mpich => "MPICH",
             Self::Slurm => "Slurm",
@@ -115,6 +125,13 @@ impl Place {
         }
         let given = Self { launcher: Launcher::Given, rank, world, local_rank: 0, local_world: 1 };
         Ok((world > 1).then_some(given))
+    }
+
+    /// The variables that give processes of `trainer launch` their places, with the values of one.
+    #[must_use]
+    pub fn variables(rank: usize, world: usize) -> [(&'static str, String); 2] {
+        let Variables { rank: of_rank, world: of_world, .. } = VARIABLES[0];
+        [(of_rank, rank.to_string()), (of_world, world.to_string())]
     }
 
     /// Checks that this is the place that was given.
@@ -216,6 +233,7 @@ mod tests {
                 (1, 4),
             ),
             (&[("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")], "rank 1 of 2 by torchrun", (1, 1)),
+            (&[("FOVEA_RANK", "1"), ("FOVEA_WORLD", "2")], "rank 1 of 2 by trainer launch", (1, 2)),
         ] {
             let place = place(variables).unwrap().unwrap();
             assert_eq!((place.to_string().as_str(), (place.local_rank, place.local_world)), (shown, local));

@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | `alone.rs` | a process by itself |
 //! | `mpi/` | any MPI library, loaded at run time |
+//! | `nccl/` | NVIDIA's NCCL, loaded at run time: processes that have a GPU each |
+//! | `waiting.rs` | how a process waits for the others, and for how long |
 //! | `launcher.rs` | who started this process, and as which of how many |
 //! | `ranks.rs`, `tree.rs` | agreement and sums |
 //! | `shares.rs` | which values each process owns |
@@ -21,21 +23,25 @@ mod error;
 pub(crate) mod fake;
 mod launcher;
 mod mpi;
+mod nccl;
 mod ranks;
 mod shares;
 mod tree;
+mod waiting;
 
 use std::time::Duration;
 
 pub use alone::Alone;
 pub use error::CollectiveError;
 pub use launcher::{Launcher, Place};
-pub use mpi::{GiveUp, Mpi, launch_command};
+pub use mpi::{Mpi, launch_command};
+pub use nccl::{Beside, Nccl, Rendezvous};
 pub use ranks::{Fingerprint, Ranks, check_parts};
 pub use shares::Shares;
 pub(crate) use shares::common;
 pub(crate) use tree::Branches;
 pub use tree::sum_in_tree;
+pub use waiting::GiveUp;
 
 /// Moves bytes between the processes of a run. All of them make the same calls in the same order.
 ///

@@ -1,12 +1,16 @@
 //! A fake of NVIDIA's driver that needs no GPU.
 
+use std::fs;
+use std::path::Path;
+
 use libloading::Library;
 use tempfile::TempDir;
 
 use super::compiled;
 use crate::copies::CopyStream;
+use crate::driver::DRIVER;
 
-/// A driver whose GPU is the host's memory. It copies as late as allowed: when the stream is synchronised.
+/// A driver whose GPUs are the host's memory. It copies as late as allowed: when the stream is synchronised.
 const SOURCE: &str = r#"
     use std::cell::Cell;
     use std::sync::Mutex;
@@ -33,8 +37,14 @@ const SOURCE: &str = r#"
     }
 
     #[unsafe(no_mangle)] pub extern "C" fn cuInit(flags: u32) -> i32 { done("cuInit", flags == 0, || ()) }
+    #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDriverGetVersion(version: *mut i32) -> i32 {
+        done("cuDriverGetVersion", true, || unsafe { *version = 13_000 })
+    }
+    #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> i32 {
+        done("cuDeviceGetCount", true, || unsafe { *count = 2 })
+    }
     #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, number: i32) -> i32 {
-        done("cuDeviceGet", number == 1, || unsafe { *device = 7 })
+        done("cuDeviceGet", (0..2).contains(&number), || unsafe { *device = 7 })
     }
     #[unsafe(no_mangle)] pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut usize, device: i32) -> i32 {
         done("cuDevicePrimaryCtxRetain", device == 7, || { OUTSTANDING.fetch_add(1, SeqCst); unsafe { *context = CONTEXT } })
@@ -57,6 +67,30 @@ const SOURCE: &str = r#"
             unsafe { std::ptr::copy(source as *const u8, target as *mut u8, bytes) };
             COPIES.fetch_add(1, SeqCst);
         })
+    }
+    #[unsafe(no_mangle)] pub extern "C" fn cuStreamQuery(stream: usize) -> i32 {
+        let is_ready = PENDING.lock().unwrap().is_empty();
+        match done("cuStreamQuery", stream == STREAM && has_context(), || ()) { 0 if !is_ready => 600, code => code }
+    }
+    #[unsafe(no_mangle)] pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> i32 {
+        done("cuMemAlloc_v2", has_context() && bytes > 0, || {
+            OUTSTANDING.fetch_add(1, SeqCst);
+            // Its length lies before it.
+            let words = Box::leak(vec![bytes as u64; bytes.div_ceil(8) + 1].into_boxed_slice());
+            unsafe { *address = words.as_mut_ptr().add(1).addr() as u64 };
+        })
+    }
+    #[unsafe(no_mangle)] pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> i32 {
+        done("cuMemFree_v2", has_context(), || {
+            OUTSTANDING.fetch_sub(1, SeqCst);
+            unsafe {
+                let first = (address as usize as *mut u64).sub(1);
+                drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(first, (*first as usize).div_ceil(8) + 1)));
+            }
+        })
+    }
+    #[unsafe(no_mangle)] pub extern "C" fn cuMemcpyDtoHAsync_v2(target: usize, source: u64, bytes: usize, stream: usize) -> i32 {
+        copy("cuMemcpyDtoHAsync_v2", target as u64, source as usize, bytes, stream)
     }
     #[unsafe(no_mangle)] pub extern "C" fn cuMemcpyHtoDAsync_v2(target: u64, source: usize, bytes: usize, stream: usize) -> i32 {
         copy("cuMemcpyHtoDAsync_v2", target, source, bytes, stream)
@@ -83,10 +117,19 @@ impl FakeDriver {
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = compiled(folder.path(), SOURCE).to_str().unwrap().to_owned();
+        // So that it can be found as the driver, in this folder.
+        let path = folder.path().join(DRIVER);
+        fs::rename(compiled(folder.path(), SOURCE), &path).unwrap();
+        let path = path.to_str().unwrap().to_owned();
         // SAFETY: nothing runs when the library is loaded.
         let library = unsafe { Library::new(&path) }.unwrap();
         Self { library, path, _folder: folder }
+    }
+
+    /// The library, by its name in its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        Path::new(&self.path)
     }
 
     /// A stream to its GPU 1.

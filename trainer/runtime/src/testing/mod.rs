@@ -1,6 +1,7 @@
 //! Runs models through ONNX Runtime in tests.
 
 mod fake_driver;
+mod fake_nccl;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use ort::value::{DynValue, Tensor, TensorElementType};
 use crate::{Device, DeviceChoice, OnnxRuntime, Options, environment, first_alone};
 
 pub use fake_driver::FakeDriver;
+pub use fake_nccl::FakeNccl;
 
 /// Values of an input.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ pub(super) fn load(place: &Place, path: Option<&Path>) -> Result<Library, Collec
             Err(reason) => tried.push(format!("{}: {reason}", name.display())),
         }
     }
-    if place.launcher == Launcher::Torchrun {
+    if matches!(place.launcher, Launcher::Torchrun | Launcher::Trainer) {
         let launcher = place.launcher.to_string();
         return Err(CollectiveError::NoMpi { launcher, rank: place.rank, world: place.world });
     }
@@ -46,8 +46,8 @@ fn names(launcher: Launcher) -> &'static [&'static str] {
         Launcher::Mpich => &["libmpi_abi.so.1", "libmpi_abi.so.0", "libmpi.so.12"],
         Launcher::Slurm => &["libmpi_abi.so.1", "libmpi_abi.so.0", "libmpi.so.12", "libmpi.so.40"],
         Launcher::Given => &["libmpi_abi.so.1", "libmpi_abi.so.0", "libmpi.so.40", "libmpi.so.12"],
-        // Processes of torchrun have no connection by MPI.
-        Launcher::Torchrun => &[],
+        // Their processes have no connection by MPI.
+        Launcher::Torchrun | Launcher::Trainer => &[],
     }
 }
 

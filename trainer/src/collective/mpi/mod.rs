@@ -2,37 +2,26 @@
 
 mod find;
 mod library;
-mod limit;
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::process;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use find::launch_command;
 
 use self::library::{Handle, Library};
-use self::limit::TimeLimit;
+use super::waiting::{GiveUp, TimeLimit, Wait, give_up_after};
 use super::{Collective, CollectiveError, Launcher, Place};
 
 /// Most bytes of one call; the counts of MPI are C's `int`.
 const MOST_BYTES: usize = 1 << 30;
 /// The tag of all messages: those from one process to another arrive in order.
 const TAG: c_int = 1;
-/// While this much time has not passed, nor what a slow copy would take, a waiting process only yields.
-const BUSY: Duration = Duration::from_millis(1);
-/// Bytes in a second that a slow copy in memory moves.
-const SLOW_COPY: f64 = 200e6;
-/// How long a process sleeps that has waited for longer.
-const NAP: Duration = Duration::from_micros(50);
 /// Processes of a job do not begin together: some machines are slower to load their programs.
 const DEADLINES_TO_BEGIN: u32 = 10;
 /// How long MPI has to end the other processes.
 const TO_ABORT: Duration = Duration::from_secs(10);
-
-/// Ends this process with an exit code where a call of MPI does not return, after printing an error if given.
-pub type GiveUp = fn(code: i32, error: Option<&CollectiveError>) -> !;
 
 /// The processes of an MPI job.
 pub struct Mpi {
@@ -115,8 +104,7 @@ impl Mpi {
         bytes: usize,
         mut requests: Vec<Handle>,
     ) -> Result<(), CollectiveError> {
-        let began = Instant::now();
-        let busy = BUSY + Duration::from_secs_f64(bytes as f64 / SLOW_COPY);
+        let wait = Wait::start(bytes);
         loop {
             let mut failure = 0;
             requests.retain_mut(|request| {
@@ -135,16 +123,13 @@ impl Mpi {
             if requests.is_empty() {
                 return Ok(());
             }
-            let waited = began.elapsed();
-            if waited > self.deadline {
-                let (rank, world) = (self.rank, self.world);
-                return Err(CollectiveError::Deadline { rank, world, operation, waited });
-            }
-            if waited > busy {
-                thread::sleep(NAP);
-            } else {
-                thread::yield_now();
-            }
+            let (rank, world) = (self.rank, self.world);
+            wait.go_on(self.deadline).map_err(|waited| CollectiveError::Deadline {
+                rank,
+                world,
+                operation,
+                waited,
+            })?;
         }
     }
 
@@ -263,16 +248,4 @@ impl Drop for Mpi {
         // has ended the run by `abort`.
         unsafe { (self.library.finalize)() };
     }
-}
-
-/// Gives up when `operation` of rank `rank` of `world` has taken `limit`.
-fn give_up_after(
-    limit: Duration,
-    (rank, world): (usize, usize),
-    operation: &'static str,
-    give_up: GiveUp,
-) -> TimeLimit {
-    TimeLimit::start(limit, move || {
-        give_up(1, Some(&CollectiveError::Deadline { rank, world, operation, waited: limit }))
-    })
 }
