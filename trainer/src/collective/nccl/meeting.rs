@@ -291,11 +291,16 @@ mod tests {
         let address = Rendezvous::of_this_machine().unwrap();
         thread::scope(|scope| {
             let address = &address;
-            let ranks: Vec<_> =
-                (0..3).map(|rank| scope.spawn(move || meet(rank, 3, address, 20_000).unwrap())).collect();
-            if let Ok(mut stranger) = TcpStream::connect((address.host.as_str(), address.port)) {
-                let _ = stranger.write_all(b"GET / HTTP/1.1\r\n\r\nand more");
-            }
+            let start = |rank| scope.spawn(move || meet(rank, 3, address, 20_000).unwrap());
+            let first = start(0);
+            let mut stranger = loop {
+                match TcpStream::connect((address.host.as_str(), address.port)) {
+                    Ok(stranger) => break stranger,
+                    Err(_) => thread::sleep(AGAIN),
+                }
+            };
+            stranger.write_all(b"GET / HTTP/1.1\r\n\r\nand more").unwrap();
+            let ranks = [first, start(1), start(2)];
             let met = ranks.into_iter().map(|rank| rank.join().unwrap());
             met.inspect(|(_, id)| assert_eq!(id.0, [7; 128])).map(|(meeting, _)| meeting).collect()
         })
