@@ -1,9 +1,13 @@
 //! What every collective does, and what [`Ranks`] makes of it.
 
+use std::env;
+use std::process::Command;
 use std::time::Duration;
 
 use super::fake::{Fake, Faults, ranks_with, run, with_ranks};
-use super::{Alone, Collective, CollectiveError, Fingerprint, Ranks, Shares, check_parts, sum_in_tree};
+use super::{
+    Alone, Collective, CollectiveError, Fingerprint, Mpi, Place, Ranks, Shares, check_parts, sum_in_tree,
+};
 
 /// Checks a collective from the inside; every rank calls it.
 pub(super) fn conforms(collective: &mut dyn Collective) {
@@ -42,6 +46,41 @@ fn collectives_conform() {
     conforms(&mut Alone);
     for world in 1..5 {
         with_ranks(world, |mut fake| conforms(&mut fake));
+    }
+}
+
+/// The test below runs this as each process of a job.
+#[test]
+#[ignore = "a process of a job of MPI"]
+fn process_of_mpi() {
+    let place = Place::from_env().unwrap().expect("a launcher has started this");
+    let give_up = |code, error: Option<&CollectiveError>| panic!("gives up with code {code}: {error:?}");
+    let mut mpi = Mpi::join(&place, None, Duration::from_secs(30), give_up).unwrap();
+    conforms(&mut mpi);
+    println!("rank {} of {} conforms", mpi.rank(), mpi.world());
+}
+
+#[test]
+fn every_mpi_conforms() {
+    let Some(launchers) = env::var_os("FOVEA_TEST_MPIEXEC") else {
+        println!("skipped: FOVEA_TEST_MPIEXEC is not set");
+        return;
+    };
+    for mpiexec in env::split_paths(&launchers) {
+        for world in ["2", "3"] {
+            let mut command = Command::new(&mpiexec);
+            if mpiexec.canonicalize().unwrap().ends_with("orterun") {
+                command.arg("--oversubscribe");
+            }
+            command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+            command.args(["-n", world]).arg(env::current_exe().unwrap());
+            // One thread is the main one, from which MPI wants to be called.
+            command.args(["--exact", "collective::conformance::process_of_mpi", "--ignored", "--nocapture"]);
+            let output = command.arg("--test-threads=1").output().unwrap();
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{}: {output:?}", mpiexec.display());
+            assert_eq!(shown.matches(&format!("of {world} conforms")).count().to_string(), world, "{shown}");
+        }
     }
 }
 
