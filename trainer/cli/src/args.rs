@@ -2,6 +2,7 @@
 
 mod gradients;
 mod inspect;
+mod launched;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -15,13 +16,13 @@ use fovea_runtime::DeviceChoice;
 use fovea_tools::args::{number, one_of, seconds, seed, threads};
 use fovea_tools::data::CacheArgs;
 use fovea_trainer::backend::Precision;
-use fovea_trainer::collective::Rendezvous;
 use fovea_trainer::models::PixelType;
 use fovea_trainer::recipe::{Head, MOST_BATCH, MOST_EPOCHS, MOST_OUTPUTS, MOST_PX};
 use fovea_trainer::training::{CheckpointChoice, OnNan};
 
 pub use gradients::GradientsArgs;
 pub use inspect::{FeaturesArgs, ReportArgs, SearchArgs};
+pub use launched::{CollectiveKind, LaunchedArgs};
 
 /// Trains image classifiers on prepared shards.
 ///
@@ -118,12 +119,12 @@ impl Command {
     }
 }
 
-/// Train in several processes of this machine, connected by MPI
+/// Train in several processes of this machine, connected by MPI or NCCL
 ///
-/// Starts mpiexec with this program and the options of training. The recipe's batch is shared by the
-/// processes, each of which computes one or more of its parts; the result is the same, to the bit, for any
-/// number of processes with the same --parts. Over several machines, start `trainer` with mpiexec or srun
-/// yourself.
+/// Starts mpiexec with this program and the options of training, or the processes themselves with
+/// --collective nccl. The recipe's batch is shared by the processes, each of which computes one or more of
+/// its parts; the result is the same, to the bit, for any number of processes with the same --parts. Over
+/// several machines, start `trainer` with mpiexec, srun or torchrun yourself.
 #[derive(Args, Debug)]
 pub struct LaunchArgs {
     /// Number of processes
@@ -456,36 +457,6 @@ pub struct InspectArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// What connects the processes of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CollectiveKind {
-    Mpi,
-    Nccl,
-}
-
-/// How a launcher has started this process.
-#[derive(Args, Clone, Debug)]
-pub struct LaunchedArgs {
-    /// What connects the processes of a run: MPI, or NCCL for GPUs [default: nccl under torchrun, else mpi]
-    #[arg(long, value_enum)]
-    pub collective: Option<CollectiveKind>,
-    /// MPI library that connects the processes of a run [default: FOVEA_MPI, else the launcher's]
-    #[arg(long, value_name = "PATH")]
-    pub mpi_library: Option<PathBuf>,
-    /// NCCL's library [default: FOVEA_NCCL, else fetched into the cache]
-    #[arg(long, value_name = "PATH")]
-    pub nccl_library: Option<PathBuf>,
-    /// Where rank 0 listens, without MPI [default: MASTER_ADDR, and the port after MASTER_PORT]
-    #[arg(long, value_name = "HOST:PORT")]
-    pub rendezvous: Option<Rendezvous>,
-    /// This process's number among those of the run, from 0 [default: what the launcher says]
-    #[arg(long, value_name = "N", requires = "world")]
-    pub rank: Option<usize>,
-    /// Number of processes that a launcher has started [default: what the launcher says]
-    #[arg(long, value_name = "N", requires = "rank")]
-    pub world: Option<usize>,
 }
 
 #[derive(Args, Debug)]

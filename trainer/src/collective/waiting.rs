@@ -12,30 +12,40 @@ const BUSY: Duration = Duration::from_millis(1);
 const SLOW_COPY: f64 = 200e6;
 /// How long a process sleeps that has waited for longer.
 const NAP: Duration = Duration::from_micros(50);
+/// How many deadlines the processes have to join each other: some machines are slower to load their programs.
+pub(super) const DEADLINES_TO_BEGIN: u32 = 10;
+/// How long a library has to end the other processes.
+pub(super) const TO_ABORT: Duration = Duration::from_secs(10);
 
 /// Ends this process with an exit code where a call of a library does not return, or another process has
 /// ended the run; prints the error if one is given.
 pub type GiveUp = fn(code: i32, error: Option<&CollectiveError>) -> !;
 
-/// A wait for an operation on a number of bytes.
+/// A wait of a rank of a world for an operation.
 pub(super) struct Wait {
+    rank: usize,
+    world: usize,
+    operation: &'static str,
     began: Instant,
     busy: Duration,
 }
 
 impl Wait {
-    pub fn start(bytes: usize) -> Self {
-        Self { began: Instant::now(), busy: BUSY + Duration::from_secs_f64(bytes as f64 / SLOW_COPY) }
+    /// Begins to wait for an operation on a number of bytes.
+    pub fn start((rank, world): (usize, usize), operation: &'static str, bytes: usize) -> Self {
+        let busy = BUSY + Duration::from_secs_f64(bytes as f64 / SLOW_COPY);
+        Self { rank, world, operation, began: Instant::now(), busy }
     }
 
     /// Lets others compute for a moment.
     ///
     /// # Errors
-    /// How long it has waited, if that is longer than `deadline`.
-    pub fn go_on(&self, deadline: Duration) -> Result<(), Duration> {
+    /// [`CollectiveError::Deadline`] if it has waited for longer than `deadline`.
+    pub fn go_on(&self, deadline: Duration) -> Result<(), CollectiveError> {
         let waited = self.began.elapsed();
         if waited > deadline {
-            return Err(waited);
+            let Self { rank, world, operation, .. } = *self;
+            return Err(CollectiveError::Deadline { rank, world, operation, waited });
         }
         if waited > self.busy {
             thread::sleep(NAP);

@@ -1,5 +1,7 @@
 //! Import of small networks written by hand.
 
+mod batch;
+mod files;
 mod golden;
 mod gradients;
 mod random;
@@ -306,29 +308,6 @@ fn lists_are_biases_where_they_are_added_in_whatever_shape() {
 }
 
 #[test]
-fn a_batch_that_a_trace_has_fixed_becomes_that_of_the_graph_or_is_named() {
-    let build = |shape: &[i64], between: &[i64]| {
-        let mut graph = by_hand();
-        graph.input = vec![port("x", DataType::Float, &[2, 3, PX as i64, PX as i64])];
-        graph.initializer[2] = integers("shape", shape);
-        if !between.is_empty() {
-            graph.initializer.push(integers("between", between));
-            graph.node.insert(3, node("Reshape", &["p", "between"], "torn", vec![]));
-            graph.node[4].input[0] = "torn".into();
-        }
-        let file = file(&model(graph));
-        let mut g = Builder::new("batch", Lowering::evaluation(Target::Cpu));
-        let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
-        Imported::read(file.path())?.forward(&mut g, x, Mode::Evaluate).map(|_| ())
-    };
-    build(&[2, 36], &[]).unwrap();
-    build(&[2, -1], &[]).unwrap();
-    build(&[2, 36], &[72]).unwrap();
-    let error = build(&[2, 36], &[3, 24]).unwrap_err().to_string();
-    assert!(error.contains("`torn_node` (Reshape)") && error.contains("with a dynamic batch"), "{error}");
-}
-
-#[test]
 fn an_input_that_no_node_reads_is_none() {
     let mut graph = by_hand();
     graph.input.insert(0, port("size", DataType::Int64, &[2]));
@@ -385,43 +364,6 @@ fn a_call_of_a_function_is_replaced_by_its_body() {
     let endless = file(&encode(&graph, vec![endless]));
     let error = Imported::read(endless.path()).unwrap_err().to_string();
     assert!(error.contains("`Rectify` calls itself"), "{error}");
-}
-
-#[test]
-fn values_in_a_file_beside_the_network_are_read_and_only_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let save = |location: &str, offset: &str, length: &str| {
-        let mut graph = by_hand();
-        let weights = &mut graph.initializer[0];
-        let bytes: Vec<u8> = weights.float_data.drain(..).flat_map(f32::to_le_bytes).collect();
-        fs::write(folder.path().join("w.data"), [&[9; 16][..], &bytes].concat()).unwrap();
-        weights.data_location = Some(1);
-        weights.external_data = [("location", location), ("offset", offset), ("length", length)]
-            .map(|(key, value)| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) })
-            .to_vec();
-        let path = folder.path().join("network.onnx");
-        fs::write(&path, model(graph)).unwrap();
-        parameters(&path)
-    };
-    let inside = save("w.data", "16", "432").unwrap();
-    let whole = file(&model(by_hand()));
-    assert_eq!(inside, parameters(whole.path()).unwrap());
-    for (location, offset, length, expected) in [
-        ("w.data", "17", "432", "expected 432 bytes at byte 17, the file has 448 bytes"),
-        ("w.data", "18446744073709551615", "432", "the file has 448 bytes"),
-        ("w.data", "0", "12", "has 3 values, expected 108"),
-        ("../w.data", "16", "432", "only lie in the folder"),
-        ("/etc/passwd", "0", "432", "only lie in the folder"),
-        ("nothing", "0", "432", "No such file"),
-        (".", "0", "0", "not a file"),
-        ("w.data", "x", "432", "the offset \"x\""),
-    ] {
-        let error = save(location, offset, length).unwrap_err().to_string();
-        assert!(error.contains("`c.weight`") && error.contains(expected), "{location}: {error}");
-    }
-    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
-    let error = save("link", "0", "8").unwrap_err().to_string();
-    assert!(error.contains("outside of that folder"), "{error}");
 }
 
 #[test]
@@ -603,142 +545,4 @@ fn stochastic_depth_is_drawn_by_the_host_and_does_nothing_in_evaluation() {
     other[1] = node("Sin", &["u"], "kept", vec![]);
     let error = averages(2, other, constants(), Mode::Train).unwrap_err().to_string();
     assert!(error.contains("`kept_node` (Sin) computes with random numbers"), "{error}");
-}
-
-#[test]
-fn what_a_trace_has_repeated_for_its_batch_is_repeated_for_that_of_the_graph() {
-    let run =
-        |nodes, initializers| averages(2, nodes, initializers, Mode::Evaluate).map(|(logits, _)| logits);
-    let image = (3 * PX * PX) as i64;
-    let shape = [2, 3, PX as i64, PX as i64];
-    // A token that an exporter has expanded and folded into two equal parts, and one that it expands.
-    let beside = |token: &str| {
-        let sliced = node("Slice", &["c", "zero", "three", "one"], "y", vec![]);
-        vec![node("Concat", &[token, "x"], "c", vec![attribute("axis", &[1])]), sliced]
-    };
-    let ends = [integers("zero", &[0]), integers("three", &[3]), integers("one", &[1])];
-    let token = |batch| vec![number("token", &[batch, 1, PX as i64, PX as i64], 4.0)];
-    let folded = run(beside("token"), [&token(2)[..], &ends].concat()).unwrap();
-    let expand = node("Expand", &["token", "to"], "expanded", vec![]);
-    let to = integers("to", &[2, 1, PX as i64, PX as i64]);
-    let expanded =
-        run([&[expand], &beside("expanded")[..]].concat(), [&token(1)[..], &ends, &[to]].concat()).unwrap();
-    for logits in [folded, expanded] {
-        let of_image = [4.0, 1.0, 1.0];
-        assert!(logits.chunks(3).all(|image| image == of_image) && logits.len() == 9, "{logits:?}");
-    }
-    // Views into the values of all images, as PyTorch's exporter writes as_strided.
-    let strided = |indices: Vec<i64>| {
-        let mut indices = integers("indices", &indices);
-        indices.dims = shape.to_vec();
-        let nodes = vec![
-            node("Reshape", &["x", "flat"], "f", vec![]),
-            node("Gather", &["f", "indices"], "y", vec![attribute("axis", &[0])]),
-        ];
-        run(nodes, vec![integers("flat", &[-1]), indices])
-    };
-    assert_eq!(strided((0..2 * image).collect()).unwrap(), [1.0; 9]);
-    let error = strided((0..image).chain(0..image).collect()).unwrap_err().to_string();
-    assert!(error.contains("`y_node` (Gather)") && error.contains("with a dynamic batch"), "{error}");
-}
-
-#[test]
-fn a_file_is_written_again_with_other_values_under_its_own_names_for_evaluation() {
-    let mut norm = node("BatchNormalization", &["c", "gain", "offset", "mean", "variance"], "n", vec![]);
-    norm.attribute.push(attribute("training_mode", &[1]));
-    norm.output.extend(["new_mean".into(), "new_variance".into()]);
-    let mut drop = node("Dropout", &["scaled", "ratio", "training"], "d", vec![]);
-    drop.output.push("dropped".into());
-    let graph = GraphProto {
-        node: vec![
-            node("Conv", &["x", "w"], "c", vec![]),
-            norm,
-            node("RandomUniformLike", &["zeros"], "u", vec![]),
-            node("Less", &["u", "keep"], "kept", vec![]),
-            node("Cast", &["kept"], "depth", vec![attribute("to", &[1])]),
-            node("Mul", &["n", "depth"], "scaled", vec![]),
-            drop,
-            node("GlobalAveragePool", &["d"], "pooled", vec![]),
-            node("Flatten", &["pooled"], "f", vec![attribute("axis", &[1])]),
-            node("Gemm", &["f", "g.weight"], "logits", vec![attribute("transB", &[1])]),
-        ],
-        initializer: vec![
-            floats("w", &[4, 3, 1, 1]),
-            floats("gain", &[4]),
-            floats("offset", &[4]),
-            floats("mean", &[4]),
-            number("variance", &[4], 1.0),
-            number("zeros", &[ROWS as i64, 1, 1, 1], 0.0),
-            number("keep", &[], 0.75),
-            number("ratio", &[], 0.5),
-            TensorProto {
-                name: Some("training".into()),
-                data_type: Some(DataType::Bool as i32),
-                int32_data: vec![1],
-                ..Default::default()
-            },
-            floats("g.weight", &[CLASSES as i64, 4]),
-        ],
-        input: vec![port("x", DataType::Float, &[ROWS as i64, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[ROWS as i64, CLASSES as i64])],
-        ..Default::default()
-    };
-    let file = file(&model(graph));
-    let network = Imported::read(file.path()).unwrap().with_classes(7).unwrap();
-    let mut g = Builder::new("evaluation", Lowering::evaluation(Target::Cpu));
-    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX])).unwrap();
-    let forward = network.forward(&mut g, x, Mode::Evaluate).unwrap();
-    g.output("logits", forward.logits).unwrap();
-    let shapes = forward.parameters.iter().map(|(p, _)| (p.name.clone(), p.shape.clone()));
-    let shapes =
-        shapes.chain(forward.buffers.iter().map(|b| (b.buffer.name.clone(), b.buffer.shape.clone())));
-    let value = |i: usize| 0.2 + ((i * 37) % 11) as f32 / 11.0;
-    let trained: HashMap<String, (Vec<usize>, Vec<f32>)> = shapes
-        .map(|(name, shape)| (name, (shape.clone(), (0..shape.iter().product()).map(value).collect())))
-        .collect();
-    assert_eq!(trained.len(), 6);
-    let images: Vec<f32> = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0 - 0.5).collect();
-    let images: (&str, &[usize], Data) = ("x", &[ROWS, 3, PX, PX], Data::F32(images));
-    let tensors =
-        trained.iter().map(|(name, (shape, values))| (&**name, &**shape, Data::F32(values.clone())));
-    let inputs: Vec<_> = [images.clone()].into_iter().chain(tensors).collect();
-    let expected =
-        testing::run(&mut testing::session(&g.finish().to_bytes()), &inputs).remove("logits").unwrap();
-
-    let values = |name: &str| trained.get(name).map(|(_, values)| values.clone());
-    let written = network.rewritten(&values, &[("classes".into(), "[]".into())]).unwrap();
-    let logits = testing::run(&mut testing::session(&written), &[images]).remove("logits").unwrap();
-    assert_eq!(logits.len(), ROWS * 7);
-    for (a, b) in logits.iter().zip(&expected) {
-        assert!((a - b).abs() < 1e-5, "{a} against {b}");
-    }
-    let model = ModelProto::decode(written.as_slice()).unwrap();
-    assert_eq!(model.metadata_props[0].key(), "classes");
-    let graph = model.graph.unwrap();
-    let names: Vec<&str> = graph.node.iter().map(NodeProto::name).collect();
-    assert_eq!(
-        names,
-        ["c_node", "n_node", "depth_node", "scaled_node", "d_node", "pooled_node", "f_node", "logits_node"]
-    );
-    let error = network.rewritten(&|_| Some(vec![0.0]), &[]).unwrap_err().to_string();
-    assert!(error.contains("`w` has 12 values, given 1"), "{error}");
-}
-
-#[test]
-fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
-    // x.reshape(shape(x)[0], -1, 6) and back, as exporters write it; and a batch of the trace in a constant.
-    let nodes = vec![
-        node("Conv", &["x", "w"], "c", vec![]),
-        node("Shape", &["c"], "s", vec![]),
-        node("Gather", &["s", "zero"], "n", vec![]),
-        node("Unsqueeze", &["n", "zeros"], "n1", vec![]),
-        node("Concat", &["n1", "rest"], "flat", vec![attribute("axis", &[0])]),
-        node("Reshape", &["c", "flat"], "f", vec![]),
-        node("Reshape", &["f", "s"], "y", vec![]),
-    ];
-    let mut zero = integers("zero", &[0]);
-    zero.dims = vec![];
-    let initializers =
-        vec![floats("w", &[4, 3, 1, 1]), zero, integers("zeros", &[0]), integers("rest", &[-1, 6])];
-    declared(nodes, initializers, "y").unwrap();
 }

@@ -11,17 +11,13 @@ use std::time::Duration;
 pub use find::launch_command;
 
 use self::library::{Handle, Library};
-use super::waiting::{GiveUp, TimeLimit, Wait, give_up_after};
+use super::waiting::{DEADLINES_TO_BEGIN, GiveUp, TO_ABORT, TimeLimit, Wait, give_up_after};
 use super::{Collective, CollectiveError, Launcher, Place};
 
 /// Most bytes of one call; the counts of MPI are C's `int`.
 const MOST_BYTES: usize = 1 << 30;
 /// The tag of all messages: those from one process to another arrive in order.
 const TAG: c_int = 1;
-/// Processes of a job do not begin together: some machines are slower to load their programs.
-const DEADLINES_TO_BEGIN: u32 = 10;
-/// How long MPI has to end the other processes.
-const TO_ABORT: Duration = Duration::from_secs(10);
 
 /// The processes of an MPI job.
 pub struct Mpi {
@@ -104,7 +100,7 @@ impl Mpi {
         bytes: usize,
         mut requests: Vec<Handle>,
     ) -> Result<(), CollectiveError> {
-        let wait = Wait::start(bytes);
+        let wait = Wait::start((self.rank, self.world), operation, bytes);
         loop {
             let mut failure = 0;
             requests.retain_mut(|request| {
@@ -123,13 +119,7 @@ impl Mpi {
             if requests.is_empty() {
                 return Ok(());
             }
-            let (rank, world) = (self.rank, self.world);
-            wait.go_on(self.deadline).map_err(|waited| CollectiveError::Deadline {
-                rank,
-                world,
-                operation,
-                waited,
-            })?;
+            wait.go_on(self.deadline)?;
         }
     }
 

@@ -19,17 +19,13 @@ pub use self::meeting::Rendezvous;
 
 use self::library::{BYTE, Comm, Config, FLOAT, IN_PROGRESS, Id, Library, SUM, Stream};
 use self::meeting::{Meeting, News};
-use super::waiting::{GiveUp, TimeLimit, Wait, give_up_after};
+use super::waiting::{DEADLINES_TO_BEGIN, GiveUp, TO_ABORT, TimeLimit, Wait, give_up_after};
 use super::{Collective, CollectiveError, Launcher, Mpi, Place};
 
 /// Most bytes of a broadcast that are on the GPU at once.
 const BROADCAST_AT_ONCE: usize = 256 << 20;
 /// Pieces begin at multiples of this many bytes, which is what the GPU reads at once.
 const ALIGNMENT: usize = 16;
-/// How much longer than in a step processes wait for each other at the beginning.
-const DEADLINES_TO_BEGIN: u32 = 10;
-/// How long NCCL has to end.
-const TO_ABORT: Duration = Duration::from_secs(10);
 
 /// What connects the processes beside NCCL.
 pub enum Beside {
@@ -159,8 +155,7 @@ impl Nccl {
         let code = unsafe {
             (self.library.ncclCommInitRankConfig)(&raw mut self.comm, world, id, rank, &Config::NON_BLOCKING)
         };
-        self.check(operation, code)?;
-        self.complete(operation, 0)
+        self.complete(operation, code, 0)
     }
 
     /// Ends the run in all processes that have met, after an error.
@@ -198,9 +193,16 @@ impl Nccl {
         self.stream.handle().map_err(|reason| self.failed(operation, reason))
     }
 
-    /// Waits until an operation on `bytes` is complete on this side.
-    fn complete(&mut self, operation: &'static str, bytes: usize) -> Result<(), CollectiveError> {
-        let wait = Wait::start(bytes);
+    /// Waits until an operation on `bytes`, which began with this result, is complete on this side.
+    fn complete(
+        &mut self,
+        operation: &'static str,
+        begun: c_int,
+        bytes: usize,
+    ) -> Result<(), CollectiveError> {
+        self.check(operation, begun)?;
+        let (rank, world) = (self.rank, self.world);
+        let wait = Wait::start((rank, world), operation, bytes);
         loop {
             let mut state = 0;
             // SAFETY: the communicator lives, and the function writes one value.
@@ -211,7 +213,6 @@ impl Nccl {
             if state == 0 && self.stream.is_done().map_err(|reason| self.failed(operation, reason))? {
                 return Ok(());
             }
-            let (rank, world) = (self.rank, self.world);
             if let Connection::Meeting(meeting) = &mut self.connection {
                 match meeting.news() {
                     None => {}
@@ -222,12 +223,7 @@ impl Nccl {
                     }
                 }
             }
-            wait.go_on(self.deadline).map_err(|waited| CollectiveError::Deadline {
-                rank,
-                world,
-                operation,
-                waited,
-            })?;
+            wait.go_on(self.deadline)?;
         }
     }
 
@@ -237,27 +233,25 @@ impl Nccl {
         operation: &'static str,
         pieces: &[&[u8]],
     ) -> Result<Vec<DevicePointer>, CollectiveError> {
-        let mut places: Vec<(*const u8, usize, usize)> = Vec::with_capacity(pieces.len());
-        let mut end = 0;
-        for piece in pieces {
+        let (mut offsets, mut new, mut end): (Vec<usize>, Vec<usize>, usize) = Default::default();
+        for (at, piece) in pieces.iter().enumerate() {
             // The same piece for several processes is there once.
-            let known =
-                places.iter().find(|(start, length, _)| (*start, *length) == (piece.as_ptr(), piece.len()));
-            let offset = known.map_or(end, |(.., offset)| *offset);
-            end = end.max(offset + piece.len().next_multiple_of(ALIGNMENT));
-            places.push((piece.as_ptr(), piece.len(), offset));
-        }
-        let mut copy = || -> Result<Vec<DevicePointer>, String> {
-            let memory = self.sent.of(end, &self.stream)?;
-            let mut filled = 0;
-            for (piece, (.., offset)) in pieces.iter().zip(&places) {
-                if *offset >= filled && !piece.is_empty() {
-                    // SAFETY: the buffer has room for every piece, and its earlier operations are complete.
-                    unsafe { self.stream.upload(piece, memory + *offset as u64) }?;
-                    filled = offset + piece.len();
-                }
+            if let Some(known) = pieces[..at].iter().position(|other| ptr::eq(*other, *piece)) {
+                offsets.push(offsets[known]);
+                continue;
             }
-            Ok(places.iter().map(|(.., offset)| memory + *offset as u64).collect())
+            offsets.push(end);
+            end += piece.len().next_multiple_of(ALIGNMENT);
+            new.push(at);
+        }
+        let copy = || -> Result<Vec<DevicePointer>, String> {
+            let memory = self.sent.of(end, &self.stream)?;
+            let places: Vec<DevicePointer> = offsets.iter().map(|offset| memory + *offset as u64).collect();
+            for at in new.into_iter().filter(|at| !pieces[*at].is_empty()) {
+                // SAFETY: the buffer has room for every piece, and its earlier operations are complete.
+                unsafe { self.stream.upload(pieces[at], places[at]) }?;
+            }
+            Ok(places)
         };
         copy().map_err(|reason| self.failed(operation, reason))
     }
@@ -328,8 +322,8 @@ impl Collective for Nccl {
             }
         }
         // SAFETY: likewise.
-        self.check(operation, unsafe { close() })?;
-        self.complete(operation, end)?;
+        let code = unsafe { close() };
+        self.complete(operation, code, end)?;
         for (other, piece) in receive.iter_mut().enumerate().filter(|(other, _)| *other != rank) {
             self.download(operation, to + offsets[other], piece)?;
         }
@@ -347,8 +341,7 @@ impl Collective for Nccl {
         let stream = self.on_stream(operation)?;
         // SAFETY: as in `all_to_all`.
         let code = unsafe { (self.library.ncclAllGather)(from, to, send.len(), BYTE, self.comm, stream) };
-        self.check(operation, code)?;
-        self.complete(operation, receive.len())?;
+        self.complete(operation, code, receive.len())?;
         self.download(operation, to, receive)
     }
 
@@ -361,8 +354,7 @@ impl Collective for Nccl {
             // SAFETY: as in `all_to_all`; only rank 0 reads what it sends.
             let code =
                 unsafe { (self.library.ncclBroadcast)(from, to, bytes.len(), BYTE, 0, self.comm, stream) };
-            self.check(operation, code)?;
-            self.complete(operation, bytes.len())?;
+            self.complete(operation, code, bytes.len())?;
             if self.rank > 0 {
                 self.download(operation, to, bytes)?;
             }
@@ -379,8 +371,7 @@ impl Collective for Nccl {
         // SAFETY: as in `all_to_all`.
         let code =
             unsafe { (self.library.ncclAllReduce)(from, to, send.len(), FLOAT, SUM, self.comm, stream) };
-        self.check(operation, code)?;
-        self.complete(operation, size_of_val(sums))?;
+        self.complete(operation, code, size_of_val(sums))?;
         self.download(operation, to, bytemuck::cast_slice_mut(sums))?;
         Ok(true)
     }
@@ -405,7 +396,7 @@ impl Drop for Nccl {
             // SAFETY: every operation has been waited for, or an error has ended the run.
             let code = unsafe { (self.library.ncclCommFinalize)(self.comm) };
             // An error of the end of a run that is complete is none of the run.
-            let ended = self.check(operation, code).and_then(|()| self.complete(operation, 0));
+            let ended = self.complete(operation, code, 0);
             tracing::debug!(?ended, "left NCCL");
             // SAFETY: nothing uses the communicator any more.
             unsafe { (self.library.ncclCommDestroy)(self.comm) };
