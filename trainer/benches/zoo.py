@@ -165,7 +165,8 @@ def module_of(name):
 
 
 def export(name, kind, path, fixed):
-    exporter, mode = kind.split("/")
+    exporter, mode, *opset = kind.split("/")
+    opset = int(opset[0]) if opset else 17 if exporter == "script" else None
     module = module_of(name).train(mode == "train")
     side = NETWORKS[name][0]
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(5))
@@ -174,13 +175,14 @@ def export(name, kind, path, fixed):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         if exporter == "dynamo":
             shapes = None if fixed else {"dynamic_shapes": ({0: torch.export.Dim("N")},)}
-            torch.onnx.export(module, (images,), path, dynamo=True, verbose=False, **names, **(shapes or {}))
+            names |= {"opset_version": opset} | (shapes or {})
+            torch.onnx.export(module, (images,), path, dynamo=True, verbose=False, **names)
             return
         if not fixed:
             names["dynamic_axes"] = {"x": {0: "N"}, "logits": {0: "N"}}
         if mode == "train":
             names |= {"training": torch.onnx.TrainingMode.TRAINING, "do_constant_folding": False}
-        torch.onnx.export(module, (images,), path, dynamo=False, opset_version=17, **names)
+        torch.onnx.export(module, (images,), path, dynamo=False, opset_version=opset, **names)
 
 
 def graphs(name, path, folder):
@@ -385,7 +387,7 @@ def compare(name, kind, folder, steps):
         for _ in range(BATCHES)
     ]
     names = [parameter["name"] for parameter in fovea.about["parameters"]]
-    module = reference_of(name, kind.endswith("eval"))
+    module = reference_of(name, kind.split("/")[1] == "eval")
     pairs, left = matched({n: fovea.state[n] for n in names}, dict(module.named_parameters()))
     # An export in training mode moves the statistics.
     with torch.no_grad():
@@ -477,7 +479,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="default: all")
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="exports, graphs and results")
-    parser.add_argument("--kind", action="append", choices=KINDS, help="exporter and mode; default: all")
+    parser.add_argument("--kind", action="append", help="exporter/mode[/operator set]; default: " + ", ".join(KINDS))
     parser.add_argument("--steps", type=int, default=20, help="default: 20")
     parser.add_argument("--fixed", action="store_true", help="export for a batch of 2 instead of any")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch; default: 2")

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
+use super::fold::one_along;
 use super::is_one_of;
 use super::translation::Translation;
 use crate::onnx::{GraphProto, NodeProto};
@@ -125,6 +126,17 @@ impl<'a> Translation<'a> {
         let shape = self.g.shape(x);
         let is_repeated = shape.len() < traced.len() || shape.first() == Some(&1);
         is_repeated && traced.first().copied() == self.fixed_batch()
+    }
+
+    /// The constant `x`, which a node expands for the batch of the graph, for one image, if the file holds
+    /// the same values for each image of its trace.
+    pub(super) fn of_one_image(&self, node: &NodeProto, x: &Constant) -> Option<Constant> {
+        let batch = self.fixed_batch().filter(|&batch| batch != self.batch && batch > 1)?;
+        let Values::Integers(target) = &self.constant(node, 1)?.values else { return None };
+        let before = target.len().checked_sub(x.shape.len())?;
+        let is_of_images =
+            |&axis: &usize| x.shape[axis] == batch && target[before + axis] == self.batch as i64;
+        one_along(x, (0..x.shape.len()).find(is_of_images)?)
     }
 
     /// `x`, which holds one image's values, for every image, if other `parts` hold those of all images.

@@ -186,4 +186,9 @@ impl NodeAttributes<'_> {
         self.find(name)
             .map_or_else(String::new, |attribute| String::from_utf8_lossy(attribute.s()).into_owned())
     }
+
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        let list = self.find(name).map_or(&[][..], |attribute| &attribute.strings);
+        list.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+    }
 }

@@ -123,6 +123,15 @@ fn multiply_adds(translation: &Translation<'_>, node: &NodeProto, output: &[usiz
         product(output).saturating_mul(inner.map_or(0, |&inner| inner as u64))
     } else if is_one_of(node, &["MatMul"]) {
         product(output).saturating_mul(a.last().map_or(0, |&inner| inner as u64))
+    } else if is_one_of(node, &["GRU", "LSTM", "RNN"]) {
+        // Each step multiplies its input and the state by their weights.
+        let of_state = translation.shape_of(node, 2).unwrap_or_default();
+        let weights = product(&b).saturating_add(product(&of_state));
+        product(a.get(..2).unwrap_or_default()).saturating_mul(weights)
+    } else if is_one_of(node, &["Attention"]) {
+        // Queries by all keys, and the weights of all keys by values.
+        let keys = b.iter().rev().nth(1).map_or(0, |&keys| keys as u64);
+        product(&a).saturating_add(product(output)).saturating_mul(keys)
     } else {
         0
     }

@@ -132,7 +132,11 @@ fn by_hand() -> GraphProto {
 }
 
 fn model(graph: GraphProto) -> Vec<u8> {
-    let set = OperatorSetIdProto { domain: None, version: Some(17) };
+    model_of(17, graph)
+}
+
+fn model_of(opset: i64, graph: GraphProto) -> Vec<u8> {
+    let set = OperatorSetIdProto { domain: None, version: Some(opset) };
     let ir_version = Some(8);
     ModelProto { ir_version, opset_import: vec![set], graph: Some(graph), ..Default::default() }
         .encode_to_vec()
@@ -447,6 +451,33 @@ fn a_summary_has_layers_products_and_what_is_not_trained() {
     assert_eq!(products, 36 * 4 * 27 + 36 * 7 + 7 * 5);
     let constant: Vec<_> = summary.constant.iter().map(|c| (c.name.as_str(), c.values, c.reason)).collect();
     assert_eq!(constant, [("factor", 1, "a single value"), ("unused", 3, "the logits do not depend on it")]);
+}
+
+#[test]
+fn products_of_attention_and_of_recurrent_layers_are_counted() {
+    let heads = [("q_num_heads", &[4][..]), ("kv_num_heads", &[4])].map(|(name, n)| attribute(name, n));
+    let graph = GraphProto {
+        node: vec![
+            node("Reshape", &["x", "rows"], "r", vec![]),
+            node("Attention", &["r", "r", "r"], "a", heads.to_vec()),
+            node("LSTM", &["a", "w", "s"], "y", vec![attribute("layout", &[1])]),
+            node("Reshape", &["y", "flat"], "logits", vec![]),
+        ],
+        initializer: vec![
+            integers("rows", &[0, 3, -1]),
+            floats("w", &[1, 8, 36]),
+            floats("s", &[1, 8, 2]),
+            integers("flat", &[0, 6]),
+        ],
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 6])],
+        ..Default::default()
+    };
+    let file = file(&model_of(23, graph));
+    let summary = Imported::read(file.path()).unwrap().summary([PX, PX]).unwrap();
+    let products: Vec<_> = summary.layers.iter().map(|layer| layer.multiply_adds).collect();
+    // Three rows by three keys of 36 values, twice; three steps by 8·36 and 8·2 weights.
+    assert_eq!(products, [0, 2 * 3 * 3 * 36, 3 * (8 * 36 + 8 * 2), 0]);
 }
 
 /// Logits and masks in `mode` of a graph of these nodes from `x` `[batch,3,6,6]` to the global average of

@@ -95,7 +95,10 @@ impl<'a> Translation<'a> {
     }
 
     pub(super) fn bind(&mut self, name: &'a str, bound: Bound) {
-        self.values.insert(name, bound);
+        // An output that is left out has no name.
+        if !name.is_empty() {
+            self.values.insert(name, bound);
+        }
     }
 
     /// The random numbers that `name` stands for.
@@ -162,6 +165,11 @@ impl<'a> Translation<'a> {
                 };
                 of_shape |= self.is_of_shape(name);
                 operands.push(Some(constant));
+            }
+            let repeated = operands.first().copied().flatten().filter(|_| node.op_type() == "Expand");
+            let of_one_image = repeated.and_then(|x| self.of_one_image(node, x));
+            if let Some(x) = &of_one_image {
+                operands[0] = Some(x);
             }
             match fold(node, &operands, self.file.opset) {
                 None => return Ok(false),

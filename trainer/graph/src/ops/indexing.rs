@@ -1,4 +1,4 @@
-//! Reading from places given by indices: Gather, GatherElements, GatherND.
+//! Reading from places given by indices: Gather, GatherElements, GatherND; and OneHot, which marks them.
 
 use crate::builder::Builder;
 use crate::error::Result;
@@ -15,10 +15,12 @@ pub(super) const OPERATORS: Family = &[
     (&GATHER, Some(import_gather)),
     (&GATHER_ELEMENTS, Some(import_gather_elements)),
     (&GATHER_ND, Some(import_gather_nd)),
+    (&ONE_HOT, Some(import_one_hot)),
 ];
 static GATHER: Operator = Operator::new("Gather", 1).on_cuda(ALL_TYPES);
 static GATHER_ELEMENTS: Operator = Operator::new("GatherElements", 11).on_cuda(ALL_TYPES);
 static GATHER_ND: Operator = Operator::new("GatherND", 11).on_cuda(&[F16, F32, I64, Bool]);
+static ONE_HOT: Operator = Operator::decomposed("OneHot", 9);
 
 /// Largest number of values of a matrix that says which row each index takes; its product gives the gradient
 /// in a fixed order of additions, and on all cores.
@@ -117,6 +119,33 @@ impl Builder {
         Ok(y)
     }
 
+    /// `values[1]` at each index along a new `axis` of `depth` places, else `values[0]`; negative indices
+    /// count from the end, and others that are out of range mark nothing. No gradient passes to the indices.
+    ///
+    /// # Errors
+    /// `indices` are not i64, or have too few axes for the new one; or `depth` is 0.
+    pub fn mark(
+        &mut self,
+        indices: Tensor,
+        depth: usize,
+        values: [Tensor; 2],
+        axis: usize,
+    ) -> Result<Tensor> {
+        let rank = self.shape(indices).len();
+        if self.element(indices) != I64 || axis > rank || depth == 0 {
+            let reason = format!("indices must be i64, with {axis} axes or more, and {depth} above 0");
+            return Err(self.mismatch(ONE_HOT.name, &[indices], reason));
+        }
+        let [zero, length] = [0, depth].map(|value| self.scalar(I64, value as f64));
+        let (is_negative, from_end) = (self.less(indices, zero)?, self.add(indices, length)?);
+        let places = self.select(is_negative, from_end, indices)?;
+        let places = self.unsqueeze(places, &[axis])?;
+        let shape: Vec<usize> = (0..=rank).map(|a| if a == axis { depth } else { 1 }).collect();
+        let list = self.counting(depth, &shape);
+        let marked = self.equal(places, list)?;
+        self.select(marked, values[1], values[0])
+    }
+
     /// The slice of `x` at each row of `indices`, i64 `[…,D]`, which names a place along D axes after the
     /// first `batch_axes`, which `x` and `indices` share.
     ///
@@ -186,6 +215,21 @@ fn import_gather_nd<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Resu
     let (x, indices, _) = operands(file, node)?;
     let batch_axes = usize::try_from(NodeAttributes(node).int("batch_dims", 0)).unwrap_or(usize::MAX);
     file.g.gather_nd(x, indices, batch_axes)
+}
+
+fn import_one_hot<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let indices = file.operand(node, 0)?;
+    let indices = file.g.cast(indices, I64)?;
+    let depth = file.scalar(node, 1, "depth", 0.0)?;
+    let values = file.operand(node, 2)?;
+    if *file.g.shape(values) != [2] {
+        return Err(file.at_node(node, "has other values than one for no mark and one for a mark"));
+    }
+    let parts = file.g.split_evenly(values, 0, 2)?;
+    let [off, on] = [parts[0], parts[1]].map(|part| file.g.squeeze(part, &[0]));
+    let (axis, rank) = (NodeAttributes(node).int("axis", -1), file.g.shape(indices).len() as i64);
+    let axis = usize::try_from(if axis < 0 { axis + rank + 1 } else { axis }).unwrap_or(usize::MAX);
+    file.g.mark(indices, depth as usize, [off?, on?], axis)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::import::translation::{Family, Import};
 use crate::operator::Operator;
 
 mod arithmetic;
+mod attention;
 mod batch_norm;
 mod col2im;
 mod compare;
@@ -16,6 +17,8 @@ mod dropout;
 mod einsum;
 mod element_loss;
 mod extrema;
+mod fourier;
+mod gate_functions;
 mod indexing;
 mod layout;
 mod linear;
@@ -29,8 +32,10 @@ mod padding;
 mod piecewise;
 mod pool;
 mod pool_nd;
+mod recurrent;
 mod reduce;
 mod resize;
+mod sampling;
 mod scatter;
 mod slicing;
 mod smooth;
@@ -42,23 +47,28 @@ mod unary;
 mod windows;
 
 pub(crate) use arithmetic::{ADD, MUL};
+pub use attention::Attention;
 pub use batch_norm::BatchNorm;
 pub use conv::Conv;
 pub use dropout::DropoutScaling;
 pub use element_loss::ElementLoss;
+pub use gate_functions::Function;
 pub(crate) use layout::SHAPE;
 pub use local::Local;
 pub use loss::CrossEntropy;
 pub use lrn::{Lrn, LrnRegion};
 pub use padding::Padding;
 pub use pool::Pool;
+pub use recurrent::{Cell, Recurrent, RecurrentWeights, Steps};
 pub use resize::{Coordinates, Interpolation, Nearest, Resize};
+pub use sampling::{GridSample, Outside, Sampling};
 pub use scatter::Scatter;
 pub(crate) use slicing::SLICE;
 
 /// All operators that the builder emits, by family.
 const FAMILIES: &[Family] = &[
     arithmetic::OPERATORS,
+    attention::OPERATORS,
     batch_norm::OPERATORS,
     col2im::OPERATORS,
     compare::OPERATORS,
@@ -67,6 +77,7 @@ const FAMILIES: &[Family] = &[
     dropout::OPERATORS,
     einsum::OPERATORS,
     extrema::OPERATORS,
+    fourier::OPERATORS,
     indexing::OPERATORS,
     layout::OPERATORS,
     linear::OPERATORS,
@@ -76,8 +87,10 @@ const FAMILIES: &[Family] = &[
     padding::OPERATORS,
     piecewise::OPERATORS,
     pool::OPERATORS,
+    recurrent::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    sampling::OPERATORS,
     scatter::OPERATORS,
     slicing::OPERATORS,
     smooth::OPERATORS,

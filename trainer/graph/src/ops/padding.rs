@@ -1,4 +1,4 @@
-//! Pad: with a constant, by reflection, by the edge, or around.
+//! Pad: with a constant, by reflection, by the edge, or around; and CenterCropPad.
 
 use super::slicing::AxisSlice;
 use crate::builder::Builder;
@@ -11,8 +11,10 @@ use crate::operator::Operator;
 use crate::types::ElementType::{Bool, F16, F32};
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&PAD, Some(import_pad))];
+pub(super) const OPERATORS: Family =
+    &[(&PAD, Some(import_pad)), (&CENTER_CROP_PAD, Some(import_center_crop_pad))];
 static PAD: Operator = Operator::new("Pad", 1).on_cuda(&[F16, F32, Bool]);
+static CENTER_CROP_PAD: Operator = Operator::decomposed("CenterCropPad", 18);
 
 /// What lies beyond the ends of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,29 @@ fn import_pad<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Ten
         }
     };
     file.g.pad_by(x, &before, &after, padding)
+}
+
+/// Zeros around the operand, or its middle, along each axis; of an odd number the larger half is at the end.
+fn import_center_crop_pad<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let mut x = file.operand(node, 0)?;
+    let target = file.integers(node, 1)?.unwrap_or_default();
+    let axes = match NodeAttributes(node).ints("axes") {
+        Some(axes) => axes.into_iter().map(|axis| file.axis(x, axis)).collect(),
+        None => (0..file.g.shape(x).len()).collect::<Vec<_>>(),
+    };
+    let rank = file.g.shape(x).len();
+    let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
+    if axes.len() != target.len() || axes.iter().any(|&axis| axis >= rank) {
+        return Err(file.at_node(node, format!("has {target:?} as lengths of the axes {axes:?}")));
+    }
+    for (axis, length) in axes.into_iter().zip(target) {
+        let (now, length) = (file.g.shape(x)[axis], usize::try_from(length).unwrap_or(0));
+        let cut = now.saturating_sub(length);
+        x = file.g.slice(x, axis, cut / 2, cut / 2 + now.min(length))?;
+        let missing = length.saturating_sub(now);
+        (before[axis], after[axis]) = (missing / 2, missing - missing / 2);
+    }
+    file.g.pad(x, &before, &after)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::conv::Conv;
 use super::pool_nd::{
-    AVERAGE_POOL, MAX_POOL, MAX_POOL_GRADIENT, OWN_MAX_POOL, import_average_pool, import_global_max_pool,
-    import_lp_pool, import_max_pool,
+    AVERAGE_POOL, MAX_POOL, MAX_POOL_GRADIENT, OWN_MAX_POOL, import_average_pool, import_global_lp_pool,
+    import_global_max_pool, import_lp_pool, import_max_pool,
 };
 use crate::builder::Builder;
 use crate::error::Result;
@@ -19,9 +19,11 @@ pub(super) const OPERATORS: Family = &[
     (&AVERAGE_POOL, Some(import_average_pool)),
     (&LP_POOL, Some(import_lp_pool)),
     (&GLOBAL_MAX_POOL, Some(import_global_max_pool)),
+    (&GLOBAL_LP_POOL, Some(import_global_lp_pool)),
     (&GLOBAL_AVERAGE_POOL, Some(|file, node| file.unary(node, Builder::global_average_pool))),
 ];
 static LP_POOL: Operator = Operator::decomposed("LpPool", 1);
+static GLOBAL_LP_POOL: Operator = Operator::decomposed("GlobalLpPool", 1);
 static GLOBAL_MAX_POOL: Operator = Operator::decomposed("GlobalMaxPool", 1);
 static GLOBAL_AVERAGE_POOL: Operator = Operator::new("GlobalAveragePool", 1).on_cuda(FLOATS);
 

@@ -363,6 +363,17 @@ pub(super) fn import_lp_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto
 }
 
 pub(super) fn import_global_max_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, pool) = whole_image(file, node)?;
+    file.g.max_pool_nd(x, &pool)
+}
+
+pub(super) fn import_global_lp_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (x, pool) = whole_image(file, node)?;
+    file.g.lp_pool(x, &pool, NodeAttributes(node).int("p", 2))
+}
+
+/// The operand, and a single window over all of it.
+fn whole_image<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<(Tensor, PoolNd)> {
     let x = file.operand(node, 0)?;
     let kernel = file.g.shape(x).get(2..).unwrap_or_default().to_vec();
     let axes = kernel.len();
@@ -372,7 +383,7 @@ pub(super) fn import_global_max_pool<'a>(file: &mut Translation<'a>, node: &'a N
         after: vec![0; axes],
         dilations: vec![1; axes],
     };
-    file.g.max_pool_nd(x, &PoolNd { kernel, windows, ceil: false })
+    Ok((x, PoolNd { kernel, windows, ceil: false }))
 }
 
 /// The operand of a pooling node, and its windows.

@@ -12,6 +12,7 @@ mod values;
 use std::cmp::Ordering;
 
 use self::call::{Call, Folded};
+pub(super) use self::moves::one_along;
 pub(crate) use self::shapes::{axis_of, even_split, reshaped, shape_between, slice_of};
 use self::tensors::{scalar, with};
 use self::values::floored_remainder;

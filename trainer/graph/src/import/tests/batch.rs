@@ -47,6 +47,14 @@ fn what_a_trace_has_repeated_for_its_batch_is_repeated_for_that_of_the_graph() {
         let of_image = [4.0, 1.0, 1.0];
         assert!(logits.chunks(3).all(|image| image == of_image) && logits.len() == 9, "{logits:?}");
     }
+    // A state that is the same for every image, as exporters write that before the first step of an LSTM.
+    let nodes = vec![
+        node("ConstantOfShape", &["to"], "state", vec![]),
+        node("Shape", &["x"], "now", vec![]),
+        node("Expand", &["state", "now"], "states", vec![]),
+        node("Add", &["x", "states"], "y", vec![]),
+    ];
+    assert_eq!(run(nodes, vec![integers("to", &shape)]).unwrap(), [1.0; 9]);
     // Views into the values of all images, as PyTorch's exporter writes as_strided.
     let strided = |indices: Vec<i64>| {
         let mut indices = integers("indices", &indices);
