@@ -126,10 +126,10 @@ fn libraries_print_nothing() {
     ];
     let mut printing = Vec::new();
     for Source { path, text } in sources() {
-        let is_for_tests = path.iter().any(|part| ["tests", "testing"].iter().any(|name| part == *name))
-            || path.file_stem().is_some_and(|stem| {
-                ["gradcheck", "conformance", "imported_tests"].iter().any(|name| stem == *name)
-            });
+        let stem = path.with_extension("");
+        let is_for_tests = stem
+            .iter()
+            .any(|part| ["conformance", "gradcheck", "testing", "tests"].iter().any(|name| part == *name));
         if is_for_tests || !libraries.iter().any(|library| path.starts_with(library)) {
             continue;
         }

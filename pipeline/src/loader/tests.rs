@@ -22,6 +22,10 @@ use crate::test_support::{self, SIDE, encoded, label_of, labelled_dataset, pixel
 use crate::view::View;
 use crate::{ColorStatistics, Dataset, Encoding, Label, LabelKind, Split};
 
+mod damaged;
+mod memory;
+mod mixing;
+
 const CROP: u32 = 16;
 
 fn chain() -> Chain {
@@ -75,6 +79,16 @@ fn see(batch: Batch) -> Seen {
 
 fn deliver(records: &Arc<Records>, config: LoaderConfig) -> Vec<Seen> {
     Loader::start(Arc::clone(records), config).unwrap().map(|batch| see(batch.unwrap())).collect()
+}
+
+/// Flips a bit in the image of a record of the second of three shards.
+fn damage(directory: &TempDir, record: usize) {
+    let path = directory.path().join("train-00001.arrow");
+    let image = encoded(Encoding::Raw, record);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.windows(image.len()).position(|window| window == image).unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(path, bytes).unwrap();
 }
 
 #[test]
@@ -353,243 +367,6 @@ fn batches_have_labels_of_every_kind_with_padding_and_without_damaged_samples() 
     }
 }
 
-const BOTH: Mixing = Mixing { mixup_alpha: 0.8, cutmix_alpha: 1.0 };
-
-/// What mixing is to make of batches of which `samples` are of all ranks.
-fn mixed(mut batches: Vec<Seen>, seed: u64, samples: u64) -> Vec<Seen> {
-    let (size, values) = (Size::square(CROP), 3 * (CROP * CROP) as usize);
-    for batch in &mut batches {
-        let mix = BOTH.draw(seed, batch.epoch, batch.index * samples, size).unwrap();
-        batch.partners = (0..batch.len as u32).collect();
-        batch.shares = vec![1.0; batch.len];
-        for first in (0..batch.len - 1).step_by(2) {
-            batch.partners.swap(first, first + 1);
-            batch.shares[first..first + 2].fill(mix.share(size));
-            let (left, right) = batch.images.split_at_mut((first + 1) * values);
-            let (left, right) = (Slot::U8(&mut left[first * values..]), Slot::U8(&mut right[..values]));
-            let [of_left, of_right] = &mut batch.color_offsets[first..first + 2] else { unreachable!() };
-            mix.apply(Axes::Chw, size, (left, right), [of_left, of_right]);
-        }
-    }
-    batches
-}
-
-#[test]
-fn neighbours_are_mixed_with_each_other_in_batches_of_any_rank_from_any_place_on() {
-    let (_directory, records) = records(Encoding::Raw, 53);
-    let plain = LoaderConfig { last_batch: LastBatch::Pad, epochs: 0..2, ..one_epoch() };
-    let mixing = LoaderConfig { mixing: BOTH, ..plain.clone() };
-    let expected = mixed(deliver(&records, plain), 5, 8);
-    for workers in [1, 2, 7] {
-        let found = deliver(&records, LoaderConfig { workers, ..mixing.clone() });
-        assert!(found == expected, "{workers} workers");
-    }
-    // The last batch of an epoch has five samples.
-    assert_eq!(expected[6].partners, [1, 0, 3, 2, 4]);
-    assert_eq!(expected[6].shares[4], 1.0);
-    let kinds = expected.iter().filter(|batch| {
-        matches!(BOTH.draw(5, batch.epoch, 8 * batch.index, Size::square(CROP)), Some(Mix::Blend(_)))
-    });
-    assert!((1..expected.len()).contains(&kinds.count()), "batches of both kinds");
-    let resumed = LoaderConfig { epochs: 1..2, first_batch: 3, ..mixing.clone() };
-    assert_eq!(deliver(&records, resumed)[..], expected[10..]);
-    // As after an interruption with batches of another size.
-    let resumed = LoaderConfig { first_sample: 24, ..mixing.clone() };
-    for (found, expected) in deliver(&records, resumed).iter().zip(&expected[3..7]) {
-        assert_eq!((&found.images, &found.shares), (&expected.images, &expected.shares));
-    }
-    for rank in 0..2 {
-        let config = LoaderConfig { batch_size: 4, world: 2, rank, ..mixing.clone() };
-        for (found, expected) in deliver(&records, config).iter().zip(&expected) {
-            let of_rank = (4 * rank).min(expected.len)..(4 * rank + 4).min(expected.len);
-            let values = 3 * (CROP * CROP) as usize;
-            assert_eq!(found.shares, expected.shares[of_rank.clone()]);
-            assert!(
-                found.images[..found.len * values]
-                    == expected.images[of_rank.start * values..of_rank.end * values],
-                "rank {rank}, batch {}",
-                expected.index
-            );
-        }
-    }
-}
-
-#[test]
-fn mixed_batches_are_the_same_numbers_in_every_form() {
-    let (_directory, records) = records(Encoding::Raw, 53);
-    let chain = Chain::from_configs(
-        &[AugmentationConfig::new("random_crop", json!({ "size": CROP }))],
-        Size::square(SIDE),
-        None,
-    );
-    let views = Views::Augmented { chain: Arc::new(chain.unwrap()), count: 1 };
-    let config = LoaderConfig { mixing: BOTH, views, epochs: 0..2, ..one_epoch() };
-    let bytes = deliver(&records, config.clone());
-    let unit = Normalization { mean: MeanValue::Channels([0.0; 3]), scale: [1.0; 3] };
-    let pixels = (CROP * CROP) as usize;
-    for axes in [Axes::Chw, Axes::Hwc] {
-        for form in [OutputForm::F32(unit.clone()), OutputForm::F16(unit.clone())] {
-            let config = LoaderConfig { form, axes, ..config.clone() };
-            for (batch, bytes) in Loader::start(Arc::clone(&records), config).unwrap().zip(&bytes) {
-                let batch = batch.unwrap();
-                let values: Vec<f32> = match batch.images() {
-                    Images::F32(values) => values.to_vec(),
-                    Images::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
-                    Images::U8(_) => panic!("the form is not u8"),
-                };
-                for (place, &byte) in bytes.images.iter().enumerate() {
-                    let (image, rest) = (place / (3 * pixels), place % (3 * pixels));
-                    let place = match axes {
-                        Axes::Chw => place,
-                        Axes::Hwc => image * 3 * pixels + rest % pixels * 3 + rest / pixels,
-                    };
-                    // Rounding to whole numbers, and to f16.
-                    let difference = (values[place] - f32::from(byte)).abs();
-                    assert!(difference <= 0.6, "{axes:?}, {place}: {} against {byte}", values[place]);
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn the_partner_of_a_damaged_record_stays_as_it_is() {
-    let (directory, records) = records(Encoding::Raw, 53);
-    let config = LoaderConfig { on_bad_record: OnBadRecord::Skip, mixing: BOTH, ..one_epoch() };
-    let intact = deliver(&records, config.clone());
-    let plain = deliver(&records, LoaderConfig { mixing: Mixing::default(), ..config.clone() });
-    drop(records);
-    damage(&directory, 30);
-    let place = |batch: &Seen| batch.records.iter().position(|&record| record == 30);
-    let (number, lost) =
-        (0..).zip(&intact).find_map(|(number, batch)| Some((number, place(batch)?))).unwrap();
-    let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
-    let found = &deliver(&records, config)[number];
-    assert_eq!(found.len, 7);
-    let values = 3 * (CROP * CROP) as usize;
-    for before in (0..8).filter(|&before| before != lost) {
-        let moved = |slot: usize| slot - usize::from(slot > lost);
-        let (slot, is_alone) = (moved(before), before == lost ^ 1);
-        let source = if is_alone { &plain[number] } else { &intact[number] };
-        let partner = if is_alone { slot } else { moved(before ^ 1) };
-        assert_eq!(found.partners[slot] as usize, partner, "slot {slot}, without {lost}");
-        assert_eq!(found.shares[slot], if is_alone { 1.0 } else { intact[number].shares[before] });
-        assert!(
-            found.images[slot * values..][..values] == source.images[before * values..][..values],
-            "slot {slot}, without {lost}"
-        );
-    }
-}
-
-#[test]
-fn mixing_with_parameters_or_batches_that_cannot_be_is_refused() {
-    let (_directory, records) = records(Encoding::Raw, 53);
-    let refused = |config: LoaderConfig| config.check(&records).unwrap_err().to_string();
-    let mixing =
-        |alpha| LoaderConfig { mixing: Mixing { mixup_alpha: 0.2, cutmix_alpha: alpha }, ..one_epoch() };
-    assert!(refused(mixing(-1.0)).contains("cutmix_alpha = -1.0, expected 0 to 1000"));
-    let odd = LoaderConfig { batch_size: 5, world: 2, ..mixing(0.0) };
-    assert!(refused(odd.clone()).contains("a batch of 5 over 2 ranks, expected an even number"));
-    LoaderConfig { world: 1, ..odd }.check(&records).unwrap();
-}
-
-/// Flips a bit in the image of a record of the second of three shards.
-fn damage(directory: &TempDir, record: usize) {
-    let path = directory.path().join("train-00001.arrow");
-    let image = encoded(Encoding::Raw, record);
-    let mut bytes = std::fs::read(&path).unwrap();
-    let place = bytes.windows(image.len()).position(|window| window == image).unwrap();
-    bytes[place] ^= 1;
-    std::fs::write(path, bytes).unwrap();
-}
-
-#[test]
-fn a_damaged_record_stops_the_loader_with_its_name() {
-    let (directory, records) = records(Encoding::Raw, 53);
-    damage(&directory, 30);
-    let errors: Vec<LoaderError> = Loader::start(records, LoaderConfig { workers: 3, ..one_epoch() })
-        .unwrap()
-        .filter_map(Result::err)
-        .collect();
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    let message = errors[0].to_string();
-    assert!(message.contains("train-00001.arrow: record 4 (image-30): checksum"), "{message}");
-}
-
-#[test]
-fn damaged_records_are_left_out_and_counted_when_asked() {
-    const DAMAGED: [u32; 5] = [27, 28, 30, 33, 37];
-    let (directory, records) = records(Encoding::Raw, 53);
-    let ten_crop = LoaderConfig {
-        batch_size: 20,
-        workers: 2,
-        ..LoaderConfig::evaluation(EvalCrops::TenCrop, Size::square(CROP))
-    };
-    let augmented = LoaderConfig { batch_size: 20, last_batch: LastBatch::Pad, ..one_epoch() };
-    let configs = [augmented, ten_crop];
-    let intact = configs.clone().map(|config| deliver(&records, config));
-    drop(records);
-    for record in DAMAGED {
-        damage(&directory, record as usize);
-    }
-    for (config, intact) in configs.into_iter().zip(intact) {
-        let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
-        let config = LoaderConfig { on_bad_record: OnBadRecord::Skip, ..config };
-        let mut loader = Loader::start(records, config).unwrap();
-        let stats = loader.stats();
-        let mut skipped = 0;
-        for (batch, intact) in loader.by_ref().zip(&intact) {
-            let batch = batch.unwrap();
-            skipped += batch.skipped();
-            let is_damaged = |slot: &usize| DAMAGED.contains(&intact.records[*slot]);
-            let kept: Vec<usize> = (0..intact.len).filter(|slot| !is_damaged(slot)).collect();
-            assert_eq!((batch.len(), batch.skipped()), (kept.len(), intact.len - kept.len()));
-            let views = batch.shape().views;
-            let image_bytes = views * batch.shape().view_values();
-            for (slot, &was) in kept.iter().enumerate() {
-                assert_eq!(batch.records()[slot], intact.records[was]);
-                assert_eq!(batch.positions()[slot], was as u32);
-                assert_eq!(batch.labels()[slot], intact.labels[was]);
-                let offsets = &intact.color_offsets[was * views..][..views];
-                assert_eq!(&batch.color_offsets()[slot * views..][..views], offsets);
-                let image = |bytes: &[u8], slot: usize| bytes[slot * image_bytes..][..image_bytes].to_vec();
-                assert_eq!(image(batch.image_bytes(), slot), image(&intact.images, was));
-            }
-            assert!(batch.labels()[batch.len()..].iter().all(|&label| label == NO_LABEL));
-        }
-        let snapshot = stats.snapshot();
-        assert_eq!((skipped, snapshot.skipped, snapshot.images), (5, 5, 48));
-    }
-}
-
-#[test]
-fn checksums_are_left_out_when_asked() {
-    let (directory, records) = records(Encoding::Raw, 53);
-    damage(&directory, 30);
-    let config = LoaderConfig { checksums: Checksums::Never, last_batch: LastBatch::Pad, ..one_epoch() };
-    assert_eq!(deliver(&records, config).iter().map(|batch| batch.len).sum::<usize>(), 53);
-}
-
-#[test]
-fn a_record_that_does_not_decode_is_named() {
-    let directory = test_support::dataset(Encoding::Jpeg, 53);
-    let path = directory.path().join("train-00001.arrow");
-    let mut writer = ShardWriter::create(directory.path(), test_support::header(Encoding::Jpeg, 1)).unwrap();
-    for image in 26..39 {
-        let bytes = if image == 30 { b"<html>".to_vec() } else { encoded(Encoding::Jpeg, image) };
-        writer.append(&bytes, 0, &format!("image-{image}")).unwrap();
-    }
-    let finished = writer.finish().unwrap();
-    assert_eq!(finished.path, path);
-    let mut shards = Dataset::open(directory.path()).unwrap().info().train.clone();
-    shards[1] = finished.info;
-    test_support::write_dataset_json(directory.path(), Encoding::Jpeg, shards);
-    let records = Arc::new(Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap());
-    let config = LoaderConfig { last_batch: LastBatch::Pad, ..one_epoch() };
-    let error = Loader::start(records, config).unwrap().find_map(Result::err).unwrap().to_string();
-    assert!(error.contains("train-00001.arrow: record 4 (image-30) cannot be decoded"), "{error}");
-}
-
 #[test]
 fn what_happens_to_a_sample_depends_on_seed_epoch_and_position() {
     let (_directory, records) = records(Encoding::Raw, 16);
@@ -719,75 +496,6 @@ fn a_batch_that_was_taken_without_waiting_is_held_too() {
         }
     };
     assert!(matches!(loader.next(), Some(Err(LoaderError::AllBuffersHeld { buffers: 1, .. }))));
-}
-
-/// Memory with a mark by which it is recognised.
-#[derive(Debug)]
-struct MarkedMemory(Box<[[u64; 8]]>);
-
-// SAFETY: boxed memory stays where it is and is owned by this value alone.
-unsafe impl BatchMemory for MarkedMemory {
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: integers may be read as bytes.
-        unsafe { self.0.align_to().1 }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: integers may be written as bytes.
-        unsafe { self.0.align_to_mut().1 }
-    }
-}
-
-/// Gives memory, and lists where.
-struct MarkingProvider {
-    given: Vec<*const u8>,
-    bytes_short: usize,
-    /// What the address is beyond a multiple of 64.
-    misaligned_bytes: usize,
-}
-
-impl MemoryProvider for MarkingProvider {
-    fn allocate(
-        &mut self,
-        bytes: usize,
-    ) -> Result<Box<dyn BatchMemory>, Box<dyn std::error::Error + Send + Sync>> {
-        // The allocator aligns large blocks to 16 bytes; try until one happens to be aligned as wanted.
-        for _ in 0..1000 {
-            let memory =
-                MarkedMemory(vec![[0; 8]; bytes.div_ceil(64) - self.bytes_short.div_ceil(64)].into());
-            if memory.bytes().as_ptr().addr() % 64 == self.misaligned_bytes {
-                self.given.push(memory.bytes().as_ptr());
-                return Ok(Box::new(memory));
-            }
-            std::mem::forget(memory);
-        }
-        Err("no such memory in a thousand attempts".into())
-    }
-}
-
-#[test]
-fn batches_live_in_the_memory_that_the_consumer_supplies() {
-    let (_directory, records) = records(Encoding::Raw, 53);
-    let expected = deliver(&records, one_epoch());
-    let mut provider = MarkingProvider { given: Vec::new(), bytes_short: 0, misaligned_bytes: 0 };
-    let loader = Loader::start_with_memory(records, one_epoch(), &mut provider).unwrap();
-    assert_eq!(provider.given.len(), 3);
-    for (batch, expected) in loader.zip(&expected) {
-        let batch = batch.unwrap();
-        assert!(provider.given.contains(&batch.image_bytes().as_ptr()));
-        assert_eq!(&see(batch), expected);
-    }
-}
-
-#[test]
-fn memory_that_is_too_small_or_not_aligned_is_refused() {
-    let (_directory, records) = records(Encoding::Raw, 53);
-    for (bytes_short, misaligned_bytes, gave) in [(64, 0, "gave 6080 bytes"), (0, 16, "gave 6144 bytes")] {
-        let mut provider = MarkingProvider { given: Vec::new(), bytes_short, misaligned_bytes };
-        let error = Loader::start_with_memory(Arc::clone(&records), one_epoch(), &mut provider);
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains(gave) && error.contains("expected 6144 aligned to 64"), "{error}");
-    }
 }
 
 #[test]
