@@ -245,6 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn marks_are_at_the_indices_along_their_own_axis() {
+        let marked = |axis: usize| {
+            evaluate(Case::f64("OneHot").values([2], vec![0.0, 1.0]), |g, x| {
+                let places = indices(g, &[3], &[2, -3, 7]);
+                let parts = g.split(x[0], 0, &[1, 1])?;
+                let (off, on) = (g.squeeze(parts[0], &[0])?, g.squeeze(parts[1], &[0])?);
+                g.mark(places, 3, [off, on], axis)
+            })
+        };
+        assert_eq!(marked(1), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(marked(0), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
     fn gradients_of_gathers_agree_with_finite_differences() {
         let case = || Case::f32("Gather").normal([2, 4, 3]);
         for axis in 0..3 {

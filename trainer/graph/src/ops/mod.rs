@@ -13,6 +13,7 @@ mod conv;
 mod conv_nd;
 mod conv_product;
 mod conv_weight;
+mod deform_conv;
 mod dropout;
 mod einsum;
 mod element_loss;
@@ -73,6 +74,7 @@ const FAMILIES: &[Family] = &[
     col2im::OPERATORS,
     compare::OPERATORS,
     conv::OPERATORS,
+    deform_conv::OPERATORS,
     own_conv::OPERATORS,
     dropout::OPERATORS,
     einsum::OPERATORS,

@@ -78,9 +78,27 @@ impl Builder {
         let count: usize = places[1..=axes].iter().product();
         let grid = self.reshape(grid, &[shape[0], count, axes])?;
         let coordinates = self.split_evenly(grid, 2, axes)?;
+        let mut pixels = Vec::with_capacity(axes);
+        for (&length, &place) in shape[2..].iter().zip(coordinates.iter().rev()) {
+            // −1 to 1 become 0 to length − 1, or −½ to length − ½.
+            let reach = if sample.align_corners { length as f64 - 1.0 } else { length as f64 };
+            let scaled = self.scale(place, reach / 2.0)?;
+            let middle = self.scalar(self.element(place), (length as f64 - 1.0) / 2.0);
+            pixels.push(self.add(scaled, middle)?);
+        }
+        let y = self.sampled(x, &pixels, sample)?;
+        let y = self.transpose(y, &[0, 2, 1])?;
+        let y = self.reshape(y, &[&shape[..2], &places[1..=axes]].concat())?;
+        if narrow { self.cast(y, F16) } else { Ok(y) }
+    }
+
+    /// The values of `x` `[N,C,…]` at P places, of which `places` has the pixel along each axis, `[N,P,1]`:
+    /// `[N,P,C]`.
+    pub(super) fn sampled(&mut self, x: Tensor, places: &[Tensor], sample: GridSample) -> Result<Tensor> {
+        let shape = self.shape(x).to_vec();
         let mut combined: Vec<Neighbour> = Vec::new();
-        for (&length, &coordinate) in shape[2..].iter().zip(coordinates.iter().rev()) {
-            let neighbours = self.neighbours(coordinate, length, sample)?;
+        for (&length, &place) in shape[2..].iter().zip(places) {
+            let neighbours = self.neighbours(place, length, sample)?;
             combined =
                 if combined.is_empty() { neighbours } else { self.products(&combined, &neighbours, length)? };
         }
@@ -97,9 +115,7 @@ impl Builder {
                 None => value,
             });
         }
-        let y = self.transpose(total.unwrap_or(pixels), &[0, 2, 1])?;
-        let y = self.reshape(y, &[&shape[..2], &places[1..=axes]].concat())?;
-        if narrow { self.cast(y, F16) } else { Ok(y) }
+        Ok(total.unwrap_or(pixels))
     }
 
     /// The neighbours of both lists together, along axes of which the latter has `length` pixels.
@@ -125,13 +141,8 @@ impl Builder {
         Ok(list)
     }
 
-    /// The neighbours of a place from −1 to 1 along an axis of `length` pixels.
-    fn neighbours(&mut self, place: Tensor, length: usize, sample: GridSample) -> Result<Vec<Neighbour>> {
-        // −1 to 1 become 0 to length − 1, or −½ to length − ½.
-        let reach = if sample.align_corners { length as f64 - 1.0 } else { length as f64 };
-        let scaled = self.scale(place, reach / 2.0)?;
-        let middle = self.scalar(self.element(place), (length as f64 - 1.0) / 2.0);
-        let mut place = self.add(scaled, middle)?;
+    /// The neighbours of a place along an axis of `length` pixels, the first of which is at 0.
+    fn neighbours(&mut self, mut place: Tensor, length: usize, sample: GridSample) -> Result<Vec<Neighbour>> {
         if sample.sampling != Sampling::Cubic && sample.outside != Outside::Zeros {
             place = self.within(place, length, sample)?;
         }

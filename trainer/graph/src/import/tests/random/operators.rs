@@ -222,6 +222,12 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
         }
         _ => None,
     }),
+    ("DeformConv", Any, |shape, _| {
+        let &[n, channels, height @ 2..=6, width @ 2..=6] = shape else { return None };
+        let places = [height - 1, width - 1];
+        let (offset, mask) = ([&[n, 8], &places[..]].concat(), [&[n, 4], &places[..]].concat());
+        Some(vec![Weight(vec![2, channels, 2, 2]), Weight(offset), Weight(vec![2]), Weight(mask)])
+    }),
     ("DepthToSpace", Any, |shape, _| match shape {
         [_, channels, _, _] if channels % 4 == 0 => Some(vec![int("blocksize", 2)]),
         _ => None,
