@@ -81,7 +81,7 @@ impl EvalCrops {
     pub fn apply(self, index: usize, crop: Size, view: &mut View<'_>) {
         assert!(index < self.count(), "view {index} of {}", self.count());
         let (right, bottom) = (view.size().width - crop.width, view.size().height - crop.height);
-        let center = (right / 2, bottom / 2);
+        let center = (middle(right), middle(bottom));
         let along = |end: u32, third: usize| [0, end / 2, end][third];
         let (x, y) = match self {
             Self::Center => center,
@@ -93,6 +93,11 @@ impl EvalCrops {
             view.flip_horizontal();
         }
     }
+}
+
+/// Half of the pixels that a crop leaves, rounded to an even number, as torchvision's centre crop has it.
+fn middle(space: u32) -> u32 {
+    space / 2 + u32::from(space % 4 == 3)
 }
 
 impl fmt::Display for EvalCrops {
@@ -136,7 +141,12 @@ mod tests {
     #[test]
     fn the_centre_is_in_the_middle_of_both_axes() {
         let (size, crop) = (Size { width: 10, height: 6 }, Size { width: 3, height: 4 });
-        assert_eq!(upper_left(EvalCrops::Center, size, crop), [(3, 1)]);
+        assert_eq!(upper_left(EvalCrops::Center, size, crop), [(4, 1)]);
+        let of = |left: u32| {
+            let crop = Size { width: 10 - left, height: 4 };
+            upper_left(EvalCrops::Center, size, crop)[0].0
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(of), [0, 0, 1, 2, 2, 2, 3, 4, 4, 4]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Work that takes long, while Python's signals are looked at.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -35,5 +36,35 @@ pub fn attended<T: Send>(
                 work.join().map_err(|panic| PyRuntimeError::new_err(panic_text(&*panic).to_owned()))?;
             Ok((result, looked))
         })
+    })
+}
+
+/// Runs `work` on a thread, and calls `look` now and then meanwhile; its first error calls `cancel` and is
+/// returned at once, while the thread comes to its end by itself.
+pub fn abandoned_at_a_signal<T: Send + 'static>(
+    py: Python<'_>,
+    every: Duration,
+    mut look: impl FnMut(Python<'_>) -> PyResult<()> + Send,
+    cancel: impl Fn() + Sync,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    py.detach(|| {
+        let (give, take) = mpsc::channel();
+        let work = thread::Builder::new()
+            // Nobody takes the result of one that was abandoned.
+            .spawn(move || drop(give.send(work())))
+            .map_err(|error| PyOSError::new_err(format!("cannot start a thread: {error}")))?;
+        loop {
+            match take.recv_timeout(every) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Timeout) => Python::attach(&mut look).inspect_err(|_| cancel())?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let panic = work.join().err();
+                    let text =
+                        panic.as_ref().map_or("it ended without a result", |panic| panic_text(&**panic));
+                    return Err(PyRuntimeError::new_err(text.to_owned()));
+                }
+            }
+        }
     })
 }

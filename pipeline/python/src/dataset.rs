@@ -84,6 +84,11 @@ impl Dataset {
         self.records.window_that_fits().map_err(pipeline::DatasetError::exception)
     }
 
+    /// Fails if the cache does not hold what a loader needs that shuffles images among `window` shards.
+    fn check_window(&self, window: NonZeroU32) -> PyResult<()> {
+        self.records.check_window(window).map_err(pipeline::DatasetError::exception)
+    }
+
     fn __len__(&self) -> usize {
         self.records.len()
     }

@@ -10,7 +10,7 @@ use fovea_remote::{Cache, RemoteError, Settings, Stop, open as fetch};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::attended::attended;
+use crate::attended::abandoned_at_a_signal;
 use crate::errors::{DataError, IntoException};
 
 /// How often a wait looks for signals.
@@ -50,14 +50,14 @@ pub fn open(py: Python<'_>, place: &Path, elsewhere: Elsewhere) -> PyResult<Data
     let stop = Stop::default();
     let settings = Settings { stop: stop.clone(), ..Settings::with_patience(patience) };
     let cache = Cache { folder, limit: elsewhere.cache_limit };
-    let (opened, looked) = attended(
+    let url = url.to_owned();
+    let opened = abandoned_at_a_signal(
         py,
         SIGNALS_EVERY.min(patience),
         |py| py.check_signals(),
         || stop.set(),
-        || fetch(url, &cache, &settings),
+        move || fetch(&url, &cache, &settings),
     )?;
-    looked?;
     opened.map_err(IntoException::exception)
 }
 

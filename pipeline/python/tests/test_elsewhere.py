@@ -98,6 +98,9 @@ def test_a_small_cache_shuffles_in_windows_and_resumes(shards, url, tmp_path):
     assert sum(held) <= limit
     position = small.state_dict()
     assert same(batches(small), (lambda other: other.load_state_dict(position) or batches(other))(loader(shards, window=1)))
+    with pytest.raises(fovea.DataError, match="limit"):
+        loader(url, cache=tmp_path / "another", cache_limit=limit, window=len(sizes) - 1)
+    assert not list((tmp_path / "another").rglob("*.arrow"))
     with pytest.raises(ValueError, match="window=1, this one has None"):
         loader(shards).load_state_dict(position)
 

@@ -1,6 +1,8 @@
 """Errors name what was given, what was expected, and what was probably meant."""
 
+import numpy
 import pytest
+from conftest import copied
 
 import fovea_loader as fovea
 
@@ -33,6 +35,13 @@ PARAMETERS = [
     ({"transform": ["random_corp"]}, ValueError, "no transform 'random_corp'.*did you mean 'random_crop'"),
     ({"transform": [{"op": "random_crop", "sise": 8}]}, ValueError, "unknown field `sise`.*did you mean 'size'"),
     ({"transform": [{"size": 8}]}, ValueError, "has no name"),
+    ({"on_bad_record": None}, TypeError, "on_bad_record=None, expected 'stop' or 'skip'"),
+    ({"mixup_alpha": None}, TypeError, "mixup_alpha=None, expected a number"),
+    ({"shuffle": "no"}, TypeError, "shuffle='no', expected True or False"),
+    ({"drop_last": 2}, TypeError, "drop_last=2, expected True or False"),
+    ({"transform": 5}, TypeError, "transform=5, expected a list of transforms"),
+    ({"transform": [fovea.Flip(float("nan"))]}, ValueError, "transform=.*a parameter is no finite number"),
+    ({"transform": [fovea.RandomCrop({8})]}, TypeError, r"transform: a parameter is \{8\}"),
     ({"transform": [print]}, TypeError, "expected one of fovea_loader's"),
     ({"transform": [fovea.RandomCrop(25)]}, ValueError, "cuts 25x25 pixels out of an image of 24x24"),
     ({"transform": [fovea.RandomResizedCrop(8, scale=(0.5, 0.1))]}, ValueError, r"scale = \[0.5, 0.1\]"),
@@ -46,6 +55,20 @@ PARAMETERS = [
 def test_parameters_that_make_no_sense_are_refused(make, parameters, kind, message):
     with pytest.raises(kind, match=message):
         make(**parameters)
+
+
+def test_parameters_of_transforms_may_be_of_numpy(make):
+    given = [fovea.RandomResizedCrop(numpy.int64(16), scale=numpy.array([0.5, 1.0])), fovea.Flip(numpy.float32(0.5))]
+    plain = [fovea.RandomResizedCrop(16, scale=(0.5, 1.0)), fovea.Flip(0.5)]
+    assert copied(make(transform=given)) == copied(make(transform=plain))
+
+
+def test_numbers_of_threads_that_make_no_sense_are_refused(shards, tmp_path):
+    for workers in (0, -1, 1025):
+        with pytest.raises(ValueError, match=f"workers={workers}, expected a whole number 1 to 1024"):
+            fovea.verify(shards, workers=workers)
+        with pytest.raises(ValueError, match=f"workers={workers}, expected a whole number 1 to 1024"):
+            fovea.prepare(shards, out=tmp_path / "out", workers=workers)
 
 
 def test_names_of_transforms_are_suggested():

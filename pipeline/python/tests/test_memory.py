@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+import weakref
 
 import numpy
 import pytest
@@ -63,6 +64,19 @@ def test_memory_of_kept_batches_is_freed_with_them(make):
     assert resident_bytes() - before > 18 * size
     kept.clear()
     assert resident_bytes() - before < 4 * size
+
+
+def test_a_loader_that_is_left_in_mid_epoch_is_gone_with_its_last_name(make):
+    gc.disable()
+    try:
+        loader = make()
+        for _ in loader:
+            break
+        gone = weakref.ref(loader)
+        del loader
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_batch_outlives_its_loader(make):

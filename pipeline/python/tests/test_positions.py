@@ -107,6 +107,32 @@ def test_a_loop_that_is_left_early_is_followed_by_the_next_epoch(make):
     assert [epoch.number for epoch in loader.epochs(5)] == [2, 3, 4]
 
 
+class Interrupted:
+    """Batches of a stream, the first of which is taken when a signal raises."""
+
+    def __init__(self, stream):
+        self.stream, self.close = stream, stream.close
+
+    def next(self):
+        self.stream.next()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("goes_on", ["the iterator", "a state"])
+def test_a_batch_that_was_taken_when_a_signal_raises_is_not_lost(make, goes_on):
+    expected = copied(make())
+    loader = make()
+    batches = iter(loader)
+    found = copied([next(batches), next(batches)])
+    loader._stream = Interrupted(loader._stream)
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    if goes_on == "a state":
+        loader.load_state_dict(loader.state_dict())
+        batches = iter(loader)
+    assert found + copied(batches) == expected
+
+
 def test_an_epoch_can_be_set(make):
     loader = make()
     epochs = [copied(loader) for _ in range(3)]
@@ -124,6 +150,11 @@ def test_an_epoch_can_be_set(make):
     resumed.load_state_dict(state)
     resumed.set_epoch(1)
     assert copied(resumed) == epochs[1][1:]
+    for count in (1.5, float("nan"), -1):
+        with pytest.raises((TypeError, ValueError), match="count=.*expected a whole number"):
+            next(loader.epochs(count))
+    with pytest.raises(ValueError, match="epoch=18446744073709551615"):
+        loader.set_epoch(2**64 - 1)
     # In the middle of an epoch it begins anew.
     batches = iter(loader)
     next(batches)
@@ -160,6 +191,9 @@ def test_a_state_of_another_data_set_is_refused_by_name(make, other_shards):
         ({"sample_in_epoch": -1}, "sample_in_epoch=-1"),
         ({"epoch": "one"}, "epoch='one', expected a whole number"),
         ({"shuffle": False}, "shuffle=False, this one has True"),
+        ({"dataset": {}}, "has {} as its data set"),
+        ({"dataset": None}, "has None as its data set"),
+        ({"epoch": 2**64 - 1}, "epoch=18446744073709551615, expected a whole number 0 to 18446744073709551614"),
     ],
 )
 def test_a_state_that_makes_no_sense_is_refused(make, change, message):

@@ -84,14 +84,16 @@ import fovea_loader as fovea
 loader = fovea.Loader(sys.argv[1], batch_size=8, arrays="numpy")
 batches = iter(loader)
 kept = next(batches)
+fresh = fovea.Loader(sys.argv[1], batch_size=8, arrays="numpy")
 child = os.fork()
 if child == 0:
-    try:
-        next(batches)
-    except RuntimeError as error:
-        print(error)
+    for at in (batches, iter(loader), iter(fresh)):
+        try:
+            next(at)
+        except RuntimeError as error:
+            print(error)
     # What the parent made is dropped here as well, and a loader of its own works.
-    del batches, kept, loader
+    del batches, kept, loader, fresh, at
     print("own:", len(list(fovea.Loader(sys.argv[1], batch_size=8, arrays="numpy"))))
     sys.stdout.flush()
     os._exit(0)
@@ -102,8 +104,35 @@ print("parent:", len(list(batches)))
 
 def test_a_loader_in_a_forked_child_is_an_error_and_no_hang(shards):
     lines = run(FORKED, shards).splitlines()
-    assert "belongs to process" in lines[0] and "make the loader in the process that uses it" in lines[0]
-    assert lines[1:] == ["own: 6", "status 0", "parent: 5"]
+    for line in lines[:3]:
+        assert "belongs to process" in line and "make the loader in the process that uses it" in line
+    assert lines[3:] == ["own: 6", "status 0", "parent: 5"]
+
+
+SILENT = """
+import socket, signal, sys, threading, time
+import fovea_loader as fovea
+signal.signal(signal.SIGINT, signal.default_int_handler)
+server = socket.create_server(("127.0.0.1", 0))
+
+def interrupt():
+    connection, _ = server.accept()
+    connection.recv(1)
+    signal.raise_signal(signal.SIGINT)
+    # Kept open: nothing is answered.
+    threading.Event().wait()
+
+threading.Thread(target=interrupt, daemon=True).start()
+began = time.monotonic()
+try:
+    fovea.Dataset(f"http://127.0.0.1:{server.getsockname()[1]}/data", cache=sys.argv[1], timeout=200)
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic() - began < 100)
+"""
+
+
+def test_control_c_ends_the_wait_for_a_server_that_is_silent(tmp_path):
+    assert run(SILENT, tmp_path) == "interrupted True\n"
 
 
 ENDED = """

@@ -11,7 +11,7 @@ use super::architectures::FamilyNetwork;
 use super::layers::Layers;
 use super::weights::Initialised;
 use crate::names;
-use crate::recipe::{BatchNormStatistics, Head, Recipe, TrainedNames};
+use crate::recipe::{BatchNormStatistics, Head, Loss, Recipe, TrainedNames};
 
 /// A network that turns square images into one logit for each class of a data set.
 #[derive(Clone, Debug)]
@@ -43,6 +43,9 @@ impl Classifier {
         let file = match &recipe.network.onnx {
             Some(path) => {
                 let mut file = Imported::read(path)?.reserving(names::RESERVED);
+                if recipe.training.loss != Loss::MeanSquaredError {
+                    file = file.without_sigmoid()?;
+                }
                 if recipe.network.batch_norm == BatchNormStatistics::Frozen {
                     file = file.with_frozen_statistics();
                 }

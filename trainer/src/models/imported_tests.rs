@@ -4,15 +4,20 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fovea_graph::{ElementType, Target};
+use fovea_graph::{Builder, ElementType, Imported, Lowering, Mode, Network, Target, TensorType};
 use fovea_runtime::{Device, testing};
 
 use super::*;
 use crate::backend::{
     MicroBatch, OrtBackend, OrtOptions, Rows, RowsId, Setup, Targets, TrainingBackend, Updated,
 };
-use crate::optimizer::Update;
+use crate::checkpoint::Meta;
+use crate::metrics::BatchMetrics;
+use crate::names;
+use crate::optimizer::{self, Averaged, Update};
 use crate::recipe::Recipe;
+use crate::state::{Tensor, Tensors};
+use crate::training::TrainedModel;
 
 const ROWS: usize = 3;
 const CLASSES: usize = 5;
@@ -90,9 +95,16 @@ fn an_exported_network_is_imported_again_and_takes_the_same_training_step() {
 
 /// The file of an exported network.
 fn exported() -> Vec<u8> {
-    let recipe = Recipe::load("demo", &[]).unwrap();
+    exported_by(&[])
+}
+
+/// The file of an exported network of the recipe with these overrides.
+fn exported_by(overrides: &[String]) -> Vec<u8> {
+    let recipe = Recipe::load("demo", overrides).unwrap();
     let network = Classifier::new(&recipe, CLASSES).unwrap();
-    let values: Vec<Vec<f32>> = network.parameters().unwrap().iter().map(|p| p.initial(3, 0)).collect();
+    let (parameters, buffers) = network.declared().unwrap();
+    let mut values: Vec<Vec<f32>> = parameters.iter().map(|p| p.initial(3, 0)).collect();
+    values.extend(buffers.iter().map(|buffer| vec![1.0; buffer.len()]));
     let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
     let options = GraphOptions::from_recipe(&recipe, 1, Target::Cpu);
     let mean = vec![0.0; 3 * 24 * 24];
@@ -113,7 +125,7 @@ fn the_last_hidden_layer_of_a_file_is_a_tap_as_wide_as_that_of_the_layers_it_was
         let options = GraphOptions::from_recipe(&recipe, 1, Target::Cpu);
         let graph = features(&network, &options, &layer, &[0.0; 3 * 24 * 24], &values).unwrap();
         let outputs = graph.outputs();
-        outputs.iter().find(|port| port.name == crate::names::FEATURES).unwrap().ty.shape[1]
+        outputs.iter().find(|port| port.name == names::FEATURES).unwrap().ty.shape[1]
     });
     assert_eq!(widths, [256, 256]);
 }
@@ -132,6 +144,63 @@ fn a_file_is_trained_in_any_precision_and_exported_again_and_its_outputs_are_cou
     inference(&network, &GraphOptions::new(1), PixelType::F32, &[0.0; 3], &values).unwrap();
     let error = Classifier::new(&recipe, CLASSES + 2).unwrap().parameters().unwrap_err().to_string();
     assert!(error.contains("gives [1, 5], expected one value for each of 7 classes"), "{error}");
+}
+
+fn meta(recipe: &Recipe) -> Meta {
+    Meta {
+        written_by: String::new(),
+        recipe: recipe.name.clone(),
+        recipe_hash: recipe.hash(),
+        classes: vec![String::new(); CLASSES],
+        class_names: vec![String::new(); CLASSES],
+        data: String::new(),
+        is_best: false,
+        seed: 0,
+        step: 0,
+        epoch: 0,
+        batch: 0,
+        sums: BatchMetrics::default(),
+        discarded: 0,
+        schedule: optimizer::State::default(),
+    }
+}
+
+#[test]
+fn an_export_of_the_own_file_has_the_running_average_if_there_is_one() {
+    let normalised = "network={architecture={kind=\"resnet\",block=\"basic\",depths=[1,1,1,1]}}";
+    let file = file(&exported_by(&[normalised.to_owned()]));
+    let network = format!("network={{onnx={:?}}}", file.path.to_str().unwrap());
+    for (ema, expected) in [(None, 1.0), (Some("training.ema=0.9"), 2.0)] {
+        let overrides: Vec<String> =
+            [Some(network.as_str()), ema].into_iter().flatten().map(Into::into).collect();
+        let recipe = Recipe::load("demo", &overrides).unwrap();
+        let network = Classifier::new(&recipe, CLASSES).unwrap();
+        let (parameters, buffers) = network.declared().unwrap();
+        let tensor = |shape: &[usize], value| {
+            let values = vec![value; shape.iter().product()];
+            Tensor { shape: shape.to_vec(), values }
+        };
+        let parameters = parameters.iter().flat_map(|parameter| {
+            let average = names::slot(&parameter.name, Averaged::SLOT);
+            let values = [(parameter.name.clone(), 1.0), (average, 2.0)];
+            values.map(|(name, value)| (name, tensor(&parameter.shape, value)))
+        });
+        let buffers = buffers.iter().map(|buffer| (buffer.name.clone(), tensor(&buffer.shape, 3.0)));
+        let state = Tensors::new("state".as_ref(), parameters.chain(buffers).collect());
+        let (path, mean) = (PathBuf::new(), vec![0.0; 3 * 24 * 24]);
+        let trained = TrainedModel { path, meta: meta(&recipe), mean, state, network, recipe };
+        let written = self::file(&trained.own_file().unwrap().unwrap());
+        let again = Imported::read(&written.path).unwrap();
+        let mut g = Builder::new("again", Lowering::evaluation(Target::Cpu));
+        let x = g.input("x", TensorType::f32([1, 3, 24, 24])).unwrap();
+        let forward = again.forward(&mut g, x, Mode::Evaluate).unwrap();
+        for (parameter, _) in &forward.parameters {
+            assert!(parameter.initial(0, 0).iter().all(|&value| value == expected), "{}", parameter.name);
+        }
+        let statistics = forward.buffers.iter().map(|used| used.buffer.initial(0, 0));
+        let statistics: Vec<f32> = statistics.flatten().collect();
+        assert!(statistics.len() > 100 && statistics.iter().all(|&value| value == 3.0));
+    }
 }
 
 #[test]

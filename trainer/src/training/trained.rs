@@ -150,10 +150,13 @@ impl TrainedModel {
         let metadata = self.metadata();
         let mut tensors = HashMap::new();
         let (parameters, buffers) = self.network.declared()?;
-        let parameters = parameters.into_iter().map(|parameter| (parameter.name, parameter.shape));
-        for (name, shape) in parameters.chain(buffers.into_iter().map(|buffer| (buffer.name, buffer.shape))) {
-            let values = self.state.take(&name, &shape)?.values;
-            tensors.insert(name, values);
+        for parameter in parameters {
+            let values = self.state.take(&self.deployed(&parameter.name), &parameter.shape)?.values;
+            tensors.insert(parameter.name, values);
+        }
+        for buffer in buffers {
+            let values = self.state.take(&buffer.name, &buffer.shape)?.values;
+            tensors.insert(buffer.name, values);
         }
         Ok(Some(file.rewritten(&|name| tensors.get(name).cloned(), &metadata)?))
     }
@@ -198,15 +201,18 @@ impl TrainedModel {
         .to_vec()
     }
 
+    /// The tensor of the state that holds what is evaluated and exported as the parameter `name`: the running
+    /// average, if there is one.
+    fn deployed(&self, name: &str) -> String {
+        let has_average = self.recipe.training.ema.is_some() && self.network.trained.contains(name);
+        if has_average { names::slot(name, Averaged::SLOT) } else { name.to_owned() }
+    }
+
     fn graph(&self, build: &BuildGraph<'_>) -> Result<Graph, TrainingError> {
         let mut weights: Vec<&[f32]> = Vec::new();
         let (parameters, buffers) = self.network.declared()?;
         for parameter in parameters {
-            let average = names::slot(&parameter.name, Averaged::SLOT);
-            let has_average =
-                self.recipe.training.ema.is_some() && self.network.trained.contains(&parameter.name);
-            let name = if has_average { &average } else { &parameter.name };
-            weights.push(&self.state.expect(name, &parameter.shape)?.values);
+            weights.push(&self.state.expect(&self.deployed(&parameter.name), &parameter.shape)?.values);
         }
         for buffer in buffers {
             weights.push(&self.state.expect(&buffer.name, &buffer.shape)?.values);

@@ -109,13 +109,15 @@ class Loader:
             self.dataset = path
         else:
             self.dataset = Dataset(path, "train" if split is None else split, **elsewhere)
-        self.shuffle = (self.dataset.split == "train") if shuffle is None else bool(shuffle)
+        self.shuffle = (self.dataset.split == "train") if shuffle is None else flag("shuffle", shuffle)
         if window is not None:
             window = whole("window", window, 1, 2**32 - 1)
+            if self.shuffle:
+                self.dataset._native.check_window(window)
         elif self.shuffle:
             window = self.dataset._native.window_that_fits()
         self.window: int | None = window
-        self.drop_last = self.shuffle if drop_last is None else bool(drop_last)
+        self.drop_last = self.shuffle if drop_last is None else flag("drop_last", drop_last)
         self.batch_size = whole("batch_size", batch_size, 1, 2**31)
         self.seed = whole("seed", seed, 0, MOST)
         self.rank, self.world = self._ranks(rank, world)
@@ -127,6 +129,8 @@ class Loader:
         if pin_memory is None:
             pin_memory = self._copies is not None and self._copies.device.type == "cuda"
         mean, std = self._normalization(mean, std)
+        if not isinstance(on_bad_record, str):
+            raise TypeError(f"on_bad_record={on_bad_record!r}, expected 'stop' or 'skip'")
         options = dict(
             batch_size=self.batch_size,
             dtype=self.dtype,
@@ -142,8 +146,8 @@ class Loader:
             on_bad_record=on_bad_record,
             views=whole("views", views, 1, 1024),
             window=window,
-            mixup_alpha=float(mixup_alpha),
-            cutmix_alpha=float(cutmix_alpha),
+            mixup_alpha=real("mixup_alpha", mixup_alpha),
+            cutmix_alpha=real("cutmix_alpha", cutmix_alpha),
         )
         try:
             by_epoch = transforms.by_epoch(transform, sizes)
@@ -170,11 +174,12 @@ class Loader:
         self._epoch, self._sample = 0, 0
         # Counts changes of the position that end an iteration.
         self._turn = 0
-        # The epoch that is being iterated over.
-        self._current: Epoch | None = None
-        # Batches come from here; its next one is at `_stream_at`.
+        # Whether an epoch is being iterated over.
+        self._is_iterating = False
+        # Batches come from here; its next one is at `_stream_at`, or it is not known which.
         self._stream: _native.Stream | None = None
-        self._stream_at = (0, 0)
+        self._stream_at: tuple[int, int] | None = None
+        self._process = os.getpid()
         self._stream_phase = self._phases[0]
 
     def __len__(self) -> int:
@@ -195,6 +200,7 @@ class Loader:
 
         After `load_state_dict` the first is what was left of its epoch.
         """
+        count = whole("count", count, 0, MOST)
         while True:
             epoch = Epoch(self)
             if epoch.number >= count:
@@ -209,9 +215,9 @@ class Loader:
 
         After `load_state_dict` with a position in this very epoch it goes on from there.
         """
-        epoch = whole("epoch", epoch, 0, MOST)
+        epoch = whole("epoch", epoch, 0, MOST - 1)
         with self._lock:
-            if self._current is not None or epoch != self._epoch:
+            if self._is_iterating or epoch != self._epoch:
                 self._move_to(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -241,6 +247,8 @@ class Loader:
         if state["version"] != STATE_VERSION:
             raise ValueError(f"a state of version {state['version']!r}, expected {STATE_VERSION}")
         theirs = state["dataset"]
+        if not isinstance(theirs, Mapping) or not {"name", "split", "images", "digest"} <= set(theirs):
+            raise ValueError(f"the state has {theirs!r} as its data set: it is no state of a Loader")
         if theirs["digest"] != self.dataset.digest:
             raise ValueError(
                 f"the state is of another data set: {theirs['name']!r}, {theirs['split']}, {theirs['images']} images, "
@@ -253,7 +261,7 @@ class Loader:
             theirs = state.get("window")
             raise ValueError(f"the state is of a loader with window={theirs}, this one has {self.window}: give that one")
         sample = whole("sample_in_epoch", state["sample_in_epoch"], 0, len(self.dataset))
-        epoch, seed = whole("epoch", state["epoch"], 0, MOST), whole("seed", state["seed"], 0, MOST)
+        epoch, seed = whole("epoch", state["epoch"], 0, MOST - 1), whole("seed", state["seed"], 0, MOST)
         with self._lock:
             if seed != self.seed:
                 self._close()
@@ -307,11 +315,16 @@ class Loader:
 
     def _move_to(self, epoch: int, sample: int) -> None:
         self._epoch, self._sample = epoch, sample
-        self._current = None
+        self._is_iterating = False
         self._turn += 1
 
     def _fetch(self, epoch: int, sample: int) -> tuple[Any, Any] | None:
         """The batch at a position, from the running threads if it is their next; `None` at the end of the epoch."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this loader belongs to process {self._process} and cannot be used in its forked child {os.getpid()}: make "
+                'the loader in the process that uses it, or start processes by "spawn"'
+            )
         left = self._batches_after(sample)
         if left == 0:
             return None
@@ -322,6 +335,8 @@ class Loader:
             self._stream = phase.config.start(
                 seed=self.seed, epoch=epoch, until=phase.until, first_sample=sample, allocate=phase.allocate
             )
+        # A signal may raise when the batch has been taken, which is then made again.
+        self._stream_at = None
         try:
             images, labels = self._stream.next()
         except (_native.DataError, MemoryError):
@@ -353,7 +368,7 @@ class Epoch:
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
         self._turn = loader._turn
-        is_abandoned = loader._current is not None
+        is_abandoned = loader._is_iterating
         # Its number.
         self.number = loader._epoch + 1 if is_abandoned else loader._epoch
         self._next_sample = 0 if is_abandoned else loader._sample
@@ -386,9 +401,14 @@ class Epoch:
         if not self.has_begun:
             self.has_begun = True
             loader._move_to(self.number, self._next_sample)
-            loader._current = self
+            loader._is_iterating = True
             self._turn = loader._turn
-        batch = self._fetch() if loader._copies is None else self._copied(loader._copies)
+        try:
+            batch = self._fetch() if loader._copies is None else self._copied(loader._copies)
+        except BaseException:
+            # What was taken and not delivered comes again.
+            self._next_sample, self._ahead = loader._sample, None
+            raise
         if batch is None:
             self._has_ended = True
             loader._move_to(self.number + 1, 0)
@@ -441,6 +461,21 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not least <= number <= most:
         raise ValueError(f"{name}={value!r}, expected a whole number {least} to {most}")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, of Python or NumPy."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise TypeError(f"{name}={value!r}, expected True or False")
+    return bool(value)
+
+
+def real(name: str, value: Any) -> float:
+    """A number; which ones are allowed Rust says."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={value!r}, expected a number") from None
 
 
 def three(name: str, value: Any, default: float) -> tuple[float, ...]:

@@ -21,7 +21,6 @@ NUMBERS = {
     "quality": 255,
     "shard_bytes": MOST,
     "limit_per_class": MOST,
-    "workers": MOST,
 }
 
 
@@ -109,10 +108,15 @@ def prepare(
     for name, most in NUMBERS.items():
         if options[name] is not None:
             options[name] = whole(name, options[name], 0, most)
+    options["workers"] = threads(workers)
     try:
         return json.loads(_native.prepare(**options))
     except (ValueError, OverflowError) as error:
         raise explain(error) from None
+
+
+def threads(workers: int | None) -> int | None:
+    return None if workers is None else whole("workers", workers, 1, 1024)
 
 
 def verify(
@@ -131,7 +135,7 @@ def verify(
 
     Returns a dict: `images`, `shards`, and `problems`, a list of `{"path", "problem"}` that is empty if all is well.
     """
-    return json.loads(_native.verify(path, workers=workers, **cache_options(cache, cache_limit, timeout)))
+    return json.loads(_native.verify(path, workers=threads(workers), **cache_options(cache, cache_limit, timeout)))
 
 
 def inspect(

@@ -289,6 +289,8 @@ def to_json(transform: Iterable[Transform | str | Mapping[str, Any]] | Transform
         transform = []
     elif isinstance(transform, (Transform, str, Mapping)):
         transform = [transform]
+    elif not isinstance(transform, Iterable):
+        raise TypeError(f"transform={transform!r}, expected a list of transforms, such as [RandomResizedCrop(224), Flip()]")
     steps = []
     for step in transform:
         if isinstance(step, str):
@@ -303,7 +305,17 @@ def to_json(transform: Iterable[Transform | str | Mapping[str, Any]] | Transform
                 "fovea_loader's: RandomResizedCrop(224), …"
             )
         steps.append({"op": step.op, **step.parameters})
-    return json.dumps(steps)
+    try:
+        return json.dumps(steps, default=plain, allow_nan=False)
+    except ValueError:
+        raise ValueError(f"transform={steps!r}: a parameter is no finite number") from None
+
+
+def plain(value: Any) -> Any:
+    """The numbers of a scalar or an array of NumPy or PyTorch."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"transform: a parameter is {value!r}, of {type(value).__module__}.{type(value).__qualname__}")
 
 
 def by_epoch(transform: Any, sizes: Mapping[int, int] | None) -> list[tuple[int, str]]:

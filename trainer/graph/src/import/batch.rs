@@ -40,7 +40,10 @@ pub(super) fn reshaped_batch(
     let inside = || find(&|at| target[at] > from && target[at + 1..] == traced[axis + 1..]);
     let at = match merged {
         1 => inside().or_else(|| outside(inner)),
-        _ => outside(inner * merged).or_else(inside).or_else(|| outside(inner)),
+        _ => find(&|at| distance(target, at) == inner * merged)
+            .or_else(|| outside(inner * merged))
+            .or_else(inside)
+            .or_else(|| outside(inner)),
     };
     let at = at.or_else(|| find(&|at| distance(target, at) == inner))?;
     let mut shape = target.to_vec();
@@ -196,6 +199,9 @@ mod tests {
             (&[17, 1, 768], &[17, 3, 768], &[17, 768], &[51, 768]),
             (&[34, 768], &[51, 768], &[17, 2, 768], &[17, 3, 768]),
             (&[1, 17, 768], &[3, 17, 768], &[17, 768], &[51, 768]),
+            // Heads leave the batch, and rows and images become one axis.
+            (&[17, 24, 64], &[17, 36, 64], &[34, 768], &[51, 768]),
+            (&[17, 12, 64], &[17, 36, 64], &[17, 768], &[51, 768]),
             (&[1, 17, 768], &[3, 17, 768], &[1, 1, 17, 768], &[3, 1, 17, 768]),
             (&[2, 3], &[4, 3], &[6], &[12]),
         ] {

@@ -27,6 +27,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("resize_tf_crop_and_resize_axes_3_2", "tf_crop_and_resize"),
     ("resize_tf_crop_and_resize_extrapolation_value", "tf_crop_and_resize"),
     ("slice_start_out_of_bounds", "takes nothing from axis 1"),
+    // Corners are those of the pixels that are made, as in ONNX Runtime and PyTorch, not of a length with a
+    // fraction.
+    ("resize_downsample_scales_cubic_align_corners", "the value"),
+    ("resize_downsample_scales_linear_align_corners", "the value"),
     // Updates by other than a sum.
     ("scatter_elements_with_reduction_max", "the reduction `max`"),
     ("scatter_elements_with_reduction_min", "the reduction `min`"),

@@ -63,7 +63,8 @@ fn append(
     };
     for body in &function.node {
         let mut body = body.clone();
-        body.name = Some(format!("{call}/{}", body.name()));
+        // A node without a name has none here either, as names may not be given twice.
+        body.name = body.name.filter(|name| !name.is_empty()).map(|name| format!("{call}/{name}"));
         body.input = body.input.iter().map(rename).collect();
         body.output = body.output.iter().map(rename).collect();
         body.attribute =

@@ -29,7 +29,18 @@ impl Imported {
         let row = self.constants[&weight.name].values.len() / old.max(1);
         let init = Init::Uniform { bound: 1.0 / (row.max(1) as f64).sqrt() };
         for part in std::iter::once(weight).chain(bias) {
+            if self.nodes.iter().flat_map(|node| &node.input).filter(|name| **name == part.name).count() > 1 {
+                let name = &part.name;
+                return Err(self.failed(format!(
+                    "another layer uses the values `{name}` of its head too, which are to be new for {classes} classes: \
+                     give each its own and export it again, or keep the {old} classes"
+                )));
+            }
             let Some(constant) = self.constants.get_mut(&part.name) else { continue };
+            if constant.values.len() == 1 && old != 1 {
+                // It is added to the logits of all classes.
+                continue;
+            }
             if constant.shape.get(part.axis) != Some(&old) {
                 let (name, shape) = (&part.name, constant.shape.clone());
                 return Err(self.failed(format!(
@@ -105,7 +116,7 @@ impl Imported {
     }
 
     fn bias(&self, name: &str) -> Option<Part> {
-        let constant = self.constants.get(name).filter(|constant| constant.values.len() > 1)?;
+        let constant = self.constants.get(name)?;
         let is_list = constant.shape.iter().max() == Some(&constant.values.len());
         let axis = constant.shape.iter().position(|&length| length == constant.values.len())?;
         is_list.then(|| Part { name: name.to_owned(), axis })

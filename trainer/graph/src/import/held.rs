@@ -93,7 +93,7 @@ fn passes_gradient(node: &NodeProto, at: usize) -> bool {
 }
 
 /// Whether PyTorch's exporter has given the name to a value of its own, as in `val_12`.
-fn is_numbered(name: &str) -> bool {
+pub(super) fn is_numbered(name: &str) -> bool {
     name.strip_prefix("val_").is_some_and(|number| number.parse::<u64>().is_ok())
 }
 

@@ -62,7 +62,7 @@ impl Imported {
         file.input = input(&graph, &file.constants).map_err(failed)?;
         batch::cut_repeated(&graph, &mut file.constants, file.input.batch);
         let output = graph.output.first().ok_or_else(|| failed("it has no output".into()))?;
-        file.logits = logits(&graph.node, output.name()).to_owned();
+        file.logits = operand_of_last(&["Softmax", "LogSoftmax"], &graph.node, output.name()).to_owned();
         // Without what follows the logits, such as a softmax.
         let logits = [file.logits.clone()];
         file.set_nodes(graph.node, logits)?;
@@ -130,6 +130,17 @@ impl Imported {
     pub fn with_frozen_statistics(mut self) -> Self {
         self.frozen_statistics = true;
         self
+    }
+
+    /// The network without a sigmoid at its end, for losses that take logits.
+    ///
+    /// # Errors
+    /// None that reading the file has not had.
+    pub fn without_sigmoid(mut self) -> Result<Self> {
+        self.logits = operand_of_last(&["Sigmoid"], &self.nodes, &self.logits).to_owned();
+        let (nodes, logits) = (std::mem::take(&mut self.nodes), self.logits.clone());
+        self.set_nodes(nodes, [logits])?;
+        Ok(self)
     }
 
     /// Height and width of the images that the network takes, where the file fixes both.
@@ -363,7 +374,7 @@ fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
 
 /// What to do about an operator that is not supported: the part of a message.
 fn remedy(operator: &str) -> String {
-    const QUANTISED: [&str; 3] = ["Integer", "Quantize", "QLinear"];
+    const QUANTISED: [&str; 4] = ["Integer", "Dequantize", "Quantize", "QLinear"];
     const NEAREST: usize = 3;
     if matches!(operator, "If" | "Loop" | "Scan") {
         return ": export the network without control flow".into();
@@ -391,18 +402,27 @@ fn decoded(path: &Path) -> Result<ModelProto> {
     if let Some(what) = other_format(&bytes) {
         return Err(failed(format!("it is {what}, not an ONNX file")));
     }
-    ModelProto::decode(bytes.as_slice()).map_err(|reason| failed(format!("it is not an ONNX file: {reason}")))
+    if bytes.get(4..8) == Some(b"TFL3") {
+        return Err(failed("it is a file of TensorFlow Lite, not an ONNX file (export it: tf2onnx)".into()));
+    }
+    ModelProto::decode(bytes.as_slice())
+        .map_err(|reason| failed(format!("it is cut short, or not an ONNX file: {reason}")))
 }
 
 /// What a file is that is often taken for an ONNX file, and how to make one of it.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
-    const FORMATS: [(&[u8], &str); 4] = [
+    const FORMATS: [(&[u8], &str); 9] = [
         (
             b"PK\x03\x04",
             "a PyTorch file (export it: torch.onnx.export(model, x, \"network.onnx\")) or a zip archive",
         ),
         (b"\x80", "a Python pickle, perhaps weights of PyTorch (export the network: torch.onnx.export)"),
         (b"\x89HDF", "an HDF5 file, perhaps weights of Keras (export the network: tf2onnx)"),
+        (b"\x1f\x8b", "compressed by gzip (decompress it: gunzip)"),
+        (b"\x89PNG", "a PNG image"),
+        (b"\xff\xd8\xff", "a JPEG image"),
+        (b"<?xml", "an XML file, perhaps a network of OpenVINO (use the .onnx file that it was made from)"),
+        (b"<", "a page of a web site (download the file itself)"),
         (b"version https://git-lfs", "a pointer of Git LFS (fetch the file itself: git lfs pull)"),
     ];
     FORMATS.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, what)| what)
@@ -461,8 +481,9 @@ fn input(graph: &GraphProto, constants: &HashMap<String, Constant>) -> std::resu
     }
 }
 
-/// Name of `output`, or of the input of a softmax that makes it; nodes that keep its values are skipped.
-fn logits<'a>(nodes: &'a [NodeProto], output: &'a str) -> &'a str {
+/// Name of `output`, or of the operand of a node of these operators that makes it; nodes that keep its values
+/// are skipped.
+fn operand_of_last<'a>(operators: &[&str], nodes: &'a [NodeProto], output: &'a str) -> &'a str {
     let makers: HashMap<&str, &NodeProto> =
         nodes.iter().rev().filter_map(|node| Some((node.output.first()?.as_str(), node))).collect();
     let mut at = output;
@@ -471,7 +492,7 @@ fn logits<'a>(nodes: &'a [NodeProto], output: &'a str) -> &'a str {
         let Some((node, from)) = makers.get(at).and_then(|node| Some((node, node.input.first()?))) else {
             break;
         };
-        if is_one_of(node, &["Softmax", "LogSoftmax"]) {
+        if is_one_of(node, operators) {
             return from;
         }
         if !is_one_of(node, &["Identity", "Flatten", "Reshape", "Squeeze", "Cast"]) {

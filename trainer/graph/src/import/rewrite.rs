@@ -136,9 +136,16 @@ impl Imported {
         Ok(translation.expectations(&graph.node))
     }
 
-    /// The number of classes in the shape of the logits.
+    /// The number of classes in the shape of the logits; other outputs may depend on it and have no shape.
     fn set_classes(&self, graph: &mut GraphProto) {
         let Some(classes) = self.classes else { return };
+        for output in graph.output.iter_mut().skip(1) {
+            if let Some(type_proto::Value::TensorType(tensor)) =
+                output.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+            {
+                tensor.shape = None;
+            }
+        }
         let ty = graph.output.first_mut().and_then(|output| output.r#type.as_mut());
         let Some(type_proto::Value::TensorType(tensor)) = ty.and_then(|ty| ty.value.as_mut()) else { return };
         if let Some(axis) = tensor.shape.as_mut().and_then(|shape| shape.dim.get_mut(1)) {

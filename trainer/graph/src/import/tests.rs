@@ -358,6 +358,12 @@ fn a_call_of_a_function_is_replaced_by_its_body() {
     let network = Imported::read(twice.path()).unwrap();
     let taps = network.taps();
     assert!(taps.iter().any(|tap| tap.starts_with("r_node_") && tap.ends_with("/c_node")), "{taps:?}");
+    // Nodes without a name have none in an export, which may not give a name twice.
+    let mut nameless = function.clone();
+    nameless.node.iter_mut().for_each(|node| node.name = None);
+    let nameless = file(&encode(&graph, vec![nameless]));
+    let written = Imported::read(nameless.path()).unwrap().rewritten(&|_| None, &[]).unwrap();
+    let _loads = testing::session(&written);
     let mut doubled = function.clone();
     doubled.node.push(node("Relu", &["b"], "c", vec![]));
     let doubled = file(&encode(&graph, vec![doubled]));
@@ -427,6 +433,32 @@ fn a_head_for_other_classes_is_made_new_whatever_it_consists_of() {
         graph.initializer.push(floats("k.weight", &[CLASSES as i64, 4, 1, 1]));
     };
     assert_eq!(shapes(by_pixels).unwrap(), [("k.weight".to_owned(), vec![7, 4, 1, 1])]);
+    // A single logit, whose bias has a single value; and one that is added to all.
+    fn single(graph: &mut GraphProto) {
+        graph.node.truncate(8);
+        graph.node.extend([
+            node("MatMul", &["h", "one.weight"], "product", vec![]),
+            node("Add", &["product", "one.bias"], "probabilities", vec![]),
+        ]);
+        graph.initializer.extend([floats("one.weight", &[7, 1]), floats("one.bias", &[1])]);
+    }
+    let expected = [("one.weight".to_owned(), vec![7, 7]), ("one.bias".to_owned(), vec![7])];
+    assert_eq!(shapes(single).unwrap(), expected);
+    let added: fn(&mut GraphProto) = |graph| {
+        single(graph);
+        graph.initializer.push(floats("wide.weight", &[7, 3]));
+        graph.node[8].input[1] = "wide.weight".into();
+    };
+    assert_eq!(shapes(added).unwrap(), [("wide.weight".to_owned(), vec![7, 7])]);
+    let shared = shapes(|graph| {
+        let head = graph.node.len() - 2;
+        graph.node.insert(head, node("MatMul", &["h", "square"], "again", vec![]));
+        graph.node[head + 1].input = vec!["again".into(), "square".into()];
+        graph.node[head + 1].attribute.clear();
+        graph.initializer.push(floats("square", &[7, 7]));
+    });
+    let error = shared.unwrap_err().to_string();
+    assert!(error.contains("another layer uses the values `square` of its head too"), "{error}");
     let none = shapes(|graph| {
         graph.node.truncate(5);
         graph.output[0] = port("f", DataType::Float, &[0, 36]);
@@ -451,6 +483,20 @@ fn a_summary_has_layers_products_and_what_is_not_trained() {
     assert_eq!(products, 36 * 4 * 27 + 36 * 7 + 7 * 5);
     let constant: Vec<_> = summary.constant.iter().map(|c| (c.name.as_str(), c.values, c.reason)).collect();
     assert_eq!(constant, [("factor", 1, "a single value"), ("unused", 3, "the logits do not depend on it")]);
+}
+
+#[test]
+fn a_sigmoid_at_the_end_is_left_out_where_logits_are_wanted() {
+    let mut graph = by_hand();
+    let last = graph.node.len() - 1;
+    let logits = graph.node[last].input[0].clone();
+    graph.node[last] = node("Sigmoid", &[&logits], graph.output[0].name(), vec![]);
+    let file = file(&model(graph));
+    let network = Imported::read(file.path()).unwrap();
+    assert_ne!(network.logits, logits);
+    let without = network.without_sigmoid().unwrap();
+    assert_eq!(without.logits, logits);
+    assert!(without.nodes.iter().all(|node| node.op_type() != "Sigmoid"));
 }
 
 #[test]

@@ -133,8 +133,11 @@ impl Resize {
             }
             Coordinates::HalfPixelForNearest => centre,
             Coordinates::AlignCorners => {
-                let span = scale * from - 1.0;
-                if to > 1.0 && span != 0.0 { at * (from - 1.0) / span } else { 0.0 }
+                if to > 1.0 {
+                    at * (from - 1.0) / (to - 1.0)
+                } else {
+                    0.0
+                }
             }
             Coordinates::Asymmetric => at / scale,
         }

@@ -20,7 +20,7 @@ pub use self::request::{Differentiated, Gradients, Objective, Wrt};
 use super::batch::cut_repeated;
 use super::constant::Values;
 use super::file::Imported;
-use super::logits;
+use super::operand_of_last;
 use super::rewrite::LARGEST_BYTES;
 use crate::module::Mode;
 use crate::onnx::tensor_proto::DataType;
@@ -45,7 +45,8 @@ impl Gradients {
         let constants = &file.constants;
         file.asked = names.asked().filter(|name| constants.contains_key(*name)).map(str::to_owned).collect();
         if self.objective == Objective::CrossEntropy {
-            file.logits = logits(&graph.node, &names.of[0].name).to_owned();
+            file.logits =
+                operand_of_last(&["Softmax", "LogSoftmax"], &graph.node, &names.of[0].name).to_owned();
         }
         let is_free = inputs.iter().any(|input| input.has_free_batch());
         let batched = inputs.iter().find(|input| input.element.is_float()).or(inputs.first());

@@ -170,7 +170,7 @@ fn scales_and_offsets_that_an_exporter_writes_for_a_normalisation_without_parame
     };
     assert_eq!(trained("val_1", 1.0), ["w"]);
     assert_eq!(trained("val_1", 0.5), ["w", "val_1"]);
-    assert_eq!(trained("norm.weight", 1.0), ["w", "norm.weight"]);
+    assert_eq!(trained("norm.weight", 1.0), ["w", "norm.weight", "norm.weight_2"]);
 }
 
 #[test]
@@ -190,6 +190,42 @@ fn numbers_that_an_exporter_writes_into_a_part_of_another_value_are_not_trained(
     assert_eq!(trained("val_7", 1.0), ["w", "regions"]);
     assert_eq!(trained("val_7", 2.0), ["w", "regions", "val_7"]);
     assert_eq!(trained("patch.values", 1.0), ["w", "regions", "patch.values"]);
+}
+
+#[test]
+fn places_that_take_one_initialiser_because_they_begin_alike_have_their_own() {
+    let alike = |name: &str, value: f32| TensorProto { float_data: vec![value; 4], ..floats(name, &[4]) };
+    let nodes = vec![
+        node("Conv", &["x", "k", "zeros"], "c", vec![]),
+        node("BatchNormalization", &["c", "ones", "zeros", "zeros", "ones"], "n", vec![]),
+        // One matrix in two places is one parameter, and so is a list that has learnt.
+        node("Conv", &["n", "w", "bias"], "d", vec![]),
+        node("BatchNormalization", &["d", "ones", "zeros", "zeros", "ones"], "m", vec![]),
+        node("Conv", &["m", "w", "bias"], "y", vec![]),
+    ];
+    let initializers = vec![
+        floats("k", &[4, 3, 1, 1]),
+        floats("w", &[4, 4, 1, 1]),
+        floats("bias", &[4]),
+        alike("ones", 1.0),
+        alike("zeros", 0.0),
+    ];
+    let [parameters, buffers] = declared(nodes.clone(), initializers.clone(), "y").unwrap();
+    assert_eq!(parameters, ["k", "zeros", "ones", "zeros_2", "w", "bias", "ones_3", "zeros_4"]);
+    assert_eq!(buffers, ["zeros_3", "ones_2", "zeros_5", "ones_4"]);
+    // Values of the exporter's own stay one.
+    let renamed = |list: Vec<String>| -> Vec<String> {
+        list.into_iter().map(|name| if name == "ones" { "val_3".into() } else { name }).collect()
+    };
+    let nodes = [("Mul", "x", "a"), ("Mul", "a", "b")].map(|(operator, x, y)| {
+        let inputs = renamed(vec![x.into(), "ones".into()]);
+        node(operator, &[&inputs[0], &inputs[1]], y, vec![])
+    });
+    let conv = node("Conv", &["b", "k"], "y", vec![]);
+    let ones = TensorProto { float_data: vec![1.0; 6], ..floats("val_3", &[6]) };
+    let [parameters, _] =
+        declared([&nodes[..], &[conv]].concat(), vec![floats("k", &[4, 3, 1, 1]), ones], "y").unwrap();
+    assert_eq!(parameters, ["k"]);
 }
 
 #[test]
