@@ -64,7 +64,7 @@ mod tests {
             let mut scratch = Scratch::default();
             let mut view = View::planar(&pixels, Size { width: 11, height: 9 }, &mut scratch);
             crop.apply(&mut view, &mut sample_rng(0, 0, position));
-            assert_eq!((view.frame().x, view.frame().y, view.size()), (3.0, 2.0, Size::square(4)));
+            assert_eq!((view.frame().x, view.frame().y, view.size()), (4.0, 2.0, Size::square(4)));
         }
     }
 }

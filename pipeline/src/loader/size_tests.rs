@@ -177,7 +177,8 @@ fn crops_of_an_evaluation_are_those_of_the_whole_photo() {
         for (image, &size) in sizes.iter().enumerate() {
             let planar = sized_pixels(image, size);
             let (right, bottom) = (size.width - crop, size.height - crop);
-            let places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right / 2, bottom / 2)];
+            let [x, y] = [right, bottom].map(|left| (f64::from(left) / 2.0).round_ties_even() as u32);
+            let places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (x, y)];
             let expected = places.map(|(x, y)| cropped(&planar, size, Rect { x, y, size: square }));
             assert_eq!(center[image], expected[4], "{size}");
             for (view, expected) in ten[10 * image..].iter().zip(&expected) {
@@ -216,7 +217,8 @@ fn jpeg_files_of_every_size_are_decoded_whole() {
     let (_directory, records) = records(Encoding::Jpeg, 16, &sizes);
     let views = views(&records, LoaderConfig::evaluation(EvalCrops::Center, Size::square(16)));
     for (image, &size) in sizes.iter().enumerate() {
-        let (x, y) = ((size.width - 16) / 2, (size.height - 16) / 2);
+        let [x, y] =
+            [size.width, size.height].map(|side| (f64::from(side - 16) / 2.0).round_ties_even() as u32);
         let expected = cropped(&sized_pixels(image, size), size, Rect { x, y, size: Size::square(16) });
         let off = views[image].iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
         // Where values run over from 255 to 0 there are edges, at which JPEG is off.
