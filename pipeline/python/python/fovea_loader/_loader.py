@@ -271,9 +271,10 @@ class Loader:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader's threads were last started.
 
-        images, skipped; bytes_read, bytes_written; elapsed_s, images_per_s; workers_busy_s and workers_waiting_s over
-        all workers, consumer_waiting_s: time that the program waited for a batch. held_buffers: batches that the program
-        holds; extra_buffers: batches for which memory was made because it holds more than a loop needs.
+        images, skipped, also of batches that are made ahead; bytes_read, bytes_written; elapsed_s, images_per_s;
+        workers_busy_s and workers_waiting_s over all workers, consumer_waiting_s: time that the program waited for a
+        batch. held_buffers: batches that the program holds; extra_buffers: batches for which memory was made because it
+        holds more than a loop needs.
         """
         return self._stream_phase.config.stats(self._stream)
 

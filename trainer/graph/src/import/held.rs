@@ -37,7 +37,7 @@ const OPAQUE: [&str; 25] = [
 ];
 
 /// Normalisations, whose operands 1 and 2 are the scale and the offset.
-const NORMALISATIONS: [&str; 4] =
+pub(super) const NORMALISATIONS: [&str; 4] =
     ["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"];
 
 /// The floating-point constants that training leaves, each with the reason; `nodes` stand in their order.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::constant::{Values, of_tensor};
-use super::held::is_numbered;
+use super::held::{NORMALISATIONS, is_numbered};
 use super::{is_of_onnx, is_one_of};
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
 
@@ -71,7 +71,10 @@ fn separate_places(graph: &mut GraphProto, folder: &Path) -> Result<(), String> 
             |&(at, place): &(usize, usize)| place > 2 && is_one_of(&graph.node[at], &["BatchNormalization"]);
         let is_both = places.iter().any(is_statistic) && !places.iter().all(is_statistic);
         let has_several = tensor.dims.iter().product::<i64>() > 1;
-        if is_numbered(tensor.name()) || !has_several || !(is_both || is_alike(tensor, folder)?) {
+        // What an exporter writes for a normalisation without parameters is none.
+        let is_neutral = is_numbered(tensor.name())
+            && places.iter().any(|&(at, _)| is_one_of(&graph.node[at], &NORMALISATIONS));
+        if is_neutral || !has_several || !(is_both || is_alike(tensor, folder)?) {
             continue;
         }
         for (number, &place) in places.iter().enumerate().skip(1) {

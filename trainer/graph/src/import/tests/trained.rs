@@ -213,19 +213,15 @@ fn places_that_take_one_initialiser_because_they_begin_alike_have_their_own() {
     let [parameters, buffers] = declared(nodes.clone(), initializers.clone(), "y").unwrap();
     assert_eq!(parameters, ["k", "zeros", "ones", "zeros_2", "w", "bias", "ones_3", "zeros_4"]);
     assert_eq!(buffers, ["zeros_3", "ones_2", "zeros_5", "ones_4"]);
-    // Values of the exporter's own stay one.
-    let renamed = |list: Vec<String>| -> Vec<String> {
-        list.into_iter().map(|name| if name == "ones" { "val_3".into() } else { name }).collect()
-    };
-    let nodes = [("Mul", "x", "a"), ("Mul", "a", "b")].map(|(operator, x, y)| {
-        let inputs = renamed(vec![x.into(), "ones".into()]);
-        node(operator, &[&inputs[0], &inputs[1]], y, vec![])
-    });
-    let conv = node("Conv", &["b", "k"], "y", vec![]);
-    let ones = TensorProto { float_data: vec![1.0; 6], ..floats("val_3", &[6]) };
-    let [parameters, _] =
-        declared([&nodes[..], &[conv]].concat(), vec![floats("k", &[4, 3, 1, 1]), ones], "y").unwrap();
-    assert_eq!(parameters, ["k"]);
+    // The scale of a GroupNorm that the exporter has given another shape is a parameter in each place.
+    let nodes = vec![
+        node("Conv", &["x", "k"], "c", vec![]),
+        node("Mul", &["c", "val_3"], "d", vec![]),
+        node("Mul", &["d", "val_3"], "y", vec![]),
+    ];
+    let ones = TensorProto { float_data: vec![1.0; 4], ..floats("val_3", &[4, 1, 1]) };
+    let [parameters, _] = declared(nodes, vec![floats("k", &[4, 3, 1, 1]), ones], "y").unwrap();
+    assert_eq!(parameters, ["k", "val_3", "val_3_2"]);
 }
 
 #[test]
