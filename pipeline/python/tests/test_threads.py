@@ -180,3 +180,36 @@ def test_a_child_that_is_forked_while_a_thread_waits_does_not_hang(shards):
 @pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="this Python has no such builds")
 def test_the_package_leaves_the_global_lock_off_where_it_is():
     assert sys._is_gil_enabled() == (not sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+class Waiting:
+    """A stream whose next batch does not come before it is let go."""
+
+    def __init__(self, stream):
+        self.stream, self.close = stream, stream.close
+        self.asked, self.goes_on = threading.Event(), threading.Event()
+
+    def next(self):
+        self.asked.set()
+        assert self.goes_on.wait(60)
+        return self.stream.next()
+
+
+def test_a_state_is_there_while_another_thread_waits_for_a_batch(make):
+    loader = make()
+    batches = iter(loader)
+    next(batches)
+    before = loader.state_dict()
+    loader._stream = stream = Waiting(loader._stream)
+    waiting = threading.Thread(target=next, args=[batches])
+    waiting.start()
+    assert stream.asked.wait(60)
+    states = []
+    asking = threading.Thread(target=lambda: states.append(loader.state_dict()))
+    asking.start()
+    asking.join(60)
+    waits = waiting.is_alive()
+    stream.goes_on.set()
+    waiting.join()
+    assert waits and states == [before]
+    assert loader.state_dict()["sample_in_epoch"] == 2 * before["sample_in_epoch"]

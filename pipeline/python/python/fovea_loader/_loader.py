@@ -170,8 +170,8 @@ class Loader:
         # Held by who takes a batch or changes the position.
         self._lock = threading.RLock()
         _alive.add(self)
-        # The position: epoch, and images of all ranks that have been delivered in it.
-        self._epoch, self._sample = 0, 0
+        # Epoch, and images of all ranks that have been delivered in it; one value, which is read without the lock.
+        self._position = 0, 0
         # Counts changes of the position that end an iteration.
         self._turn = 0
         # Whether an epoch is being iterated over.
@@ -193,7 +193,7 @@ class Loader:
     @property
     def epoch(self) -> int:
         """The epoch of the next batch, or of the batch that was delivered last within an epoch."""
-        return self._epoch
+        return self._position[0]
 
     def epochs(self, count: int) -> Iterator[Epoch]:
         """The epochs that are left of `count`, each an iterator over batches with its `number`.
@@ -217,13 +217,12 @@ class Loader:
         """
         epoch = whole("epoch", epoch, 0, MOST - 1)
         with self._lock:
-            if self._is_iterating or epoch != self._epoch:
+            if self._is_iterating or epoch != self.epoch:
                 self._move_to(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batch that was delivered last: the same on every rank, for any number of ranks."""
-        with self._lock:
-            epoch, sample = self._epoch, self._sample
+        epoch, sample = self._position
         return {
             "version": STATE_VERSION,
             "epoch": epoch,
@@ -315,7 +314,7 @@ class Loader:
         return images // batch if self.drop_last else -(-images // batch)
 
     def _move_to(self, epoch: int, sample: int) -> None:
-        self._epoch, self._sample = epoch, sample
+        self._position = epoch, sample
         self._is_iterating = False
         self._turn += 1
 
@@ -371,8 +370,8 @@ class Epoch:
         self._turn = loader._turn
         is_abandoned = loader._is_iterating
         # Its number.
-        self.number = loader._epoch + 1 if is_abandoned else loader._epoch
-        self._next_sample = 0 if is_abandoned else loader._sample
+        epoch, sample = loader._position
+        self.number, self._next_sample = (epoch + 1, 0) if is_abandoned else (epoch, sample)
         # Whether a batch was asked for.
         self.has_begun = False
         self._has_ended = False
@@ -383,7 +382,7 @@ class Epoch:
         """Batches that are left."""
         if self._has_ended:
             return 0
-        return self._loader._batches_after(self._loader._sample if self.has_begun else self._next_sample)
+        return self._loader._batches_after(self._loader._position[1] if self.has_begun else self._next_sample)
 
     def __iter__(self) -> Epoch:
         return self
@@ -408,13 +407,14 @@ class Epoch:
             batch = self._fetch() if loader._copies is None else self._copied(loader._copies)
         except BaseException:
             # What was taken and not delivered comes again.
-            self._next_sample, self._ahead = loader._sample, None
+            self._next_sample, self._ahead = loader._position[1], None
             raise
         if batch is None:
             self._has_ended = True
             loader._move_to(self.number + 1, 0)
             raise StopIteration
-        loader._sample = min(loader._sample + loader._global_batch(), len(loader.dataset))
+        epoch, sample = loader._position
+        loader._position = epoch, min(sample + loader._global_batch(), len(loader.dataset))
         return batch
 
     def _fetch(self) -> tuple[Any, Any] | None:
