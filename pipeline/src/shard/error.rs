@@ -21,7 +21,10 @@ pub enum ShardError {
         source: io::Error,
     },
     /// The file is damaged, cut off, or not an Arrow IPC file at all.
-    #[error("{}: not a complete Arrow IPC file ({reason}); prepare or copy this shard again", path.display())]
+    #[error(
+        "{}: not a complete Arrow IPC file ({reason}); prepare or copy this shard again (in a cache: delete it)",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -52,7 +55,7 @@ pub enum ShardError {
     /// The bytes of an image do not match their checksum.
     #[error(
         "{}: record {index} ({key}): checksum {found:08x}, expected {expected:08x}; the file is damaged: \
-         prepare or copy this shard again", path.display()
+         prepare or copy this shard again (in a cache: delete it)", path.display()
     )]
     Checksum {
         /// The file.
