@@ -117,16 +117,21 @@ impl Resize {
 
     /// The place of the operand for place `at` of the result.
     fn place(&self, at: f64, from: f64, to: f64, scale: f64) -> f64 {
-        let centre = (at + 0.5) / scale;
+        // Which of two pixels is nearest is decided in single precision, as by ONNX Runtime.
+        let rounded = |value: f64| match self.interpolation {
+            Interpolation::Nearest(_) => f64::from(value as f32),
+            Interpolation::Linear | Interpolation::Cubic(_) => value,
+        };
+        let centre = rounded((at + 0.5) / rounded(scale));
         match self.coordinates {
-            Coordinates::HalfPixel => centre - 0.5,
+            Coordinates::HalfPixel => rounded(centre - 0.5),
             Coordinates::HalfPixelSymmetric => {
                 let adjustment = to / (scale * from);
                 from / 2.0 * (1.0 - adjustment) + centre - 0.5
             }
             Coordinates::PytorchHalfPixel => {
                 if to > 1.0 {
-                    centre - 0.5
+                    rounded(centre - 0.5)
                 } else {
                     0.0
                 }
@@ -134,12 +139,12 @@ impl Resize {
             Coordinates::HalfPixelForNearest => centre,
             Coordinates::AlignCorners => {
                 if to > 1.0 {
-                    at * (from - 1.0) / (to - 1.0)
+                    rounded(at * (from - 1.0) / (to - 1.0))
                 } else {
                     0.0
                 }
             }
-            Coordinates::Asymmetric => at / scale,
+            Coordinates::Asymmetric => rounded(at / rounded(scale)),
         }
     }
 }
@@ -369,6 +374,11 @@ mod tests {
         let prefer_floor = Interpolation::Nearest(Nearest::PreferFloor);
         let half = Resize { interpolation: prefer_floor, coordinates: Coordinates::HalfPixel, ..NEAREST };
         assert_eq!(line(&count, 7, half), [1.0, 1.0, 2.0, 2.0, 3.0, 4.0, 4.0]);
+        // Pixel 4 of the result lies exactly between two in single precision, as in ONNX Runtime.
+        let twenty: Vec<f64> = (0..20).map(f64::from).collect();
+        let case = Case::f32("Resize").values([20], twenty);
+        let nearest = evaluate(case, |g, x| g.resize(x[0], 0, 9, f64::from(0.45f32), &half));
+        assert_eq!(nearest, [1.0, 3.0, 5.0, 7.0, 9.0, 12.0, 14.0, 16.0, 18.0]);
         let aligned = Resize { coordinates: Coordinates::AlignCorners, ..LINEAR };
         let (smooth, smooth_cubic) =
             (Resize { antialias: true, ..LINEAR }, Resize { antialias: true, ..CUBIC });
