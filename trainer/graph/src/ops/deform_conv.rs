@@ -46,7 +46,8 @@ impl Builder {
         self.floating(DEFORM_CONV.name, x)?;
         let (shape, weights) = (self.shape(x).to_vec(), self.shape(w).to_vec());
         let (axes, groups) = (conv.windows.strides.len(), conv.groups);
-        let fits = [shape.len(), weights.len()] == [axes + 2; 2]
+        let fits = axes > 0
+            && [shape.len(), weights.len()] == [axes + 2; 2]
             && groups > 0
             && conv.offset_groups > 0
             && shape[1] == weights[1] * groups
@@ -203,6 +204,11 @@ mod tests {
         let offset = g.input("offset", TensorType::f32([1, 8, 2, 4])).unwrap();
         assert!(g.deform_conv([x, w, offset], None, &conv(1, 1)).is_ok());
         assert!(g.deform_conv([x, w, offset], None, &conv(1, 2)).is_err());
+        let flat = g.input("flat", TensorType::f32([1, 4])).unwrap();
+        let none = || vec![];
+        let windows = Windows { strides: none(), before: none(), after: none(), dilations: none() };
+        let pointless = DeformConv { windows, groups: 1, offset_groups: 1 };
+        assert!(g.deform_conv([flat, flat, flat], None, &pointless).is_err());
         assert!(g.deform_conv([x, w, offset], None, &conv(2, 1)).is_err());
         assert!(g.deform_conv([x, w, offset], Some(offset), &conv(1, 1)).is_err());
     }

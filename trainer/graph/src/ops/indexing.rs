@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
+use crate::import::limits::CONSTANT;
 use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
@@ -132,8 +133,9 @@ impl Builder {
         axis: usize,
     ) -> Result<Tensor> {
         let rank = self.shape(indices).len();
-        if self.element(indices) != I64 || axis > rank || depth == 0 {
-            let reason = format!("indices must be i64, with {axis} axes or more, and {depth} above 0");
+        if self.element(indices) != I64 || axis > rank || !(1..=CONSTANT).contains(&depth) {
+            let reason =
+                format!("indices must be i64, with {axis} axes or more, and {depth} from 1 to {CONSTANT}");
             return Err(self.mismatch(ONE_HOT.name, &[indices], reason));
         }
         let [zero, length] = [0, depth].map(|value| self.scalar(I64, value as f64));
@@ -255,6 +257,9 @@ mod tests {
             })
         };
         assert_eq!(marked(1), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let (places, zero) = (indices(&mut g, &[3], &[0, 1, 2]), g.integers(&[0]));
+        assert!(g.mark(places, usize::MAX, [zero, zero], 1).is_err());
         assert_eq!(marked(0), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
     }
 

@@ -144,6 +144,13 @@ impl Builder {
                 return Err(self.mismatch(name, &[x, operand], reason));
             }
         }
+        if steps == 0 || hidden == 0 {
+            return Err(self.mismatch(
+                name,
+                &[x, weights.state],
+                "there must be a step and a value of the state",
+            ));
+        }
         if layer.backwards.len() != directions || layer.functions.len() != layer.cell.functions().len() {
             let reason = format!("{directions} directions must have the functions of the cell");
             return Err(self.mismatch(name, &[x, weights.state], reason));
@@ -513,6 +520,8 @@ mod tests {
         let weights = RecurrentWeights { input: w, state: r, bias: None, peepholes: None };
         assert!(g.recurrent(x, &layer(Cell::Lstm, &[false]), weights, [None; 2]).is_ok());
         assert!(g.recurrent(x, &layer(Cell::Lstm, &[false, true]), weights, [None; 2]).is_err());
+        let none = g.input("none", TensorType::f32([0, 2, 4])).unwrap();
+        assert!(g.recurrent(none, &layer(Cell::Lstm, &[false]), weights, [None; 2]).is_err());
         assert!(g.recurrent(x, &layer(Cell::Gru, &[false]), weights, [None; 2]).is_err());
         assert!(g.recurrent(x, &layer(Cell::Lstm, &[false]), weights, [Some(x), None]).is_err());
     }

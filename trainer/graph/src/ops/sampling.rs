@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
+use crate::import::limits::CONSTANT;
 use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
@@ -262,8 +263,13 @@ impl Builder {
     /// `theta` has another shape.
     pub fn affine_grid(&mut self, theta: Tensor, lengths: &[usize], align_corners: bool) -> Result<Tensor> {
         let (shape, axes) = (self.shape(theta).to_vec(), lengths.len());
-        if shape.len() != 3 || shape[1..] != [axes, axes + 1] || lengths.contains(&0) {
-            let reason = format!("transformations for images of {lengths:?} must be [N,{axes},{}]", axes + 1);
+        let values = lengths.iter().fold(axes + 1, |values, &length| values.saturating_mul(length));
+        let fits = shape.len() == 3 && shape[1..] == [axes, axes + 1];
+        if !fits || !(1..=CONSTANT).contains(&values) {
+            let reason = format!(
+                "transformations for images of {lengths:?} must be [N,{axes},{}], with {CONSTANT} places at most",
+                axes + 1
+            );
             return Err(self.mismatch(AFFINE_GRID.name, &[theta], reason));
         }
         let place = |at: usize, length: usize| match (align_corners, length) {
@@ -385,5 +391,7 @@ mod tests {
             assert!(g.grid_sample(x, grid, sample).is_err());
         }
         assert!(g.affine_grid(x, &[4, 5], false).is_err());
+        let theta = g.input("theta", TensorType::f32([2, 2, 3])).unwrap();
+        assert!(g.affine_grid(theta, &[1 << 40, 1 << 40], false).is_err());
     }
 }
