@@ -111,6 +111,7 @@ impl Address {
     }
 
     /// Name of the host, or of the bucket.
+    #[cfg(any(feature = "object-store", test))]
     pub fn host(&self) -> &str {
         let rest = self.base.split_once("://").map_or("", |(_, rest)| rest);
         rest.split(['/', ':']).next().unwrap_or_default()

@@ -55,11 +55,16 @@ macro_rules! functions {
 macro_rules! call {
     ($functions:expr, $name:ident($($argument:expr),*)) => {
         // SAFETY: stated where the macro is used.
-        match unsafe { ($functions.$name)($($argument),*) } {
-            0 => Ok(()),
-            code => Err(format!(concat!(stringify!($name), " of the NVIDIA driver returned error {}"), code)),
-        }
+        result(stringify!($name), unsafe { ($functions.$name)($($argument),*) })
     };
+}
+
+/// The result of the driver's function of this name.
+fn result(function: &str, code: c_int) -> Result<(), String> {
+    match code {
+        0 => Ok(()),
+        code => Err(format!("{function} of the NVIDIA driver returned error {code}")),
+    }
 }
 
 /// A stream for copies to one GPU, in the primary context, which CUDA's runtime and thereby ONNX Runtime use.
@@ -223,10 +228,10 @@ impl CopyStream {
     pub fn is_done(&self) -> Result<bool, String> {
         self.enter()?;
         // SAFETY: the stream is valid until `drop`.
-        if unsafe { (self.functions.cuStreamQuery)(self.stream) } == NOT_READY {
-            return Ok(false);
+        match unsafe { (self.functions.cuStreamQuery)(self.stream) } {
+            NOT_READY => Ok(false),
+            code => result("cuStreamQuery", code).map(|()| true),
         }
-        call!(self.functions, cuStreamQuery(self.stream)).map(|()| true)
     }
 
     /// The stream as CUDA's libraries know it, a `cudaStream_t`. Its GPU becomes that of the calling thread.
@@ -340,6 +345,14 @@ mod tests {
             let expected = format!("{name} of the NVIDIA driver returned error 999");
             assert!(errors.contains(&Some(expected)), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_that_gets_work_after_it_was_asked_was_done() {
+        let driver = FakeDriver::new();
+        let stream = driver.stream().unwrap();
+        driver.occupy_after_queries(1);
+        assert_eq!([stream.is_done(), stream.is_done()], [Ok(true), Ok(false)]);
     }
 
     #[test]

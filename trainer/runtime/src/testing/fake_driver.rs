@@ -23,6 +23,7 @@ const SOURCE: &str = r#"
     static OUTSTANDING: AtomicI32 = AtomicI32::new(0);
     static PENDING: Mutex<Vec<[usize; 3]>> = Mutex::new(Vec::new());
     static COPIES: AtomicI32 = AtomicI32::new(0);
+    static FREE_QUERIES: AtomicI32 = AtomicI32::new(i32::MAX);
     thread_local! { static CURRENT: Cell<usize> = Cell::new(0); }
 
     fn done(name: &str, is_right: bool, work: impl FnOnce()) -> i32 {
@@ -69,7 +70,8 @@ const SOURCE: &str = r#"
         })
     }
     #[unsafe(no_mangle)] pub extern "C" fn cuStreamQuery(stream: usize) -> i32 {
-        let is_ready = PENDING.lock().unwrap().is_empty();
+        let is_free = FREE_QUERIES.fetch_sub(1, SeqCst) > 0;
+        let is_ready = is_free && PENDING.lock().unwrap().is_empty();
         match done("cuStreamQuery", stream == STREAM && has_context(), || ()) { 0 if !is_ready => 600, code => code }
     }
     #[unsafe(no_mangle)] pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> i32 {
@@ -100,6 +102,7 @@ const SOURCE: &str = r#"
     }
 
     #[unsafe(no_mangle)] pub fn fake_fail(name: &'static str) { *FAILING.lock().unwrap() = name; }
+    #[unsafe(no_mangle)] pub fn fake_occupy(queries: i32) { FREE_QUERIES.store(queries, SeqCst); }
     #[unsafe(no_mangle)] pub fn fake_outstanding() -> i32 { OUTSTANDING.load(SeqCst) + PENDING.lock().unwrap().len() as i32 }
     #[unsafe(no_mangle)] pub fn fake_copies() -> i32 { COPIES.load(SeqCst) }
 "#;
@@ -142,6 +145,13 @@ impl FakeDriver {
         // SAFETY: the source above has it, made by the same compiler.
         let fail = unsafe { self.library.get::<fn(&'static str)>(b"fake_fail\0") }.unwrap();
         fail(name);
+    }
+
+    /// Lets the streams have work that does not end, after they have been asked this often whether they do.
+    pub fn occupy_after_queries(&self, queries: i32) {
+        // SAFETY: the source above has it, made by the same compiler.
+        let occupy = unsafe { self.library.get::<fn(i32)>(b"fake_occupy\0") }.unwrap();
+        occupy(queries);
     }
 
     /// Number of contexts and streams that are not released, and of copies that are not synchronised.
