@@ -4,6 +4,7 @@ use super::constant::Constant;
 use crate::Tensor;
 
 /// What a name of the file stands for.
+#[derive(Clone)]
 pub(super) enum Bound {
     Tensor(Tensor),
     /// Its values do not depend on images or parameters.

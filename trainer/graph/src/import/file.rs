@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use super::branches::{Condition, Conditions};
 use super::constant::{Constant, Values};
 use crate::error::GraphError;
 use crate::init::Init;
@@ -11,11 +12,13 @@ use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{AttributeProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
 /// A network from a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Imported {
     pub(super) path: PathBuf,
     /// The nodes that its logits, or other values that are asked for, depend on, in their order.
     pub(super) nodes: Vec<NodeProto>,
+    /// Under which conditions nodes of branches run.
+    pub(super) conditions: Conditions,
     /// Initialisers and the values of `Constant` nodes, by name.
     pub(super) constants: HashMap<String, Constant>,
     /// Names of the initialisers.
@@ -79,6 +82,11 @@ impl Imported {
             node = next;
         }
         matches!(node.op_type(), "Add" | "Sub" | "Sum")
+    }
+
+    /// The conditions under which `node` runs; none for one outside of branches.
+    pub(super) fn conditions_of(&self, node: &NodeProto) -> &[Condition] {
+        node.output.first().and_then(|output| self.conditions.get(output)).map_or(&[], Vec::as_slice)
     }
 
     /// Files with values of the network, as paths relative to the folder of its own file.

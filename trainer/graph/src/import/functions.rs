@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::branches::rename;
 use crate::onnx::{AttributeProto, FunctionProto, NodeProto};
 
 /// Calls within calls beyond which a file is refused.
@@ -23,13 +24,20 @@ pub(super) fn inline(nodes: Vec<NodeProto>, functions: &[FunctionProto]) -> Resu
 }
 
 fn append(
-    node: NodeProto,
+    mut node: NodeProto,
     functions: &[FunctionProto],
     depth: usize,
     calls: &mut HashSet<String>,
     to: &mut Vec<NodeProto>,
 ) -> Result<(), String> {
     let Some(function) = functions.iter().find(|function| is_called(function, &node)) else {
+        for graph in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+            let mut inlined = Vec::with_capacity(graph.node.len());
+            for inner in std::mem::take(&mut graph.node) {
+                append(inner, functions, depth, calls, &mut inlined)?;
+            }
+            graph.node = inlined;
+        }
         to.push(node);
         return Ok(());
     };
@@ -56,7 +64,7 @@ fn append(
     names.extend(outer(&function.input, &node.input));
     // An output that nobody takes has no name outside.
     names.extend(outer(&function.output, &node.output).into_iter().filter(|(_, given)| !given.is_empty()));
-    let rename = |name: &String| match names.get(name) {
+    let renamed = |name: &str| match names.get(name) {
         _ if name.is_empty() => String::new(),
         Some(given) => given.clone(),
         None => format!("{call}/{name}"),
@@ -65,10 +73,13 @@ fn append(
         let mut body = body.clone();
         // A node without a name has none here either, as names may not be given twice.
         body.name = body.name.filter(|name| !name.is_empty()).map(|name| format!("{call}/{name}"));
-        body.input = body.input.iter().map(rename).collect();
-        body.output = body.output.iter().map(rename).collect();
+        body.input = body.input.iter().map(|name| renamed(name)).collect();
+        body.output = body.output.iter().map(|name| renamed(name)).collect();
         body.attribute =
             body.attribute.into_iter().filter_map(|attribute| resolved(attribute, &node, function)).collect();
+        for graph in body.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+            rename(graph, &renamed);
+        }
         append(body, functions, depth - 1, calls, to)?;
     }
     if to.len() > NODES {

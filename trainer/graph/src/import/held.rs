@@ -85,7 +85,7 @@ pub(super) fn held(
 /// Whether a gradient passes to operand `at` of a node that passes one to some.
 fn passes_gradient(node: &NodeProto, at: usize) -> bool {
     match node.op_type() {
-        "Where" => at != 0,
+        "If" | "Where" => at != 0,
         // The statistics that it is given are not those by which it normalises.
         "BatchNormalization" => at < 3 || NodeAttributes(node).int("training_mode", 0) == 0,
         _ => true,

@@ -13,6 +13,7 @@
 
 mod batch;
 mod bound;
+mod branches;
 mod checks;
 #[cfg(test)]
 mod conformance;
@@ -83,26 +84,15 @@ impl Imported {
         }
         let folder = constant::folder_of(path);
         merged::separate(&mut graph, folder).map_err(failed)?;
+        branches::hoist(&mut graph);
+        let conditions;
+        (graph.node, conditions) = branches::inline(graph.node).map_err(failed)?;
         let constants = constants(&graph, folder).map_err(failed)?;
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         let external = constant::external_files(&graph);
         graph.initializer.clear();
-        let file = Self {
-            path: path.to_owned(),
-            external,
-            nodes: Vec::new(),
-            constants,
-            initializers,
-            held: HashMap::new(),
-            input: Input::default(),
-            logits: String::new(),
-            opset,
-            initial: HashMap::new(),
-            classes: None,
-            reserved: HashSet::new(),
-            asked: HashSet::new(),
-            frozen_statistics: false,
-        };
+        let path = path.to_owned();
+        let file = Self { path, external, conditions, constants, initializers, opset, ..Self::default() };
         Ok((file, graph, model.metadata_props))
     }
 
@@ -204,7 +194,7 @@ impl Imported {
     ) -> Result<()> {
         let mut failures = Failures::default();
         for node in self.nodes.iter().filter(|node| !is_constant(node)) {
-            if failures.lead_to(node) {
+            if !translation.runs(node) || failures.lead_to(node, translation.taken(node)) {
                 continue;
             }
             let before = translation.parameter_values();
@@ -219,7 +209,10 @@ impl Imported {
     /// The import of the node's operator.
     fn import(&self, node: &NodeProto) -> Result<Import> {
         let Some((operator, import)) = importable(node) else {
-            let reason = "depends on the images, and is only supported for shapes and constants";
+            let reason = match fold::is_evaluated(node.op_type()) {
+                true => "depends on the images, and is only supported for shapes and constants",
+                false => "is not supported",
+            };
             return Err(self.at_node(node, reason));
         };
         if self.opset < operator.since {
@@ -239,6 +232,9 @@ impl Imported {
             let is_standard = is_of_onnx(node.domain());
             let is_known = is_constant(node)
                 || importable(node).is_some()
+                || branches::is_choice(node)
+                // Whether it runs is not known yet.
+                || !self.conditions_of(node).is_empty()
                 || (is_standard && (fold::is_evaluated(node.op_type()) || random::is_drawn(node.op_type())));
             if !is_known {
                 let name = match is_standard {
@@ -266,8 +262,9 @@ struct Failures<'a> {
 }
 
 impl<'a> Failures<'a> {
-    fn lead_to(&mut self, node: &'a NodeProto) -> bool {
-        let depends = node.input.iter().any(|input| self.missing.contains(input.as_str()));
+    /// Whether a value is missing among `operands`, those that `node` takes.
+    fn lead_to(&mut self, node: &'a NodeProto, operands: &[String]) -> bool {
+        let depends = operands.iter().any(|input| self.missing.contains(input.as_str()));
         if depends {
             self.missing.extend(node.output.iter().map(String::as_str));
         }
@@ -509,7 +506,7 @@ fn keep_what_leads_to(names: impl IntoIterator<Item = String>, nodes: Vec<NodePr
     let mut kept = Vec::with_capacity(nodes.len());
     for node in nodes.into_iter().rev() {
         if node.output.iter().any(|output| needed.contains(output)) {
-            needed.extend(node.input.iter().cloned());
+            needed.extend(branches::taken_by(&node).into_iter().cloned());
             kept.push(node);
         }
     }

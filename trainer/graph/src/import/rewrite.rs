@@ -8,7 +8,7 @@ use prost::Message;
 use super::constant::{Constant, Values, folder_of, of_tensor};
 use super::file::Imported;
 use super::random::is_drawn;
-use super::{decoded, functions, is_constant, is_one_of, keep_what_leads_to, merged};
+use super::{branches, decoded, functions, is_constant, is_one_of, keep_what_leads_to, merged};
 use crate::model::metadata_of;
 use crate::module::Mode;
 use crate::onnx::attribute_proto::AttributeType;
@@ -39,15 +39,16 @@ impl Imported {
         let mut graph = model.graph.take().unwrap_or_default();
         graph.node = functions::inline(graph.node, &functions).map_err(|reason| self.failed(reason))?;
         merged::separate(&mut graph, folder_of(&self.path)).map_err(|reason| self.failed(reason))?;
+        branches::hoist(&mut graph);
         self.set_values(&mut graph, values)?;
         let expectations = self.expectations(&graph)?;
-        for node in &mut graph.node {
+        branches::for_each(&mut graph.node, &mut |node| {
             // Without running statistics, it normalises by those of its input in evaluation as well.
             let has_statistics = node.input.get(3).is_some_and(|mean| self.constants.contains_key(mean));
             if !is_one_of(node, &["BatchNormalization"]) || has_statistics {
                 evaluated(node, &expectations);
             }
-        }
+        });
         let outputs: Vec<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
         graph.node = keep_what_leads_to(outputs, graph.node);
         self.set_classes(&mut graph);

@@ -97,10 +97,14 @@ impl Imported {
     fn why_constant(&self, name: &str) -> Option<ConstantSummary> {
         let constant = self.constants.get(name)?;
         let values = constant.values.len();
-        let is_needed = self.nodes.iter().any(|node| node.input.iter().any(|input| input == name));
+        let mut users =
+            self.nodes.iter().filter(|node| node.input.iter().any(|input| input == name)).peekable();
+        let is_needed = users.peek().is_some();
+        let is_in_branches = users.all(|node| !self.conditions_of(node).is_empty());
         let reason = match &constant.values {
             Values::Integers(_) | Values::Booleans(_) => return None,
             Values::Floats(_) if !is_needed => "the logits do not depend on it",
+            Values::Floats(_) if is_in_branches => "it is of a branch that does not run",
             Values::Floats(_) if values <= 1 => "a single value",
             Values::Floats(_) if constant.is_mask() => "a mask of attention scores",
             Values::Floats(_) if self.held.contains_key(name) => self.held[name],

@@ -1,6 +1,7 @@
 //! Import of small networks written by hand.
 
 mod batch;
+mod branches;
 mod files;
 mod golden;
 mod gradients;

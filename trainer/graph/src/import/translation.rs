@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::bound::{Bound, Found, Random};
+use super::branches::is_choice;
 use super::constant::{Constant, Values};
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
@@ -11,6 +12,7 @@ use super::limits::{COMPUTED, check, check_made};
 use crate::init::Init;
 use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
+use crate::onnx::tensor_proto::DataType;
 use crate::{Builder, ElementType, GraphError, Operator, Result, Tensor, TensorType};
 
 /// Imports a node of a file; returns its first output, and has [`define`](Translation::define)d the others.
@@ -109,8 +111,63 @@ impl<'a> Translation<'a> {
         }
     }
 
+    /// Whether the conditions of a node in a branch hold; false if they are not known.
+    pub(super) fn runs(&self, node: &NodeProto) -> bool {
+        self.file
+            .conditions_of(node)
+            .iter()
+            .all(|condition| self.flag(&condition.value) == Some(condition.is))
+    }
+
+    /// The Boolean value `name`, if it is known.
+    fn flag(&self, name: &str) -> Option<bool> {
+        match self.known(name).or_else(|| self.file.constants.get(name))?.values {
+            Values::Booleans(ref values) if values.len() == 1 => Some(values[0]),
+            _ => None,
+        }
+    }
+
+    /// The operands that a node takes: one that chooses between branches, those of the branch that runs.
+    pub(super) fn taken<'n>(&self, node: &'n NodeProto) -> &'n [String] {
+        if !is_choice(node) {
+            return &node.input;
+        }
+        let (count, operands) = (node.output.len(), &node.input[..]);
+        match operands.first().and_then(|condition| self.flag(condition)) {
+            Some(true) => &operands[1..=count],
+            Some(false) => &operands[1 + count..],
+            None => &operands[..1],
+        }
+    }
+
+    /// Binds the outputs of a node that chooses to the results of the branch that runs.
+    fn choose(&mut self, node: &'a NodeProto) -> Result<()> {
+        let condition = node.input.first().map_or("", String::as_str);
+        if self.flag(condition).is_none() {
+            let reason = format!(
+                "chooses by `{condition}`, which is not known before the images are; export the network \
+                 without control flow"
+            );
+            return Err(self.at_node(node, reason));
+        }
+        for (result, output) in self.taken(node).iter().zip(&node.output) {
+            let bound = match (self.values.get(result.as_str()), self.file.constants.get(result)) {
+                (Some(bound), _) => bound.clone(),
+                (None, Some(constant)) if !self.file.is_trained(result) => {
+                    Bound::Known { constant: constant.clone(), of_shape: false }
+                }
+                (None, _) => Bound::Tensor(self.value_for(node, result, None)?),
+            };
+            self.bind(output, bound);
+        }
+        Ok(())
+    }
+
     /// Appends `node` by `import`, or computes it at once if its operands are known.
     pub fn append(&mut self, node: &'a NodeProto, import: impl FnOnce() -> Result<Import>) -> Result<()> {
+        if is_choice(node) {
+            return self.choose(node);
+        }
         if self.folded(node)? || self.appended_random(node)? {
             return Ok(());
         }
@@ -143,12 +200,18 @@ impl<'a> Translation<'a> {
     fn folded(&mut self, node: &'a NodeProto) -> Result<bool> {
         let shape = match node.op_type() {
             "Shape" | "Size" => self.shape_of(node, 0),
+            "EyeLike" => {
+                self.shape_here(node.input.first().map_or("", String::as_str)).map(<[usize]>::to_vec)
+            }
             _ => None,
         };
         let (constants, of_shape) = if let Some(shape) = shape {
+            let attributes = NodeAttributes(node);
             let constant = match node.op_type() {
                 "Size" => Constant::new([], Values::Integers(vec![TensorType::f32(shape).len() as i64])),
-                _ => fold::shape_between(&NodeAttributes(node), &shape),
+                "EyeLike" => fold::diagonal_of(&attributes, &shape, DataType::Float)
+                    .map_err(|reason| self.at_node(node, reason))?,
+                _ => fold::shape_between(&attributes, &shape),
             };
             (vec![constant], true)
         } else {

@@ -48,11 +48,6 @@ fn labels(term: &str, hidden: usize) -> std::result::Result<Vec<Label>, String> 
             return Err(format!("`{term}` holds `{letter}`, expected letters and one `...`"));
         }
     }
-    for (at, label) in list.iter().enumerate() {
-        if list[..at].contains(label) {
-            return Err(format!("`{term}` repeats an index, which is not supported"));
-        }
-    }
     Ok(list)
 }
 
@@ -92,6 +87,9 @@ fn parse(equation: &str, ranks: &[usize]) -> std::result::Result<(Vec<Vec<Label>
             (0..most_hidden).rev().map(Label::Ellipsis).chain(letters).collect()
         }
     };
+    if (1..result.len()).any(|at| result[..at].contains(&result[at])) {
+        return Err(format!("`{equation}` repeats an index in its result"));
+    }
     if let Some(label) = result.iter().find(|label| !operands.iter().flatten().any(|other| other == *label)) {
         return Err(format!("`{equation}` has {label:?} in its result only"));
     }
@@ -100,10 +98,10 @@ fn parse(equation: &str, ranks: &[usize]) -> std::result::Result<(Vec<Vec<Label>
 
 impl Builder {
     /// The sum of products of `operands` that `equation` describes, such as `bhid,bhjd->bhij`; `...` stands
-    /// for axes that broadcast.
+    /// for axes that broadcast, and an index repeated within a term for a diagonal.
     ///
     /// # Errors
-    /// The equation does not fit the operands, or repeats an index within a term.
+    /// The equation does not fit the operands, or repeats an index in its result.
     pub fn einsum(&mut self, equation: &str, operands: &[Tensor]) -> Result<Tensor> {
         let ranks: Vec<usize> = operands.iter().map(|&operand| self.shape(operand).len()).collect();
         let (lists, result) =
@@ -127,7 +125,8 @@ impl Builder {
             let is_kept = |axis: usize| shape[axis] == lengths[&list[axis]];
             let kept: Vec<usize> = (0..shape.len()).filter(|&axis| is_kept(axis)).collect();
             let tensor = self.reshape(tensor, &kept.iter().map(|&axis| shape[axis]).collect::<Vec<_>>())?;
-            terms.push(Term { tensor, labels: kept.iter().map(|&axis| list[axis]).collect() });
+            let term = Term { tensor, labels: kept.iter().map(|&axis| list[axis]).collect() };
+            terms.push(self.diagonal(term)?);
         }
         let mut terms = terms.into_iter();
         let Some(mut product) = terms.next() else {
@@ -140,6 +139,30 @@ impl Builder {
         }
         let sum = self.sum_over(product, |label| !result.contains(label))?;
         self.ordered(&sum, &result)
+    }
+
+    /// The diagonal of axes with the same label, so that each label has one.
+    fn diagonal(&mut self, mut term: Term) -> Result<Term> {
+        let repeated = |labels: &[Label]| (1..labels.len()).find(|&at| labels[..at].contains(&labels[at]));
+        while let Some(second) = repeated(&term.labels) {
+            let label = term.labels[second];
+            let is_kept = |axis: &usize| term.labels[*axis] != label;
+            let kept: Vec<usize> = (0..term.labels.len()).filter(is_kept).collect();
+            let same = (0..term.labels.len()).filter(|axis| !is_kept(axis));
+            let order: Vec<usize> = kept.iter().copied().chain(same).collect();
+            let shape: Vec<usize> = kept.iter().map(|&axis| self.shape(term.tensor)[axis]).collect();
+            let length = self.shape(term.tensor)[second];
+            let (count, mut labels) =
+                (order.len() - kept.len(), kept.iter().map(|&axis| term.labels[axis]).collect::<Vec<_>>());
+            labels.push(label);
+            let last = self.transpose(term.tensor, &order)?;
+            let flat = self.reshape(last, &[&shape[..], &[length.pow(count as u32)]].concat())?;
+            let step: usize = (0..count).map(|axis| length.pow(axis as u32)).sum();
+            let places: Vec<i64> = (0..length).map(|at| (at * step) as i64).collect();
+            let places = self.integers(&places);
+            term = Term { tensor: self.gather(flat, places, kept.len())?, labels };
+        }
+        Ok(term)
     }
 
     /// Sums over the axes whose label `is_summed`.
@@ -229,6 +252,14 @@ mod tests {
         ] {
             check_gradients(Case::f64(equation).normal(a).normal(b), |g, x| g.einsum(equation, x));
         }
+        for (equation, shape) in
+            [("ii", vec![3, 3]), ("biji->bj", vec![2, 3, 4, 3]), ("iii->i", vec![2, 2, 2])]
+        {
+            check_gradients(Case::f64(equation).normal(shape), |g, x| g.einsum(equation, x));
+        }
+        check_gradients(Case::f64("diagonals").normal([2, 2, 3]).normal([3, 3]), |g, x| {
+            g.einsum("iij,jj->ij", x)
+        });
         check_gradients(Case::f64("transposed sum").normal([2, 3, 4]), |g, x| g.einsum("abc -> ca", x));
         check_gradients(Case::f64("three").normal([2, 3]).normal([3, 4]).normal([4, 2]), |g, x| {
             g.einsum("ij,jk,kl->il", x)
@@ -243,13 +274,18 @@ mod tests {
         assert_eq!(evaluate(pair(), |g, x| g.einsum("ij,ij->j", x)), [9.0, 17.0, 29.0]);
         let one = || Case::f64("einsum").values([2, 3], count(6));
         assert_eq!(evaluate(one(), |g, x| g.einsum("ba", x)), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let square = || Case::f64("einsum").values([3, 3], count(9));
+        assert_eq!(evaluate(square(), |g, x| g.einsum("ii", x)), [12.0]);
+        assert_eq!(evaluate(square(), |g, x| g.einsum("ii->i", x)), [0.0, 4.0, 8.0]);
+        let cube = Case::f64("einsum").values([2, 2, 2], count(8));
+        assert_eq!(evaluate(cube, |g, x| g.einsum("iii->i", x)), [0.0, 7.0]);
     }
 
     #[test]
     fn equations_that_do_not_fit_are_refused() {
         let mut g = Builder::new("test", Lowering::training(Target::Cpu));
         let x = g.input("x", TensorType::f32([2, 3])).unwrap();
-        for equation in ["ii->i", "ij,jk->ik", "ijk->i", "ij->k", "i1->i", ""] {
+        for equation in ["ii->i", "ij->ii", "ij,jk->ik", "ijk->i", "ij->k", "i1->i", ""] {
             assert!(g.einsum(equation, &[x]).is_err(), "{equation}");
         }
         assert!(g.einsum("ij,ji->ij", &[x, x]).is_err());

@@ -15,6 +15,7 @@ use self::call::{Call, Folded};
 pub(super) use self::moves::one_along;
 pub(crate) use self::shapes::{axis_of, even_split, reshaped, shape_between, slice_of};
 use self::tensors::{scalar, with};
+pub(super) use self::values::diagonal_of;
 use self::values::floored_remainder;
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
@@ -65,6 +66,8 @@ fn evaluation(operator: &str) -> Option<Evaluation> {
         "ScatterND" => |call| call.scatter_nd(),
         "Pad" => |call| call.pad(),
         "Trilu" => |call| call.trilu(),
+        "EyeLike" => |call| call.eye_like(),
+        "CumSum" => |call| call.cum_sum(),
         "NonZero" => |call| call.non_zero(),
         "Where" => |call| call.select(),
         "Not" => |call| {
@@ -210,6 +213,19 @@ mod tests {
         yes("Shape", &[("start", &[-1])], &[&m], ints(&[3]));
         yes("Flatten", &[("axis", &[0])], &[&m], matrix(1, &[1, 2, 3, 4, 5, 6]));
         yes("Cast", &[("to", &[DataType::Bool as i64])], &[&ints(&[0, 5])], booleans(&[false, true]));
+        yes("CumSum", &[], &[&m, &ints(&[1])], matrix(2, &[1, 3, 6, 4, 9, 15]));
+        yes("CumSum", &[("exclusive", &[1])], &[&m, &ints(&[1])], matrix(2, &[0, 1, 3, 0, 4, 9]));
+        yes("CumSum", &[("reverse", &[1])], &[&m, &ints(&[-2])], matrix(2, &[5, 7, 9, 4, 5, 6]));
+        yes(
+            "CumSum",
+            &[("reverse", &[1]), ("exclusive", &[1])],
+            &[&m, &ints(&[1])],
+            matrix(2, &[5, 3, 0, 11, 6, 0]),
+        );
+        yes("EyeLike", &[("k", &[1])], &[&m], matrix(2, &[0, 1, 0, 0, 0, 1]));
+        yes("EyeLike", &[("k", &[-1]), ("dtype", &[DataType::Bool as i64])], &[&m], {
+            Constant::new([2, 3], Values::Booleans(vec![false, false, false, true, false, false]))
+        });
         assert_eq!(
             call("Split", &[("axis", &[1])], &[&m]),
             Ok(vec![matrix(2, &[1, 2, 4, 5]), matrix(2, &[3, 6])])

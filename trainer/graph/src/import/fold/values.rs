@@ -47,6 +47,57 @@ impl Call<'_> {
         Ok(with(&shape, pick(&one.values, &vec![0; count])))
     }
 
+    pub(super) fn eye_like(&self) -> Result<Constant, String> {
+        let x = self.first()?;
+        let element = match x.values {
+            Values::Floats(_) => DataType::Float,
+            Values::Integers(_) => DataType::Int64,
+            Values::Booleans(_) => DataType::Bool,
+        };
+        diagonal_of(&self.attributes, &x.shape, element)
+    }
+
+    /// Sums of all values up to each along an axis.
+    pub(super) fn cum_sum(&self) -> Result<Constant, String> {
+        let x = self.first()?;
+        let axis = self.integers(1)?.first().copied().ok_or("lacks an axis")?;
+        let axis = axis_of(axis, x.shape.len())?;
+        let (length, step) = (x.shape[axis], strides(&x.shape)[axis]);
+        let [is_exclusive, is_reverse] =
+            ["exclusive", "reverse"].map(|name| self.attributes.int(name, 0) != 0);
+        // The place before the one at `i`, if its axis has one.
+        let before = |i: usize| {
+            let at = i / step % length;
+            if is_reverse { (at + 1 < length).then_some(i + step) } else { (at > 0).then(|| i - step) }
+        };
+        let order: Vec<usize> =
+            if is_reverse { (0..x.values.len()).rev().collect() } else { (0..x.values.len()).collect() };
+        let values = match &x.values {
+            Values::Floats(values) => {
+                let mut sums = vec![0.0; values.len()];
+                for i in order {
+                    let sum =
+                        before(i).map_or(0.0, |j| if is_exclusive { sums[j] + values[j] } else { sums[j] });
+                    sums[i] = if is_exclusive { sum } else { sum + values[i] };
+                }
+                Values::Floats(sums.into())
+            }
+            Values::Integers(values) => {
+                let mut sums = vec![0i64; values.len()];
+                for i in order {
+                    let sum = before(i).map_or(Some(0), |j| {
+                        if is_exclusive { sums[j].checked_add(values[j]) } else { Some(sums[j]) }
+                    });
+                    let sum = if is_exclusive { sum } else { sum.and_then(|sum| sum.checked_add(values[i])) };
+                    sums[i] = sum.ok_or(OVERFLOW)?;
+                }
+                Values::Integers(sums)
+            }
+            Values::Booleans(_) => return Err("takes numbers, given Booleans".into()),
+        };
+        Ok(with(&x.shape, values))
+    }
+
     pub(super) fn range(&self) -> Result<Constant, String> {
         let count = |count: f64| {
             let fits = (0.0..=MAX_VALUES as f64).contains(&count);
@@ -257,6 +308,22 @@ impl Call<'_> {
         let (a, b) = (broadcast_to(a, &shape)?, broadcast_to(b, &shape)?);
         Ok((shape, a, b))
     }
+}
+
+/// Ones on a diagonal of a matrix of `shape`, zeros elsewhere, as an `EyeLike` node describes them; of type
+/// `element` unless the node names one.
+pub(in super::super) fn diagonal_of(
+    attributes: &NodeAttributes,
+    shape: &[usize],
+    element: DataType,
+) -> Result<Constant, String> {
+    let &[_, columns] = shape else { return Err(format!("takes the shape {shape:?}, expected a matrix")) };
+    let offset = attributes.int("k", 0);
+    let to = i32::try_from(attributes.int("dtype", element as i64)).unwrap_or(0);
+    let is_marked = |i: usize| (i % columns) as i64 - (i / columns) as i64 == offset;
+    let marks = (0..checked(shape)?).map(is_marked).collect();
+    let to = DataType::try_from(to).unwrap_or(DataType::Undefined);
+    Ok(with(shape, converted(&Values::Booleans(marks), to)?))
 }
 
 pub(super) fn floored_remainder(a: i64, b: i64) -> Option<i64> {
