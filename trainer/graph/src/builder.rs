@@ -17,6 +17,7 @@ use super::error::{GraphError, Result};
 use super::lowering::Lowering;
 use super::model::Graph;
 use super::node::{Attributes, Node, Origin, Tensor, Value};
+use super::onnx::AttributeProto;
 use super::operator::{ALL_TYPES, Operator};
 use super::types::{ElementType, TensorType};
 
@@ -256,6 +257,32 @@ impl Builder {
         attributes: Attributes,
         types: Vec<TensorType>,
     ) -> Vec<Tensor> {
+        self.append(operator, inputs, types, |node| node.attributes = attributes)
+    }
+
+    /// Appends a node of a file as it is, without a gradient rule.
+    pub(crate) fn copy(
+        &mut self,
+        operator: &'static Operator,
+        inputs: &[Tensor],
+        attributes: Vec<AttributeProto>,
+        types: Vec<TensorType>,
+    ) -> Vec<Tensor> {
+        self.append(operator, inputs, types, |node| node.copied = Some(attributes))
+    }
+
+    /// An operand that a node does not have.
+    pub(crate) fn absent(&mut self) -> Tensor {
+        self.value(String::new(), TensorType::f32([]), Origin::Input)
+    }
+
+    fn append(
+        &mut self,
+        operator: &'static Operator,
+        inputs: &[Tensor],
+        types: Vec<TensorType>,
+        change: impl FnOnce(&mut Node),
+    ) -> Vec<Tensor> {
         let name = self.unique(operator.name);
         let outputs: Vec<Tensor> = types
             .into_iter()
@@ -265,15 +292,18 @@ impl Builder {
                 self.value(value, ty, Origin::Node)
             })
             .collect();
-        let covered = false;
-        self.nodes.push(Node {
+        let (inputs, attributes) = (inputs.to_vec(), Attributes::new());
+        let mut node = Node {
             name,
             operator,
-            inputs: inputs.to_vec(),
+            inputs,
             outputs: outputs.clone(),
             attributes,
-            covered,
-        });
+            copied: None,
+            covered: false,
+        };
+        change(&mut node);
+        self.nodes.push(node);
         outputs
     }
 

@@ -114,7 +114,8 @@ fn compute_lengths(graph: &mut Graph, second: &Graph, third: &Graph) -> Result<(
 }
 
 fn node(name: String, operator: &'static Operator, inputs: Vec<Tensor>, output: Tensor) -> Node {
-    Node { name, operator, inputs, outputs: vec![output], attributes: Vec::new(), covered: true }
+    let outputs = vec![output];
+    Node { name, operator, inputs, outputs, attributes: Vec::new(), copied: None, covered: true }
 }
 
 /// Integers in proportion to the batch size, plus others.

@@ -71,7 +71,8 @@ impl Graph {
                 needed[input.index()] = true;
             }
             // Optional trailing outputs (the indices of a max-pool) cost time if requested.
-            while node.operator.domain != DOMAIN
+            while node.copied.is_none()
+                && node.operator.domain != DOMAIN
                 && !matches!(node.operator.name, "Split" | "TopK")
                 && node.outputs.last().is_some_and(|t| !needed[t.index()])
             {
@@ -103,12 +104,13 @@ impl Graph {
 
     /// The operators of the graph with the element type of their data, sorted by name, each pair once.
     ///
-    /// The data of `Where` are the operands that it selects from; of all other operators, the first operand.
+    /// The data of `Where` are the operands that it selects from; of all other operators, the first operand,
+    /// or what they make where they have none.
     #[must_use]
     pub fn operators(&self) -> Vec<(&'static Operator, ElementType)> {
         let element = |node: &Node| {
-            let data = node.inputs[usize::from(node.operator.name == "Where")];
-            self.values[data.index()].ty.element
+            let data = node.inputs.get(usize::from(node.operator.name == "Where"));
+            self.values[data.unwrap_or(&node.outputs[0]).index()].ty.element
         };
         let mut operators: Vec<_> = self.nodes.iter().map(|node| (node.operator, element(node))).collect();
         operators.sort_unstable_by_key(|(operator, element)| (operator.domain, operator.name, *element));
@@ -214,7 +216,10 @@ impl Graph {
             domain: (!node.operator.domain.is_empty()).then(|| node.operator.domain.into()),
             input: names(&node.inputs),
             output: names(&node.outputs),
-            attribute: node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+            attribute: match &node.copied {
+                Some(attributes) => attributes.clone(),
+                None => node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+            },
             ..Default::default()
         }
     }

@@ -1,5 +1,6 @@
 //! The parts of a graph: handles, values, attributes, nodes.
 
+use super::onnx::AttributeProto;
 use super::operator::Operator;
 use super::types::TensorType;
 
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub inputs: Vec<Tensor>,
     pub outputs: Vec<Tensor>,
     pub attributes: Attributes,
+    /// Attributes of a node of a file that is copied.
+    pub copied: Option<Vec<AttributeProto>>,
     /// Whether a gradient rule covers this node.
     pub covered: bool,
 }

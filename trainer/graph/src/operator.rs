@@ -1,6 +1,7 @@
 //! Static facts about an operator: name, domain, operator set, CUDA kernels.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use crate::types::ElementType::{self, Bool, F16, F32, I64, U8};
 
@@ -50,6 +51,21 @@ impl Operator {
     #[must_use]
     pub const fn decomposed(name: &'static str, since: i64) -> Self {
         Self { emitted: false, ..Self::new(name, since) }
+    }
+
+    /// The operator `name` of a file that uses this version of its `domain`; each is kept for ever, once.
+    pub(crate) fn of_file(name: &str, domain: &str, version: i64) -> &'static Self {
+        static KNOWN: Mutex<Vec<&'static Operator>> = Mutex::new(Vec::new());
+        let domain = if domain == "ai.onnx" { "" } else { domain };
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_this = |other: &&&Self| (other.name, other.domain, other.since) == (name, domain, version);
+        if let Some(operator) = known.iter().find(is_this) {
+            return operator;
+        }
+        let [name, domain] = [name, domain].map(|text| &*Box::leak(text.to_owned().into_boxed_str()));
+        let operator = &*Box::leak(Box::new(Self { domain, ..Self::new(name, version) }));
+        known.push(operator);
+        operator
     }
 
     /// The same operator in another domain; `since` is a version of that domain.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::branches::{Condition, Conditions};
 use super::constant::{Constant, Values};
+use super::copied::Declarations;
 use crate::error::GraphError;
 use crate::init::Init;
 use crate::onnx::tensor_proto::DataType;
@@ -29,6 +30,9 @@ pub struct Imported {
     /// Name of the logits.
     pub(super) logits: String,
     pub(super) opset: i64,
+    pub(super) declarations: Declarations,
+    /// First outputs of the nodes that are copied as they are.
+    pub(super) copied: HashSet<String>,
     /// Files beside it that hold values, relative to its folder.
     pub(super) external: Vec<PathBuf>,
     /// Initial values of parameters that do not begin with those of the file.

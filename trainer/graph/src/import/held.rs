@@ -47,15 +47,11 @@ pub(super) fn held(
     constants: &HashMap<String, Constant>,
     initializers: &HashSet<String>,
 ) -> HashMap<String, &'static str> {
-    let mut reached: HashSet<&str> = outputs.iter().map(String::as_str).collect();
+    let reached = reached_from(outputs, nodes);
     let mut places: HashMap<&str, Vec<(&NodeProto, usize)>> = HashMap::new();
-    for node in nodes.iter().rev() {
-        let leads = node.output.iter().any(|output| reached.contains(output.as_str())) && !is_opaque(node);
+    for node in nodes {
         for (at, operand) in node.input.iter().enumerate() {
             places.entry(operand).or_default().push((node, at));
-            if leads && passes_gradient(node, at) {
-                reached.insert(operand);
-            }
         }
     }
     let why = |name: &str, values: &[f32]| {
@@ -82,9 +78,22 @@ pub(super) fn held(
     held.collect()
 }
 
-/// Whether a gradient passes to operand `at` of a node that passes one to some.
-fn passes_gradient(node: &NodeProto, at: usize) -> bool {
+/// The values that gradients of `outputs` reach; `nodes` stand in their order.
+pub(super) fn reached_from<'a>(outputs: &'a [String], nodes: &'a [NodeProto]) -> HashSet<&'a str> {
+    let mut reached: HashSet<&str> = outputs.iter().map(String::as_str).collect();
+    for node in nodes.iter().rev() {
+        if node.output.iter().any(|output| reached.contains(output.as_str())) {
+            let operands = node.input.iter().enumerate().filter(|&(at, _)| passes_gradient(node, at));
+            reached.extend(operands.map(|(_, operand)| operand.as_str()));
+        }
+    }
+    reached
+}
+
+/// Whether a gradient of what a node makes passes to operand `at`.
+pub(super) fn passes_gradient(node: &NodeProto, at: usize) -> bool {
     match node.op_type() {
+        _ if is_opaque(node) => false,
         "If" | "Where" => at != 0,
         // The statistics that it is given are not those by which it normalises.
         "BatchNormalization" => at < 3 || NodeAttributes(node).int("training_mode", 0) == 0,

@@ -18,6 +18,7 @@ mod checks;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod constant;
+mod copied;
 pub(crate) mod file;
 pub(crate) mod fold;
 mod functions;
@@ -40,6 +41,7 @@ use std::path::Path;
 use prost::Message;
 
 use self::constant::Constant;
+use self::copied::{Declarations, Obstacle};
 pub use self::file::Imported;
 use self::file::{Input, axis_lengths, name_of};
 pub use self::gradients::{Differentiated, Gradients, Objective, Wrt};
@@ -76,6 +78,8 @@ impl Imported {
         let failed = |reason: String| GraphError::File { path: path.to_owned(), reason };
         let model = decoded(path)?;
         let opset = checks::opset(&model).map_err(failed)?;
+        let versions = model.opset_import.iter().map(|set| (set.domain().to_owned(), set.version()));
+        let versions = versions.collect();
         let mut graph = model.graph.ok_or_else(|| failed("it contains no graph".into()))?;
         checks::graph(&graph).map_err(failed)?;
         if !model.functions.is_empty() {
@@ -91,8 +95,16 @@ impl Imported {
         let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
         let external = constant::external_files(&graph);
         graph.initializer.clear();
-        let path = path.to_owned();
-        let file = Self { path, external, conditions, constants, initializers, opset, ..Self::default() };
+        let file = Self {
+            path: path.to_owned(),
+            external,
+            conditions,
+            constants,
+            initializers,
+            opset,
+            declarations: Declarations::new(versions, &graph),
+            ..Self::default()
+        };
         Ok((file, graph, model.metadata_props))
     }
 
@@ -104,7 +116,7 @@ impl Imported {
         let outputs: Vec<String> = outputs.into_iter().collect();
         self.nodes = keep_what_leads_to(outputs.iter().cloned(), nodes);
         self.held = held::held(&self.nodes, &outputs, &self.constants, &self.initializers);
-        self.refuse_unknown_operators()
+        self.refuse_unknown_operators(&outputs)
     }
 
     /// The network with another name in front of parameters and buffers that have one of `names`:
@@ -209,9 +221,12 @@ impl Imported {
     /// The import of the node's operator.
     fn import(&self, node: &NodeProto) -> Result<Import> {
         let Some((operator, import)) = importable(node) else {
-            let reason = match fold::is_evaluated(node.op_type()) {
-                true => "depends on the images, and is only supported for shapes and constants",
-                false => "is not supported",
+            if node.output.first().is_some_and(|output| self.copied.contains(output)) {
+                return Ok(copied::copy);
+            }
+            let reason = match is_unknown(node) {
+                true => "is not supported",
+                false => "depends on the images, and is only supported for shapes and constants",
             };
             return Err(self.at_node(node, reason));
         };
@@ -224,30 +239,30 @@ impl Imported {
         Ok(import)
     }
 
-    /// Fails if the file has operators that can neither be imported nor evaluated; names all of them.
-    fn refuse_unknown_operators(&self) -> Result<()> {
-        let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
+    /// Fails if the file has operators that can neither be imported, evaluated nor copied; names all of them.
+    fn refuse_unknown_operators(&mut self, outputs: &[String]) -> Result<()> {
+        let obstacles = self.obstacles(outputs, is_unknown);
+        let copied = obstacles.iter().filter(|(_, obstacle)| obstacle.is_none());
+        self.copied = copied.map(|(output, _)| output.clone()).collect();
+        let mut unknown: BTreeMap<String, (usize, Obstacle)> = BTreeMap::new();
         let mut first = None;
         for node in &self.nodes {
-            let is_standard = is_of_onnx(node.domain());
-            let is_known = is_constant(node)
-                || importable(node).is_some()
-                || branches::is_choice(node)
-                // Whether it runs is not known yet.
-                || !self.conditions_of(node).is_empty()
-                || (is_standard && (fold::is_evaluated(node.op_type()) || random::is_drawn(node.op_type())));
-            if !is_known {
-                let name = match is_standard {
+            let obstacle = node.output.first().and_then(|output| *obstacles.get(output)?);
+            // Whether a node of a branch runs is not known yet.
+            if let Some(obstacle) = obstacle.filter(|_| self.conditions_of(node).is_empty()) {
+                let name = match is_of_onnx(node.domain()) {
                     true => node.op_type().to_owned(),
                     false => format!("{}.{}", node.domain(), node.op_type()),
                 };
-                *unknown.entry(name).or_default() += 1;
+                unknown.entry(name).or_insert((0, obstacle)).0 += 1;
                 first = first.or(Some(node));
             }
         }
         let Some(first) = first else { return Ok(()) };
-        let list: Vec<String> =
-            unknown.iter().map(|(name, times)| format!("{name} ({times}{})", remedy(name))).collect();
+        let list: Vec<String> = unknown
+            .iter()
+            .map(|(name, (times, obstacle))| format!("{name} ({times}{})", remedy(name, *obstacle)))
+            .collect();
         let list = list.join(", ");
         let reason = format!("is not supported; in all, the file has these that are not: {list}");
         Err(self.at_node(first, reason))
@@ -352,6 +367,16 @@ fn is_constant(node: &NodeProto) -> bool {
     is_one_of(node, &["Constant"])
 }
 
+/// Whether a node can neither be imported nor evaluated.
+fn is_unknown(node: &NodeProto) -> bool {
+    let is_standard = is_of_onnx(node.domain());
+    let is_known = is_constant(node)
+        || branches::is_choice(node)
+        || importable(node).is_some()
+        || (is_standard && (fold::is_evaluated(node.op_type()) || random::is_drawn(node.op_type())));
+    !is_known
+}
+
 /// Whether a node is one of these standard operators.
 fn is_one_of(node: &NodeProto, operators: &[&str]) -> bool {
     is_of_onnx(node.domain()) && operators.contains(&node.op_type())
@@ -370,14 +395,19 @@ fn importable(node: &NodeProto) -> Option<(&'static Operator, Import)> {
 }
 
 /// What to do about an operator that is not supported: the part of a message.
-fn remedy(operator: &str) -> String {
+fn remedy(operator: &str, obstacle: Obstacle) -> String {
     const QUANTISED: [&str; 4] = ["Integer", "Dequantize", "Quantize", "QLinear"];
     const NEAREST: usize = 3;
-    if matches!(operator, "If" | "Loop" | "Scan") {
+    if matches!(operator, "Loop" | "Scan") {
         return ": export the network without control flow".into();
     }
     if QUANTISED.iter().any(|part| operator.contains(part)) {
         return ": use the file from before quantisation".into();
+    }
+    if obstacle == Obstacle::Undeclared {
+        return ": no gradient passes through it, but the file does not declare what it makes; use \
+                onnx.shape_inference.infer_shapes"
+            .into();
     }
     let supported = imports().filter(|(_, import)| import.is_some()).map(|(operator, _)| operator.name);
     let near = nearest_names(operator.rsplit('.').next().unwrap_or(operator), supported);

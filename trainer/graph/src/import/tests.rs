@@ -2,6 +2,7 @@
 
 mod batch;
 mod branches;
+mod copied;
 mod files;
 mod golden;
 mod gradients;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bound::{Bound, Found, Random};
 use super::branches::is_choice;
 use super::constant::{Constant, Values};
+use super::copied::Declarations;
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
 use super::limits::{COMPUTED, check, check_made};
@@ -389,6 +390,10 @@ impl<'a> Translation<'a> {
     /// The type that the network computes in.
     pub fn element(&self) -> ElementType {
         self.element
+    }
+
+    pub(super) fn declarations(&self) -> &'a Declarations {
+        &self.file.declarations
     }
 
     /// The operator set of the file.
