@@ -30,15 +30,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     // fraction.
     ("resize_downsample_scales_cubic_align_corners", "the value"),
     ("resize_downsample_scales_linear_align_corners", "the value"),
-    // Updates by other than a sum.
-    ("scatter_elements_with_reduction_max", "the reduction `max`"),
-    ("scatter_elements_with_reduction_min", "the reduction `min`"),
-    ("scatter_elements_with_reduction_mul", "the reduction `mul`"),
-    ("scatternd_max", "the reduction `max`"),
-    ("scatternd_max_with_element_indices", "the reduction `max`"),
-    ("scatternd_min", "the reduction `min`"),
-    ("scatternd_min_with_element_indices", "the reduction `min`"),
-    ("scatternd_multiply", "the reduction `mul`"),
     // Training forms, which are evaluated here; types that are computed in f32; a remainder of infinity.
     ("batchnorm_epsilon_training_mode", "the value"),
     ("batchnorm_example_training_mode", "the value"),

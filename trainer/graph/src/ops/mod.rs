@@ -45,6 +45,7 @@ mod sorting;
 mod tiling;
 mod trigonometry;
 mod unary;
+mod unpool;
 mod windows;
 
 pub(crate) use arithmetic::{ADD, MUL};
@@ -101,6 +102,7 @@ const FAMILIES: &[Family] = &[
     tiling::OPERATORS,
     trigonometry::OPERATORS,
     unary::OPERATORS,
+    unpool::OPERATORS,
 ];
 
 /// All operators that the builder emits.

@@ -67,7 +67,7 @@ impl Builder {
         {
             return Ok(y);
         }
-        Ok(self.max_pool_of(x, shape, attributes))
+        Ok(self.max_pool_of(x, shape, attributes)[0])
     }
 
     /// Mean over windows of `x` `[N,C,H,W]`; padding does not count.

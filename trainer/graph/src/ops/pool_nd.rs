@@ -81,6 +81,28 @@ impl Builder {
         {
             return Ok(y);
         }
+        let (x, attributes) = self.max_windows(x, pool, &shape)?;
+        Ok(self.max_pool_of(x, shape, attributes)[0])
+    }
+
+    /// Maximum over windows of `x` `[N,C,…]`, and the place of each in the flat `x`, i64.
+    ///
+    /// # Errors
+    /// See [`max_pool_nd`](Self::max_pool_nd); or padding does not end within windows.
+    pub(super) fn max_pool_with_places(&mut self, x: Tensor, pool: &PoolNd) -> Result<[Tensor; 2]> {
+        let shape = self.pool_shape(&MAX_POOL, x, pool)?;
+        let (padded, attributes) = self.max_windows(x, pool, &shape)?;
+        if padded != x {
+            let reason = "places are only known for padding that is shorter than the kernel and equal on both \
+                          sides";
+            return Err(self.mismatch(MAX_POOL.name, &[x], reason));
+        }
+        Ok(self.max_pool_of(x, shape, attributes))
+    }
+
+    /// The operand of the operator, padded where it does not take the padding, and its attributes.
+    fn max_windows(&mut self, x: Tensor, pool: &PoolNd, shape: &[usize]) -> Result<(Tensor, Attributes)> {
+        let Windows { strides, before, dilations, .. } = &pool.windows;
         let axes = strides.len();
         let after: Vec<usize> =
             (0..axes).map(|a| pool.after(a, self.shape(x)[2 + a], shape[2 + a])).collect();
@@ -106,7 +128,7 @@ impl Builder {
         if is_cut {
             attributes.push(int("ceil_mode", 1));
         }
-        Ok(self.max_pool_of(x, shape, attributes))
+        Ok((x, attributes))
     }
 
     /// The maximum over windows of `x` `[N,C,H,W]` with an output of `shape`, by operators of the domain
@@ -131,8 +153,13 @@ impl Builder {
         Some(y)
     }
 
-    /// MaxPool of `x` with an output of `shape`.
-    pub(super) fn max_pool_of(&mut self, x: Tensor, shape: Vec<usize>, attributes: Attributes) -> Tensor {
+    /// MaxPool of `x` with an output of `shape`, and the places of the maxima.
+    pub(super) fn max_pool_of(
+        &mut self,
+        x: Tensor,
+        shape: Vec<usize>,
+        attributes: Attributes,
+    ) -> [Tensor; 2] {
         let ty = self.ty(x).clone();
         let types = vec![ty.reshaped(shape.clone()), ty.with_element(ElementType::I64).reshaped(shape)];
         let outputs = self.emit_many(&MAX_POOL, &[x], attributes, types);
@@ -147,7 +174,7 @@ impl Builder {
             })?;
             Ok(vec![Some(g.reshape(dx, &ty.shape)?)])
         });
-        y
+        [y, winners]
     }
 
     /// Numbers that are lower than any that a network computes, around the spatial axes of `x` `[N,C,…]`.
@@ -348,7 +375,15 @@ fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
 
 pub(super) fn import_max_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let (x, pool) = pool(file, node)?;
-    file.g.max_pool_nd(x, &pool)
+    let Some(places) = node.output.get(1).filter(|name| !name.is_empty()) else {
+        return file.g.max_pool_nd(x, &pool);
+    };
+    if NodeAttributes(node).int("storage_order", 0) != 0 {
+        return Err(file.at_node(node, "gives places by columns (storage_order 1), expected by rows"));
+    }
+    let [y, winners] = file.g.max_pool_with_places(x, &pool)?;
+    file.define(places, winners);
+    Ok(y)
 }
 
 pub(super) fn import_average_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 //! Writing into places given by indices: ScatterElements and ScatterND.
 
-use crate::builder::Builder;
+use crate::builder::{Builder, Upstream};
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
@@ -26,12 +26,37 @@ pub enum Scatter {
     Replace,
     /// The update is added to it.
     Add,
+    /// It is multiplied by the update.
+    Multiply,
+    /// The larger of both stays; equal ones share the gradient.
+    Max,
+    /// The smaller of both stays; equal ones share the gradient.
+    Min,
 }
 
 impl Scatter {
+    /// Their names in files.
+    const NAMES: [(Self, &'static str); 5] = [
+        (Self::Replace, "none"),
+        (Self::Add, "add"),
+        (Self::Multiply, "mul"),
+        (Self::Max, "max"),
+        (Self::Min, "min"),
+    ];
+
     fn attribute(self) -> (&'static str, Attribute) {
-        ("reduction", Attribute::Text(if self == Self::Add { "add" } else { "none" }))
+        let name = Self::NAMES.iter().find(|(scatter, _)| *scatter == self).map_or("none", |(_, name)| name);
+        ("reduction", Attribute::Text(name))
     }
+}
+
+/// Where updates go.
+#[derive(Clone, Copy)]
+enum Places {
+    /// Along an axis, to the entry of the indices.
+    Elements(Tensor, usize),
+    /// To what a row of the indices names.
+    Rows(Tensor),
 }
 
 impl Builder {
@@ -61,16 +86,7 @@ impl Builder {
         let ty = self.ty(data).clone();
         let y = self.emit(&SCATTER_ELEMENTS, &[data, indices, updates], attributes, ty);
         self.record(&[data, updates], &[y], move |g, up| {
-            let dy = up.single();
-            let ddata = g.when(up.wanted[0], |g| match scatter {
-                Scatter::Add => Ok(dy),
-                Scatter::Replace => {
-                    let zeros = g.zeros(g.ty(updates).clone())?;
-                    g.scatter_elements(dy, indices, zeros, axis, scatter)
-                }
-            })?;
-            let dupdates = g.when(up.wanted[1], |g| g.gather_elements(dy, indices, axis))?;
-            Ok(vec![ddata, dupdates])
+            g.scatter_gradients(Places::Elements(indices, axis), scatter, [data, updates, y], up)
         });
         Ok(y)
     }
@@ -113,27 +129,101 @@ impl Builder {
         let ty = self.ty(data).clone();
         let y = self.emit(&SCATTER_ND, &[data, indices, updates], vec![scatter.attribute()], ty);
         self.record(&[data, updates], &[y], move |g, up| {
-            let dy = up.single();
-            let ddata = g.when(up.wanted[0], |g| match scatter {
-                Scatter::Add => Ok(dy),
-                Scatter::Replace => {
-                    let zeros = g.zeros(g.ty(updates).clone())?;
-                    g.scatter_nd(dy, indices, zeros, scatter)
-                }
-            })?;
-            let dupdates = g.when(up.wanted[1], |g| g.gather_nd(dy, indices, 0))?;
-            Ok(vec![ddata, dupdates])
+            g.scatter_gradients(Places::Rows(indices), scatter, [data, updates, y], up)
         });
         Ok(y)
+    }
+
+    fn scatter(&mut self, data: Tensor, places: Places, updates: Tensor, scatter: Scatter) -> Result<Tensor> {
+        match places {
+            Places::Elements(indices, axis) => self.scatter_elements(data, indices, updates, axis, scatter),
+            Places::Rows(indices) => self.scatter_nd(data, indices, updates, scatter),
+        }
+    }
+
+    /// The values of `x` at the places of the updates.
+    fn at_places(&mut self, x: Tensor, places: Places) -> Result<Tensor> {
+        match places {
+            Places::Elements(indices, axis) => self.gather_elements(x, indices, axis),
+            Places::Rows(indices) => self.gather_nd(x, indices, 0),
+        }
+    }
+
+    /// The gradients of data and updates; `values` are these and what has become of them.
+    fn scatter_gradients(
+        &mut self,
+        places: Places,
+        scatter: Scatter,
+        values: [Tensor; 3],
+        up: &Upstream,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let ([data, updates, y], dy) = (values, up.single());
+        let [of_data, of_updates] = [up.wanted[0], up.wanted[1]];
+        Ok(match scatter {
+            Scatter::Replace => {
+                let ddata = self.when(of_data, |g| {
+                    let zeros = g.zeros(g.ty(updates).clone())?;
+                    g.scatter(dy, places, zeros, scatter)
+                })?;
+                vec![ddata, self.when(of_updates, |g| g.at_places(dy, places))?]
+            }
+            Scatter::Add => vec![Some(dy), self.when(of_updates, |g| g.at_places(dy, places))?],
+            Scatter::Multiply => {
+                let ddata = self.when(of_data, |g| g.scatter(dy, places, updates, scatter))?;
+                vec![ddata, self.when(of_updates, |g| g.factor_gradient(places, data, updates, dy))?]
+            }
+            Scatter::Max | Scatter::Min => {
+                let element = self.element(dy);
+                let here = self.at_places(y, places)?;
+                let (is_update, is_data) = (self.equal(updates, here)?, self.equal(data, y)?);
+                let (from_updates, from_data) =
+                    (self.cast(is_update, element)?, self.cast(is_data, element)?);
+                let count = self.scatter(from_data, places, from_updates, Scatter::Add)?;
+                let share = self.div(dy, count)?;
+                let ddata = self.when(of_data, |g| g.mul(share, from_data))?;
+                let dupdates = self.when(of_updates, |g| {
+                    let share = g.at_places(share, places)?;
+                    g.mul(share, from_updates)
+                })?;
+                vec![ddata, dupdates]
+            }
+        })
+    }
+
+    /// The gradient of `updates` that are multiplied: the product of all others at their places, also where
+    /// some are 0.
+    fn factor_gradient(
+        &mut self,
+        places: Places,
+        data: Tensor,
+        updates: Tensor,
+        dy: Tensor,
+    ) -> Result<Tensor> {
+        let element = self.element(dy);
+        let [zero, one] = [0.0, 1.0].map(|value| self.scalar(element, value));
+        let is_zero = self.equal(updates, zero)?;
+        let factors = self.select(is_zero, one, updates)?;
+        let product = self.scatter(data, places, factors, Scatter::Multiply)?;
+        let product = self.mul(product, dy)?;
+        let product = self.at_places(product, places)?;
+        let others = self.div(product, factors)?;
+        let is_zero = self.cast(is_zero, element)?;
+        let zeros = self.zeros(self.ty(data).clone())?;
+        let count = self.scatter(zeros, places, is_zero, Scatter::Add)?;
+        let count = self.at_places(count, places)?;
+        // No other update at the place is 0.
+        let is_alone = self.equal(count, is_zero)?;
+        self.select(is_alone, others, zero)
     }
 }
 
 fn reduction(file: &Translation<'_>, node: &NodeProto) -> Result<Scatter> {
-    match NodeAttributes(node).text("reduction").as_str() {
-        "" | "none" => Ok(Scatter::Replace),
-        "add" => Ok(Scatter::Add),
-        other => Err(file.at_node(node, format!("has the reduction `{other}`, expected none or add"))),
-    }
+    let given = NodeAttributes(node).text("reduction");
+    let name = if given.is_empty() { "none" } else { given.as_str() };
+    let known = Scatter::NAMES.iter().find(|(_, known)| *known == name);
+    known.map(|(scatter, _)| *scatter).ok_or_else(|| {
+        file.at_node(node, format!("has the reduction `{given}`, expected none, add, mul, max or min"))
+    })
 }
 
 fn import_scatter_elements<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
@@ -155,7 +245,7 @@ fn import_scatter_nd<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Res
 #[cfg(test)]
 mod tests {
     use super::Scatter;
-    use crate::gradcheck::{Case, check_gradients, evaluate};
+    use crate::gradcheck::{Case, check_gradients, evaluate, gradient};
     use crate::{Builder, ElementType, Lowering, Target, Tensor, TensorType};
 
     fn matrix(g: &mut Builder, shape: [usize; 2], values: &[i64]) -> Tensor {
@@ -171,6 +261,17 @@ mod tests {
             check_gradients(case, |g, x| {
                 let indices = matrix(g, [2, 3], &places);
                 g.scatter_elements(x[0], indices, x[1], 1, scatter)
+            });
+        }
+        for scatter in [Scatter::Multiply, Scatter::Max, Scatter::Min] {
+            let case = Case::f32("ScatterElements").normal([2, 4]).normal([2, 3]);
+            check_gradients(case, |g, x| {
+                let indices = matrix(g, [2, 3], &[0, 0, 2, 1, 1, 1]);
+                g.scatter_elements(x[0], indices, x[1], 1, scatter)
+            });
+            check_gradients(Case::f32("ScatterND").normal([3, 4]).normal([2, 4]), |g, x| {
+                let indices = matrix(g, [2, 1], &[1, 1]);
+                g.scatter_nd(x[0], indices, x[1], scatter)
             });
         }
         for (scatter, rows) in [(Scatter::Replace, [2, 0]), (Scatter::Add, [1, 1])] {
@@ -194,6 +295,20 @@ mod tests {
             g.scatter_nd(x[0], indices, x[1], Scatter::Add)
         });
         assert_eq!(given, [1.0, 32.0, 3.0]);
+    }
+
+    #[test]
+    fn equal_extremes_share_the_gradient_and_factors_of_0_have_the_product_of_the_others() {
+        // Two values, and the updates of the first and of the second.
+        let of = |scatter, values: [f64; 6]| {
+            gradient(Case::f32("scatter").values([6], values.to_vec()), |g, x| {
+                let indices = g.integers(&[0, 0, 1, 1]);
+                let (data, updates) = (g.slice(x[0], 0, 0, 2)?, g.slice(x[0], 0, 2, 6)?);
+                g.scatter_elements(data, indices, updates, 0, scatter)
+            })
+        };
+        assert_eq!(of(Scatter::Max, [3.0, 1.0, 3.0, 2.0, 4.0, 4.0]), [0.5, 0.0, 0.5, 0.0, 0.5, 0.5]);
+        assert_eq!(of(Scatter::Multiply, [3.0, 5.0, 0.0, 2.0, 0.0, 0.0]), [0.0, 0.0, 6.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -53,10 +53,10 @@ fn a_file_that_cannot_be_used_is_an_error_with_the_node_and_what_is_expected() {
         ),
         (
             |g| {
-                g.node[2].output.push("places".into());
-                g.node[3].input[0] = "places".into();
+                g.node[4].output.push("kept".into());
+                g.node[5].input[0] = "kept".into();
             },
-            &["`f_node` (Reshape) takes `places`, an output of `p_node` (MaxPool) that is not supported"],
+            &["`m_node` (MatMul) takes `kept`, an output of `d_node` (Dropout) that is not supported"],
         ),
         (
             |g| g.node[2].output[0] = "r".into(),

@@ -324,6 +324,14 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
     ("MatMul", Any, |shape, _| (shape.len() > 1).then(|| vec![Weight(vec![shape[shape.len() - 1], 3])])),
     ("Max", Any, pair),
     ("MaxPool", Any, window),
+    ("MaxUnpool", Any, |shape, _| {
+        let &[_, _, 1..=6, width @ 1..=6] = shape else { return None };
+        let count = shape.iter().product();
+        // The first place of each window.
+        let place = |at: usize| (at / width * 2 * 2 * width + at % width * 2) as i64;
+        let places = Integers(shape.to_vec(), (0..count).map(place).collect());
+        Some(vec![places, ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])])
+    }),
     ("Mean", Any, pair),
     ("MeanVarianceNormalization", Any, |shape, _| match shape {
         [(2..), _, (2..), (2..)] => Some(vec![]),
@@ -384,10 +392,17 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
         _ => None,
     }),
     ("Round", Any, alone),
-    ("Scatter", Any, |shape, random| scattered(shape, random)),
-    ("ScatterElements", Any, |shape, random| scattered(shape, random)),
-    ("ScatterND", Any, |shape, _| match shape {
-        [(2..), rest @ ..] => Some(vec![Integers(vec![1, 1], vec![1]), Weight([&[1], rest].concat())]),
+    ("Scatter", Any, |shape, _| scattered(shape)),
+    ("ScatterElements", Any, |shape, random| {
+        let mut parts = scattered(shape)?;
+        parts.push(merging(random));
+        Some(parts)
+    }),
+    ("ScatterND", Any, |shape, random| match shape {
+        [(2..), rest @ ..] => {
+            let (places, updates) = (Integers(vec![2, 1], vec![1, 0]), Weight([&[2], rest].concat()));
+            Some(vec![places, updates, merging(random)])
+        }
         _ => None,
     }),
     ("Selu", Any, alone),
@@ -451,7 +466,12 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
 ];
 
 /// Indices and updates for every second place of the last axis.
-fn scattered(shape: &[usize], _: &mut ChaCha8Rng) -> Option<Vec<Part>> {
+/// What becomes of values that are written to places of others.
+fn merging(random: &mut ChaCha8Rng) -> Part {
+    word("reduction", ["none", "add", "mul", "max", "min"][random.random_range(0..5)])
+}
+
+fn scattered(shape: &[usize]) -> Option<Vec<Part>> {
     let &last = shape.last().filter(|&&last| last > 1)?;
     let part = [&shape[..shape.len() - 1], &[last / 2]].concat();
     let count: usize = part.iter().product();
