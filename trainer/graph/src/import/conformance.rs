@@ -20,11 +20,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("reduce_max_bool_inputs", "given Booleans"),
     ("reduce_max_empty_set_bool", "given Booleans"),
     ("reduce_min_bool_inputs", "given Booleans"),
-    // A region of interest, a slice of nothing.
-    ("resize_tf_crop_and_resize", "tf_crop_and_resize"),
-    ("resize_tf_crop_and_resize_axes_2_3", "tf_crop_and_resize"),
-    ("resize_tf_crop_and_resize_axes_3_2", "tf_crop_and_resize"),
-    ("resize_tf_crop_and_resize_extrapolation_value", "tf_crop_and_resize"),
+    // A slice of nothing.
     ("slice_start_out_of_bounds", "takes nothing from axis 1"),
     // Corners are those of the pixels that are made, as in ONNX Runtime and PyTorch, not of a length with a
     // fraction.

@@ -9,6 +9,7 @@ use crate::import::translation::{Family, Translation};
 use crate::node::Tensor;
 use crate::onnx::NodeProto;
 use crate::operator::Operator;
+use crate::types::{ElementType, TensorType};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[(&RESIZE, Some(import_resize)), (&UPSAMPLE, Some(import_resize))];
@@ -40,7 +41,7 @@ pub enum Nearest {
 }
 
 /// Which place of the operand a place of the result stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Coordinates {
     /// Pixels are squares, and outer edges agree.
     HalfPixel,
@@ -54,6 +55,14 @@ pub enum Coordinates {
     AlignCorners,
     /// First pixels agree.
     Asymmetric,
+    /// Centres of the outermost pixels are those of a part of the axis, of which 0 is the beginning and 1 the
+    /// end. What lies beyond the axis is 0.
+    Cropped {
+        /// Where the part begins.
+        start: f64,
+        /// Where it ends.
+        end: f64,
+    },
 }
 
 /// How an axis is resized.
@@ -76,6 +85,9 @@ impl Resize {
         (0..to)
             .map(|at| {
                 let place = self.place(at as f64, from as f64, to as f64, scale);
+                if self.is_outside(place, from) {
+                    return Vec::new();
+                }
                 if let Interpolation::Nearest(nearest) = self.interpolation {
                     let index = match nearest {
                         Nearest::PreferFloor => (place - 0.5).ceil(),
@@ -115,6 +127,11 @@ impl Resize {
             .collect()
     }
 
+    /// Whether a place stands for nothing of an axis of `from` values.
+    fn is_outside(&self, place: f64, from: usize) -> bool {
+        matches!(self.coordinates, Coordinates::Cropped { .. }) && !(0.0..=from as f64 - 1.0).contains(&place)
+    }
+
     /// The place of the operand for place `at` of the result.
     fn place(&self, at: f64, from: f64, to: f64, scale: f64) -> f64 {
         // Which of two pixels is nearest is decided in single precision, as by ONNX Runtime.
@@ -145,6 +162,11 @@ impl Resize {
                 }
             }
             Coordinates::Asymmetric => rounded(at / rounded(scale)),
+            Coordinates::Cropped { start, end } => {
+                let part =
+                    if to > 1.0 { start + at * (end - start) / (to - 1.0) } else { (start + end) / 2.0 };
+                rounded(part * (from - 1.0))
+            }
         }
     }
 }
@@ -210,6 +232,29 @@ impl Builder {
         })
     }
 
+    /// `x`, resized along `axis` from a length of `from`, with `value` where that stands for nothing.
+    fn fill_outside(
+        &mut self,
+        x: Tensor,
+        axis: usize,
+        from: usize,
+        resize: &Resize,
+        value: f64,
+    ) -> Result<Tensor> {
+        let (rank, length) = (self.shape(x).len(), self.shape(x)[axis]);
+        let place = |at: usize| resize.place(at as f64, from as f64, length as f64, 1.0);
+        let outside: Vec<bool> = (0..length).map(|at| resize.is_outside(place(at), from)).collect();
+        if value == 0.0 || !outside.contains(&true) {
+            return Ok(x);
+        }
+        let mut shape = vec![1; rank];
+        shape[axis] = length;
+        let bytes = outside.into_iter().map(u8::from).collect();
+        let mask = self.constant(TensorType::new(ElementType::Bool, shape), bytes);
+        let value = self.scalar(self.element(x), value);
+        self.select(mask, value, x)
+    }
+
     /// The values of `x` at `indices` of `axis`.
     fn pick(&mut self, x: Tensor, axis: usize, indices: &[usize]) -> Result<Tensor> {
         let mut shape = self.shape(x).to_vec();
@@ -267,6 +312,8 @@ fn resize_of<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Resi
         "tf_half_pixel_for_nn" => Coordinates::HalfPixelForNearest,
         "align_corners" => Coordinates::AlignCorners,
         "asymmetric" => Coordinates::Asymmetric,
+        // The part is that of each axis.
+        "tf_crop_and_resize" => Coordinates::Cropped { start: 0.0, end: 1.0 },
         other => return refused("coordinate_transformation_mode", other),
     };
     Ok(Resize {
@@ -323,9 +370,22 @@ fn import_resize<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
             *target = ((scale * shape[axis] as f64).round() as usize, scale);
         }
     }
-    for (&axis, (length, scale)) in axes.iter().zip(targets) {
-        if length != shape[axis] || scale != 1.0 {
+    let is_cropped = matches!(resize.coordinates, Coordinates::Cropped { .. });
+    let parts = if is_cropped { file.floats(node, 1)?.unwrap_or_default() } else { Vec::new() };
+    if is_cropped && (parts.len() != 2 * axes.len() || parts.iter().any(|part| !part.is_finite())) {
+        let reason = format!("has the region {parts:?}, expected beginnings and ends of {} axes", axes.len());
+        return Err(file.at_node(node, reason));
+    }
+    let outside = attributes.float("extrapolation_value", 0.0);
+    for (at, (&axis, (length, scale))) in axes.iter().zip(targets).enumerate() {
+        let mut resize = resize;
+        if is_cropped {
+            resize.coordinates = Coordinates::Cropped { start: parts[at], end: parts[axes.len() + at] };
+        }
+        let is_whole = !is_cropped || (parts[at], parts[axes.len() + at]) == (0.0, 1.0);
+        if length != shape[axis] || scale != 1.0 || !is_whole {
             x = file.g.resize(x, axis, length, scale, &resize)?;
+            x = file.g.fill_outside(x, axis, shape[axis], &resize, outside)?;
         }
     }
     Ok(x)
@@ -350,7 +410,8 @@ mod tests {
     #[test]
     fn gradients_of_resizing_agree_with_finite_differences() {
         let aligned = Resize { coordinates: Coordinates::AlignCorners, ..LINEAR };
-        for resize in [NEAREST, LINEAR, CUBIC, aligned, Resize { antialias: true, ..LINEAR }] {
+        let cropped = Resize { coordinates: Coordinates::Cropped { start: 0.2, end: 1.3 }, ..LINEAR };
+        for resize in [NEAREST, LINEAR, CUBIC, aligned, cropped, Resize { antialias: true, ..LINEAR }] {
             for (axis, length) in [(1, 8), (1, 7), (1, 2), (2, 6), (2, 5)] {
                 let name = format!("{resize:?} of axis {axis} to {length}");
                 check_gradients(Case::f32(&name).normal([2, 4, 3]), |g, x| {
@@ -385,6 +446,14 @@ mod tests {
         let cases = [
             (line(&[1.0, 2.0], 4, LINEAR), vec![1.0, 1.25, 1.75, 2.0]),
             (line(&[1.0, 2.0], 4, aligned), vec![1.0, 4.0 / 3.0, 5.0 / 3.0, 2.0]),
+            (
+                line(
+                    &count,
+                    3,
+                    Resize { coordinates: Coordinates::Cropped { start: 0.5, end: 1.5 }, ..LINEAR },
+                ),
+                vec![2.5, 4.0, 0.0],
+            ),
             (line(&count, 8, CUBIC), vec![0.894_531_25, 1.191_406_2, 1.667_968_8, 2.296_875]),
             (line(&count, 2, smooth), vec![1.625, 3.375]),
             (line(&count, 3, smooth_cubic), vec![1.155_001_9, 2.5, 3.844_998_1]),

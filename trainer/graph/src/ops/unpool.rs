@@ -86,8 +86,8 @@ mod tests {
         let windows =
             Windows { strides: vec![2; 2], before: vec![0; 2], after: vec![0; 2], dilations: vec![1; 2] };
         let [y, places] = g.max_pool_with_places(x, &PoolNd { kernel: vec![2; 2], windows, ceil: false })?;
-        let squared = g.mul(y, y)?;
-        g.max_unpool(squared, places, &g.shape(x).to_vec())
+        let (squared, shape) = (g.mul(y, y)?, g.shape(x).to_vec());
+        g.max_unpool(squared, places, &shape)
     }
 
     #[test]
