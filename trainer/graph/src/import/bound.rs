@@ -14,6 +14,7 @@ pub(super) enum Bound {
         of_shape: bool,
     },
     Random(Random),
+    Sequence(Vec<Self>),
 }
 
 /// A value that is not computed yet.

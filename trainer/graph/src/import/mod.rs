@@ -29,6 +29,7 @@ pub(crate) mod limits;
 mod merged;
 mod random;
 mod rewrite;
+mod sequences;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -372,6 +373,7 @@ fn is_unknown(node: &NodeProto) -> bool {
     let is_standard = is_of_onnx(node.domain());
     let is_known = is_constant(node)
         || branches::is_choice(node)
+        || sequences::is_of_sequences(node)
         || importable(node).is_some()
         || (is_standard && (fold::is_evaluated(node.op_type()) || random::is_drawn(node.op_type())));
     !is_known

@@ -8,6 +8,7 @@ mod golden;
 mod gradients;
 mod random;
 mod refused;
+mod sequences;
 mod trained;
 
 use std::iter;
@@ -156,6 +157,25 @@ fn parameters(path: &Path) -> Result<Vec<Parameter>> {
     let x = g.input("x", TensorType::f32([1, 3, PX, PX]))?;
     let forward = Imported::read(path)?.forward(&mut g, x, Mode::Evaluate)?;
     Ok(forward.parameters.into_iter().map(|(parameter, _)| parameter).collect())
+}
+
+fn images() -> (&'static str, &'static [usize], Data) {
+    let x = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0 - 0.5).collect();
+    ("x", &[ROWS, 3, PX, PX], Data::F32(x))
+}
+
+/// The names of the parameters of a network, and its logits as a graph of ours.
+fn imported(path: &Path) -> Result<(Vec<String>, Vec<f64>)> {
+    let mut g = Builder::new("imported", Lowering::evaluation(Target::Cpu));
+    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
+    let forward = Imported::read(path)?.forward(&mut g, x, Mode::Evaluate)?;
+    g.output("logits", forward.logits)?;
+    let mut inputs = vec![images()];
+    for (parameter, _) in &forward.parameters {
+        inputs.push((&parameter.name, &parameter.shape, Data::F32(parameter.initial(0, 0))));
+    }
+    let given = testing::run(&mut testing::session(&g.finish().to_bytes()), &inputs).remove("logits");
+    Ok((forward.parameters.iter().map(|(parameter, _)| parameter.name.clone()).collect(), given.unwrap()))
 }
 
 /// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.

@@ -10,6 +10,7 @@ use super::copied::Declarations;
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold};
 use super::limits::{COMPUTED, check, check_made};
+use super::sequences::is_of_sequences;
 use crate::init::Init;
 use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
@@ -80,7 +81,7 @@ impl<'a> Translation<'a> {
     pub(super) fn known(&self, name: &str) -> Option<&Constant> {
         match self.values.get(name)? {
             Bound::Known { constant, .. } => Some(constant),
-            Bound::Tensor(_) | Bound::Random(_) => None,
+            Bound::Tensor(_) | Bound::Random(_) | Bound::Sequence(_) => None,
         }
     }
 
@@ -88,7 +89,7 @@ impl<'a> Translation<'a> {
     pub(super) fn shape_here(&self, name: &str) -> Option<&[usize]> {
         match self.values.get(name)? {
             Bound::Tensor(tensor) => Some(self.g.shape(*tensor)),
-            Bound::Known { .. } | Bound::Random(_) => None,
+            Bound::Known { .. } | Bound::Random(_) | Bound::Sequence(_) => None,
         }
     }
 
@@ -152,22 +153,30 @@ impl<'a> Translation<'a> {
             return Err(self.at_node(node, reason));
         }
         for (result, output) in self.taken(node).iter().zip(&node.output) {
-            let bound = match (self.values.get(result.as_str()), self.file.constants.get(result)) {
-                (Some(bound), _) => bound.clone(),
-                (None, Some(constant)) if !self.file.is_trained(result) => {
-                    Bound::Known { constant: constant.clone(), of_shape: false }
-                }
-                (None, _) => Bound::Tensor(self.value_for(node, result, None)?),
-            };
+            let bound = self.bound(node, result)?;
             self.bind(output, bound);
         }
         Ok(())
+    }
+
+    /// What `name`, which `node` takes, stands for.
+    pub(super) fn bound(&mut self, node: &'a NodeProto, name: &'a str) -> Result<Bound> {
+        match (self.values.get(name), self.file.constants.get(name)) {
+            (Some(bound), _) => Ok(bound.clone()),
+            (None, Some(constant)) if !self.file.is_trained(name) => {
+                Ok(Bound::Known { constant: constant.clone(), of_shape: false })
+            }
+            (None, _) => self.value_for(node, name, None).map(Bound::Tensor),
+        }
     }
 
     /// Appends `node` by `import`, or computes it at once if its operands are known.
     pub fn append(&mut self, node: &'a NodeProto, import: impl FnOnce() -> Result<Import>) -> Result<()> {
         if is_choice(node) {
             return self.choose(node);
+        }
+        if is_of_sequences(node) {
+            return self.append_sequence(node);
         }
         if self.folded(node)? || self.appended_random(node)? {
             return Ok(());
@@ -316,7 +325,7 @@ impl<'a> Translation<'a> {
         let constant = match self.values.get(name) {
             Some(&Bound::Tensor(tensor)) => return Some(Found { tensor, is_computed: true }),
             Some(Bound::Known { constant, .. }) => constant,
-            Some(Bound::Random(_)) => return None,
+            Some(Bound::Random(_) | Bound::Sequence(_)) => return None,
             None => match self.declared.get(name) {
                 Some(&tensor) => return Some(Found { tensor, is_computed: true }),
                 None => self.file.constants.get(name)?,
@@ -449,7 +458,7 @@ impl<'a> Translation<'a> {
         let name = node.input.get(at)?;
         match self.values.get(name.as_str()) {
             Some(Bound::Known { constant, .. }) => Some(constant),
-            Some(Bound::Tensor(_) | Bound::Random(_)) => None,
+            Some(Bound::Tensor(_) | Bound::Random(_) | Bound::Sequence(_)) => None,
             None => self.file.constants.get(name),
         }
     }
@@ -516,6 +525,9 @@ impl<'a> Translation<'a> {
             Some(Bound::Known { constant, .. }) => constant.clone(),
             Some(Bound::Random(_)) => {
                 return Err(self.at_node(node, format!("takes the random numbers `{name}`")));
+            }
+            Some(Bound::Sequence(_)) => {
+                return Err(self.at_node(node, format!("takes `{name}`, a sequence, expected a tensor")));
             }
             None => match self.file.constants.get(name) {
                 Some(constant)

@@ -80,25 +80,6 @@ fn with_branches(limit: i64, inner: bool) -> GraphProto {
     }
 }
 
-fn images() -> (&'static str, &'static [usize], Data) {
-    let x = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0 - 0.5).collect();
-    ("x", &[ROWS, 3, PX, PX], Data::F32(x))
-}
-
-/// The names of the parameters of a network, and its logits as a graph of ours.
-fn imported(path: &Path) -> Result<(Vec<String>, Vec<f64>)> {
-    let mut g = Builder::new("imported", Lowering::evaluation(Target::Cpu));
-    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
-    let forward = Imported::read(path)?.forward(&mut g, x, Mode::Evaluate)?;
-    g.output("logits", forward.logits)?;
-    let mut inputs = vec![images()];
-    for (parameter, _) in &forward.parameters {
-        inputs.push((&parameter.name, &parameter.shape, Data::F32(parameter.initial(0, 0))));
-    }
-    let given = testing::run(&mut testing::session(&g.finish().to_bytes()), &inputs).remove("logits");
-    Ok((forward.parameters.iter().map(|(parameter, _)| parameter.name.clone()).collect(), given.unwrap()))
-}
-
 #[test]
 fn the_branch_whose_condition_holds_is_translated_with_its_parameters_alone() {
     for (limit, inner, expected) in [(5, true, "t.weight"), (5, false, "t.weight"), (6, true, "e.weight")] {
