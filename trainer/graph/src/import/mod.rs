@@ -2,9 +2,10 @@
 //!
 //! The input of a file is images `[N,3,H,W]` or `[N,H,W,3]`, normalised as in the recipe, and its first
 //! output is `[N,K]`; a final softmax is dropped, because training needs the logits. Calls of functions are
-//! replaced by their bodies. What exporters compute from shapes is evaluated at once, with the shapes of the
-//! batch that the graph is built for. The other operators are translated one by one through the builder,
-//! which makes them differentiable like any others.
+//! replaced by their bodies, and branches by their nodes. What exporters compute from shapes is evaluated at
+//! once, with the shapes of the batch that the graph is built for. The other operators are translated one by
+//! one through the builder, which makes them differentiable like any others; those that are not known here
+//! are copied, where no gradient passes through them.
 //!
 //! Floating-point initialisers of several values become parameters, with the names and values of the file,
 //! wherever they stand. These stay constants: masks of attention scores, values that normalise the images,
