@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use fovea_pipeline::batch::{BatchShape, Targets};
 use fovea_pipeline::loader::{LoaderStats, StatsSnapshot};
 use fovea_pipeline::memory::MemoryProvider;
 use fovea_pipeline::{Axes, Batch, Images, Loader, LoaderConfig, Records};
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::array::Array;
@@ -27,6 +28,8 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(50);
 pub struct Stream {
     /// `None` when it is closed.
     loader: Mutex<Option<Loader>>,
+    /// Whether it is about to be closed.
+    is_ending: AtomicBool,
     stats: LoaderStats,
     shape: BatchShape,
     axes: Axes,
@@ -53,12 +56,20 @@ impl Stream {
         self.process.check()?;
         while !py.detach(|| self.lock().as_ref().is_none_or(|loader| loader.is_ready_within(SIGNALS_EVERY))) {
             py.check_signals()?;
+            if self.is_ending.load(Ordering::Relaxed) {
+                return Err(PyRuntimeError::new_err("the loader was closed while this batch was waited for"));
+            }
         }
         match py.detach(|| self.lock().as_mut().and_then(Iterator::next)) {
             None => Ok(None),
             Some(Err(error)) => Err(error.exception()),
             Some(Ok(batch)) => self.hand_over(py, batch).map(Some),
         }
+    }
+
+    /// Ends the wait for a batch in another thread, with an error there.
+    fn end_wait(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
     }
 
     /// Stops its threads.
@@ -96,6 +107,7 @@ impl Stream {
             stats: loader.stats(),
             shape: loader.shape(),
             loader: Mutex::new(Some(loader)),
+            is_ending: AtomicBool::new(false),
             axes,
             outputs,
             dtype,

@@ -1,6 +1,9 @@
 """Data sets at URLs."""
 
+import functools
+import http.server
 import pickle
+import threading
 import urllib.request
 
 import numpy
@@ -26,6 +29,30 @@ def loader(place, **more):
 @pytest.fixture
 def url(shards):
     return f"file://{shards}"
+
+
+@pytest.fixture
+def silent_server(shards):
+    """A server whose shards do not arrive, and an event: that one is asked for."""
+    asked, ends = threading.Event(), threading.Event()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.endswith(".arrow"):
+                asked.set()
+                ends.wait(120)
+            else:
+                super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(shards)))
+    threading.Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    ends.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -151,3 +178,23 @@ def test_what_cannot_be_reached_or_makes_no_sense_is_refused(shards, url, tmp_pa
             fovea.Dataset(more.pop("path"), **{"cache": tmp_path / "cache", **more})
     with pytest.raises(ValueError, match="cache: give them to the Dataset"):
         loader(fovea.Dataset(shards), cache=tmp_path)
+
+
+def test_a_loader_is_closed_while_another_thread_waits_for_what_does_not_arrive(silent_server, tmp_path):
+    url, asked = silent_server
+    waiting_loader, errors = loader(url, cache=tmp_path), []
+
+    def wait():
+        with pytest.raises(RuntimeError) as raised:
+            next(iter(waiting_loader))
+        errors.append(str(raised.value))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert asked.wait(60)
+    closing = threading.Thread(target=waiting_loader.close)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    waiting.join()
+    assert errors == ["the loader was closed while this batch was waited for"]

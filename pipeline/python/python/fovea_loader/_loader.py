@@ -278,7 +278,10 @@ class Loader:
         return self._stream_phase.config.stats(self._stream)
 
     def close(self) -> None:
-        """Stops the threads. Another iteration starts them again."""
+        """Stops the threads. Another iteration starts them again; one that waits in another thread ends with an error."""
+        waited_for = self._stream
+        if waited_for is not None:
+            waited_for.end_wait()
         with self._lock:
             self._close()
             self._turn += 1
