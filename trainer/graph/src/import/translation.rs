@@ -8,7 +8,7 @@ use super::branches::is_choice;
 use super::constant::{Constant, Values};
 use super::copied::Declarations;
 use super::file::{Imported, NodeAttributes};
-use super::fold::{self, axis_of, fold};
+use super::fold::{self, axis_of, fold, one_along};
 use super::limits::{COMPUTED, check, check_made};
 use super::sequences::is_of_sequences;
 use crate::init::Init;
@@ -522,6 +522,10 @@ impl<'a> Translation<'a> {
     fn value_for(&mut self, node: &'a NodeProto, name: &'a str, at: Option<usize>) -> Result<Tensor> {
         let constant = match self.values.get(name) {
             Some(Bound::Tensor(tensor)) => return Ok(*tensor),
+            Some(Bound::Known { constant, of_shape: true }) => {
+                let constant = constant.clone();
+                return self.embed_for_batch(&constant);
+            }
             Some(Bound::Known { constant, .. }) => constant.clone(),
             Some(Bound::Random(_)) => {
                 return Err(self.at_node(node, format!("takes the random numbers `{name}`")));
@@ -562,6 +566,19 @@ impl<'a> Translation<'a> {
                 let bytes = values.iter().map(|&value| value.into()).collect();
                 self.g.constant(ty(ElementType::Bool), bytes)
             }
+        }
+    }
+
+    /// A constant of the graph that was computed from shapes: what it repeats for each image is there once, so
+    /// that the batch may be free.
+    fn embed_for_batch(&mut self, constant: &Constant) -> Result<Tensor> {
+        let is_of_batch = self.batch > 1 && constant.shape.len() > 1 && constant.shape[0] == self.batch;
+        match is_of_batch.then(|| one_along(constant, 0)).flatten() {
+            Some(one) => {
+                let one = self.embed(&one);
+                self.g.expand(one, &constant.shape)
+            }
+            None => Ok(self.embed(constant)),
         }
     }
 

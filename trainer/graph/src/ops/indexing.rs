@@ -172,7 +172,11 @@ impl Builder {
             for axis in 0..batch_axes {
                 let shape: Vec<usize> =
                     (0..places.len()).map(|a| if a == axis { places[axis] } else { 1 }).collect();
-                let list = self.counting(places[axis], &shape);
+                // The first may be the batch, which may be free.
+                let list = match axis {
+                    0 => self.counted(places[axis], &shape)?,
+                    _ => self.counting(places[axis], &shape),
+                };
                 parts.push(self.expand(list, &[rows, &[1]].concat())?);
             }
             parts.push(indices);

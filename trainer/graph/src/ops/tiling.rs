@@ -145,6 +145,14 @@ impl Builder {
         let bytes = (0..count as i64).flat_map(i64::to_le_bytes).collect();
         self.constant(TensorType::new(ElementType::I64, shape), bytes)
     }
+
+    /// [`counting`](Self::counting), computed when the graph runs, so that `count` may be a free batch.
+    pub(super) fn counted(&mut self, count: usize, shape: &[usize]) -> Result<Tensor> {
+        let one = self.scalar(ElementType::I64, 1.0);
+        let ones = self.expand(one, &[count])?;
+        let list = self.cum_sum(ones, 0, true, false)?;
+        self.reshape(list, shape)
+    }
 }
 
 fn import_tile<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {

@@ -88,3 +88,70 @@ fn what_is_computed_from_shapes_fits_the_batch_of_the_graph() {
         vec![floats("w", &[4, 3, 1, 1]), zero, integers("zeros", &[0]), integers("rest", &[-1, 6])];
     declared(nodes, initializers, "y").unwrap();
 }
+
+#[test]
+fn constants_that_are_repeated_for_each_image_and_places_in_each_leave_the_batch_free() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("GlobalAveragePool", &["c"], "pooled", vec![]),
+        node("Flatten", &["pooled"], "f", vec![]),
+        node("Shape", &["f"], "s", vec![]),
+        node("Expand", &["order", "s"], "orders", vec![]),
+        node("GatherElements", &["f", "orders"], "turned", vec![attribute("axis", &[1])]),
+        node("Gather", &["s", "zero"], "n", vec![attribute("axis", &[0])]),
+        node("Concat", &["n", "one"], "column", vec![attribute("axis", &[0])]),
+        node("Expand", &["second", "column"], "seconds", vec![]),
+        node("GatherND", &["f", "seconds"], "value", vec![attribute("batch_dims", &[1])]),
+        node("Unsqueeze", &["value", "one"], "values", vec![]),
+        node("Add", &["turned", "values"], "logits", vec![]),
+    ];
+    let initializer = vec![
+        floats("w", &[4, 3, 1, 1]),
+        TensorProto { dims: vec![1, 4], ..integers("order", &[2, 0, 3, 1]) },
+        TensorProto { dims: vec![1, 1], ..integers("second", &[1]) },
+        integers("zero", &[0]),
+        integers("one", &[1]),
+    ];
+    let px = PX as i64;
+    let graph = GraphProto {
+        name: Some("repeated".into()),
+        node: nodes,
+        initializer,
+        input: vec![port("x", DataType::Float, &[0, 3, px, px])],
+        output: vec![port("logits", DataType::Float, &[0, 4])],
+        ..Default::default()
+    };
+    let bytes = model(graph);
+    let file = file(&bytes);
+    let network = Imported::read(file.path()).unwrap();
+    let free = crate::free_batch(|batch| {
+        let mut g = Builder::new("free", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([batch, 3, PX, PX]))?;
+        let forward = network.forward(&mut g, x, Mode::Evaluate)?;
+        let loss = g.sum(forward.logits)?;
+        let gradient = g.grad(loss, &[x])?[0];
+        g.output("logits", forward.logits)?;
+        g.output("gradient", gradient)?;
+        Ok(g.finish())
+    });
+    let mut ours = testing::session(&free.unwrap().to_bytes());
+    let mut theirs = testing::session(&bytes);
+    for rows in [1, 4] {
+        let x = (0..rows * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0 - 0.5).collect();
+        let mut inputs = vec![("x", vec![rows, 3, PX, PX], Data::F32(x))];
+        let expected = testing::run(&mut theirs, &borrowed(&inputs));
+        let parameters = parameters(file.path()).unwrap();
+        for parameter in &parameters {
+            inputs.push((&parameter.name, parameter.shape.clone(), Data::F32(parameter.initial(0, 0))));
+        }
+        let given = testing::run(&mut ours, &borrowed(&inputs));
+        assert_eq!((given["logits"].len(), given["gradient"].len()), (4 * rows, rows * 3 * PX * PX));
+        for (a, b) in given["logits"].iter().zip(&expected["logits"]) {
+            assert!((a - b).abs() < 1e-6, "{a} against {b}");
+        }
+    }
+}
+
+fn borrowed<'a>(inputs: &'a [(&str, Vec<usize>, Data)]) -> Vec<(&'a str, &'a [usize], Data)> {
+    inputs.iter().map(|(name, shape, data)| (*name, shape.as_slice(), data.clone())).collect()
+}
