@@ -33,8 +33,9 @@ fn rotate(a: &mut Matrix, v: &mut Matrix, p: usize, q: usize) {
         return;
     }
     let tau = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
-    let t = tau.signum() / (tau.abs() + tau.hypot(1.0));
-    let c = 1.0 / t.hypot(1.0);
+    // Roots are the same on every processor, which those of `hypot` are not.
+    let t = tau.signum() / (tau.abs() + (tau * tau + 1.0).sqrt());
+    let c = 1.0 / (t * t + 1.0).sqrt();
     let s = t * c;
     for row in a.iter_mut().chain(v.iter_mut()) {
         (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);

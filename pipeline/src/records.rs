@@ -1,8 +1,10 @@
 //! The records of a split, across its shards.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+use std::{process, thread};
 
 use crate::dataset_error::DatasetError;
 use crate::decode::JpegDecoder;
@@ -45,8 +47,40 @@ struct Holders {
 #[derive(Debug, Default)]
 struct Slot {
     mapped: RwLock<Option<Arc<MappedShard>>>,
-    /// Held by the thread that maps it.
-    mapping: Mutex<()>,
+    /// The process a thread of which maps it, or 0. It is no lock: who waits for it looks whether it still should,
+    /// and in a forked child that thread does not exist.
+    mapping: AtomicU32,
+}
+
+/// The right to map a shard.
+struct Mapping<'a>(&'a AtomicU32);
+
+impl<'a> Mapping<'a> {
+    /// Waits until no other thread of this process has it; `None` when it is not wanted any more.
+    fn of(mapping: &'a AtomicU32, is_wanted: &dyn Fn() -> bool) -> Option<Self> {
+        const LONGEST: Duration = Duration::from_millis(5);
+        let process = process::id();
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let by = mapping.load(Ordering::Relaxed);
+            if by != process {
+                if mapping.compare_exchange(by, process, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    return Some(Self(mapping));
+                }
+            } else if is_wanted() {
+                thread::sleep(pause);
+                pause = (2 * pause).min(LONGEST);
+            } else {
+                return None;
+            }
+        }
+    }
+}
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
 }
 
 /// A shard with a bit for each record: whether its checksum has been verified.
@@ -223,11 +257,12 @@ impl Records {
     /// Maps shard `number`, and checks that it is the one that `dataset.json` means.
     fn map(&self, number: usize, is_wanted: &dyn Fn() -> bool) -> Result<Arc<MappedShard>, DatasetError> {
         let slot = &self.slots[number];
-        let _one_at_a_time = lock(&slot.mapping);
+        let listed = &self.shards()[number];
+        let _one_at_a_time = Mapping::of(&slot.mapping, is_wanted)
+            .ok_or_else(|| DatasetError::Unwanted { file: listed.file.clone() })?;
         if let Some(mapped) = slot.mapped() {
             return Ok(mapped);
         }
-        let listed = &self.shards()[number];
         let shard = Shard::open(&self.files.fetch(listed, is_wanted)?)?;
         let disagreements = shard_check::disagreements(&self.info, &shard, self.split, number);
         if let Some(disagreement) = disagreements.into_iter().next() {
@@ -415,6 +450,7 @@ struct Windows {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::fs;
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
@@ -432,6 +468,25 @@ mod tests {
         for index in 0..8 {
             assert_eq!(records.record(index).unwrap().key(), format!("image-{index}"));
         }
+    }
+
+    #[test]
+    fn who_waits_for_another_thread_to_map_a_shard_may_stop_and_threads_of_other_processes_are_not_waited_for()
+     {
+        let directory = test_support::dataset(Encoding::Raw, 8);
+        let records = Dataset::open(directory.path()).unwrap().records(Split::Train).unwrap();
+        records.slots[0].mapping.store(process::id(), Ordering::Relaxed);
+        let looks = Cell::new(0);
+        let is_wanted = || {
+            looks.set(looks.get() + 1);
+            looks.get() < 3
+        };
+        let error = records.record_while(0, &is_wanted).unwrap_err();
+        assert!(matches!(error, DatasetError::Unwanted { .. }) && looks.get() == 3, "{error}");
+        // As in a forked child.
+        records.slots[0].mapping.store(process::id() + 1, Ordering::Relaxed);
+        records.record(0).unwrap();
+        assert_eq!(records.slots[0].mapping.load(Ordering::Relaxed), 0);
     }
 
     /// Brings nothing, into so many bytes.

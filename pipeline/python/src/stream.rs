@@ -203,9 +203,13 @@ fn targets(batch: &Batch, outputs: usize) -> Array {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        let loader = self.loader.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if !self.process.is_current() {
             // The threads that would be joined are not in this process.
-            std::mem::forget(self.lock().take());
+            std::mem::forget(loader);
+        } else if let Some(loader) = loader {
+            // Its threads may wait for one that waits for the interpreter.
+            Python::try_attach(|py| py.detach(|| drop(loader)));
         }
     }
 }

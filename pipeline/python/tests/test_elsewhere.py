@@ -1,10 +1,12 @@
 """Data sets at URLs."""
 
 import functools
+import gc
 import http.server
 import pickle
 import threading
 import urllib.request
+import weakref
 
 import numpy
 import pytest
@@ -33,12 +35,12 @@ def url(shards):
 
 @pytest.fixture
 def silent_server(shards):
-    """A server whose shards do not arrive, and an event: that one is asked for."""
+    """A server of which only the first shard arrives, and an event: that another one is asked for."""
     asked, ends = threading.Event(), threading.Event()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self):
-            if self.path.endswith(".arrow"):
+            if self.path.endswith(".arrow") and not self.path.endswith("-00000.arrow"):
                 asked.set()
                 ends.wait(120)
             else:
@@ -198,3 +200,24 @@ def test_a_loader_is_closed_while_another_thread_waits_for_what_does_not_arrive(
     assert not closing.is_alive()
     waiting.join()
     assert errors == ["the loader was closed while this batch was waited for"]
+
+
+def test_a_loader_that_nobody_holds_ends_while_another_thread_waits_for_a_shard_that_it_needs(silent_server, tmp_path):
+    url, asked = silent_server
+    dataset = fovea.Dataset(url, cache=tmp_path)
+    of_first_shard = dataset.info["train"][0]["images"]
+    threading.Thread(target=dataset.__getitem__, args=[of_first_shard], daemon=True).start()
+    assert asked.wait(60)
+    begun = fovea.Loader(dataset, batch_size=of_first_shard // 2, shuffle=False, arrays="numpy", workers=2)
+    batches = iter(begun)
+    next(batches)
+    ended = threading.Event()
+    weakref.finalize(begun, ended.set)
+
+    def drop():
+        nonlocal begun, batches
+        begun = batches = None
+        gc.collect()
+
+    threading.Thread(target=drop, daemon=True).start()
+    assert ended.wait(20)

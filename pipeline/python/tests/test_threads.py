@@ -186,7 +186,7 @@ class Waiting:
     """A stream whose next batch does not come before it is let go."""
 
     def __init__(self, stream):
-        self.stream, self.close = stream, stream.close
+        self.stream, self.close, self.end_wait = stream, stream.close, stream.end_wait
         self.asked, self.goes_on = threading.Event(), threading.Event()
 
     def next(self):
@@ -213,3 +213,52 @@ def test_a_state_is_there_while_another_thread_waits_for_a_batch(make):
     waiting.join()
     assert waits and states == [before]
     assert loader.state_dict()["sample_in_epoch"] == 2 * before["sample_in_epoch"]
+
+
+class Moving(Waiting):
+    """A stream that something happens to while its next batch is waited for, as in the handler of a signal."""
+
+    def __init__(self, stream, happens):
+        super().__init__(stream)
+        self.happens = happens
+
+    def next(self):
+        self.happens()
+        return self.stream.next()
+
+
+@pytest.mark.parametrize("happens", ["set_epoch", "load_state_dict", "close"])
+def test_a_position_that_changes_while_a_batch_is_waited_for_loses_none(make, happens):
+    expected, loader = make(), make()
+    expected.set_epoch(3)
+    batches, state = iter(loader), {**loader.state_dict(), "epoch": 3}
+    next(batches)
+    changes = {
+        "set_epoch": lambda: loader.set_epoch(3),
+        "load_state_dict": lambda: loader.load_state_dict(state),
+        "close": lambda: (loader.close(), loader.set_epoch(3)),
+    }
+    loader._stream = Moving(loader._stream, changes[happens])
+    with pytest.raises(RuntimeError, match="while it waited for a batch|while this batch was waited for"):
+        next(batches)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["sample_in_epoch"]) == (3, 0)
+    assert [labels.tolist() for _, labels in loader] == [labels.tolist() for _, labels in expected]
+
+
+def test_a_state_is_one_that_was_set(make):
+    loader = make()
+    states = [{**loader.state_dict(), "seed": seed, "epoch": seed} for seed in (1, 2)]
+    loader.load_state_dict(states[0])
+    ends = threading.Event()
+
+    def change():
+        while not ends.is_set():
+            for state in states:
+                loader.load_state_dict(state)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    found = [loader.state_dict() for _ in range(100_000)]
+    ends.set()
+    changing.join()
+    assert all(state["seed"] == state["epoch"] for state in found)

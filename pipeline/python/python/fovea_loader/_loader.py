@@ -119,7 +119,7 @@ class Loader:
         self.window: int | None = window
         self.drop_last = self.shuffle if drop_last is None else flag("drop_last", drop_last)
         self.batch_size = whole("batch_size", batch_size, 1, 2**31)
-        self.seed = whole("seed", seed, 0, MOST)
+        seed = whole("seed", seed, 0, MOST)
         self.rank, self.world = self._ranks(rank, world)
         self.dtype = type_name(dtype)
         library = _tensors.library("torch" if device is not None and arrays is None else arrays)
@@ -171,7 +171,8 @@ class Loader:
         self._lock = threading.RLock()
         _alive.add(self)
         # Epoch, and images of all ranks that have been delivered in it; one value, which is read without the lock.
-        self._position = 0, 0
+        # Epoch, sample and seed, which change together.
+        self._position = 0, 0, seed
         # Counts changes of the position that end an iteration.
         self._turn = 0
         # Whether an epoch is being iterated over.
@@ -194,6 +195,11 @@ class Loader:
     def epoch(self) -> int:
         """The epoch of the next batch, or of the batch that was delivered last within an epoch."""
         return self._position[0]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the order and the augmentations, that of the last `load_state_dict` if there was one."""
+        return self._position[2]
 
     def epochs(self, count: int) -> Iterator[Epoch]:
         """The epochs that are left of `count`, each an iterator over batches with its `number`.
@@ -222,12 +228,12 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batch that was delivered last: the same on every rank, for any number of ranks."""
-        epoch, sample = self._position
+        epoch, sample, seed = self._position
         return {
             "version": STATE_VERSION,
             "epoch": epoch,
             "sample_in_epoch": sample,
-            "seed": self.seed,
+            "seed": seed,
             "shuffle": self.shuffle,
             "window": self.window,
             "global_batch": self._global_batch(),
@@ -264,8 +270,7 @@ class Loader:
         with self._lock:
             if seed != self.seed:
                 self._close()
-            self.seed = seed
-            self._move_to(epoch, sample)
+            self._move_to(epoch, sample, seed=seed)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader's threads were last started.
@@ -316,9 +321,10 @@ class Loader:
         images, batch = max(len(self.dataset) - sample, 0), self._global_batch()
         return images // batch if self.drop_last else -(-images // batch)
 
-    def _move_to(self, epoch: int, sample: int) -> None:
-        self._position = epoch, sample
-        self._is_iterating = False
+    def _move_to(self, epoch: int, sample: int, *, seed: int | None = None, iterates: bool = False) -> None:
+        self._position = epoch, sample, self.seed if seed is None else seed
+        self._is_iterating = iterates
+        # Last, and first where it is read without the lock: what was read before a change is of another turn.
         self._turn += 1
 
     def _fetch(self, epoch: int, sample: int) -> tuple[Any, Any] | None:
@@ -341,12 +347,14 @@ class Loader:
         # A signal may raise when the batch has been taken, which is then made again.
         self._stream_at = None
         try:
-            images, labels = self._stream.next()
+            batch = self._stream.next()
         except (_native.DataError, MemoryError):
             self._close()
             raise
+        if batch is None:
+            raise RuntimeError("the loader was closed or its position was changed while it waited for a batch")
         self._stream_at = (epoch, sample + self._global_batch()) if left > 1 else (epoch + 1, 0)
-        return phase.arrays.batch(images, labels)
+        return phase.arrays.batch(*batch)
 
     def _close(self) -> None:
         if self._stream is not None:
@@ -373,7 +381,7 @@ class Epoch:
         self._turn = loader._turn
         is_abandoned = loader._is_iterating
         # Its number.
-        epoch, sample = loader._position
+        epoch, sample, _ = loader._position
         self.number, self._next_sample = (epoch + 1, 0) if is_abandoned else (epoch, sample)
         # Whether a batch was asked for.
         self.has_begun = False
@@ -403,8 +411,7 @@ class Epoch:
             raise RuntimeError("another iteration of this loader has begun since, or its position was changed")
         if not self.has_begun:
             self.has_begun = True
-            loader._move_to(self.number, self._next_sample)
-            loader._is_iterating = True
+            loader._move_to(self.number, self._next_sample, iterates=True)
             self._turn = loader._turn
         try:
             batch = self._fetch() if loader._copies is None else self._copied(loader._copies)
@@ -412,12 +419,14 @@ class Epoch:
             # What was taken and not delivered comes again.
             self._next_sample, self._ahead = loader._position[1], None
             raise
+        if self._turn != loader._turn:
+            raise RuntimeError("the position of this loader was changed while it waited for a batch")
         if batch is None:
             self._has_ended = True
             loader._move_to(self.number + 1, 0)
             raise StopIteration
-        epoch, sample = loader._position
-        loader._position = epoch, min(sample + loader._global_batch(), len(loader.dataset))
+        epoch, sample, seed = loader._position
+        loader._position = epoch, min(sample + loader._global_batch(), len(loader.dataset)), seed
         return batch
 
     def _fetch(self) -> tuple[Any, Any] | None:
