@@ -47,8 +47,8 @@ struct Holders {
 #[derive(Debug, Default)]
 struct Slot {
     mapped: RwLock<Option<Arc<MappedShard>>>,
-    /// The process a thread of which maps it, or 0. It is no lock: who waits for it looks whether it still should,
-    /// and in a forked child that thread does not exist.
+    /// The process a thread of which maps it, or 0. It is no lock: who waits for it looks whether it still
+    /// should, and in a forked child that thread does not exist.
     mapping: AtomicU32,
 }
 

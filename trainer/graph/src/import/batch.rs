@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
 use super::fold::one_along;
-use super::is_one_of;
+use super::node::is_one_of;
 use super::translation::Translation;
 use crate::onnx::{GraphProto, NodeProto};
 use crate::{Result, Tensor};

@@ -6,8 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::file::name_of;
-use super::{is_constant, is_one_of};
+use super::node::{is_choice, is_constant, name_of};
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
 
 /// A Boolean value of the file and what it must be.
@@ -22,11 +21,6 @@ pub(super) type Conditions = HashMap<String, Vec<Condition>>;
 
 /// Attributes of `If`, and what its condition is for each.
 const BRANCHES: [(&str, bool); 2] = [("then_branch", true), ("else_branch", false)];
-
-/// Whether a node chooses between values of two branches.
-pub(super) fn is_choice(node: &NodeProto) -> bool {
-    is_one_of(node, &["If"])
-}
 
 /// Moves the constants of all branches before the node that has these, and gives values in branches names
 /// that no other has.

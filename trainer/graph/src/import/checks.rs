@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
-use super::file::name_of;
+use super::node::name_of;
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{GraphProto, ModelProto, type_proto};
 

@@ -3,40 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::file::{Imported, axis_lengths};
+use super::declarations::Declared;
+use super::file::Imported;
 use super::held::{passes_gradient, reached_from};
 use super::translation::{Translation, given};
+use crate::onnx::NodeProto;
 use crate::onnx::tensor_proto::DataType;
-use crate::onnx::{GraphProto, NodeProto};
 use crate::{ElementType, Operator, Result, Tensor, TensorType};
-
-/// Element type, and the length of each axis where it is fixed.
-type Declared = (DataType, Vec<Option<usize>>);
-
-/// What a file declares of values and domains that is only needed for nodes that are copied.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Declarations {
-    types: HashMap<String, Declared>,
-    /// Versions of operator sets, by domain.
-    versions: HashMap<String, i64>,
-}
-
-impl Declarations {
-    pub fn new(versions: HashMap<String, i64>, graph: &GraphProto) -> Self {
-        let values = graph.value_info.iter().chain(&graph.output);
-        let types = values.filter_map(|value| Some((value.name().to_owned(), axis_lengths(value)?)));
-        Self { types: types.collect(), versions }
-    }
-
-    /// What is declared for the outputs of `node`.
-    fn of_outputs<'a>(
-        &'a self,
-        node: &'a NodeProto,
-    ) -> impl Iterator<Item = (&'a str, Option<&'a Declared>)> {
-        let outputs = node.output.iter().filter(|output| !output.is_empty());
-        outputs.map(|output| (output.as_str(), self.types.get(output)))
-    }
-}
 
 /// Why a node cannot be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +89,7 @@ pub(super) fn copy<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Resul
         };
         types.push(ty(file, node, name, declared)?);
     }
-    let version = declarations.versions.get(node.domain()).copied().unwrap_or(1);
+    let version = declarations.version(node.domain());
     let operator = Operator::of_file(node.op_type(), node.domain(), version);
     let mut operands = Vec::with_capacity(node.input.len());
     for at in 0..node.input.len() {

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use super::branches::{Condition, Conditions};
 use super::constant::{Constant, Values};
-use super::copied::Declarations;
+use super::declarations::Declarations;
+use super::node::name_of;
 use crate::error::GraphError;
 use crate::init::Init;
-use crate::onnx::tensor_proto::DataType;
-use crate::onnx::tensor_shape_proto::dimension;
-use crate::onnx::{AttributeProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::onnx::{AttributeProto, NodeProto, TensorProto};
 
 /// A network from a file.
 #[derive(Clone, Debug, Default)]
@@ -136,28 +135,6 @@ impl Imported {
             reason: reason.into(),
         }
     }
-}
-
-/// Name of a node, or of its first output if it has none.
-pub(super) fn name_of(node: &NodeProto) -> &str {
-    match node.name() {
-        "" => node.output.first().map_or("", String::as_str),
-        name => name,
-    }
-}
-
-/// Element type of an input, and the lengths of its axes where they are fixed; `None` if it is no tensor.
-pub(super) fn axis_lengths(input: &ValueInfoProto) -> Option<(DataType, Vec<Option<usize>>)> {
-    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|ty| ty.value.as_ref())
-    else {
-        return None;
-    };
-    let element = DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined);
-    let axes = tensor.shape.iter().flat_map(|shape| &shape.dim).map(|axis| match axis.value {
-        Some(dimension::Value::DimValue(length)) => usize::try_from(length).ok().filter(|&length| length > 0),
-        _ => None,
-    });
-    Some((element, axes.collect()))
 }
 
 /// Attributes of a node by name, with defaults.

@@ -1,8 +1,8 @@
 //! The head of a network from a file: the last linear layer, which makes the logits.
 
 use super::constant::{Constant, Values};
-use super::file::{Imported, NodeAttributes, name_of};
-use super::is_one_of;
+use super::file::{Imported, NodeAttributes};
+use super::node::{is_one_of, name_of};
 use crate::init::Init;
 use crate::onnx::NodeProto;
 use crate::{GraphError, Result};

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::constant::{Values, of_tensor};
 use super::held::{NORMALISATIONS, is_numbered};
-use super::{is_of_onnx, is_one_of};
+use super::node::{is_of_onnx, is_one_of};
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
 
 /// Gives every parameter and statistic a value of its own, where an exporter has merged it with others that

@@ -20,6 +20,7 @@ mod checks;
 mod conformance;
 pub(crate) mod constant;
 mod copied;
+mod declarations;
 pub(crate) mod file;
 pub(crate) mod fold;
 mod functions;
@@ -28,6 +29,7 @@ mod head;
 mod held;
 pub(crate) mod limits;
 mod merged;
+mod node;
 mod random;
 mod rewrite;
 mod sequences;
@@ -43,11 +45,13 @@ use std::path::Path;
 use prost::Message;
 
 use self::constant::Constant;
-use self::copied::{Declarations, Obstacle};
+use self::copied::Obstacle;
+use self::declarations::{Declarations, axis_lengths};
 pub use self::file::Imported;
-use self::file::{Input, axis_lengths, name_of};
+use self::file::Input;
 pub use self::gradients::{Differentiated, Gradients, Objective, Wrt};
 use self::limits::LENGTH;
+use self::node::{is_choice, is_constant, is_of_onnx, is_of_sequences, is_one_of, name_of};
 pub use self::summary::{ConstantSummary, LayerSummary, Summary};
 use self::translation::{Import, Translation};
 use crate::module::{Forward, Mode, Network, unknown_tap};
@@ -365,28 +369,15 @@ impl Network for Imported {
     }
 }
 
-fn is_constant(node: &NodeProto) -> bool {
-    is_one_of(node, &["Constant"])
-}
-
 /// Whether a node can neither be imported nor evaluated.
 fn is_unknown(node: &NodeProto) -> bool {
     let is_standard = is_of_onnx(node.domain());
     let is_known = is_constant(node)
-        || branches::is_choice(node)
-        || sequences::is_of_sequences(node)
+        || is_choice(node)
+        || is_of_sequences(node)
         || importable(node).is_some()
         || (is_standard && (fold::is_evaluated(node.op_type()) || random::is_drawn(node.op_type())));
     !is_known
-}
-
-/// Whether a node is one of these standard operators.
-fn is_one_of(node: &NodeProto, operators: &[&str]) -> bool {
-    is_of_onnx(node.domain()) && operators.contains(&node.op_type())
-}
-
-fn is_of_onnx(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx")
 }
 
 /// The operator of a node and its import, if files may hold it.

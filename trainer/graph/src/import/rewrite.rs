@@ -7,8 +7,9 @@ use prost::Message;
 
 use super::constant::{Constant, Values, folder_of, of_tensor};
 use super::file::Imported;
+use super::node::{is_constant, is_one_of};
 use super::random::is_drawn;
-use super::{branches, decoded, functions, is_constant, is_one_of, keep_what_leads_to, merged};
+use super::{branches, decoded, functions, keep_what_leads_to, merged};
 use crate::model::metadata_of;
 use crate::module::Mode;
 use crate::onnx::attribute_proto::AttributeType;

@@ -4,26 +4,9 @@ use super::bound::Bound;
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
 use super::fold::axis_of;
-use super::is_one_of;
 use super::translation::{Translation, given};
 use crate::onnx::NodeProto;
 use crate::{Result, Tensor};
-
-const OPERATORS: [&str; 8] = [
-    "ConcatFromSequence",
-    "SequenceAt",
-    "SequenceConstruct",
-    "SequenceEmpty",
-    "SequenceErase",
-    "SequenceInsert",
-    "SequenceLength",
-    "SplitToSequence",
-];
-
-/// Whether a node makes a sequence or takes one.
-pub(super) fn is_of_sequences(node: &NodeProto) -> bool {
-    is_one_of(node, &OPERATORS)
-}
 
 impl<'a> Translation<'a> {
     /// Binds the output of a node that makes a sequence or takes one.

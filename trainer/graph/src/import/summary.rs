@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::constant::Values;
-use super::file::{Imported, NodeAttributes, name_of};
-use super::is_one_of;
+use super::file::{Imported, NodeAttributes};
+use super::node::{is_one_of, name_of};
 use super::translation::Translation;
 use crate::module::Mode;
 use crate::onnx::NodeProto;

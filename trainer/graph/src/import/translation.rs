@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::bound::{Bound, Found, Random};
-use super::branches::is_choice;
 use super::constant::{Constant, Values};
-use super::copied::Declarations;
+use super::declarations::Declarations;
 use super::file::{Imported, NodeAttributes};
 use super::fold::{self, axis_of, fold, one_along};
 use super::limits::{COMPUTED, check, check_made};
-use super::sequences::is_of_sequences;
+use super::node::{is_choice, is_of_sequences};
 use crate::init::Init;
 use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
 use crate::onnx::NodeProto;
@@ -569,8 +568,8 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// A constant of the graph that was computed from shapes: what it repeats for each image is there once, so
-    /// that the batch may be free.
+    /// A constant of the graph that was computed from shapes: what it repeats for each image is there once,
+    /// so that the batch may be free.
     fn embed_for_batch(&mut self, constant: &Constant) -> Result<Tensor> {
         let is_of_batch = self.batch > 1 && constant.shape.len() > 1 && constant.shape[0] == self.batch;
         match is_of_batch.then(|| one_along(constant, 0)).flatten() {

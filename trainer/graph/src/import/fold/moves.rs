@@ -8,7 +8,7 @@ use crate::onnx::tensor_proto::DataType;
 use crate::types::broadcast;
 
 /// `x` with a length of 1 along `axis`, if it is the same all along it.
-pub(in super::super) fn one_along(x: &Constant, axis: usize) -> Option<Constant> {
+pub(crate) fn one_along(x: &Constant, axis: usize) -> Option<Constant> {
     let (mut shape, strides) = (x.shape.clone(), strides(&x.shape));
     shape[axis] = 1;
     let one = moved(x, &shape, |index| strides.iter().zip(index).map(|(step, at)| step * at).sum()).ok()?;

@@ -312,7 +312,7 @@ impl Call<'_> {
 
 /// Ones on a diagonal of a matrix of `shape`, zeros elsewhere, as an `EyeLike` node describes them; of type
 /// `element` unless the node names one.
-pub(in super::super) fn diagonal_of(
+pub(crate) fn diagonal_of(
     attributes: &NodeAttributes,
     shape: &[usize],
     element: DataType,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::super::file::{Imported, axis_lengths};
+use super::super::declarations::axis_lengths;
+use super::super::file::Imported;
 use super::super::limits::LENGTH;
 use super::names::unknown;
 use crate::onnx::GraphProto;

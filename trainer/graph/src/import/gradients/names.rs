@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::constant::Values;
-use super::super::file::{Imported, axis_lengths};
+use super::super::declarations::axis_lengths;
+use super::super::file::Imported;
 use super::request::{Gradients, Objective, Wrt};
 use crate::onnx::GraphProto;
 use crate::{ElementType, GraphError, Result, nearest_names};
