@@ -1,7 +1,7 @@
 //! Signals: interrupts, files that grow too large, pages that cannot be read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::{fs, thread};
 
 use anyhow::Context;
 use fovea_pipeline::report_bus_errors;
@@ -11,14 +11,14 @@ use signal_hook::low_level::exit;
 
 use crate::terminal::INTERRUPTED;
 
-/// What the first interrupt calls.
-type First = Box<dyn Fn() + Send>;
+/// What an interrupt calls.
+type Function = Box<dyn Fn() + Send>;
 
-/// Set while the first interrupt does not end the process.
-static FIRST: Mutex<Option<First>> = Mutex::new(None);
+/// What the next interrupts call, the last one first; where there is none, they end the process.
+static NEXT: Mutex<Vec<Function>> = Mutex::new(Vec::new());
 
-fn first() -> MutexGuard<'static, Option<First>> {
-    FIRST.lock().unwrap_or_else(PoisonError::into_inner)
+fn next() -> MutexGuard<'static, Vec<Function>> {
+    NEXT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes over the signals of the process; the first call in `main`.
@@ -39,8 +39,7 @@ pub fn install() -> anyhow::Result<()> {
     let mut signals = Signals::new(wanted).context("cannot install the handler of Ctrl-C")?;
     let wait = move || {
         for _ in signals.forever() {
-            // The second one finds nothing to call.
-            let function = first().take();
+            let function = next().pop();
             match function {
                 Some(function) => function(),
                 None => exit(INTERRUPTED.into()),
@@ -71,32 +70,56 @@ pub fn end_at_once(code: i32) -> ! {
 
 /// Interrupts the process group with this number, as Ctrl-C does.
 pub fn send_interrupt(group: u32) {
-    // SAFETY: a signal to processes that this one has started; if they are gone, nothing happens.
-    unsafe { libc::kill(-(group as libc::pid_t), SIGINT) };
+    send(-(group as libc::pid_t), SIGINT);
 }
 
-/// While this exists, the first interrupt calls a function, and the second one ends the process.
+/// Interrupts the processes that the process with this number has started; returns whether there are any.
+pub fn send_interrupt_to_children(process: u32) -> bool {
+    let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let children: Vec<libc::pid_t> = list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    children.iter().for_each(|&child| send(child, SIGINT));
+    !children.is_empty()
+}
+
+/// Kills the process group with this number.
+pub fn kill(group: u32) {
+    send(-(group as libc::pid_t), libc::SIGKILL);
+}
+
+fn send(to: libc::pid_t, signal: i32) {
+    // SAFETY: a signal to processes that this one has started; if they are gone, nothing happens.
+    unsafe { libc::kill(to, signal) };
+}
+
+/// While this exists, the first interrupt calls a function, and the second one ends the process, or calls
+/// another function.
 #[must_use]
 pub struct FinishFirst(());
 
 impl FinishFirst {
     /// From now on, the first interrupt calls `function`.
     pub fn calling(function: impl Fn() + Send + 'static) -> Self {
-        *first() = Some(Box::new(function));
+        *next() = vec![Box::new(function)];
+        Self(())
+    }
+
+    /// From now on, the first interrupt calls `function` and the second one `again`.
+    pub fn calling_twice(function: impl Fn() + Send + 'static, again: impl Fn() + Send + 'static) -> Self {
+        *next() = vec![Box::new(again), Box::new(function)];
         Self(())
     }
 }
 
 impl Drop for FinishFirst {
     fn drop(&mut self) {
-        *first() = None;
+        next().clear();
     }
 }
 
 /// Does something that an interrupt ends at once, even while there is a [`FinishFirst`].
 pub fn at_once<T>(work: impl FnOnce() -> T) -> T {
-    let suspended = first().take();
+    let suspended = std::mem::take(&mut *next());
     let result = work();
-    *first() = suspended;
+    *next() = suspended;
     result
 }

@@ -8,17 +8,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use fovea_tools::errln;
-use fovea_tools::signals::FinishFirst;
+use fovea_tools::signals::{self, FinishFirst};
 use fovea_tools::terminal::{INTERRUPTED, USAGE};
-use fovea_trainer::collective::{Launcher, Place, Rendezvous, launch_command};
+use fovea_trainer::collective::{Launcher, Place, Rendezvous, is_open_mpi, launch_command};
 use fovea_trainer::training::TrainingError;
 
 use super::WrongUsage;
 use super::args::{CollectiveKind, LaunchArgs, LaunchedArgs};
 use super::ranks::gpus_for_nccl;
+
+/// How long processes have to end after a second Ctrl-C.
+const TO_END: Duration = Duration::from_secs(2);
 
 pub fn launch(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
     start(args.ranks, &args.train.launched)
@@ -50,18 +55,31 @@ pub fn start(ranks: NonZero<usize>, args: &LaunchedArgs) -> anyhow::Result<ExitC
         command.stdin(Stdio::null()).process_group(0);
         children.push(command.spawn().with_context(|| format!("{} cannot be started", program.display()))?);
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let (asked, groups) =
-        (Arc::clone(&interrupted), children.iter().map(|child| child.id()).collect::<Vec<_>>());
-    let _finish = FinishFirst::calling(move || {
-        asked.store(true, Ordering::Relaxed);
-        groups.iter().copied().for_each(fovea_tools::signals::send_interrupt);
-    });
+    let (is_open_mpi, is_forced) = (is_open_mpi(&program), Arc::new(AtomicBool::new(false)));
+    let groups: Vec<u32> = children.iter().map(|child| child.id()).collect();
+    let (forced, same) = (Arc::clone(&is_forced), groups.clone());
+    let _finish = FinishFirst::calling_twice(
+        move || {
+            for &group in &groups {
+                // Open MPI's mpiexec would kill its processes after two seconds.
+                if !(is_open_mpi && signals::send_interrupt_to_children(group)) {
+                    signals::send_interrupt(group);
+                }
+            }
+        },
+        move || {
+            forced.store(true, Ordering::Relaxed);
+            // They end at once, as by a second Ctrl-C of their own; who does not is killed.
+            same.iter().copied().for_each(signals::send_interrupt);
+            thread::sleep(TO_END);
+            same.iter().copied().for_each(signals::kill);
+        },
+    );
     let mut statuses = Vec::with_capacity(children.len());
     for mut child in children {
         statuses.push(child.wait().with_context(|| format!("{} cannot be waited for", program.display()))?);
     }
-    if interrupted.load(Ordering::Relaxed) {
+    if is_forced.load(Ordering::Relaxed) {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ended(&program, &statuses))

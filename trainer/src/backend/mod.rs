@@ -62,6 +62,8 @@ pub struct Description {
     pub device: String,
     /// Library and version, e.g. `ONNX Runtime 1.31`.
     pub library: String,
+    /// Whether operators have kernels of Fovea's own, whose values differ in their last bits.
+    pub own_kernels: bool,
     /// Threads of the host that compute; 0 for as many as there are cores.
     pub threads: usize,
 }

@@ -24,7 +24,13 @@ impl NullBackend {
 
 impl TrainingBackend for NullBackend {
     fn describe(&self) -> Description {
-        Description { backend: "null", device: "none".into(), library: "none".into(), threads: 1 }
+        Description {
+            backend: "null",
+            device: "none".into(),
+            library: "none".into(),
+            own_kernels: false,
+            threads: 1,
+        }
     }
 
     fn batch_rows(&self) -> usize {

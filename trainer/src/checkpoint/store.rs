@@ -1,7 +1,7 @@
 //! The checkpoints of one run: the last few and the best.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io, iter};
+use std::{fs, io};
 
 use fovea_files::FileLock;
 
@@ -53,19 +53,21 @@ impl Store {
     /// [`CheckpointError::Write`]; earlier checkpoints are unchanged.
     pub fn save(&self, meta: &Meta, tensors: &[(&str, TensorRef)]) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(&self.root).map_err(CheckpointError::write(&self.root))?;
-        let path = self.root.join(self.free_name(meta.step));
+        let path = self.root.join(self.free_name(meta.step)?);
         folder::save(&path, meta, tensors)?;
         self.prune()?;
         Ok(path)
     }
 
     /// A name for a checkpoint of this step. A second one of the same step (an epoch's end, then an
-    /// interruption) gets a new name, so that the first exists until the second is complete.
-    fn free_name(&self, step: u64) -> String {
+    /// interruption) gets a new name, so that the first exists until the second is complete; it comes after
+    /// all that there are.
+    fn free_name(&self, step: u64) -> Result<String, CheckpointError> {
+        let entries = self.entries()?;
+        let orders = entries.iter().filter_map(|(name, _)| order_of(name));
+        let last = orders.filter(|(of, _)| *of == step).map(|(_, revision)| revision).max();
         let first = format!("{PREFIX}{step:09}");
-        let further = (1..).map(|revision: u32| format!("{first}.{revision}"));
-        let mut names = iter::once(first.clone()).chain(further);
-        names.find(|name| !self.root.join(name).exists()).unwrap_or(first)
+        Ok(last.map_or(first.clone(), |last| format!("{first}.{}", last + 1)))
     }
 
     /// The folder of the latest checkpoint.
@@ -168,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_checkpoints_of_a_step_the_second_is_the_latest() {
+    fn of_several_checkpoints_of_a_step_the_last_is_the_latest() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::new(run.path(), 2);
-        for epoch in [3, 4] {
+        for epoch in 3..9 {
             let tensors = [("w", TensorRef { shape: &[1], values: &[0.0] })];
             store.save(&Meta { epoch, ..meta(9) }, &tensors).unwrap();
+            assert_eq!(load(&store.latest().unwrap()).unwrap().0.epoch, epoch);
         }
-        assert_eq!(load(&store.latest().unwrap()).unwrap().0.epoch, 4);
         assert_eq!(store.all().unwrap().len(), 2);
     }
 

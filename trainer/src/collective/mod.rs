@@ -34,7 +34,7 @@ use std::time::Duration;
 pub use alone::Alone;
 pub use error::CollectiveError;
 pub use launcher::{Launcher, Place};
-pub use mpi::{Mpi, launch_command};
+pub use mpi::{Mpi, is_open_mpi, launch_command};
 pub use nccl::{Beside, Nccl, Rendezvous};
 pub use ranks::{Fingerprint, Ranks, check_parts};
 pub use shares::Shares;

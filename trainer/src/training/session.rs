@@ -80,6 +80,8 @@ impl<'a> Session<'a> {
             fields: vec![
                 ("version", env!("CARGO_PKG_VERSION").to_owned()),
                 ("recipe", format!("{} ({})", self.recipe.name, self.recipe.hash())),
+                // The hash leaves it out, unless the schedule depends on it.
+                ("--epochs", self.recipe.training.epochs.to_string()),
                 ("data set", self.data.digest().to_owned()),
                 ("images to evaluate", self.data.evaluated().len().to_string()),
                 ("--seed", settings.seed.to_string()),
@@ -93,6 +95,10 @@ impl<'a> Session<'a> {
                 ("--backend", about.backend.to_owned()),
                 ("device", about.device.split(':').next().unwrap_or_default().to_owned()),
                 ("library", about.library),
+                (
+                    "kernels",
+                    if about.own_kernels { "own and the library's" } else { "the library's" }.to_owned(),
+                ),
             ],
         }
     }

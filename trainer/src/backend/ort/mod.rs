@@ -301,6 +301,7 @@ impl TrainingBackend for OrtBackend {
             backend: "ort",
             device: self.options.device.to_string(),
             library: format!("ONNX Runtime 1.{}", self.loaded.minor_version),
+            own_kernels: self.options.own_operators,
             threads: self.loaded.threads,
         }
     }

@@ -368,7 +368,7 @@ fn score(logits: &mut Activations, targets: &Targets<'_>, smoothing: f64, loss: 
 impl TrainingBackend for ReferenceBackend {
     fn describe(&self) -> Description {
         let library = format!("fovea {}", env!("CARGO_PKG_VERSION"));
-        Description { backend: "reference", device: "cpu".into(), library, threads: 1 }
+        Description { backend: "reference", device: "cpu".into(), library, own_kernels: false, threads: 1 }
     }
 
     fn batch_rows(&self) -> usize {

@@ -13,8 +13,7 @@ const VARIABLE: &str = "FOVEA_MPI";
 
 /// Loads the library at `path` or of the environment, else the one that belongs to the launcher.
 pub(super) fn load(place: &Place, path: Option<&Path>) -> Result<Library, CollectiveError> {
-    let given = path.map(Path::to_owned).or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
-    if let Some(path) = given {
+    if let Some(path) = given(path) {
         return Library::load(&path).map_err(|reason| CollectiveError::NotMpi { path, reason });
     }
     let mut tried = Vec::new();
@@ -37,6 +36,12 @@ pub(super) fn load(place: &Place, path: Option<&Path>) -> Result<Library, Collec
         return Err(CollectiveError::Given { rank: place.rank, world: place.world, reason });
     }
     Err(CollectiveError::NoLibrary { launcher: place.launcher.to_string(), world: place.world, tried })
+}
+
+/// The library at `path`, or of the environment.
+fn given(path: Option<&Path>) -> Option<PathBuf> {
+    let named = || env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+    path.map(Path::to_owned).or_else(named)
 }
 
 /// File names of the libraries that a launcher's processes may use, the best first.
@@ -88,21 +93,28 @@ fn mpiexec() -> Option<PathBuf> {
 /// # Errors
 /// [`CollectiveError::NoLauncher`].
 pub fn launch_command(ranks: usize, library: Option<&Path>) -> Result<Command, CollectiveError> {
-    let given = library.map(Path::to_owned).or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
-    let beside = given.and_then(|library| {
+    let beside = given(library).and_then(|library| {
         let program = library.parent()?.parent()?.join("bin/mpiexec");
         program.is_file().then_some(program)
     });
     let program = beside.or_else(mpiexec).ok_or(CollectiveError::NoLauncher { ranks })?;
-    let real = program.canonicalize().unwrap_or_else(|_| program.clone());
+    let is_open_mpi = is_open_mpi(&program);
     let mut command = Command::new(program);
-    if ["orterun", "prterun", "prte"].iter().any(|name| real.ends_with(name)) {
-        // Open MPI: as many processes as asked for, whatever the number of cores, and as any user.
-        command.arg("--oversubscribe");
+    if is_open_mpi {
+        // Open MPI: as many processes as asked for, whatever the number of cores, and as any user; without its
+        // own words on how they end.
+        command.args(["--oversubscribe", "--quiet"]);
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
     command.args(["-n", &ranks.to_string()]);
     Ok(command)
+}
+
+/// Whether `mpiexec` is Open MPI's.
+#[must_use]
+pub fn is_open_mpi(mpiexec: &Path) -> bool {
+    let real = mpiexec.canonicalize().unwrap_or_else(|_| mpiexec.to_owned());
+    ["orterun", "prterun", "prte"].iter().any(|name| real.ends_with(name))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A handle is a pointer in Open MPI and in the standard's own interface, an `int` in MPICH's. All three pass
 //! as a word: an `int` is its lower half in the registers of x86-64 and ARM64.
 
+use std::error::Error;
 use std::ffi::{c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
@@ -74,7 +75,7 @@ impl Library {
         // Open MPI's plug-ins need its symbols.
         // SAFETY: MPI libraries run no code of ours when they are loaded.
         let library = unsafe { unix::Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))?;
         let address = |symbol: &[u8]| {
             // SAFETY: only the address of the symbol is used.
             unsafe { library.get::<*const c_void>(symbol) }.ok().map(|found| found.as_raw_ptr() as Handle)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process;
 use std::time::Duration;
 
-pub use find::launch_command;
+pub use find::{is_open_mpi, launch_command};
 
 use self::library::{Handle, Library};
 use super::waiting::{DEADLINES_TO_BEGIN, GiveUp, TO_ABORT, TimeLimit, Wait, give_up_after};

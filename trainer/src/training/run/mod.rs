@@ -213,6 +213,7 @@ impl<'a> Run<'a> {
     fn saved_if_out_of_reach<T>(&mut self, result: Result<T, TrainingError>) -> Result<T, TrainingError> {
         if result.as_ref().is_err_and(is_out_of_reach) {
             self.save()?;
+            self.ranks.wait_for(TO_SAVE);
         }
         result
     }
@@ -510,6 +511,7 @@ impl<'a> Run<'a> {
 
     fn interrupted(mut self) -> Result<Outcome, TrainingError> {
         self.save()?;
+        self.ranks.wait_for(TO_SAVE);
         Ok(Outcome::Interrupted { step: self.meta.step })
     }
 

@@ -172,6 +172,19 @@ fn any_number_of_ranks_trains_to_the_same_bits() {
 }
 
 #[test]
+fn ranks_with_other_numbers_of_epochs_are_refused_though_their_recipes_have_one_hash() {
+    let place = Place::new();
+    let of_rank = ["training.epochs=1", "training.epochs=2"].map(|epochs| {
+        let recipe = recipe(&[epochs]);
+        Together { recipe, ..Together::new(&place, "run", 2) }
+    });
+    assert_eq!(of_rank[0].recipe.hash(), of_rank[1].recipe.hash());
+    let outcomes = with_ranks(2, |fake| of_rank[fake.rank()].as_rank(fake));
+    let errors: Vec<String> = outcomes.into_iter().map(|outcome| outcome.unwrap_err().to_string()).collect();
+    assert!(errors.iter().all(|error| error.contains("--epochs")), "{errors:?}");
+}
+
+#[test]
 fn mixed_images_are_the_same_for_any_number_of_ranks_and_after_a_stop() {
     let place = Place::new();
     let mixing =
