@@ -74,6 +74,7 @@ pub fn send_interrupt(group: u32) {
 }
 
 /// Interrupts the processes that the process with this number has started; returns whether there are any.
+#[must_use]
 pub fn send_interrupt_to_children(process: u32) -> bool {
     let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children: Vec<libc::pid_t> = list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();

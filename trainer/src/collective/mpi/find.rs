@@ -101,8 +101,8 @@ pub fn launch_command(ranks: usize, library: Option<&Path>) -> Result<Command, C
     let is_open_mpi = is_open_mpi(&program);
     let mut command = Command::new(program);
     if is_open_mpi {
-        // Open MPI: as many processes as asked for, whatever the number of cores, and as any user; without its
-        // own words on how they end.
+        // Open MPI: as many processes as asked for, whatever the number of cores, and as any user; without
+        // its own words on how they end.
         command.args(["--oversubscribe", "--quiet"]);
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
