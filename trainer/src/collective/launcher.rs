@@ -154,6 +154,12 @@ impl Place {
     fn from_variables(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Self>, CollectiveError> {
         for variables in VARIABLES {
             let (Some(rank), Some(world)) = (get(variables.rank), get(variables.world)) else { continue };
+            // MPICH's mpiexec starts one task of Slurm on each machine, which starts the processes.
+            let is_of_mpich = variables.launcher == Launcher::Slurm
+                && get("PMI_SIZE").is_some_and(|size| size.parse::<usize>() != world.parse());
+            if is_of_mpich {
+                continue;
+            }
             let world_of = number(variables.world, &world, 1, usize::MAX)?;
             let rank = number(variables.rank, &rank, 0, world_of - 1)?;
             if world_of == 1 {
@@ -231,6 +237,18 @@ mod tests {
                 ],
                 "rank 5 of 7 by Slurm",
                 (1, 4),
+            ),
+            (
+                &[
+                    ("SLURM_PROCID", "1"),
+                    ("SLURM_STEP_NUM_TASKS", "2"),
+                    ("PMI_RANK", "3"),
+                    ("PMI_SIZE", "4"),
+                    ("MPI_LOCALRANKID", "1"),
+                    ("MPI_LOCALNRANKS", "2"),
+                ],
+                "rank 3 of 4 by MPICH",
+                (1, 2),
             ),
             (&[("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")], "rank 1 of 2 by torchrun", (1, 1)),
             (&[("FOVEA_RANK", "1"), ("FOVEA_WORLD", "2")], "rank 1 of 2 by trainer launch", (1, 2)),

@@ -1,6 +1,7 @@
 //! Where MPI is: the library of the launcher that started this process, and a launcher for `trainer launch`.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +14,7 @@ const VARIABLE: &str = "FOVEA_MPI";
 
 /// Loads the library at `path` or of the environment, else the one that belongs to the launcher.
 pub(super) fn load(place: &Place, path: Option<&Path>) -> Result<Library, CollectiveError> {
-    if let Some(path) = given(path) {
+    if let Some(path) = given(path, env::var_os(VARIABLE)) {
         return Library::load(&path).map_err(|reason| CollectiveError::NotMpi { path, reason });
     }
     let mut tried = Vec::new();
@@ -38,10 +39,10 @@ pub(super) fn load(place: &Place, path: Option<&Path>) -> Result<Library, Collec
     Err(CollectiveError::NoLibrary { launcher: place.launcher.to_string(), world: place.world, tried })
 }
 
-/// The library at `path`, or of the environment.
-fn given(path: Option<&Path>) -> Option<PathBuf> {
-    let named = || env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
-    path.map(Path::to_owned).or_else(named)
+/// The library at `path`, or the one that is named in the environment.
+fn given(path: Option<&Path>, named: Option<OsString>) -> Option<PathBuf> {
+    let named = named.filter(|name| !name.is_empty());
+    path.map(Path::to_owned).or_else(|| named.map(PathBuf::from))
 }
 
 /// File names of the libraries that a launcher's processes may use, the best first.
@@ -93,7 +94,7 @@ fn mpiexec() -> Option<PathBuf> {
 /// # Errors
 /// [`CollectiveError::NoLauncher`].
 pub fn launch_command(ranks: usize, library: Option<&Path>) -> Result<Command, CollectiveError> {
-    let beside = given(library).and_then(|library| {
+    let beside = given(library, env::var_os(VARIABLE)).and_then(|library| {
         let program = library.parent()?.parent()?.join("bin/mpiexec");
         program.is_file().then_some(program)
     });
@@ -135,6 +136,14 @@ mod tests {
         assert_eq!(found[..2], [prefix.join("lib/libmpi_abi.so.1"), prefix.join("lib/libmpi.so.12")]);
         let found = candidates(Launcher::OpenMpi, &programs);
         assert_eq!(found, [prefix.join("lib/libmpi.so.40"), PathBuf::from("libmpi.so.40")]);
+    }
+
+    #[test]
+    fn an_empty_name_in_the_environment_is_none() {
+        let found = |path: Option<&str>, named: &str| given(path.map(Path::new), Some(named.into()));
+        assert_eq!(found(None, ""), None);
+        assert_eq!(found(None, "a.so"), Some("a.so".into()));
+        assert_eq!(found(Some("b.so"), "a.so"), Some("b.so".into()));
     }
 
     #[test]
