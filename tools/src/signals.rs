@@ -1,7 +1,9 @@
 //! Signals: interrupts, files that grow too large, pages that cannot be read.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use anyhow::Context;
 use fovea_pipeline::report_bus_errors;
@@ -66,6 +68,19 @@ fn is_ignored(signal: i32) -> bool {
 /// Ends the process without running what waits for its end.
 pub fn end_at_once(code: i32) -> ! {
     exit(code)
+}
+
+/// Lets the process of `command` get SIGTERM when the thread that starts it has ended, however.
+pub fn end_with_parent(command: &mut Command) {
+    let ask = || {
+        // SAFETY: the call takes a number, and changes this process alone.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, SIGTERM) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec there is one system call.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Interrupts the process group with this number, as Ctrl-C does.

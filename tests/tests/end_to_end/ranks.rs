@@ -198,6 +198,42 @@ fn a_process_that_is_killed_or_stopped_ends_all() {
 }
 
 #[test]
+fn a_second_interrupt_or_the_end_of_the_launcher_leaves_no_process_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, mpiexec) in launchers().iter().enumerate() {
+        let run = folder.path().join(format!("twice-{at}"));
+        let child = running(mpiexec, &run);
+        // They cannot finish their step.
+        processes(&run).into_iter().for_each(|pid| signal("-STOP", pid));
+        for _ in 0..2 {
+            signal("-INT", child.id());
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        assert_eq!(end(child, Duration::from_secs(30)), Some(130), "{}", mpiexec.display());
+        await_end(&run);
+        let run = folder.path().join(format!("killed-{at}"));
+        let child = running(mpiexec, &run);
+        signal("-KILL", child.id());
+        assert_eq!(end(child, Duration::from_secs(30)), None);
+        await_end(&run);
+    }
+}
+
+/// Waits until no process trains into `run`.
+fn await_end(run: &Path) {
+    let begin = Instant::now();
+    while !processes(run).is_empty() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{:?} remain in {}",
+            processes(run),
+            run.display()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn an_interrupted_run_resumes_with_another_number_of_processes_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     for (at, mpiexec) in launchers().iter().enumerate() {

@@ -22,8 +22,8 @@ use super::WrongUsage;
 use super::args::{CollectiveKind, LaunchArgs, LaunchedArgs};
 use super::ranks::gpus_for_nccl;
 
-/// How long processes have to end after a second Ctrl-C.
-const TO_END: Duration = Duration::from_secs(2);
+/// How long processes have to end after a second Ctrl-C; Open MPI's mpiexec takes two seconds to kill its own.
+const TO_END: Duration = Duration::from_secs(5);
 
 pub fn launch(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
     start(args.ranks, &args.train.launched)
@@ -53,6 +53,7 @@ pub fn start(ranks: NonZero<usize>, args: &LaunchedArgs) -> anyhow::Result<ExitC
     for mut command in commands {
         // In a group of its own it gets the terminal's Ctrl-C from here alone, once.
         command.stdin(Stdio::null()).process_group(0);
+        signals::end_with_parent(&mut command);
         children.push(command.spawn().with_context(|| format!("{} cannot be started", program.display()))?);
     }
     let (is_open_mpi, is_forced) = (is_open_mpi(&program), Arc::new(AtomicBool::new(false)));
