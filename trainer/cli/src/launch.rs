@@ -22,7 +22,7 @@ use super::WrongUsage;
 use super::args::{CollectiveKind, LaunchArgs, LaunchedArgs};
 use super::ranks::gpus_for_nccl;
 
-/// How long processes have to end after a second Ctrl-C; Open MPI's mpiexec takes two seconds to kill its own.
+/// How long processes have to end after a second Ctrl-C; the mpiexec of Open MPI takes two seconds for that.
 const TO_END: Duration = Duration::from_secs(5);
 
 pub fn launch(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
