@@ -70,6 +70,7 @@ pub mod kernels;
 pub mod labels;
 pub mod loader;
 mod mapped;
+mod mapping;
 pub mod memory;
 pub mod mixing;
 mod names;

@@ -3,11 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
-use std::{process, thread};
 
 use crate::dataset_error::DatasetError;
 use crate::decode::JpegDecoder;
+use crate::mapping::Mapping;
 use crate::room::{Room, bytes_of, two_largest};
 use crate::shard::{Record, Shard, ShardError};
 use crate::shard_check;
@@ -50,37 +49,6 @@ struct Slot {
     /// The process a thread of which maps it, or 0. It is no lock: who waits for it looks whether it still
     /// should, and in a forked child that thread does not exist.
     mapping: AtomicU32,
-}
-
-/// The right to map a shard.
-struct Mapping<'a>(&'a AtomicU32);
-
-impl<'a> Mapping<'a> {
-    /// Waits until no other thread of this process has it; `None` when it is not wanted any more.
-    fn of(mapping: &'a AtomicU32, is_wanted: &dyn Fn() -> bool) -> Option<Self> {
-        const LONGEST: Duration = Duration::from_millis(5);
-        let process = process::id();
-        let mut pause = Duration::from_micros(20);
-        loop {
-            let by = mapping.load(Ordering::Relaxed);
-            if by != process {
-                if mapping.compare_exchange(by, process, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return Some(Self(mapping));
-                }
-            } else if is_wanted() {
-                thread::sleep(pause);
-                pause = (2 * pause).min(LONGEST);
-            } else {
-                return None;
-            }
-        }
-    }
-}
-
-impl Drop for Mapping<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
-    }
 }
 
 /// A shard with a bit for each record: whether its checksum has been verified.
@@ -454,6 +422,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
+    use std::process;
 
     use super::*;
     use crate::geometry::Size;

@@ -6,18 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::constant::Values;
+use super::declarations::{Condition, Conditions};
 use super::node::{is_choice, is_constant, name_of};
+use super::translation::Translation;
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
-
-/// A Boolean value of the file and what it must be.
-#[derive(Clone, Debug)]
-pub(super) struct Condition {
-    pub value: String,
-    pub is: bool,
-}
-
-/// The conditions of nodes in branches, by the first output.
-pub(super) type Conditions = HashMap<String, Vec<Condition>>;
 
 /// Attributes of `If`, and what its condition is for each.
 const BRANCHES: [(&str, bool); 2] = [("then_branch", true), ("else_branch", false)];
@@ -168,4 +161,52 @@ fn branches_of(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
 
 fn branch_of<'a>(node: &'a mut NodeProto, attribute: &str) -> Option<&'a mut GraphProto> {
     node.attribute.iter_mut().find(|found| found.name() == attribute)?.g.as_mut()
+}
+
+impl<'a> Translation<'a> {
+    /// Whether the conditions of a node in a branch hold; false if they are not known.
+    pub(super) fn runs(&self, node: &NodeProto) -> bool {
+        self.file
+            .conditions_of(node)
+            .iter()
+            .all(|condition| self.flag(&condition.value) == Some(condition.is))
+    }
+
+    /// The Boolean value `name`, if it is known.
+    fn flag(&self, name: &str) -> Option<bool> {
+        match self.known(name).or_else(|| self.file.constants.get(name))?.values {
+            Values::Booleans(ref values) if values.len() == 1 => Some(values[0]),
+            _ => None,
+        }
+    }
+
+    /// The operands that a node takes: one that chooses between branches, those of the branch that runs.
+    pub(super) fn taken<'n>(&self, node: &'n NodeProto) -> &'n [String] {
+        if !is_choice(node) {
+            return &node.input;
+        }
+        let (count, operands) = (node.output.len(), &node.input[..]);
+        match operands.first().and_then(|condition| self.flag(condition)) {
+            Some(true) => &operands[1..=count],
+            Some(false) => &operands[1 + count..],
+            None => &operands[..1],
+        }
+    }
+
+    /// Binds the outputs of a node that chooses to the results of the branch that runs.
+    pub(super) fn choose(&mut self, node: &'a NodeProto) -> crate::Result<()> {
+        let condition = node.input.first().map_or("", String::as_str);
+        if self.flag(condition).is_none() {
+            let reason = format!(
+                "chooses by `{condition}`, which is not known before the images are; export the network \
+                 without control flow"
+            );
+            return Err(self.at_node(node, reason));
+        }
+        for (result, output) in self.taken(node).iter().zip(&node.output) {
+            let bound = self.bound(node, result)?;
+            self.bind(output, bound);
+        }
+        Ok(())
+    }
 }

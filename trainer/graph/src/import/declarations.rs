@@ -6,6 +6,16 @@ use crate::onnx::tensor_proto::DataType;
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 
+/// A Boolean value of the file and what it must be.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    pub value: String,
+    pub is: bool,
+}
+
+/// The conditions of nodes in branches, by the first output.
+pub(super) type Conditions = HashMap<String, Vec<Condition>>;
+
 /// Element type, and the length of each axis where it is fixed.
 pub(super) type Declared = (DataType, Vec<Option<usize>>);
 

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::branches::{Condition, Conditions};
 use super::constant::{Constant, Values};
-use super::declarations::Declarations;
+use super::declarations::{Condition, Conditions, Declarations};
 use super::node::name_of;
 use crate::error::GraphError;
 use crate::init::Init;

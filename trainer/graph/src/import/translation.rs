@@ -24,7 +24,7 @@ pub(crate) type Family = &'static [(&'static Operator, Option<Import>)];
 
 /// The state of a translation.
 pub(crate) struct Translation<'a> {
-    file: &'a Imported,
+    pub(super) file: &'a Imported,
     pub g: &'a mut Builder,
     mode: Mode,
     values: HashMap<&'a str, Bound>,
@@ -110,52 +110,6 @@ impl<'a> Translation<'a> {
             Some(Bound::Random(random)) => Some(random),
             _ => None,
         }
-    }
-
-    /// Whether the conditions of a node in a branch hold; false if they are not known.
-    pub(super) fn runs(&self, node: &NodeProto) -> bool {
-        self.file
-            .conditions_of(node)
-            .iter()
-            .all(|condition| self.flag(&condition.value) == Some(condition.is))
-    }
-
-    /// The Boolean value `name`, if it is known.
-    fn flag(&self, name: &str) -> Option<bool> {
-        match self.known(name).or_else(|| self.file.constants.get(name))?.values {
-            Values::Booleans(ref values) if values.len() == 1 => Some(values[0]),
-            _ => None,
-        }
-    }
-
-    /// The operands that a node takes: one that chooses between branches, those of the branch that runs.
-    pub(super) fn taken<'n>(&self, node: &'n NodeProto) -> &'n [String] {
-        if !is_choice(node) {
-            return &node.input;
-        }
-        let (count, operands) = (node.output.len(), &node.input[..]);
-        match operands.first().and_then(|condition| self.flag(condition)) {
-            Some(true) => &operands[1..=count],
-            Some(false) => &operands[1 + count..],
-            None => &operands[..1],
-        }
-    }
-
-    /// Binds the outputs of a node that chooses to the results of the branch that runs.
-    fn choose(&mut self, node: &'a NodeProto) -> Result<()> {
-        let condition = node.input.first().map_or("", String::as_str);
-        if self.flag(condition).is_none() {
-            let reason = format!(
-                "chooses by `{condition}`, which is not known before the images are; export the network \
-                 without control flow"
-            );
-            return Err(self.at_node(node, reason));
-        }
-        for (result, output) in self.taken(node).iter().zip(&node.output) {
-            let bound = self.bound(node, result)?;
-            self.bind(output, bound);
-        }
-        Ok(())
     }
 
     /// What `name`, which `node` takes, stands for.
