@@ -14,6 +14,7 @@ mod conv_nd;
 mod conv_product;
 mod conv_weight;
 mod deform_conv;
+mod determinant;
 mod dropout;
 mod einsum;
 mod element_loss;
@@ -35,6 +36,7 @@ mod pool;
 mod pool_nd;
 mod recurrent;
 mod reduce;
+mod regions;
 mod resize;
 mod sampling;
 mod scatter;
@@ -76,6 +78,7 @@ const FAMILIES: &[Family] = &[
     compare::OPERATORS,
     conv::OPERATORS,
     deform_conv::OPERATORS,
+    determinant::OPERATORS,
     own_conv::OPERATORS,
     dropout::OPERATORS,
     einsum::OPERATORS,
@@ -92,6 +95,7 @@ const FAMILIES: &[Family] = &[
     pool::OPERATORS,
     recurrent::OPERATORS,
     reduce::OPERATORS,
+    regions::OPERATORS,
     resize::OPERATORS,
     sampling::OPERATORS,
     scatter::OPERATORS,

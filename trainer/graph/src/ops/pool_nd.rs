@@ -100,6 +100,26 @@ impl Builder {
         Ok(self.max_pool_of(x, shape, attributes))
     }
 
+    /// Flat places in images with axes of `lengths`, the last of which is the fastest, as places where the
+    /// first is.
+    fn places_by_columns(&mut self, places: Tensor, lengths: &[usize]) -> Result<Tensor> {
+        let area: usize = lengths.iter().product();
+        let number = |g: &mut Self, value: usize| g.scalar(ElementType::I64, value as f64);
+        let divisor = number(self, area);
+        let mut rest = self.modulo(places, divisor, false)?;
+        let mut total = self.sub(places, rest)?;
+        let mut stride = area;
+        for &length in lengths.iter().rev() {
+            stride /= length;
+            let (length, factor) = (number(self, length), number(self, stride));
+            let index = self.modulo(rest, length, false)?;
+            rest = self.div(rest, length)?;
+            let part = self.mul(index, factor)?;
+            total = self.add(total, part)?;
+        }
+        Ok(total)
+    }
+
     /// The operand of the operator, padded where it does not take the padding, and its attributes.
     fn max_windows(&mut self, x: Tensor, pool: &PoolNd, shape: &[usize]) -> Result<(Tensor, Attributes)> {
         let Windows { strides, before, dilations, .. } = &pool.windows;
@@ -378,10 +398,10 @@ pub(super) fn import_max_pool<'a>(file: &mut Translation<'a>, node: &'a NodeProt
     let Some(places) = node.output.get(1).filter(|name| !name.is_empty()) else {
         return file.g.max_pool_nd(x, &pool);
     };
-    if NodeAttributes(node).int("storage_order", 0) != 0 {
-        return Err(file.at_node(node, "gives places by columns (storage_order 1), expected by rows"));
-    }
     let [y, winners] = file.g.max_pool_with_places(x, &pool)?;
+    let by_columns = NodeAttributes(node).int("storage_order", 0) != 0;
+    let lengths = file.g.shape(x)[2..].to_vec();
+    let winners = if by_columns { file.g.places_by_columns(winners, &lengths)? } else { winners };
     file.define(places, winners);
     Ok(y)
 }

@@ -53,7 +53,7 @@ pub struct GridSample {
 }
 
 /// A neighbour along one axis: its place, i64, and its share.
-type Neighbour = (Tensor, Option<Tensor>);
+pub(super) type Neighbour = (Tensor, Option<Tensor>);
 
 impl Builder {
     /// The values of `x` `[N,C,…]`, of any number D of axes after the channels, at the places `grid`
@@ -143,7 +143,12 @@ impl Builder {
     }
 
     /// The neighbours of a place along an axis of `length` pixels, the first of which is at 0.
-    fn neighbours(&mut self, mut place: Tensor, length: usize, sample: GridSample) -> Result<Vec<Neighbour>> {
+    pub(super) fn neighbours(
+        &mut self,
+        mut place: Tensor,
+        length: usize,
+        sample: GridSample,
+    ) -> Result<Vec<Neighbour>> {
         if sample.sampling != Sampling::Cubic && sample.outside != Outside::Zeros {
             place = self.within(place, length, sample)?;
         }

@@ -1,4 +1,4 @@
-//! Joining and slicing tensors: Concat, Split, Slice.
+//! Joining and slicing tensors: Concat, Split, Slice; ReverseSequence.
 
 use crate::builder::Builder;
 use crate::error::Result;
@@ -8,13 +8,19 @@ use crate::import::translation::{Family, Translation};
 use crate::node::{Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{ALL_TYPES, Operator};
+use crate::types::{ElementType, TensorType};
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family =
-    &[(&CONCAT, Some(import_concat)), (&SPLIT, Some(import_split)), (&SLICE, Some(import_slice))];
+pub(super) const OPERATORS: Family = &[
+    (&CONCAT, Some(import_concat)),
+    (&SPLIT, Some(import_split)),
+    (&SLICE, Some(import_slice)),
+    (&REVERSE_SEQUENCE, Some(import_reverse_sequence)),
+];
 static CONCAT: Operator = Operator::new("Concat", 1).on_cuda(ALL_TYPES);
 static SPLIT: Operator = Operator::new("Split", 1).on_cuda(ALL_TYPES);
 pub(crate) static SLICE: Operator = Operator::new("Slice", 1).on_cuda(ALL_TYPES);
+static REVERSE_SEQUENCE: Operator = Operator::new("ReverseSequence", 10).on_cuda(ALL_TYPES);
 
 /// A slice of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +208,34 @@ impl Builder {
         Ok(y)
     }
 
+    /// `x` with the first steps of each sequence in reverse order, as many as `lengths`, i64 `[N]`, says.
+    /// Sequences lie along axis `batch`, their steps along axis `time`; one of both is 0, the other 1.
+    ///
+    /// # Errors
+    /// `x` has no such axes, or `lengths` another type or shape.
+    pub fn reverse_sequence(
+        &mut self,
+        x: Tensor,
+        lengths: Tensor,
+        batch: usize,
+        time: usize,
+    ) -> Result<Tensor> {
+        let ty = self.ty(x).clone();
+        let fits = ty.rank() >= 2
+            && matches!([batch, time], [0, 1] | [1, 0])
+            && *self.ty(lengths) == TensorType::new(ElementType::I64, [ty.shape[batch]]);
+        if !fits {
+            let reason = "the axes must be 0 and 1, and there must be an i64 length for each sequence";
+            return Err(self.mismatch(REVERSE_SEQUENCE.name, &[x, lengths], reason));
+        }
+        let attributes = vec![int("batch_axis", batch as i64), int("time_axis", time as i64)];
+        let y = self.emit(&REVERSE_SEQUENCE, &[x, lengths], attributes, ty);
+        self.record(&[x], &[y], move |g, up| {
+            Ok(vec![Some(g.reverse_sequence(up.single(), lengths, batch, time)?)])
+        });
+        Ok(y)
+    }
+
     /// The inverse of a slice of an axis of `length` elements, with zeros elsewhere.
     fn unslice(&mut self, x: Tensor, slice: &AxisSlice, length: usize) -> Result<Tensor> {
         let taken = self.shape(x)[slice.axis];
@@ -236,6 +270,14 @@ fn import_concat<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
     let whole: Vec<Tensor> =
         parts.iter().map(|&part| file.for_every_image(part, &parts)).collect::<Result<_>>()?;
     file.g.concat(&whole, axis)
+}
+
+fn import_reverse_sequence<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
+    let (attributes, x) = (NodeAttributes(node), file.operand(node, 0)?);
+    let lengths = file.operand(node, 1)?;
+    let [batch, time] = [("batch_axis", 1), ("time_axis", 0)]
+        .map(|(name, default)| file.axis(x, attributes.int(name, default)));
+    file.g.reverse_sequence(x, lengths, batch, time)
 }
 
 /// Parts of given lengths, or as many equal parts as outputs, the last shorter if they do not fit.
@@ -332,6 +374,34 @@ mod tests {
     fn a_reversed_axis_ends_with_its_first_value() {
         let case = Case::f64("Slice").values([2, 2], vec![1.0, 2.0, 3.0, 4.0]);
         assert_eq!(evaluate(case, |g, x| g.reverse(x[0], 1)), [2.0, 1.0, 4.0, 3.0]);
+    }
+
+    #[test]
+    fn the_first_steps_of_each_sequence_are_reversed() {
+        for (batch, time) in [(0, 1), (1, 0)] {
+            check_gradients(Case::f64("ReverseSequence").normal([3, 3, 2]), |g, x| {
+                let lengths = g.integers(&[2, 0, 3]);
+                g.reverse_sequence(x[0], lengths, batch, time)
+            });
+        }
+        let case = Case::f32("ReverseSequence").values([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let y = evaluate(case, |g, x| {
+            let lengths = g.integers(&[2, 3]);
+            g.reverse_sequence(x[0], lengths, 0, 1)
+        });
+        assert_eq!(y, [2.0, 1.0, 3.0, 6.0, 5.0, 4.0]);
+    }
+
+    #[test]
+    fn sequences_without_a_length_are_refused() {
+        let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+        let x = g.input("x", TensorType::f32([2, 3])).unwrap();
+        let (two, three) = (g.integers(&[1, 2]), g.integers(&[1, 2, 2]));
+        assert!(g.reverse_sequence(x, two, 0, 1).is_ok());
+        assert!(g.reverse_sequence(x, three, 1, 0).is_ok());
+        assert!(g.reverse_sequence(x, two, 1, 0).is_err());
+        assert!(g.reverse_sequence(x, two, 0, 2).is_err());
+        assert!(g.reverse_sequence(x, x, 0, 1).is_err());
     }
 
     #[test]

@@ -150,6 +150,13 @@ impl Builder {
         Ok(y)
     }
 
+    /// x, through which no gradient passes.
+    pub(super) fn stop_gradient(&mut self, x: Tensor) -> Tensor {
+        let y = self.emit(&IDENTITY, &[x], vec![], self.ty(x).clone());
+        self.record(&[x], &[y], |_, _| Ok(vec![None]));
+        y
+    }
+
     /// x in another element type; differentiable between floating-point types.
     ///
     /// # Errors

@@ -228,6 +228,10 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
         let (offset, mask) = ([&[n, 8], &places[..]].concat(), [&[n, 4], &places[..]].concat());
         Some(vec![Weight(vec![2, channels, 2, 2]), Weight(offset), Weight(vec![2]), Weight(mask)])
     }),
+    ("Det", Any, |shape, _| match shape {
+        [.., rows @ 2..=4, columns] if rows == columns => Some(vec![]),
+        _ => None,
+    }),
     ("DepthToSpace", Any, |shape, _| match shape {
         [_, channels, _, _] if channels % 4 == 0 => Some(vec![int("blocksize", 2)]),
         _ => None,
@@ -324,6 +328,11 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
     ("MatMul", Any, |shape, _| (shape.len() > 1).then(|| vec![Weight(vec![shape[shape.len() - 1], 3])])),
     ("Max", Any, pair),
     ("MaxPool", Any, window),
+    ("MaxRoiPool", Any, |shape, _| {
+        let &[_, _, 2..=6, 2..=6] = shape else { return None };
+        let regions = vec![0.0, 1.0, 0.0, 4.0, 5.0, 0.0, -2.0, 1.0, 9.0, 2.0];
+        Some(vec![Numbers(vec![2, 5], regions), ints("pooled_shape", &[2, 3])])
+    }),
     ("MaxUnpool", Any, |shape, _| {
         let &[_, _, 1..=6, width @ 1..=6] = shape else { return None };
         let count = shape.iter().product();
@@ -382,6 +391,20 @@ pub(super) const OPERATORS: &[(&str, Domain, Make)] = &[
         let mode = ["linear", "nearest", "cubic"][random.random_range(0..3)];
         let sizes = [batch as i64, channels as i64, 5, 7];
         Some(vec![Absent, Absent, list(&sizes), word("mode", mode)])
+    }),
+    ("ReverseSequence", Any, |shape, _| {
+        let (&batch, &time) = (shape.first()?, shape.get(1)?);
+        let lengths = list(&(0..batch).map(|at| (at % (time + 1)) as i64).collect::<Vec<_>>());
+        Some(vec![lengths, int("batch_axis", 0), int("time_axis", 1)])
+    }),
+    ("RoiAlign", Any, |shape, random| {
+        let &[_, _, 2..=6, 2..=6] = shape else { return None };
+        let regions = vec![0.3, 1.1, 3.7, 5.2, -2.3, 1.2, 9.1, 2.9];
+        let mode = ["avg", "max"][random.random_range(0..2)];
+        let samples = int("sampling_ratio", random.random_range(0..3));
+        let bins = [int("output_height", 2), int("output_width", 3)];
+        let operands = [Numbers(vec![2, 4], regions), list(&[0, 1]), samples, word("mode", mode)];
+        Some(operands.into_iter().chain(bins).collect())
     }),
     ("RotaryEmbedding", Any, |shape, random| match *shape {
         [n, _, rows, depth] if depth > 1 => {
