@@ -50,6 +50,9 @@ def main(directory, steps):
             feed["loss_scale"] = scalar(65536)
         for mask in about["masks"]:
             feed[mask["name"]] = random.random(mask["shape"]) < mask["keep"]
+        for noise in about["noises"]:
+            draw = random.standard_normal if noise["distribution"] == "normal" else random.random
+            feed[noise["name"]] = draw(noise["shape"], dtype=numpy.float32)
         given = dict(zip(outputs, sessions["train"].run(outputs, feed)))
         if not numpy.isfinite(given.get("gradient_sum", 0)):
             continue  # overflow: skip the update; a smaller loss scale avoids it

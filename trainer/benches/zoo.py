@@ -220,6 +220,7 @@ class Fovea:
         feed |= {"valid": np.ones(ROWS, bool), "offsets": np.zeros((ROWS, 3), np.float32)}
         feed["gradient_scale"] = np.array(1 / ROWS, np.float32)
         feed |= {mask["name"]: np.ones(mask["shape"], bool) for mask in self.about["masks"]}
+        feed |= {noise["name"]: np.zeros(noise["shape"], np.float32) for noise in self.about["noises"]}
         taken = {port.name for port in self.train.get_inputs()}
         feed = {name: value for name, value in feed.items() if name in taken}
         given = dict(zip(self.outputs, self.train.run(self.outputs, feed)))

@@ -145,7 +145,7 @@ impl Run {
             .iter()
             .map(|(name, shape, data)| (name.as_str(), shape.as_slice(), data.clone()))
             .collect();
-        for (i, mask) in self.graphs.masks.iter().enumerate() {
+        for (i, mask) in self.graphs.drawn.masks.iter().enumerate() {
             let count = mask.shape.iter().product();
             let values = draw((1000 + 10 * step + i) as u64, count, |u| u < mask.keep);
             inputs.push((&mask.name, &mask.shape, Data::Bool(values)));

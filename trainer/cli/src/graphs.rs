@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use anyhow::Context;
 use fovea_files::write_atomically;
+use fovea_graph::Distribution;
 use fovea_tools::outln;
 use fovea_trainer::backend::{OrtOptions, Precision, Setup};
 use fovea_trainer::models::TrainingGraphs;
@@ -81,8 +82,16 @@ fn description(
         });
         json!({ "name": parameter.name, "shape": parameter.shape, "hyperparameters": named })
     });
+    let drawn = &graphs.drawn;
     let masks =
-        graphs.masks.iter().map(|mask| json!({ "name": mask.name, "shape": mask.shape, "keep": mask.keep }));
+        drawn.masks.iter().map(|mask| json!({ "name": mask.name, "shape": mask.shape, "keep": mask.keep }));
+    let noises = drawn.noises.iter().map(|noise| {
+        let distribution = match noise.distribution {
+            Distribution::Uniform => "uniform",
+            Distribution::Normal => "normal",
+        };
+        json!({ "name": noise.name, "shape": noise.shape, "distribution": distribution })
+    });
     let buffers = graphs.buffers.iter().map(|buffer| json!({ "name": buffer.name, "shape": buffer.shape }));
     json!({
         "recipe": recipe.name,
@@ -92,6 +101,7 @@ fn description(
         "slots": optimizer.slots(),
         "parameters": parameters.collect::<Vec<_>>(),
         "masks": masks.collect::<Vec<_>>(),
+        "noises": noises.collect::<Vec<_>>(),
         "buffers": buffers.collect::<Vec<_>>(),
     })
 }

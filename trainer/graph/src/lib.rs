@@ -33,7 +33,7 @@
 //!
 //! A network in a file is imported node by node through the same builder: [`Imported`], and
 //! `examples/differentiate.rs`, which adds the gradients of all parameters to any such file. [`Network`] is
-//! what a builder can append, with the parameters, dropout masks and buffers that it declares.
+//! what a builder can append, with the parameters, buffers and random inputs that it declares.
 //!
 //! An operator of another domain, or of your own, is a `static` [`Operator`]: [`Builder::emit`] appends its
 //! node and [`Builder::record`] gives it a gradient rule.
@@ -72,7 +72,8 @@ pub use lowering::{
 };
 pub use model::{DOMAIN, Graph, IR_VERSION, OPSET, Port};
 pub use module::{
-    Buffer, BufferUse, DropoutMask, Forward, Mode, Network, Parameter, ParameterKind, mask_name, unknown_tap,
+    Buffer, BufferUse, Distribution, Drawn, DropoutMask, Forward, Mode, Network, Noise, Parameter,
+    ParameterKind, mask_name, unknown_tap,
 };
 pub use nearest::nearest_names;
 pub use node::{Attribute, Attributes, Tensor};

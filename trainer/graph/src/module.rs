@@ -107,6 +107,35 @@ pub struct DropoutMask {
     pub keep: f64,
 }
 
+/// How the numbers of a noise are distributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// Uniform from 0 to 1, without 1.
+    Uniform,
+    /// Normal with a mean of 0 and a standard deviation of 1.
+    Normal,
+}
+
+/// An f32 input of random numbers that the host draws for every step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noise {
+    /// Name of the graph input.
+    pub name: String,
+    /// Shape, the batch first.
+    pub shape: Vec<usize>,
+    /// Distribution of the numbers.
+    pub distribution: Distribution,
+}
+
+/// The inputs that the host draws for every step, each list in order; none in evaluation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drawn {
+    /// Masks of dropout and of stochastic depth.
+    pub masks: Vec<DropoutMask>,
+    /// Random numbers.
+    pub noises: Vec<Noise>,
+}
+
 /// An f32 tensor that training updates without gradients, such as running statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buffer {
@@ -157,6 +186,12 @@ pub fn mask_name(dropout: &str) -> String {
     format!("{dropout}.mask")
 }
 
+/// Name of the input of the random numbers called `numbers`.
+#[must_use]
+pub(crate) fn noise_name(numbers: &str) -> String {
+    format!("{numbers}.noise")
+}
+
 /// The forward direction of a network in a builder.
 #[derive(Clone, Debug)]
 pub struct Forward {
@@ -164,8 +199,8 @@ pub struct Forward {
     pub logits: Tensor,
     /// Parameters in order with their graph inputs.
     pub parameters: Vec<(Parameter, Tensor)>,
-    /// Masks in order; empty in evaluation.
-    pub masks: Vec<DropoutMask>,
+    /// What the host draws.
+    pub drawn: Drawn,
     /// Buffers in order.
     pub buffers: Vec<BufferUse>,
 }
@@ -174,6 +209,6 @@ impl Forward {
     /// A network without a node, whose logits are `x`.
     #[must_use]
     pub fn new(x: Tensor) -> Self {
-        Self { logits: x, parameters: Vec::new(), masks: Vec::new(), buffers: Vec::new() }
+        Self { logits: x, parameters: Vec::new(), drawn: Drawn::default(), buffers: Vec::new() }
     }
 }

@@ -7,9 +7,9 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod drawn;
 mod error;
 mod layout;
-mod masks;
 mod null;
 mod ort;
 mod precision;
@@ -25,8 +25,8 @@ use crate::collective::Shares;
 use crate::metrics::BatchMetrics;
 use crate::optimizer::Update;
 use crate::state::{TensorRef, Tensors};
+pub use drawn::{fill_mask, fill_noise};
 pub use error::BackendError;
-pub use masks::fill_mask;
 pub use null::NullBackend;
 pub use precision::Precision;
 pub use reference::ReferenceBackend;

@@ -188,7 +188,7 @@ impl<'a> Assembly<'a> {
         }
         let (name, keep) = (mask_name(name), 1.0 - p);
         let mask = self.g.input(&name, TensorType::new(ElementType::Bool, shape.clone()))?;
-        self.forward.masks.push(DropoutMask { name, shape, keep });
+        self.forward.drawn.masks.push(DropoutMask { name, shape, keep });
         let zero = self.g.scalar(self.element, 0.0);
         let kept = self.g.select(mask, x, zero)?;
         self.g.scale(kept, 1.0 / keep)

@@ -9,8 +9,8 @@
 //! gradients do not vanish in f16.
 
 use fovea_graph::{
-    Buffer, BufferUse, Builder, DropoutMask, ElementType, Forward, Graph, GraphError, Lowering, Mode,
-    Parameter, Result, Target, Tensor, TensorType,
+    Buffer, BufferUse, Builder, Drawn, ElementType, Forward, Graph, GraphError, Lowering, Mode, Parameter,
+    Result, Target, Tensor, TensorType,
 };
 
 use super::Classifier;
@@ -100,16 +100,16 @@ impl GraphOptions {
 pub struct TrainingGraphs {
     /// Parameters in order; inputs of `train` and `evaluate` under their names.
     pub parameters: Vec<Parameter>,
-    /// Dropout masks in order; inputs of `train` under their names.
-    pub masks: Vec<DropoutMask>,
+    /// What the host draws for every step; inputs of `train` under their names.
+    pub drawn: Drawn,
     /// Buffers in order; inputs of `train` and `evaluate` under their names.
     pub buffers: Vec<Buffer>,
     /// In: images, offsets, mean, labels (other labels and shares, where images are mixed), valid, gradient
-    /// scale, masks, parameters and buffers. Out: loss, top-1, top-5, a gradient for each trained parameter
-    /// and a change for each buffer. In half precision also the loss scale in and the sum of the gradients
-    /// out.
+    /// scale, masks, noises, parameters and buffers. Out: loss, top-1, top-5, a gradient for each trained
+    /// parameter and a change for each buffer. In half precision also the loss scale in and the sum of the
+    /// gradients out.
     pub train: Graph,
-    /// Like `train` without offsets, scale and masks; out: loss, top-1, top-5, logits and probabilities.
+    /// Like `train` without offsets, scale and what is drawn; out: loss, top-1, top-5, logits, probabilities.
     pub evaluate: Graph,
 }
 
@@ -126,20 +126,20 @@ impl TrainingGraphs {
         let (train, declared) = train(network, options)?;
         Ok(Self {
             parameters: declared.parameters.into_iter().map(|(parameter, _)| parameter).collect(),
-            masks: declared.masks,
+            drawn: declared.drawn,
             buffers: declared.buffers.into_iter().map(|buffer| buffer.buffer).collect(),
             train,
             evaluate: evaluate(network, options)?,
         })
     }
 
-    /// The train graph alone, and its dropout masks.
+    /// The train graph alone, and what the host draws for it.
     ///
     /// # Errors
     /// Those of [`build`](Self::build).
-    pub fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Vec<DropoutMask>)> {
+    pub fn train(network: &Classifier, options: &GraphOptions) -> Result<(Graph, Drawn)> {
         let (graph, declared) = train(network, options)?;
-        Ok((graph, declared.masks))
+        Ok((graph, declared.drawn))
     }
 }
 
@@ -462,8 +462,8 @@ mod tests {
             has(graphs.evaluate.inputs(), &parameter.name, &parameter.shape);
             has(graphs.train.outputs(), &names::gradient(&parameter.name), &parameter.shape);
         }
-        assert_eq!(graphs.masks.len(), 2);
-        for mask in &graphs.masks {
+        assert_eq!(graphs.drawn.masks.len(), 2);
+        for mask in &graphs.drawn.masks {
             has(graphs.train.inputs(), &mask.name, &mask.shape);
         }
     }

@@ -156,7 +156,7 @@ impl Sequence<'_> {
                     Mode::Train => {
                         let mask_name = mask_name(name);
                         let mask = g.input(&mask_name, g.ty(x).with_element(ElementType::Bool))?;
-                        self.forward.masks.push(DropoutMask {
+                        self.forward.drawn.masks.push(DropoutMask {
                             name: mask_name,
                             shape: g.shape(x).to_vec(),
                             keep,

@@ -201,7 +201,7 @@ pub(super) fn has_dropout(recipe: &Recipe) -> bool {
         let network = Classifier::new(recipe, 1)?;
         let mut g = Builder::new(network.name(), Lowering::training(Target::Cpu));
         let x = g.input("x", TensorType::f32([1, 3, network.input_px, network.input_px]))?;
-        Ok(network.network.forward(&mut g, x, Mode::Train)?.masks.len())
+        Ok(network.network.forward(&mut g, x, Mode::Train)?.drawn.masks.len())
     };
     masks().is_ok_and(|masks| masks > 0)
 }

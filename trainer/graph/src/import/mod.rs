@@ -27,6 +27,7 @@ mod functions;
 mod gradients;
 mod head;
 mod held;
+mod known;
 pub(crate) mod limits;
 mod merged;
 mod node;

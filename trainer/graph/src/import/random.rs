@@ -1,21 +1,26 @@
 //! Random numbers of graphs for training, such as those of stochastic depth.
 //!
-//! A run must be able to resume at any step, so what is drawn comes from the host, as Boolean masks. Uniform
-//! random numbers therefore stay unevaluated until they are compared with a constant; in evaluation, a mask
-//! stands for its expectation.
+//! A run must be able to resume at any step, so what is drawn comes from the host: Boolean masks, and noises.
+//! Uniform random numbers stay unevaluated until they are used: compared with a constant they are a mask. In
+//! evaluation, a mask and a noise stand for their expectations.
 
 use std::collections::HashMap;
 
 use super::bound::{Bound, Random};
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
+use super::limits::check_made;
 use super::translation::{Translation, given};
-use crate::Result;
+use crate::module::{Distribution, DropoutMask, Noise, mask_name, noise_name};
 use crate::onnx::NodeProto;
+use crate::{ElementType, Result, Tensor, TensorType};
 
 /// Whether nodes of this operator are random numbers that can be drawn by the host.
 pub(super) fn is_drawn(operator: &str) -> bool {
-    matches!(operator, "RandomUniform" | "RandomUniformLike" | "Bernoulli")
+    matches!(
+        operator,
+        "RandomUniform" | "RandomUniformLike" | "RandomNormal" | "RandomNormalLike" | "Bernoulli"
+    )
 }
 
 impl<'a> Translation<'a> {
@@ -24,78 +29,129 @@ impl<'a> Translation<'a> {
     pub(super) fn appended_random(&mut self, node: &'a NodeProto) -> Result<bool> {
         let operands: Vec<Option<Random>> =
             node.input.iter().map(|name| self.random(name).cloned()).collect();
-        let bound = match (node.op_type(), &operands[..]) {
-            ("RandomUniform" | "RandomUniformLike", _) => self.uniform(node)?,
-            ("Bernoulli", _) => {
+        let bound = match (node.op_type(), &operands[..], self.number_beside(node)) {
+            ("RandomUniform" | "RandomUniformLike", ..) => self.uniform(node)?,
+            ("RandomNormal" | "RandomNormalLike", ..) => self.normal(node)?,
+            ("Bernoulli", ..) => {
                 let keep = self.probability(node)?;
                 let shape = self.shape_of(node, 0).unwrap_or_default();
                 let mask = self.mask_or_chance(node, &self.of_batch(node, 0, shape), keep)?;
                 self.numbers(mask)?
             }
-            (_, operands) if operands.iter().all(Option::is_none) => return Ok(false),
-            ("Less" | "LessOrEqual", [Some(Random::Uniform { shape, low, high }), None])
-            | ("Greater" | "GreaterOrEqual", [None, Some(Random::Uniform { shape, low, high })]) => {
-                let at = usize::from(operands[0].is_some());
-                let limit = self.limit(node, at)?;
-                self.mask_or_chance(node, shape, (limit - low) / (high - low))?
-            }
-            ("Greater" | "GreaterOrEqual", [Some(Random::Uniform { shape, low, high }), None])
-            | ("Less" | "LessOrEqual", [None, Some(Random::Uniform { shape, low, high })]) => {
-                let at = usize::from(operands[0].is_some());
-                let limit = self.limit(node, at)?;
+            (_, operands, _) if operands.iter().all(Option::is_none) => return Ok(false),
+            ("Less" | "LessOrEqual", [Some(Random::Uniform { shape, low, high }), None], Some(limit))
+            | (
+                "Greater" | "GreaterOrEqual",
+                [None, Some(Random::Uniform { shape, low, high })],
+                Some(limit),
+            ) => self.mask_or_chance(node, shape, (limit - low) / (high - low))?,
+            (
+                "Greater" | "GreaterOrEqual",
+                [Some(Random::Uniform { shape, low, high }), None],
+                Some(limit),
+            )
+            | ("Less" | "LessOrEqual", [None, Some(Random::Uniform { shape, low, high })], Some(limit)) => {
                 self.mask_or_chance(node, shape, (high - limit) / (high - low))?
             }
-            ("Add", [Some(Random::Uniform { shape, low, high }), None])
-            | ("Add", [None, Some(Random::Uniform { shape, low, high })]) => {
-                let shift = self.limit(node, usize::from(operands[0].is_some()))?;
+            ("Add", [Some(Random::Uniform { shape, low, high }), None], Some(shift))
+            | ("Add", [None, Some(Random::Uniform { shape, low, high })], Some(shift)) => {
                 Bound::Random(Random::Uniform { shape: shape.clone(), low: low + shift, high: high + shift })
             }
             // Of numbers in p..1+p, the fraction p is 1 or more.
-            ("Floor", [Some(Random::Uniform { shape, low, high })])
+            ("Floor", [Some(Random::Uniform { shape, low, high })], _)
                 if (0.0..=1.0).contains(low) && (high - low - 1.0).abs() < 1e-6 =>
             {
                 let mask = self.mask_or_chance(node, shape, *low)?;
                 self.numbers(mask)?
             }
-            ("Identity", [Some(random)]) => Bound::Random(random.clone()),
-            ("Cast" | "CastLike", [Some(Random::Chance { rank, keep }), ..]) => expectation(*rank, *keep),
-            ("Not", [Some(Random::Chance { rank, keep })]) => {
+            ("Identity", [Some(random)], _) => Bound::Random(random.clone()),
+            ("Cast" | "CastLike", [Some(Random::Chance { rank, keep }), ..], _) => expectation(*rank, *keep),
+            ("Not", [Some(Random::Chance { rank, keep })], _) => {
                 Bound::Random(Random::Chance { rank: *rank, keep: 1.0 - keep })
             }
-            ("Where", [Some(Random::Chance { keep, .. }), None, None]) => {
+            ("Where", [Some(Random::Chance { keep, .. }), None, None], _) => {
                 let (a, b) = (self.operand(node, 1)?, self.operand(node, 2)?);
                 let (a, b) = (self.g.scale(a, *keep)?, self.g.scale(b, 1.0 - keep)?);
                 Bound::Tensor(self.g.add(a, b)?)
             }
-            _ => {
-                let reason = "computes with random numbers, which are only supported where they are compared \
-                              with a constant, or in Dropout and Bernoulli";
-                return Err(self.at_node(node, reason));
+            (_, operands, _) => {
+                let is_mask = |operand: &Option<Random>| matches!(operand, Some(Random::Chance { .. }));
+                if operands.iter().any(is_mask) {
+                    let reason = "computes with a random mask, which is only supported where it selects, is \
+                                  negated or becomes numbers";
+                    return Err(self.at_node(node, reason));
+                }
+                for name in &node.input {
+                    self.settle(name)?;
+                }
+                return Ok(false);
             }
         };
         if let Some(output) = node.output.first() {
+            if matches!(bound, Bound::Known { .. }) {
+                self.expected.push(output);
+            }
             self.bind(output, bound);
         }
         Ok(true)
     }
 
-    /// The values, by name, that what `nodes` draw in training has in this graph, for evaluation.
-    pub(super) fn expectations(&self, nodes: &[NodeProto]) -> HashMap<String, Constant> {
-        let takes_random = |node: &NodeProto| node.input.iter().any(|name| self.random(name).is_some());
-        let drawn = nodes.iter().filter(|node| is_drawn(node.op_type()) || takes_random(node));
-        let outputs = drawn.filter_map(|node| node.output.first());
-        outputs.filter_map(|output| Some((output.clone(), self.known(output)?.clone()))).collect()
+    /// Draws `name` as a noise, if it stands for uniform random numbers; in evaluation it is their mean.
+    fn settle(&mut self, name: &'a str) -> Result<()> {
+        let Some(&Random::Uniform { ref shape, low, high }) = self.random(name) else { return Ok(()) };
+        let shape = shape.clone();
+        let bound = if self.is_training() {
+            self.noise(name, &shape, Distribution::Uniform, (high - low, low))?
+        } else {
+            self.expected.push(name);
+            expectation(shape.len(), (low + high) / 2.0)
+        };
+        self.bind(name, bound);
+        Ok(())
     }
 
-    fn uniform(&self, node: &'a NodeProto) -> Result<Bound> {
+    /// The values, by name, that stand for random numbers in this graph, for evaluation.
+    pub(super) fn expectations(&self) -> HashMap<String, Constant> {
+        let expected = self.expected.iter();
+        expected.filter_map(|&name| Some((name.to_owned(), self.known(name)?.clone()))).collect()
+    }
+
+    fn uniform(&mut self, node: &'a NodeProto) -> Result<Bound> {
         let attributes = NodeAttributes(node);
         let (low, high) = (attributes.float("low", 0.0), attributes.float("high", 1.0));
-        let shape = attributes.sizes("shape").or_else(|| self.shape_of(node, 0));
-        let Some(shape) = shape.filter(|_| low < high) else {
-            let reason = format!("draws from {low}..{high}, expected a shape and a range that is not empty");
+        if low >= high {
+            let reason = format!("draws from {low}..{high}, expected a range that is not empty");
             return Err(self.at_node(node, reason));
+        }
+        let shape = self.drawn_shape(node)?;
+        // Nodes that use the same numbers must see the same.
+        let uses =
+            self.file.nodes.iter().flat_map(|user| &user.input).filter(|name| **name == node.output[0]);
+        if self.is_training() && uses.count() > 1 {
+            return self.noise(&node.output[0], &shape, Distribution::Uniform, (high - low, low));
+        }
+        Ok(Bound::Random(Random::Uniform { shape, low, high }))
+    }
+
+    fn normal(&mut self, node: &'a NodeProto) -> Result<Bound> {
+        let attributes = NodeAttributes(node);
+        let (mean, deviation) = (attributes.float("mean", 0.0), attributes.float("scale", 1.0));
+        let shape = self.drawn_shape(node)?;
+        if !self.is_training() {
+            return Ok(expectation(shape.len(), mean));
+        }
+        self.noise(&node.output[0], &shape, Distribution::Normal, (deviation, mean))
+    }
+
+    /// The shape of what a node draws: that of its attribute, or of its operand.
+    fn drawn_shape(&self, node: &NodeProto) -> Result<Vec<usize>> {
+        let shape = NodeAttributes(node).sizes("shape").or_else(|| self.shape_of(node, 0));
+        let Some(shape) = shape.filter(|shape| !shape.contains(&0)) else {
+            return Err(self.at_node(node, "draws nothing, expected a shape"));
         };
-        Ok(Bound::Random(Random::Uniform { shape: self.of_batch(node, 0, shape), low, high }))
+        let shape = self.of_batch(node, 0, shape);
+        check_made(&TensorType::f32(shape.clone())).map_err(|reason| self.at_node(node, reason))?;
+        Ok(shape)
     }
 
     /// A shape, from that of operand `at`, whose batch is that of the network where a trace has fixed it.
@@ -122,14 +178,19 @@ impl<'a> Translation<'a> {
         Err(self.at_node(node, "draws with probabilities that are computed, expected a constant one"))
     }
 
-    fn limit(&self, node: &NodeProto, at: usize) -> Result<f64> {
-        match self.constant(node, at).map(|constant| &constant.values) {
-            Some(Values::Floats(values)) if values.len() == 1 => Ok(values[0].into()),
-            _ => {
-                let reason = "combines random numbers with a value that is computed, expected a constant";
-                Err(self.at_node(node, reason))
-            }
+    /// The only number of the first operand of `node` that is known.
+    fn number_beside(&self, node: &NodeProto) -> Option<f64> {
+        let known = (0..node.input.len()).find_map(|at| self.constant(node, at))?;
+        match &known.values {
+            Values::Floats(values) if values.len() == 1 => Some(values[0].into()),
+            _ => None,
         }
+    }
+
+    /// The mask, drawn by the host, of a dropout that keeps a fraction `keep` of `x`; `None` in evaluation.
+    pub fn mask(&mut self, node: &'a NodeProto, x: Tensor, keep: f64) -> Result<Option<Tensor>> {
+        let shape = self.g.shape(x).to_vec();
+        self.is_training().then(|| self.drawn_mask(node, &shape, keep)).transpose()
     }
 
     /// A mask of `shape` that is true with probability `keep`.
@@ -138,18 +199,56 @@ impl<'a> Translation<'a> {
         if !self.is_training() {
             return Ok(Bound::Random(Random::Chance { rank: shape.len(), keep }));
         }
-        let (rows, first) = (self.batch, shape.first().copied().unwrap_or(1));
-        let rest: usize = shape.iter().skip(1).product();
-        // A mask is drawn row by row; one that all rows share is that of the first row.
-        let is_by_row = first % rows == 0;
-        let row = if is_by_row { first / rows * rest } else { first * rest };
-        let drawn_shape = if first == rows { shape.to_vec() } else { vec![rows, row] };
-        let Some(mask) = self.drawn(node, &drawn_shape, keep)? else {
-            return Ok(Bound::Random(Random::Chance { rank: shape.len(), keep }));
-        };
-        let mask = if is_by_row { mask } else { self.g.slice(mask, 0, 0, 1)? };
-        let mask = if self.g.shape(mask) == shape { mask } else { self.g.reshape(mask, shape)? };
+        let mask = self.drawn_mask(node, shape, keep)?;
+        self.drawn.insert(mask);
         Ok(Bound::Tensor(mask))
+    }
+
+    fn drawn_mask(&mut self, node: &'a NodeProto, shape: &[usize], keep: f64) -> Result<Tensor> {
+        let rows = self.rows_of(shape);
+        let name = mask_name(&node.output[0]);
+        let mask = self.g.input(&name, TensorType::new(ElementType::Bool, rows.clone()))?;
+        self.forward.drawn.masks.push(DropoutMask { name, shape: rows, keep });
+        self.of_rows(mask, shape)
+    }
+
+    /// Random numbers of `shape` that the host draws, `name` in the file, times a factor, plus a number.
+    fn noise(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        distribution: Distribution,
+        (factor, number): (f64, f64),
+    ) -> Result<Bound> {
+        let rows = self.rows_of(shape);
+        let name = noise_name(name);
+        let noise = self.g.input(&name, TensorType::f32(rows.clone()))?;
+        self.forward.drawn.noises.push(Noise { name, shape: rows, distribution });
+        let mut y = self.of_rows(noise, shape)?;
+        y = self.g.cast(y, self.element())?;
+        y = self.g.scale(y, factor)?;
+        if number != 0.0 {
+            let number = self.g.scalar(self.element(), number);
+            y = self.g.add(y, number)?;
+        }
+        self.drawn.insert(y);
+        Ok(Bound::Tensor(y))
+    }
+
+    /// What is drawn for values of `shape`: the rows of the batch are the first axis, if they are part of it.
+    fn rows_of(&self, shape: &[usize]) -> Vec<usize> {
+        match *shape {
+            [] => vec![1],
+            [first, ref rest @ ..] if first > self.batch && first.is_multiple_of(self.batch) => {
+                vec![self.batch, first / self.batch * rest.iter().product::<usize>()]
+            }
+            _ => shape.to_vec(),
+        }
+    }
+
+    /// What was drawn [row by row](Self::rows_of), in `shape`.
+    fn of_rows(&mut self, drawn: Tensor, shape: &[usize]) -> Result<Tensor> {
+        if self.g.shape(drawn) == shape { Ok(drawn) } else { self.g.reshape(drawn, shape) }
     }
 
     /// A mask as 1 and 0.

@@ -135,7 +135,7 @@ impl Imported {
         let shape = [self.input.batch.unwrap_or(1), 3, height, width];
         let x = g.input("images", TensorType::f32(shape))?;
         let translation = self.translate(&mut g, x, Mode::Evaluate, |_, _, _| ())?;
-        Ok(translation.expectations(&graph.node))
+        Ok(translation.expectations())
     }
 
     /// The number of classes in the shape of the logits; other outputs may depend on it and have no shape.

@@ -3,6 +3,7 @@
 mod batch;
 mod branches;
 mod copied;
+mod drawn;
 mod files;
 mod golden;
 mod gradients;
@@ -25,7 +26,7 @@ use crate::onnx::{
     AttributeProto, FunctionProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, type_proto,
 };
-use crate::{DropoutMask, ElementType, Init, Lowering, Parameter, ParameterKind, Target, TensorType};
+use crate::{ElementType, Init, Lowering, Parameter, ParameterKind, Target, TensorType};
 
 const ROWS: usize = 3;
 const PX: usize = 6;
@@ -234,7 +235,7 @@ fn an_imported_network_computes_what_the_file_does_and_declares_its_parameters()
     let mut g = Builder::new("training", Lowering::training(Target::Cpu));
     let input = g.input("x", TensorType::new(ElementType::F16, [ROWS, 3, PX, PX])).unwrap();
     let forward = network.forward(&mut g, input, Mode::Train).unwrap();
-    let masks: Vec<_> = forward.masks.iter().map(|mask| (mask.name.as_str(), mask.keep)).collect();
+    let masks: Vec<_> = forward.drawn.masks.iter().map(|mask| (mask.name.as_str(), mask.keep)).collect();
     assert_eq!(masks, [("d.mask", 0.5)]);
     g.output("logits", forward.logits).unwrap();
     let _runs = testing::session(&g.finish().to_bytes());
@@ -548,100 +549,7 @@ fn products_of_attention_and_of_recurrent_layers_are_counted() {
     assert_eq!(products, [0, 2 * 3 * 3 * 36, 3 * (8 * 36 + 8 * 2), 0]);
 }
 
-/// Logits and masks in `mode` of a graph of these nodes from `x` `[batch,3,6,6]` to the global average of
-/// `y`, for images of ones.
-fn averages(
-    batch: i64,
-    nodes: Vec<NodeProto>,
-    initializer: Vec<TensorProto>,
-    mode: Mode,
-) -> Result<(Vec<f64>, Vec<DropoutMask>)> {
-    let mut node_list = nodes;
-    node_list.push(node("GlobalAveragePool", &["y"], "logits", vec![]));
-    let graph = GraphProto {
-        node: node_list,
-        initializer,
-        input: vec![port("x", DataType::Float, &[batch, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[batch, 3, 1, 1])],
-        ..Default::default()
-    };
-    let file = file(&model(graph));
-    let mut g = Builder::new("averages", Lowering::training(Target::Cpu));
-    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
-    let forward = Imported::read(file.path())?.forward(&mut g, x, mode)?;
-    g.output("logits", forward.logits)?;
-    let graph = g.finish();
-    let images = Data::F32(vec![1.0; ROWS * 3 * PX * PX]);
-    let mut inputs = vec![("x", vec![ROWS, 3, PX, PX], images)];
-    for mask in &forward.masks {
-        // The first row drops, the others keep.
-        let row = mask.shape[1..].iter().product::<usize>();
-        let values = (0..ROWS * row).map(|i| i >= row).collect();
-        inputs.push((&mask.name, mask.shape.clone(), Data::Bool(values)));
-    }
-    for (parameter, _) in &forward.parameters {
-        let values = Data::F32(parameter.initial(0, 0));
-        inputs.push((&parameter.name, parameter.shape.clone(), values));
-    }
-    let inputs: Vec<_> = inputs.iter().map(|(n, s, d)| (*n, s.as_slice(), d.clone())).collect();
-    let logits = testing::run(&mut testing::session(&graph.to_bytes()), &inputs).remove("logits").unwrap();
-    Ok((logits, forward.masks))
-}
-
 fn number(name: &str, shape: &[i64], value: f32) -> TensorProto {
     let count = shape.iter().product::<i64>() as usize;
     TensorProto { float_data: vec![value; count], ..floats(name, shape) }
-}
-
-#[test]
-fn stochastic_depth_is_drawn_by_the_host_and_does_nothing_in_evaluation() {
-    // As PyTorch traces it for a batch of 2, which is in the shape of the constant; and for a shape of x.
-    let like = |operator: &str, operands: [&str; 2]| {
-        vec![
-            node("RandomUniformLike", &["zeros"], "u", vec![]),
-            node(operator, &operands, "kept", vec![]),
-            node("Cast", &["kept"], "mask", vec![attribute("to", &[1])]),
-            node("Div", &["mask", "keep"], "scaled", vec![]),
-            node("Mul", &["x", "scaled"], "y", vec![]),
-        ]
-    };
-    let floor = vec![
-        node("RandomUniform", &[], "u", vec![attribute("shape", &[2, 1, 1, 1])]),
-        node("Add", &["keep", "u"], "shifted", vec![]),
-        node("Floor", &["shifted"], "mask", vec![]),
-        node("Div", &["mask", "keep"], "scaled", vec![]),
-        node("Mul", &["x", "scaled"], "y", vec![]),
-    ];
-    let bernoulli = vec![
-        node("Bernoulli", &["keeps"], "mask", vec![]),
-        node("Div", &["mask", "keep"], "scaled", vec![]),
-        node("Mul", &["x", "scaled"], "y", vec![]),
-    ];
-    let constants = || {
-        vec![
-            number("zeros", &[2, 1, 1, 1], 0.0),
-            number("keep", &[], 0.75),
-            number("keeps", &[2, 1, 1, 1], 0.75),
-        ]
-    };
-    let (zero, kept) = ([0.0; 3], [1.0 / 0.75; 6]);
-    for nodes in [like("Less", ["u", "keep"]), like("Greater", ["keep", "u"]), floor, bernoulli] {
-        let (logits, masks) = averages(2, nodes.clone(), constants(), Mode::Train).unwrap();
-        assert_eq!((&masks[0].shape[..], masks[0].keep, masks.len()), (&[ROWS, 1, 1, 1][..], 0.75, 1));
-        for (a, b) in logits.iter().zip([&zero[..], &kept[..]].concat()) {
-            assert!((a - b).abs() < 1e-6, "{logits:?}");
-        }
-        let (logits, masks) = averages(2, nodes, constants(), Mode::Evaluate).unwrap();
-        assert!(masks.is_empty() && logits.iter().all(|value| (value - 1.0).abs() < 1e-6), "{logits:?}");
-    }
-    // One draw for all images is that of the first row.
-    let mut all = constants();
-    all[0] = number("zeros", &[1, 1, 1, 1], 0.0);
-    let (logits, masks) = averages(2, like("Less", ["u", "keep"]), all, Mode::Train).unwrap();
-    assert_eq!((&masks[0].shape[..], masks[0].keep, masks.len()), (&[ROWS, 1][..], 0.75, 1));
-    assert!(logits.iter().all(|&value| value == 0.0), "{logits:?}");
-    let mut other = like("Less", ["u", "keep"]);
-    other[1] = node("Sin", &["u"], "kept", vec![]);
-    let error = averages(2, other, constants(), Mode::Train).unwrap_err().to_string();
-    assert!(error.contains("`kept_node` (Sin) computes with random numbers"), "{error}");
 }

@@ -7,11 +7,11 @@ use super::bound::{Bound, Found, Random};
 use super::constant::{Constant, Values};
 use super::declarations::Declarations;
 use super::file::{Imported, NodeAttributes};
-use super::fold::{self, axis_of, fold, one_along};
+use super::fold::{self, fold, one_along};
 use super::limits::{COMPUTED, check, check_made};
 use super::node::{is_choice, is_of_sequences};
 use crate::init::Init;
-use crate::module::{Buffer, BufferUse, DropoutMask, Forward, Mode, Parameter, ParameterKind, mask_name};
+use crate::module::{Buffer, BufferUse, Forward, Mode, Parameter, ParameterKind};
 use crate::onnx::NodeProto;
 use crate::onnx::tensor_proto::DataType;
 use crate::{Builder, ElementType, GraphError, Operator, Result, Tensor, TensorType};
@@ -27,18 +27,22 @@ pub(crate) struct Translation<'a> {
     pub(super) file: &'a Imported,
     pub g: &'a mut Builder,
     mode: Mode,
-    values: HashMap<&'a str, Bound>,
+    pub(super) values: HashMap<&'a str, Bound>,
     /// Parameters that are declared, in the type that the network computes in.
     declared: HashMap<&'a str, Tensor>,
     /// The images, and what is computed from them without a parameter.
     unlearned: HashSet<Tensor>,
+    /// What the host draws, and what is computed from that alone.
+    pub(super) drawn: HashSet<Tensor>,
+    /// Names of values that stand for random numbers in evaluation.
+    pub(super) expected: Vec<&'a str>,
     /// Number of values that have been computed.
     computed: usize,
     /// Shapes for the batch of the file, by name; empty where that is the batch of the graph.
     traced: HashMap<String, Vec<usize>>,
     element: ElementType,
     pub batch: usize,
-    forward: Forward,
+    pub(super) forward: Forward,
 }
 
 impl<'a> Translation<'a> {
@@ -61,8 +65,22 @@ impl<'a> Translation<'a> {
         }
         let forward = Forward::new(x);
         let values = inputs.iter().map(|&(name, tensor)| (name, Bound::Tensor(tensor))).collect();
-        let (declared, unlearned) = (HashMap::new(), inputs.iter().map(|&(_, tensor)| tensor).collect());
-        Self { file, g, mode, values, declared, unlearned, computed: 0, traced, element, batch, forward }
+        let unlearned = inputs.iter().map(|&(_, tensor)| tensor).collect();
+        Self {
+            file,
+            g,
+            mode,
+            values,
+            declared: HashMap::new(),
+            unlearned,
+            drawn: HashSet::new(),
+            expected: Vec::new(),
+            computed: 0,
+            traced,
+            element,
+            batch,
+            forward,
+        }
     }
 
     /// Shapes of the values that are computed when the graph runs, by name.
@@ -131,10 +149,10 @@ impl<'a> Translation<'a> {
         if is_of_sequences(node) {
             return self.append_sequence(node);
         }
+        let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
         if self.folded(node)? || self.appended_random(node)? {
             return Ok(());
         }
-        let Some(output) = node.output.first() else { return Err(self.at_node(node, "has no output")) };
         check(node, |at| self.constant(node, at)).map_err(|reason| self.at_node(node, reason))?;
         let parameters = self.forward.parameters.len();
         let y = import()?(self, node).map_err(|error| match error {
@@ -150,11 +168,16 @@ impl<'a> Translation<'a> {
             Some(Bound::Tensor(tensor)) => Some(*tensor),
             _ => None,
         };
-        let is_unlearned = self.forward.parameters.len() == parameters
-            && node.input.iter().filter_map(tensor).all(|input| self.unlearned.contains(&input));
-        if is_unlearned {
+        if self.forward.parameters.len() == parameters {
+            let mut inputs = node.input.iter().filter_map(tensor).filter(|input| !self.drawn.contains(input));
             let outputs: Vec<Tensor> = node.output.iter().filter_map(tensor).collect();
-            self.unlearned.extend(outputs);
+            match inputs.next() {
+                None if node.input.iter().any(|name| tensor(name).is_some()) => self.drawn.extend(outputs),
+                first if first.into_iter().chain(inputs).all(|input| self.unlearned.contains(&input)) => {
+                    self.unlearned.extend(outputs);
+                }
+                _ => {}
+            }
         }
         self.check_batch(node)
     }
@@ -332,23 +355,6 @@ impl<'a> Translation<'a> {
         emit(self.g, a, b)
     }
 
-    /// The mask, drawn by the host, of a dropout that keeps a fraction `keep` of `x`; `None` in evaluation.
-    pub fn mask(&mut self, node: &'a NodeProto, x: Tensor, keep: f64) -> Result<Option<Tensor>> {
-        let shape = self.g.shape(x).to_vec();
-        self.drawn(node, &shape, keep)
-    }
-
-    /// A mask of `shape`, the batch first, that is drawn by the host; `None` in evaluation.
-    pub fn drawn(&mut self, node: &'a NodeProto, shape: &[usize], keep: f64) -> Result<Option<Tensor>> {
-        if self.mode == Mode::Evaluate {
-            return Ok(None);
-        }
-        let name = mask_name(&node.output[0]);
-        let mask = self.g.input(&name, TensorType::new(ElementType::Bool, shape))?;
-        self.forward.masks.push(DropoutMask { name, shape: shape.to_vec(), keep });
-        Ok(Some(mask))
-    }
-
     /// The type that the network computes in.
     pub fn element(&self) -> ElementType {
         self.element
@@ -361,82 +367,6 @@ impl<'a> Translation<'a> {
     /// The operator set of the file.
     pub fn opset(&self) -> i64 {
         self.file.opset
-    }
-
-    /// The values of a floating-point operand; `None` if the node does not have it.
-    pub fn floats(&self, node: &NodeProto, at: usize) -> Result<Option<Vec<f64>>> {
-        if !given(node, at) {
-            return Ok(None);
-        }
-        match self.constant(node, at).map(|constant| &constant.values) {
-            Some(Values::Floats(values)) => Ok(Some(values.iter().map(|&value| value.into()).collect())),
-            _ => {
-                let reason =
-                    format!("takes `{}`, which is computed, expected constant numbers", node.input[at]);
-                Err(self.at_node(node, reason))
-            }
-        }
-    }
-
-    /// Axes of `x` in operand `at` or, in older operator sets, in the attribute `axes`.
-    pub fn axes(&self, node: &NodeProto, x: Tensor, at: usize) -> Result<Option<Vec<usize>>> {
-        let list = self.integers(node, at)?.or_else(|| NodeAttributes(node).ints("axes"));
-        Ok(list.map(|list| list.into_iter().map(|axis| self.axis(x, axis)).collect()))
-    }
-
-    /// Index of an axis, which counts from the end if negative; `rank + 1`, which the builder refuses, if
-    /// there is no such axis.
-    pub fn axis(&self, x: Tensor, axis: i64) -> usize {
-        let rank = self.g.shape(x).len();
-        // The end of the axes is where a flattened matrix may be cut.
-        if axis == rank as i64 { rank } else { axis_of(axis, rank).unwrap_or(rank + 1) }
-    }
-
-    /// The scalar in an operand or, in older operator sets, in an attribute.
-    pub fn scalar(&self, node: &NodeProto, at: usize, attribute: &str, default: f32) -> Result<f64> {
-        if !given(node, at) {
-            return Ok(NodeAttributes(node).float(attribute, default));
-        }
-        match self.constant(node, at).map(|constant| &constant.values) {
-            Some(Values::Floats(values)) if values.len() == 1 => Ok(values[0].into()),
-            Some(Values::Integers(values)) if values.len() == 1 => Ok(values[0] as f64),
-            _ => Err(self
-                .file
-                .at_node(node, format!("has a {attribute} that is computed, expected a constant"))),
-        }
-    }
-
-    /// An operand whose values are known.
-    pub fn constant(&self, node: &NodeProto, at: usize) -> Option<&Constant> {
-        let name = node.input.get(at)?;
-        match self.values.get(name.as_str()) {
-            Some(Bound::Known { constant, .. }) => Some(constant),
-            Some(Bound::Tensor(_) | Bound::Random(_) | Bound::Sequence(_)) => None,
-            None => self.file.constants.get(name),
-        }
-    }
-
-    /// Whether an operand is a constant that stands in the file.
-    pub fn is_given_by_file(&self, node: &NodeProto, at: usize) -> bool {
-        node.input.get(at).is_some_and(|name| self.file.constants.contains_key(name))
-    }
-
-    /// The values of an operand of integers; `None` if the node does not have it.
-    pub fn integers(&self, node: &NodeProto, at: usize) -> Result<Option<Vec<i64>>> {
-        if !given(node, at) {
-            return Ok(None);
-        }
-        match self.constant(node, at).map(|constant| &constant.values) {
-            Some(Values::Integers(values)) => Ok(Some(values.clone())),
-            found => {
-                let expected = "integers that are constant or computed from shapes";
-                let found =
-                    if found.is_some() { "other values" } else { "a value that depends on the images" };
-                let (name, nth) = (&node.input[at], at + 1);
-                Err(self
-                    .at_node(node, format!("takes `{name}` as operand {nth}: {found}, expected {expected}")))
-            }
-        }
     }
 
     /// Whether the values of `name` were computed from a shape of the network, so that they fit its batch.

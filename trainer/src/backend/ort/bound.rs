@@ -1,6 +1,6 @@
 //! Inputs and outputs of the sessions that compute a network, bound once.
 
-use fovea_graph::{Buffer, DropoutMask, Parameter};
+use fovea_graph::{Buffer, Drawn, Parameter};
 use fovea_runtime::Device;
 use ort::memory::Allocator;
 use ort::session::Session;
@@ -20,7 +20,7 @@ use crate::recipe::Loss;
 /// Declarations of the network.
 pub(super) struct Declared {
     pub parameters: Vec<Parameter>,
-    pub masks: Vec<DropoutMask>,
+    pub drawn: Drawn,
     pub buffers: Vec<Buffer>,
 }
 
@@ -79,6 +79,7 @@ pub(super) struct Train {
     pub offsets: Feed<f32>,
     pub scale: Feed<f32>,
     pub masks: Vec<Feed<bool>>,
+    pub noises: Vec<Feed<f32>>,
     /// Only if images of training have another side than those of evaluation.
     pub images: Option<ImageInput>,
     pub sums: ScalarOutputs,
@@ -210,7 +211,7 @@ impl Train {
         session: Session,
         options: &OrtOptions,
         setup: &Setup<'_>,
-        masks: &[DropoutMask],
+        drawn: &Drawn,
     ) -> Result<Self, BackendError> {
         let device = options.device;
         // A CUDA graph writes to the GPU only; otherwise ONNX Runtime copies the numbers to the host.
@@ -224,7 +225,8 @@ impl Train {
             Precision::F32 | Precision::Tf32 => None,
         };
         let binding = Binding::new(&session).map_err(BackendError::session("bind inputs"))?;
-        let masks = masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
+        let masks = drawn.masks.iter().map(|mask| Feed::new(&session, device, &mask.name, &mask.shape));
+        let noises = drawn.noises.iter().map(|noise| Feed::new(&session, device, &noise.name, &noise.shape));
         let mixed = match setup.recipe.mixes_classes() {
             true => Some(MixedFeeds::new(&session, device, setup.batch_rows)?),
             false => None,
@@ -239,6 +241,7 @@ impl Train {
             offsets: Feed::new(&session, device, names::OFFSETS, &[setup.batch_rows, 3])?,
             scale: Feed::new(&session, device, names::GRADIENT_SCALE, &[])?,
             masks: masks.collect::<Result<_, _>>()?,
+            noises: noises.collect::<Result<_, _>>()?,
             sums: ScalarOutputs::new(&place, setup.recipe.training.loss)
                 .map_err(BackendError::session("allocate outputs"))?,
             half,
@@ -271,7 +274,7 @@ impl Train {
         };
         let mut binding = bind(&mut self.sums).map_err(BackendError::session("bind the parameters"))?;
         batch.bind(self.images.as_ref(), &mut binding)?;
-        for feed in [&self.offsets, &self.scale] {
+        for feed in [&self.offsets, &self.scale].into_iter().chain(&self.noises) {
             feed.bind(&mut binding)?;
         }
         for mask in &self.masks {

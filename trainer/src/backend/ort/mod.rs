@@ -2,10 +2,10 @@
 //!
 //! Four sessions over graphs of standard operators: *train* (forward, loss, backward), *update*, *accumulate*
 //! (created when a step first has a second micro-batch) and *evaluate*; another *train* for images of another
-//! side. Weights, optimizer slots and
-//! gradients are in one flat buffer each, on the device; the sessions read and write ranges of them in place,
-//! bound once. In a step only images, labels, offsets and dropout masks are copied to the device, and three
-//! metrics come back (in half precision also the sum of the gradients).
+//! side. Weights, optimizer slots and gradients are in one flat buffer each, on the device; the sessions read
+//! and write ranges of them in place, bound once. In a step only images, labels, offsets, dropout masks and
+//! noises are copied to the device, and three metrics come back (in half precision also the sum of the
+//! gradients).
 
 mod bound;
 mod feed;
@@ -44,7 +44,7 @@ use super::layout::{Entry, Layout};
 use super::precision::LossScale;
 use super::{
     BackendError, BatchMetrics, Description, Exchange, Limits, MicroBatch, NextImages, ParameterExtremes,
-    Precision, Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, largest_magnitude,
+    Precision, Rows, Save, Setup, TrainingBackend, Update, Updated, fill_mask, fill_noise, largest_magnitude,
 };
 use crate::collective::{Branches, Shares, common};
 use crate::models::{Classifier, TrainingGraphs};
@@ -121,8 +121,8 @@ impl OrtBackend {
         let mean = setup.mean()?;
         let graph_options = options.graphs(setup.recipe, setup.batch_rows);
         let graphs = TrainingGraphs::build(&setup.network, &graph_options)?;
-        let TrainingGraphs { parameters, masks, buffers, train, evaluate } = graphs;
-        let network = Declared { parameters, masks, buffers };
+        let TrainingGraphs { parameters, drawn, buffers, train, evaluate } = graphs;
+        let network = Declared { parameters, drawn, buffers };
         let optimizer = optimizer::from_recipe(setup.recipe);
         let groups = optimizer::groups(setup.recipe, &network.parameters)?;
         let (update, accumulate) = (optimizer::update_graph(&*optimizer)?, optimizer::accumulate_graph()?);
@@ -156,7 +156,7 @@ impl OrtBackend {
         let mut batch = BatchFeeds::new(&evaluation, &options, setup, &mean_shape)?;
         batch.mean.write(|values| values.copy_from_slice(&mean))?;
         let session = open(&loaded.environment, &options, &train, Role::Train)?;
-        let mut train = Train::new(session, &options, setup, &network.masks)?;
+        let mut train = Train::new(session, &options, setup, &network.drawn)?;
         train.binding = train.bound(&batch, &network, &layout, &flats.weights, &flats.gradients)?;
         options.record(&mut train.binding, FIRST_GRAPH)?;
 
@@ -553,9 +553,13 @@ impl OrtBackend {
         if let (Some(half), Some(scale)) = (&mut self.train.half, &self.loss_scale) {
             half.loss_scale.fill(scale.factor())?;
         }
-        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.network.masks).zip(0..) {
+        for ((feed, mask), index) in self.train.masks.iter_mut().zip(&self.network.drawn.masks).zip(0..) {
             let row_len = mask.shape[1..].iter().product();
             feed.write(|values| fill_mask(micro_batch, index, mask.keep, row_len, values))?;
+        }
+        for ((feed, noise), index) in self.train.noises.iter_mut().zip(&self.network.drawn.noises).zip(0..) {
+            let row_len = noise.shape[1..].iter().product();
+            feed.write(|values| fill_noise(micro_batch, index, noise.distribution, row_len, values))?;
         }
         let doing = match self.options.records() {
             true => "record or replay a training step (--no-cuda-graph launches its kernels one by one)",

@@ -15,16 +15,16 @@ impl OrtBackend {
         let batch_rows = self.limits.rows;
         let setup = Setup { recipe, network: network.at(px), batch_rows, mean: &[], seed: 0, place: (0, 1) };
         setup.check_size(px)?;
-        let (graph, masks) = TrainingGraphs::train(&setup.network, &self.options.graphs(recipe, batch_rows))?;
+        let (graph, drawn) = TrainingGraphs::train(&setup.network, &self.options.graphs(recipe, batch_rows))?;
         let cuda_graph = self.options.cuda_graph && is_replayable(&graph);
         let options = OrtOptions { cuda_graph, ..self.options };
         let session = open(&self.loaded.environment, &options, &graph, Role::Train)?;
-        let mut train = Train::new(session, &options, &setup, &masks)?;
+        let mut train = Train::new(session, &options, &setup, &drawn)?;
         self.begin_step();
         // They are bound to the present session.
         self.further.clear();
         self.written = 0;
-        self.network.masks = masks;
+        self.network.drawn = drawn;
         train.binding = train.bound(
             &self.batch,
             &self.network,

@@ -1,5 +1,6 @@
 //! Batches of another size than that of the trace.
 
+use super::drawn::averages;
 use super::*;
 
 #[test]

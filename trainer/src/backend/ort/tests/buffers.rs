@@ -1,10 +1,10 @@
-//! Buffers that the forward pass writes, tested with a network that has one.
+//! Buffers that the forward pass writes and noises that it reads, tested with a network that has both.
 
 use std::sync::Arc;
 
 use fovea_graph::{
-    Buffer, BufferUse, Builder, ElementType, Forward, GraphError, Init, Mode, Network, Parameter,
-    ParameterKind, Result as GraphResult, Tensor as Node, TensorType, unknown_tap,
+    Buffer, BufferUse, Builder, Distribution, ElementType, Forward, GraphError, Init, Mode, Network, Noise,
+    Parameter, ParameterKind, Result as GraphResult, Tensor as Node, TensorType, unknown_tap,
 };
 
 use super::*;
@@ -15,7 +15,8 @@ const CLASSES: usize = 2;
 /// Share of the batch in the running mean.
 const SHARE: f32 = 0.25;
 
-/// Keeps the running mean of each channel, and classifies by the difference from it.
+/// Keeps the running mean of each channel, and classifies by the difference from it; keeps the mean of the
+/// noise of each step.
 #[derive(Debug)]
 struct RunningMean;
 
@@ -49,6 +50,18 @@ impl Network for RunningMean {
         };
         let buffer = Buffer { name: "running".into(), shape: vec![3], init: Init::Constant(8.0) };
         forward.buffers.push(BufferUse { buffer, value: running, new });
+        let value = g.input("noise", TensorType::f32([3]))?;
+        let buffer = Buffer { name: "noise".into(), shape: vec![3], init: Init::Constant(0.0) };
+        let new = match mode {
+            Mode::Evaluate => None,
+            Mode::Train => {
+                let (name, shape) = ("drawn".to_owned(), vec![g.shape(x)[0], 3]);
+                let noise = g.input(&name, TensorType::f32(shape.clone()))?;
+                forward.drawn.noises.push(Noise { name, shape, distribution: Distribution::Normal });
+                Some(g.reduce_mean(noise, &[0], false)?)
+            }
+        };
+        forward.buffers.push(BufferUse { buffer, value, new });
         Ok(forward)
     }
 
@@ -82,10 +95,14 @@ fn backend(rows: usize) -> OrtBackend {
 }
 
 fn running(backend: &mut OrtBackend) -> Vec<f32> {
+    buffer(backend, "running")
+}
+
+fn buffer(backend: &mut OrtBackend, name: &str) -> Vec<f32> {
     let mut found = Vec::new();
     backend
         .export(&mut |tensors| {
-            found = tensors.iter().find(|(name, _)| *name == "running").unwrap().1.values.to_vec();
+            found = tensors.iter().find(|(other, _)| *other == name).unwrap().1.values.to_vec();
         })
         .unwrap();
     found
@@ -123,6 +140,25 @@ fn a_step_writes_buffers_as_it_updates_parameters_for_any_micro_batches() {
         assert_eq!(running(&mut backend), [8.0; 3], "before the update");
         assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
         assert_eq!(running(&mut backend), expected);
+    }
+}
+
+#[test]
+fn a_step_reads_the_noises_of_its_rows_for_any_micro_batches() {
+    let id = RowsId { epoch: 0, batch: 0, first_row: 0 };
+    let batch = MicroBatch { seed: 1, step: 0, id, gradient_scale: 0.25 };
+    let mut noise = [0.0; 4 * 3];
+    fill_noise(&batch, 0, Distribution::Normal, 3, &mut noise);
+    let expected: [f32; 3] = std::array::from_fn(|at| noise.iter().skip(at).step_by(3).sum::<f32>() / 4.0);
+    for rows in [4, 2] {
+        let mut backend = backend(rows);
+        for first in (0..4).step_by(rows) {
+            accumulate(&mut backend, first..first + rows);
+        }
+        assert_eq!(backend.update(UPDATE).unwrap(), Updated::Done);
+        for (given, expected) in buffer(&mut backend, "noise").iter().zip(expected) {
+            assert!((given - expected).abs() < 1e-6, "{given} for {expected}, {rows} rows at once");
+        }
     }
 }
 

@@ -1,7 +1,10 @@
-//! Dropout masks as a function of the position in training.
+//! Dropout masks and noises as a function of the position in training.
 
+use std::f64::consts::TAU;
+
+use fovea_graph::Distribution;
 use rand::rngs::ChaCha8Rng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 
 use super::MicroBatch;
 
@@ -9,6 +12,11 @@ use super::MicroBatch;
 const BLOCK_BYTES: usize = 4096;
 /// Unit in which the generator counts its position, in bytes.
 const WORD_BYTES: usize = 4;
+
+/// The end of the key of a stream.
+type Kind = &'static [u8; 8];
+const MASKS: Kind = b"fovea/dm";
+const NOISES: Kind = b"fovea/nz";
 
 /// The bits of every byte, lowest first.
 static BITS: [[bool; 8]; 256] = {
@@ -35,8 +43,7 @@ pub fn fill_mask(micro_batch: &MicroBatch, index: u32, keep: f64, row_len: usize
     assert!(row_len > 0 && mask.len().is_multiple_of(row_len), "a mask has whole rows");
     let bits = if keep == 0.5 { 1 } else { 16 };
     let bytes_of = |values: usize| (values * bits).div_ceil(8).next_multiple_of(WORD_BYTES);
-    let mut random = ChaCha8Rng::from_seed(key(micro_batch, index));
-    random.set_word_pos(u128::from(micro_batch.id.first_row) * (bytes_of(row_len) / WORD_BYTES) as u128);
+    let mut random = generator(MASKS, micro_batch, index, bytes_of(row_len) / WORD_BYTES);
     let mut block = [0; BLOCK_BYTES];
     for row in mask.chunks_exact_mut(row_len) {
         for values in row.chunks_mut(BLOCK_BYTES * 8 / bits) {
@@ -65,8 +72,56 @@ fn fill_by_words(values: &mut [bool], drawn: &[u8], keep: f64) {
     }
 }
 
-fn key(micro_batch: &MicroBatch, index: u32) -> [u8; 32] {
-    let mut key = *b"........................fovea/dm";
+/// Fills the noise number `index` for the rows of a micro-batch, `row_len` values each.
+///
+/// The values depend on what those of a [mask](fill_mask) depend on. A uniform one takes a word of 32 bits of
+/// the stream, a pair of normal ones four (G. E. P. Box, M. E. Muller, 1958).
+///
+/// # Panics
+/// When `noise` does not consist of whole rows.
+pub fn fill_noise(
+    micro_batch: &MicroBatch,
+    index: u32,
+    distribution: Distribution,
+    row_len: usize,
+    noise: &mut [f32],
+) {
+    assert!(row_len > 0 && noise.len().is_multiple_of(row_len), "a noise has whole rows");
+    let words = match distribution {
+        Distribution::Uniform => row_len,
+        Distribution::Normal => 2 * row_len.next_multiple_of(2),
+    };
+    let mut random = generator(NOISES, micro_batch, index, words);
+    for row in noise.chunks_exact_mut(row_len) {
+        match distribution {
+            Distribution::Uniform => row.fill_with(|| random.random()),
+            Distribution::Normal => fill_normal(row, &mut random),
+        }
+    }
+}
+
+fn fill_normal(values: &mut [f32], random: &mut ChaCha8Rng) {
+    for pair in values.chunks_mut(2) {
+        // 1 − u lies in (0, 1], where the logarithm is finite.
+        let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
+        let (sin, cos) = (TAU * random.random::<f64>()).sin_cos();
+        pair[0] = (radius * cos) as f32;
+        if let Some(second) = pair.get_mut(1) {
+            *second = (radius * sin) as f32;
+        }
+    }
+}
+
+/// The stream of an input of this kind, at the first row of a micro-batch, where a row takes `words` words.
+fn generator(kind: Kind, micro_batch: &MicroBatch, index: u32, words: usize) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::from_seed(key(kind, micro_batch, index));
+    random.set_word_pos(u128::from(micro_batch.id.first_row) * words as u128);
+    random
+}
+
+fn key(kind: Kind, micro_batch: &MicroBatch, index: u32) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[24..].copy_from_slice(kind);
     key[..8].copy_from_slice(&micro_batch.seed.to_le_bytes());
     key[8..16].copy_from_slice(&micro_batch.step.to_le_bytes());
     // Earlier versions stored the number of the micro-batch here; a batch in one part keeps its masks.
@@ -77,7 +132,9 @@ fn key(micro_batch: &MicroBatch, index: u32) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use super::{MicroBatch, fill_mask};
+    use fovea_graph::Distribution::{Normal, Uniform};
+
+    use super::{Distribution, MicroBatch, fill_mask, fill_noise};
     use crate::backend::RowsId;
 
     const ID: RowsId = RowsId { epoch: 0, batch: 0, first_row: 0 };
@@ -144,5 +201,61 @@ mod tests {
         };
         let (half, most): (String, String) = (ones(0.5), ones(0.75));
         assert_eq!((half.as_str(), most.as_str()), ("1000100110100111", "0101110011011001"));
+    }
+
+    fn noise(
+        micro_batch: MicroBatch,
+        index: u32,
+        kind: Distribution,
+        row_len: usize,
+        rows: usize,
+    ) -> Vec<f32> {
+        let mut noise = vec![f32::NAN; rows * row_len];
+        fill_noise(&micro_batch, index, kind, row_len, &mut noise);
+        noise
+    }
+
+    #[test]
+    fn noises_have_the_mean_and_the_variance_of_their_distribution() {
+        for (kind, mean, variance, fourth) in
+            [(Uniform, 0.5, 1.0 / 12.0, 1.0 / 80.0), (Normal, 0.0, 1.0, 3.0)]
+        {
+            let values = noise(FIRST, 0, kind, 50_001, 4);
+            let moment = |power: i32, middle: f64| {
+                values.iter().map(|&v| (f64::from(v) - middle).powi(power)).sum::<f64>() / values.len() as f64
+            };
+            for (given, expected) in
+                [(moment(1, 0.0), mean), (moment(2, mean), variance), (moment(4, mean), fourth)]
+            {
+                assert!(
+                    (given - expected).abs() < 0.015 * (1.0 + expected),
+                    "{kind:?}: {given} for {expected}"
+                );
+            }
+            assert!(kind == Normal || values.iter().all(|value| (0.0..1.0).contains(value)));
+        }
+    }
+
+    #[test]
+    fn noises_depend_only_on_seed_step_index_and_position() {
+        for kind in [Uniform, Normal] {
+            let first = noise(FIRST, 1, kind, 35, 2);
+            assert_eq!(first, noise(MicroBatch { gradient_scale: 0.5, ..FIRST }, 1, kind, 35, 2));
+            assert_ne!(first[..35], first[35..]);
+            for other in [
+                noise(MicroBatch { seed: 8, ..FIRST }, 1, kind, 35, 2),
+                noise(MicroBatch { step: 4, ..FIRST }, 1, kind, 35, 2),
+                noise(FIRST, 2, kind, 35, 2),
+            ] {
+                assert_ne!(first, other);
+            }
+            for row_len in [1, 2, 7, 5000] {
+                let whole = noise(FIRST, 1, kind, row_len, 5);
+                for (first_row, rows) in [(0, 1), (1, 3), (4, 1)] {
+                    let part = noise(from_row(first_row as u64), 1, kind, row_len, rows);
+                    assert_eq!(part, whole[first_row * row_len..][..rows * row_len], "{row_len} values");
+                }
+            }
+        }
     }
 }
