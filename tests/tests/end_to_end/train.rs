@@ -229,6 +229,14 @@ fn photos_are_made_square_as_those_of_the_data_set_were() {
         let mut command = trainer(&["predict", text(&run), "--json", "--device", "cpu"]);
         let printed: Value = serde_json::from_str(&succeed(command.args(&photos))).unwrap();
         assert_eq!(printed[0]["predictions"] != printed[1]["predictions"], sees_all, "{name}: {printed}");
+        // An export says it too.
+        let file = prepared.path("network.onnx");
+        succeed(&mut trainer(&["export", text(&run), "--out", text(&file), "--pixels", "f32"]));
+        let exported = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+        let side = if sees_all { "resize_both_sides_px" } else { "resize_shorter_side_px" };
+        for part in [format!("\"{side}\":32"), "\"resize_filter\":\"lanczos3\"".into()] {
+            assert!(exported.contains(&part), "{name}: no {part}");
+        }
     }
 }
 
@@ -352,7 +360,10 @@ fn a_network_from_a_file_is_fine_tuned_to_other_classes_with_a_part_of_it_frozen
         "{message}"
     );
     let message = fail(&mut tune(&prepared.path("none"), "1", &["--classes", "file"]), 2);
-    assert!(message.contains("gives [1, 7], expected one value for each of 3 classes"), "{message}");
+    assert!(
+        message.contains("gives 7 values for an image, the data set has 3 classes; --classes auto"),
+        "{message}"
+    );
 
     let printed = succeed(&mut trainer(&["inspect", text(&file)]));
     assert!(printed.contains("statistics     5,760 running values"), "{printed}");

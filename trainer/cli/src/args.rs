@@ -153,7 +153,7 @@ pub struct TrainArgs {
     pub weights: Option<PathBuf>,
     /// Last layer of --network: `auto` makes a new one for the classes of the data set, `file` keeps it
     /// [default: the recipe's, file unless it is finetune]
-    #[arg(long, value_name = "WHICH", requires = "network", value_parser = one_of::<Head>(Head::ALL.map(Head::name)))]
+    #[arg(long, value_name = "WHICH", requires = "network", conflicts_with = "resume", value_parser = one_of::<Head>(Head::ALL.map(Head::name)))]
     pub classes: Option<Head>,
     /// Seed of initial weights, order, augmentation and dropout
     #[arg(long, default_value_t = 0, conflicts_with = "resume", value_parser = seed())]

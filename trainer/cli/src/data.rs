@@ -16,7 +16,8 @@ pub fn open(cache: &CacheArgs, place: &Path) -> anyhow::Result<Dataset> {
     })
 }
 
-/// Opens the data set in a folder or at a URL, for a network that was trained with `recipe`.
+/// Opens the data set in a folder or at a URL, whatever its labels, for a network that was trained with
+/// `recipe`.
 pub fn open_for(cache: &CacheArgs, place: &Path, recipe: &Recipe) -> anyhow::Result<Dataset> {
     let dataset = open(cache, place)?;
     check_images(&dataset, recipe)?;

@@ -12,7 +12,7 @@ use fovea_tools::terminal::print_json;
 use fovea_trainer::backend::Setup;
 use fovea_trainer::collective::Ranks;
 use fovea_trainer::training::{
-    Evaluation, TrainedModel, TrainingError, crop_size, evaluated_split, read_settings,
+    Evaluation, TrainedModel, TrainingError, check_labels, crop_size, evaluated_split, read_settings,
 };
 use serde_json::json;
 
@@ -26,6 +26,7 @@ pub fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let directory = args.data.clone().unwrap_or(settings.data);
     let cache = args.cache.or_of(settings.cache, settings.cache_limit);
     let dataset = data::open_for(&cache, &directory, &trained.recipe)?;
+    check_labels(&dataset, &trained.recipe)?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids)?;
     let split = evaluated_split(&dataset);

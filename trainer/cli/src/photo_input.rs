@@ -26,12 +26,9 @@ pub struct PhotoInput {
 
 impl PhotoInput {
     /// For the network of a run with this recipe. Photos are turned and resized like those of the run's
-    /// data set, as recorded in the run; by default if there is no record.
+    /// [data set](preparation_of).
     pub fn for_run(run: &Path, recipe: &Recipe, views: EvalCrops) -> anyhow::Result<Self> {
-        let (orientation, fit, filter) = match Preparation::read(run)? {
-            Some(preparation) => (preparation.orientation, preparation.resize, preparation.filter),
-            None => Default::default(),
-        };
+        let (orientation, fit, filter) = preparation_of(run)?;
         let image_px = recipe.input.image_px as u32;
         Ok(Self { image_px, orientation, fit, filter, crop: crop_size(recipe), views })
     }
@@ -53,6 +50,15 @@ impl PhotoInput {
         }
         Ok(rows)
     }
+}
+
+/// How the photos of a run's data set were turned and resized, as recorded in the run; by default if there is
+/// no record.
+pub fn preparation_of(run: &Path) -> anyhow::Result<(Orientation, Fit, Filter)> {
+    Ok(match Preparation::read(run)? {
+        Some(preparation) => (preparation.orientation, preparation.resize, preparation.filter),
+        None => Default::default(),
+    })
 }
 
 #[cfg(test)]

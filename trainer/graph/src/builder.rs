@@ -25,6 +25,16 @@ use super::types::{ElementType, TensorType};
 /// outputs.
 pub(crate) static IDENTITY: Operator = Operator::new("Identity", 1).on_cuda(ALL_TYPES);
 
+/// Name of constants.
+const CONSTANT: &str = "constant";
+
+/// Whether a builder has given this name to a constant.
+pub(crate) fn names_constant(name: &str) -> bool {
+    let rest = name.rsplit('/').next().and_then(|last| last.strip_prefix(CONSTANT));
+    let is_number = |rest: &str| rest.strip_prefix('_').is_some_and(|number| number.parse::<u64>().is_ok());
+    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+}
+
 /// Input of a gradient rule: the gradients of the outputs, and which input gradients are needed.
 pub struct Upstream {
     /// Gradient of the loss with respect to each output; `None` where the loss does not depend on it.
@@ -183,7 +193,7 @@ impl Builder {
         if let Some(&tensor) = self.constants.get(&key) {
             return tensor;
         }
-        let name = self.unique("constant");
+        let name = self.unique(CONSTANT);
         let tensor = self.value(name, key.0.clone(), Origin::Constant(key.1.clone()));
         self.constants.insert(key, tensor);
         tensor

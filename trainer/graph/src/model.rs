@@ -20,6 +20,9 @@ pub const OPSET: i64 = 18;
 /// The version of the file format of every emitted graph.
 pub const IR_VERSION: i64 = 8;
 
+/// Who every emitted graph says has made it.
+pub(crate) const PRODUCER: &str = "fovea";
+
 /// The domain of operators of Fovea's own; a session must know them.
 pub const DOMAIN: &str = "fovea";
 
@@ -159,7 +162,7 @@ impl Graph {
         });
         ModelProto {
             ir_version: Some(IR_VERSION),
-            producer_name: Some("fovea".into()),
+            producer_name: Some(PRODUCER.into()),
             producer_version: Some(env!("CARGO_PKG_VERSION").into()),
             opset_import: self.operator_sets(),
             graph: Some(GraphProto {

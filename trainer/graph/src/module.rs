@@ -57,6 +57,8 @@ pub enum ParameterKind {
     Weight,
     /// Bias of a layer.
     Bias,
+    /// Factors of the channels, as of a normalisation, or slopes.
+    Scale,
 }
 
 /// A trained f32 tensor.
@@ -85,6 +87,17 @@ impl Parameter {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Number of axes; of biases and scales, which files have as `[C,1,1]` too, those longer than 1.
+    #[must_use]
+    pub fn axes(&self) -> usize {
+        match self.kind {
+            ParameterKind::Weight => self.shape.len(),
+            ParameterKind::Bias | ParameterKind::Scale => {
+                self.shape.iter().filter(|&&length| length > 1).count().max(1)
+            }
+        }
     }
 
     /// The initial values in a run with `seed`; `index` is the parameter's position in the network.

@@ -77,7 +77,8 @@ pub enum CheckpointError {
     /// It belongs to another recipe.
     #[error(
         "the checkpoint was trained with another recipe (`{saved}`) than the one in use (`{wanted}`, with its \
-         overrides); leave out what changes the recipe (--set, --batch-size), or begin a new run"
+         overrides and its network file); leave out what changes the recipe (--set, --batch-size, --epochs where the \
+         schedule depends on it), restore files of the run that were changed, or begin a new run"
     )]
     OtherRecipe {
         /// The checkpoint's recipe.

@@ -72,7 +72,8 @@ impl Classifier {
             return Ok(Self { network, input_px, classes, trained, kept_head: Vec::new(), file });
         };
         let is_new = recipe.network.onnx.is_none() || recipe.network.classes == Head::Auto;
-        let (network, kept_head) = Initialised::new(network, input_px, weights, is_new)?;
+        let constant = |name: &str| file.as_ref()?.constant(name);
+        let (network, kept_head) = Initialised::new(network, input_px, weights, is_new, constant)?;
         Ok(Self { network: Arc::new(network), input_px, classes, trained, kept_head, file })
     }
 
@@ -103,11 +104,16 @@ impl Classifier {
     fn check_logits(&self, g: &mut Builder, x: Tensor, mut forward: Forward) -> Result<Forward> {
         let shape = g.shape(forward.logits);
         if shape != [g.shape(x)[0], self.classes] {
+            let (found, classes) = (shape.last().copied().unwrap_or_default(), self.classes);
             let reason = format!(
-                "the last layer gives {shape:?}, expected one value for each of {} classes",
-                self.classes
+                "its last layer gives {found} values for an image, the data set has {classes} classes"
             );
-            return Err(GraphError::Network { network: self.name().to_owned(), reason });
+            return Err(match &self.file {
+                Some(file) => file.failed(format!(
+                    "{reason}; --classes auto makes a new last layer, or use a data set of {found} classes"
+                )),
+                None => GraphError::Network { network: self.name().to_owned(), reason },
+            });
         }
         forward.logits = g.cast(forward.logits, ElementType::F32)?;
         Ok(forward)

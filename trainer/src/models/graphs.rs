@@ -567,7 +567,12 @@ mod tests {
         let mut network = tiny();
         network.network = Arc::new(layers);
         let error = TrainingGraphs::build(&network, &GraphOptions::new(1)).unwrap_err();
-        assert!(error.to_string().starts_with("network `demo`: the last layer gives [1, 256]"), "{error}");
+        assert!(
+            error.to_string().starts_with(
+                "network `demo`: its last layer gives 256 values for an image, the data set has"
+            ),
+            "{error}"
+        );
         assert!(TrainingGraphs::build(&tiny(), &GraphOptions::new(0)).is_err());
         let mut network = tiny();
         network.input_px = 8;

@@ -28,16 +28,18 @@ pub struct Initialised {
 impl Initialised {
     /// `network`, for images of `input_px` pixels, with the values in `path`; and the names of the
     /// parameters of the head that keep their own, since the file has them for other classes. This is an
-    /// error unless the head `is_new`.
+    /// error unless the head `is_new`. `constant` has the values that training leaves as they are.
     ///
     /// # Errors
     /// [`GraphError::Weights`] when the file cannot be read, lacks a value of the network, has one that the
-    /// network lacks, one of another shape or one that is not finite; those of [`Network::forward`].
-    pub fn new(
+    /// network lacks, another one of a constant, one of another shape or one that is not finite; those of
+    /// [`Network::forward`].
+    pub fn new<'a>(
         network: Arc<dyn Network>,
         input_px: usize,
         path: &Path,
         is_new: bool,
+        constant: impl Fn(&str) -> Option<&'a [f32]>,
     ) -> Result<(Self, Vec<String>)> {
         let mut g = Builder::new(network.name(), Lowering::evaluation(Target::Cpu));
         let x = g.input("x", TensorType::f32([1, 3, input_px, input_px]))?;
@@ -76,11 +78,22 @@ impl Initialised {
                 }
             }
         }
-        let unexpected: Vec<String> = given.into_keys().collect();
+        let (mut unexpected, mut other_constants) = (Vec::new(), Vec::new());
+        for (name, tensor) in given {
+            match constant(&name) {
+                None => unexpected.push(name),
+                Some(values) if floats(&tensor).as_deref() == Some(values) => {}
+                Some(_) => other_constants.push(name),
+            }
+        }
         let problems: Vec<String> = [
             ("lacks", missing),
             ("has what the network does not have", unexpected),
             ("has in another shape", misshapen),
+            (
+                "has other values of constants than the network's file, which should be exported with these",
+                other_constants,
+            ),
         ]
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
@@ -131,7 +144,7 @@ impl Network for Initialised {
 /// Index of the first parameter of the head: the last one of two or more axes, which makes the logits.
 #[must_use]
 pub fn head(parameters: &[Parameter]) -> usize {
-    parameters.iter().rposition(|parameter| parameter.shape.len() > 1).unwrap_or(0)
+    parameters.iter().rposition(|parameter| parameter.axes() > 1).unwrap_or(0)
 }
 
 /// Whether all parameters of the head differ from those of the file in the number of classes alone: in one
@@ -263,6 +276,32 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
+    }
+
+    #[test]
+    fn constants_of_the_network_must_be_those_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let network = Classifier::new(&Recipe::load("cifar-quick", &[]).unwrap(), 10).unwrap();
+        let parameters = network.parameters().unwrap();
+        let values: Vec<Vec<f32>> = parameters.iter().map(|parameter| vec![0.5; parameter.len()]).collect();
+        let mut tensors: Vec<(String, TensorRef<'_>)> = parameters
+            .iter()
+            .zip(&values)
+            .map(|(parameter, values)| {
+                (parameter.name.clone(), TensorRef { shape: &parameter.shape, values })
+            })
+            .collect();
+        tensors.push(("slope".into(), TensorRef { shape: &[1], values: &[0.25] }));
+        serialize_to_file(tensors, None, &path).unwrap();
+        let load = |slope: &[f32]| {
+            let constant = |name: &str| (name == "slope").then_some(slope);
+            Initialised::new(Arc::clone(&network.network), 32, &path, false, constant).map(|_| ())
+        };
+        load(&[0.25]).unwrap();
+        let error = load(&[0.5]).unwrap_err().to_string();
+        assert!(error.contains("other values of constants than the network's file"), "{error}");
+        assert!(error.contains(": slope;"), "{error}");
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub fn groups(recipe: &Recipe, parameters: &[Parameter]) -> Result<Vec<Option<Pa
     for (at, group) in recipe.optimizer.group.iter().enumerate() {
         let key = format!("optimizer.group.{at}");
         check(&format!("{key}.match"), group.names.as_deref().unwrap_or_default())?;
-        if !parameters.iter().enumerate().any(|(at, parameter)| group.holds(parameter, at >= head)) {
+        // Other conditions say what a parameter is like: a network may have none that is.
+        let mut all = parameters.iter().enumerate();
+        if group.names.is_some() && !all.any(|(at, parameter)| group.holds(parameter, at >= head)) {
             return Err(nothing(key, "what it asks for together".to_owned(), ""));
         }
     }
@@ -78,7 +80,7 @@ impl GroupConfig {
     fn holds(&self, parameter: &Parameter, in_head: bool) -> bool {
         let is_named = |patterns: &Vec<String>| patterns.iter().any(|word| matches(word, &parameter.name));
         self.names.as_ref().is_none_or(is_named)
-            && self.axes.is_none_or(|axes| axes == parameter.shape.len())
+            && self.axes.is_none_or(|axes| axes == parameter.axes())
             && self.part.is_none_or(|part| (part == NetworkPart::Head) == in_head)
     }
 }
@@ -124,6 +126,11 @@ mod tests {
         assert_eq!(values(&set, "fc8.weight"), Some([10.0, 0.0005]));
         assert_eq!(values(&set, "fc8.bias"), Some([8.0, 0.0]));
         assert_eq!(values(&set, "conv2.bias"), Some([8.0, 0.0]));
+        // There may be nothing of a kind.
+        assert_eq!(
+            values(&["optimizer.group=[{ axes = 7, weight_decay = 2 }]"], "fc8.bias"),
+            Some([1.0, 0.0005])
+        );
         let backbone = ["optimizer.group=[{ part = \"backbone\", weight_decay = 2 }]"];
         assert_eq!(values(&backbone, "fc7.bias"), Some([1.0, 2.0]));
         assert_eq!(values(&backbone, "fc8.weight"), Some([1.0, 0.0005]));

@@ -270,7 +270,8 @@ impl Recipe {
 
     fn validate_warmup(&self, check: &Check, warmup: &Warmup) -> Result<(), RecipeError> {
         let once = warmup.steps.is_some() != warmup.epochs.is_some();
-        check.that(once, "epochs", format!("{:?}", warmup.epochs), "a number, or `steps` in its place")?;
+        let given = if warmup.steps.is_some() { "given beside `steps`" } else { "missing" };
+        check.that(once, "epochs", given.to_owned(), "a number, or `steps` in its place")?;
         check.share("start_factor", warmup.start_factor)?;
         let (epochs, of) = (warmup.epochs.unwrap_or_default(), f64::from(self.training.epochs));
         check.that(

@@ -21,10 +21,11 @@ use crate::recipe::{Mean, Recipe, TrainingSize};
 /// Opens the data set in `directory` for a trained network.
 ///
 /// # Errors
-/// [`TrainingError::Dataset`] when there is no data set; as [`check_images`].
+/// [`TrainingError::Dataset`] when there is no data set; as [`check_images`] and [`check_labels`].
 pub fn open_dataset(directory: &Path, recipe: &Recipe) -> Result<Dataset, TrainingError> {
     let dataset = Dataset::open(directory)?;
     check_images(&dataset, recipe)?;
+    check_labels(&dataset, recipe)?;
     Ok(dataset)
 }
 
@@ -49,6 +50,14 @@ fn check_size(dataset: &Dataset, recipe: &Recipe, is_trained: bool) -> Result<()
             is_trained,
         });
     }
+    Ok(())
+}
+
+/// Checks that the labels of a data set are of the kind that the loss is for.
+///
+/// # Errors
+/// [`TrainingError::Labels`].
+pub fn check_labels(dataset: &Dataset, recipe: &Recipe) -> Result<(), TrainingError> {
     let (labels, loss) = (dataset.info().labels, recipe.training.loss);
     if labels != loss.labels() {
         return Err(TrainingError::Labels { directory: dataset.directory().into(), labels, loss });
@@ -105,6 +114,7 @@ impl TrainingData {
     pub fn new(dataset: &Dataset, recipe: &Recipe) -> Result<Self, TrainingError> {
         check_file(recipe)?;
         check_size(dataset, recipe, false)?;
+        check_labels(dataset, recipe)?;
         let info = dataset.info();
         let train = Arc::new(dataset.records(Split::Train)?);
         let split = evaluated_split(dataset);

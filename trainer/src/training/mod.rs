@@ -30,7 +30,7 @@ mod tests;
 mod trained;
 
 pub(crate) use data::Batches;
-pub use data::{TrainingData, check_images, crop_size, evaluated_split, open_dataset};
+pub use data::{TrainingData, check_images, check_labels, crop_size, evaluated_split, open_dataset};
 pub use divergence::{Divergence, OnNan};
 pub use error::TrainingError;
 pub use evaluate::{Evaluation, Score, average, predictions};
@@ -42,4 +42,4 @@ pub use outcome::{Best, Outcome, Report};
 pub use run::RunOptions;
 pub use session::Session;
 pub(crate) use targets::BatchTargets;
-pub use trained::{CheckpointChoice, TrainedModel};
+pub use trained::{CheckpointChoice, StoredImages, TrainedModel};

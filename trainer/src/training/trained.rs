@@ -60,6 +60,17 @@ impl FromStr for CheckpointChoice {
     }
 }
 
+/// How the images of a data set were made from photos.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredImages {
+    /// Whether photos were turned upright.
+    pub upright: bool,
+    /// Whether both sides became those of the image, instead of the shorter one.
+    pub squashed: bool,
+    /// Name of the kernel that they were resized with.
+    pub filter: &'static str,
+}
+
 /// A checkpoint with its recipe.
 #[derive(Clone, Debug)]
 pub struct TrainedModel {
@@ -88,9 +99,10 @@ impl TrainedModel {
         let recipe = read_recipe(run)?;
         let path = Self::path(run, choice)?;
         let (meta, mut state) = checkpoint::load(&path)?;
+        // A file of the network that is gone or damaged makes another recipe too.
+        let network = Classifier::new(&recipe, meta.classes.len())?;
         meta.check_recipe(&recipe.name, &recipe.hash())?;
         let mean = state.take(names::SAVED_MEAN, &recipe.input.mean_shape())?.values;
-        let network = Classifier::new(&recipe, meta.classes.len())?;
         Ok(Self { path, recipe, meta, mean, state, network })
     }
 
@@ -140,14 +152,15 @@ impl TrainedModel {
     }
 
     /// The network's own file with the trained values, under its own names, with
-    /// [`metadata`](Self::metadata); its input is normalised. `None` if the network is not from a file.
+    /// [`metadata`](Self::metadata) of images made like `stored`; its input is normalised. `None` if the
+    /// network is not from a file.
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] when a tensor is missing, [`TrainingError::Graph`] when the file cannot
     /// be written with these values.
-    pub fn own_file(mut self) -> Result<Option<Vec<u8>>, TrainingError> {
+    pub fn own_file(mut self, stored: &StoredImages) -> Result<Option<Vec<u8>>, TrainingError> {
         let Some(file) = self.network.file.clone() else { return Ok(None) };
-        let metadata = self.metadata();
+        let metadata = self.metadata(stored);
         let mut tensors = HashMap::new();
         let (parameters, buffers) = self.network.declared()?;
         for parameter in parameters {
@@ -164,7 +177,7 @@ impl TrainedModel {
     /// What an exported file says of itself, as JSON by key: `classes` and `class_names` in the order of the
     /// outputs, `preprocessing` from a photo to the input, and `provenance`.
     #[must_use]
-    pub fn metadata(&self) -> Vec<(String, String)> {
+    pub fn metadata(&self, stored: &StoredImages) -> Vec<(String, String)> {
         let input = &self.recipe.input;
         // A mean image has its place in the graph alone.
         let mean = match input.mean {
@@ -172,8 +185,11 @@ impl TrainedModel {
             Mean::Channel | Mean::Values(_) => json!(self.mean),
             Mean::Image => json!("image"),
         };
+        let resize = if stored.squashed { "resize_both_sides_px" } else { "resize_shorter_side_px" };
         let preprocessing = json!({
-            "resize_shorter_side_px": input.image_px,
+            "turned_upright": stored.upright,
+            resize: input.image_px,
+            "resize_filter": stored.filter,
             "center_crop_px": input.crop_px,
             "colour_order": "RGB",
             "layout": "NCHW",

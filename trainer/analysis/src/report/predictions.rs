@@ -11,7 +11,7 @@ use fovea_pipeline::{Dataset, Records, Split};
 use fovea_runtime::OnnxRuntime;
 use fovea_trainer::backend::{BackendError, OrtOptions};
 use fovea_trainer::recipe::Loss;
-use fovea_trainer::training::{TrainedModel, TrainingError, check_images};
+use fovea_trainer::training::{TrainedModel, TrainingError, check_images, check_labels};
 
 use super::confusion::{Confusion, some_of};
 use super::saliency::Saliency;
@@ -65,7 +65,9 @@ fn fill(
     }
     let text = |error: &dyn Error| error.to_string();
     let dataset = dataset?;
-    check_images(&dataset, &trained.recipe).map_err(|error| text(&error))?;
+    check_images(&dataset, &trained.recipe)
+        .and_then(|()| check_labels(&dataset, &trained.recipe))
+        .map_err(|error| text(&error))?;
     let wnids: Vec<&str> = dataset.info().classes.iter().map(|class| class.wnid.as_str()).collect();
     trained.meta.check_classes(&wnids).map_err(|error| text(&error))?;
     let layer = trained.network.network.last_hidden();

@@ -8,6 +8,7 @@ use super::declarations::{Condition, Conditions, Declarations};
 use super::node::name_of;
 use crate::error::GraphError;
 use crate::init::Init;
+use crate::module::ParameterKind;
 use crate::onnx::{AttributeProto, NodeProto, TensorProto};
 
 /// A network from a file.
@@ -71,8 +72,9 @@ impl Imported {
                 })
     }
 
-    /// Whether `node` adds an operand to values of the network, or only gives it the shape to be added in.
-    pub(super) fn is_added<'a>(&'a self, mut node: &'a NodeProto) -> bool {
+    /// What a list of values is that `node` takes: a bias if it adds them to values of the network, a scale
+    /// if it multiplies by them, or if a later node does and this one only gives them the shape to do so in.
+    pub(super) fn kind_of_list<'a>(&'a self, mut node: &'a NodeProto) -> ParameterKind {
         const SHAPING: [&str; 7] =
             ["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
         for _ in 0..SHAPING.len() {
@@ -83,7 +85,11 @@ impl Imported {
             let Some(next) = self.nodes.iter().find(|next| next.input.contains(output)) else { break };
             node = next;
         }
-        matches!(node.op_type(), "Add" | "Sub" | "Sum")
+        match node.op_type() {
+            "Add" | "Sub" | "Sum" => ParameterKind::Bias,
+            "Mul" | "Div" | "PRelu" => ParameterKind::Scale,
+            _ => ParameterKind::Weight,
+        }
     }
 
     /// The conditions under which `node` runs; none for one outside of branches.
@@ -122,7 +128,18 @@ impl Imported {
         if self.reserved.contains(name) { format!("network/{name}") } else { name.to_owned() }
     }
 
-    pub(super) fn failed(&self, reason: String) -> GraphError {
+    /// The floating-point values that the file has under `name`, as f32.
+    #[must_use]
+    pub fn constant(&self, name: &str) -> Option<&[f32]> {
+        match &self.constants.get(name)?.values {
+            Values::Floats(values) => Some(values),
+            Values::Integers(_) | Values::Booleans(_) => None,
+        }
+    }
+
+    /// An error about the file as a whole.
+    #[must_use]
+    pub fn failed(&self, reason: String) -> GraphError {
         GraphError::File { path: self.path.clone(), reason }
     }
 

@@ -2,7 +2,7 @@
 
 use super::constant::{Constant, Values};
 use super::file::{Imported, NodeAttributes};
-use super::node::{is_one_of, name_of};
+use super::node::is_one_of;
 use crate::init::Init;
 use crate::onnx::NodeProto;
 use crate::{GraphError, Result};
@@ -13,6 +13,21 @@ struct Part {
     axis: usize,
 }
 
+/// Which of equal lengths is that of the classes: channels come before places, and values of a row are last.
+#[derive(Clone, Copy)]
+enum Axis {
+    First,
+    Last,
+}
+
+/// The last linear layer.
+struct Head {
+    weight: Part,
+    biases: Vec<Part>,
+    /// The constant shapes of what reshapes its output.
+    targets: Vec<(String, Axis)>,
+}
+
 impl Imported {
     /// The network with a new last layer for `classes` classes: weights and bias are uniform between
     /// ±1/√(values of a row of the weights), as PyTorch initialises linear layers.
@@ -21,14 +36,14 @@ impl Imported {
     /// [`GraphError::Node`] or [`GraphError::File`] if no matrix product or convolution with constant weights
     /// makes the logits.
     pub fn with_classes(mut self, classes: usize) -> Result<Self> {
-        let (weight, bias, targets) = self.head()?;
+        let Head { weight, biases, targets } = self.head()?;
         let Some(old) = self.constants.get(&weight.name).map(|constant| constant.shape[weight.axis]) else {
             return Err(self.failed(format!("its head has no weights `{}`", weight.name)));
         };
         self.classes = Some(classes);
         let row = self.constants[&weight.name].values.len() / old.max(1);
         let init = Init::Uniform { bound: 1.0 / (row.max(1) as f64).sqrt() };
-        for part in std::iter::once(weight).chain(bias) {
+        for part in std::iter::once(weight).chain(biases) {
             if self.nodes.iter().flat_map(|node| &node.input).filter(|name| **name == part.name).count() > 1 {
                 let name = &part.name;
                 return Err(self.failed(format!(
@@ -52,18 +67,24 @@ impl Imported {
             constant.values = Values::Floats(vec![0.0; count].into());
             self.initial.insert(part.name, init.clone());
         }
-        for target in targets {
+        for (target, axis) in targets {
             if let Some(Constant { values: Values::Integers(lengths), .. }) = self.constants.get_mut(&target)
             {
-                lengths.iter_mut().filter(|length| **length == old as i64).for_each(|n| *n = classes as i64);
+                let is_old = |length: &i64| *length == old as i64;
+                let at = match axis {
+                    Axis::First => lengths.iter().position(is_old),
+                    Axis::Last => lengths.iter().rposition(is_old),
+                };
+                if let Some(at) = at {
+                    lengths[at] = classes as i64;
+                }
             }
         }
         Ok(self)
     }
 
-    /// Weights and bias of the head, and the constant shapes of what reshapes its output.
-    fn head(&self) -> Result<(Part, Option<Part>, Vec<String>)> {
-        let (mut at, mut bias, mut targets) = (self.logits.as_str(), None, Vec::new());
+    fn head(&self) -> Result<Head> {
+        let (mut at, mut biases, mut targets) = (self.logits.as_str(), Vec::new(), Vec::new());
         let mut before = self.nodes.len();
         loop {
             let Some((place, node)) = self.maker(at, before) else {
@@ -72,19 +93,20 @@ impl Imported {
             before = place;
             let input = |at: usize| node.input.get(at).map_or("", String::as_str);
             match node.op_type() {
-                "Gemm" => {
-                    let is_transposed = NodeAttributes(node).int("transB", 0) != 0;
-                    let weight = self.part(place, input(1), if is_transposed { 0 } else { 1 })?;
-                    return Ok((weight, self.bias(input(2)).or(bias), targets));
+                "Gemm" | "MatMul" | "Conv" => {
+                    let (axis, of_logits) = match node.op_type() {
+                        "Conv" => (0, Axis::First),
+                        "MatMul" => (self.rank(input(1), place).saturating_sub(1), Axis::Last),
+                        _ => (usize::from(NodeAttributes(node).int("transB", 0) == 0), Axis::Last),
+                    };
+                    let weight = self.part(place, input(1), axis)?;
+                    biases.extend(self.bias(input(2)));
+                    let targets = targets.into_iter().map(|target| (target, of_logits)).collect();
+                    return Ok(Head { weight, biases, targets });
                 }
-                "MatMul" => {
-                    let last = self.rank(input(1), place).saturating_sub(1);
-                    return Ok((self.part(place, input(1), last)?, bias, targets));
-                }
-                "Conv" => return Ok((self.part(place, input(1), 0)?, self.bias(input(2)).or(bias), targets)),
                 "Add" => {
                     let (offset, rest) = if self.bias(input(1)).is_some() { (1, 0) } else { (0, 1) };
-                    bias = Some(self.bias(input(offset)).ok_or_else(|| self.no_head(node))?);
+                    biases.push(self.bias(input(offset)).ok_or_else(|| self.no_head(node))?);
                     at = input(rest);
                 }
                 "Identity" | "Flatten" | "Reshape" | "Squeeze" | "Cast" | "Dropout" | "Relu"
@@ -103,7 +125,7 @@ impl Imported {
         self.at_node(
             node,
             "is the last one before the logits, expected a linear layer, whose weights could be made new for \
-             other classes",
+             other classes: keep it with --classes file, or export the network with as many classes as needed",
         )
     }
 
@@ -137,7 +159,7 @@ impl Imported {
     /// The constant that `name`, an operand of the node at the place `user`, is, or is a copy or
     /// transposition of, and its axis for `axis` of that.
     fn part<'a>(&'a self, user: usize, mut name: &'a str, mut axis: usize) -> Result<Part> {
-        let mut before = user;
+        let (operand, mut before) = (name, user);
         loop {
             if let Some(constant) = self.constants.get(name)
                 && matches!(constant.values, Values::Floats(_))
@@ -159,9 +181,10 @@ impl Imported {
             let Some(input) = node.input.first() else { break };
             (name, before) = (input, place);
         }
-        let user = &self.nodes[user];
-        let reason =
-            format!("makes the logits with weights that are computed; `{}` is not a constant", name_of(user));
-        Err(self.at_node(user, reason))
+        let reason = format!(
+            "makes the logits with weights that are computed, `{operand}`, which can't be made new for other \
+             classes: keep it with --classes file, or export the network with as many classes as needed"
+        );
+        Err(self.at_node(&self.nodes[user], reason))
     }
 }

@@ -55,6 +55,8 @@ use self::limits::LENGTH;
 use self::node::{is_choice, is_constant, is_of_onnx, is_of_sequences, is_one_of, name_of};
 pub use self::summary::{ConstantSummary, LayerSummary, Summary};
 use self::translation::{Import, Translation};
+use crate::builder::names_constant;
+use crate::model::PRODUCER;
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::tensor_proto::DataType;
 use crate::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
@@ -99,7 +101,10 @@ impl Imported {
         let conditions;
         (graph.node, conditions) = branches::inline(graph.node).map_err(failed)?;
         let constants = constants(&graph, folder).map_err(failed)?;
-        let initializers = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
+        // What we have written ourselves has constants among its initialisers.
+        let is_ours = model.producer_name.as_deref() == Some(PRODUCER);
+        let names = graph.initializer.iter().map(|tensor| tensor.name().to_owned());
+        let initializers = names.filter(|name| !(is_ours && names_constant(name))).collect();
         let external = constant::external_files(&graph);
         graph.initializer.clear();
         let file = Self {
@@ -173,11 +178,20 @@ impl Imported {
         let (given, element) = (g.shape(x).to_vec(), g.element(x));
         let fits = |(&length, expected): (&usize, &Option<usize>)| expected.is_none_or(|px| px == length);
         if !given[2..].iter().zip(&self.input.px).all(fits) {
+            let remedy = match self.input.px {
+                [Some(height), Some(width)] if height != width => {
+                    "export it for square images, or with free axes".to_owned()
+                }
+                [side, other] => {
+                    let px = side.or(other).unwrap_or_default();
+                    format!(
+                        "give this side, as in --set input.crop_px={px} --set input.image_px={px} or --px {px}"
+                    )
+                }
+            };
             let side = self.input.px.iter().flatten().map(usize::to_string).collect::<Vec<_>>().join("x");
-            return Err(self.failed(format!(
-                "it takes images of {side} pixels, the recipe's have {}; use --set input.crop_px and input.image_px",
-                given[2]
-            )));
+            return Err(self
+                .failed(format!("it takes images of {side} pixels, and these have {}; {remedy}", given[2])));
         }
         g.set_lowering(g.lowering().of_files(mode == Mode::Train));
         let mut traced = HashMap::new();

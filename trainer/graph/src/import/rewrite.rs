@@ -138,14 +138,15 @@ impl Imported {
         Ok(translation.expectations())
     }
 
-    /// The number of classes in the shape of the logits; other outputs may depend on it and have no shape.
+    /// The number of classes in the shape of the logits; other outputs may depend on it, and keep only their
+    /// number of axes.
     fn set_classes(&self, graph: &mut GraphProto) {
         let Some(classes) = self.classes else { return };
         for output in graph.output.iter_mut().skip(1) {
             if let Some(type_proto::Value::TensorType(tensor)) =
                 output.r#type.as_mut().and_then(|ty| ty.value.as_mut())
             {
-                tensor.shape = None;
+                tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim).for_each(|axis| axis.value = None);
             }
         }
         let ty = graph.output.first_mut().and_then(|output| output.r#type.as_mut());

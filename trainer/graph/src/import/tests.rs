@@ -41,6 +41,12 @@ fn attribute(name: &str, ints: &[i64]) -> AttributeProto {
     attribute
 }
 
+/// A list of any length, as [`attribute`] makes it of several.
+fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    let attribute = AttributeProto { name: Some(name.into()), ints: ints.to_vec(), ..Default::default() };
+    AttributeProto { r#type: Some(7), ..attribute }
+}
+
 fn node(operator: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         name: Some(format!("{output}_node")),
@@ -456,6 +462,29 @@ fn a_head_for_other_classes_is_made_new_whatever_it_consists_of() {
         graph.initializer.push(floats("k.weight", &[CLASSES as i64, 4, 1, 1]));
     };
     assert_eq!(shapes(by_pixels).unwrap(), [("k.weight".to_owned(), vec![7, 4, 1, 1])]);
+    // As many places as classes.
+    let by_places: fn(&mut GraphProto) = |graph| {
+        graph.node.truncate(1);
+        let axes = vec![ints("axes", &[2]), attribute("keepdims", &[0])];
+        graph.node.extend([
+            node("Conv", &["c", "k.weight"], "k", vec![]),
+            node("Reshape", &["k", "to"], "rows", vec![]),
+            node("ReduceMean", &["rows"], "probabilities", axes),
+        ]);
+        let classes = CLASSES as i64;
+        graph
+            .initializer
+            .extend([floats("k.weight", &[classes, 4, 2, 6]), integers("to", &[-1, classes, classes])]);
+    };
+    assert_eq!(shapes(by_places).unwrap(), [("k.weight".to_owned(), vec![7, 4, 2, 6])]);
+    // A linear layer, and an offset of its own for each class.
+    let with_offset: fn(&mut GraphProto) = |graph| {
+        graph.node.truncate(9);
+        graph.node[8].output[0] = "linear".into();
+        graph.node.push(node("Add", &["linear", "prior"], "probabilities", vec![]));
+        graph.initializer.push(floats("prior", &[CLASSES as i64]));
+    };
+    assert_eq!(shapes(with_offset).unwrap().len(), 3);
     // A single logit, whose bias has a single value; and one that is added to all.
     fn single(graph: &mut GraphProto) {
         graph.node.truncate(8);

@@ -422,9 +422,8 @@ impl<'a> Translation<'a> {
                         || self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
                 {
                     let is_list = constant.shape.iter().max() == Some(&constant.values.len());
-                    let is_bias = is_list && self.file.is_added(node);
-                    let kind = if is_bias { ParameterKind::Bias } else { ParameterKind::Weight };
-                    return self.parameter(node, name, constant, kind);
+                    let kind = is_list.then(|| self.file.kind_of_list(node));
+                    return self.parameter(node, name, constant, kind.unwrap_or(ParameterKind::Weight));
                 }
                 Some(constant) => constant.clone(),
                 None => return Err(self.at_node(node, self.file.why_missing(name, at))),
@@ -478,6 +477,11 @@ impl<'a> Translation<'a> {
     /// An operand that is weights of a layer if it is a constant of the file.
     pub fn weight(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
         self.trained(node, at, ParameterKind::Weight)
+    }
+
+    /// An operand that is factors of the channels if it is a constant of the file.
+    pub fn scale(&mut self, node: &'a NodeProto, at: usize) -> Result<Tensor> {
+        self.trained(node, at, ParameterKind::Scale)
     }
 
     /// An operand that is the bias of a layer if it is a constant of the file.

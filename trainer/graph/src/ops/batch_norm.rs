@@ -287,7 +287,7 @@ impl Builder {
 fn import_batch_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let attributes = NodeAttributes(node);
     let (epsilon, momentum) = (attributes.float("epsilon", 1e-5), attributes.float("momentum", 0.9));
-    let (x, scale, bias) = (file.operand(node, 0)?, file.weight(node, 1)?, file.bias(node, 2)?);
+    let (x, scale, bias) = (file.operand(node, 0)?, file.scale(node, 1)?, file.bias(node, 2)?);
     let (scale, bias) = (file.g.cast(scale, ElementType::F32)?, file.g.cast(bias, ElementType::F32)?);
     if attributes.int("training_mode", 0) != 0 && !file.is_given_by_file(node, 3) {
         return Ok(file.g.batch_norm_training(x, scale, bias, epsilon)?.output);

@@ -223,15 +223,15 @@ impl Builder {
 
 fn import_layer_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let (attributes, x) = (NodeAttributes(node), file.operand(node, 0)?);
-    let scale = file.operand(node, 1)?;
-    let bias = if given(node, 2) { Some(file.operand(node, 2)?) } else { None };
+    let scale = file.scale(node, 1)?;
+    let bias = if given(node, 2) { Some(file.bias(node, 2)?) } else { None };
     let axis = file.axis(x, attributes.int("axis", -1));
     file.g.layer_norm(x, scale, bias, axis, attributes.float("epsilon", 1e-5))
 }
 
 fn import_instance_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<Tensor> {
     let x = file.operand(node, 0)?;
-    let (scale, bias) = (file.operand(node, 1)?, file.operand(node, 2)?);
+    let (scale, bias) = (file.scale(node, 1)?, file.bias(node, 2)?);
     let channels = file.g.shape(x).get(1).copied().unwrap_or(0);
     file.g.group_norm(x, scale, bias, channels, NodeAttributes(node).float("epsilon", 1e-5))
 }
@@ -241,7 +241,7 @@ fn import_group_norm<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Res
     let (attributes, x) = (NodeAttributes(node), file.operand(node, 0)?);
     let groups = usize::try_from(attributes.int("num_groups", 0)).unwrap_or(0);
     let channels = file.g.shape(x).get(1).copied().unwrap_or(0);
-    let mut parameters = [file.operand(node, 1)?, file.operand(node, 2)?];
+    let mut parameters = [file.scale(node, 1)?, file.bias(node, 2)?];
     if file.opset() < 21 && groups > 0 {
         for parameter in &mut parameters {
             let column = file.g.reshape(*parameter, &[groups, 1])?;

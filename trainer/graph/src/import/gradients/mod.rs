@@ -64,13 +64,14 @@ impl Gradients {
             )),
             (error, _) => error,
         })?;
-        self.with_values(&file, built, metadata)
+        self.with_values(&file, &names, built, metadata)
     }
 
     /// The file of a graph, whose parameters and running statistics are inputs, with their values.
     fn with_values(
         &self,
         file: &Imported,
+        names: &Names,
         mut graph: Graph,
         metadata: Vec<StringStringEntryProto>,
     ) -> Result<Differentiated> {
@@ -81,8 +82,7 @@ impl Gradients {
                 continue;
             };
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let is_named = self.wrt.iter().any(|wrt| matches!(wrt, Wrt::Named(name) if *name == port.name));
-            if is_named || self.mode == Mode::Train || self.wrt.contains(&Wrt::Weights) {
+            if self.mode == Mode::Train || names.wrt.iter().any(|(name, _)| *name == port.name) {
                 initializers.push(TensorProto {
                     name: Some(port.name.clone()),
                     dims: port.ty.shape.iter().map(|&length| length as i64).collect(),

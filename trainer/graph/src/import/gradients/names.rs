@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::super::constant::Values;
 use super::super::declarations::axis_lengths;
 use super::super::file::Imported;
+use super::super::node::is_one_of;
 use super::request::{Gradients, Objective, Wrt};
-use crate::onnx::GraphProto;
+use crate::onnx::{GraphProto, NodeProto};
 use crate::{ElementType, GraphError, Result, nearest_names};
 
 /// Name of the input of labels.
@@ -54,6 +55,7 @@ impl Names {
                         let (name, constant) = file.constants.get_key_value(*name)?;
                         matches!(constant.values, Values::Floats(_)).then_some(name)
                     }));
+                    names.retain(|name| !is_statistic(name, &graph.node));
                     names.sort_unstable();
                     wrt.extend(names.into_iter().map(|name| (name.clone(), false)));
                 }
@@ -171,6 +173,18 @@ impl Names {
     pub fn asked(&self) -> impl Iterator<Item = &str> {
         self.wrt.iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name.as_str())
     }
+}
+
+/// Whether `name` is nothing but running statistics, which training moves without a gradient.
+fn is_statistic(name: &str, nodes: &[NodeProto]) -> bool {
+    let mut uses =
+        nodes.iter().flat_map(|node| node.input.iter().enumerate().map(move |place| (node, place)));
+    let mut is_used = false;
+    let is_other = uses.any(|(node, (at, operand))| {
+        is_used |= operand == name;
+        operand == name && !(at >= 3 && is_one_of(node, &["BatchNormalization"]))
+    });
+    is_used && !is_other
 }
 
 /// Name of the gradient of `name`.

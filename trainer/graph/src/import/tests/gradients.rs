@@ -346,3 +346,27 @@ fn what_cannot_be_differentiated_is_refused_with_the_names_that_exist() {
         assert!(expected.iter().all(|part| error.contains(part)), "{case}: {error}");
     }
 }
+
+#[test]
+fn running_statistics_are_no_weights() {
+    let mut graph = by_hand();
+    let statistics = ["n.gain", "n.offset", "n.mean", "n.variance"];
+    let norm = node(
+        "BatchNormalization",
+        &["c", statistics[0], statistics[1], statistics[2], statistics[3]],
+        "n",
+        vec![],
+    );
+    graph.node.insert(1, norm);
+    graph.node[2].input[0] = "n".into();
+    graph
+        .initializer
+        .extend(statistics.map(|name| TensorProto { float_data: vec![0.5; 4], ..floats(name, &[4]) }));
+    let trained = ["c.weight", "c.bias", "n.gain", "n.offset", "m.weight", "m.bias", "g.weight", "g.bias"];
+    let made = differentiated(graph.clone(), &request(&["weights"])).unwrap();
+    assert_eq!(names(&made.weights), trained);
+    assert!(!names(&made.outputs).iter().any(|name| name.contains("n.mean")));
+    // They are asked for by name.
+    let made = differentiated(graph, &request(&["n.mean"])).unwrap();
+    assert_eq!((names(&made.weights), names(&made.outputs)[1]), (vec!["n.mean"], "n.mean.grad"));
+}

@@ -261,3 +261,78 @@ fn initialisers_that_were_merged_because_they_begin_alike_are_parameters_of_thei
     assert_eq!(parameters, ["w", "k", "a.gain", "a.offset", "b.gain", "b.offset"]);
     assert_eq!(buffers, ["a.mean", "a.variance", "b.mean", "b.variance"]);
 }
+
+#[test]
+fn lists_of_values_are_biases_and_scales_in_whatever_shape() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("Mul", &["c", "gain"], "scaled", vec![]),
+        node("Reshape", &["offset", "to"], "column", vec![]),
+        node("Add", &["scaled", "column"], "moved", vec![]),
+        node("PRelu", &["moved", "slope"], "r", vec![]),
+        node("InstanceNormalization", &["r", "i.gain", "i.offset"], "i", vec![]),
+        node("Add", &["i", "positions"], "y", vec![]),
+        node("GlobalAveragePool", &["y"], "logits", vec![]),
+    ];
+    let initializer = vec![
+        floats("w", &[4, 3, 1, 1]),
+        floats("gain", &[4, 1, 1]),
+        floats("offset", &[4]),
+        integers("to", &[4, 1, 1]),
+        floats("slope", &[4, 1, 1]),
+        floats("i.gain", &[4]),
+        floats("i.offset", &[4]),
+        floats("positions", &[1, 4, 6, 6]),
+    ];
+    let graph = GraphProto {
+        node: nodes,
+        initializer,
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+        ..Default::default()
+    };
+    let file = file(&model(graph));
+    let mut g = Builder::new("kinds", Lowering::training(Target::Cpu));
+    let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX])).unwrap();
+    let forward = Imported::read(file.path()).unwrap().forward(&mut g, x, Mode::Train).unwrap();
+    let found: Vec<_> = forward.parameters.iter().map(|(p, _)| (&p.name[..], p.kind, p.axes())).collect();
+    use ParameterKind::{Bias, Scale, Weight};
+    let expected = [
+        ("w", Weight, 4),
+        ("gain", Scale, 1),
+        ("offset", Bias, 1),
+        ("slope", Scale, 1),
+        ("i.gain", Scale, 1),
+        ("i.offset", Bias, 1),
+        ("positions", Weight, 4),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn constants_of_our_own_exports_are_not_trained() {
+    let nodes = || {
+        vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("Mul", &["c", "norm/constant_2"], "scaled", vec![]),
+            node("Mul", &["scaled", "constants"], "more", vec![]),
+            node("GlobalAveragePool", &["more"], "logits", vec![]),
+        ]
+    };
+    for (producer, expected) in
+        [("fovea", &["w", "constants"][..]), ("pytorch", &["w", "norm/constant_2", "constants"])]
+    {
+        let plane = |name| floats(name, &[4, 1, 1]);
+        let graph = GraphProto {
+            node: nodes(),
+            initializer: vec![floats("w", &[4, 3, 1, 1]), plane("norm/constant_2"), plane("constants")],
+            input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+            output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+            ..Default::default()
+        };
+        let mut model = ModelProto::decode(&model(graph)[..]).unwrap();
+        model.producer_name = Some(producer.into());
+        let found = parameters(file(&model.encode_to_vec()).path()).unwrap();
+        assert_eq!(found.iter().map(|p| &p.name[..]).collect::<Vec<_>>(), expected, "{producer}");
+    }
+}
