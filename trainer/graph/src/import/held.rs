@@ -95,6 +95,8 @@ pub(super) fn passes_gradient(node: &NodeProto, at: usize) -> bool {
     match node.op_type() {
         _ if is_opaque(node) => false,
         "If" | "Where" => at != 0,
+        // Regions.
+        "MaxRoiPool" | "RoiAlign" => at == 0,
         // The statistics that it is given are not those by which it normalises.
         "BatchNormalization" => at < 3 || NodeAttributes(node).int("training_mode", 0) == 0,
         _ => true,

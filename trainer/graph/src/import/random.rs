@@ -4,6 +4,7 @@
 //! Uniform random numbers stay unevaluated until they are used: compared with a constant they are a mask. In
 //! evaluation, a mask and a noise stand for their expectations.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::bound::{Bound, Random};
@@ -119,7 +120,7 @@ impl<'a> Translation<'a> {
     fn uniform(&mut self, node: &'a NodeProto) -> Result<Bound> {
         let attributes = NodeAttributes(node);
         let (low, high) = (attributes.float("low", 0.0), attributes.float("high", 1.0));
-        if low >= high {
+        if low.partial_cmp(&high) != Some(Ordering::Less) {
             let reason = format!("draws from {low}..{high}, expected a range that is not empty");
             return Err(self.at_node(node, reason));
         }

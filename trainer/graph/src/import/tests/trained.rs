@@ -33,6 +33,26 @@ fn divisors_and_what_no_gradient_reaches_stay_as_they_are() {
 }
 
 #[test]
+fn regions_stay_as_they_are() {
+    let bins = || [attribute("output_height", &[2]), attribute("output_width", &[2])];
+    let pooled = attribute("pooled_shape", &[2, 2]);
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("RoiAlign", &["c", "corners", "images"], "aligned", bins().into()),
+        node("MaxRoiPool", &["c", "regions"], "pooled", vec![pooled]),
+        node("Add", &["aligned", "pooled"], "y", vec![]),
+    ];
+    let initializers = vec![
+        floats("w", &[4, 3, 1, 1]),
+        floats("corners", &[3, 4]),
+        integers("images", &[0, 1, 1]),
+        TensorProto { float_data: [1.0, 0.0, 1.0, 4.0, 5.0].repeat(3), ..floats("regions", &[3, 5]) },
+    ];
+    let [parameters, _] = declared(nodes, initializers, "y").unwrap();
+    assert_eq!(parameters, ["w"]);
+}
+
+#[test]
 fn initialisers_are_parameters_wherever_they_stand_unless_they_normalise_or_mask() {
     let nodes = vec![
         node("Sub", &["x", "mean"], "centred", vec![]),
