@@ -18,6 +18,9 @@ const SHOWN: usize = 6;
 /// End of the names of counters that PyTorch keeps and nothing here needs.
 const COUNTER: &str = "num_batches_tracked";
 
+/// End of the names of running variances.
+const VARIANCE: &str = "running_var";
+
 /// A network with other initial values.
 #[derive(Debug)]
 pub struct Initialised {
@@ -65,10 +68,12 @@ impl Initialised {
                     let floats = floats(&tensor).ok_or_else(|| {
                         failed(format!("`{name}` is {:?}, expected F32, F16, BF16 or F64", tensor.dtype()))
                     })?;
-                    if let Some(value) = floats.iter().find(|value| !value.is_finite()) {
-                        return Err(failed(format!(
-                            "`{name}` has the value {value}, expected finite numbers"
-                        )));
+                    let (least, expected) = match name.ends_with(VARIANCE) {
+                        true => (0.0, "finite numbers of 0 or above"),
+                        false => (f32::MIN, "finite numbers"),
+                    };
+                    if let Some(value) = floats.iter().find(|value| !(least..=f32::MAX).contains(value)) {
+                        return Err(failed(format!("`{name}` has the value {value}, expected {expected}")));
                     }
                     values.insert(name.clone(), Init::Values(floats.into()));
                 }
@@ -258,6 +263,32 @@ mod tests {
             let error = load(10, |tensors| tensors[2].2 = value).unwrap_err().to_string();
             assert!(error.contains(&format!("`conv2.weight` has the value {value}")), "{error}");
         }
+    }
+
+    #[test]
+    fn negative_variances_are_refused() {
+        let recipe = |weights: &str| {
+            let set = ["input.crop_px=32", "input.image_px=32"].map(str::to_owned);
+            let weights = (!weights.is_empty()).then(|| format!("network.weights={weights:?}"));
+            Recipe::load("resnet18", &set.into_iter().chain(weights).collect::<Vec<_>>()).unwrap()
+        };
+        let (parameters, buffers) = Classifier::new(&recipe(""), 10).unwrap().declared().unwrap();
+        let shapes = parameters.into_iter().map(|parameter| (parameter.name, parameter.shape));
+        let shapes: Vec<_> =
+            shapes.chain(buffers.into_iter().map(|buffer| (buffer.name, buffer.shape))).collect();
+        let values = vec![-0.5; shapes.iter().map(|(_, shape)| shape.iter().product()).max().unwrap_or(0)];
+        let views = shapes.iter().map(|(name, shape)| {
+            let values = &values[..shape.iter().product()];
+            (name.clone(), TensorRef { shape, values })
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        serialize_to_file(views, None, &path).unwrap();
+        let error = Classifier::new(&recipe(path.to_str().unwrap()), 10).unwrap_err().to_string();
+        assert!(
+            error.contains("running_var` has the value -0.5, expected finite numbers of 0 or above"),
+            "{error}"
+        );
     }
 
     #[test]
