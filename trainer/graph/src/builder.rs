@@ -66,6 +66,9 @@ pub(crate) struct TapeEntry {
     pub rule: Rule,
 }
 
+/// Places of nodes by operator and operands.
+type Places = HashMap<(&'static str, Vec<Tensor>), Vec<usize>>;
+
 /// Builds a graph with shape and type inference, and records how to differentiate it.
 ///
 /// The methods for operators are in `ops`, in one file per family.
@@ -86,6 +89,8 @@ pub struct Builder {
     /// Names that only inputs may take.
     reserved: HashSet<String>,
     constants: HashMap<(TensorType, Vec<u8>), Tensor>,
+    /// While gradients are appended: where their nodes are.
+    in_gradients: Option<Places>,
 }
 
 impl Builder {
@@ -104,6 +109,7 @@ impl Builder {
             name_uses: HashMap::new(),
             reserved: HashSet::new(),
             constants: HashMap::new(),
+            in_gradients: None,
         }
     }
 
@@ -267,7 +273,28 @@ impl Builder {
         attributes: Attributes,
         types: Vec<TensorType>,
     ) -> Vec<Tensor> {
-        self.append(operator, inputs, types, |node| node.attributes = attributes)
+        let key = (operator.name, inputs.to_vec());
+        let alike = self.in_gradients.as_ref().and_then(|places| places.get(&key));
+        let is_same = |node: &&Node| node.operator == operator && node.attributes == attributes;
+        if let Some(node) = alike.into_iter().flatten().map(|&place| &self.nodes[place]).find(is_same) {
+            return node.outputs.clone();
+        }
+        let outputs = self.append(operator, inputs, types, |node| node.attributes = attributes);
+        if let Some(places) = &mut self.in_gradients {
+            places.entry(key).or_default().push(self.nodes.len() - 1);
+        }
+        outputs
+    }
+
+    /// Runs `build`, which appends gradients, without recording rules; nodes that are the same are one.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub(crate) fn gradients<T>(&mut self, build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.in_gradients = Some(HashMap::new());
+        let result = self.unrecorded(|g| g.scope("gradient", build));
+        self.in_gradients = None;
+        result
     }
 
     /// Appends a node of a file as it is, without a gradient rule.

@@ -19,18 +19,16 @@ impl Builder {
             return Err(GraphError::LossNotScalar { tensor: self.name(loss).to_owned(), given: ty });
         }
         let varying = self.values_between(parameters, &[loss])?;
-        self.unrecorded(|g| {
-            g.scope("gradient", |g| {
-                let one = g.scalar(ty.element, 1.0);
-                let one = g.reshape(one, &ty.shape)?;
-                let gradients = g.pull_back_all(&[(loss, one)], &varying, parameters)?;
-                let zeros = |g: &mut Self, p: Tensor| g.zeros(g.ty(p).clone());
-                parameters
-                    .iter()
-                    .zip(gradients)
-                    .map(|(&p, gradient)| gradient.map_or_else(|| zeros(g, p), Ok))
-                    .collect()
-            })
+        self.gradients(|g| {
+            let one = g.scalar(ty.element, 1.0);
+            let one = g.reshape(one, &ty.shape)?;
+            let gradients = g.pull_back_all(&[(loss, one)], &varying, parameters)?;
+            let zeros = |g: &mut Self, p: Tensor| g.zeros(g.ty(p).clone());
+            parameters
+                .iter()
+                .zip(gradients)
+                .map(|(&p, gradient)| gradient.map_or_else(|| zeros(g, p), Ok))
+                .collect()
         })
     }
 
@@ -54,7 +52,7 @@ impl Builder {
         }
         let values: Vec<Tensor> = outputs.iter().map(|&(output, _)| output).collect();
         let varying = self.values_between(wrt, &values)?;
-        self.unrecorded(|g| g.scope("gradient", |g| g.pull_back_all(outputs, &varying, wrt)))
+        self.gradients(|g| g.pull_back_all(outputs, &varying, wrt))
     }
 
     /// The gradients of `wrt`, given those of `outputs`.
@@ -157,6 +155,24 @@ mod tests {
         let given = run_f64(&g.finish(), &[("x", &[1.0, 2.0]), ("unused", &[1.0, 2.0])]);
         assert_eq!(given["dx"], [1.0, 1.0]);
         assert_eq!(given["dunused"], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn what_gradients_have_in_common_is_computed_once() {
+        let mut g = builder();
+        let ty = TensorType::new(ElementType::F64, [2]);
+        let [x, a, b] = ["x", "a", "b"].map(|name| g.input(name, ty.clone()).unwrap());
+        let products = [a, b].map(|factor| g.mul(x, factor).unwrap()).map(|product| g.sum(product).unwrap());
+        let loss = g.add(products[0], products[1]).unwrap();
+        let gradients = g.grad(loss, &[a, b]).unwrap();
+        assert_eq!(gradients[0], gradients[1]);
+        for (name, gradient) in ["da", "db"].iter().zip(gradients) {
+            g.output(name, gradient).unwrap();
+        }
+        // What comes after them is appended as it is.
+        assert_ne!(g.mul(x, a).unwrap(), g.mul(x, a).unwrap());
+        let given = run_f64(&g.finish(), &[("x", &[1.0, 2.0]), ("a", &[3.0, 4.0]), ("b", &[5.0, 6.0])]);
+        assert_eq!((&given["da"][..], &given["db"][..]), (&[1.0, 2.0][..], &[1.0, 2.0][..]));
     }
 
     #[test]

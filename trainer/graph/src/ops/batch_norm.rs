@@ -69,7 +69,7 @@ impl Builder {
             let mean = g.reshape(mean, &[channels])?;
             let of_channels = g.reshape(variance, &[channels])?;
             // The evaluation form is one pass over memory; without a mean, nothing cancels.
-            let zeros = g.zeros(ty.reshaped([channels]))?;
+            let zeros = g.floats(ty.reshaped([channels]), &vec![0.0; channels]);
             let output = g.batch_norm(centred, scale, bias, zeros, of_channels, epsilon as f32)?;
             let outputs = vec![output, mean, of_channels];
             // With the centred input c, its deviation σ and M values per channel (ibid., section 3):

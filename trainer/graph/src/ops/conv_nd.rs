@@ -229,7 +229,7 @@ impl Builder {
     /// `dy`, exceeds it; then its length at the end is returned too.
     fn rows_of_positions(
         &mut self,
-        mut x: Tensor,
+        x: Tensor,
         dy: Tensor,
         conv: &ConvNd,
         shape: &[usize],
@@ -242,9 +242,7 @@ impl Builder {
         let end: Vec<usize> = (0..axes).map(|a| rows[a].saturating_sub(before[a]).min(length(a))).collect();
         let after: Vec<usize> = (0..axes).map(|a| (rows[a] - end[a]).saturating_sub(before[a])).collect();
         let is_inside = (0..axes).all(|a| before[a].max(after[a]) <= covered(a));
-        for (a, &end) in end.iter().enumerate() {
-            x = self.slice(x, 2 + a, 0, end)?;
-        }
+        let x = self.crop(x, &end)?;
         if is_inside {
             return Ok((x, Some(after)));
         }

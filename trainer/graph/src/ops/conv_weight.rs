@@ -160,8 +160,7 @@ impl Builder {
         // A convolution's padding must be smaller than its kernel, which is the gradient here.
         let is_inside = |pads: [usize; 2]| (0..2).all(|a| pads[a] <= (out[a] - 1) * conv.strides[a]);
         let (x, pads_before, pads_after) = if is_inside(conv.pads_before) && is_inside(pads_after) {
-            let x = self.slice(x, 2, 0, end[0])?;
-            (self.slice(x, 3, 0, end[1])?, conv.pads_before, pads_after)
+            (self.crop(x, &end)?, conv.pads_before, pads_after)
         } else {
             (self.pad_or_crop(x, conv.pads_before, rows)?, [0; 2], [0; 2])
         };
@@ -268,7 +267,6 @@ impl Builder {
         let dw = self.reshape(dw, &[&[shape[0], offsets[0], offsets[1]], &inner[..]].concat())?;
         let dw = self.transpose(dw, &[0, 3, 1, 4, 2, 5])?;
         let dw = self.reshape(dw, &[shape[0], shape[1], offsets[0] * steps[0], offsets[1] * steps[1]])?;
-        let dw = self.slice(dw, 2, 0, shape[2])?;
-        self.slice(dw, 3, 0, shape[3])
+        self.crop(dw, &shape[2..])
     }
 }

@@ -163,9 +163,7 @@ impl Builder {
 
     /// Class numbers `[1,K]`, labels `[N,1]` and their equality `[N,K]`.
     fn one_hot(&mut self, labels: Tensor, classes: usize) -> Result<(Tensor, Tensor, Tensor)> {
-        let list: Vec<usize> = (0..classes).collect();
-        let list = self.sizes(&list);
-        let columns = self.reshape(list, &[1, classes])?;
+        let columns = self.counting(classes, &[1, classes]);
         let rows = self.unsqueeze(labels, &[1])?;
         Ok((columns, rows, self.equal(rows, columns)?))
     }

@@ -112,17 +112,21 @@ impl Builder {
     /// `x` `[N,C,H,W]` with `before` zeros in front along H and W, padded or cropped at the end to `lengths`.
     pub(crate) fn pad_or_crop(
         &mut self,
-        mut x: Tensor,
+        x: Tensor,
         before: [usize; 2],
         lengths: [usize; 2],
     ) -> Result<Tensor> {
-        let (mut front, mut back) = (vec![0; 4], vec![0; 4]);
-        for a in 0..2 {
-            let end = (lengths[a] - before[a]).min(self.shape(x)[2 + a]);
-            x = self.slice(x, 2 + a, 0, end)?;
-            (front[2 + a], back[2 + a]) = (before[a], lengths[a] - before[a] - end);
-        }
-        self.pad(x, &front, &back)
+        let ends = [0, 1].map(|a| (lengths[a] - before[a]).min(self.shape(x)[2 + a]));
+        let x = self.crop(x, &ends)?;
+        let after = [0, 1].map(|a| lengths[a] - before[a] - ends[a]);
+        self.pad(x, &[0, 0, before[0], before[1]], &[0, 0, after[0], after[1]])
+    }
+
+    /// `x` `[N,C,…]` up to `ends` along the axes after the channels.
+    pub(crate) fn crop(&mut self, x: Tensor, ends: &[usize]) -> Result<Tensor> {
+        let slices =
+            ends.iter().enumerate().map(|(a, &end)| AxisSlice { axis: 2 + a, start: 0, end, step: 1 });
+        self.slice_axes(x, &slices.collect::<Vec<_>>())
     }
 
     /// Elements `start..end` of `axis`.
