@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::constant::{Constant, Values};
 use super::declarations::{Condition, Conditions, Declarations};
-use super::node::name_of;
+use super::node::{is_one_of, name_of};
 use crate::error::GraphError;
 use crate::init::Init;
 use crate::module::ParameterKind;
@@ -90,6 +90,23 @@ impl Imported {
             "Mul" | "Div" | "PRelu" => ParameterKind::Scale,
             _ => ParameterKind::Weight,
         }
+    }
+
+    /// Whether `node` adds the list of values `name` to what a layer makes: its bias, also in a `Constant`
+    /// node.
+    pub(super) fn is_bias_of_layer(&self, node: &NodeProto, name: &str) -> bool {
+        let is_list = |constant: &Constant| {
+            let is_float = matches!(constant.values, Values::Floats(_)) && constant.values.len() > 1;
+            is_float && constant.shape.iter().max() == Some(&constant.values.len())
+        };
+        let of_layer = |other: &String| {
+            let maker = self.maker(other, self.nodes.len()).map(|(_, maker)| maker);
+            maker.is_some_and(|maker| is_one_of(maker, &["Conv", "ConvTranspose", "Gemm", "MatMul"]))
+        };
+        is_one_of(node, &["Add"])
+            && !self.held.contains_key(name)
+            && self.constants.get(name).is_some_and(is_list)
+            && node.input.iter().any(of_layer)
     }
 
     /// The conditions under which `node` runs; none for one outside of branches.

@@ -84,7 +84,8 @@ impl Imported {
     }
 
     fn head(&self) -> Result<Head> {
-        let (mut at, mut biases, mut targets) = (self.logits.as_str(), Vec::new(), Vec::new());
+        let (mut at, mut is_transposed) = (self.logits.as_str(), false);
+        let (mut biases, mut targets, mut of_biases) = (Vec::new(), Vec::new(), Vec::new());
         let mut before = self.nodes.len();
         loop {
             let Some((place, node)) = self.maker(at, before) else {
@@ -95,19 +96,31 @@ impl Imported {
             match node.op_type() {
                 "Gemm" | "MatMul" | "Conv" => {
                     let (axis, of_logits) = match node.op_type() {
-                        "Conv" => (0, Axis::First),
+                        "Conv" => (0, if is_transposed { Axis::Last } else { Axis::First }),
                         "MatMul" => (self.rank(input(1), place).saturating_sub(1), Axis::Last),
                         _ => (usize::from(NodeAttributes(node).int("transB", 0) == 0), Axis::Last),
                     };
                     let weight = self.part(place, input(1), axis)?;
-                    biases.extend(self.bias(input(2)));
-                    let targets = targets.into_iter().map(|target| (target, of_logits)).collect();
+                    if let Some((bias, shapes)) = self.bias(input(2), place) {
+                        biases.push(bias);
+                        of_biases.extend(shapes);
+                    }
+                    let targets = targets.into_iter().map(|target| (target, of_logits));
+                    let targets =
+                        targets.chain(of_biases.into_iter().map(|shape| (shape, Axis::Last))).collect();
                     return Ok(Head { weight, biases, targets });
                 }
                 "Add" => {
-                    let (offset, rest) = if self.bias(input(1)).is_some() { (1, 0) } else { (0, 1) };
-                    biases.push(self.bias(input(offset)).ok_or_else(|| self.no_head(node))?);
+                    let (offset, rest) = if self.bias(input(1), place).is_some() { (1, 0) } else { (0, 1) };
+                    let (bias, shapes) = self.bias(input(offset), place).ok_or_else(|| self.no_head(node))?;
+                    biases.push(bias);
+                    of_biases.extend(shapes);
                     at = input(rest);
+                }
+                // Channels come last from here on.
+                "Transpose" if self.rank_of_transposed(node) > 2 => {
+                    is_transposed = true;
+                    at = input(0);
                 }
                 "Identity" | "Flatten" | "Reshape" | "Squeeze" | "Cast" | "Dropout" | "Relu"
                 | "ReduceMean" | "GlobalAveragePool" | "AveragePool" => {
@@ -131,17 +144,34 @@ impl Imported {
 
     /// The last node before the place `before` whose first output is `name`, with its place. Nodes stand in
     /// the order of their execution, so a walk from node to node ends, and sees each once.
-    fn maker(&self, name: &str, before: usize) -> Option<(usize, &NodeProto)> {
+    pub(super) fn maker(&self, name: &str, before: usize) -> Option<(usize, &NodeProto)> {
         let is_maker = |node: &NodeProto| node.output.first().is_some_and(|output| output == name);
         let place = self.nodes[..before].iter().rposition(is_maker)?;
         Some((place, &self.nodes[place]))
     }
 
-    fn bias(&self, name: &str) -> Option<Part> {
+    /// Number of axes of what a `Transpose` moves, if the node says it.
+    fn rank_of_transposed(&self, node: &NodeProto) -> usize {
+        NodeAttributes(node).sizes("perm").map_or(0, |order| order.len())
+    }
+
+    /// The list of values that `name`, before the place `before`, is, in whatever type and shape; and the
+    /// constant shapes that it is brought into.
+    fn bias<'a>(&'a self, mut name: &'a str, mut before: usize) -> Option<(Part, Vec<String>)> {
+        let mut shapes = Vec::new();
+        while !self.constants.contains_key(name) {
+            let (place, node) = self.maker(name, before)?;
+            let moves = ["Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+            let input = node.input.first().filter(|_| is_one_of(node, &moves))?;
+            if node.op_type() == "Reshape" {
+                shapes.extend(node.input.get(1).cloned());
+            }
+            (name, before) = (input, place);
+        }
         let constant = self.constants.get(name)?;
         let is_list = constant.shape.iter().max() == Some(&constant.values.len());
         let axis = constant.shape.iter().position(|&length| length == constant.values.len())?;
-        is_list.then(|| Part { name: name.to_owned(), axis })
+        is_list.then(|| (Part { name: name.to_owned(), axis }, shapes))
     }
 
     /// Number of axes of the constant that `name` is made from, before the place `before`.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
+use super::statistics::{Uses, statistics};
 use crate::onnx::NodeProto;
 use crate::onnx::tensor_proto::DataType;
 
@@ -48,20 +49,25 @@ pub(super) fn held(
     initializers: &HashSet<String>,
 ) -> HashMap<String, &'static str> {
     let reached = reached_from(outputs, nodes);
-    let mut places: HashMap<&str, Vec<(&NodeProto, usize)>> = HashMap::new();
+    let mut uses: Uses<'_> = HashMap::new();
     for node in nodes {
         for (at, operand) in node.input.iter().enumerate() {
-            places.entry(operand).or_default().push((node, at));
+            uses.entry(operand).or_default().push((node, at));
         }
     }
-    let why = |name: &str, values: &[f32]| {
-        let places = places.get(name)?;
+    let statistics = statistics(nodes, &uses, constants);
+    let why = |name: &str, constant: &Constant, values: &[f32]| {
+        let places = uses.get(name)?;
         // What is divided by counts, sizes and deviations; no layer has a divisor as its weight.
         let divides = places.iter().all(|&(node, at)| node.op_type() == "Div" && at == 1);
-        let is_unnamed = !initializers.contains(name) || is_numbered(name);
+        let is_unnamed = !initializers.contains(name) || is_numbered(name) || was_constant(name);
         match name {
             _ if !reached.contains(name) => Some("no gradient reaches it"),
             _ if divides => Some("a divisor"),
+            _ if statistics.contains(name) => Some("running statistics of a normalisation in parts"),
+            _ if places.iter().all(|&(node, at)| sums_windows(node, at, &constant.shape, values)) => {
+                Some("it sums the values of a window")
+            }
             _ if is_unnamed && places.iter().all(|&(node, at)| changes_nothing(node, at, values)) => {
                 Some("the exporter has written it, since the normalisation has no parameters")
             }
@@ -72,7 +78,7 @@ pub(super) fn held(
         }
     };
     let held = constants.iter().filter_map(|(name, constant)| match &constant.values {
-        Values::Floats(values) => Some((name.clone(), why(name, values)?)),
+        Values::Floats(values) => Some((name.clone(), why(name, constant, values)?)),
         Values::Integers(_) | Values::Booleans(_) => None,
     });
     held.collect()
@@ -106,6 +112,25 @@ pub(super) fn passes_gradient(node: &NodeProto, at: usize) -> bool {
 /// Whether PyTorch's exporter has given the name to a value of its own, as in `val_12`.
 pub(super) fn is_numbered(name: &str) -> bool {
     name.strip_prefix("val_").is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
+/// Whether a value was one of a `Constant` node of PyTorch's older exporter, by its name, which optimisers of
+/// files keep.
+fn was_constant(name: &str) -> bool {
+    let last = name.rsplit('/').next().and_then(|last| last.strip_suffix("_output_0"));
+    let rest = last.and_then(|last| last.strip_prefix("Constant"));
+    let is_number = |rest: &str| rest.strip_prefix('_').is_some_and(|number| number.parse::<u64>().is_ok());
+    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+}
+
+/// Whether `values` of `shape`, as operand `at`, are a kernel of ones for each channel: a part of an average
+/// pool.
+fn sums_windows(node: &NodeProto, at: usize, shape: &[usize], values: &[f32]) -> bool {
+    node.op_type() == "Conv"
+        && at == 1
+        && shape.get(1) == Some(&1)
+        && shape[2..].iter().any(|&length| length > 1)
+        && values.iter().all(|&value| value == 1.0)
 }
 
 /// Whether `values`, as operand `at`, scale a normalisation by 1 or move it by 0.

@@ -34,6 +34,8 @@ mod node;
 mod random;
 mod rewrite;
 mod sequences;
+mod sparse;
+mod statistics;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -441,8 +443,12 @@ fn decoded(path: &Path) -> Result<ModelProto> {
     if bytes.get(4..8) == Some(b"TFL3") {
         return Err(failed("it is a file of TensorFlow Lite, not an ONNX file (export it: tf2onnx)".into()));
     }
-    ModelProto::decode(bytes.as_slice())
-        .map_err(|reason| failed(format!("it is cut short, or not an ONNX file: {reason}")))
+    let mut model = ModelProto::decode(bytes.as_slice())
+        .map_err(|reason| failed(format!("it is cut short, or not an ONNX file: {reason}")))?;
+    if let Some(graph) = &mut model.graph {
+        sparse::densify(graph, constant::folder_of(path)).map_err(failed)?;
+    }
+    Ok(model)
 }
 
 /// What a file is that is often taken for an ONNX file, and how to make one of it.

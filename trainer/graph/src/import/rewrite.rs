@@ -183,7 +183,7 @@ fn evaluated(node: &mut NodeProto, expectations: &HashMap<String, Constant>) {
 }
 
 /// Little-endian bytes of values as elements of a type; `None` for types that are not read.
-fn raw(ty: DataType, values: &Values) -> Option<Vec<u8>> {
+pub(super) fn raw(ty: DataType, values: &Values) -> Option<Vec<u8>> {
     Some(match (ty, values) {
         (DataType::Float, Values::Floats(values)) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         (DataType::Double, Values::Floats(values)) => {

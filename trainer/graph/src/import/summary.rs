@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::constant::Values;
 use super::file::{Imported, NodeAttributes};
-use super::node::{is_one_of, name_of};
+use super::node::{is_constant, is_one_of, name_of};
 use super::translation::Translation;
 use crate::module::Mode;
 use crate::onnx::NodeProto;
@@ -83,9 +83,17 @@ impl Imported {
             .map(|(parameter, _)| parameter.name.as_str())
             .chain(forward.buffers.iter().map(|used| used.buffer.name.as_str()))
             .collect();
+        // Of `Constant` nodes, those that might be parameters.
+        let is_list = |name: &&String| {
+            let constant = self.constants.get(*name);
+            !self.initializers.contains(*name) && constant.is_some_and(|constant| constant.values.len() > 1)
+        };
+        let of_nodes =
+            self.nodes.iter().filter(|node| is_constant(node)).filter_map(|node| node.output.first());
         let mut constant: Vec<_> = self
             .initializers
             .iter()
+            .chain(of_nodes.filter(is_list))
             .filter(|name| !used.contains(self.name_here(name).as_str()))
             .filter_map(|name| self.why_constant(name))
             .collect();
@@ -108,6 +116,9 @@ impl Imported {
             Values::Floats(_) if values <= 1 => "a single value",
             Values::Floats(_) if constant.is_mask() => "a mask of attention scores",
             Values::Floats(_) if self.held.contains_key(name) => self.held[name],
+            Values::Floats(_) if !self.initializers.contains(name) => {
+                "of a `Constant` node, and no weights or bias of a layer"
+            }
             Values::Floats(_) => "no gradient passes through it, or it normalises the images",
         };
         Some(ConstantSummary { name: name.to_owned(), values, reason })

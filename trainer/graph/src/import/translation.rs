@@ -419,7 +419,8 @@ impl<'a> Translation<'a> {
             None => match self.file.constants.get(name) {
                 Some(constant)
                     if self.file.asked.contains(name)
-                        || self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at)) =>
+                        || self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at))
+                        || self.file.is_bias_of_layer(node, name) =>
                 {
                     let is_list = constant.shape.iter().max() == Some(&constant.values.len());
                     let kind = is_list.then(|| self.file.kind_of_list(node));

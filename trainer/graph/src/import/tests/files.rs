@@ -120,3 +120,35 @@ fn a_file_is_written_again_with_other_values_under_its_own_names_for_evaluation(
     let error = network.rewritten(&|_| Some(vec![0.0]), &[]).unwrap_err().to_string();
     assert!(error.contains("`w` has 12 values, given 1"), "{error}");
 }
+
+#[test]
+fn sparse_initialisers_are_those_that_they_stand_for() {
+    // 4x3x1x1 weights of which three are not 0, by their flat places and by axes.
+    let sparse = |indices: TensorProto| SparseTensorProto {
+        values: Some(TensorProto { float_data: vec![2.0, -1.0, 3.0], ..floats("w", &[3]) }),
+        indices: Some(indices),
+        dims: vec![4, 3, 1, 1],
+    };
+    let by_axes = [0, 0, 0, 0, 1, 2, 0, 0, 3, 1, 0, 0];
+    let by_axes = TensorProto { dims: vec![3, 4], ..integers("places", &by_axes) };
+    let beyond = integers("places", &[0, 5, 12]);
+    let graph = |indices| GraphProto {
+        node: vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("GlobalAveragePool", &["c"], "logits", vec![]),
+        ],
+        sparse_initializer: vec![sparse(indices)],
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+        ..Default::default()
+    };
+    for indices in [integers("places", &[0, 5, 10]), by_axes] {
+        let [parameter] = &parameters(file(&model(graph(indices))).path()).unwrap()[..] else { panic!() };
+        let values = [2.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0];
+        assert_eq!((&parameter.name[..], &parameter.initial(0, 0)[..]), ("w", &values[..]));
+    }
+    let error = parameters(file(&model(graph(beyond))).path()).unwrap_err().to_string();
+    assert!(error.contains("`w` has an index [12] beyond its shape [4, 3, 1, 1]"), "{error}");
+    let error = parameters(file(&model(graph(integers("places", &[0, 5])))).path()).unwrap_err().to_string();
+    assert!(error.contains("`w` has 3 values and 2 indices"), "{error}");
+}

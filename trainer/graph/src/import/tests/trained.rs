@@ -356,3 +356,112 @@ fn constants_of_our_own_exports_are_not_trained() {
         assert_eq!(found.iter().map(|p| &p.name[..]).collect::<Vec<_>>(), expected, "{producer}");
     }
 }
+
+/// Normalises `x` by `mean`, `variance`, `gain` and `offset` as Keras with JAX writes it.
+fn in_parts() -> Vec<NodeProto> {
+    vec![
+        node("Reshape", &["mean", "to"], "mean4", vec![]),
+        node("Reshape", &["variance", "to"], "variance4", vec![]),
+        node("Add", &["variance4", "epsilon"], "sum", vec![]),
+        node("Sqrt", &["sum"], "root", vec![]),
+        node("Div", &["one", "root"], "inverse", vec![]),
+        node("Reshape", &["gain", "to"], "gain4", vec![]),
+        node("Mul", &["inverse", "gain4"], "factor", vec![]),
+        node("Neg", &["mean4"], "minus", vec![]),
+        node("Mul", &["minus", "factor"], "shift", vec![]),
+        node("Reshape", &["offset", "to"], "offset4", vec![]),
+        node("Add", &["shift", "offset4"], "level", vec![]),
+        node("Mul", &["c", "factor"], "scaled", vec![]),
+        node("Add", &["scaled", "level"], "y", vec![]),
+    ]
+}
+
+#[test]
+fn statistics_of_normalisations_in_parts_stay_as_they_are() {
+    let list = |name: &str| TensorProto { float_data: vec![0.5; 4], ..floats(name, &[4]) };
+    let initializers = || {
+        let lists = ["mean", "variance", "gain", "offset"].map(list);
+        let rest = [
+            floats("w", &[4, 3, 1, 1]),
+            integers("to", &[1, 4, 1, 1]),
+            number("epsilon", &[], 0.001),
+            number("one", &[], 1.0),
+        ];
+        lists.into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    let conv = || node("Conv", &["x", "w"], "c", vec![]);
+    let nodes = iter::once(conv()).chain(in_parts()).collect();
+    let [parameters, buffers] = declared(nodes, initializers(), "y").unwrap();
+    assert_eq!((parameters, buffers.len()), (["w", "gain", "offset"].map(str::to_owned).to_vec(), 0));
+    // Subtracted, then multiplied by the inverse deviation, then scaled, as with PyTorch.
+    let mut nodes = vec![conv()];
+    nodes.extend(in_parts().into_iter().take(6));
+    nodes.extend([
+        node("Sub", &["c", "mean4"], "centred", vec![]),
+        node("Mul", &["centred", "inverse"], "normal", vec![]),
+        node("Mul", &["normal", "gain4"], "scaled", vec![]),
+        node("Reshape", &["offset", "to"], "offset4", vec![]),
+        node("Add", &["scaled", "offset4"], "y", vec![]),
+    ]);
+    let [parameters, _] = declared(nodes, initializers(), "y").unwrap();
+    assert_eq!(parameters, ["w", "gain", "offset"]);
+    // What is subtracted from what nothing divides is a bias, and what a product takes is a scale.
+    let nodes = vec![
+        conv(),
+        node("Reshape", &["mean", "to"], "mean4", vec![]),
+        node("Sub", &["c", "mean4"], "moved", vec![]),
+        node("Reshape", &["variance", "to"], "variance4", vec![]),
+        node("Mul", &["moved", "variance4"], "y", vec![]),
+    ];
+    let [parameters, _] = declared(nodes, initializers(), "y").unwrap();
+    assert_eq!(parameters, ["w", "mean", "variance"]);
+}
+
+#[test]
+fn kernels_of_ones_that_sum_windows_stay_as_they_are() {
+    let nodes = || {
+        vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("Conv", &["c", "ones"], "y", vec![attribute("group", &[4])]),
+        ]
+    };
+    let of = |ones: TensorProto| {
+        declared(nodes(), vec![floats("w", &[4, 3, 1, 1]), ones], "y").unwrap()[0].clone()
+    };
+    assert_eq!(of(number("ones", &[4, 1, 2, 2], 1.0)), ["w"]);
+    assert_eq!(of(number("ones", &[4, 1, 2, 2], 0.5)), ["w", "ones"]);
+    assert_eq!(of(number("ones", &[4, 1, 1, 1], 1.0)), ["w", "ones"]);
+}
+
+#[test]
+fn biases_in_constant_nodes_are_trained_where_a_layer_takes_them() {
+    let constant = |name: &str| {
+        let mut value = AttributeProto { t: Some(floats(name, &[4])), ..attribute("value", &[]) };
+        (value.ints, value.r#type) = (vec![], Some(4));
+        NodeProto { input: vec![], ..node("Constant", &[], name, vec![value]) }
+    };
+    let axes = || vec![ints("axes", &[2, 3]), attribute("keepdims", &[0])];
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c", vec![]),
+        node("ReduceMean", &["c"], "mean", axes()),
+        constant("bias"),
+        node("MatMul", &["mean", "m"], "product", vec![]),
+        node("Add", &["product", "bias"], "sum", vec![]),
+        constant("other"),
+        node("Mul", &["sum", "other"], "logits", vec![]),
+    ];
+    let graph = GraphProto {
+        node: nodes,
+        initializer: vec![floats("w", &[4, 3, 1, 1]), floats("m", &[4, 4])],
+        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, &[0, 4])],
+        ..Default::default()
+    };
+    let file = file(&model(graph));
+    let summary = Imported::read(file.path()).unwrap().summary([PX, PX]).unwrap();
+    assert_eq!(summary.trained, 12 + 16 + 4);
+    // The other is named.
+    let constant: Vec<_> =
+        summary.constant.iter().map(|constant| (&constant.name[..], constant.values)).collect();
+    assert_eq!(constant, [("other", 4)]);
+}
