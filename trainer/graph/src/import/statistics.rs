@@ -26,11 +26,11 @@ pub(super) fn statistics<'a>(
     let parts = Parts { uses, constants };
     let mut roots = HashSet::new();
     let mut found: HashSet<&str> = lists().filter(|name| parts.is_variance(name, &mut roots)).collect();
-    if found.is_empty() {
-        return found;
+    if !found.is_empty() {
+        let factors = parts.factors(nodes, roots);
+        found.extend(lists().filter(|name| parts.is_mean(name, &factors)));
     }
-    let factors = parts.factors(nodes, roots);
-    found.extend(lists().filter(|name| parts.is_mean(name, &factors)));
+    found.extend(lists().filter(|name| parts.is_centre(name)));
     found
 }
 
@@ -114,7 +114,7 @@ impl<'a> Parts<'a, '_> {
     /// Whether `name` is subtracted from what is then multiplied or divided by one of `factors`, or from that
     /// after its own product with one; and nothing else is done with it.
     fn is_mean(&self, name: &'a str, factors: &HashSet<&str>) -> bool {
-        let by_factor = |node: &NodeProto, at: usize| {
+        let by_factor = |node: &'a NodeProto, at: usize| {
             let is_factor = |other: &String| factors.contains(other.as_str());
             match node.op_type() {
                 "Mul" => node.input.get(1 - at.min(1)).is_some_and(is_factor),
@@ -131,7 +131,25 @@ impl<'a> Parts<'a, '_> {
             })
     }
 
-    fn all_by(&self, name: &'a str, is_so: impl Fn(&NodeProto, usize) -> bool) -> bool {
+    /// Whether `name` is subtracted from what is then multiplied by a list and moved by another: the mean of
+    /// a normalisation whose deviation is part of its scale. No layer has both offsets.
+    fn is_centre(&self, name: &'a str) -> bool {
+        let takes_list = |node: &NodeProto, at: usize| {
+            let other = node.input.get(1 - at.min(1)).and_then(|other| self.constants.get(other));
+            other.is_some_and(|other| other.values.len() > 1)
+        };
+        let is_moved = |node: &'a NodeProto, at| node.op_type() == "Add" && takes_list(node, at);
+        let is_scaled = |node: &'a NodeProto, at| {
+            let product = node.output.first().filter(|_| node.op_type() == "Mul" && takes_list(node, at));
+            product.is_some_and(|product| self.all_by(product, is_moved))
+        };
+        self.all_by(name, |node, at| {
+            let rest = node.output.first().filter(|_| node.op_type() == "Sub" && at == 1);
+            rest.is_some_and(|rest| self.all_by(rest, is_scaled))
+        })
+    }
+
+    fn all_by(&self, name: &'a str, is_so: impl Fn(&'a NodeProto, usize) -> bool) -> bool {
         let ends = self.ends(name, false);
         !ends.is_empty() && ends.iter().all(|&(node, at, _)| is_so(node, at))
     }

@@ -168,16 +168,15 @@ impl<'a> Translation<'a> {
             Some(Bound::Tensor(tensor)) => Some(*tensor),
             _ => None,
         };
-        if self.forward.parameters.len() == parameters {
-            let mut inputs = node.input.iter().filter_map(tensor).filter(|input| !self.drawn.contains(input));
-            let outputs: Vec<Tensor> = node.output.iter().filter_map(tensor).collect();
-            match inputs.next() {
-                None if node.input.iter().any(|name| tensor(name).is_some()) => self.drawn.extend(outputs),
-                first if first.into_iter().chain(inputs).all(|input| self.unlearned.contains(&input)) => {
-                    self.unlearned.extend(outputs);
-                }
-                _ => {}
-            }
+        let inputs: Vec<Tensor> = node.input.iter().filter_map(tensor).collect();
+        let outputs: Vec<Tensor> = node.output.iter().filter_map(tensor).collect();
+        let is_drawn = |input: &Tensor| self.drawn.contains(input);
+        let is_unlearned = |input: &Tensor| is_drawn(input) || self.unlearned.contains(input);
+        let is_constant = self.forward.parameters.len() == parameters;
+        if is_constant && !inputs.is_empty() && inputs.iter().all(is_drawn) {
+            self.drawn.extend(outputs);
+        } else if is_constant && inputs.iter().all(is_unlearned) {
+            self.unlearned.extend(outputs);
         }
         self.check_batch(node)
     }

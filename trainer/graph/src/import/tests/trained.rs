@@ -405,6 +405,18 @@ fn statistics_of_normalisations_in_parts_stay_as_they_are() {
     ]);
     let [parameters, _] = declared(nodes, initializers(), "y").unwrap();
     assert_eq!(parameters, ["w", "gain", "offset"]);
+    // The deviation is part of the scale.
+    let nodes = vec![
+        conv(),
+        node("Reshape", &["mean", "to"], "mean4", vec![]),
+        node("Sub", &["c", "mean4"], "centred", vec![]),
+        node("Mul", &["centred", "gain5"], "scaled", vec![]),
+        node("Add", &["scaled", "offset5"], "y", vec![]),
+    ];
+    let plane = |name| TensorProto { dims: vec![1, 4, 1, 1], ..list(name) };
+    let all = initializers().into_iter().chain([plane("gain5"), plane("offset5")]).collect();
+    let [parameters, _] = declared(nodes, all, "y").unwrap();
+    assert_eq!(parameters, ["w", "gain5", "offset5"]);
     // What is subtracted from what nothing divides is a bias, and what a product takes is a scale.
     let nodes = vec![
         conv(),
