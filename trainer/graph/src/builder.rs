@@ -26,11 +26,12 @@ use super::types::{ElementType, TensorType};
 pub(crate) static IDENTITY: Operator = Operator::new("Identity", 1).on_cuda(ALL_TYPES);
 
 /// Name of constants.
-const CONSTANT: &str = "constant";
+pub(crate) const CONSTANT: &str = "constant";
 
-/// Whether a builder has given this name to a constant.
-pub(crate) fn names_constant(name: &str) -> bool {
-    let rest = name.rsplit('/').next().and_then(|last| last.strip_prefix(CONSTANT));
+/// Whether the last part of `name` is `stem`, or that with a number, as builders and exporters make names
+/// differ.
+pub(crate) fn is_numbered(name: &str, stem: &str) -> bool {
+    let rest = name.rsplit('/').next().and_then(|last| last.strip_prefix(stem));
     let is_number = |rest: &str| rest.strip_prefix('_').is_some_and(|number| number.parse::<u64>().is_ok());
     rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 
 /// Values drawn from one position of the generator; also the unit of work of a thread.
 const CHUNK: usize = 1 << 20;
@@ -96,7 +96,12 @@ fn fill_uniform(bound: f64, seed: u64, index: usize, first: usize, values: &mut 
 
 /// Fills values `first..` of a parameter; `first` is even.
 fn fill_normal(std: f64, seed: u64, index: usize, first: usize, values: &mut [f32]) {
-    let mut random = generator(seed, index, first);
+    draw_normal(std, &mut generator(seed, index, first), values);
+}
+
+/// Fills `values` with normal random numbers with a mean of 0 and the deviation `std`: a pair for each two
+/// numbers that are drawn (G. E. P. Box, M. E. Muller, 1958).
+pub fn draw_normal(std: f64, random: &mut impl Rng, values: &mut [f32]) {
     for pair in values.chunks_mut(2) {
         // 1 − u lies in (0, 1], where the logarithm is finite.
         let radius = std * (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();

@@ -66,7 +66,7 @@ pub use free_batch::free_batch;
 pub use import::{
     ConstantSummary, Differentiated, Gradients, Imported, LayerSummary, Objective, Summary, Wrt,
 };
-pub use init::Init;
+pub use init::{Init, draw_normal};
 pub use lowering::{
     ADDRESSES_AS_ARGUMENTS, ConvWeightForm, DepthwiseForm, Lowering, LrnForm, MaskForm, Target,
 };

@@ -114,7 +114,7 @@ impl Parameter {
 pub struct DropoutMask {
     /// Name of the graph input.
     pub name: String,
-    /// Shape, the batch first.
+    /// Shape; the first axis is that of the rows of the batch, unless all share what is drawn.
     pub shape: Vec<usize>,
     /// Probability of true.
     pub keep: f64,
@@ -134,7 +134,7 @@ pub enum Distribution {
 pub struct Noise {
     /// Name of the graph input.
     pub name: String,
-    /// Shape, the batch first.
+    /// Shape; the first axis is that of the rows of the batch, unless all share what is drawn.
     pub shape: Vec<usize>,
     /// Distribution of the numbers.
     pub distribution: Distribution,

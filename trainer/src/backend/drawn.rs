@@ -1,8 +1,6 @@
 //! Dropout masks and noises as a function of the position in training.
 
-use std::f64::consts::TAU;
-
-use fovea_graph::Distribution;
+use fovea_graph::{Distribution, draw_normal};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -75,7 +73,7 @@ fn fill_by_words(values: &mut [bool], drawn: &[u8], keep: f64) {
 /// Fills the noise number `index` for the rows of a micro-batch, `row_len` values each.
 ///
 /// The values depend on what those of a [mask](fill_mask) depend on. A uniform one takes a word of 32 bits of
-/// the stream, a pair of normal ones four (G. E. P. Box, M. E. Muller, 1958).
+/// the stream, a pair of normal ones four.
 ///
 /// # Panics
 /// When `noise` does not consist of whole rows.
@@ -95,19 +93,7 @@ pub fn fill_noise(
     for row in noise.chunks_exact_mut(row_len) {
         match distribution {
             Distribution::Uniform => row.fill_with(|| random.random()),
-            Distribution::Normal => fill_normal(row, &mut random),
-        }
-    }
-}
-
-fn fill_normal(values: &mut [f32], random: &mut ChaCha8Rng) {
-    for pair in values.chunks_mut(2) {
-        // 1 − u lies in (0, 1], where the logarithm is finite.
-        let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
-        let (sin, cos) = (TAU * random.random::<f64>()).sin_cos();
-        pair[0] = (radius * cos) as f32;
-        if let Some(second) = pair.get_mut(1) {
-            *second = (radius * sin) as f32;
+            Distribution::Normal => draw_normal(1.0, &mut random, row),
         }
     }
 }

@@ -46,6 +46,11 @@ impl Constant {
         Self { shape: vec![values.len()], values: Values::Integers(values) }
     }
 
+    /// Whether its values lie along one axis.
+    pub fn is_list(&self) -> bool {
+        self.shape.iter().max() == Some(&self.values.len())
+    }
+
     /// Whether the exporter made it to be added to scores of attention: it has two different values, and one
     /// of them makes the softmax 0.
     pub fn is_mask(&self) -> bool {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::constant::{Constant, Values};
 use super::declarations::{Condition, Conditions, Declarations};
-use super::node::{is_one_of, name_of};
+use super::node::{SHAPING, is_one_of, name_of};
 use crate::error::GraphError;
 use crate::init::Init;
 use crate::module::ParameterKind;
@@ -75,8 +75,6 @@ impl Imported {
     /// What a list of values is that `node` takes: a bias if it adds them to values of the network, a scale
     /// if it multiplies by them, or if a later node does and this one only gives them the shape to do so in.
     pub(super) fn kind_of_list<'a>(&'a self, mut node: &'a NodeProto) -> ParameterKind {
-        const SHAPING: [&str; 7] =
-            ["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
         for _ in 0..SHAPING.len() {
             if !SHAPING.contains(&node.op_type()) {
                 break;
@@ -97,7 +95,7 @@ impl Imported {
     pub(super) fn is_bias_of_layer(&self, node: &NodeProto, name: &str) -> bool {
         let is_list = |constant: &Constant| {
             let is_float = matches!(constant.values, Values::Floats(_)) && constant.values.len() > 1;
-            is_float && constant.shape.iter().max() == Some(&constant.values.len())
+            is_float && constant.is_list()
         };
         let of_layer = |other: &String| {
             let maker = self.maker(other, self.nodes.len()).map(|(_, maker)| maker);

@@ -169,9 +169,8 @@ impl Imported {
             (name, before) = (input, place);
         }
         let constant = self.constants.get(name)?;
-        let is_list = constant.shape.iter().max() == Some(&constant.values.len());
         let axis = constant.shape.iter().position(|&length| length == constant.values.len())?;
-        is_list.then(|| (Part { name: name.to_owned(), axis }, shapes))
+        constant.is_list().then(|| (Part { name: name.to_owned(), axis }, shapes))
     }
 
     /// Number of axes of the constant that `name` is made from, before the place `before`.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::constant::{Constant, Values};
 use super::file::NodeAttributes;
 use super::statistics::{Uses, statistics};
+use crate::builder;
 use crate::onnx::NodeProto;
 use crate::onnx::tensor_proto::DataType;
 
@@ -117,10 +118,7 @@ pub(super) fn is_numbered(name: &str) -> bool {
 /// Whether a value was one of a `Constant` node of PyTorch's older exporter, by its name, which optimisers of
 /// files keep.
 fn was_constant(name: &str) -> bool {
-    let last = name.rsplit('/').next().and_then(|last| last.strip_suffix("_output_0"));
-    let rest = last.and_then(|last| last.strip_prefix("Constant"));
-    let is_number = |rest: &str| rest.strip_prefix('_').is_some_and(|number| number.parse::<u64>().is_ok());
-    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+    name.strip_suffix("_output_0").is_some_and(|name| builder::is_numbered(name, "Constant"))
 }
 
 /// Whether `values` of `shape`, as operand `at`, are a kernel of ones for each channel: a part of an average

@@ -57,7 +57,7 @@ use self::limits::LENGTH;
 use self::node::{is_choice, is_constant, is_of_onnx, is_of_sequences, is_one_of, name_of};
 pub use self::summary::{ConstantSummary, LayerSummary, Summary};
 use self::translation::{Import, Translation};
-use crate::builder::names_constant;
+use crate::builder::{CONSTANT, is_numbered};
 use crate::model::PRODUCER;
 use crate::module::{Forward, Mode, Network, unknown_tap};
 use crate::onnx::tensor_proto::DataType;
@@ -106,7 +106,7 @@ impl Imported {
         // What we have written ourselves has constants among its initialisers.
         let is_ours = model.producer_name.as_deref() == Some(PRODUCER);
         let names = graph.initializer.iter().map(|tensor| tensor.name().to_owned());
-        let initializers = names.filter(|name| !(is_ours && names_constant(name))).collect();
+        let initializers = names.filter(|name| !(is_ours && is_numbered(name, CONSTANT))).collect();
         let external = constant::external_files(&graph);
         graph.initializer.clear();
         let file = Self {

@@ -30,6 +30,10 @@ pub(super) fn is_one_of(node: &NodeProto, operators: &[&str]) -> bool {
     is_of_onnx(node.domain()) && operators.contains(&node.op_type())
 }
 
+/// Operators that move the values of their first operand.
+pub(super) const SHAPING: [&str; 7] =
+    ["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+
 /// Whether a node is a value that stands in the file.
 pub(super) fn is_constant(node: &NodeProto) -> bool {
     is_one_of(node, &["Constant"])

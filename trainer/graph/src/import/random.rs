@@ -25,57 +25,45 @@ pub(super) fn is_drawn(operator: &str) -> bool {
 }
 
 impl<'a> Translation<'a> {
-    /// Binds the output of `node` if it makes random numbers or takes them; false if it has nothing to do
-    /// with them.
+    /// Binds the first output of `node`, which has one, if it makes random numbers or takes them; false if it
+    /// has nothing to do with them.
     pub(super) fn appended_random(&mut self, node: &'a NodeProto) -> Result<bool> {
         let operands: Vec<Option<Random>> =
             node.input.iter().map(|name| self.random(name).cloned()).collect();
-        let bound = match (node.op_type(), &operands[..], self.number_beside(node)) {
-            ("RandomUniform" | "RandomUniformLike", ..) => self.uniform(node)?,
-            ("RandomNormal" | "RandomNormalLike", ..) => self.normal(node)?,
-            ("Bernoulli", ..) => {
+        if !is_drawn(node.op_type()) && operands.iter().all(Option::is_none) {
+            return Ok(false);
+        }
+        if let Some(bound) = self.beside_number(node, &operands)? {
+            self.bind(&node.output[0], bound);
+            return Ok(true);
+        }
+        let bound = match (node.op_type(), &operands[..]) {
+            ("RandomUniform" | "RandomUniformLike", _) => self.uniform(node)?,
+            ("RandomNormal" | "RandomNormalLike", _) => self.normal(node)?,
+            ("Bernoulli", _) => {
                 let keep = self.probability(node)?;
                 let shape = self.shape_of(node, 0).unwrap_or_default();
                 let mask = self.mask_or_chance(node, &self.of_batch(node, 0, shape), keep)?;
                 self.numbers(mask)?
             }
-            (_, operands, _) if operands.iter().all(Option::is_none) => return Ok(false),
-            ("Less" | "LessOrEqual", [Some(Random::Uniform { shape, low, high }), None], Some(limit))
-            | (
-                "Greater" | "GreaterOrEqual",
-                [None, Some(Random::Uniform { shape, low, high })],
-                Some(limit),
-            ) => self.mask_or_chance(node, shape, (limit - low) / (high - low))?,
-            (
-                "Greater" | "GreaterOrEqual",
-                [Some(Random::Uniform { shape, low, high }), None],
-                Some(limit),
-            )
-            | ("Less" | "LessOrEqual", [None, Some(Random::Uniform { shape, low, high })], Some(limit)) => {
-                self.mask_or_chance(node, shape, (high - limit) / (high - low))?
-            }
-            ("Add", [Some(Random::Uniform { shape, low, high }), None], Some(shift))
-            | ("Add", [None, Some(Random::Uniform { shape, low, high })], Some(shift)) => {
-                Bound::Random(Random::Uniform { shape: shape.clone(), low: low + shift, high: high + shift })
-            }
             // Of numbers in p..1+p, the fraction p is 1 or more.
-            ("Floor", [Some(Random::Uniform { shape, low, high })], _)
+            ("Floor", [Some(Random::Uniform { shape, low, high })])
                 if (0.0..=1.0).contains(low) && (high - low - 1.0).abs() < 1e-6 =>
             {
                 let mask = self.mask_or_chance(node, shape, *low)?;
                 self.numbers(mask)?
             }
-            ("Identity", [Some(random)], _) => Bound::Random(random.clone()),
-            ("Cast" | "CastLike", [Some(Random::Chance { rank, keep }), ..], _) => expectation(*rank, *keep),
-            ("Not", [Some(Random::Chance { rank, keep })], _) => {
+            ("Identity", [Some(random)]) => Bound::Random(random.clone()),
+            ("Cast" | "CastLike", [Some(Random::Chance { rank, keep }), ..]) => expectation(*rank, *keep),
+            ("Not", [Some(Random::Chance { rank, keep })]) => {
                 Bound::Random(Random::Chance { rank: *rank, keep: 1.0 - keep })
             }
-            ("Where", [Some(Random::Chance { keep, .. }), None, None], _) => {
+            ("Where", [Some(Random::Chance { keep, .. }), None, None]) => {
                 let (a, b) = (self.operand(node, 1)?, self.operand(node, 2)?);
                 let (a, b) = (self.g.scale(a, *keep)?, self.g.scale(b, 1.0 - keep)?);
                 Bound::Tensor(self.g.add(a, b)?)
             }
-            (_, operands, _) => {
+            (_, operands) => {
                 let is_mask = |operand: &Option<Random>| matches!(operand, Some(Random::Chance { .. }));
                 if operands.iter().any(is_mask) {
                     let reason = "computes with a random mask, which is only supported where it selects, is \
@@ -88,12 +76,10 @@ impl<'a> Translation<'a> {
                 return Ok(false);
             }
         };
-        if let Some(output) = node.output.first() {
-            if matches!(bound, Bound::Known { .. }) {
-                self.expected.push(output);
-            }
-            self.bind(output, bound);
+        if matches!(bound, Bound::Known { .. }) {
+            self.expected.push(&node.output[0]);
         }
+        self.bind(&node.output[0], bound);
         Ok(true)
     }
 
@@ -179,13 +165,29 @@ impl<'a> Translation<'a> {
         Err(self.at_node(node, "draws with probabilities that are computed, expected a constant one"))
     }
 
-    /// The only number of the first operand of `node` that is known.
-    fn number_beside(&self, node: &NodeProto) -> Option<f64> {
-        let known = (0..node.input.len()).find_map(|at| self.constant(node, at))?;
-        match &known.values {
-            Values::Floats(values) if values.len() == 1 => Some(values[0].into()),
-            _ => None,
-        }
+    /// What `node` makes of uniform random numbers and a known number: a mask by comparing them, or others by
+    /// adding it.
+    fn beside_number(&mut self, node: &'a NodeProto, operands: &[Option<Random>]) -> Result<Option<Bound>> {
+        let (random, at) = match operands {
+            [Some(random), None] => (random, 1),
+            [None, Some(random)] => (random, 0),
+            _ => return Ok(None),
+        };
+        let Random::Uniform { shape, low, high } = random else { return Ok(None) };
+        let number = match self.constant(node, at).map(|constant| &constant.values) {
+            Some(Values::Floats(values)) if values.len() == 1 => f64::from(values[0]),
+            _ => return Ok(None),
+        };
+        let kept = match (node.op_type(), at) {
+            ("Less" | "LessOrEqual", 1) | ("Greater" | "GreaterOrEqual", 0) => number - low,
+            ("Less" | "LessOrEqual", 0) | ("Greater" | "GreaterOrEqual", 1) => high - number,
+            ("Add", _) => {
+                let (shape, low, high) = (shape.clone(), low + number, high + number);
+                return Ok(Some(Bound::Random(Random::Uniform { shape, low, high })));
+            }
+            _ => return Ok(None),
+        };
+        self.mask_or_chance(node, shape, kept / (high - low)).map(Some)
     }
 
     /// The mask, drawn by the host, of a dropout that keeps a fraction `keep` of `x`; `None` in evaluation.

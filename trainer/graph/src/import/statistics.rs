@@ -4,10 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::constant::{Constant, Values};
+use super::node::SHAPING;
 use crate::onnx::NodeProto;
-
-/// Operators that move the values of their first operand.
-const SHAPING: [&str; 7] = ["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Where each value is taken: nodes and operands.
 pub(super) type Uses<'a> = HashMap<&'a str, Vec<(&'a NodeProto, usize)>>;
@@ -24,8 +22,11 @@ pub(super) fn statistics<'a>(
         constants.iter().filter(move |(_, constant)| is_list(constant)).map(|(name, _)| name.as_str())
     };
     let parts = Parts { uses, constants };
-    let mut roots = HashSet::new();
-    let mut found: HashSet<&str> = lists().filter(|name| parts.is_variance(name, &mut roots)).collect();
+    let (mut found, mut roots) = (HashSet::new(), HashSet::new());
+    for (name, of_it) in lists().filter_map(|name| Some((name, parts.roots_of(name)?))) {
+        found.insert(name);
+        roots.extend(of_it);
+    }
     if !found.is_empty() {
         let factors = parts.factors(nodes, roots);
         found.extend(lists().filter(|name| parts.is_mean(name, &factors)));
@@ -63,29 +64,27 @@ impl<'a> Parts<'a, '_> {
         self.constants.get(name).is_some_and(|constant| constant.values.len() == 1)
     }
 
-    /// Whether nothing but roots are taken of `name`, after the addition of a small number; these are added
-    /// to `roots`.
-    fn is_variance(&self, name: &'a str, roots: &mut HashSet<&'a str>) -> bool {
-        let mut outputs = Vec::new();
-        let mut is_root = |node: &'a NodeProto| {
-            outputs.extend(node.output.first().map(String::as_str));
-            node.op_type() == "Sqrt"
-        };
-        let ends = self.ends(name, false);
-        let are_roots = ends.iter().all(|&(node, at, _)| match (node.op_type(), node.output.first()) {
-            ("Add", Some(sum))
-                if node.input.get(1 - at.min(1)).is_some_and(|other| self.is_single(other)) =>
-            {
-                let ends = self.ends(sum, false);
-                !ends.is_empty() && ends.iter().all(|&(node, ..)| is_root(node))
+    /// The square roots of `name`, after the addition of a small number, if nothing else is taken of it: it
+    /// is a variance.
+    fn roots_of(&self, name: &'a str) -> Option<Vec<&'a str>> {
+        let mut taken = Vec::new();
+        for (node, at, _) in self.ends(name, false) {
+            match (node.op_type(), node.output.first()) {
+                ("Add", Some(sum))
+                    if node.input.get(1 - at.min(1)).is_some_and(|other| self.is_single(other)) =>
+                {
+                    let ends = self.ends(sum, false);
+                    if ends.is_empty() {
+                        return None;
+                    }
+                    taken.extend(ends.into_iter().map(|(node, ..)| node));
+                }
+                _ => taken.push(node),
             }
-            _ => is_root(node),
-        });
-        let is_variance = are_roots && !ends.is_empty();
-        if is_variance {
-            roots.extend(outputs);
         }
-        is_variance
+        let root = |node: &'a NodeProto| node.output.first().filter(|_| node.op_type() == "Sqrt");
+        let roots: Option<Vec<&str>> = taken.into_iter().map(|node| root(node).map(String::as_str)).collect();
+        roots.filter(|roots| !roots.is_empty())
     }
 
     /// The values that are made of `roots` and constants by products, quotients and bounds.

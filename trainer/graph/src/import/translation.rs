@@ -421,9 +421,11 @@ impl<'a> Translation<'a> {
                         || self.file.is_trained(name) && !at.is_some_and(|at| self.normalises(node, at))
                         || self.file.is_bias_of_layer(node, name) =>
                 {
-                    let is_list = constant.shape.iter().max() == Some(&constant.values.len());
-                    let kind = is_list.then(|| self.file.kind_of_list(node));
-                    return self.parameter(node, name, constant, kind.unwrap_or(ParameterKind::Weight));
+                    let kind = match constant.is_list() {
+                        true => self.file.kind_of_list(node),
+                        false => ParameterKind::Weight,
+                    };
+                    return self.parameter(node, name, constant, kind);
                 }
                 Some(constant) => constant.clone(),
                 None => return Err(self.at_node(node, self.file.why_missing(name, at))),

@@ -177,14 +177,10 @@ impl Names {
 
 /// Whether `name` is nothing but running statistics, which training moves without a gradient.
 fn is_statistic(name: &str, nodes: &[NodeProto]) -> bool {
-    let mut uses =
+    let operands =
         nodes.iter().flat_map(|node| node.input.iter().enumerate().map(move |place| (node, place)));
-    let mut is_used = false;
-    let is_other = uses.any(|(node, (at, operand))| {
-        is_used |= operand == name;
-        operand == name && !(at >= 3 && is_one_of(node, &["BatchNormalization"]))
-    });
-    is_used && !is_other
+    let mut uses = operands.filter(|(_, (_, operand))| *operand == name).peekable();
+    uses.peek().is_some() && uses.all(|(node, (at, _))| at >= 3 && is_one_of(node, &["BatchNormalization"]))
 }
 
 /// Name of the gradient of `name`.

@@ -8,6 +8,7 @@ use fovea_graph::{
 };
 
 use super::*;
+use crate::backend::fill_noise;
 use crate::models::Classifier;
 use crate::recipe::TrainedNames;
 
