@@ -186,18 +186,25 @@ fn imported(path: &Path) -> Result<(Vec<String>, Vec<f64>)> {
     Ok((forward.parameters.iter().map(|(parameter, _)| parameter.name.clone()).collect(), given.unwrap()))
 }
 
-/// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.
-fn declared(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, last: &str) -> Result<[Vec<String>; 2]> {
-    let mut node_list = nodes;
-    node_list.push(node("GlobalAveragePool", &[last], "logits", vec![]));
-    let graph = GraphProto {
-        node: node_list,
+/// A graph of these nodes from `x` `[batch,3,6,6]` to `logits` with these axes; a length of 0 is free.
+fn graph_of(batch: i64, node: Vec<NodeProto>, initializer: Vec<TensorProto>, logits: &[i64]) -> GraphProto {
+    GraphProto {
+        node,
         initializer,
-        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
+        input: vec![port("x", DataType::Float, &[batch, 3, PX as i64, PX as i64])],
+        output: vec![port("logits", DataType::Float, logits)],
         ..Default::default()
-    };
-    let file = file(&model(graph));
+    }
+}
+
+/// Parameters and buffers of a graph of these nodes from `x` `[N,3,6,6]` to the global average of `last`.
+fn declared(
+    mut nodes: Vec<NodeProto>,
+    initializer: Vec<TensorProto>,
+    last: &str,
+) -> Result<[Vec<String>; 2]> {
+    nodes.push(node("GlobalAveragePool", &[last], "logits", vec![]));
+    let file = file(&model(graph_of(0, nodes, initializer, &[0, 4, 1, 1])));
     let mut g = Builder::new("declared", Lowering::training(Target::Cpu));
     let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX]))?;
     let forward = Imported::read(file.path())?.forward(&mut g, x, Mode::Train)?;

@@ -113,16 +113,8 @@ fn constants_that_are_repeated_for_each_image_and_places_in_each_leave_the_batch
         integers("zero", &[0]),
         integers("one", &[1]),
     ];
-    let px = PX as i64;
-    let graph = GraphProto {
-        name: Some("repeated".into()),
-        node: nodes,
-        initializer,
-        input: vec![port("x", DataType::Float, &[0, 3, px, px])],
-        output: vec![port("logits", DataType::Float, &[0, 4])],
-        ..Default::default()
-    };
-    let bytes = model(graph);
+    let graph = graph_of(0, nodes, initializer, &[0, 4]);
+    let bytes = model(GraphProto { name: Some("repeated".into()), ..graph });
     let file = file(&bytes);
     let network = Imported::read(file.path()).unwrap();
     let free = crate::free_batch(|batch| {

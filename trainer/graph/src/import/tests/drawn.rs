@@ -6,14 +6,7 @@ use crate::{Distribution, Drawn};
 /// A network of these nodes from `x` `[batch,3,6,6]` to `y`, and its global average.
 fn file_of(batch: i64, mut nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> NamedTempFile {
     nodes.push(node("GlobalAveragePool", &["y"], "logits", vec![]));
-    let graph = GraphProto {
-        node: nodes,
-        initializer,
-        input: vec![port("x", DataType::Float, &[batch, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[batch, 3, 1, 1])],
-        ..Default::default()
-    };
-    file(&model(graph))
+    file(&model(graph_of(batch, nodes, initializer, &[batch, 3, 1, 1])))
 }
 
 /// Logits in `mode` of a [network](file_of) of these nodes for images of ones, and what the host draws: the

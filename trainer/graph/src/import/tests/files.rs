@@ -132,15 +132,11 @@ fn sparse_initialisers_are_those_that_they_stand_for() {
     let by_axes = [0, 0, 0, 0, 1, 2, 0, 0, 3, 1, 0, 0];
     let by_axes = TensorProto { dims: vec![3, 4], ..integers("places", &by_axes) };
     let beyond = integers("places", &[0, 5, 12]);
-    let graph = |indices| GraphProto {
-        node: vec![
-            node("Conv", &["x", "w"], "c", vec![]),
-            node("GlobalAveragePool", &["c"], "logits", vec![]),
-        ],
-        sparse_initializer: vec![sparse(indices)],
-        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
-        ..Default::default()
+    let graph = |indices| {
+        let nodes =
+            vec![node("Conv", &["x", "w"], "c", vec![]), node("GlobalAveragePool", &["c"], "logits", vec![])];
+        let sparse_initializer = vec![sparse(indices)];
+        GraphProto { sparse_initializer, ..graph_of(0, nodes, vec![], &[0, 4, 1, 1]) }
     };
     for indices in [integers("places", &[0, 5, 10]), by_axes] {
         let [parameter] = &parameters(file(&model(graph(indices))).path()).unwrap()[..] else { panic!() };

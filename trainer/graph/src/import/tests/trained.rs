@@ -147,14 +147,8 @@ fn standardised_weights_are_written_again_with_their_own_statistics() {
     for training_mode in [0, 1] {
         let (mut node, initializer) = standardised(training_mode);
         node.push(self::node("GlobalAveragePool", &["y"], "logits", vec![]));
-        let graph = GraphProto {
-            name: Some("standardised".into()),
-            node,
-            initializer,
-            input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-            output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
-            ..Default::default()
-        };
+        let graph =
+            GraphProto { name: Some("standardised".into()), ..graph_of(0, node, initializer, &[0, 4, 1, 1]) };
         let file = file(&model(graph));
         let network = Imported::read(file.path()).unwrap();
         let images: Vec<f32> = (0..ROWS * 3 * PX * PX).map(|i| ((i * 31) % 17) as f32 / 17.0).collect();
@@ -304,14 +298,7 @@ fn lists_of_values_are_biases_and_scales_in_whatever_shape() {
         floats("i.offset", &[4]),
         floats("positions", &[1, 4, 6, 6]),
     ];
-    let graph = GraphProto {
-        node: nodes,
-        initializer,
-        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
-        ..Default::default()
-    };
-    let file = file(&model(graph));
+    let file = file(&model(graph_of(0, nodes, initializer, &[0, 4, 1, 1])));
     let mut g = Builder::new("kinds", Lowering::training(Target::Cpu));
     let x = g.input("x", TensorType::f32([ROWS, 3, PX, PX])).unwrap();
     let forward = Imported::read(file.path()).unwrap().forward(&mut g, x, Mode::Train).unwrap();
@@ -343,13 +330,8 @@ fn constants_of_our_own_exports_are_not_trained() {
         [("fovea", &["w", "constants"][..]), ("pytorch", &["w", "norm/constant_2", "constants"])]
     {
         let plane = |name| floats(name, &[4, 1, 1]);
-        let graph = GraphProto {
-            node: nodes(),
-            initializer: vec![floats("w", &[4, 3, 1, 1]), plane("norm/constant_2"), plane("constants")],
-            input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-            output: vec![port("logits", DataType::Float, &[0, 4, 1, 1])],
-            ..Default::default()
-        };
+        let initializers = vec![floats("w", &[4, 3, 1, 1]), plane("norm/constant_2"), plane("constants")];
+        let graph = graph_of(0, nodes(), initializers, &[0, 4, 1, 1]);
         let mut model = ModelProto::decode(&model(graph)[..]).unwrap();
         model.producer_name = Some(producer.into());
         let found = parameters(file(&model.encode_to_vec()).path()).unwrap();
@@ -462,14 +444,8 @@ fn biases_in_constant_nodes_are_trained_where_a_layer_takes_them() {
         constant("other"),
         node("Mul", &["sum", "other"], "logits", vec![]),
     ];
-    let graph = GraphProto {
-        node: nodes,
-        initializer: vec![floats("w", &[4, 3, 1, 1]), floats("m", &[4, 4])],
-        input: vec![port("x", DataType::Float, &[0, 3, PX as i64, PX as i64])],
-        output: vec![port("logits", DataType::Float, &[0, 4])],
-        ..Default::default()
-    };
-    let file = file(&model(graph));
+    let initializers = vec![floats("w", &[4, 3, 1, 1]), floats("m", &[4, 4])];
+    let file = file(&model(graph_of(0, nodes, initializers, &[0, 4])));
     let summary = Imported::read(file.path()).unwrap().summary([PX, PX]).unwrap();
     assert_eq!(summary.trained, 12 + 16 + 4);
     // The other is named.
