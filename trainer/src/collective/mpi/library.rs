@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::ffi::{c_char, c_int, c_void};
 use std::path::Path;
-use std::ptr;
+use std::{mem, ptr};
 
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_NOW};
 
@@ -32,8 +32,6 @@ pub(super) type ToEach = unsafe extern "C" fn(
 
 /// A loaded library.
 pub(super) struct Library {
-    /// Keeps the functions below loaded.
-    _library: unix::Library,
     pub comm_world: Handle,
     pub byte: Handle,
     pub float: Handle,
@@ -67,7 +65,8 @@ macro_rules! function {
 }
 
 impl Library {
-    /// Loads the library `name`: a path, or a file name that the dynamic linker looks for.
+    /// Loads the library `name`, a path or a file name that the dynamic linker looks for, for the rest of the
+    /// process: it may have threads and handlers of its own.
     ///
     /// # Errors
     /// The reason why it is no MPI library.
@@ -95,7 +94,7 @@ impl Library {
         } else {
             (0x4400_0000, 0x4c00_010d, 0x4c00_040a, 0x5800_0003, 0x5400_0001, 1)
         };
-        Ok(Self {
+        let loaded = Self {
             comm_world,
             byte,
             float,
@@ -116,8 +115,9 @@ impl Library {
             set_errhandler: function!(library, "MPI_Comm_set_errhandler"),
             error_string: function!(library, "MPI_Error_string"),
             version: function!(library, "MPI_Get_library_version"),
-            _library: library,
-        })
+        };
+        mem::forget(library);
+        Ok(loaded)
     }
 
     /// Initialises MPI; returns this process's number and the number of processes.

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
-use std::ptr;
+use std::{mem, ptr};
 
 use libloading::Library as Loaded;
 
@@ -44,27 +44,27 @@ macro_rules! library {
         /// NCCL, with the types in its documentation.
         #[allow(non_snake_case)]
         pub(super) struct Library {
-            /// Keeps the functions loaded.
-            _loaded: Loaded,
             $(pub $name: unsafe extern "C" fn($($argument),*) -> $result,)+
         }
 
         impl Library {
-            /// Loads the library `path`.
+            /// Loads the library `path` for the rest of the process: threads of its own may outlive a
+            /// communicator.
             ///
             /// # Errors
             /// The reason why it is not NCCL.
             pub fn load(path: &Path) -> Result<Self, String> {
                 // SAFETY: NCCL runs no code of ours when it is loaded.
                 let loaded = unsafe { Loaded::new(path) }.map_err(|error| error.to_string())?;
-                Ok(Self {
+                let library = Self {
                     $(
                         // SAFETY: the type is that of the function in NCCL's documentation.
                         $name: *unsafe { loaded.get(concat!(stringify!($name), "\0").as_bytes()) }
                             .map_err(|_| concat!("it has no function ", stringify!($name)))?,
                     )+
-                    _loaded: loaded,
-                })
+                };
+                mem::forget(loaded);
+                Ok(library)
             }
         }
     };

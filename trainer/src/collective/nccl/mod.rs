@@ -410,7 +410,7 @@ impl Drop for Nccl {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{fs, thread};
 
     use fovea_runtime::testing::{FakeDriver, FakeNccl};
 
@@ -476,6 +476,15 @@ mod tests {
             nccl.all_gather(&[1], &mut [0; 2]).err()
         });
         assert_eq!(errors[0], Some(CollectiveError::Gone { rank: 0, world: 2, lost: 1 }));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_library_stays_loaded_for_threads_that_outlive_a_communicator() {
+        let nccl = FakeNccl::new();
+        Library::load(nccl.path()).unwrap();
+        let mapped = fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(mapped.contains(nccl.path().to_str().unwrap()), "{mapped}");
     }
 
     #[test]
