@@ -12,6 +12,7 @@ mod conv_tests;
 mod cuda;
 mod depthwise;
 mod lanes;
+mod layer_norm;
 mod limits;
 mod lrn;
 mod node;

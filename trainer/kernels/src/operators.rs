@@ -11,6 +11,7 @@ use crate::activations::Activation;
 use crate::batch_norm::{BatchNorm, Parameters, Statistics};
 use crate::conv::Conv;
 use crate::depthwise::Depthwise;
+use crate::layer_norm::{LayerNorm, sum_rows};
 use crate::limits;
 use crate::node::{Like, Signature, Windows, channel_sizes, lrn_of, pair, shape_of, sizes};
 use crate::threads::Threads;
@@ -26,12 +27,14 @@ pub fn operators() -> ort::Result<OperatorDomain> {
     OWN.into_iter().try_fold(OperatorDomain::new(DOMAIN)?, OperatorDomain::add)
 }
 
-const OWN: [Own; 14] = [
+const OWN: [Own; 16] = [
     own("Conv", [2, 1], &[Like::Attribute], conv),
     own("ConvData", [2, 0], &[Like::Attribute], conv_data),
     own("ConvWeight", [2, 0], &[Like::Attribute], conv_weight),
     own("BatchNormTraining", [3, 0], &[Like::Input(0), Like::Input(1), Like::Input(1)], batch_norm),
     own("BatchNormGradient", [5, 0], &[Like::Input(1), Like::Input(2), Like::Input(2)], batch_norm_gradient),
+    own("LayerNormGradient", [5, 0], &[Like::Input(1), Like::Input(2), Like::Input(2)], layer_norm_gradient),
+    own("SumRows", [1, 0], &[Like::Attribute], |_| Ok(Box::new(sum_of_rows))),
     own("MaxPool", [1, 0], &[Like::Attribute], max_pool),
     own("MaxPoolGradient", [2, 0], &[Like::Input(1)], max_pool_gradient),
     own("Lrn", [1, 0], &[Like::Input(0)], lrn),
@@ -282,6 +285,20 @@ fn batch_norm_gradient(context: &KernelContext<'_>) -> ort::Result<Run> {
         );
         Ok(())
     }))
+}
+
+fn layer_norm_gradient(_: &KernelContext<'_>) -> ort::Result<Run> {
+    Ok(Box::new(move |inputs, outputs, threads| {
+        let [dy, x, scale, mean, inverse] = [0, 1, 2, 3, 4].map(|at| inputs[at].values);
+        let [dx, dscale, dbias] = outputs else { return Err(Error::new("expected three outputs")) };
+        LayerNorm { dy, x, scale, mean, inverse }.gradients(dx, dscale, dbias, threads);
+        Ok(())
+    }))
+}
+
+fn sum_of_rows(inputs: &[Operand<'_>], outputs: &mut [&mut [f32]], threads: &dyn Threads) -> ort::Result<()> {
+    sum_rows(inputs[0].values, outputs[0], threads);
+    Ok(())
 }
 
 fn lrn(context: &KernelContext<'_>) -> ort::Result<Run> {

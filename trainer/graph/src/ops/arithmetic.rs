@@ -4,10 +4,11 @@ use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
-use crate::node::{Attributes, Tensor, int};
+use crate::model::DOMAIN;
+use crate::node::{Attributes, Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{NUMBERS, Operator};
-use crate::types::broadcast;
+use crate::types::{ElementType, TensorType, broadcast};
 
 /// The operators of this file, each with its import.
 pub(super) const OPERATORS: Family = &[
@@ -17,6 +18,7 @@ pub(super) const OPERATORS: Family = &[
     (&DIV, Some(|file, node| file.binary(node, Builder::div))),
     (&POW, Some(import_pow)),
     (&MOD, Some(import_mod)),
+    (&SUM_ROWS, None),
 ];
 pub(crate) static ADD: Operator = Operator::new("Add", 1).on_cuda(NUMBERS);
 static SUB: Operator = Operator::new("Sub", 1).on_cuda(NUMBERS);
@@ -24,6 +26,7 @@ pub(crate) static MUL: Operator = Operator::new("Mul", 1).on_cuda(NUMBERS);
 pub(super) static DIV: Operator = Operator::new("Div", 1).on_cuda(NUMBERS);
 static POW: Operator = Operator::new("Pow", 1).on_cuda(NUMBERS);
 static MOD: Operator = Operator::new("Mod", 10).on_cuda(NUMBERS);
+static SUM_ROWS: Operator = Operator::new("SumRows", 1).in_domain(DOMAIN);
 
 impl Builder {
     /// a + b with broadcasting.
@@ -178,8 +181,19 @@ impl Builder {
         let added = from.len() - to.len();
         let axes: Vec<usize> =
             (0..from.len()).filter(|&i| i < added || (to[i - added] == 1 && from[i] != 1)).collect();
+        if self.sums_rows(gradient, &to) {
+            return Ok(self.emit(&SUM_ROWS, &[gradient], vec![ints("shape", &to)], TensorType::f32(to)));
+        }
         let sum = if axes.is_empty() { gradient } else { self.reduce_sum(gradient, &axes, true)? };
         self.reshape(sum, &to)
+    }
+
+    /// Whether the operator of the domain [`DOMAIN`] adds up `x` to the shape `to`: its last axes are left.
+    fn sums_rows(&self, x: Tensor, to: &[usize]) -> bool {
+        let first = to.iter().take_while(|&&length| length == 1).count();
+        let (from, kept) = (self.shape(x), &to[first..]);
+        let is_fitting = !kept.is_empty() && from.ends_with(kept) && self.ty(x).len() > kept.iter().product();
+        is_fitting && self.lowering().has_own(&SUM_ROWS) && self.element(x) == ElementType::F32
     }
 
     /// Runs `emit` if `wanted`.
@@ -272,6 +286,39 @@ mod tests {
         check_gradients(case, |g, x| g.modulo(x[0], x[1], true));
         let case = Case::f64("Mod").values([3], vec![-7.25, 1.5, 6.5]).values([3], vec![2.0, -4.0, 3.0]);
         check_gradients(case, |g, x| g.modulo(x[0], x[1], false));
+    }
+
+    #[test]
+    fn gradients_of_rows_are_added_by_one_operator_where_only_last_axes_are_left() {
+        let own = Lowering { own_operators: true, ..Lowering::training(Target::Cpu) };
+        let cases: [(&[usize], &str); 7] = [
+            (&[4], "SumRows"),
+            (&[3, 4], "SumRows"),
+            (&[1, 1, 4], "SumRows"),
+            (&[1, 3, 4], "SumRows"),
+            (&[3, 1], "ReduceSum"),
+            (&[2, 1, 4], "ReduceSum"),
+            (&[1], "ReduceSum"),
+        ];
+        for (shape, expected) in cases {
+            let mut g = Builder::new("test", own);
+            let a = g.input("a", TensorType::f32([2, 3, 4])).unwrap();
+            let b = g.input("b", TensorType::f32(shape)).unwrap();
+            let y = g.mul(a, b).unwrap();
+            let loss = g.sum(y).unwrap();
+            let gradient = g.grad(loss, &[b]).unwrap()[0];
+            assert_eq!(g.shape(gradient), shape);
+            g.output("gradient", gradient).unwrap();
+            let graph = g.finish();
+            let sums = ["SumRows", "ReduceSum"]
+                .map(|name| graph.nodes().filter(|(operator, ..)| operator.name == name).count());
+            assert_eq!(sums, if expected == "SumRows" { [1, 0] } else { [0, 1] }, "{shape:?}");
+            let case = Case::f32("Mul, own").normal([2, 3, 4]).normal(shape).lowering(own);
+            check_gradients(case, |g, x| g.mul(x[0], x[1]));
+        }
+        // One row is not a sum.
+        let case = Case::f32("Mul, own").normal([1, 4]).normal([4]).lowering(own);
+        check_gradients(case, |g, x| g.mul(x[0], x[1]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::builder::{Builder, Upstream};
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation, given};
+use crate::model::DOMAIN;
 use crate::node::{Attribute, Tensor, int};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
@@ -17,12 +18,14 @@ pub(super) const OPERATORS: Family = &[
     (&GROUP_NORMALIZATION, Some(import_group_norm)),
     (&MEAN_VARIANCE_NORMALIZATION, Some(import_mean_variance_norm)),
     (&RMS_NORMALIZATION, Some(import_rms_norm)),
+    (&LAYER_NORM_GRADIENT, None),
 ];
 static LAYER_NORMALIZATION: Operator = Operator::new("LayerNormalization", 17).on_cuda(FLOATS);
 static INSTANCE_NORMALIZATION: Operator = Operator::decomposed("InstanceNormalization", 1);
 static GROUP_NORMALIZATION: Operator = Operator::decomposed("GroupNormalization", 18);
 static MEAN_VARIANCE_NORMALIZATION: Operator = Operator::decomposed("MeanVarianceNormalization", 9);
 static RMS_NORMALIZATION: Operator = Operator::decomposed("RMSNormalization", 23);
+static LAYER_NORM_GRADIENT: Operator = Operator::new("LayerNormGradient", 1).in_domain(DOMAIN);
 
 /// The epsilon that ONNX's definition of MeanVarianceNormalization adds to the standard deviation.
 const DEVIATION_EPSILON: f64 = 1e-9;
@@ -90,6 +93,13 @@ impl Builder {
         let (y, mean, inverse) = (outputs[0], outputs[1], outputs[2]);
         self.record(&inputs.clone(), &[y], move |g, up| {
             let dy = up.single();
+            if g.lowering().has_own(&LAYER_NORM_GRADIENT) {
+                let of_parameters = ty.reshaped(&ty.shape[axis..]);
+                let types = vec![ty.clone(), of_parameters.clone(), of_parameters];
+                let operands = [dy, x, scale, mean, inverse];
+                let gradients = g.emit_many(&LAYER_NORM_GRADIENT, &operands, vec![], types);
+                return Ok(gradients.into_iter().take(2 + bias.iter().len()).map(Some).collect());
+            }
             let centred = g.sub(x, mean)?;
             let normal = g.mul(centred, inverse)?;
             let dx = g.when(up.wanted[0], |g| {
@@ -299,6 +309,33 @@ mod tests {
         check_gradients(Case::f64("MeanVarianceNormalization").normal([2, 3, 2, 2]), |g, x| {
             g.mean_variance_norm(x[0], &[0, 2, 3])
         });
+    }
+
+    #[test]
+    fn the_own_gradient_of_layer_normalisation_agrees_with_finite_differences() {
+        let own = Lowering { own_operators: true, ..Lowering::training(Target::Cpu) };
+        for (axis, shape) in [(2, vec![4]), (1, vec![3, 4]), (0, vec![2, 3, 4])] {
+            let case = || {
+                let case = Case::f32("LayerNormalization, own").normal([2, 3, 4]);
+                case.normal(shape.clone()).normal(shape.clone()).lowering(own)
+            };
+            check_gradients(case(), |g, x| g.layer_norm(x[0], x[1], Some(x[2]), axis, 1e-2));
+            let mut g = Builder::new("test", own);
+            let inputs = [[2, 3, 4].to_vec(), shape.clone(), shape.clone()];
+            let [x, scale, bias] =
+                [0, 1, 2].map(|at| g.input(&format!("x{at}"), TensorType::f32(inputs[at].clone())).unwrap());
+            let y = g.layer_norm(x, scale, Some(bias), axis, 1e-2).unwrap();
+            let weighted = g.mul(y, x).unwrap();
+            let loss = g.sum(weighted).unwrap();
+            for (at, gradient) in g.grad(loss, &[x, scale, bias]).unwrap().into_iter().enumerate() {
+                g.output(&format!("d{at}"), gradient).unwrap();
+            }
+            let graph = g.finish();
+            let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
+            assert_eq!(["LayerNormGradient", "Sub", "ReduceMean", "SumRows"].map(count), [1, 0, 0, 0]);
+        }
+        let case = Case::f32("LayerNormalization, own").normal([2, 3, 4]).normal([4]).lowering(own);
+        check_gradients(case, |g, x| g.layer_norm(x[0], x[1], None, 2, 1e-2));
     }
 
     #[test]
