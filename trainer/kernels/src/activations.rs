@@ -1,11 +1,13 @@
 //! Smooth activations and their gradients: GELU and SiLU.
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::ops::Range;
 
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 
 use crate::lanes::add_product;
+use crate::scratch::Scratch;
 use crate::threads::{Shared, Threads};
 
 /// Values of a part of the job.
@@ -21,27 +23,48 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
-    /// Writes the activation of `x` to `y`.
-    pub fn forward(self, x: &[f32], y: &mut [f32], threads: &dyn Threads) {
-        each_part(y, threads, &|range, y| match self {
-            Self::Gelu => gelu(&x[range], y),
-            Self::Silu => silu(&x[range], y),
+    /// Writes the activation of `x` to `y`. A `bias` is added to each of its rows before.
+    pub fn forward(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32], threads: &dyn Threads) {
+        each_part(y, threads, &|range, y| {
+            with_bias(x, bias, range, &mut |x| match self {
+                Self::Gelu => gelu(x, y),
+                Self::Silu => silu(x, y),
+            });
         });
     }
 
-    /// Writes the gradient of the input `x` to `dx`.
-    pub fn gradient(self, [dy, x]: [&[f32]; 2], dx: &mut [f32], threads: &dyn Threads) {
-        each_part(dx, threads, &|range, dx| match self {
-            Self::Gelu => gelu_gradient([&dy[range.clone()], &x[range]], dx),
-            Self::Silu => silu_gradient([&dy[range.clone()], &x[range]], dx),
+    /// Writes the gradient of the input `x`, or of its sum with the `bias`, to `dx`.
+    pub fn gradient(self, [dy, x]: [&[f32]; 2], bias: Option<&[f32]>, dx: &mut [f32], threads: &dyn Threads) {
+        each_part(dx, threads, &|range, dx| {
+            with_bias(x, bias, range.clone(), &mut |x| match self {
+                Self::Gelu => gelu_gradient([&dy[range.clone()], x], dx),
+                Self::Silu => silu_gradient([&dy[range.clone()], x], dx),
+            });
         });
     }
+}
+
+/// Calls `work` with a range of `x` plus the bias of its rows.
+fn with_bias(x: &[f32], bias: Option<&[f32]>, range: Range<usize>, work: &mut dyn FnMut(&[f32])) {
+    let Some(bias) = bias else { return work(&x[range]) };
+    let mut sums = Scratch::new(range.len());
+    let mut at = range.start;
+    while at < range.end {
+        let bias = &bias[at % bias.len()..];
+        let end = range.end.min(at + bias.len());
+        let sums = &mut sums[at - range.start..end - range.start];
+        for ((sum, x), bias) in sums.iter_mut().zip(&x[at..end]).zip(bias) {
+            *sum = x + bias;
+        }
+        at = end;
+    }
+    work(&sums);
 }
 
 fn each_part(
     target: &mut [f32],
     threads: &dyn Threads,
-    part: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Send + Sync),
+    part: &(dyn Fn(Range<usize>, &mut [f32]) + Send + Sync),
 ) {
     let len = target.len();
     let target = Shared::new(target);
@@ -182,8 +205,8 @@ mod tests {
         ];
         for (activation, formula) in cases {
             let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-            activation.forward(&x, &mut y, &Here);
-            activation.gradient([&ones, &x], &mut dx, &Here);
+            activation.forward(&x, None, &mut y, &Here);
+            activation.gradient([&ones, &x], None, &mut dx, &Here);
             for (at, &x) in x.iter().enumerate() {
                 let expected = formula(x.into());
                 for (found, expected) in [y[at], dx[at]].into_iter().zip(expected) {
@@ -198,10 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn a_bias_is_added_to_every_row() {
+        // Parts of the job begin within rows.
+        for (rows, width) in [(1, 1), (3, 5), (7000, 5), (50, 700)] {
+            let values = |offset: f32, len: usize| -> Vec<f32> {
+                (0..len).map(|at| (at * 37 % 101) as f32 / 50.0 - offset).collect()
+            };
+            let (x, dy, bias) = (values(1.0, rows * width), values(0.3, rows * width), values(0.7, width));
+            let sums: Vec<f32> = x.iter().zip(bias.iter().cycle()).map(|(x, bias)| x + bias).collect();
+            for activation in [Activation::Gelu, Activation::Silu] {
+                let results = |x: &[f32], bias| {
+                    let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                    activation.forward(x, bias, &mut y, &Here);
+                    activation.gradient([&dy, x], bias, &mut dx, &Here);
+                    [y, dx]
+                };
+                assert_eq!(results(&x, Some(&bias)), results(&sums, None), "{activation:?}, {rows} rows");
+            }
+        }
+    }
+
+    #[test]
     fn a_nan_is_not_lost() {
         for activation in [Activation::Gelu, Activation::Silu] {
             let mut y = [0.0; 2];
-            activation.forward(&[f32::NAN, 1.0], &mut y, &Here);
+            activation.forward(&[f32::NAN, 1.0], None, &mut y, &Here);
             assert!(y[0].is_nan() && y[1].is_finite(), "{activation:?}: {y:?}");
         }
     }

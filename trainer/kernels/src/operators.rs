@@ -39,10 +39,10 @@ const OWN: [Own; 16] = [
     own("MaxPoolGradient", [2, 0], &[Like::Input(1)], max_pool_gradient),
     own("Lrn", [1, 0], &[Like::Input(0)], lrn),
     own("LrnGradient", [2, 0], &[Like::Input(1)], lrn_gradient),
-    own("Gelu", [1, 0], &[Like::Input(0)], |_| activation(Activation::Gelu)),
-    own("GeluGradient", [2, 0], &[Like::Input(1)], |_| activation_gradient(Activation::Gelu)),
-    own("Silu", [1, 0], &[Like::Input(0)], |_| activation(Activation::Silu)),
-    own("SiluGradient", [2, 0], &[Like::Input(1)], |_| activation_gradient(Activation::Silu)),
+    own("Gelu", [1, 1], &[Like::Input(0)], |_| activation(Activation::Gelu)),
+    own("GeluGradient", [2, 1], &[Like::Input(1)], |_| activation_gradient(Activation::Gelu)),
+    own("Silu", [1, 1], &[Like::Input(0)], |_| activation(Activation::Silu)),
+    own("SiluGradient", [2, 1], &[Like::Input(1)], |_| activation_gradient(Activation::Silu)),
     own("ClipGradient", [2, 0], &[Like::Input(0)], clip_gradient),
 ];
 
@@ -320,14 +320,15 @@ fn lrn_gradient(context: &KernelContext<'_>) -> ort::Result<Run> {
 
 fn activation(activation: Activation) -> ort::Result<Run> {
     Ok(Box::new(move |inputs, outputs, threads| {
-        activation.forward(inputs[0].values, outputs[0], threads);
+        activation.forward(inputs[0].values, inputs.get(1).map(|bias| bias.values), outputs[0], threads);
         Ok(())
     }))
 }
 
 fn activation_gradient(activation: Activation) -> ort::Result<Run> {
     Ok(Box::new(move |inputs, outputs, threads| {
-        activation.gradient([inputs[0].values, inputs[1].values], outputs[0], threads);
+        let bias = inputs.get(2).map(|bias| bias.values);
+        activation.gradient([inputs[0].values, inputs[1].values], bias, outputs[0], threads);
         Ok(())
     }))
 }

@@ -103,14 +103,29 @@ impl Builder {
         self.lowering().has_own(&OWN_GELU) && self.element(x) == ElementType::F32
     }
 
-    /// An activation of `x` by operators of the domain [`DOMAIN`].
+    /// An activation of `x` by operators of the domain [`DOMAIN`], which add a bias themselves.
     fn own_smooth(&mut self, forward: &'static Operator, gradient: &'static Operator, x: Tensor) -> Tensor {
         let ty = self.ty(x).clone();
-        let y = self.emit(forward, &[x], vec![], ty.clone());
-        self.record(&[x], &[y], move |g, up| {
-            Ok(vec![Some(g.emit(gradient, &[up.single(), x], vec![], ty.clone()))])
+        let operands = self.biased(x).map_or(vec![x], Vec::from);
+        let y = self.emit(forward, &operands, vec![], ty.clone());
+        self.record(&operands.clone(), &[y], move |g, up| {
+            let of: Vec<Tensor> = [up.single()].into_iter().chain(operands.iter().copied()).collect();
+            let dx = g.emit(gradient, &of, vec![], ty.clone());
+            let dbias = |g: &mut Self| operands.get(1).map(|bias| g.sum_to(dx, *bias)).transpose();
+            Ok(vec![Some(dx), dbias(g)?].into_iter().take(operands.len()).collect())
         });
         y
+    }
+
+    /// What `x` is the sum of, if that is a tensor of its shape and a vector along its last axis.
+    fn biased(&self, x: Tensor) -> Option<[Tensor; 2]> {
+        let (operator, of) = self.maker(x, NEAR)?;
+        let [a, b] = <[Tensor; 2]>::try_from(of).ok().filter(|_| *operator == ADD)?;
+        let is_fitting = |[whole, bias]: &[Tensor; 2]| {
+            let shape = self.shape(x);
+            self.shape(*whole) == shape && shape.len() > 1 && self.shape(*bias) == &shape[shape.len() - 1..]
+        };
+        [[a, b], [b, a]].into_iter().find(is_fitting)
     }
 
     /// a · b, if that is an activation of some x that a file spells out, by an operator of the domain
@@ -386,6 +401,35 @@ mod tests {
             let [values, others] = [own, standard].map(|form| evaluate(case(form), |g, x| build(g, x[0])));
             for (found, expected) in values.iter().zip(&others) {
                 assert!((found - expected).abs() < 1e-6, "{name}: {found}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn own_activations_add_the_bias_of_a_layer() {
+        let own = Lowering { own_operators: true, ..Lowering::training(Target::Cpu) };
+        // Shapes of the bias, and whether the activation adds it.
+        for (shape, is_part) in [(vec![5], true), (vec![1, 5], false), (vec![3, 1], false)] {
+            for swapped in [false, true] {
+                let build = |g: &mut Builder, x: &[Tensor]| {
+                    let product = g.matmul(x[0], x[1])?;
+                    let sum = if swapped { g.add(x[2], product)? } else { g.add(product, x[2])? };
+                    let gate = g.sigmoid(sum)?;
+                    let silu = g.mul(sum, gate)?;
+                    g.gelu(silu).and_then(|y| g.add(y, silu))
+                };
+                let mut g = Builder::new("test", own);
+                let shapes = [vec![2, 3, 4], vec![4, 5], shape.clone()];
+                let x: Vec<Tensor> = (0..3)
+                    .map(|at| g.input(&format!("x{at}"), TensorType::f32(shapes[at].clone())).unwrap())
+                    .collect();
+                let y = build(&mut g, &x).unwrap();
+                g.output("y", y).unwrap();
+                let graph = g.finish();
+                let adds = graph.nodes().filter(|(operator, ..)| operator.name == "Add").count();
+                assert_eq!(adds, if is_part { 1 } else { 2 }, "{shape:?}");
+                let case = Case::f32("SiLU, GELU").normal([2, 3, 4]).normal([4, 5]).normal(shape.clone());
+                check_gradients(case.lowering(own), build);
             }
         }
     }

@@ -23,6 +23,9 @@ pub(super) enum Role {
     Seldom,
 }
 
+/// The key of the setting that names optimizers which do not run.
+const DISABLED_OPTIMIZERS: &str = "optimization.disable_specified_optimizers";
+
 /// Opens a session over `graph`.
 pub(super) fn open(
     environment: &Environment,
@@ -56,6 +59,9 @@ fn provide(
             let arena = role != Role::Seldom;
             let provider = ep::CPU::default().with_arena_allocator(arena).build();
             with_provider(builder, provider)
+                // A product that takes over an addition has it written to the whole output first, by one
+                // thread.
+                .and_then(|builder| Ok(builder.with_config_entry(DISABLED_OPTIMIZERS, "MatMulAddFusion")?))
                 .and_then(|builder| Ok(builder.with_operators(fovea_kernels::operators()?)?))
                 .map_err(BackendError::session("set up a session on the CPU"))
         }
