@@ -198,6 +198,41 @@ fn a_process_that_is_killed_or_stopped_ends_all() {
 }
 
 #[test]
+fn a_process_that_is_interrupted_before_it_has_joined_ends_all() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, mpiexec) in launchers().iter().enumerate() {
+        for victim in 0..2 {
+            let run = folder.path().join(format!("run-{at}-{victim}"));
+            let mut command = launched(mpiexec, 2, &long(&run));
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let begin = Instant::now();
+            let pids = loop {
+                let mut pids = processes(&run);
+                pids.retain(|&pid| handles_sigterm(pid));
+                if pids.len() == 2 {
+                    pids.sort_unstable();
+                    break pids;
+                }
+                assert!(begin.elapsed() < Duration::from_secs(60), "the processes do not begin");
+            };
+            signal("-TERM", pids[victim]);
+            // Others wait for one that has not joined for ten times the deadline.
+            let code = end(child, Duration::from_secs(30));
+            assert_eq!(code, Some(130), "process {victim} by {}", mpiexec.display());
+            await_end(&run);
+        }
+    }
+}
+
+/// Whether a process has a handler of SIGTERM.
+fn handles_sigterm(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    const SIGTERM: u32 = 15;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (SIGTERM - 1)) != 0)
+}
+
+#[test]
 fn a_second_interrupt_or_the_end_of_the_launcher_leaves_no_process_behind() {
     let folder = tempfile::tempdir().unwrap();
     for (at, mpiexec) in launchers().iter().enumerate() {
@@ -283,6 +318,13 @@ fn what_cannot_be_is_refused_in_one_line() {
         differing.args([":", "-n", "1"]).arg(other.get_program()).args(other.get_args());
         let shown = error(&mut differing, 2);
         assert!(shown.contains("rank 1 has --seed 2, rank 0 has 1"), "{shown}");
+
+        // What one process alone finds before it has joined.
+        let bench = |recipe: &str| trainer(&["bench", "--steps", "2", "--recipe", recipe]);
+        let (mut differing, other) = (by(&mpiexec, &["-n", "1"], &bench("demo")), bench("none"));
+        differing.args([":", "-n", "1"]).arg(other.get_program()).args(other.get_args());
+        let shown = error(&mut differing, 2);
+        assert!(shown.starts_with("error: rank 1 of 2: there is no recipe and no file `none`"), "{shown}");
     }
 }
 

@@ -292,7 +292,8 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    fn used(&self) -> Option<&RuntimeArgs> {
+    /// Those of ONNX Runtime, if it computes.
+    pub fn used(&self) -> Option<&RuntimeArgs> {
         (self.backend == BackendKind::Ort).then_some(&self.runtime)
     }
 }

@@ -25,6 +25,32 @@ use super::ranks::{self, Joined};
 use super::{WrongUsage, data, device, launch};
 
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let recipe = recipe(args);
+    if let Some(data) = &args.data {
+        loader(args, &recipe?, data)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Joined { mut ranks, place } = ranks::join(&args.launched, DEADLINE)?;
+    if let Some(place) = place {
+        return shared_step(args, recipe, &mut ranks, &place)
+            .or_else(|error| Ok(ranks::end(&mut ranks, &error)));
+    }
+    let recipe = recipe?;
+    if let Some(processes) = args.ranks {
+        return launch::start(processes, &args.launched);
+    }
+    if args.parts.is_some() {
+        return Err(WrongUsage("`--parts` is for several processes; add --ranks".into()).into());
+    }
+    match &args.micro_batch[..] {
+        [] => step(args, &recipe, recipe.training.batch_size),
+        [rows] => step(args, &recipe, rows.get()),
+        several => micro_batches(args, &recipe, several),
+    }
+}
+
+/// The recipe that is measured.
+fn recipe(args: &BenchArgs) -> anyhow::Result<Recipe> {
     let mut overrides = args.set.clone();
     overrides.extend(args.batch_size.map(|size| format!("training.batch_size={size}")));
     let mut recipe = match &args.network {
@@ -42,36 +68,20 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
             "note: all steps are on images of {px} pixels; others of augmentation.sizes by --set input.crop_px="
         );
     }
-    if let Some(data) = &args.data {
-        loader(args, &recipe, data)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let Joined { mut ranks, place } = ranks::join(&args.launched, DEADLINE)?;
-    match (place, args.ranks) {
-        (Some(place), _) => {
-            shared_step(args, &recipe, &mut ranks, &place).or_else(|error| Ok(ranks::end(&mut ranks, &error)))
-        }
-        (None, Some(processes)) => launch::start(processes, &args.launched),
-        (None, None) if args.parts.is_some() => {
-            Err(WrongUsage("`--parts` is for several processes; add --ranks".into()).into())
-        }
-        (None, None) => match &args.micro_batch[..] {
-            [] => step(args, &recipe, recipe.training.batch_size),
-            [rows] => step(args, &recipe, rows.get()),
-            several => micro_batches(args, &recipe, several),
-        },
-    }
+    Ok(recipe)
 }
 
 /// A step that several processes share.
 fn shared_step(
     args: &BenchArgs,
-    recipe: &Recipe,
+    recipe: anyhow::Result<Recipe>,
     ranks: &mut Ranks,
     place: &Place,
 ) -> anyhow::Result<ExitCode> {
     let world = ranks.world();
     ranks::confirm(ranks, &args.launched, Some(place))?;
+    let recipe = &ranks::agreed(ranks, recipe)?;
+    ranks::agreed(ranks, device::check(&args.runtime))?;
     let (batch, classes) = (recipe.training.batch_size, args.classes.get());
     let parts = args.parts.map_or(world, usize::from);
     let checked = check_parts(parts, world).map_err(TrainingError::from).and_then(|()| {

@@ -57,7 +57,9 @@ fn main() -> ExitCode {
 
 /// Runs the command; prints errors to stderr.
 fn run(cli: Cli) -> ExitCode {
-    let device = || Ok(cli.runtime().map_or(Ok(()), device::check)?);
+    // Several processes check theirs once they have met.
+    let runtime = || cli.runtime().filter(|_| !ranks::are_launched());
+    let device = || Ok(runtime().map_or(Ok(()), device::check)?);
     let alone = || cli.command.as_ref().map_or(Ok(()), ranks::refuse);
     let result =
         signals::install().and_then(|()| alone()).and_then(|()| device()).and_then(|()| match cli.command {

@@ -4,6 +4,8 @@ use std::env;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fovea_pipeline::cores;
@@ -12,8 +14,8 @@ use fovea_runtime::copies::CopyStream;
 use fovea_runtime::{Build, Options, RuntimeError, gpus, locate_nccl};
 use fovea_tools::bars::FetchBar;
 use fovea_tools::errln;
-use fovea_tools::signals::{at_once, end_at_once};
-use fovea_tools::terminal::one_line;
+use fovea_tools::signals::{FinishFirst, at_once, end_at_once};
+use fovea_tools::terminal::{INTERRUPTED, one_line};
 use fovea_trainer::backend::BackendError;
 use fovea_trainer::collective::{
     Beside, Collective, CollectiveError, Launcher, Mpi, Nccl, Place, Ranks, Rendezvous,
@@ -30,7 +32,8 @@ pub struct Joined {
     pub place: Option<Place>,
 }
 
-/// Joins the processes of the launcher that has started this one, if one has.
+/// Joins the processes of the launcher that has started this one, if one has. An interrupt meanwhile ends all
+/// of them once they have met: a process that ended by itself would leave the others waiting for it.
 pub fn join(args: &LaunchedArgs, deadline: Duration) -> anyhow::Result<Joined> {
     let known = Place::from_env().map_err(TrainingError::from)?;
     let place = match (known, args.rank, args.world) {
@@ -40,7 +43,12 @@ pub fn join(args: &LaunchedArgs, deadline: Duration) -> anyhow::Result<Joined> {
     let Some(place) = place else {
         return Ok(Joined { ranks: Ranks::default(), place: None });
     };
-    let (library, collective): (String, Box<dyn Collective>) = match kind(args, place.launcher) {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let finish = FinishFirst::calling({
+        let interrupted = Arc::clone(&interrupted);
+        move || interrupted.store(true, Ordering::Relaxed)
+    });
+    let (library, mut collective): (String, Box<dyn Collective>) = match kind(args, place.launcher) {
         CollectiveKind::Mpi => {
             let mpi = join_mpi(args, &place, deadline)?;
             (mpi.version(), Box::new(mpi))
@@ -50,6 +58,11 @@ pub fn join(args: &LaunchedArgs, deadline: Duration) -> anyhow::Result<Joined> {
             (nccl.version(), Box::new(nccl))
         }
     };
+    drop(finish);
+    if interrupted.load(Ordering::Relaxed) {
+        errln!("rank {} of {} was interrupted at the beginning", place.rank, place.world);
+        collective.abort(INTERRUPTED.into());
+    }
     if place.rank == 0 {
         errln!("{place}, through {library}");
     }
@@ -145,6 +158,11 @@ pub fn refuse(command: &Command) -> anyhow::Result<()> {
         ))
         .into()),
     }
+}
+
+/// Whether a launcher has started several processes.
+pub fn are_launched() -> bool {
+    matches!(Place::from_env(), Ok(Some(_)))
 }
 
 /// Gives a process its share of the cores of its machine and its own GPU, where the command line gives no

@@ -51,6 +51,8 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 fn train_as(args: &TrainArgs, ranks: &mut Ranks, place: Option<&Place>) -> anyhow::Result<ExitCode> {
     let world = ranks.world();
     ranks::confirm(ranks, &args.launched, place)?;
+    let device = args.training.device.used();
+    ranks::agreed(ranks, device.map_or(Ok(()), device::check))?;
     // The first process prepares what the others read.
     let planned = ranks.first_before_others(|| match &args.resume {
         Some(run) => old_run(args, run),
