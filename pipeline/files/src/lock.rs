@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::FileError;
@@ -11,7 +12,7 @@ use crate::FileError;
 #[derive(Debug)]
 pub struct FileLock {
     // Held open for the lock that belongs to it.
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -43,6 +44,12 @@ impl FileLock {
         Self::try_lock(folder).map_err(FileError::new(path, "lock"))
     }
 
+    /// Whether its file is still at `path`, and was neither removed nor moved.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        path.exists() && self.file.metadata().is_ok_and(|data| data.nlink() > 0)
+    }
+
     fn try_lock(file: File) -> io::Result<Option<Self>> {
         let locked = file.try_lock();
         Self::locked(file, locked)
@@ -50,7 +57,7 @@ impl FileLock {
 
     fn locked(file: File, locked: Result<(), TryLockError>) -> io::Result<Option<Self>> {
         match locked {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -63,7 +70,7 @@ impl FileLock {
     pub fn acquire(path: &Path) -> io::Result<Self> {
         let file = open_lock_file(path)?;
         file.lock()?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -85,6 +92,22 @@ mod tests {
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(held);
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_moved_or_replaced_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = FileLock::try_acquire(&path).unwrap().unwrap();
+        assert!(lock.is_at(&path));
+        std::fs::rename(&path, folder.path().join("other")).unwrap();
+        assert!(!lock.is_at(&path));
+        std::fs::rename(folder.path().join("other"), &path).unwrap();
+        assert!(lock.is_at(&path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!lock.is_at(&path));
+        let _another = FileLock::try_acquire(&path).unwrap().unwrap();
+        assert!(!lock.is_at(&path));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub const LOCK: &str = "lock";
 /// Locks a run's folder against other trainers for its lifetime.
 #[derive(Debug)]
 pub struct RunLock {
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl RunLock {
@@ -27,9 +27,15 @@ impl RunLock {
         fs::create_dir_all(run).map_err(CheckpointError::write(run))?;
         let path = run.join(LOCK);
         match FileLock::try_acquire(&path).map_err(CheckpointError::write(&path))? {
-            Some(lock) => Ok(Self { _lock: lock }),
+            Some(lock) => Ok(Self { lock }),
             None => Err(CheckpointError::InUse { path: run.to_owned() }),
         }
+    }
+
+    /// Whether the folder `run` is still the one that was locked.
+    #[must_use]
+    pub fn is_of(&self, run: &Path) -> bool {
+        self.lock.is_at(&run.join(LOCK))
     }
 }
 

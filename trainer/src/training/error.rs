@@ -164,6 +164,19 @@ pub enum TrainingError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder of the run was removed or moved during the run.
+    #[error(
+        "{} was removed or moved during the run; {} was saved there since: continue with --resume once the other files of \
+         the run, recipe.toml and run.json at least, are back beside `checkpoints`",
+        path.display(),
+        checkpoint.display()
+    )]
+    RunGone {
+        /// The folder.
+        path: PathBuf,
+        /// A checkpoint that was saved after that, in a new folder of this name.
+        checkpoint: PathBuf,
+    },
     /// The loss is not a finite number.
     #[error("{0}")]
     NotFinite(Box<Divergence>),
@@ -227,6 +240,7 @@ impl TrainingError {
             | Self::State(_)
             | Self::Metrics(_)
             | Self::NotFinite(_)
+            | Self::RunGone { .. }
             | Self::Read { .. }
             | Self::Changed { .. }
             | Self::Write { .. } => false,

@@ -139,7 +139,7 @@ impl Environment {
 pub struct RunFolder {
     path: PathBuf,
     store: Store,
-    _lock: RunLock,
+    lock: RunLock,
 }
 
 impl Drop for RunFolder {
@@ -175,13 +175,24 @@ impl RunFolder {
     pub fn open(path: &Path, keep: usize) -> Result<Self, TrainingError> {
         let lock = RunLock::acquire(path)?;
         remove_temporary_files(path).map_err(|reason| TrainingError::Write { path: path.into(), reason })?;
-        Ok(Self { path: path.into(), store: Store::new(path, keep), _lock: lock })
+        Ok(Self { path: path.into(), store: Store::new(path, keep), lock })
     }
 
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Checks, after a checkpoint was saved, that the folder is still the one of the run.
+    ///
+    /// # Errors
+    /// [`TrainingError::RunGone`].
+    pub(super) fn check(&self, checkpoint: &Path) -> Result<(), TrainingError> {
+        match self.lock.is_of(&self.path) {
+            true => Ok(()),
+            false => Err(TrainingError::RunGone { path: self.path.clone(), checkpoint: checkpoint.into() }),
+        }
     }
 
     /// Its checkpoints.

@@ -550,6 +550,7 @@ impl<'a> Run<'a> {
             })?;
             if let Some(path) = path.transpose()? {
                 self.observer.saved(&path);
+                folder.check(&path)?;
             }
         }
         self.saved = Some(self.meta.clone());

@@ -265,6 +265,18 @@ fn a_state_that_does_not_fit_is_an_error_of_the_backend() {
 }
 
 #[test]
+fn a_run_whose_folder_is_moved_saves_a_checkpoint_and_ends_with_an_error() {
+    let place = Place::new();
+    let mut attempt = Attempt::new(&place, "run");
+    attempt.watcher.moves = Some((7, [place.path("run"), place.path("moved")]));
+    let TrainingError::RunGone { path, checkpoint } = error(&mut attempt) else { panic!("another error") };
+    assert_eq!(path, place.path("run"));
+    assert_eq!(crate::checkpoint::load(&checkpoint).unwrap().0.step, 10);
+    let before = RunFolder::open(&place.path("moved"), 1).unwrap().store().latest().unwrap();
+    assert!(before.ends_with("step-000000005"), "{before:?}");
+}
+
+#[test]
 fn an_interruption_is_no_failure() {
     let place = Place::new();
     let mut attempt = Attempt::new(&place, "run");

@@ -314,6 +314,8 @@ pub struct Watcher {
     pub stop_at_once: bool,
     /// Stop after this many updates.
     pub stop_after_steps: Option<usize>,
+    /// A folder that is moved after this many updates, and where to.
+    pub moves: Option<(usize, [PathBuf; 2])>,
     /// Stop after this many progress reports of evaluations.
     pub stop_after_reports: Option<usize>,
     reports: usize,
@@ -335,6 +337,11 @@ impl Observer for Watching<'_> {
 
     fn step(&mut self, step: &metrics::Step, _batch: u64) {
         self.watcher.losses.push(step.loss);
+        if let Some((_, [from, to])) =
+            self.watcher.moves.as_ref().filter(|(after, _)| *after == self.watcher.losses.len())
+        {
+            fs::rename(from, to).unwrap();
+        }
         if self.watcher.stop_after_steps == Some(self.watcher.losses.len()) {
             self.stop.store(true, Ordering::Relaxed);
         }
