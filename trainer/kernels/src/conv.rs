@@ -1,22 +1,24 @@
 //! Convolution and its two gradients as products over the whole batch.
 //!
-//! The windows that a kernel meets are one factor of the product; they are collected a panel at a time, in
-//! the cache, and never lie in memory as a whole. Positions of all images follow each other, so that small
-//! planes fill panels as well as large ones.
+//! One factor of the product is the windows that a kernel meets: they are read where they are, in planes with a
+//! border. The other, weights or gradients, lies in panels of filters or channels. Positions of all images
+//! follow each other, so that small planes fill tiles as well as large ones.
 
 use std::ops::Range;
 
-use crate::product::{COLUMNS, ROWS, multiply};
+use crate::product::{Met, Panel, Panels, ROWS};
 use crate::scratch::Scratch;
 use crate::threads::{Shared, Threads};
-use crate::transpose::{self, BLOCK, Block};
+use crate::transpose::{self, Rows, Target};
 
-/// Steps along the inner dimension whose panels stay in the cache.
-const DEPTH: usize = 384;
+/// Steps along the inner dimension whose part of a panel stays in the cache.
+const DEPTH: usize = 128;
 /// Parts of a job that keep a usual number of threads busy.
-const PARTS: usize = 16;
-/// Values that may be written after a run, since runs are copied in whole vectors.
-const SLACK: usize = 2 * BLOCK;
+const PARTS: usize = 64;
+/// Most rows of a product in a part; their sums stay in the cache.
+const BAND: usize = 16 * ROWS;
+/// Channels whose weights are laid out by a part.
+const CHANNELS: usize = 8;
 
 /// Sizes of a convolution `[N,C,H,W]` → `[N,O,P,Q]`; two lengths are along H and W.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ struct Padded {
     values: Scratch,
     /// Values of an image.
     image: usize,
-    /// Values of a plane.
+    /// Distance from one plane to the next.
     plane: usize,
     /// Columns of a plane.
     width: usize,
@@ -55,7 +57,7 @@ struct Grid {
     steps: [usize; 2],
 }
 
-/// Positions in one row of one image.
+/// Neighbouring positions of one image.
 struct Run {
     /// Place of the first among those that are looked at.
     at: usize,
@@ -63,6 +65,12 @@ struct Run {
     row: usize,
     column: usize,
     len: usize,
+}
+
+/// A part of a product: a band of its rows and a panel.
+struct Part {
+    panel: Panel,
+    rows: Range<usize>,
 }
 
 /// The elements of a kernel that positions meet, each with its place in the source.
@@ -126,7 +134,7 @@ impl Conv {
         if met.iter().flatten().any(Vec::is_empty) {
             dx.fill(0.0);
         }
-        let source = Padded::new(dy, self.images, self.output, (before, ends), 1, threads);
+        let source = Padded::new(dy, self.images, self.output, (before, ends), threads);
         let rows = self.channels / self.groups;
         let inner = self.filters / self.groups;
         let sides = Sides { rows, inner, strides: [self.size(), rows * self.size()] };
@@ -161,57 +169,50 @@ impl Conv {
         let grid = Grid { sides: self.output, strides: self.strides, start: [0; 2], steps: [1; 2] };
         let (filters, channels) = (self.filters / self.groups, self.channels / self.groups);
         let (depth, positions) = (channels * self.size(), self.images * grid.area());
-        let (panels, tiles) = (filters.div_ceil(ROWS), depth.div_ceil(COLUMNS));
-        let gradients = self.gradient_panels(dy, threads);
+        let panels = Panels::of(filters, self.groups);
+        let gradients = self.gradient_panels(dy, &panels, threads);
+        let steps = grid.places(&source, 0..positions);
+        let products = parts(&panels, depth);
+        // Where there are few, each is a sum over several parts of the positions.
         let chunks = positions.div_ceil(DEPTH);
-        let parts = PARTS.div_ceil(self.groups * tiles).min(chunks);
-        let size = panels * ROWS * COLUMNS;
-        let mut sums = Scratch::new(self.groups * tiles * parts * size);
-        let shared = Shared::new(&mut sums);
-        threads.run(self.groups * tiles * parts, &|job| {
-            let (group, tile, part) = (job / parts / tiles, job / parts % tiles, job % parts);
+        let addends = PARTS.div_ceil(products.len()).min(chunks);
+        let size = panels.width() * depth;
+        let mut sums = Scratch::new(addends * size);
+        let sums = Shared::new(&mut sums);
+        let place = |Part { panel, rows }: &Part, addend: usize| {
+            let start = addend * size + panel.start * depth;
+            start + rows.start * panel.width..start + rows.end * panel.width
+        };
+        threads.run(products.len() * addends, &|job| {
+            let (part, addend) = (&products[job / addends], job % addends);
+            let Part { panel, rows } = part;
             // SAFETY: each part has its own range.
-            let sums = unsafe { shared.range(job * size..(job + 1) * size) };
+            let sums = unsafe { sums.range(place(part, addend)) };
             sums.fill(0.0);
-            let mut windows = Scratch::new((DEPTH + SLACK) * COLUMNS);
-            // Columns after the last element repeat the first.
-            let places: [usize; COLUMNS] = std::array::from_fn(|column| {
-                let at = if tile * COLUMNS + column < depth { tile * COLUMNS + column } else { 0 };
-                (group * channels + at / self.size()) * source.plane + taps.places[at % self.size()]
-            });
-            for chunk in chunks * part / parts..chunks * (part + 1) / parts {
+            let channel = |row: usize| (panel.group * channels + row / self.size()) * source.plane;
+            let rows: Vec<usize> =
+                rows.clone().map(|row| channel(row) + taps.places[row % self.size()]).collect();
+            let gradients = &gradients[panel.start * positions..];
+            for chunk in chunks * addend / addends..chunks * (addend + 1) / addends {
                 let range = chunk * DEPTH..positions.min((chunk + 1) * DEPTH);
-                for run in grid.runs(range.clone()) {
-                    let place = source.place(&grid, &run);
-                    collect_columns(
-                        &source.values,
-                        place,
-                        &places,
-                        grid.strides[1],
-                        run.len,
-                        &mut windows[run.at * COLUMNS..],
-                    );
-                }
-                for (panel, tile) in sums.chunks_exact_mut(ROWS * COLUMNS).enumerate() {
-                    let a = &gradients[((group * panels + panel) * positions + range.start) * ROWS..];
-                    multiply(range.len(), a, &windows, tile);
-                }
+                let met = Met { source: &source.values, rows: &rows, steps: &steps[range.clone()] };
+                met.add_product(&gradients[range.start * panel.width..], panel.width, sums);
             }
         });
         let dw = Shared::new(dw);
-        threads.run(self.filters, &|filter| {
-            let (group, row) = (filter / filters, filter % filters);
-            // SAFETY: each part has its own range.
-            let dw = unsafe { dw.range(filter * depth..(filter + 1) * depth) };
-            for (tile, dw) in dw.chunks_mut(COLUMNS).enumerate() {
-                dw.fill(0.0);
-                for part in 0..parts {
-                    let start = ((group * tiles + tile) * parts + part) * size + row * COLUMNS;
-                    for (dw, sum) in dw.iter_mut().zip(&sums[start..start + COLUMNS]) {
-                        *dw += sum;
-                    }
-                }
+        threads.run(products.len(), &|job| {
+            let part @ Part { panel, rows } = &products[job];
+            // SAFETY: each part has its own ranges.
+            let total = unsafe { sums.range(place(part, 0)) };
+            for addend in 1..addends {
+                // SAFETY: as above.
+                let sums = unsafe { sums.range(place(part, addend)) };
+                total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
             }
+            let start = (panel.group * filters + panel.first) * depth + rows.start;
+            let target = Target { values: &dw, start, stride: depth, count: panel.columns };
+            // SAFETY: no other part writes these places.
+            unsafe { transpose::write_rows(total, panel.width, target) };
         });
     }
 
@@ -225,7 +226,7 @@ impl Conv {
             (self.output[axis] - 1) * self.strides[axis] + (self.kernel[axis] - 1) * self.dilations[axis] + 1
         });
         let border = (self.pads.map(usize::cast_signed), sides);
-        Padded::new(x, self.images, self.input, border, self.strides[1], threads)
+        Padded::new(x, self.images, self.input, border, threads)
     }
 
     /// All elements of the kernel, in planes of `width` columns.
@@ -237,28 +238,20 @@ impl Conv {
         Taps { places: elements.clone().map(place).collect(), elements: elements.collect() }
     }
 
-    /// The positions' gradients in panels of [`ROWS`] filters.
-    fn gradient_panels(&self, dy: &[f32], threads: &dyn Threads) -> Scratch {
+    /// The positions' gradients in panels of filters.
+    fn gradient_panels(&self, dy: &[f32], panels: &Panels, threads: &dyn Threads) -> Scratch {
         let (filters, area) = (self.filters / self.groups, self.output[0] * self.output[1]);
-        let (panels, positions) = (filters.div_ceil(ROWS), self.images * area);
-        let mut gradients = Scratch::new(self.groups * panels * positions * ROWS);
+        let positions = self.images * area;
+        let mut gradients = Scratch::new(panels.width() * positions);
         let shared = Shared::new(&mut gradients);
-        threads.run(self.groups * panels * self.images, &|job| {
-            let (panel, image) = (job / self.images, job % self.images);
-            let (group, first) = (panel / panels, panel % panels * ROWS);
+        threads.run(panels.count() * self.images, &|job| {
+            let (panel, image) = (panels.panel(job / self.images), job % self.images);
+            let start = panel.start * positions + image * area * panel.width;
             // SAFETY: each part has its own range.
-            let target = unsafe { shared.range(job * area * ROWS..(job + 1) * area * ROWS) };
-            let count = ROWS.min(filters - first);
-            if count < ROWS {
-                target.fill(0.0);
-            }
-            let start = (image * self.filters + group * filters + first) * area;
-            for row in 0..count {
-                let plane = &dy[start + row * area..][..area];
-                for (target, value) in target[row..].iter_mut().step_by(ROWS).zip(plane) {
-                    *target = *value;
-                }
-            }
+            let target = unsafe { shared.range(start..start + area * panel.width) };
+            let values = &dy[(image * self.filters + panel.group * filters + panel.first) * area..];
+            let rows = Rows { values, stride: area, count: panel.columns };
+            transpose::write_columns(rows, area, target, panel.width);
         });
         gradients
     }
@@ -276,84 +269,99 @@ impl Conv {
         threads: &dyn Threads,
     ) {
         let depth = sides.inner * taps.places.len();
-        let panels = sides.rows.div_ceil(ROWS);
-        let factors = self.weight_panels(weights, taps, sides, threads);
-        let positions = self.images * grid.area();
-        let tiles = positions.div_ceil(COLUMNS);
+        let panels = Panels::of(sides.rows, self.groups);
+        let factors = self.weight_panels(weights, taps, sides, &panels, threads);
         let area = target_sides[0] * target_sides[1];
-        let places: Vec<usize> = (0..sides.inner)
+        let steps: Vec<usize> = (0..sides.inner)
             .flat_map(|channel| taps.places.iter().map(move |place| channel * source.plane + place))
             .collect();
-        threads.run(self.groups * tiles, &|job| {
-            let (group, tile) = (job / tiles, job % tiles);
-            let range = tile * COLUMNS..positions.min((tile + 1) * COLUMNS);
-            let runs: Vec<Run> = grid.runs(range).collect();
-            let channel = group * sides.inner * source.plane;
-            let pieces: Vec<Piece> = runs
-                .iter()
-                .flat_map(|run| {
-                    let start = source.place(grid, run) + channel;
-                    let piece = move |at| Piece { from: start + at * grid.strides[1], to: run.at + at };
-                    (0..run.len).step_by(BLOCK).map(piece)
-                })
-                .collect();
-            let mut sums = Scratch::new(panels * ROWS * COLUMNS);
-            for (row, sums) in sums.chunks_exact_mut(COLUMNS).enumerate() {
-                let bias = bias.filter(|_| row < sides.rows);
-                sums.fill(bias.map_or(0.0, |bias| bias[group * sides.rows + row]));
+        let parts = parts(&panels, self.images * grid.area());
+        threads.run(parts.len(), &|job| {
+            let Part { panel, rows: positions } = &parts[job];
+            let mut sums = Scratch::new(positions.len() * panel.width);
+            sums.fill(0.0);
+            if let Some(bias) = bias {
+                let bias = &bias[panel.group * sides.rows + panel.first..][..panel.columns];
+                sums.chunks_exact_mut(panel.width).for_each(|sums| sums[..bias.len()].copy_from_slice(bias));
             }
-            let mut windows = Scratch::new(DEPTH * COLUMNS + SLACK);
-            for start in (0..depth).step_by(DEPTH) {
-                let places = &places[start..depth.min(start + DEPTH)];
-                collect_rows(&source.values, places, grid.strides[1], &pieces, &mut windows);
-                for (panel, tile) in sums.chunks_exact_mut(ROWS * COLUMNS).enumerate() {
-                    let a = &factors[((group * panels + panel) * depth + start) * ROWS..];
-                    multiply(places.len(), a, &windows, tile);
+            let mut rows = grid.places(source, positions.clone());
+            rows.iter_mut().for_each(|row| *row += panel.group * sides.inner * source.plane);
+            for first in (0..depth).step_by(DEPTH) {
+                let steps = &steps[first..depth.min(first + DEPTH)];
+                let met = Met { source: &source.values, rows: &rows, steps };
+                met.add_product(
+                    &factors[panel.start * depth + first * panel.width..],
+                    panel.width,
+                    &mut sums,
+                );
+            }
+            let is_whole = grid.sides == *target_sides;
+            for run in grid.runs(positions.clone(), is_whole) {
+                let sums = &sums[run.at * panel.width..(run.at + run.len) * panel.width];
+                let plane = (run.image * self.groups + panel.group) * sides.rows + panel.first;
+                let line = grid.start[0] + run.row * grid.steps[0];
+                let column = grid.start[1] + run.column * grid.steps[1];
+                let start = plane * area + line * target_sides[1] + column;
+                if is_whole {
+                    let target = Target { values: target, start, stride: area, count: panel.columns };
+                    // SAFETY: no other part writes these places.
+                    unsafe { transpose::write_rows(sums, panel.width, target) };
+                    continue;
                 }
-            }
-            for (row, sums) in sums.chunks_exact(COLUMNS).enumerate().take(sides.rows) {
-                for run in &runs {
-                    let plane = (run.image * self.groups + group) * sides.rows + row;
-                    let line = grid.start[0] + run.row * grid.steps[0];
-                    let column = grid.start[1] + run.column * grid.steps[1];
-                    let at = plane * area + line * target_sides[1] + column;
+                for row in 0..panel.columns {
+                    let start = start + row * area;
                     // SAFETY: no other part writes these positions of the row.
-                    let target = unsafe { target.range(at..at + (run.len - 1) * grid.steps[1] + 1) };
-                    let sums = &sums[run.at..run.at + run.len];
-                    if grid.steps[1] == 1 {
-                        target.copy_from_slice(sums);
-                    } else {
-                        for (target, sum) in target.iter_mut().step_by(grid.steps[1]).zip(sums) {
-                            *target = *sum;
-                        }
+                    let target = unsafe { target.range(start..start + (run.len - 1) * grid.steps[1] + 1) };
+                    let sums = sums[row..].iter().step_by(panel.width);
+                    for (target, sum) in target.iter_mut().step_by(grid.steps[1]).zip(sums) {
+                        *target = *sum;
                     }
                 }
             }
         });
     }
 
-    /// The weights in panels of [`ROWS`] rows.
-    fn weight_panels(&self, weights: &[f32], taps: &Taps, sides: &Sides, threads: &dyn Threads) -> Scratch {
-        let (panels, depth) = (sides.rows.div_ceil(ROWS), sides.inner * taps.elements.len());
-        let mut factors = Scratch::new(self.groups * panels * depth * ROWS);
+    /// The weights in panels of rows.
+    fn weight_panels(
+        &self,
+        weights: &[f32],
+        taps: &Taps,
+        sides: &Sides,
+        panels: &Panels,
+        threads: &dyn Threads,
+    ) -> Scratch {
+        let size = taps.elements.len();
+        let depth = sides.inner * size;
+        let mut factors = Scratch::new(panels.width() * depth);
         let shared = Shared::new(&mut factors);
         let group_size = weights.len() / self.groups;
-        threads.run(self.groups * panels, &|panel| {
-            let (group, first) = (panel / panels, panel % panels * ROWS);
+        let blocks = sides.inner.div_ceil(CHANNELS);
+        threads.run(panels.count() * blocks, &|job| {
+            let (panel, block) = (panels.panel(job / blocks), job % blocks);
+            let channels = block * CHANNELS..sides.inner.min((block + 1) * CHANNELS);
+            let place = |channel: usize| panel.start * depth + channel * size * panel.width;
             // SAFETY: each part has its own range.
-            let factors = unsafe { shared.range(panel * depth * ROWS..(panel + 1) * depth * ROWS) };
-            let count = ROWS.min(sides.rows - first);
-            if count < ROWS {
-                factors.fill(0.0);
+            let factors = unsafe { shared.range(place(channels.start)..place(channels.end)) };
+            let weights = &weights[panel.group * group_size + panel.first * sides.strides[0]..];
+            let rows = |channel: usize| Rows {
+                values: &weights[channel * sides.strides[1]..],
+                stride: sides.strides[0],
+                count: panel.columns,
+            };
+            let is_whole = size == self.size();
+            if is_whole && sides.strides[1] == size {
+                let len = channels.len() * size;
+                return transpose::write_columns(rows(channels.start), len, factors, panel.width);
             }
-            for row in 0..count {
-                let weights = &weights[group * group_size + (first + row) * sides.strides[0]..];
-                let mut factors = factors[row..].iter_mut().step_by(ROWS);
-                for channel in 0..sides.inner {
-                    let weights = &weights[channel * sides.strides[1]..];
-                    for (element, factor) in taps.elements.iter().zip(&mut factors) {
-                        *factor = weights[*element];
-                    }
+            for (channel, factors) in channels.zip(factors.chunks_exact_mut(size * panel.width)) {
+                let rows = rows(channel);
+                if is_whole {
+                    transpose::write_columns(rows, size, factors, panel.width);
+                    continue;
+                }
+                for (element, factors) in taps.elements.iter().zip(factors.chunks_exact_mut(panel.width)) {
+                    let rows = Rows { values: &rows.values[*element..], ..rows };
+                    transpose::write_columns(rows, 1, factors, panel.width);
                 }
             }
         });
@@ -366,9 +374,20 @@ impl Grid {
         self.sides[0] * self.sides[1]
     }
 
-    /// A range of the positions of all images, row by row.
-    fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Run> {
-        let [rows, columns] = self.sides;
+    /// The places in the source of a range of the positions of all images.
+    fn places(&self, source: &Padded, range: Range<usize>) -> Vec<usize> {
+        let mut places = Vec::with_capacity(range.len());
+        for run in self.runs(range, false) {
+            let [row, column] = [run.row * self.strides[0], run.column * self.strides[1]];
+            let first = run.image * source.image + row * source.width + column;
+            places.extend((0..run.len).map(|at| first + at * self.strides[1]));
+        }
+        places
+    }
+
+    /// A range of the positions of all images, row by row; or, where rows follow each other, image by image.
+    fn runs(&self, range: Range<usize>, is_whole: bool) -> impl Iterator<Item = Run> {
+        let [rows, columns] = if is_whole { [1, self.area()] } else { self.sides };
         let mut next = range.start;
         std::iter::from_fn(move || {
             (next < range.end).then(|| {
@@ -384,20 +403,19 @@ impl Grid {
 
 impl Padded {
     /// `source` with so many rows and columns of zeros before its own (or without so many), of so many in
-    /// all; a vector of values that are `step` apart can be read from every one.
+    /// all.
     fn new(
         source: &[f32],
         images: usize,
         sides: [usize; 2],
         (before, ends): ([isize; 2], [usize; 2]),
-        step: usize,
         threads: &dyn Threads,
     ) -> Self {
-        let (area, plane) = (sides[0] * sides[1], ends[0] * ends[1]);
+        let (area, size) = (sides[0] * sides[1], ends[0] * ends[1]);
+        let plane = distance(size);
         let planes = source.len() / area;
-        let mut values = Scratch::new(planes * plane + BLOCK * step);
+        let mut values = Scratch::new(planes * plane);
         let shared = Shared::new(&mut values);
-        // What is read after the last plane is not used, but must be there.
         let inside = |axis: usize| {
             let start = before[axis].max(0).cast_unsigned().min(ends[axis]);
             let end = (before[axis] + sides[axis].cast_signed()).max(0).cast_unsigned().min(ends[axis]);
@@ -406,7 +424,7 @@ impl Padded {
         let (rows, columns) = (inside(0), inside(1));
         threads.run(planes, &|at| {
             // SAFETY: each part has its own plane.
-            let target = unsafe { shared.range(at * plane..(at + 1) * plane) };
+            let target = unsafe { shared.range(at * plane..at * plane + size) };
             for (row, target) in target.chunks_exact_mut(ends[1]).enumerate() {
                 if !rows.contains(&row) || columns.is_empty() {
                     target.fill(0.0);
@@ -422,103 +440,21 @@ impl Padded {
         });
         Self { values, image: planes / images * plane, plane, width: ends[1] }
     }
-
-    /// Place of the first position of a run in the first plane of its image.
-    fn place(&self, grid: &Grid, run: &Run) -> usize {
-        run.image * self.image + run.row * grid.strides[0] * self.width + run.column * grid.strides[1]
-    }
 }
 
-/// Neighbouring positions of a tile, a vector of them.
-struct Piece {
-    /// Place of the first in the source.
-    from: usize,
-    /// Its column.
-    to: usize,
+/// The distance between planes of so many values: what is read of many planes at once is not kept in the same
+/// few places of a cache, as where the distance is a multiple of a power of two.
+fn distance(size: usize) -> usize {
+    const LINE: usize = 16;
+    let lines = size.div_ceil(LINE);
+    if lines.is_multiple_of(4) { (lines + 1) * LINE } else { size }
 }
 
-/// Writes what the positions of a tile meet at each of `places`, a step of the panel for each. Up to a vector
-/// more is written after the last position of a run, where the next run or the next step follows.
-fn collect_rows(source: &[f32], places: &[usize], step: usize, pieces: &[Piece], windows: &mut [f32]) {
-    let last = |of: fn(&Piece) -> usize| pieces.iter().map(of).max().unwrap_or(0);
-    let (from, to) = (last(|piece| piece.from), last(|piece| piece.to));
-    let place = places.iter().max().copied().unwrap_or(0);
-    assert!(from + place + (BLOCK - 1) * step < source.len());
-    assert!(places.len().saturating_sub(1) * COLUMNS + to + BLOCK <= windows.len());
-    for (at, place) in places.iter().enumerate() {
-        for piece in pieces {
-            // SAFETY: the places are not beyond those that were looked at above.
-            unsafe {
-                let (source, target) = (
-                    source.as_ptr().add(place + piece.from),
-                    windows.as_mut_ptr().add(at * COLUMNS + piece.to),
-                );
-                match step {
-                    1 => target.cast::<Block>().write_unaligned(source.cast::<Block>().read_unaligned()),
-                    _ => (0..BLOCK).for_each(|value| *target.add(value) = *source.add(value * step)),
-                }
-            }
-        }
-    }
-}
-
-/// Writes, for each of `len` positions that are `step` apart, the values at `places` from there; up to a
-/// vector of positions more is written.
-fn collect_columns(
-    source: &[f32],
-    start: usize,
-    places: &[usize; COLUMNS],
-    step: usize,
-    len: usize,
-    target: &mut [f32],
-) {
-    if step == 1 {
-        collect_neighbours(source, start, places, len, target);
-    } else {
-        for (at, target) in target.chunks_exact_mut(COLUMNS).enumerate().take(len) {
-            for (target, place) in target.iter_mut().zip(places) {
-                *target = source[start + place + at * step];
-            }
-        }
-    }
-}
-
-/// [`collect_columns`] of neighbouring positions.
-fn collect_neighbours(
-    source: &[f32],
-    start: usize,
-    places: &[usize; COLUMNS],
-    len: usize,
-    target: &mut [f32],
-) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
-        fn by_avx2(source: &[f32], start: usize, places: &[usize; COLUMNS], len: usize, target: &mut [f32]) {
-            collect_blocks(source, start, places, len, target, |rows| transpose::avx2(rows));
-        }
-        // SAFETY: the processor has AVX2.
-        return unsafe { by_avx2(source, start, places, len, target) };
-    }
-    collect_blocks(source, start, places, len, target, transpose::plain);
-}
-
-#[inline(always)]
-fn collect_blocks(
-    source: &[f32],
-    start: usize,
-    places: &[usize; COLUMNS],
-    len: usize,
-    target: &mut [f32],
-    transpose: impl Fn([&Block; BLOCK]) -> [Block; BLOCK],
-) {
-    for at in (0..len).step_by(BLOCK) {
-        for (block, places) in places.as_chunks::<BLOCK>().0.iter().enumerate() {
-            let rows =
-                places.map(|place| source[start + place + at..].first_chunk().expect("there is slack"));
-            for (row, values) in transpose(rows).iter().enumerate() {
-                target[(at + row) * COLUMNS + block * BLOCK..][..BLOCK].copy_from_slice(values);
-            }
-        }
-    }
+/// The parts of a product of so many rows with each panel.
+fn parts(panels: &Panels, rows: usize) -> Vec<Part> {
+    let band = (panels.count() * rows).div_ceil(PARTS).next_multiple_of(ROWS).clamp(2 * ROWS, BAND);
+    let bands = || (0..rows).step_by(band).map(|start| start..rows.min(start + band));
+    (0..panels.count())
+        .flat_map(|at| bands().map(move |rows| Part { panel: panels.panel(at), rows }))
+        .collect()
 }

@@ -109,6 +109,9 @@ fn convolutions_and_gradients_agree_with_sums_over_all_products_for_any_geometry
     // An inner dimension of several blocks, and many positions.
     check(false, [1, 90, 13, 1], [5, 5], [3, 3], [1, 1], [1, 1], [1, 1]);
     check(false, [2, 2, 3, 1], [40, 37], [3, 3], [1, 1], [1, 1], [1, 1]);
+    // Several panels of filters and of channels, whose widths differ, in one group and in several.
+    check(false, [2, 70, 145, 1], [5, 3], [3, 3], [1, 1], [1, 1], [1, 1]);
+    check(false, [2, 140, 134, 2], [6, 5], [3, 2], [2, 2], [1, 1], [1, 1]);
 }
 
 #[test]

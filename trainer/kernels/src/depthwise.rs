@@ -8,8 +8,9 @@ use std::ops::Range;
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 
-use crate::lanes::{LANES, Lanes, Planes, interleave, separate};
+use crate::lanes::{LANES, Lanes, interleave, separate};
 use crate::threads::{Shared, Threads};
+use crate::transpose::Rows;
 
 /// Largest number of vectors of a band: half of a usual second-level cache.
 const BAND: usize = 8192;
@@ -135,11 +136,11 @@ impl Depthwise {
     }
 
     /// The planes of a block of channels of an image.
-    fn planes<'a>(&self, values: &'a [f32], image: usize, block: usize, sides: [usize; 2]) -> Planes<'a> {
+    fn planes<'a>(&self, values: &'a [f32], image: usize, block: usize, sides: [usize; 2]) -> Rows<'a> {
         let (first, stride) = (block * LANES, sides[0] * sides[1]);
         let count = LANES.min(self.channels - first);
         let start = (image * self.channels + first) * stride;
-        Planes { values: &values[start..start + count * stride], stride, count }
+        Rows { values: &values[start..start + count * stride], stride, count }
     }
 
     fn correlate(
@@ -158,7 +159,7 @@ impl Depthwise {
             let (image, block) = (part / blocks, part % blocks);
             let (first, count) = (block * LANES, LANES.min(self.channels - block * LANES));
             let mut kernel = vec![Lanes::ZERO; size];
-            interleave(Planes { values: &weights[first * size..], stride: size, count }, 0, &mut kernel);
+            interleave(Rows { values: &weights[first * size..], stride: size, count }, 0, &mut kernel);
             let mut start = Lanes::ZERO;
             if let Some(bias) = bias {
                 start.0[..count].copy_from_slice(&bias[first..first + count]);
@@ -221,7 +222,7 @@ impl Correlation {
 
 impl Band {
     /// Takes what the rows `target` need of `planes`.
-    fn fill(&mut self, correlation: &Correlation, planes: Planes<'_>, target: &Range<usize>) {
+    fn fill(&mut self, correlation: &Correlation, planes: Rows<'_>, target: &Range<usize>) {
         let [height, width] = correlation.source;
         let [gap, step] = correlation.gaps;
         self.width = correlation.band_width();

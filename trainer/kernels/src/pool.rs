@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use crate::lanes::{LANES, Lanes, Planes, interleave, separate};
+use crate::lanes::{LANES, Lanes, interleave, separate};
 use crate::threads::{Shared, Threads};
+use crate::transpose::Rows;
 
 /// Sizes of a pooling `[N,C,H,W]` → `[N,C,P,Q]`; two lengths are along H and W.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +74,8 @@ fn area(sides: [usize; 2]) -> usize {
     sides[0] * sides[1]
 }
 
-fn planes(values: &[f32], first: usize, count: usize, stride: usize) -> Planes<'_> {
-    Planes { values: &values[first * stride..(first + count) * stride], stride, count }
+fn planes(values: &[f32], first: usize, count: usize, stride: usize) -> Rows<'_> {
+    Rows { values: &values[first * stride..(first + count) * stride], stride, count }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]

@@ -14,24 +14,31 @@ static CONV: Operator = Operator::new("Conv", 1).in_domain(DOMAIN);
 static CONV_DATA: Operator = Operator::new("ConvData", 1).in_domain(DOMAIN);
 static CONV_WEIGHT: Operator = Operator::new("ConvWeight", 1).in_domain(DOMAIN);
 
-/// Smallest number of channels and of filters of a group for which the own forward is as fast as the standard
-/// one.
+/// Smallest number of channels of a group's output for which the own convolution is as fast as the standard one:
+/// its kernel computes so many side by side.
 const CHANNELS: usize = 16;
 
 impl Builder {
-    /// Whether a convolution of tensors of `element` with weights of `shape` `[O,C/g,k,k]`, and the gradient
-    /// of its data, have operators of their own.
+    /// Whether a convolution of tensors of `element` with weights of `shape` `[O,C/g,k,k]` has an operator of
+    /// its own.
     pub(super) fn is_own_conv(&self, element: ElementType, conv: Conv, shape: &[usize]) -> bool {
-        let [filters, channels] = [shape[0] / conv.groups, shape[1]];
-        let is_depthwise = conv.groups > 1 && filters == 1 && channels == 1;
-        let is_large = filters >= CHANNELS && channels >= CHANNELS;
-        self.is_own_weight_gradient(element, conv, shape) && (is_depthwise || is_large)
+        self.is_own(element, conv, shape, shape[0] / conv.groups)
+    }
+
+    /// Whether the gradient of its data has one.
+    pub(super) fn is_own_data_gradient(&self, element: ElementType, conv: Conv, shape: &[usize]) -> bool {
+        self.is_own(element, conv, shape, shape[1])
+    }
+
+    fn is_own(&self, element: ElementType, conv: Conv, shape: &[usize], channels: usize) -> bool {
+        let is_depthwise = conv.groups > 1 && shape[..2] == [conv.groups, 1];
+        self.is_own_weight_gradient(element, conv, shape) && (is_depthwise || channels >= CHANNELS)
     }
 
     /// Whether the gradient of its weights has one.
     pub(super) fn is_own_weight_gradient(&self, element: ElementType, conv: Conv, shape: &[usize]) -> bool {
-        // A kernel of one element is a product as it is.
-        let is_product = shape[2..] == [1, 1] && conv.groups == 1;
+        // A kernel of one element that meets every position is a product as it is.
+        let is_product = shape[2..] == [1, 1] && conv.groups == 1 && conv.strides == [1, 1];
         self.lowering().has_own(&CONV) && element == ElementType::F32 && !is_product
     }
 
