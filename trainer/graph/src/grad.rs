@@ -92,7 +92,7 @@ impl Builder {
                 let Some(contribution) = contribution.filter(|_| wanted) else { continue };
                 debug_assert_eq!(g.ty(contribution), g.ty(input), "gradient of {}", g.name(input));
                 gradients[input.index()] = Some(match gradients[input.index()] {
-                    Some(sum) => g.add(sum, contribution)?,
+                    Some(sum) => g.add_gradients(sum, contribution)?,
                     None => contribution,
                 });
             }

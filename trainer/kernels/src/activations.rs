@@ -175,7 +175,7 @@ fn silu_gradient([dy, x]: [&[f32]; 2], dx: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threads::Here;
+    use crate::threads::Alone;
 
     /// ∫ of the normal density from 0 to `x`, by Simpson's rule.
     fn half_normal(x: f64) -> f64 {
@@ -205,8 +205,8 @@ mod tests {
         ];
         for (activation, formula) in cases {
             let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-            activation.forward(&x, None, &mut y, &Here);
-            activation.gradient([&ones, &x], None, &mut dx, &Here);
+            activation.forward(&x, None, &mut y, &Alone(1));
+            activation.gradient([&ones, &x], None, &mut dx, &Alone(1));
             for (at, &x) in x.iter().enumerate() {
                 let expected = formula(x.into());
                 for (found, expected) in [y[at], dx[at]].into_iter().zip(expected) {
@@ -232,8 +232,8 @@ mod tests {
             for activation in [Activation::Gelu, Activation::Silu] {
                 let results = |x: &[f32], bias| {
                     let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-                    activation.forward(x, bias, &mut y, &Here);
-                    activation.gradient([&dy, x], bias, &mut dx, &Here);
+                    activation.forward(x, bias, &mut y, &Alone(1));
+                    activation.gradient([&dy, x], bias, &mut dx, &Alone(1));
                     [y, dx]
                 };
                 assert_eq!(results(&x, Some(&bias)), results(&sums, None), "{activation:?}, {rows} rows");
@@ -245,7 +245,7 @@ mod tests {
     fn a_nan_is_not_lost() {
         for activation in [Activation::Gelu, Activation::Silu] {
             let mut y = [0.0; 2];
-            activation.forward(&[f32::NAN, 1.0], None, &mut y, &Here);
+            activation.forward(&[f32::NAN, 1.0], None, &mut y, &Alone(1));
             assert!(y[0].is_nan() && y[1].is_finite(), "{activation:?}: {y:?}");
         }
     }

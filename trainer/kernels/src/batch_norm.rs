@@ -183,7 +183,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::threads::Here;
+    use crate::threads::Alone;
 
     #[test]
     fn results_agree_with_the_formulas_in_double_precision() {
@@ -204,12 +204,12 @@ mod tests {
                 &bias,
                 &mut y,
                 Statistics { mean: &mut mean, variance: &mut variance },
-                &Here,
+                &Alone(1),
             );
             let (mut dx, mut dscale, mut dbias) =
                 (vec![0.0; x.len()], vec![0.0; channels], vec![0.0; channels]);
             let of = Parameters { scale: &mut dscale, bias: &mut dbias };
-            norm.gradients([&dy, &x], &scale, [&mean, &variance], &mut dx, of, &Here);
+            norm.gradients([&dy, &x], &scale, [&mean, &variance], &mut dx, of, &Alone(1));
 
             let close = |found: f32, expected: f64, what: &str| {
                 assert!(

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::conv::Conv;
 use crate::depthwise::Depthwise;
-use crate::threads::Here;
+use crate::threads::Alone;
 
 /// Calls `visit` with the places in x, weights and y of each product of the convolution.
 fn products(conv: &Conv, mut visit: impl FnMut([usize; 3])) {
@@ -80,13 +80,13 @@ fn check(
     let mut found_dw = vec![f32::NAN; weights.len()];
     if is_depthwise {
         let conv = Depthwise { images, channels, input, output, kernel, strides, pads, dilations };
-        conv.forward(&x, &weights, Some(&bias), &mut found_y, &Here);
-        conv.data_gradient(&dy, &weights, &mut found_dx, &Here);
-        conv.weight_gradient(&x, &dy, &mut found_dw, &Here);
+        conv.forward(&x, &weights, Some(&bias), &mut found_y, &Alone(1));
+        conv.data_gradient(&dy, &weights, &mut found_dx, &Alone(1));
+        conv.weight_gradient(&x, &dy, &mut found_dw, &Alone(1));
     } else {
-        conv.forward(&x, &weights, Some(&bias), &mut found_y, &Here);
-        conv.data_gradient(&dy, &weights, &mut found_dx, &Here);
-        conv.weight_gradient(&x, &dy, &mut found_dw, &Here);
+        conv.forward(&x, &weights, Some(&bias), &mut found_y, &Alone(1));
+        conv.data_gradient(&dy, &weights, &mut found_dx, &Alone(1));
+        conv.weight_gradient(&x, &dy, &mut found_dw, &Alone(1));
     }
     close(&found_y, &y, &what);
     close(&found_dx, &dx, &what);

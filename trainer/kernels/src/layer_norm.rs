@@ -132,7 +132,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::threads::Here;
+    use crate::threads::Alone;
 
     fn close(found: f32, expected: f64, what: &str) {
         assert!(
@@ -164,7 +164,7 @@ mod tests {
             let (mean, of_deviation) = (narrow(&center), narrow(&inverse));
             let norm = LayerNorm { dy: &dy, x: &x, scale: &scale, mean: &mean, inverse: &of_deviation };
             let (mut dx, mut dscale, mut dbias) = (vec![0.0; x.len()], vec![0.0; width], vec![0.0; width]);
-            norm.gradients(&mut dx, &mut dscale, &mut dbias, &Here);
+            norm.gradients(&mut dx, &mut dscale, &mut dbias, &Alone(1));
 
             let at = |row: usize, column: usize| row * width + column;
             let normal =
@@ -193,7 +193,7 @@ mod tests {
         for (rows, width) in [(0, 3), (1, 1), (63, 5), (65, 257), (200, 96)] {
             let x = draw(4, rows * width, -0.5);
             let mut found = vec![f32::NAN; width];
-            sum_rows(&x, &mut found, &Here);
+            sum_rows(&x, &mut found, &Alone(1));
             for (column, found) in found.iter().enumerate() {
                 let expected = (0..rows).map(|row| f64::from(x[row * width + column])).sum();
                 close(*found, expected, "sum");

@@ -15,6 +15,7 @@ mod lanes;
 mod layer_norm;
 mod limits;
 mod lrn;
+mod matmul;
 mod node;
 mod operators;
 mod pool;

@@ -29,20 +29,20 @@ fn inside([dy, x]: [&[f32]; 2], low: f32, high: f32, dx: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threads::Here;
+    use crate::threads::Alone;
 
     #[test]
     fn only_values_between_the_limits_get_a_gradient() {
         let x = [-1.0, 0.0, 0.5, 6.0, 7.0, f32::NAN];
         let dy = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let mut dx = [9.0; 6];
-        gradient([&dy, &x], [0.0, 6.0], &mut dx, &Here);
+        gradient([&dy, &x], [0.0, 6.0], &mut dx, &Alone(1));
         assert_eq!(dx, [0.0, 0.0, 3.0, 0.0, 0.0, 0.0]);
-        gradient([&dy, &x], [0.0, f32::INFINITY], &mut dx, &Here);
+        gradient([&dy, &x], [0.0, f32::INFINITY], &mut dx, &Alone(1));
         assert_eq!(dx, [0.0, 0.0, 3.0, 4.0, 5.0, 0.0]);
         let (x, dy) = (vec![1.0; 2 * PART + 3], vec![2.0; 2 * PART + 3]);
         let mut dx = vec![0.0; x.len()];
-        gradient([&dy, &x], [0.0, 6.0], &mut dx, &Here);
+        gradient([&dy, &x], [0.0, 6.0], &mut dx, &Alone(1));
         assert_eq!(dx, dy);
     }
 }

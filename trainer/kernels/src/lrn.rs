@@ -160,7 +160,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::threads::Here;
+    use crate::threads::Alone;
 
     #[test]
     fn results_agree_with_the_formulas_in_double_precision() {
@@ -172,8 +172,8 @@ mod tests {
             };
             let (x, dy) = (draw(), draw());
             let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-            lrn.forward(&x, &mut y, &Here);
-            lrn.gradient([&dy, &x], &mut dx, &Here);
+            lrn.forward(&x, &mut y, &Alone(1));
+            lrn.gradient([&dy, &x], &mut dx, &Alone(1));
 
             let value = |values: &[f32], image, channel, at| f64::from(values[lrn.at(image, channel, at)]);
             let scale = |image, channel, at| {

@@ -1,5 +1,7 @@
 //! The kernels as operators of ONNX Runtime.
 
+use std::thread;
+
 use ort::Error;
 use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
@@ -13,24 +15,31 @@ use crate::conv::Conv;
 use crate::depthwise::Depthwise;
 use crate::layer_norm::{LayerNorm, sum_rows};
 use crate::limits;
+use crate::matmul::MatMul;
 use crate::node::{Like, Signature, Windows, channel_sizes, lrn_of, pair, shape_of, sizes};
 use crate::threads::Threads;
 
 /// The domain of the operators.
 pub const DOMAIN: &str = "fovea";
 
-/// The operators; ONNX Runtime must be loaded.
+/// The operators for so many threads of ONNX Runtime, 0 for one per core; ONNX Runtime must be loaded.
 ///
 /// # Errors
 /// ONNX Runtime refuses them.
-pub fn operators() -> ort::Result<OperatorDomain> {
-    OWN.into_iter().try_fold(OperatorDomain::new(DOMAIN)?, OperatorDomain::add)
+pub fn operators(threads: usize) -> ort::Result<OperatorDomain> {
+    let threads = match threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        _ => threads,
+    };
+    let operators = OWN.map(|own| Own { threads, ..own });
+    operators.into_iter().try_fold(OperatorDomain::new(DOMAIN)?, OperatorDomain::add)
 }
 
-const OWN: [Own; 16] = [
+const OWN: [Own; 17] = [
     own("Conv", [2, 1], &[Like::Attribute], conv),
     own("ConvData", [2, 0], &[Like::Attribute], conv_data),
     own("ConvWeight", [2, 0], &[Like::Attribute], conv_weight),
+    own("MatMul", [2, 1], &[Like::Attribute], matmul),
     own("BatchNormTraining", [3, 0], &[Like::Input(0), Like::Input(1), Like::Input(1)], batch_norm),
     own("BatchNormGradient", [5, 0], &[Like::Input(1), Like::Input(2), Like::Input(2)], batch_norm_gradient),
     own("LayerNormGradient", [5, 0], &[Like::Input(1), Like::Input(2), Like::Input(2)], layer_norm_gradient),
@@ -53,7 +62,7 @@ const fn own(
     outputs: &'static [Like],
     kernel: fn(&KernelContext<'_>) -> ort::Result<Run>,
 ) -> Own {
-    Own { signature: Signature { name, inputs, optional, outputs }, kernel }
+    Own { signature: Signature { name, inputs, optional, outputs }, kernel, threads: 1 }
 }
 
 /// An operator over tensors of f32.
@@ -61,6 +70,8 @@ const fn own(
 struct Own {
     signature: Signature,
     kernel: fn(&KernelContext<'_>) -> ort::Result<Run>,
+    /// Threads of the sessions that it is for.
+    threads: usize,
 }
 
 /// Computes the outputs of a node.
@@ -91,7 +102,7 @@ impl Operator for Own {
         let run = (self.kernel)(context)?;
         let shape: Vec<i64> = context.get("shape").unwrap_or_default();
         let Signature { inputs, optional, outputs, .. } = self.signature;
-        let operands = inputs + optional;
+        let (operands, threads) = (inputs + optional, self.threads);
         Ok(Box::new(move |context: &ComputeContext| {
             let inputs: Vec<ValueRef<'_>> =
                 (0..operands).filter_map(|at| context.input(at).transpose()).collect::<ort::Result<_>>()?;
@@ -110,7 +121,7 @@ impl Operator for Own {
                 .iter_mut()
                 .map(|value| Ok(value.try_extract_tensor_mut::<f32>()?.1))
                 .collect::<ort::Result<_>>()?;
-            run(&inputs, &mut outputs, context)
+            run(&inputs, &mut outputs, &Pool { context, threads })
         }))
     }
 
@@ -131,10 +142,20 @@ impl<'a> Operand<'a> {
     }
 }
 
-impl Threads for ComputeContext {
+/// ONNX Runtime's threads.
+struct Pool<'a> {
+    context: &'a ComputeContext,
+    threads: usize,
+}
+
+impl Threads for Pool<'_> {
+    fn count(&self) -> usize {
+        self.threads
+    }
+
     fn run(&self, count: usize, part: &(dyn Fn(usize) + Send + Sync)) {
         // It fails only where there is no context.
-        let _ = self.par_for(count, 0, part);
+        let _ = self.context.par_for(count, 0, part);
     }
 }
 
@@ -228,6 +249,21 @@ fn conv_weight(context: &KernelContext<'_>) -> ort::Result<Run> {
             AnyConv::Depthwise(conv) => conv.weight_gradient(x, dy, outputs[0], threads),
             AnyConv::Conv(conv) => conv.weight_gradient(x, dy, outputs[0], threads),
         }
+        Ok(())
+    }))
+}
+
+fn matmul(context: &KernelContext<'_>) -> ort::Result<Run> {
+    let transposed = ["transA", "transB"].map(|name| context.get::<i64>(name).unwrap_or(0) != 0);
+    Ok(Box::new(move |inputs, outputs, threads| {
+        let [a, b] = [&inputs[0], &inputs[1]];
+        let &[first, second] = b.shape else { return Err(Error::new("expected a matrix")) };
+        let (inner, columns) = if transposed[1] { (second, first) } else { (first, second) };
+        let [inner, columns] = [inner, columns].map(|size| size as usize);
+        let rows = a.shape.iter().product::<i64>() as usize / inner.max(1);
+        let bias = inputs.get(2).map(|bias| bias.values);
+        let product = MatMul { rows, inner, columns, transposed };
+        product.compute([a.values, b.values], bias, outputs[0], threads);
         Ok(())
     }))
 }

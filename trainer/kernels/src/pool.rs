@@ -130,7 +130,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::threads::Here;
+    use crate::threads::Alone;
 
     #[test]
     fn maxima_and_the_places_of_the_first_of_them_are_found_in_any_windows() {
@@ -176,8 +176,8 @@ mod tests {
                 expected_dx[place] += dy[at];
             }
             let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
-            pool.forward(&x, &mut y, &Here);
-            pool.gradient([&dy, &x], &mut dx, &Here);
+            pool.forward(&x, &mut y, &Alone(1));
+            pool.gradient([&dy, &x], &mut dx, &Alone(1));
             assert_eq!(y, expected_y, "{pool:?}");
             assert_eq!(dx, expected_dx, "{pool:?}");
         }
@@ -195,7 +195,7 @@ mod tests {
             pads: [0; 2],
         };
         let mut y = [0.0; 2];
-        pool.forward(&[f32::NAN, 1.0, 1.0, f32::NAN], &mut y, &Here);
+        pool.forward(&[f32::NAN, 1.0, 1.0, f32::NAN], &mut y, &Alone(1));
         assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
     }
 }

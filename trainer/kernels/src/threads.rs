@@ -5,6 +5,9 @@ use std::ops::Range;
 
 /// Runs parts of a job, on any threads.
 pub(crate) trait Threads {
+    /// Their number.
+    fn count(&self) -> usize;
+
     /// Runs `part` for each number below `count`.
     fn run(&self, count: usize, part: &(dyn Fn(usize) + Send + Sync));
 }
@@ -26,6 +29,11 @@ impl<'a> Shared<'a> {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
+    /// Where the buffer begins.
+    pub fn as_mut_ptr(&self) -> *mut f32 {
+        self.start
+    }
+
     /// The values of a range.
     ///
     /// # Safety
@@ -38,12 +46,16 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// All parts on the calling thread.
+/// All parts on the calling thread, as if there were so many.
 #[cfg(test)]
-pub(crate) struct Here;
+pub(crate) struct Alone(pub usize);
 
 #[cfg(test)]
-impl Threads for Here {
+impl Threads for Alone {
+    fn count(&self) -> usize {
+        self.0
+    }
+
     fn run(&self, count: usize, part: &(dyn Fn(usize) + Send + Sync)) {
         (0..count).for_each(part);
     }

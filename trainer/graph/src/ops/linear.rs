@@ -4,15 +4,23 @@ use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation, given};
-use crate::node::{Tensor, int};
+use crate::model::DOMAIN;
+use crate::node::{Tensor, int, ints};
 use crate::onnx::NodeProto;
 use crate::operator::{FLOATS, Operator};
-use crate::types::broadcast;
+use crate::types::{ElementType, TensorType, broadcast};
 
 /// The operators of this file, each with its import.
-pub(super) const OPERATORS: Family = &[(&GEMM, Some(import_gemm)), (&MAT_MUL, Some(import_matmul))];
+pub(super) const OPERATORS: Family =
+    &[(&GEMM, Some(import_gemm)), (&MAT_MUL, Some(import_matmul)), (&OWN_MAT_MUL, None)];
 static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS);
 static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS);
+static OWN_MAT_MUL: Operator = Operator::new("MatMul", 1).in_domain(DOMAIN);
+
+/// Fewest products of numbers in a matrix product for an operator of our own: below, it takes longer to begin.
+const PRODUCTS: usize = 1 << 22;
+/// Fewest rows of the result where the second factor lies transposed in memory: it is laid out anew first.
+const ROWS: usize = 256;
 
 impl Builder {
     /// A fully connected layer: x `[N,I]` · wᵀ with w `[O,I]`, plus b `[O]`.
@@ -67,7 +75,12 @@ impl Builder {
             ));
         }
         let attributes = vec![int("transA", transpose_a.into()), int("transB", transpose_b.into())];
-        let y = self.emit(&GEMM, &operands, attributes, left.reshaped([rows, columns]));
+        let ty = left.reshaped([rows, columns]);
+        let has_own_bias = c.is_none_or(|c| self.shape(c) == [columns]);
+        let y = match has_own_bias && self.is_own_product(left.element, [rows, inner, columns], transpose_b) {
+            true => self.own_product(&operands, [transpose_a, transpose_b], ty),
+            false => self.emit(&GEMM, &operands, attributes, ty),
+        };
         self.record(&operands, &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| match transpose_a {
@@ -129,7 +142,11 @@ impl Builder {
             ));
         };
         shape.extend([left_matrix[0], right_matrix[1]]);
-        let y = self.emit(&MAT_MUL, &[a, b], vec![], left.reshaped(shape));
+        let ty = left.reshaped(shape);
+        if let Some((factors, transposed)) = self.own_factors(a, b, &ty) {
+            return self.own_matmul(factors, transposed, ty);
+        }
+        let y = self.emit(&MAT_MUL, &[a, b], vec![], ty);
         self.record(&[a, b], &[y], move |g, up| {
             let dy = up.single();
             let da = g.when(up.wanted[0], |g| {
@@ -148,6 +165,64 @@ impl Builder {
             Ok(vec![da, db])
         });
         Ok(y)
+    }
+
+    /// Whether a product `[M,K]` · `[K,N]` of these sizes has an operator of its own.
+    fn is_own_product(
+        &self,
+        element: ElementType,
+        [rows, inner, columns]: [usize; 3],
+        transpose_b: bool,
+    ) -> bool {
+        self.lowering().has_own(&OWN_MAT_MUL)
+            && element == ElementType::F32
+            && rows * inner * columns >= PRODUCTS
+            && (rows >= ROWS || !transpose_b)
+    }
+
+    /// The factors of a product with one matrix that has an operator of its own, as they lie in memory, and
+    /// whether each lies transposed.
+    fn own_factors(&self, a: Tensor, b: Tensor, ty: &TensorType) -> Option<([Tensor; 2], [bool; 2])> {
+        if self.shape(b).len() != 2 {
+            return None;
+        }
+        let (mut factors, mut transposed) = ([a, b], [false; 2]);
+        for (factor, is_transposed) in factors.iter_mut().zip(&mut transposed) {
+            while let Some(of) = self.transposed_matrix(*factor) {
+                (*factor, *is_transposed) = (of, !*is_transposed);
+            }
+        }
+        let (columns, rows) = ty.shape.split_last()?;
+        let sizes = [rows.iter().product(), self.shape(b)[0], *columns];
+        self.is_own_product(ty.element, sizes, transposed[1]).then_some((factors, transposed))
+    }
+
+    /// The product of factors that [`own_factors`](Self::own_factors) found, with gradients that lie as they do.
+    fn own_matmul(&mut self, [a, b]: [Tensor; 2], transposed: [bool; 2], ty: TensorType) -> Result<Tensor> {
+        if ty.rank() == 2 {
+            return self.gemm(a, b, None, transposed[0], transposed[1]);
+        }
+        let y = self.own_product(&[a, b], transposed, ty);
+        self.record(&[a, b], &[y], move |g, up| {
+            let dy = up.single();
+            let da = g.when(up.wanted[0], |g| {
+                let bt = if transposed[1] { b } else { g.swap_last(b)? };
+                g.matmul(dy, bt)
+            })?;
+            let db = g.when(up.wanted[1], |g| match transposed[1] {
+                false => g.product_over_rows(a, dy),
+                true => g.product_over_rows(dy, a),
+            })?;
+            Ok(vec![da, db])
+        });
+        Ok(y)
+    }
+
+    /// The product by an operator of the domain [`DOMAIN`], which adds a bias itself.
+    fn own_product(&mut self, operands: &[Tensor], transposed: [bool; 2], ty: TensorType) -> Tensor {
+        let [a, b] = transposed.map(i64::from);
+        let attributes = vec![int("transA", a), int("transB", b), ints("shape", &ty.shape)];
+        self.emit(&OWN_MAT_MUL, operands, attributes, ty)
     }
 
     /// aᵀ · b over the last axes of `a` and `b`, with all earlier ones as rows of one product: a product for
@@ -197,7 +272,8 @@ fn import_matmul<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -> Result<
 #[cfg(test)]
 mod tests {
     use crate::gradcheck::{Case, check_gradients, evaluate};
-    use crate::{Builder, Lowering, Target, TensorType};
+    use crate::model::DOMAIN;
+    use crate::{Builder, Lowering, Operator, Result, Target, Tensor, TensorType};
 
     #[test]
     fn gradients_of_matrix_products_agree_with_finite_differences() {
@@ -231,6 +307,79 @@ mod tests {
         let graph = g.finish();
         let count = |name| graph.nodes().filter(|(operator, ..)| operator.name == name).count();
         assert_eq!((count("Gemm"), count("MatMul"), count("ReduceSum")), (1, 0, 0));
+    }
+
+    #[test]
+    fn own_products_and_their_gradients_agree_with_the_standard_ones() {
+        type Product = fn(&mut Builder, &[Tensor]) -> Result<Tensor>;
+        let products: [(&str, [&[usize]; 2], Product); 6] = [
+            ("rows", [&[2, 150, 128], &[128, 144]], |g, x| g.matmul(x[0], x[1])),
+            ("rows, transposed", [&[2, 150, 128], &[144, 128]], |g, x| {
+                let w = g.swap_last(x[1])?;
+                g.matmul(x[0], w)
+            }),
+            ("rows, transposed twice", [&[2, 150, 128], &[128, 144]], |g, x| {
+                let w = g.swap_last(x[1])?;
+                let w = g.swap_last(w)?;
+                g.matmul(x[0], w)
+            }),
+            ("matrices, transposed", [&[128, 300], &[144, 128]], |g, x| {
+                let [a, b] = [g.swap_last(x[0])?, g.swap_last(x[1])?];
+                g.matmul(a, b)
+            }),
+            ("bias", [&[300, 128], &[144, 128]], |g, x| g.linear(x[0], x[1], x[2])),
+            ("bias of rows", [&[300, 128], &[144, 128]], |g, x| {
+                let c = g.slice(x[0], 1, 0, 1)?;
+                g.gemm(x[0], x[1], Some(c), false, true)
+            }),
+        ];
+        let standard = Lowering::training(Target::Cpu).of_files(true);
+        let own = Lowering { own_operators: true, ..standard };
+        for (what, [a, b], product) in products {
+            let case = |lowering| Case::f32("product").normal(a).normal(b).normal([144]).lowering(lowering);
+            for wrt in 0..2 {
+                let [found, expected] = [own, standard].map(|lowering| {
+                    evaluate(case(lowering), |g, x| {
+                        let y = product(g, x)?;
+                        let square = g.mul(y, y)?;
+                        let loss = g.sum(square)?;
+                        Ok(g.grad(loss, &[x[wrt]])?[0])
+                    })
+                });
+                let largest = expected.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+                for (found, expected) in found.iter().zip(&expected) {
+                    let error = (found - expected).abs();
+                    assert!(error < 1e-5 * largest, "{what}, {wrt}: {found}, expected {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_that_are_worth_it_have_operators_of_their_own_without_transposed_copies() {
+        let count = |rows: usize| {
+            let own = Lowering { own_operators: true, ..Lowering::training(Target::Cpu) };
+            let mut g = Builder::new("test", own);
+            let x = g.input("x", TensorType::f32([2, rows, 128])).unwrap();
+            let w = g.input("w", TensorType::f32([144, 128])).unwrap();
+            let transposed = g.swap_last(w).unwrap();
+            let y = g.matmul(x, transposed).unwrap();
+            let loss = g.sum(y).unwrap();
+            for (at, gradient) in g.grad(loss, &[x, w]).unwrap().into_iter().enumerate() {
+                g.output(&format!("d{at}"), gradient).unwrap();
+            }
+            g.output("y", y).unwrap();
+            let graph = g.finish();
+            let count = |name, domain| {
+                let is_it = |operator: &Operator| operator.name == name && operator.domain == domain;
+                graph.nodes().filter(|(operator, ..)| is_it(operator)).count()
+            };
+            [count("MatMul", DOMAIN), count("MatMul", ""), count("Transpose", "")]
+        };
+        assert_eq!(count(150), [3, 0, 0]);
+        // With few rows, laying the weights out anew takes longer; their gradient is transposed then.
+        assert_eq!(count(120), [2, 1, 2]);
+        assert_eq!(count(10)[0], 0);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Pad: with a constant, by reflection, by the edge, or around; and CenterCropPad.
 
+use std::ops::Range;
+
 use super::slicing::AxisSlice;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::import::file::NodeAttributes;
 use crate::import::translation::{Family, Translation};
+use crate::lowering::ADDRESSES_AS_ARGUMENTS;
 use crate::node::{Attribute, Tensor};
 use crate::onnx::NodeProto;
 use crate::operator::Operator;
@@ -25,6 +28,16 @@ pub enum Padding {
     Edge,
     /// The values from the other end.
     Wrap,
+}
+
+/// The attributes of a padding with one value.
+const CONSTANT: &[(&str, Attribute)] = &[("mode", Attribute::Text("constant"))];
+
+/// A tensor in a range of one axis of another, which is 0 elsewhere.
+struct SliceAmidZeros {
+    of: Tensor,
+    axis: usize,
+    range: Range<usize>,
 }
 
 impl Builder {
@@ -54,7 +67,7 @@ impl Builder {
         if value != 0.0 {
             inputs.push(self.scalar(ty.element, value));
         }
-        let y = self.emit(&PAD, &inputs, vec![("mode", Attribute::Text("constant"))], ty.reshaped(shape));
+        let y = self.emit(&PAD, &inputs, CONSTANT.to_vec(), ty.reshaped(shape));
         let before = before.to_vec();
         self.record(&[x], &[y], move |g, up| {
             let slices: Vec<AxisSlice> = (0..ty.rank())
@@ -68,6 +81,40 @@ impl Builder {
             Ok(vec![Some(g.slice_axes(up.single(), &slices)?)])
         });
         Ok(y)
+    }
+
+    /// a + b, where gradients of neighbouring slices, with zeros for the rest, become one of both slices.
+    pub(crate) fn add_gradients(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let (Some(left), Some(right)) = (self.slice_amid_zeros(a), self.slice_amid_zeros(b)) else {
+            return self.add(a, b);
+        };
+        let [left, right] = if left.range.start < right.range.start { [left, right] } else { [right, left] };
+        let parts = [self.parts(left.of, left.axis), self.parts(right.of, right.axis)].concat();
+        if (left.axis, left.range.end) != (right.axis, right.range.start)
+            || parts.len() > ADDRESSES_AS_ARGUMENTS
+        {
+            return self.add(a, b);
+        }
+        let axis = left.axis;
+        let (mut before, mut after) = (vec![0; self.shape(a).len()], vec![0; self.shape(a).len()]);
+        (before[axis], after[axis]) = (left.range.start, self.shape(a)[axis] - right.range.end);
+        let whole = self.concat(&parts, axis)?;
+        self.pad(whole, &before, &after)
+    }
+
+    /// The tensor that `x` has in a range of one axis, if zeros were added around it.
+    fn slice_amid_zeros(&self, x: Tensor) -> Option<SliceAmidZeros> {
+        let node = self.nodes().iter().rev().find(|node| node.outputs.first() == Some(&x))?;
+        let &[of, lengths] = &node.inputs[..] else { return None };
+        if *node.operator != PAD || node.attributes != CONSTANT {
+            return None;
+        }
+        let lengths = self.known_integers(lengths)?;
+        let (before, after) = lengths.split_at(lengths.len() / 2);
+        let mut padded = (0..before.len()).filter(|&axis| (before[axis], after[axis]) != (0, 0));
+        let axis = padded.next().filter(|_| padded.next().is_none())?;
+        let start = usize::try_from(before[axis]).ok()?;
+        Some(SliceAmidZeros { of, axis, range: start..start + self.shape(of)[axis] })
     }
 
     /// Values of `x` itself before and after every axis.
@@ -208,9 +255,11 @@ fn import_center_crop_pad<'a>(file: &mut Translation<'a>, node: &'a NodeProto) -
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::Padding;
     use crate::gradcheck::{Case, check_gradients, evaluate};
-    use crate::{Builder, Lowering, Target, TensorType};
+    use crate::{Builder, Lowering, Result, Target, Tensor, TensorType};
 
     #[test]
     fn gradients_of_paddings_agree_with_finite_differences() {
@@ -220,6 +269,53 @@ mod tests {
         for padding in [Padding::Reflect, Padding::Edge, Padding::Wrap] {
             check_gradients(case(), |g, x| g.pad_by(x[0], &[2, 0, 1], &[1, 3, 0], padding));
         }
+    }
+
+    /// The sum of the squares of slices of `x` along its second axis, each with a factor of its own.
+    fn squares(g: &mut Builder, x: Tensor, slices: &[Range<usize>]) -> Result<Tensor> {
+        let mut sum = g.scalar(g.element(x), 0.0);
+        for (at, slice) in slices.iter().enumerate() {
+            let part = g.slice(x, 1, slice.start, slice.end)?;
+            let square = g.mul(part, part)?;
+            let scaled = g.scale(square, 1.0 + at as f64)?;
+            let addend = g.sum(scaled)?;
+            sum = g.add(sum, addend)?;
+        }
+        Ok(sum)
+    }
+
+    #[test]
+    #[allow(clippy::single_range_in_vec_init)] // One slice.
+    fn gradients_of_slices_agree_with_finite_differences_in_any_order() {
+        for slices in [
+            &[0..2, 2..3, 3..6][..],
+            &[3..6, 0..2, 2..3],
+            &[1..2, 2..5],
+            &[0..2, 4..6],
+            &[0..4, 2..6],
+            &[2..3],
+        ] {
+            check_gradients(Case::f64("Slice").normal([2, 6, 3]), |g, x| squares(g, x[0], slices));
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_all_slices_is_their_concatenation() {
+        let count = |slices: &[Range<usize>]| {
+            let mut g = Builder::new("test", Lowering::training(Target::Cpu));
+            let x = g.input("x", TensorType::f32([2, 40, 3])).unwrap();
+            let loss = squares(&mut g, x, slices).unwrap();
+            let dx = g.grad(loss, &[x]).unwrap()[0];
+            g.output("dx", dx).unwrap();
+            let graph = g.finish();
+            ["Concat", "Pad"].map(|name| graph.nodes().filter(|(operator, ..)| operator.name == name).count())
+        };
+        assert_eq!(count(&[0..10, 10..30, 30..40]), [1, 0]);
+        assert_eq!(count(&[5..10, 10..30]), [1, 1]);
+        assert_eq!(count(&[0..10, 11..40]), [0, 2]);
+        // A CUDA graph replays a concatenation of few parts only.
+        let single: Vec<Range<usize>> = (0..40).map(|at| at..at + 1).collect();
+        assert_eq!(count(&single), [1, 9]);
     }
 
     #[test]

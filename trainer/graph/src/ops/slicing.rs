@@ -67,6 +67,16 @@ impl Builder {
         Ok(y)
     }
 
+    /// What `x` is the concatenation of along `axis`; `x` itself if it is none.
+    pub(super) fn parts(&self, x: Tensor, axis: usize) -> Vec<Tensor> {
+        match self.nodes().iter().rev().find(|node| node.outputs.first() == Some(&x)) {
+            Some(node) if *node.operator == CONCAT && node.attributes == [int("axis", axis as i64)] => {
+                node.inputs.clone()
+            }
+            _ => vec![x],
+        }
+    }
+
     /// Consecutive parts of `x` along `axis` with the given lengths.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use super::driver::Driver;
 use super::operators::Sizes;
 use crate::lrn::Lrn;
 use crate::pool::MaxPool;
-use crate::threads::Here;
+use crate::threads::Alone;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cuda");
 
@@ -88,8 +88,8 @@ fn normalisations_on_a_gpu_agree_with_those_on_the_processor() {
         let values = 2 * channels * plane;
         let (x, dy) = (draw(&mut random, values), draw(&mut random, values));
         let (mut y, mut dx) = (vec![0.0; values], vec![0.0; values]);
-        lrn.forward(&x, &mut y, &Here);
-        lrn.gradient([&dy, &x], &mut dx, &Here);
+        lrn.forward(&x, &mut y, &Alone(1));
+        lrn.gradient([&dy, &x], &mut dx, &Alone(1));
         let ours = fake.run(c"lrn", Sizes::of_lrn(&lrn), &[&x], values).unwrap();
         let difference = largest_difference(&ours, &y);
         assert!(difference < 1e-6, "forward: {difference} for {lrn:?}");
@@ -122,8 +122,8 @@ fn pools_on_a_gpu_have_the_bits_of_those_on_the_processor() {
         x[from - 1] = f32::NAN;
         x[0] = f32::NEG_INFINITY;
         let (mut y, mut dx) = (vec![0.0; to], vec![0.0; from]);
-        pool.forward(&x, &mut y, &Here);
-        pool.gradient([&dy, &x], &mut dx, &Here);
+        pool.forward(&x, &mut y, &Alone(1));
+        pool.gradient([&dy, &x], &mut dx, &Alone(1));
         let bits = |values: &[f32]| -> Vec<Option<u32>> {
             values.iter().map(|value| (!value.is_nan()).then_some(value.to_bits())).collect()
         };

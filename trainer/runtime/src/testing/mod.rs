@@ -64,7 +64,7 @@ fn open(model: &[u8], device: Device) -> Session {
         let mut builder = Session::builder(&runtime().environment)?
             .with_optimization_level(GraphOptimizationLevel::Level2)?
             .with_memory_pattern(false)?
-            .with_operators(fovea_kernels::operators()?)?;
+            .with_operators(fovea_kernels::operators(runtime().threads)?)?;
         if let Device::Cuda(id) = device {
             let cuda = CUDA::default().with_device_id(id as i32).with_tf32(false).build().error_on_failure();
             builder = builder.with_execution_providers([cuda])?;

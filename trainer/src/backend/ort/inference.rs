@@ -26,7 +26,7 @@ impl Inference {
     /// [`BackendError`] when ONNX Runtime rejects it or the device cannot be used.
     pub fn new(loaded: &OnnxRuntime, graph: &Graph, options: &OrtOptions) -> Result<Self, BackendError> {
         let px = graph.inputs().first().and_then(|port| port.ty.shape.last().copied()).unwrap_or(0);
-        Ok(Self { session: open(&loaded.environment, options, graph, Role::Seldom)?, px })
+        Ok(Self { session: open(loaded, options, graph, Role::Seldom)?, px })
     }
 
     /// Runs the network over images `u8 [N,3,H,W]`; gives every output, `f32 [N,…]`, by name.

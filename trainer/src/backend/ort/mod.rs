@@ -140,7 +140,7 @@ impl OrtBackend {
         let layout = Layout::new(&network.parameters, &groups, &network.buffers, separate);
         let entries = layout.entries(&network.parameters, &network.buffers, optimizer.slots());
         // What all sessions share is in memory of this one, as the one that trains may be replaced.
-        let evaluation = open(&loaded.environment, &options, &evaluate, Role::Seldom)?;
+        let evaluation = open(loaded, &options, &evaluate, Role::Seldom)?;
         let flat = |len| zeros(&evaluation, options.device, len);
         let (rank, world) = setup.place;
         let shares = Shares::new(units(&layout, separate), world);
@@ -156,18 +156,18 @@ impl OrtBackend {
         let mean_shape = graph_options.mean_shape(setup.recipe.input.crop_px);
         let mut batch = BatchFeeds::new(&evaluation, &options, setup, &mean_shape)?;
         batch.mean.write(|values| values.copy_from_slice(&mean))?;
-        let session = open(&loaded.environment, &options, &train, Role::Train)?;
+        let session = open(loaded, &options, &train, Role::Train)?;
         let mut train = Train::new(session, &options, setup, &network.drawn)?;
         train.binding = train.bound(&batch, &network, &layout, &flats.weights, &flats.gradients)?;
         options.record(&mut train.binding, FIRST_GRAPH)?;
 
-        let update = Updater::new(&loaded.environment, &options, &optimizer, &layout, &flats, &own)?;
+        let update = Updater::new(loaded, &options, &optimizer, &layout, &flats, &own)?;
         let average = optimizer.average().map_or(&flats.weights, |slot| &flats.slots[slot].flat);
         let evaluate =
             Evaluate::new(evaluation, setup, &batch, (&network, &layout), (&flats.weights, average))?;
         let squares = |limit| -> Result<(Squares, f64), BackendError> {
             let groups = layout.groups.iter().map(|(range, _)| common(range, &own));
-            Ok((Squares::new(&loaded.environment, &options, groups, &flats.gradients)?, limit))
+            Ok((Squares::new(loaded, &options, groups, &flats.gradients)?, limit))
         };
         let squares = optimizer.clip_norm().map(squares).transpose()?;
         let backend = Self {
@@ -249,8 +249,8 @@ impl OrtBackend {
             )?;
             let number = self.further.len();
             self.options.record(&mut binding, LATER_GRAPH + number as u32)?;
-            let (environment, range) = (&self.loaded.environment, 0..self.layout.buffers.end);
-            let adder = Adder::new(environment, &self.options, range, self.gradients(number), &gradients)?;
+            let (loaded, range) = (&self.loaded, 0..self.layout.buffers.end);
+            let adder = Adder::new(loaded, &self.options, range, self.gradients(number), &gradients)?;
             self.further.push(FurtherGradients { gradients, binding, adder });
         }
         Ok(())

@@ -1,8 +1,7 @@
 //! Creation of sessions.
 
 use fovea_graph::Graph;
-use fovea_runtime::{Device, first_alone};
-use ort::environment::Environment;
+use fovea_runtime::{Device, OnnxRuntime, first_alone};
 use ort::ep::cuda::{CUDA, ConvAlgorithmSearch};
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
@@ -28,21 +27,21 @@ const DISABLED_OPTIMIZERS: &str = "optimization.disable_specified_optimizers";
 
 /// Opens a session over `graph`.
 pub(super) fn open(
-    environment: &Environment,
+    loaded: &OnnxRuntime,
     options: &OrtOptions,
     graph: &Graph,
     role: Role,
 ) -> Result<Session, BackendError> {
-    let builder = general(environment).map_err(BackendError::session("set up a session"))?;
-    let mut builder = provide(builder, options, role)?;
+    let builder = general(loaded).map_err(BackendError::session("set up a session"))?;
+    let mut builder = provide(builder, loaded, options, role)?;
     first_alone(|| builder.commit_from_memory(&graph.to_bytes())).map_err(|reason| match options.device {
         Device::Cpu => BackendError::Session { doing: "load a graph", reason },
         Device::Cuda(id) => BackendError::Cuda { id, reason },
     })
 }
 
-fn general(environment: &Environment) -> ort::Result<SessionBuilder> {
-    Ok(Session::builder(environment)?
+fn general(loaded: &OnnxRuntime) -> ort::Result<SessionBuilder> {
+    Ok(Session::builder(&loaded.environment)?
         // Everything except changes of layout, which cost more here than they save.
         .with_optimization_level(GraphOptimizationLevel::Level2)?
         // One block for all tensors of a step would take a quarter more memory than the arena.
@@ -51,6 +50,7 @@ fn general(environment: &Environment) -> ort::Result<SessionBuilder> {
 
 fn provide(
     builder: SessionBuilder,
+    loaded: &OnnxRuntime,
     options: &OrtOptions,
     role: Role,
 ) -> Result<SessionBuilder, BackendError> {
@@ -62,7 +62,7 @@ fn provide(
                 // A product that takes over an addition has it written to the whole output first, by one
                 // thread.
                 .and_then(|builder| Ok(builder.with_config_entry(DISABLED_OPTIMIZERS, "MatMulAddFusion")?))
-                .and_then(|builder| Ok(builder.with_operators(fovea_kernels::operators()?)?))
+                .and_then(|builder| Ok(builder.with_operators(fovea_kernels::operators(loaded.threads)?)?))
                 .map_err(BackendError::session("set up a session on the CPU"))
         }
         // A node on the CPU would see the inputs of the first run in every run: they are bound once, and

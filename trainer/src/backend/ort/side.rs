@@ -18,7 +18,7 @@ impl OrtBackend {
         let (graph, drawn) = TrainingGraphs::train(&setup.network, &self.options.graphs(recipe, batch_rows))?;
         let cuda_graph = self.options.cuda_graph && is_replayable(&graph);
         let options = OrtOptions { cuda_graph, ..self.options };
-        let session = open(&self.loaded.environment, &options, &graph, Role::Train)?;
+        let session = open(self.loaded, &options, &graph, Role::Train)?;
         let mut train = Train::new(session, &options, &setup, &drawn)?;
         self.begin_step();
         // They are bound to the present session.

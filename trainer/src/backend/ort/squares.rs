@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ort::environment::Environment;
+use fovea_runtime::OnnxRuntime;
 use ort::memory::Allocator;
 use ort::session::Session;
 
@@ -23,12 +23,12 @@ pub(super) struct Squares {
 
 impl Squares {
     pub fn new(
-        environment: &Environment,
+        loaded: &OnnxRuntime,
         options: &OrtOptions,
         ranges: impl Iterator<Item = Range<usize>>,
         gradients: &SharedFlat,
     ) -> Result<Self, BackendError> {
-        let session = open(environment, options, &squares_graph()?, Role::Step)?;
+        let session = open(loaded, options, &squares_graph()?, Role::Step)?;
         let mut runs = Vec::new();
         for (start, len) in ranges.flat_map(|range| pieces(range, options.device, true)) {
             let bind = || -> ort::Result<(Binding, ScalarOutput)> {

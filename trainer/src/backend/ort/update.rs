@@ -6,8 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use fovea_runtime::Device;
-use ort::environment::Environment;
+use fovea_runtime::{Device, OnnxRuntime};
 use ort::session::Session;
 
 use super::OrtOptions;
@@ -77,14 +76,14 @@ pub(super) struct Slot {
 
 impl Updater {
     pub fn new(
-        environment: &Environment,
+        loaded: &OnnxRuntime,
         options: &OrtOptions,
         optimizer: &Arc<dyn Optimizer>,
         layout: &Layout,
         flats: &Flats,
         own: &Range<usize>,
     ) -> Result<Self, BackendError> {
-        let session = open(environment, options, &update_graph(&**optimizer)?, Role::Step)?;
+        let session = open(loaded, options, &update_graph(&**optimizer)?, Role::Step)?;
         let mut groups = Vec::with_capacity(layout.groups.len());
         for (range, group) in &layout.groups {
             let range = common(range, own);
@@ -117,7 +116,7 @@ impl Updater {
         let buffers = if buffers.is_empty() {
             None
         } else {
-            Some(Adder::new(environment, options, buffers, &flats.weights, &flats.gradients)?)
+            Some(Adder::new(loaded, options, buffers, &flats.weights, &flats.gradients)?)
         };
         Ok(Self { session, optimizer: Arc::clone(optimizer), groups, buffers })
     }
@@ -148,13 +147,13 @@ pub(super) struct Adder {
 
 impl Adder {
     pub fn new(
-        environment: &Environment,
+        loaded: &OnnxRuntime,
         options: &OrtOptions,
         range: Range<usize>,
         sum: &SharedFlat,
         addend: &SharedFlat,
     ) -> Result<Self, BackendError> {
-        let session = open(environment, options, &accumulate_graph()?, Role::Step)?;
+        let session = open(loaded, options, &accumulate_graph()?, Role::Step)?;
         let mut runs = Vec::new();
         for (start, len) in pieces(range, options.device, true) {
             let bind = || -> ort::Result<Binding> {
