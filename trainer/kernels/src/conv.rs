@@ -295,7 +295,7 @@ impl Conv {
                     &mut sums,
                 );
             }
-            let is_whole = grid.sides == *target_sides;
+            let is_whole = grid.steps == [1, 1];
             for run in grid.runs(positions.clone(), is_whole) {
                 let sums = &sums[run.at * panel.width..(run.at + run.len) * panel.width];
                 let plane = (run.image * self.groups + panel.group) * sides.rows + panel.first;

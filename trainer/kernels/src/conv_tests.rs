@@ -106,12 +106,35 @@ fn convolutions_and_gradients_agree_with_sums_over_all_products_for_any_geometry
     // Elements of the input that no window has; padding beyond the kernel's reach.
     check(false, [2, 5, 7, 1], [6, 5], [1, 1], [2, 3], [0, 0], [1, 1]);
     check(false, [1, 2, 2, 1], [5, 4], [2, 2], [3, 4], [2, 3], [1, 1]);
+    // A stride along an axis of length 1.
+    check(false, [3, 11, 6, 1], [25, 1], [3, 1], [1, 2], [2, 0], [1, 1]);
     // An inner dimension of several blocks, and many positions.
     check(false, [1, 90, 13, 1], [5, 5], [3, 3], [1, 1], [1, 1], [1, 1]);
     check(false, [2, 2, 3, 1], [40, 37], [3, 3], [1, 1], [1, 1], [1, 1]);
     // Several panels of filters and of channels, whose widths differ, in one group and in several.
     check(false, [2, 70, 145, 1], [5, 3], [3, 3], [1, 1], [1, 1], [1, 1]);
     check(false, [2, 140, 134, 2], [6, 5], [3, 2], [2, 2], [1, 1], [1, 1]);
+}
+
+#[test]
+fn convolutions_of_random_geometry_agree_with_sums_over_all_products() {
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut draw = |from: usize, to: usize| random.random_range(from..=to);
+    for case in 0..200 {
+        let groups = [1, 1, 1, 2, 3, 5][draw(0, 5)];
+        // Some have several panels of filters and of channels.
+        let is_large = case % 10 == 0;
+        let (channels, filters) =
+            if is_large { (draw(1, 90), draw(1, 150)) } else { (draw(1, 12), draw(1, 40)) };
+        let [kernel, dilations, strides, pads] =
+            [(1, 5), (1, 3), (1, 4), (0, 4)].map(|(from, to)| [draw(from, to), draw(from, to)]);
+        let input = [0, 1].map(|a| {
+            let reach = (kernel[a] - 1) * dilations[a] + 1;
+            draw(1, if is_large { 9 } else { 30 }).max(reach.saturating_sub(2 * pads[a]))
+        });
+        let sizes = [draw(1, 4), channels * groups, filters * groups, groups];
+        check(false, sizes, input, kernel, strides, pads, dilations);
+    }
 }
 
 #[test]
