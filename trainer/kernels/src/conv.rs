@@ -1,7 +1,7 @@
 //! Convolution and its two gradients as products over the whole batch.
 //!
-//! One factor of the product is the windows that a kernel meets: they are read where they are, in planes with a
-//! border. The other, weights or gradients, lies in panels of filters or channels. Positions of all images
+//! One factor of the product is the windows that a kernel meets: they are read where they are, in planes with
+//! a border. The other, weights or gradients, lies in panels of filters or channels. Positions of all images
 //! follow each other, so that small planes fill tiles as well as large ones.
 
 use std::ops::Range;

@@ -20,8 +20,8 @@ pub(crate) struct MatMul {
 }
 
 impl MatMul {
-    /// Writes the product of `a` and `b`, plus `bias` `[N]`, to `y`. A sum over the inner dimension is the same
-    /// for any number of threads.
+    /// Writes the product of `a` and `b`, plus `bias` `[N]`, to `y`. A sum over the inner dimension is the
+    /// same for any number of threads.
     pub fn compute(&self, [a, b]: [&[f32]; 2], bias: Option<&[f32]>, y: &mut [f32], threads: &dyn Threads) {
         let Self { rows, inner, columns, transposed } = *self;
         assert!(a.len() == rows * inner && b.len() == inner * columns && y.len() == rows * columns);

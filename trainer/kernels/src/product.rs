@@ -1,8 +1,8 @@
 //! Products of a matrix whose values lie anywhere in a buffer with panels of vectors.
 //!
-//! Row r of the first factor meets, at step s along the inner dimension, the value `source[rows[r] + steps[s]]`,
-//! so that the windows of a convolution are read where they are. A panel of the second factor has a vector of
-//! neighbouring columns for each step. The sums of a tile fill the registers.
+//! Row r of the first factor meets, at step s along the inner dimension, the value `source[rows[r] +
+//! steps[s]]`, so that the windows of a convolution are read where they are. A panel of the second factor has
+//! a vector of neighbouring columns for each step. The sums of a tile fill the registers.
 
 use crate::lanes::{LANES, add_product};
 
@@ -14,7 +14,8 @@ pub(crate) const ROWS: usize = 24;
 /// Most rows of a tile.
 const TILE: usize = 8;
 
-/// The columns of second factors, one for each group, cut into panels whose widths are multiples of [`LANES`].
+/// The columns of second factors, one for each group, cut into panels whose widths are multiples of
+/// [`LANES`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Panels {
     columns: usize,
@@ -73,8 +74,8 @@ pub(crate) struct Met<'a> {
 }
 
 impl Met<'_> {
-    /// Adds the product with a panel of vectors of `width` to `sums`, row after row. A sum is over the steps in
-    /// their order and then added, whatever the width and the processor.
+    /// Adds the product with a panel of vectors of `width` to `sums`, row after row. A sum is over the steps
+    /// in their order and then added, whatever the width and the processor.
     pub fn add_product(&self, panel: &[f32], width: usize, sums: &mut [f32]) {
         let Self { source, rows, steps } = *self;
         let last = |places: &[usize]| places.iter().max().copied().unwrap_or(0);

@@ -77,8 +77,8 @@ pub(crate) struct Target<'a> {
     pub count: usize,
 }
 
-/// Writes the first `len` columns of `rows` to `target`, one after the other: `width` values each, a multiple of
-/// [`BLOCK`]. Those without a row become 0.
+/// Writes the first `len` columns of `rows` to `target`, one after the other: `width` values each, a multiple
+/// of [`BLOCK`]. Those without a row become 0.
 pub(crate) fn write_columns(rows: Rows<'_>, len: usize, target: &mut [f32], width: usize) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
@@ -180,8 +180,8 @@ unsafe fn write_rows_by(
     }
 }
 
-/// Has the line where `values` begin fetched, as they are written soon: few rows are written at once, and each
-/// is too short for the processor to see where it goes.
+/// Has the line where `values` begin fetched, as they are written soon: few rows are written at once, and
+/// each is too short for the processor to see where it goes.
 #[inline(always)]
 fn fetch(values: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]

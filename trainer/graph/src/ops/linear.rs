@@ -17,7 +17,8 @@ static GEMM: Operator = Operator::new("Gemm", 1).on_cuda(FLOATS);
 static MAT_MUL: Operator = Operator::new("MatMul", 1).on_cuda(FLOATS);
 static OWN_MAT_MUL: Operator = Operator::new("MatMul", 1).in_domain(DOMAIN);
 
-/// Fewest products of numbers in a matrix product for an operator of our own: below, it takes longer to begin.
+/// Fewest products of numbers in a matrix product for an operator of our own: below, it takes longer to
+/// begin.
 const PRODUCTS: usize = 1 << 22;
 /// Fewest rows of the result where the second factor lies transposed in memory: it is laid out anew first.
 const ROWS: usize = 256;
@@ -197,7 +198,8 @@ impl Builder {
         self.is_own_product(ty.element, sizes, transposed[1]).then_some((factors, transposed))
     }
 
-    /// The product of factors that [`own_factors`](Self::own_factors) found, with gradients that lie as they do.
+    /// The product of factors that [`own_factors`](Self::own_factors) found, with gradients that lie as they
+    /// do.
     fn own_matmul(&mut self, [a, b]: [Tensor; 2], transposed: [bool; 2], ty: TensorType) -> Result<Tensor> {
         if ty.rank() == 2 {
             return self.gemm(a, b, None, transposed[0], transposed[1]);

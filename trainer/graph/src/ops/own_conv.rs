@@ -14,8 +14,8 @@ static CONV: Operator = Operator::new("Conv", 1).in_domain(DOMAIN);
 static CONV_DATA: Operator = Operator::new("ConvData", 1).in_domain(DOMAIN);
 static CONV_WEIGHT: Operator = Operator::new("ConvWeight", 1).in_domain(DOMAIN);
 
-/// Smallest number of channels of a group's output for which the own convolution is as fast as the standard one:
-/// its kernel computes so many side by side.
+/// Smallest number of channels of a group's output for which the own convolution is as fast as the standard
+/// one: its kernel computes so many side by side.
 const CHANNELS: usize = 16;
 
 impl Builder {
