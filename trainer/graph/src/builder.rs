@@ -245,8 +245,13 @@ impl Builder {
 
     /// The operator and the operands of the node that made `tensor`, if it is one of the last `count`.
     pub(crate) fn maker(&self, tensor: Tensor, count: usize) -> Option<(&'static Operator, &[Tensor])> {
-        let node = self.nodes.iter().rev().take(count).find(|node| node.outputs.first() == Some(&tensor))?;
+        let node = self.nodes.iter().rev().take(count).find(|node| node.makes(tensor))?;
         Some((node.operator, &node.inputs))
+    }
+
+    /// The node that made `tensor` as its first output.
+    pub(crate) fn node_of(&self, tensor: Tensor) -> Option<&Node> {
+        self.nodes.iter().rev().find(|node| node.makes(tensor))
     }
 
     /// A constant floating-point tensor.

@@ -54,6 +54,13 @@ pub(crate) struct Node {
     pub covered: bool,
 }
 
+impl Node {
+    /// Whether `tensor` is its first output.
+    pub fn makes(&self, tensor: Tensor) -> bool {
+        self.outputs.first() == Some(&tensor)
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Origin {

@@ -97,9 +97,7 @@ impl Conv {
         y: &mut [f32],
         threads: &dyn Threads,
     ) {
-        let source = self.padded_input(x, threads);
-        let taps = self.taps(source.width);
-        let grid = Grid { sides: self.output, strides: self.strides, start: [0; 2], steps: [1; 2] };
+        let (source, taps, grid) = self.windows(x, threads);
         let inner = self.channels / self.groups;
         let sides =
             Sides { rows: self.filters / self.groups, inner, strides: [inner * self.size(), self.size()] };
@@ -164,9 +162,7 @@ impl Conv {
 
     /// Writes the gradient of the weights to `dw` `[O,C/g,k,k]`, from `x` and `dy`.
     pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], threads: &dyn Threads) {
-        let source = self.padded_input(x, threads);
-        let taps = self.taps(source.width);
-        let grid = Grid { sides: self.output, strides: self.strides, start: [0; 2], steps: [1; 2] };
+        let (source, taps, grid) = self.windows(x, threads);
         let (filters, channels) = (self.filters / self.groups, self.channels / self.groups);
         let (depth, positions) = (channels * self.size(), self.images * grid.area());
         let panels = Panels::of(filters, self.groups);
@@ -221,21 +217,20 @@ impl Conv {
         self.kernel[0] * self.kernel[1]
     }
 
-    fn padded_input(&self, x: &[f32], threads: &dyn Threads) -> Padded {
+    /// The input with its border, the places of all elements of the kernel there, and the positions.
+    fn windows(&self, x: &[f32], threads: &dyn Threads) -> (Padded, Taps, Grid) {
         let sides = [0, 1].map(|axis| {
             (self.output[axis] - 1) * self.strides[axis] + (self.kernel[axis] - 1) * self.dilations[axis] + 1
         });
         let border = (self.pads.map(usize::cast_signed), sides);
-        Padded::new(x, self.images, self.input, border, threads)
-    }
-
-    /// All elements of the kernel, in planes of `width` columns.
-    fn taps(&self, width: usize) -> Taps {
-        let elements = 0..self.size();
+        let source = Padded::new(x, self.images, self.input, border, threads);
         let place = |at: usize| {
-            at / self.kernel[1] * self.dilations[0] * width + at % self.kernel[1] * self.dilations[1]
+            at / self.kernel[1] * self.dilations[0] * source.width + at % self.kernel[1] * self.dilations[1]
         };
-        Taps { places: elements.clone().map(place).collect(), elements: elements.collect() }
+        let elements = 0..self.size();
+        let taps = Taps { places: elements.clone().map(place).collect(), elements: elements.collect() };
+        let grid = Grid { sides: self.output, strides: self.strides, start: [0; 2], steps: [1; 2] };
+        (source, taps, grid)
     }
 
     /// The positions' gradients in panels of filters.

@@ -205,18 +205,17 @@ impl Builder {
         let ty = self.ty(w).clone();
         let (filters, inner) = (ty.shape[0] / conv.groups, ty.shape[1]);
         let kernel = [ty.shape[2], ty.shape[3]];
-        let w = match kernel {
-            [1, 1] => w,
-            _ => {
-                let ends = [
-                    w,
-                    self.sizes(&kernel.map(|k| k - 1)),
-                    self.integers(&[i64::MIN; 2]),
-                    self.sizes(&[2, 3]),
-                    self.integers(&[-1; 2]),
-                ];
-                self.emit(&SLICE, &ends, vec![], ty)
-            }
+        let w = if kernel == [1, 1] {
+            w
+        } else {
+            let ends = [
+                w,
+                self.sizes(&kernel.map(|k| k - 1)),
+                self.integers(&[i64::MIN; 2]),
+                self.sizes(&[2, 3]),
+                self.integers(&[-1; 2]),
+            ];
+            self.emit(&SLICE, &ends, vec![], ty)
         };
         let w = self.reshape(w, &[conv.groups, filters, inner, kernel[0], kernel[1]])?;
         let w = self.transpose(w, &[0, 2, 1, 3, 4])?;

@@ -96,7 +96,7 @@ impl Builder {
 
     /// The matrix whose transpose a node of this graph made `x`.
     pub(super) fn transposed_matrix(&self, x: Tensor) -> Option<Tensor> {
-        let node = self.nodes().iter().rev().find(|node| node.outputs.first() == Some(&x))?;
+        let node = self.node_of(x)?;
         let is_it = *node.operator == TRANSPOSE && node.attributes == [ints("perm", &[1, 0])];
         is_it.then(|| node.inputs[0])
     }

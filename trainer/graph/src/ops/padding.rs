@@ -104,7 +104,7 @@ impl Builder {
 
     /// The tensor that `x` has in a range of one axis, if zeros were added around it.
     fn slice_amid_zeros(&self, x: Tensor) -> Option<SliceAmidZeros> {
-        let node = self.nodes().iter().rev().find(|node| node.outputs.first() == Some(&x))?;
+        let node = self.node_of(x)?;
         let &[of, lengths] = &node.inputs[..] else { return None };
         if *node.operator != PAD || node.attributes != CONSTANT {
             return None;

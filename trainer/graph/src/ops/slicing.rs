@@ -69,7 +69,7 @@ impl Builder {
 
     /// What `x` is the concatenation of along `axis`; `x` itself if it is none.
     pub(super) fn parts(&self, x: Tensor, axis: usize) -> Vec<Tensor> {
-        match self.nodes().iter().rev().find(|node| node.outputs.first() == Some(&x)) {
+        match self.node_of(x) {
             Some(node) if *node.operator == CONCAT && node.attributes == [int("axis", axis as i64)] => {
                 node.inputs.clone()
             }
